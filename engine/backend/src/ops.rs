@@ -1,0 +1,165 @@
+//! The contract between a model and a device.
+
+use crate::{Batch, Dtype, Result, sample};
+
+/// Writes row `i` of a matrix as f32 into the slice: how weights reach a backend without a second
+/// copy of the file. Called from several threads, in any order.
+pub type FillRow<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
+/// Geometry of a KV pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Decoder layers.
+    pub n_layers: usize,
+    /// KV heads per layer.
+    pub n_kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+    /// Tokens per block.
+    pub block_size: usize,
+    /// Blocks in the pool.
+    pub n_blocks: usize,
+    /// Storage format.
+    pub dtype: Dtype,
+}
+
+impl KvShape {
+    /// Bytes that one token's keys and values take over all layers.
+    pub fn bytes_per_token(&self) -> usize {
+        2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.bytes()
+    }
+}
+
+/// Rotary embedding: one inverse frequency per pair, scaling already applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// `head_dim / 2` inverse frequencies, radians per position.
+    pub inv_freq: Vec<f32>,
+    /// Factor on cos and sin (1 unless the scaling says otherwise).
+    pub attention_scale: f32,
+}
+
+/// RMS norm of every query and key head before rotation (Qwen3).
+#[derive(Debug)]
+pub struct QkNorm<'a, V> {
+    /// Weight of the query norm, `head_dim`.
+    pub q: &'a V,
+    /// Weight of the key norm, `head_dim`.
+    pub k: &'a V,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// The operations of one device. All are called from the engine thread, one at a time.
+///
+/// Tensors come in two kinds: *f32 rows* (the residual stream, queries, logits) and *operand rows*
+/// (what a matrix product reads, in the dtype of the weights). Row counts are those of the batch;
+/// tensors are allocated once at their largest size.
+pub trait Backend: Send + 'static {
+    /// A packed weight matrix.
+    type Matrix: Send;
+    /// A small f32 vector (norm weight, bias, inverse frequencies).
+    type Vector: Send;
+    /// Activations.
+    type Tensor: Send;
+    /// Keys and values of all layers.
+    type KvPool: Send;
+
+    /// Device, instruction set and thread count, for people.
+    fn description(&self) -> String;
+
+    /// Packs a `rows × cols` matrix (output × input features).
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Self::Matrix>;
+    /// Packs gate and up projections, each `rows × cols`, for [`Backend::linear_silu_mul`].
+    fn load_gated(
+        &mut self,
+        rows: usize,
+        cols: usize,
+        gate: &FillRow<'_>,
+        up: &FillRow<'_>,
+    ) -> Result<Self::Matrix>;
+    /// Uploads a vector.
+    fn load_vector(&mut self, values: &[f32]) -> Result<Self::Vector>;
+    /// Bytes that a matrix takes on the device.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
+    /// A tensor of f32 rows.
+    fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
+    /// A tensor of operand rows.
+    fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
+    /// A KV pool, zeroed.
+    fn kv_pool(&mut self, shape: KvShape) -> Result<Self::KvPool>;
+
+    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`.
+    fn embed(&mut self, table: &Self::Matrix, batch: &Batch<'_>, out: &mut Self::Tensor) -> Result<()>;
+    /// `out = x / rms(x) * weight`: f32 rows to operand rows.
+    fn rms_norm(
+        &mut self,
+        x: &Self::Tensor,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// `out = x Wᵀ + bias`: operand rows to f32 rows.
+    fn linear(
+        &mut self,
+        x: &Self::Tensor,
+        w: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// `out += x Wᵀ`: operand rows added to f32 rows (the residual stream).
+    fn linear_add(&mut self, x: &Self::Tensor, w: &Self::Matrix, out: &mut Self::Tensor) -> Result<()>;
+    /// `out = silu(x Gᵀ) · (x Uᵀ)`: operand rows to operand rows.
+    fn linear_silu_mul(
+        &mut self,
+        x: &Self::Tensor,
+        gate_up: &Self::Matrix,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// Normalises (optionally) and rotates queries and keys, writes keys and values of every row
+    /// to its slot of `layer`, and queries to `q` (operand rows).
+    ///
+    /// `qkv` rows are `[n_heads · head_dim | n_kv_heads · head_dim | n_kv_heads · head_dim]`.
+    fn rope_and_store_kv(
+        &mut self,
+        qkv: &Self::Tensor,
+        rope: &Rope,
+        qk_norm: Option<QkNorm<'_, Self::Vector>>,
+        batch: &Batch<'_>,
+        layer: usize,
+        pool: &mut Self::KvPool,
+        q: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// Attention of every row over its sequence's view, scaled by `scale`; with `window`, over
+    /// positions greater than `p - window` only. Operand rows to operand rows.
+    fn attention(
+        &mut self,
+        q: &Self::Tensor,
+        pool: &Self::KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        scale: f32,
+        window: Option<u32>,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.
+    fn logits(
+        &mut self,
+        x: &Self::Tensor,
+        norm: &Self::Vector,
+        eps: f32,
+        head: &Self::Matrix,
+        batch: &Batch<'_>,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// Picks one token per logits row (`rows[i]` describes row `i`); logits may be overwritten.
+    fn sample(
+        &mut self,
+        logits: &mut Self::Tensor,
+        rows: &[sample::Row<'_>],
+    ) -> Result<Vec<sample::Pick>>;
+    /// Reads rows of logits back, for tests and for callers that want raw logits.
+    fn read_f32(&self, tensor: &Self::Tensor, n_rows: usize) -> Result<Vec<f32>>;
+    /// Copies whole blocks, all layers: `(from, to)`. For copy-on-write.
+    fn copy_blocks(&mut self, pool: &mut Self::KvPool, copies: &[(u32, u32)]) -> Result<()>;
+}

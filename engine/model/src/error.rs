@@ -1,0 +1,60 @@
+//! What can be wrong with a model's files.
+
+use std::path::{Path, PathBuf};
+
+/// Result of reading or running a model.
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;
+
+/// A model error: names the file and the field, and says the way out where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file could not be read at all.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is readable and says something impossible.
+    #[error("{}: {field}: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The JSON field, metadata key or tensor.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is sound and asks for something Galley does not have.
+    #[error("{}: {what}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, and what is there instead.
+        what: String,
+    },
+    /// Text that cannot be turned into tokens, or a chat that its template refuses.
+    #[error("{0}")]
+    Text(String),
+    /// The device refused.
+    #[error(transparent)]
+    Backend(#[from] galley_backend::BackendError),
+}
+
+impl ModelError {
+    /// An [`ModelError::Invalid`].
+    pub fn invalid(path: &Path, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { path: path.into(), field: field.into(), reason: reason.into() }
+    }
+
+    /// An [`ModelError::Io`].
+    pub fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    /// An [`ModelError::Unsupported`].
+    pub fn unsupported(path: &Path, what: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.into(), what: what.into() }
+    }
+}

@@ -1,0 +1,16 @@
+//! Files to one `forward(batch, view, layers)`.
+//!
+//! [`weights`] reads safetensors and GGUF files, [`config`] what they describe, [`llama`] is the one
+//! decoder definition of the Llama family, [`tokenizer`] and [`chat`] turn text into tokens and
+//! back. Models know mathematics, not requests.
+
+pub mod chat;
+pub mod config;
+mod error;
+mod language_model;
+mod llama;
+pub mod tokenizer;
+pub mod weights;
+
+pub use error::{ModelError, Result};
+pub use language_model::{LanguageModel};
