@@ -95,6 +95,7 @@ pub trait Backend: Send + 'static {
     fn rms_norm(
         &mut self,
         x: &Self::Tensor,
+        n_rows: usize,
         weight: &Self::Vector,
         eps: f32,
         out: &mut Self::Tensor,
@@ -103,16 +104,24 @@ pub trait Backend: Send + 'static {
     fn linear(
         &mut self,
         x: &Self::Tensor,
+        n_rows: usize,
         w: &Self::Matrix,
         bias: Option<&Self::Vector>,
         out: &mut Self::Tensor,
     ) -> Result<()>;
     /// `out += x Wᵀ`: operand rows added to f32 rows (the residual stream).
-    fn linear_add(&mut self, x: &Self::Tensor, w: &Self::Matrix, out: &mut Self::Tensor) -> Result<()>;
+    fn linear_add(
+        &mut self,
+        x: &Self::Tensor,
+        n_rows: usize,
+        w: &Self::Matrix,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
     /// `out = silu(x Gᵀ) · (x Uᵀ)`: operand rows to operand rows.
     fn linear_silu_mul(
         &mut self,
         x: &Self::Tensor,
+        n_rows: usize,
         gate_up: &Self::Matrix,
         out: &mut Self::Tensor,
     ) -> Result<()>;
@@ -152,10 +161,10 @@ pub trait Backend: Send + 'static {
         batch: &Batch<'_>,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Picks one token per logits row (`rows[i]` describes row `i`); logits may be overwritten.
+    /// Picks one token per entry of `rows`, from the logits row it names.
     fn sample(
         &mut self,
-        logits: &mut Self::Tensor,
+        logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
     ) -> Result<Vec<sample::Pick>>;
     /// Reads rows of logits back, for tests and for callers that want raw logits.

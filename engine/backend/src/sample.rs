@@ -32,6 +32,8 @@ pub struct Sampling {
 /// What one row needs beyond its logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
+    /// Row of the logits to pick from; several picks may share one.
+    pub logits_row: usize,
     /// The request's settings.
     pub sampling: &'a Sampling,
     /// Absolute position of the token being picked: with the seed, the key of its noise.
@@ -59,4 +61,15 @@ pub struct Pick {
     pub logprob: Option<f32>,
     /// The most likely tokens and their log-probabilities, most likely first.
     pub top: Vec<(u32, f32)>,
+}
+
+/// Working memory of [`pick`].
+#[derive(Default)]
+pub struct Scratch {}
+
+/// STUB: helper replaces.
+pub fn pick(logits: &[f32], _row: &Row<'_>, _scratch: &mut Scratch) -> Pick {
+    let mut best = 0;
+    for (i, x) in logits.iter().enumerate() { if *x > logits[best] { best = i; } }
+    Pick { token: best as u32, logprob: None, top: vec![] }
 }

@@ -1,1 +1,165 @@
-//! The CPU backend.
+//! The CPU backend: a product, not a reference implementation.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`simd`] | sixteen lanes on four instruction sets |
+//! | [`matrix`], [`gemm`] | packed weights and their product with any number of rows |
+//! | [`kv`], [`attention`] | the KV pool and attention over views of it |
+//! | [`rope`], [`rows`] | rotation, norms |
+//! | [`threads`] | dispatching microseconds of work |
+//! | [`kernels`] | entry points per instruction set |
+
+mod attention;
+mod buffer;
+mod gemm;
+mod kernels;
+mod kv;
+mod matrix;
+mod ops;
+mod rope;
+mod rows;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+use crate::sample::{Pick, Row};
+use crate::{Backend, BackendError, Batch, Dtype, FillRow, KvShape, QkNorm, Result, Rope, Selected, SeqSpan};
+use attention::{Call, MAX_ROWS, Rows, Scratch, State};
+use buffer::Shared;
+use gemm::{Gemm, Sink};
+use kernels::Kernels;
+pub use kernels::InstructionSet;
+pub use kv::KvPool;
+use kv::GROUP;
+pub use matrix::{Matrix, Tensor};
+use matrix::{Kind, PANEL};
+use rope::{Angles, MAX_HEAD_DIM, RopeStore};
+use threads::ThreadPool;
+
+/// How to set up a [`CpuBackend`].
+#[derive(Clone, Copy, Debug)]
+pub struct CpuConfig {
+    /// Threads, the calling one included; None takes all cores.
+    pub n_threads: Option<usize>,
+    /// Kernels to use; None takes the best that the CPU has.
+    pub instruction_set: Option<InstructionSet>,
+    /// Format of weights, matrix operands and the KV cache.
+    pub dtype: Dtype,
+}
+
+impl Default for CpuConfig {
+    fn default() -> Self {
+        Self { n_threads: None, instruction_set: None, dtype: Dtype::Bf16 }
+    }
+}
+
+/// A backend that needs nothing but a CPU.
+pub struct CpuBackend {
+    threads: ThreadPool,
+    kernels: Kernels,
+    instruction_set: InstructionSet,
+    dtype: Dtype,
+    angles: Angles,
+    slots: Vec<usize>,
+    attention: AttentionMemory,
+    /// Normed rows for the output head.
+    head_rows: Option<Tensor>,
+    samplers: Vec<crate::sample::Scratch>,
+}
+
+/// What attention keeps between calls.
+#[derive(Default)]
+struct AttentionMemory {
+    scratch: Vec<Scratch>,
+    /// Row length and heads the scratch was made for.
+    shape: Option<(usize, usize)>,
+    /// States of tiles computed apart.
+    states: Vec<f32>,
+}
+
+/// A vector, padded to whole panels.
+#[derive(Debug)]
+pub struct Vector {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Vector {
+    fn get(&self) -> &[f32] {
+        &self.values[..self.len]
+    }
+}
+
+impl CpuBackend {
+    /// Starts threads and chooses kernels.
+    pub fn new(config: CpuConfig) -> Result<Self> {
+        let instruction_set = config.instruction_set.unwrap_or_else(InstructionSet::best);
+        if !instruction_set.is_available() {
+            instruction_set.name().parse::<InstructionSet>()?;
+        }
+        let n_threads = match config.n_threads {
+            Some(0) => return Err(BackendError::Unsupported("0 threads: use at least 1".into())),
+            Some(n) => n,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        Ok(Self {
+            threads: ThreadPool::new(n_threads),
+            kernels: Kernels::choose(instruction_set, config.dtype),
+            instruction_set,
+            dtype: config.dtype,
+            angles: Angles::default(),
+            slots: Vec::new(),
+            attention: AttentionMemory::default(),
+            head_rows: None,
+            samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
+        })
+    }
+
+    /// The format of weights, matrix operands and the KV cache.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn multiply(&mut self, x: &Tensor, n_rows: usize, w: &Matrix, out_stride: usize, sink: Sink) {
+        let g = Gemm {
+            x: x.words.as_ptr(),
+            x_stride: x.stride,
+            n_rows,
+            weights: w.words.as_ptr(),
+            k_words: w.k_words,
+            out_stride,
+            sink,
+        };
+        let n_panels = w.n_panels();
+        // Small enough for threads to finish together, large enough to stream.
+        let per_unit = (n_panels / (self.threads.n_threads() * 16)).clamp(1, 8);
+        let kernel = self.kernels.multiply_panels;
+        self.threads.for_each(n_panels.div_ceil(per_unit), |unit, _| {
+            let first = unit * per_unit;
+            // SAFETY: shapes were checked by the caller, tensors are padded to whole panels, and
+            // each panel is written by one unit.
+            unsafe { kernel(&g, first..(first + per_unit).min(n_panels)) };
+        });
+    }
+}
+
+/// Fails unless two shapes agree.
+fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(BackendError::Shape { op, expected: format!("{what} {expected}"), got: got.to_string() })
+}
+
+/// Fails unless `tensor` is of `kind`, has `cols` columns and room for `n_rows` rows.
+fn expect_tensor(op: &'static str, tensor: &Tensor, kind: Kind, n_rows: usize, cols: usize) -> Result<()> {
+    if tensor.kind == kind && tensor.cols == cols && n_rows <= tensor.max_rows {
+        return Ok(());
+    }
+    Err(BackendError::Shape {
+        op,
+        expected: format!("{kind:?} rows of {cols}, at least {n_rows}"),
+        got: format!("{:?} rows of {}, {} of them", tensor.kind, tensor.cols, tensor.max_rows),
+    })
+}

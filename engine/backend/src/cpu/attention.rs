@@ -1,0 +1,597 @@
+//! Paged attention over views, for any number of query rows.
+//!
+//! The cached tokens of a view are cut into *tiles* of 256: at fixed absolute positions in the
+//! tail, in list order in the selected part. For one tile and one query row
+//!
+//! ```text
+//! s = q Kᵀ    m = max s    p = exp((s - m) · scale)    l = Σ p    o = p V
+//! ```
+//!
+//! is a [`State`] (m, l, o) that depends on nothing but the row and the tile. States are merged in
+//! tile order, and the output is o / l (the online softmax of FlashAttention, arXiv 2205.14135,
+//! with a fixed partition). Who computes a state, beside which other rows, and whether before or
+//! after its neighbours, changes no bit: this is the row invariance of attention.
+//!
+//! All query heads of a KV head, and all rows of a verification or a stretch of a prompt, are rows
+//! of one pass over the tile: keys and values are read from memory once for all of them.
+
+use super::kv::{GROUP, Layout, copy_token};
+use super::simd::{Element, Isa, LANES};
+use crate::{KvView, Selected};
+
+/// Groups of a tile.
+const TILE_GROUPS: usize = 16;
+/// Tokens of a tile: the unit of the canonical order.
+pub(super) const TILE: usize = TILE_GROUPS * GROUP;
+/// Query rows (tokens × heads of a group) that one pass takes: enough to keep arithmetic busy in
+/// a prefill, few enough for scores and outputs to stay in the first-level cache's neighbourhood.
+pub(super) const MAX_ROWS: usize = 48;
+/// Groups whose scores are computed together: four independent streams of keys.
+const CHUNK: usize = 4;
+
+/// One call of attention: shapes and pointers that all units share. Strides in words.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub(super) q: *const u32,
+    pub(super) q_stride: usize,
+    pub(super) out: *mut u32,
+    pub(super) out_stride: usize,
+    pub(super) kv: *const u32,
+    pub(super) layout: Layout,
+    pub(super) layer: usize,
+    pub(super) head_dim: usize,
+    /// Query heads per KV head.
+    pub(super) group_size: usize,
+    pub(super) groups_per_block: usize,
+    pub(super) scale: f32,
+    pub(super) window: Option<u32>,
+}
+
+// SAFETY: units write different rows and heads of `out` and only read the rest.
+unsafe impl Sync for Call {}
+
+/// Query rows of one sequence and one KV head: `n_tokens` tokens × the heads of the group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'a> {
+    /// Row of the batch of the first token.
+    pub(super) first_row: usize,
+    /// Its position.
+    pub(super) first_position: u32,
+    pub(super) n_tokens: usize,
+    pub(super) kv_head: usize,
+    pub(super) block_table: &'a [u32],
+    pub(super) view: KvView<'a>,
+}
+
+impl Rows<'_> {
+    /// Tiles that the rows attend to, at most.
+    pub(super) fn n_tiles(&self, call: &Call) -> usize {
+        let last = self.first_position as usize + self.n_tokens - 1;
+        self.n_selected_tiles(call) + last / TILE + 1 - self.first_tail_tile(call)
+    }
+
+    fn n_selected_tiles(&self, call: &Call) -> usize {
+        match self.view.selected {
+            Selected::None => 0,
+            Selected::Blocks(blocks) => (blocks.len() * call.groups_per_block).div_ceil(TILE_GROUPS),
+            Selected::Tokens(tokens) => tokens.n_tokens.div_ceil(TILE),
+        }
+    }
+
+    /// The tile in which the earliest position lies that any row sees of the tail.
+    fn first_tail_tile(&self, call: &Call) -> usize {
+        let outside = call.window.map_or(0, |w| (self.first_position + 1).saturating_sub(w));
+        self.view.tail_start.max(outside) as usize / TILE
+    }
+}
+
+/// The result of a pass for each row: `m` and `l` per row, `o` as `rows × padded_dim`.
+pub(super) struct State<'a> {
+    pub(super) m: &'a mut [f32],
+    pub(super) l: &'a mut [f32],
+    pub(super) o: &'a mut [f32],
+}
+
+impl<'a> State<'a> {
+    /// f32 values that the state of `n_rows` takes.
+    pub(super) fn len(n_rows: usize, padded_dim: usize) -> usize {
+        n_rows * (padded_dim + 2)
+    }
+
+    pub(super) fn over(values: &'a mut [f32], n_rows: usize) -> Self {
+        let (m, rest) = values.split_at_mut(n_rows);
+        let (l, o) = rest.split_at_mut(n_rows);
+        State { m, l, o }
+    }
+
+    /// The state of having seen no token.
+    pub(super) fn clear(&mut self) {
+        self.m.fill(f32::NEG_INFINITY);
+        self.l.fill(0.0);
+        self.o.fill(0.0);
+    }
+}
+
+/// Working memory of one thread.
+pub(super) struct Scratch {
+    /// Scores, `MAX_ROWS × TILE`.
+    scores: Vec<f32>,
+    /// Probabilities as operand words, as many values.
+    probabilities: Vec<u32>,
+    /// One state of `MAX_ROWS` for the tile and one for the run.
+    tile: Vec<f32>,
+    run: Vec<f32>,
+    /// A tile of gathered tokens.
+    gathered: Vec<u32>,
+}
+
+impl Scratch {
+    pub(super) fn new(layout: &Layout, group_size: usize) -> Self {
+        let rows = MAX_ROWS.max(group_size);
+        let state = State::len(rows, layout.padded_dim);
+        Self {
+            scores: vec![0.0; rows * TILE],
+            probabilities: vec![0; rows * TILE],
+            tile: vec![0.0; state],
+            run: vec![0.0; state],
+            gathered: vec![0; TILE_GROUPS * layout.group_words],
+        }
+    }
+}
+
+/// Attention of `rows` over all their tiles, written to the output.
+///
+/// # Safety
+///
+/// The pointers of `call` must be valid for its shapes and for `rows`, no other thread may write
+/// the same rows and heads, and the CPU must have the instruction set.
+#[inline(always)]
+pub(super) unsafe fn attend<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, scratch: &mut Scratch) {
+    let n_rows = rows.n_tokens * call.group_size;
+    let mut tile_values = std::mem::take(&mut scratch.tile);
+    let mut run_values = std::mem::take(&mut scratch.run);
+    let len = State::len(n_rows, call.layout.padded_dim);
+    let mut run = State::over(&mut run_values[..len], n_rows);
+    run.clear();
+    for tile in 0..rows.n_tiles(call) {
+        let mut state = State::over(&mut tile_values[..len], n_rows);
+        // SAFETY: passed on to the caller.
+        unsafe {
+            tile_state::<I, E>(call, rows, tile, scratch, &mut state);
+            merge::<I>(&mut run, &state, call.layout.padded_dim, call.scale);
+        }
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { finish::<I, E>(call, rows, &run) };
+    scratch.tile = tile_values;
+    scratch.run = run_values;
+}
+
+/// Merges states that [`tile_state`] left in `states`, one after the other, and writes the output.
+///
+/// # Safety
+///
+/// As for [`attend`].
+#[inline(always)]
+pub(super) unsafe fn merge_states<I: Isa, E: Element>(
+    call: &Call,
+    rows: &Rows<'_>,
+    states: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let n_rows = rows.n_tokens * call.group_size;
+    let len = State::len(n_rows, call.layout.padded_dim);
+    let mut run_values = std::mem::take(&mut scratch.run);
+    let mut run = State::over(&mut run_values[..len], n_rows);
+    run.clear();
+    for state in states.chunks_exact_mut(len) {
+        // SAFETY: passed on to the caller.
+        unsafe { merge::<I>(&mut run, &State::over(state, n_rows), call.layout.padded_dim, call.scale) };
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { finish::<I, E>(call, rows, &run) };
+    scratch.run = run_values;
+}
+
+/// `run ⊕ state`, row by row. A row that saw no token of the tile keeps its bits.
+#[inline(always)]
+unsafe fn merge<I: Isa>(run: &mut State<'_>, state: &State<'_>, padded_dim: usize, scale: f32) {
+    for r in 0..run.m.len() {
+        if state.m[r] == f32::NEG_INFINITY {
+            continue;
+        }
+        // SAFETY: the slices hold whole vectors; the caller vouches for the instruction set.
+        unsafe {
+            let m = run.m[r].max(state.m[r]);
+            let mut factors = [0.0; LANES];
+            factors[0] = (run.m[r] - m) * scale;
+            factors[1] = (state.m[r] - m) * scale;
+            let e = I::exp_nonpositive(I::load(factors.as_ptr()));
+            I::store(factors.as_mut_ptr(), e);
+            let [old, new, ..] = factors;
+            run.m[r] = m;
+            run.l[r] = run.l[r] * old + state.l[r] * new;
+            let (old, new) = (I::splat(old), I::splat(new));
+            let (to, from) = (run.o[r * padded_dim..].as_mut_ptr(), state.o[r * padded_dim..].as_ptr());
+            for d in (0..padded_dim).step_by(LANES) {
+                let kept = I::mul(I::load(to.add(d)), old);
+                I::store(to.add(d), I::fma(I::load(from.add(d)), new, kept));
+            }
+        }
+    }
+}
+
+/// Writes `o / l` of every row to the output.
+#[inline(always)]
+unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &State<'_>) {
+    let padded_dim = call.layout.padded_dim;
+    for t in 0..rows.n_tokens {
+        for g in 0..call.group_size {
+            let r = t * call.group_size + g;
+            let head = rows.kv_head * call.group_size + g;
+            // SAFETY: the row and head are the caller's; vectors that reach past head_dim go value
+            // by value.
+            unsafe {
+                let out = call.out.add((rows.first_row + t) * call.out_stride);
+                let inverse = 1.0 / run.l[r];
+                let o = run.o[r * padded_dim..].as_ptr();
+                let mut d = 0;
+                while d + LANES <= call.head_dim {
+                    let v = I::mul(I::load(o.add(d)), I::splat(inverse));
+                    E::store::<I>(out, head * call.head_dim + d, v);
+                    d += LANES;
+                }
+                for d in d..call.head_dim {
+                    E::store_one(out, head * call.head_dim + d, *o.add(d) * inverse);
+                }
+            }
+        }
+    }
+}
+
+/// The groups of one tile, and which of its tokens each row sees.
+struct Tile<'a> {
+    groups: [*const u32; TILE_GROUPS],
+    n_groups: usize,
+    /// Groups of the tile that comes next, to be asked for early; null where there is none.
+    next: [*const u32; TILE_GROUPS],
+    /// Position of the tile's first token; None where `positions` lists them.
+    first_position: usize,
+    /// Ascending positions, for selected tiles under a window.
+    positions: TilePositions<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum TilePositions<'a> {
+    /// Consecutive from `first_position`.
+    Tail { tail_start: usize },
+    /// Whole blocks of this many tokens.
+    Blocks { blocks: &'a [u32], block_size: usize, skipped: usize },
+    /// Listed.
+    Tokens(&'a [u32]),
+}
+
+impl Tile<'_> {
+    /// Tokens `lo..hi` of the tile are what a row at position `p` sees.
+    fn visible(&self, p: usize, window: Option<u32>) -> (usize, usize) {
+        let earliest = window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
+        let n = self.n_groups * GROUP;
+        match self.positions {
+            TilePositions::Tail { tail_start } => {
+                let lo = earliest.max(tail_start).saturating_sub(self.first_position).min(n);
+                let hi = (p + 1).saturating_sub(self.first_position).min(n);
+                (lo, hi.max(lo))
+            }
+            TilePositions::Blocks { blocks, block_size, skipped } => {
+                // Index of the first selected token not before `earliest`, counted in the list.
+                let whole = blocks.partition_point(|&b| (b as usize + 1) * block_size <= earliest);
+                let inside = blocks
+                    .get(whole)
+                    .map_or(0, |&b| earliest.saturating_sub(b as usize * block_size));
+                let lo = (whole * block_size + inside).saturating_sub(skipped).min(n);
+                (lo, n)
+            }
+            TilePositions::Tokens(positions) => {
+                let lo = positions.partition_point(|&at| (at as usize) < earliest);
+                (lo, positions.len())
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn find_tile<'a, E: Element>(
+    call: &Call,
+    rows: &Rows<'a>,
+    tile: usize,
+    gathered: &mut [u32],
+) -> Tile<'a> {
+    let layout = &call.layout;
+    // SAFETY: block tables name blocks of the pool.
+    let group_of = |logical: usize| unsafe {
+        let block = rows.block_table[logical / call.groups_per_block] as usize;
+        let group = block * call.groups_per_block + logical % call.groups_per_block;
+        call.kv.add(layout.group_at(call.layer, rows.kv_head, group))
+    };
+    let n_selected = rows.n_selected_tiles(call);
+    let mut groups = [std::ptr::null(); TILE_GROUPS];
+    let next = groups;
+    if tile >= n_selected {
+        let tile = rows.first_tail_tile(call) + tile - n_selected;
+        let last = rows.first_position as usize + rows.n_tokens - 1;
+        let first = tile * TILE_GROUPS;
+        let n_groups = (last / GROUP + 1 - first).min(TILE_GROUPS);
+        for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
+            *group = group_of(first + i);
+        }
+        let mut next = [std::ptr::null(); TILE_GROUPS];
+        let n_next = (last / GROUP + 1 - first - n_groups).min(TILE_GROUPS);
+        for (i, group) in next.iter_mut().enumerate().take(n_next) {
+            *group = group_of(first + TILE_GROUPS + i);
+        }
+        let tail_start = rows.view.tail_start as usize;
+        let positions = TilePositions::Tail { tail_start };
+        return Tile { groups, n_groups, next, first_position: tile * TILE, positions };
+    }
+    match rows.view.selected {
+        Selected::None => unreachable!("a view without a selection has no selected tiles"),
+        Selected::Blocks(blocks) => {
+            let per_block = call.groups_per_block;
+            let first = tile * TILE_GROUPS;
+            let n_groups = (blocks.len() * per_block - first).min(TILE_GROUPS);
+            for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
+                let at = first + i;
+                *group = group_of(blocks[at / per_block] as usize * per_block + at % per_block);
+            }
+            let block_size = per_block * GROUP;
+            let positions = TilePositions::Blocks { blocks, block_size, skipped: tile * TILE };
+            Tile { groups, n_groups, next, first_position: 0, positions }
+        }
+        Selected::Tokens(tokens) => {
+            let all = tokens.of(call.layer, rows.kv_head);
+            let chosen = &all[tile * TILE..all.len().min((tile + 1) * TILE)];
+            for (i, &at) in chosen.iter().enumerate() {
+                let at = at as usize;
+                // SAFETY: the scratch holds a whole tile of groups.
+                unsafe {
+                    let to = gathered.as_mut_ptr().add(i / GROUP * layout.group_words);
+                    copy_token::<E>(group_of(at / GROUP), at % GROUP, to, i % GROUP, layout);
+                }
+            }
+            let n_groups = chosen.len().div_ceil(GROUP);
+            for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
+                *group = gathered[i * layout.group_words..].as_ptr();
+            }
+            Tile { groups, n_groups, next, first_position: 0, positions: TilePositions::Tokens(chosen) }
+        }
+    }
+}
+
+/// Computes the state of one tile for all rows.
+///
+/// # Safety
+///
+/// As for [`attend`].
+#[inline(always)]
+pub(super) unsafe fn tile_state<I: Isa, E: Element>(
+    call: &Call,
+    rows: &Rows<'_>,
+    tile: usize,
+    scratch: &mut Scratch,
+    state: &mut State<'_>,
+) {
+    let layout = &call.layout;
+    let n_rows = rows.n_tokens * call.group_size;
+    // SAFETY: as the caller's.
+    let here = unsafe { find_tile::<E>(call, rows, tile, &mut scratch.gathered) };
+    let visible =
+        |r: usize| here.visible(rows.first_position as usize + r / call.group_size, call.window);
+    // Rows are in position order, so what they see only moves forward.
+    let first = visible(0).0 / GROUP;
+    let last = visible(n_rows - 1).1.div_ceil(GROUP).max(first);
+    let q = |r: usize| {
+        let head = rows.kv_head * call.group_size + r % call.group_size;
+        // SAFETY: the row is the caller's.
+        unsafe {
+            call.q
+                .add((rows.first_row + r / call.group_size) * call.q_stride)
+                .add(head * call.head_dim / E::PER_WORD)
+        }
+    };
+    let scores = scratch.scores.as_mut_ptr();
+    let mut chunk = first / CHUNK * CHUNK;
+    while chunk < last {
+        // Past the end the last group stands in; its scores are never looked at.
+        let keys: [*const u32; CHUNK] =
+            std::array::from_fn(|i| here.groups[(chunk + i).min(here.n_groups - 1)]);
+        let mut r = 0;
+        while r < n_rows {
+            let n = (n_rows - r).min(I::ATTENTION_ROWS);
+            // SAFETY: rows r..r+n and the chunk lie inside queries, keys and scores.
+            unsafe {
+                let out = scores.add(r * TILE + chunk * GROUP);
+                match n {
+                    1 => score::<I, E, 1>([q(r)], keys, layout, out),
+                    2 => score::<I, E, 2>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
+                    3 => score::<I, E, 3>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
+                    4 => score::<I, E, 4>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
+                    5 => score::<I, E, 5>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
+                    _ => score::<I, E, 6>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
+                }
+            }
+            r += n;
+        }
+        chunk += CHUNK;
+    }
+    let probabilities = scratch.probabilities.as_mut_ptr();
+    for r in 0..n_rows {
+        // SAFETY: row r of scores and probabilities.
+        (state.m[r], state.l[r]) = unsafe {
+            let out = probabilities.add(r * TILE / E::PER_WORD);
+            soften::<I, E>(scores.add(r * TILE), visible(r), (first, last), call.scale, out)
+        };
+    }
+    let mut r = 0;
+    while r < n_rows {
+        let n = (n_rows - r).min(I::ATTENTION_ROWS);
+        let o = state.o[r * layout.padded_dim..].as_mut_ptr();
+        // SAFETY: rows r..r+n of probabilities and outputs; groups of this tile.
+        unsafe {
+            let p = probabilities.add(r * TILE / E::PER_WORD).cast_const();
+            match n {
+                1 => weigh::<I, E, 1>(p, &here, (first, last), layout, o),
+                2 => weigh::<I, E, 2>(p, &here, (first, last), layout, o),
+                3 => weigh::<I, E, 3>(p, &here, (first, last), layout, o),
+                4 => weigh::<I, E, 4>(p, &here, (first, last), layout, o),
+                5 => weigh::<I, E, 5>(p, &here, (first, last), layout, o),
+                _ => weigh::<I, E, 6>(p, &here, (first, last), layout, o),
+            }
+        }
+        r += n;
+    }
+}
+
+/// Scores of R rows against four groups.
+#[inline(always)]
+unsafe fn score<I: Isa, E: Element, const R: usize>(
+    q: [*const u32; R],
+    keys: [*const u32; CHUNK],
+    layout: &Layout,
+    out: *mut f32,
+) {
+    if R > I::ATTENTION_ROWS {
+        return;
+    }
+    let values = layout.keys();
+    // SAFETY: as the caller's.
+    unsafe {
+        let mut acc = [[I::splat(0.0); CHUNK]; R];
+        for k in 0..layout.key_words {
+            let mut words = [I::splat_word(0); CHUNK];
+            for (word, key) in words.iter_mut().zip(keys) {
+                // The values of the same tokens are needed as soon as the scores are known.
+                I::prefetch(key.wrapping_add(values + k * GROUP).cast());
+                *word = I::load_words(key.add(k * GROUP));
+            }
+            for (acc, q) in acc.iter_mut().zip(q) {
+                let x = I::splat_word(*q.add(k));
+                for (acc, word) in acc.iter_mut().zip(words) {
+                    *acc = E::dot::<I>(*acc, word, x);
+                }
+            }
+        }
+        for (r, acc) in acc.into_iter().enumerate() {
+            for (i, acc) in acc.into_iter().enumerate() {
+                I::store(out.add(r * TILE + i * GROUP), acc);
+            }
+        }
+    }
+}
+
+/// Turns the scores `lo..hi` of one row into probabilities relative to their maximum, zero
+/// elsewhere in groups `first..last`; returns maximum and sum.
+#[inline(always)]
+unsafe fn soften<I: Isa, E: Element>(
+    scores: *mut f32,
+    (lo, hi): (usize, usize),
+    (first, last): (usize, usize),
+    scale: f32,
+    out: *mut u32,
+) -> (f32, f32) {
+    // SAFETY: as the caller's; the row holds a whole tile.
+    unsafe {
+        let (from, to) = if lo < hi { (lo / GROUP, hi.div_ceil(GROUP)) } else { (first, first) };
+        for i in (from * GROUP..lo).chain(hi..to * GROUP) {
+            *scores.add(i) = f32::NEG_INFINITY;
+        }
+        let mut max = I::splat(f32::NEG_INFINITY);
+        for group in from..to {
+            max = I::max(max, I::load(scores.add(group * GROUP)));
+        }
+        let m = I::reduce_max(max);
+        let (max, factor) = (I::splat(m), I::splat(scale));
+        let mut sum = I::splat(0.0);
+        for group in first..last {
+            let mut p = I::splat(0.0);
+            if (from..to).contains(&group) {
+                let s = I::load(scores.add(group * GROUP));
+                p = I::exp_nonpositive(I::mul(I::sub(s, max), factor));
+                sum = I::add(sum, p);
+            }
+            E::store::<I>(out, group * GROUP, p);
+        }
+        (m, I::reduce_add(sum))
+    }
+}
+
+/// `o = p V` of R rows over the groups `first..last` of the tile.
+#[inline(always)]
+unsafe fn weigh<I: Isa, E: Element, const R: usize>(
+    p: *const u32,
+    tile: &Tile<'_>,
+    groups: (usize, usize),
+    layout: &Layout,
+    o: *mut f32,
+) {
+    if R > I::ATTENTION_ROWS {
+        return;
+    }
+    let mut d = 0;
+    while d < layout.padded_dim {
+        // SAFETY: dimensions d.. and what is left of them; the rest is the caller's.
+        unsafe {
+            match (layout.padded_dim - d) / LANES {
+                1 => weigh_dims::<I, E, R, 1>(p, tile, groups, layout, d, o),
+                2 | 3 => weigh_dims::<I, E, R, 2>(p, tile, groups, layout, d, o),
+                _ => weigh_dims::<I, E, R, 4>(p, tile, groups, layout, d, o),
+            }
+        }
+        d += LANES
+            * match (layout.padded_dim - d) / LANES {
+                1 => 1,
+                2 | 3 => 2,
+                _ => 4,
+            };
+    }
+}
+
+#[inline(always)]
+unsafe fn weigh_dims<I: Isa, E: Element, const R: usize, const N: usize>(
+    p: *const u32,
+    tile: &Tile<'_>,
+    (first, last): (usize, usize),
+    layout: &Layout,
+    d: usize,
+    o: *mut f32,
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        let mut acc = [[I::splat(0.0); N]; R];
+        for group in first..last {
+            let mut v = tile.groups[group].add(layout.keys() + d);
+            let mut next = tile.next[group].wrapping_add(d * GROUP / E::PER_WORD);
+            let p = p.add(group * GROUP / E::PER_WORD);
+            for pair in 0..GROUP / E::PER_WORD {
+                let mut words = [I::splat_word(0); N];
+                for (n, word) in words.iter_mut().enumerate() {
+                    // Keys of the next tile: as many lines as there are values here.
+                    I::prefetch(next.cast());
+                    next = next.wrapping_add(GROUP);
+                    *word = I::load_words(v.add(n * LANES));
+                }
+                v = v.add(layout.padded_dim);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = I::splat_word(*p.add(r * (TILE / E::PER_WORD) + pair));
+                    for (acc, word) in acc.iter_mut().zip(words) {
+                        *acc = E::dot::<I>(*acc, word, x);
+                    }
+                }
+            }
+        }
+        for (r, acc) in acc.into_iter().enumerate() {
+            for (n, acc) in acc.into_iter().enumerate() {
+                I::store(o.add(r * layout.padded_dim + d + n * LANES), acc);
+            }
+        }
+    }
+}

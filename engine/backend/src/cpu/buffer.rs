@@ -1,0 +1,77 @@
+//! Memory for weights, activations and keys and values: zeroed, aligned, in huge pages.
+
+use crate::{BackendError, Result};
+use memmap2::MmapMut;
+use std::marker::PhantomData;
+
+/// A fixed run of 32-bit words, zeroed by the operating system when first touched.
+#[derive(Debug)]
+pub(super) struct Words {
+    map: Option<MmapMut>,
+    len: usize,
+}
+
+impl Words {
+    /// `len` zero words; `what` names them in an error.
+    pub(super) fn zeroed(what: &'static str, len: usize) -> Result<Self> {
+        if len == 0 {
+            return Ok(Self { map: None, len });
+        }
+        let needed_bytes = len as u128 * 4;
+        let refuse = || BackendError::OutOfMemory { what, needed_bytes };
+        let bytes = usize::try_from(needed_bytes).map_err(|_| refuse())?;
+        let map = MmapMut::map_anon(bytes).map_err(|_| refuse())?;
+        // Decoding streams through all of this every step: 4 KiB pages would miss the TLB
+        // constantly. Where the system has no huge pages, nothing is lost.
+        #[cfg(target_os = "linux")]
+        if bytes >= 2 << 20 {
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self { map: Some(map), len })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn as_ptr(&self) -> *const u32 {
+        self.map.as_ref().map_or(std::ptr::dangling(), |m| m.as_ptr().cast())
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u32 {
+        self.map.as_mut().map_or(std::ptr::dangling_mut(), |m| m.as_mut_ptr().cast())
+    }
+}
+
+/// A pointer that several threads write through, each to places of its own.
+pub(super) struct Shared<'a, T> {
+    at: *mut T,
+    borrowed: PhantomData<&'a mut T>,
+}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
+// SAFETY: handing out the pointer is safe; every write through it states why it races with none.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(super) fn new(words: &'a mut Words) -> Self {
+        Self { at: words.as_mut_ptr().cast(), borrowed: PhantomData }
+    }
+
+    pub(super) fn of(slice: &'a mut [T]) -> Self {
+        Self { at: slice.as_mut_ptr(), borrowed: PhantomData }
+    }
+
+    pub(super) fn ptr(self) -> *mut T {
+        self.at
+    }
+}

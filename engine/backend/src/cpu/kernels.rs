@@ -1,0 +1,202 @@
+//! Entry points: every kernel, once per instruction set and element.
+//!
+//! Kernels are generic and always inlined; an entry point enables the instruction set around them.
+//! [`Kernels::choose`] picks a table of entry points when a backend starts.
+
+use super::attention::{self, Call, Rows, Scratch, State};
+use super::gemm::{self, Gemm};
+use super::rope::{self, RopeStore};
+use super::rows;
+use super::simd::{self, Bf16, F32};
+use crate::{BackendError, Dtype, Result};
+use std::ops::Range;
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// AVX-512 with bf16 dot products.
+    Avx512Bf16,
+    /// AVX-512.
+    Avx512,
+    /// AVX2 with FMA.
+    Avx2,
+    /// Whatever the compiler assumes of the target.
+    Portable,
+}
+
+impl InstructionSet {
+    /// All of them, best first.
+    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Whether this CPU has it.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx512 = || {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+            };
+            match self {
+                Self::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+                Self::Avx512 => avx512(),
+                Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+                Self::Portable => true,
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
+        }
+    }
+
+    /// The best that this CPU has.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// Its name, as `GALLEY_CPU` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+impl std::str::FromStr for InstructionSet {
+    type Err = BackendError;
+
+    /// Accepts names of instruction sets that this CPU has.
+    fn from_str(name: &str) -> Result<Self> {
+        let unsupported = |why: &str| {
+            let names: Vec<_> =
+                Self::ALL.into_iter().filter(|isa| isa.is_available()).map(Self::name).collect();
+            Err(BackendError::Unsupported(format!(
+                "instruction set {name:?} {why}: this CPU has {}",
+                names.join(", ")
+            )))
+        };
+        match Self::ALL.into_iter().find(|isa| isa.name() == name) {
+            None => unsupported("is unknown"),
+            Some(isa) if !isa.is_available() => unsupported("is not available"),
+            Some(isa) => Ok(isa),
+        }
+    }
+}
+
+/// The entry points of one instruction set and element. Each is unsafe as the kernel it wraps.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels {
+    pub(super) multiply_panels: unsafe fn(&Gemm, Range<usize>),
+    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
+    pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
+    pub(super) attend: unsafe fn(&Call, &Rows<'_>, &mut Scratch),
+    pub(super) tile_state: unsafe fn(&Call, &Rows<'_>, usize, &mut Scratch, &mut State<'_>),
+    pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
+}
+
+impl Kernels {
+    pub(super) fn choose(isa: InstructionSet, dtype: Dtype) -> Self {
+        assert!(isa.is_available(), "{} is not available on this CPU", isa.name());
+        match (isa, dtype) {
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512Bf16, Dtype::Bf16) => avx512_bf16_pairs::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, Dtype::F32) => avx512_f32::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512, Dtype::Bf16) => avx512_bf16::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, Dtype::F32) => avx2_f32::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx2, Dtype::Bf16) => avx2_bf16::KERNELS,
+            (_, Dtype::F32) => portable_f32::KERNELS,
+            (_, Dtype::Bf16) => portable_bf16::KERNELS,
+        }
+    }
+}
+
+macro_rules! entry_points {
+    ($module:ident, $isa:ty, $element:ty $(, $features:literal)?) => {
+        mod $module {
+            use super::*;
+
+            pub(super) const KERNELS: Kernels = Kernels {
+                multiply_panels,
+                rms_norm,
+                rope_and_store,
+                attend,
+                tile_state,
+                merge_states,
+            };
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn multiply_panels(g: &Gemm, panels: Range<usize>) {
+                // SAFETY: the features are enabled here; the rest is the caller's. So below.
+                unsafe { gemm::multiply_panels::<$isa, $element>(g, panels) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: *mut u32) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { rows::rms_norm::<$isa, $element>(x, weight, eps, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rope_and_store(call: &RopeStore<'_>, rows: Range<usize>) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { rope::rope_and_store::<$isa, $element>(call, rows) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend(call: &Call, rows: &Rows<'_>, scratch: &mut Scratch) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { attention::attend::<$isa, $element>(call, rows, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn tile_state(
+                call: &Call,
+                rows: &Rows<'_>,
+                tile: usize,
+                scratch: &mut Scratch,
+                state: &mut State<'_>,
+            ) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { attention::tile_state::<$isa, $element>(call, rows, tile, scratch, state) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn merge_states(
+                call: &Call,
+                rows: &Rows<'_>,
+                states: &mut [f32],
+                scratch: &mut Scratch,
+            ) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { attention::merge_states::<$isa, $element>(call, rows, states, scratch) }
+            }
+        }
+    };
+}
+
+entry_points!(portable_f32, simd::Portable, F32);
+entry_points!(portable_bf16, simd::Portable, Bf16);
+#[cfg(target_arch = "x86_64")]
+entry_points!(avx2_f32, simd::Avx2, F32, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+entry_points!(avx2_bf16, simd::Avx2, Bf16, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+entry_points!(avx512_f32, simd::Avx512, F32, "avx512f,avx512bw,avx512vl,avx512dq");
+#[cfg(target_arch = "x86_64")]
+entry_points!(avx512_bf16, simd::Avx512, Bf16, "avx512f,avx512bw,avx512vl,avx512dq");
+#[cfg(target_arch = "x86_64")]
+entry_points!(
+    avx512_bf16_pairs,
+    simd::Avx512Bf16,
+    Bf16,
+    "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"
+);

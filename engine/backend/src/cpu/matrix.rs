@@ -1,0 +1,160 @@
+//! Weights in the order in which kernels read them, and activations beside them.
+//!
+//! A [`Matrix`] of `rows` outputs and `cols` inputs is kept in *panels* of 32 outputs. Within a
+//! panel words go by k first and by output second,
+//!
+//! ```text
+//! panel 0:  word k=0: outputs 0..32 | word k=1: outputs 0..32 | ...
+//! panel 1:  word k=0: outputs 32..64 | ...
+//! ```
+//!
+//! so that a kernel that multiplies any number of rows reads one contiguous stream, and each
+//! output accumulates over k alone, in order. There is no other copy: the embedding reads its rows
+//! out of the same panels as the output head.
+
+use super::buffer::{Shared, Words};
+use super::simd::{LANES, bf16_bits};
+use super::threads::ThreadPool;
+use crate::{BackendError, Dtype, FillRow, Result};
+
+/// Outputs of a panel: two vectors.
+pub(super) const PANEL: usize = 2 * LANES;
+
+/// A packed weight matrix.
+#[derive(Debug)]
+pub struct Matrix {
+    pub(super) words: Words,
+    pub(super) dtype: Dtype,
+    /// Outputs.
+    pub(super) rows: usize,
+    /// Inputs.
+    pub(super) cols: usize,
+    /// Words along k.
+    pub(super) k_words: usize,
+    /// Gate and up rows alternate, 16 by 16; `rows` counts the gated outputs.
+    pub(super) gated: bool,
+}
+
+impl Matrix {
+    /// Packs rows that `fill` writes; with `up`, `fill` is the gate.
+    pub(super) fn pack(
+        pool: &mut ThreadPool,
+        dtype: Dtype,
+        (rows, cols): (usize, usize),
+        fill: &FillRow<'_>,
+        up: Option<&FillRow<'_>>,
+    ) -> Result<Self> {
+        let k_words = cols.div_ceil(dtype.per_word());
+        let panel_rows = if up.is_some() { LANES } else { PANEL };
+        let n_panels = rows.div_ceil(panel_rows);
+        let len = n_panels
+            .checked_mul(PANEL)
+            .and_then(|n| n.checked_mul(k_words))
+            .ok_or(BackendError::OutOfMemory { what: "weights", needed_bytes: u128::MAX })?;
+        let mut words = Words::zeroed("weights", len)?;
+        let out = Shared::<u32>::new(&mut words);
+        pool.for_each(n_panels, |panel, _| {
+            // Row-major scratch of one panel; the odd value beside the last of an odd row is 0.
+            let mut row = vec![0.0_f32; k_words * dtype.per_word()];
+            let mut scratch = vec![0_u32; PANEL * k_words];
+            for lane in 0..PANEL {
+                let (fill, at) = match up {
+                    Some(up) if lane >= LANES => (up, panel * LANES + lane - LANES),
+                    Some(_) => (fill, panel * LANES + lane),
+                    None => (fill, panel * PANEL + lane),
+                };
+                if at < rows {
+                    fill(at, &mut row[..cols]);
+                    to_words(dtype, &row, &mut scratch[lane * k_words..][..k_words]);
+                }
+            }
+            // SAFETY: panels do not overlap, and each is written by one unit.
+            let packed = unsafe {
+                std::slice::from_raw_parts_mut(out.ptr().add(panel * PANEL * k_words), PANEL * k_words)
+            };
+            for (k, lanes) in packed.chunks_exact_mut(PANEL).enumerate() {
+                for (lane, word) in lanes.iter_mut().enumerate() {
+                    *word = scratch[lane * k_words + k];
+                }
+            }
+        });
+        Ok(Self { words, dtype, rows, cols, k_words, gated: up.is_some() })
+    }
+
+    pub(super) fn n_panels(&self) -> usize {
+        self.rows.div_ceil(if self.gated { LANES } else { PANEL })
+    }
+
+    /// Reads output row `row` back as f32.
+    pub(super) fn read_row(&self, row: usize, out: &mut [f32]) {
+        debug_assert!(row < self.rows && !self.gated && out.len() == self.cols);
+        let panel = self.words.as_ptr().wrapping_add(row / PANEL * PANEL * self.k_words);
+        for (k, values) in out.chunks_mut(self.dtype.per_word()).enumerate() {
+            // SAFETY: row < rows and k < k_words, so the word lies in the panel of the row.
+            let word = unsafe { *panel.add(k * PANEL + row % PANEL) };
+            match self.dtype {
+                Dtype::F32 => values[0] = f32::from_bits(word),
+                Dtype::Bf16 => {
+                    values[0] = f32::from_bits(word << 16);
+                    if let Some(high) = values.get_mut(1) {
+                        *high = f32::from_bits(word & 0xffff_0000);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rounds f32 values to the words of `dtype`.
+fn to_words(dtype: Dtype, values: &[f32], words: &mut [u32]) {
+    match dtype {
+        Dtype::F32 => {
+            for (word, value) in words.iter_mut().zip(values) {
+                *word = value.to_bits();
+            }
+        }
+        Dtype::Bf16 => {
+            for (word, pair) in words.iter_mut().zip(values.as_chunks::<2>().0) {
+                *word = u32::from(bf16_bits(pair[0])) | u32::from(bf16_bits(pair[1])) << 16;
+            }
+        }
+    }
+}
+
+/// What a [`Tensor`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// f32 rows.
+    F32,
+    /// Rows that a matrix product reads.
+    Operand,
+}
+
+/// Activation rows, each padded to a whole number of panels.
+#[derive(Debug)]
+pub struct Tensor {
+    pub(super) words: Words,
+    pub(super) kind: Kind,
+    pub(super) max_rows: usize,
+    pub(super) cols: usize,
+    /// Words from one row to the next.
+    pub(super) stride: usize,
+}
+
+impl Tensor {
+    pub(super) fn new(kind: Kind, dtype: Dtype, max_rows: usize, cols: usize) -> Result<Self> {
+        let per_word = if kind == Kind::F32 { 1 } else { dtype.per_word() };
+        let stride = cols.next_multiple_of(PANEL).div_ceil(per_word);
+        let words = Words::zeroed("activations", max_rows * stride)?;
+        Ok(Self { words, kind, max_rows, cols, stride })
+    }
+
+    /// The f32 row `row`, without its padding.
+    pub(super) fn f32_row(&self, row: usize) -> &[f32] {
+        assert!(self.kind == Kind::F32 && row < self.max_rows);
+        // SAFETY: the row lies in the buffer, and every bit pattern is an f32.
+        unsafe {
+            std::slice::from_raw_parts(self.words.as_ptr().add(row * self.stride).cast(), self.cols)
+        }
+    }
+}

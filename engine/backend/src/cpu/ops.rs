@@ -1,0 +1,475 @@
+//! [`Backend`] on the CPU: shapes are checked here, so that kernels need not.
+
+use super::*;
+
+impl Backend for CpuBackend {
+    type Matrix = Matrix;
+    type Vector = Vector;
+    type Tensor = Tensor;
+    type KvPool = KvPool;
+
+    fn description(&self) -> String {
+        format!(
+            "cpu ({}, {} threads, {})",
+            self.instruction_set.name(),
+            self.threads.n_threads(),
+            self.dtype
+        )
+    }
+
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Matrix> {
+        Matrix::pack(&mut self.threads, self.dtype, (rows, cols), fill, None)
+    }
+
+    fn load_gated(
+        &mut self,
+        rows: usize,
+        cols: usize,
+        gate: &FillRow<'_>,
+        up: &FillRow<'_>,
+    ) -> Result<Matrix> {
+        Matrix::pack(&mut self.threads, self.dtype, (rows, cols), gate, Some(up))
+    }
+
+    fn load_vector(&mut self, values: &[f32]) -> Result<Vector> {
+        let mut padded = values.to_vec();
+        padded.resize(values.len().next_multiple_of(PANEL), 0.0);
+        Ok(Vector { values: padded, len: values.len() })
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix) -> usize {
+        matrix.words.len() * 4
+    }
+
+    fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(Kind::F32, self.dtype, max_rows, cols)
+    }
+
+    fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(Kind::Operand, self.dtype, max_rows, cols)
+    }
+
+    fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {
+        if shape.dtype != self.dtype {
+            return Err(BackendError::Unsupported(format!(
+                "a KV cache in {} beside weights in {}",
+                shape.dtype, self.dtype
+            )));
+        }
+        if shape.head_dim > MAX_HEAD_DIM || !shape.head_dim.is_multiple_of(2) {
+            return Err(BackendError::Unsupported(format!(
+                "head_dim {}: an even number up to {MAX_HEAD_DIM} is needed",
+                shape.head_dim
+            )));
+        }
+        KvPool::new(shape)
+    }
+
+    fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
+        expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
+        if let Some(token) = batch.tokens.iter().find(|&&t| t as usize >= table.rows) {
+            return Err(BackendError::Shape {
+                op: "embed",
+                expected: format!("token ids below {}", table.rows),
+                got: token.to_string(),
+            });
+        }
+        let (stride, cols) = (out.stride, out.cols);
+        let out = Shared::<f32>::new(&mut out.words);
+        self.threads.for_each(batch.tokens.len(), |row, _| {
+            // SAFETY: `out` holds the row, and one unit writes it.
+            let to = unsafe { std::slice::from_raw_parts_mut(out.ptr().add(row * stride), cols) };
+            table.read_row(batch.tokens[row] as usize, to);
+        });
+        Ok(())
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        weight: &Vector,
+        eps: f32,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        expect("rms_norm", "weights", x.cols, weight.len)?;
+        expect_tensor("rms_norm", out, Kind::Operand, n_rows, x.cols)?;
+        self.norm_rows(x, weight, eps, |i| i, n_rows, out);
+        Ok(())
+    }
+
+    fn linear(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        w: &Matrix,
+        bias: Option<&Vector>,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        expect_tensor("linear", x, Kind::Operand, n_rows, w.cols)?;
+        expect_tensor("linear", out, Kind::F32, n_rows, w.rows)?;
+        if let Some(bias) = bias {
+            expect("linear", "biases", w.rows, bias.len)?;
+        }
+        let bias = bias.map_or(std::ptr::null(), |b| b.values.as_ptr());
+        let sink = Sink::Store { out: out.words.as_mut_ptr().cast(), bias };
+        self.multiply(x, n_rows, w, out.stride, sink);
+        Ok(())
+    }
+
+    fn linear_add(&mut self, x: &Tensor, n_rows: usize, w: &Matrix, out: &mut Tensor) -> Result<()> {
+        expect_tensor("linear_add", x, Kind::Operand, n_rows, w.cols)?;
+        expect_tensor("linear_add", out, Kind::F32, n_rows, w.rows)?;
+        let sink = Sink::Add { out: out.words.as_mut_ptr().cast() };
+        self.multiply(x, n_rows, w, out.stride, sink);
+        Ok(())
+    }
+
+    fn linear_silu_mul(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        gate_up: &Matrix,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        assert!(gate_up.gated, "the matrix was not loaded as gate and up");
+        expect_tensor("linear_silu_mul", x, Kind::Operand, n_rows, gate_up.cols)?;
+        expect_tensor("linear_silu_mul", out, Kind::Operand, n_rows, gate_up.rows)?;
+        let sink = Sink::SiluMul { out: out.words.as_mut_ptr() };
+        self.multiply(x, n_rows, gate_up, out.stride, sink);
+        Ok(())
+    }
+
+    fn rope_and_store_kv(
+        &mut self,
+        qkv: &Tensor,
+        rope: &Rope,
+        qk_norm: Option<QkNorm<'_, Vector>>,
+        batch: &Batch<'_>,
+        layer: usize,
+        pool: &mut KvPool,
+        q: &mut Tensor,
+    ) -> Result<()> {
+        const OP: &str = "rope_and_store_kv";
+        let KvShape { n_kv_heads, head_dim, .. } = pool.shape;
+        let n_rows = batch.tokens.len();
+        let n_heads = q.cols / head_dim;
+        expect(OP, "inverse frequencies", head_dim / 2, rope.inv_freq.len())?;
+        expect_tensor(OP, qkv, Kind::F32, n_rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
+        expect_tensor(OP, q, Kind::Operand, n_rows, n_heads * head_dim)?;
+        if let Some(norm) = &qk_norm {
+            expect(OP, "query norm weights", head_dim, norm.q.len)?;
+            expect(OP, "key norm weights", head_dim, norm.k.len)?;
+        }
+        self.angles.prepare(rope, batch.positions);
+        fill_slots(batch, &pool.shape, &mut self.slots)?;
+        let call = RopeStore {
+            qkv: qkv.words.as_ptr().cast(),
+            qkv_stride: qkv.stride,
+            q_stride: q.stride,
+            q: q.words.as_mut_ptr(),
+            n_heads,
+            head_dim,
+            angles: &self.angles,
+            qk_norm: qk_norm.map(|norm| (norm.q.get(), norm.k.get(), norm.eps)),
+            slots: &self.slots,
+            layout: pool.layout,
+            kv: pool.words.as_mut_ptr(),
+            layer,
+        };
+        let kernel = self.kernels.rope_and_store;
+        let per_unit = ROWS_PER_UNIT;
+        self.threads.for_each(n_rows.div_ceil(per_unit), |unit, _| {
+            let first = unit * per_unit;
+            // SAFETY: shapes and slots were checked, and each row belongs to one unit. Two rows
+            // share a slot only if the caller put one position of one sequence in twice.
+            unsafe { kernel(&call, first..(first + per_unit).min(n_rows)) };
+        });
+        Ok(())
+    }
+
+    fn attention(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        scale: f32,
+        window: Option<u32>,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        const OP: &str = "attention";
+        let head_dim = pool.shape.head_dim;
+        let n_rows = batch.tokens.len();
+        expect_tensor(OP, q, Kind::Operand, n_rows, out.cols)?;
+        expect_tensor(OP, out, Kind::Operand, n_rows, q.cols)?;
+        let n_heads = q.cols / head_dim;
+        expect(OP, "heads in whole groups", 0, n_heads % pool.shape.n_kv_heads)?;
+        for seq in batch.seqs {
+            check_view(seq, batch, &pool.shape, layer)?;
+        }
+        let call = Call {
+            q: q.words.as_ptr(),
+            q_stride: q.stride,
+            out_stride: out.stride,
+            out: out.words.as_mut_ptr(),
+            kv: pool.words.as_ptr(),
+            layout: pool.layout,
+            layer,
+            head_dim,
+            group_size: n_heads / pool.shape.n_kv_heads,
+            groups_per_block: pool.shape.block_size / GROUP,
+            scale,
+            window,
+        };
+        self.attend_all(&call, batch, pool.shape.n_kv_heads);
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        x: &Tensor,
+        norm: &Vector,
+        eps: f32,
+        head: &Matrix,
+        batch: &Batch<'_>,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        let rows = batch.logit_rows;
+        expect("logits", "norm weights", x.cols, norm.len)?;
+        expect_tensor("logits", out, Kind::F32, rows.len(), head.rows)?;
+        expect_tensor("logits", x, Kind::F32, batch.tokens.len(), head.cols)?;
+        assert!(rows.iter().all(|&r| (r as usize) < batch.tokens.len()), "logits of a missing row");
+        let mut normed = match self.head_rows.take() {
+            Some(t) if t.max_rows >= rows.len() && t.cols == x.cols => t,
+            _ => self.operand_rows(out.max_rows, x.cols)?,
+        };
+        self.norm_rows(x, norm, eps, |i| rows[i] as usize, rows.len(), &mut normed);
+        let result = self.linear(&normed, rows.len(), head, None, out);
+        self.head_rows = Some(normed);
+        result
+    }
+
+    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        let mut picks: Vec<Option<Pick>> = vec![None; rows.len()];
+        let out = Shared::of(&mut picks);
+        let samplers = Shared::of(&mut self.samplers);
+        self.threads.for_each(rows.len(), |i, thread| {
+            let row = &rows[i];
+            // SAFETY: one unit writes pick `i`, and one thread uses its own sampler.
+            unsafe {
+                let scratch = &mut *samplers.ptr().add(thread);
+                *out.ptr().add(i) = Some(crate::sample::pick(logits.f32_row(row.logits_row), row, scratch));
+            }
+        });
+        Ok(picks.into_iter().flatten().collect())
+    }
+
+    fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {
+        expect_tensor("read_f32", tensor, Kind::F32, n_rows, tensor.cols)?;
+        Ok((0..n_rows).flat_map(|row| tensor.f32_row(row)).copied().collect())
+    }
+
+    fn copy_blocks(&mut self, pool: &mut KvPool, copies: &[(u32, u32)]) -> Result<()> {
+        let n_blocks = pool.shape.n_blocks;
+        if let Some(copy) = copies.iter().find(|(a, b)| (*a).max(*b) as usize >= n_blocks) {
+            return Err(BackendError::Shape {
+                op: "copy_blocks",
+                expected: format!("block ids below {n_blocks}"),
+                got: format!("{copy:?}"),
+            });
+        }
+        pool.copy_blocks(copies);
+        Ok(())
+    }
+}
+
+/// Rows that one thread takes at a time where a row is little work.
+const ROWS_PER_UNIT: usize = 8;
+
+/// Most query tokens of a sequence whose tiles are spread over threads. Prompts have rows enough.
+const SPLIT_TOKENS: usize = 16;
+
+/// Tiles that one unit of a split sequence computes.
+const TILES_PER_UNIT: usize = 2;
+
+impl CpuBackend {
+    fn norm_rows(
+        &mut self,
+        x: &Tensor,
+        weight: &Vector,
+        eps: f32,
+        source: impl Fn(usize) -> usize + Sync,
+        n_rows: usize,
+        out: &mut Tensor,
+    ) {
+        let kernel = self.kernels.rms_norm;
+        let stride = out.stride;
+        let out = Shared::<u32>::new(&mut out.words);
+        self.threads.for_each(n_rows.div_ceil(ROWS_PER_UNIT), |unit, _| {
+            let first = unit * ROWS_PER_UNIT;
+            for row in first..(first + ROWS_PER_UNIT).min(n_rows) {
+                // SAFETY: shapes were checked by the caller; one unit writes the row.
+                unsafe {
+                    let to = out.ptr().add(row * stride);
+                    kernel(x.f32_row(source(row)), weight.get(), eps, to);
+                }
+            }
+        });
+    }
+
+    fn attend_all(&mut self, call: &Call, batch: &Batch<'_>, n_kv_heads: usize) {
+        let memory = &mut self.attention;
+        let shape = (call.head_dim, call.group_size);
+        if memory.shape != Some(shape) {
+            memory.shape = Some(shape);
+            memory.scratch = (0..self.threads.n_threads())
+                .map(|_| Scratch::new(&call.layout, call.group_size))
+                .collect();
+        }
+        let mut whole = Vec::new();
+        let mut split = Vec::new();
+        let mut n_states = 0;
+        for seq in batch.seqs {
+            let per_pass = (MAX_ROWS / call.group_size).max(1);
+            for first in (0..seq.n_rows).step_by(per_pass) {
+                for kv_head in 0..n_kv_heads {
+                    let rows = Rows {
+                        first_row: seq.first_row + first,
+                        first_position: batch.positions[seq.first_row + first],
+                        n_tokens: per_pass.min(seq.n_rows - first),
+                        kv_head,
+                        block_table: seq.block_table,
+                        view: seq.view,
+                    };
+                    if seq.n_rows <= SPLIT_TOKENS {
+                        let n_tiles = rows.n_tiles(call);
+                        let len = State::len(rows.n_tokens * call.group_size, call.layout.padded_dim);
+                        split.push((rows, n_states, len, n_tiles));
+                        n_states += len * n_tiles;
+                    } else {
+                        whole.push(rows);
+                    }
+                }
+            }
+        }
+        // The longest passes first, so that threads finish together.
+        whole.sort_by_key(|rows| std::cmp::Reverse(rows.first_position));
+        if memory.states.len() < n_states {
+            memory.states.resize(n_states, 0.0);
+        }
+        let units: Vec<(usize, usize)> = split
+            .iter()
+            .enumerate()
+            .flat_map(|(i, &(.., n_tiles))| (0..n_tiles).step_by(TILES_PER_UNIT).map(move |t| (i, t)))
+            .collect();
+        let scratch = Shared::of(&mut memory.scratch);
+        let states = Shared::of(&mut memory.states);
+        let kernels = self.kernels;
+        self.threads.for_each(whole.len() + units.len(), |unit, thread| {
+            // SAFETY: scratch is the thread's own; views and shapes were checked by the caller;
+            // units write rows, heads and states of their own.
+            unsafe {
+                let scratch = &mut *scratch.ptr().add(thread);
+                if let Some(rows) = whole.get(unit) {
+                    return (kernels.attend)(call, rows, scratch);
+                }
+                let (i, first) = units[unit - whole.len()];
+                let (rows, at, len, n_tiles) = &split[i];
+                for tile in first..(first + TILES_PER_UNIT).min(*n_tiles) {
+                    let values = std::slice::from_raw_parts_mut(states.ptr().add(at + tile * len), *len);
+                    let mut state = State::over(values, rows.n_tokens * call.group_size);
+                    (kernels.tile_state)(call, rows, tile, scratch, &mut state);
+                }
+            }
+        });
+        let per_unit = split.len().div_ceil(self.threads.n_threads()).max(1);
+        self.threads.for_each(split.len().div_ceil(per_unit), |unit, thread| {
+            for (rows, at, len, n_tiles) in split.iter().skip(unit * per_unit).take(per_unit) {
+                // SAFETY: as above.
+                unsafe {
+                    let values = std::slice::from_raw_parts_mut(states.ptr().add(*at), len * n_tiles);
+                    (kernels.merge_states)(call, rows, values, &mut *scratch.ptr().add(thread));
+                }
+            }
+        });
+    }
+}
+
+/// The slot of every row, checked against block tables and pool.
+fn fill_slots(batch: &Batch<'_>, shape: &KvShape, slots: &mut Vec<usize>) -> Result<()> {
+    slots.clear();
+    for seq in batch.seqs {
+        expect("batch", "first row", slots.len(), seq.first_row)?;
+        for row in seq.first_row..seq.first_row + seq.n_rows {
+            let position = *batch.positions.get(row).ok_or_else(|| missing_row(row))? as usize;
+            let block = seq.block_table.get(position / shape.block_size);
+            match block {
+                Some(&b) if (b as usize) < shape.n_blocks => {
+                    slots.push(b as usize * shape.block_size + position % shape.block_size);
+                }
+                _ => {
+                    return Err(BackendError::Shape {
+                        op: "batch",
+                        expected: format!("a block of the pool for position {position}"),
+                        got: format!("{block:?}"),
+                    });
+                }
+            }
+        }
+    }
+    expect("batch", "rows", batch.tokens.len(), slots.len())?;
+    expect("batch", "positions", batch.tokens.len(), batch.positions.len())
+}
+
+fn missing_row(row: usize) -> BackendError {
+    BackendError::Shape { op: "batch", expected: format!("a position for row {row}"), got: "none".into() }
+}
+
+/// Checks what kernels take on trust: rows at consecutive positions, blocks inside the pool, and
+/// selections inside the sequence.
+fn check_view(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape, layer: usize) -> Result<()> {
+    let refuse = |expected: &str, got: String| {
+        Err(BackendError::Shape { op: "attention", expected: expected.into(), got })
+    };
+    let Some(positions) = batch.positions.get(seq.first_row..seq.first_row + seq.n_rows) else {
+        return Err(missing_row(seq.first_row + seq.n_rows));
+    };
+    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else {
+        return Ok(());
+    };
+    if positions.windows(2).any(|w| w[1] != w[0].wrapping_add(1)) {
+        return refuse("rows at consecutive positions", format!("{first} to {last}"));
+    }
+    let n_logical = last as usize / shape.block_size + 1;
+    match seq.block_table.get(..n_logical) {
+        Some(ids) if ids.iter().all(|&id| (id as usize) < shape.n_blocks) => {}
+        _ => return refuse("a block of the pool for every position", format!("{:?}", seq.block_table)),
+    }
+    if seq.view.tail_start > first {
+        return refuse("a tail that includes every row", format!("{}", seq.view.tail_start));
+    }
+    let ascending_below = |ids: &[u32], limit: usize| {
+        ids.is_sorted_by(|a, b| a < b) && ids.last().is_none_or(|&id| (id as usize) < limit)
+    };
+    let tail_start = seq.view.tail_start as usize;
+    match seq.view.selected {
+        Selected::None => Ok(()),
+        Selected::Blocks(blocks) if ascending_below(blocks, tail_start / shape.block_size) => Ok(()),
+        Selected::Blocks(blocks) => {
+            refuse("ascending whole blocks before the tail", format!("{blocks:?}"))
+        }
+        Selected::Tokens(tokens) => {
+            expect("attention", "KV heads selected for", shape.n_kv_heads, tokens.n_kv_heads)?;
+            let wanted = shape.n_layers * shape.n_kv_heads * tokens.n_tokens;
+            expect("attention", "selected positions", wanted, tokens.positions.len())?;
+            for head in 0..shape.n_kv_heads {
+                let chosen = tokens.of(layer, head);
+                if !ascending_below(chosen, tail_start) {
+                    return refuse("ascending positions before the tail", format!("{chosen:?}"));
+                }
+            }
+            Ok(())
+        }
+    }
+}

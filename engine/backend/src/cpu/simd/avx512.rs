@@ -1,0 +1,166 @@
+//! AVX-512: one register a vector; with BF16, one instruction a dot product of pairs.
+
+use super::Isa;
+use std::arch::x86_64::*;
+
+/// AVX-512 F, BW, VL and DQ: bf16 products in f32.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx512;
+
+/// AVX-512 with BF16: `vdpbf16ps`.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx512Bf16;
+
+macro_rules! avx512 {
+    ($name:ident, $dot_bf16:item, $store_bf16:item) => {
+        impl Isa for $name {
+            type F = __m512;
+            type W = __m512i;
+            const GEMM_ROWS: usize = 12;
+            const ATTENTION_ROWS: usize = 6;
+
+            #[inline(always)]
+            unsafe fn splat(x: f32) -> __m512 {
+                // SAFETY: the caller vouches for the instruction set; so below.
+                unsafe { _mm512_set1_ps(x) }
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const f32) -> __m512 {
+                // SAFETY: see `splat`; the pointer is the caller's; so below.
+                unsafe { _mm512_loadu_ps(p) }
+            }
+            #[inline(always)]
+            unsafe fn store(p: *mut f32, v: __m512) {
+                // SAFETY: see `load`.
+                unsafe { _mm512_storeu_ps(p, v) }
+            }
+            #[inline(always)]
+            unsafe fn load_words(p: *const u32) -> __m512i {
+                // SAFETY: see `load`.
+                unsafe { _mm512_loadu_si512(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn splat_word(x: u32) -> __m512i {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_set1_epi32(x.cast_signed()) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_add_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_sub_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_mul_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn div(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_div_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn max(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_max_ps(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_fmadd_ps(a, b, c) }
+            }
+            #[inline(always)]
+            unsafe fn dot_f32(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), acc) }
+            }
+            $dot_bf16
+            $store_bf16
+            #[inline(always)]
+            unsafe fn round(v: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_roundscale_ps::<0>(v) }
+            }
+            #[inline(always)]
+            unsafe fn scale_by_power_of_two(x: __m512, n: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe {
+                    let n = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+                    _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n)))
+                }
+            }
+            #[inline(always)]
+            unsafe fn reduce_max(v: __m512) -> f32 {
+                // SAFETY: see `splat`.
+                unsafe { _mm512_reduce_max_ps(v) }
+            }
+            #[inline(always)]
+            unsafe fn reduce_add(v: __m512) -> f32 {
+                // SAFETY: see `splat`.
+                unsafe {
+                    let high = _mm512_extractf32x8_ps::<1>(v);
+                    let v = _mm256_add_ps(_mm512_castps512_ps256(v), high);
+                    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+                    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+                }
+            }
+            #[inline(always)]
+            unsafe fn prefetch(p: *const u8) {
+                // SAFETY: prefetching has no effect that a program can see.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+            }
+        }
+    };
+}
+
+avx512!(
+    Avx512,
+    #[inline(always)]
+    unsafe fn dot_bf16(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
+        // SAFETY: see `splat`.
+        unsafe {
+            let high = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            let even = |v| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v));
+            let odd = |v| _mm512_castsi512_ps(_mm512_and_si512(v, high));
+            let acc = _mm512_fmadd_ps(even(w), even(x), acc);
+            _mm512_fmadd_ps(odd(w), odd(x), acc)
+        }
+    },
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: __m512) {
+        // SAFETY: see `load`.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let rounded = _mm512_mask_mov_epi32(rounded, nan, quiet);
+            let narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            _mm256_storeu_si256(p.cast(), narrow);
+        }
+    }
+);
+
+avx512!(
+    Avx512Bf16,
+    #[inline(always)]
+    unsafe fn dot_bf16(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
+        // SAFETY: see `splat`; the three types are 512 bits each and have no invalid values.
+        unsafe { _mm512_dpbf16_ps(acc, std::mem::transmute(w), std::mem::transmute(x)) }
+    },
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: __m512) {
+        // SAFETY: see `load`; the types are 256 bits each and have no invalid values.
+        unsafe {
+            let narrow: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+            _mm256_storeu_si256(p.cast(), narrow);
+        }
+    }
+);

@@ -1,0 +1,180 @@
+//! Sixteen lanes: what every kernel is written in, once.
+//!
+//! A kernel is a generic function over an [`Isa`] and an [`Element`]. All data that is multiplied
+//! is kept in 32-bit *words*: one f32, or two neighbouring bf16 values, so that the same kernel
+//! steps over k word by word for both. The generic functions are inlined into entry points that
+//! enable the instruction set ([`super::kernels`]).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::{Avx512, Avx512Bf16};
+pub(super) use portable::Portable;
+
+/// Lanes of a vector.
+pub(super) const LANES: usize = 16;
+
+/// Sixteen f32 lanes and what kernels do with them.
+///
+/// # Safety
+///
+/// Every method may only run where the CPU has the instruction set, and pointers must be valid for
+/// sixteen elements. No alignment is assumed.
+pub(super) trait Isa: Copy + Send + Sync + 'static {
+    /// Sixteen f32.
+    type F: Copy;
+    /// Sixteen 32-bit words.
+    type W: Copy;
+    /// Rows of a matrix tile that the register file holds beside two columns of vectors.
+    const GEMM_ROWS: usize;
+    /// Rows of an attention tile that the register file holds beside four columns of vectors.
+    const ATTENTION_ROWS: usize;
+
+    unsafe fn splat(x: f32) -> Self::F;
+    unsafe fn load(p: *const f32) -> Self::F;
+    unsafe fn store(p: *mut f32, v: Self::F);
+    unsafe fn load_words(p: *const u32) -> Self::W;
+    unsafe fn splat_word(x: u32) -> Self::W;
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `acc + w * x`, words as f32.
+    unsafe fn dot_f32(acc: Self::F, w: Self::W, x: Self::W) -> Self::F;
+    /// `acc + w.low * x.low + w.high * x.high`, words as pairs of bf16.
+    unsafe fn dot_bf16(acc: Self::F, w: Self::W, x: Self::W) -> Self::F;
+    /// Rounds to nearest even and stores sixteen bf16.
+    unsafe fn store_bf16(p: *mut u16, v: Self::F);
+    /// Nearest integer, ties to even, and `2` to that power times `x`; `n` must lie in -126..=127.
+    unsafe fn round(v: Self::F) -> Self::F;
+    /// `x * 2^n` for integral `n` in -127..=127; -127 gives zero.
+    unsafe fn scale_by_power_of_two(x: Self::F, n: Self::F) -> Self::F;
+    /// Largest lane.
+    unsafe fn reduce_max(v: Self::F) -> f32;
+    /// Sum of the lanes: halves added, then quarters, eighths, sixteenths.
+    unsafe fn reduce_add(v: Self::F) -> f32;
+    /// Asks for the cache line at `p` in the second-level cache. `p` may point anywhere.
+    unsafe fn prefetch(p: *const u8);
+
+    /// `e^x` to about 2 ulp for `x <= 0`; everything below -87 gives zero, and so does -inf.
+    ///
+    /// Cody-Waite reduction and a degree-6 polynomial (Cephes `expf`); the same operations on every
+    /// instruction set.
+    #[inline(always)]
+    unsafe fn exp_nonpositive(x: Self::F) -> Self::F {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let x = Self::max(x, Self::splat(-88.0));
+            let n = Self::round(Self::mul(x, Self::splat(std::f32::consts::LOG2_E)));
+            let r = Self::fma(n, Self::splat(-0.693_359_4), x);
+            let r = Self::fma(n, Self::splat(2.121_944_4e-4), r);
+            let mut p = Self::splat(1.987_569_1e-4);
+            for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+                p = Self::fma(p, r, Self::splat(c));
+            }
+            let p = Self::fma(p, Self::mul(r, r), Self::add(r, Self::splat(1.0)));
+            Self::scale_by_power_of_two(p, n)
+        }
+    }
+}
+
+/// What a 32-bit word holds.
+pub(super) trait Element: Copy + Send + Sync + 'static {
+    /// Values per word.
+    const PER_WORD: usize;
+    /// `acc + w · x`.
+    ///
+    /// # Safety
+    /// As for [`Isa`].
+    unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F;
+    /// Stores sixteen values at value index `at` of the words at `p`.
+    ///
+    /// # Safety
+    /// As for [`Isa`].
+    unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F);
+    /// Stores one value at value index `at` of the words at `p`.
+    ///
+    /// # Safety
+    /// `p` must be valid for the word that holds it.
+    unsafe fn store_one(p: *mut u32, at: usize, v: f32);
+    /// Reads one value at value index `at` of the words at `p`.
+    ///
+    /// # Safety
+    /// `p` must be valid for the word that holds it.
+    unsafe fn load_one(p: *const u32, at: usize) -> f32;
+}
+
+/// Words of one f32.
+#[derive(Clone, Copy)]
+pub(super) struct F32;
+
+/// Words of two bf16, the first in the low half.
+#[derive(Clone, Copy)]
+pub(super) struct Bf16;
+
+impl Element for F32 {
+    const PER_WORD: usize = 1;
+    #[inline(always)]
+    unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F {
+        // SAFETY: passed on to the caller.
+        unsafe { I::dot_f32(acc, w, x) }
+    }
+    #[inline(always)]
+    unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {
+        // SAFETY: passed on to the caller.
+        unsafe { I::store(p.cast::<f32>().add(at), v) }
+    }
+    #[inline(always)]
+    unsafe fn store_one(p: *mut u32, at: usize, v: f32) {
+        // SAFETY: passed on to the caller.
+        unsafe { *p.cast::<f32>().add(at) = v }
+    }
+    #[inline(always)]
+    unsafe fn load_one(p: *const u32, at: usize) -> f32 {
+        // SAFETY: passed on to the caller.
+        unsafe { *p.cast::<f32>().add(at) }
+    }
+}
+
+impl Element for Bf16 {
+    const PER_WORD: usize = 2;
+    #[inline(always)]
+    unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F {
+        // SAFETY: passed on to the caller.
+        unsafe { I::dot_bf16(acc, w, x) }
+    }
+    #[inline(always)]
+    unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {
+        // SAFETY: passed on to the caller.
+        unsafe { I::store_bf16(p.cast::<u16>().add(at), v) }
+    }
+    #[inline(always)]
+    unsafe fn store_one(p: *mut u32, at: usize, v: f32) {
+        // SAFETY: passed on to the caller.
+        unsafe { *p.cast::<u16>().add(at) = bf16_bits(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_one(p: *const u32, at: usize) -> f32 {
+        // SAFETY: passed on to the caller.
+        unsafe { f32::from_bits(u32::from(*p.cast::<u16>().add(at)) << 16) }
+    }
+}
+
+/// Rounds to the nearest bf16, ties to even; not-a-number stays one.
+#[inline(always)]
+pub(super) fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
