@@ -1,1 +1,106 @@
-//! Bootstrap.
+//! What tests across crates share: the tiny models, their reference values, and a bare way to run
+//! a model without an engine.
+
+use galley_backend::cpu::{CpuConfig, InstructionSet};
+use galley_backend::{Batch, Dtype, KvView, LayerMask, SeqSpan};
+use galley_model::weights::Checkpoint;
+use galley_model::{LanguageModel, LoadOptions, load};
+use safetensors::SafeTensors;
+use std::path::PathBuf;
+
+/// Directories and files of `tests/data/models`, one per family and format, and the directory that
+/// holds the reference of each.
+pub const TINY_MODELS: [(&str, &str); 8] = [
+    ("llama2", "llama2"),
+    ("llama3", "llama3"),
+    ("mistral", "mistral"),
+    ("qwen2", "qwen2"),
+    ("qwen3", "qwen3"),
+    ("smollm2", "smollm2"),
+    ("odd", "odd"),
+    ("smollm2.gguf", "smollm2"),
+];
+
+/// A file or directory of `tests/data`.
+pub fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
+}
+
+/// A CPU configuration.
+pub fn cpu(isa: Option<InstructionSet>, dtype: Dtype, n_threads: usize) -> CpuConfig {
+    CpuConfig { n_threads: Some(n_threads), instruction_set: isa, dtype }
+}
+
+/// Loads a tiny model with a pool of 64 blocks of 16 tokens.
+pub fn load_tiny(name: &str, cpu: CpuConfig) -> Box<dyn LanguageModel> {
+    let checkpoint = Checkpoint::open(&data("models").join(name)).expect("a tiny model");
+    let options = LoadOptions { block_size: 16, n_blocks: 64, max_rows: 128, max_logit_rows: 128 };
+    load(&checkpoint, cpu, options, &mut |_, _| {}).expect("a tiny model loads")
+}
+
+/// A sequence that transformers ran in float32.
+pub struct Reference {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// Positions whose logits are known.
+    pub positions: Vec<u32>,
+    /// Their logits, one row each.
+    pub logits: Vec<Vec<f32>>,
+    /// Greedy continuation of the prompt.
+    pub greedy: Vec<u32>,
+}
+
+/// The two reference sequences of a tiny model.
+pub fn references(name: &str) -> Vec<Reference> {
+    let bytes = std::fs::read(data("models").join(name).join("reference.safetensors"))
+        .expect("reference logits");
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let words = |name: String| -> Vec<[u8; 4]> {
+        file.tensor(&name).expect("a reference tensor").data().as_chunks::<4>().0.to_vec()
+    };
+    let ids = |name: String| words(name).into_iter().map(u32::from_le_bytes).collect::<Vec<_>>();
+    (0..2)
+        .map(|i| {
+            let positions = ids(format!("seq{i}.positions"));
+            let logits: Vec<f32> =
+                words(format!("seq{i}.logits")).into_iter().map(f32::from_le_bytes).collect();
+            let vocab = logits.len() / positions.len();
+            Reference {
+                tokens: ids(format!("seq{i}.tokens")),
+                logits: logits.chunks(vocab).map(<[f32]>::to_vec).collect(),
+                positions,
+                greedy: ids(format!("seq{i}.greedy")),
+            }
+        })
+        .collect()
+}
+
+/// Runs `tokens` through blocks `0..` of the pool in chunks of at most `chunk` rows and returns
+/// the logits of every position.
+pub fn run_prompt(model: &mut dyn LanguageModel, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+    let table: Vec<u32> = (0..model.kv_shape().n_blocks as u32).collect();
+    let mut all = Vec::new();
+    for (i, tokens) in tokens.chunks(chunk).enumerate() {
+        let first = (i * chunk) as u32;
+        let positions: Vec<u32> = (first..first + tokens.len() as u32).collect();
+        let rows: Vec<u32> = (0..tokens.len() as u32).collect();
+        let view = KvView::default();
+        let seqs = [SeqSpan { first_row: 0, n_rows: tokens.len(), block_table: &table, view }];
+        let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows: &rows };
+        model.forward(&batch, &LayerMask::All).expect("a forward");
+        let logits = model.read_logits().expect("logits");
+        all.extend(logits.chunks(model.config().vocab_size).map(<[f32]>::to_vec));
+    }
+    all
+}
+
+/// Index of the largest value, the first of them.
+pub fn argmax(values: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, x) in values.iter().enumerate() {
+        if *x > values[best] {
+            best = i;
+        }
+    }
+    best as u32
+}

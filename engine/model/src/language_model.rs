@@ -1,7 +1,10 @@
 //! A loaded model on some device, as the engine sees it.
 
-use crate::config::ModelConfig;
 use crate::Result;
+use crate::config::ModelConfig;
+use crate::llama::Llama;
+use crate::weights::Checkpoint;
+use galley_backend::cpu::{CpuBackend, CpuConfig};
 use galley_backend::{Batch, KvShape, LayerMask, sample};
 
 /// A model and its KV pool on one device. Object-safe, so that the engine does not name the device.
@@ -27,4 +30,28 @@ pub trait LanguageModel: Send {
     fn read_logits(&self) -> Result<Vec<f32>>;
     /// Copies whole blocks, `(from, to)`.
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()>;
+}
+
+/// Sizes that are fixed when a model is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Tokens per KV block.
+    pub block_size: usize,
+    /// Blocks in the KV pool.
+    pub n_blocks: usize,
+    /// Most rows (tokens) in one forward.
+    pub max_rows: usize,
+    /// Most rows of logits in one forward.
+    pub max_logit_rows: usize,
+}
+
+/// Loads `checkpoint` onto the CPU. `progress(done, total)` counts layers as they are packed.
+pub fn load(
+    checkpoint: &Checkpoint,
+    cpu: CpuConfig,
+    options: LoadOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Box<dyn LanguageModel>> {
+    let backend = CpuBackend::new(cpu)?;
+    Ok(Box::new(Llama::load(backend, checkpoint, cpu.dtype, options, progress)?))
 }

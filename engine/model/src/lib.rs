@@ -13,4 +13,4 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{ModelError, Result};
-pub use language_model::{LanguageModel};
+pub use language_model::{LanguageModel, LoadOptions, load};

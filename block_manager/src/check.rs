@@ -1,0 +1,90 @@
+//! The invariants, as code. Slow, thorough, and for tests and idle moments.
+
+use crate::manager::BlockManager;
+use crate::pool::{BlockId, State};
+use crate::prefix::Parent;
+use crate::table::BlockTable;
+
+impl BlockManager {
+    /// Checks every invariant, given all tables that are alive. What it finds is a bug: here, or in
+    /// a caller that lost a table.
+    ///
+    /// - Every block is free, idle or held; it is held by as many tables as its count says; it is
+    ///   idle only if it is cached, and cached only if it is not free.
+    /// - The lists and counts of the pool, and the hashes and children of the cache, agree.
+    /// - Idle blocks are evicted children first.
+    /// - A table has exactly the blocks it needs. Those that are cached hold its tokens, behind the
+    ///   block that is before them in the table. Those with reserved slots are its own.
+    pub fn check(&self, live: &[&BlockTable]) -> Result<(), String> {
+        self.pool.check()?;
+        self.cache.check()?;
+        self.check_blocks(live)?;
+        self.check_eviction_order()?;
+        live.iter().try_for_each(|table| self.check_table(table))
+    }
+
+    fn check_blocks(&self, live: &[&BlockTable]) -> Result<(), String> {
+        let mut n_tables = vec![0; self.n_blocks()];
+        for id in live.iter().flat_map(|table| table.blocks()) {
+            *n_tables.get_mut(id.0 as usize).ok_or("a block id beyond the pool")? += 1;
+        }
+        for (id, n_tables) in (0..).map(BlockId).zip(n_tables) {
+            let (state, cached) = (self.pool.state(id), self.cache.contains(id));
+            if self.pool.n_holders(id) != n_tables {
+                return Err(format!("{id:?} is {state:?}, and in {n_tables} live tables"));
+            }
+            let agrees = match state {
+                State::Free => !cached,
+                State::Idle { .. } => cached,
+                State::Held(_) => true,
+            };
+            if !agrees {
+                return Err(format!("{id:?} is {state:?}, and cached: {cached}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A parent must follow its idle children. It then never leaves the cache before them.
+    fn check_eviction_order(&self) -> Result<(), String> {
+        let mut evicted = vec![false; self.n_blocks()];
+        for id in self.pool.idle_oldest_first() {
+            let parent = self.cache.get(id).map(|it| it.parent);
+            if let Some(Parent::Block(parent)) = parent
+                && evicted[parent.0 as usize]
+            {
+                return Err(format!("{parent:?} would be evicted before its child {id:?}"));
+            }
+            evicted[id.0 as usize] = true;
+        }
+        Ok(())
+    }
+
+    fn check_table(&self, table: &BlockTable) -> Result<(), String> {
+        let n_slots = table.n_tokens() + table.n_reserved();
+        if table.ids().len() != n_slots.div_ceil(self.block_size) {
+            return Err(format!("{n_slots} slots in {} blocks: {table:?}", table.ids().len()));
+        }
+        let mut parent = Parent::Root { salt: table.salt() };
+        for (index, id) in table.blocks().enumerate() {
+            let tokens = table.tokens_of(index);
+            if let Some(cached) = self.cache.get(id) {
+                if cached.parent != parent || !cached.tokens.starts_with(tokens) {
+                    return Err(format!("{id:?} is cached as {cached:?}, but in {table:?}"));
+                }
+                if matches!(parent, Parent::Block(before) if !self.cache.contains(before)) {
+                    return Err(format!("{id:?} is cached behind a block that is not: {table:?}"));
+                }
+            }
+            let is_written = table.n_reserved() > 0 && tokens.len() < self.block_size;
+            let is_own = self.pool.n_holders(id) == 1 && !self.cache.contains(id);
+            if is_written && !is_own {
+                return Err(format!(
+                    "{id:?} is written by one table and is not its own: {table:?}"
+                ));
+            }
+            parent = Parent::Block(id);
+        }
+        Ok(())
+    }
+}

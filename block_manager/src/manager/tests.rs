@@ -1,0 +1,234 @@
+//! The operations one by one. `tests/model.rs` tries them in any order.
+
+use super::*;
+
+/// Blocks of 4 tokens.
+fn manager(n_blocks: usize) -> BlockManager {
+    BlockManager::new(n_blocks, 4, true)
+}
+
+/// Reserves and commits, and returns what is to be copied.
+fn append(blocks: &mut BlockManager, table: &mut BlockTable, tokens: &[u32]) -> Vec<BlockCopy> {
+    let copies = blocks.reserve(table, tokens.len()).unwrap();
+    blocks.commit(table, tokens);
+    copies
+}
+
+fn filled(blocks: &mut BlockManager, tokens: &[u32]) -> BlockTable {
+    let mut table = BlockTable::default();
+    append(blocks, &mut table, tokens);
+    table
+}
+
+fn tokens<const N: usize>() -> [u32; N] {
+    std::array::from_fn(|at| u32::try_from(at).unwrap())
+}
+
+#[test]
+fn a_prompt_is_found_again() {
+    let mut blocks = manager(8);
+    let table = filled(&mut blocks, &tokens::<11>());
+    assert_eq!(table.ids(), [0, 1, 2]);
+    assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<20>()), 8);
+    blocks.release(table);
+    assert_eq!((blocks.n_free(), blocks.n_used()), (8, 0));
+
+    let table = blocks.match_prefix(0, &tokens::<9>());
+    assert_eq!((table.ids(), table.n_tokens()), (&[0, 1][..], 8));
+    assert_eq!(blocks.n_free(), 6);
+    let other = blocks.match_prefix(1, &tokens::<9>());
+    assert_eq!(other.n_tokens(), 0);
+    let stats = blocks.stats();
+    assert_eq!((stats.prefix_query_tokens, stats.prefix_hit_tokens), (18, 8));
+    blocks.check(&[&table, &other]).unwrap();
+}
+
+#[test]
+fn the_last_token_is_never_found() {
+    let mut blocks = manager(8);
+    let table = filled(&mut blocks, &tokens::<8>());
+    blocks.release(table);
+    for (n_tokens, hit) in [(0, 0), (1, 0), (4, 0), (5, 4), (8, 4), (9, 8)] {
+        let prompt = &tokens::<9>()[..n_tokens];
+        assert_eq!(blocks.cached_prefix_tokens(0, prompt), hit, "{n_tokens} tokens");
+    }
+}
+
+#[test]
+fn nothing_is_found_without_prefix_caching() {
+    let mut blocks = BlockManager::new(8, 4, false);
+    let table = filled(&mut blocks, &tokens::<11>());
+    blocks.release(table);
+    assert_eq!(blocks.match_prefix(0, &tokens::<11>()).n_tokens(), 0);
+    assert_eq!(blocks.stats(), Stats::default());
+    blocks.check(&[]).unwrap();
+}
+
+#[test]
+fn reserve_is_all_or_nothing() {
+    let mut blocks = manager(3);
+    let mut table = filled(&mut blocks, &tokens::<5>());
+    assert_eq!(blocks.blocks_needed(&table, 7), 1);
+    let error = blocks.reserve(&mut table, 8).unwrap_err();
+    assert_eq!(error, OutOfBlocks { needed: 2, free: 1 });
+    assert_eq!(error.to_string(), "out of KV blocks: 2 needed, 1 free");
+    assert!(blocks.reserve(&mut table, usize::MAX).is_err());
+    assert_eq!((table.ids(), blocks.n_free()), (&[0, 1][..], 1));
+    blocks.check(&[&table]).unwrap();
+    assert_eq!(blocks.reserve(&mut table, 7), Ok(vec![]));
+    assert_eq!(table.capacity_tokens(), 12);
+}
+
+#[test]
+fn rollback_gives_back_what_was_not_kept() {
+    let mut blocks = manager(8);
+    let mut table = filled(&mut blocks, &tokens::<3>());
+    blocks.reserve(&mut table, 10).unwrap();
+    blocks.commit(&mut table, &[7, 7]);
+    blocks.check(&[&table]).unwrap();
+    assert_eq!(table.ids().len(), 4);
+    blocks.rollback(&mut table);
+    assert_eq!((table.ids().len(), table.n_tokens()), (2, 5));
+    blocks.check(&[&table]).unwrap();
+}
+
+#[test]
+fn forks_share_until_one_writes() {
+    let mut blocks = manager(8);
+    let mut one = filled(&mut blocks, &tokens::<6>());
+    let mut two = blocks.fork(&one);
+    assert_eq!((one.ids(), two.ids()), (&[0, 1][..], &[0, 1][..]));
+    assert_eq!(blocks.n_used(), 2);
+
+    assert_eq!(blocks.blocks_needed(&one, 3), 2, "a copy and a new one");
+    assert_eq!(append(&mut blocks, &mut one, &[9]), [BlockCopy { from: 1, to: 2 }]);
+    assert_eq!(append(&mut blocks, &mut two, &[8]), [], "alone now");
+    assert_eq!((one.ids(), two.ids()), (&[0, 2][..], &[0, 1][..]));
+    blocks.check(&[&one, &two]).unwrap();
+}
+
+#[test]
+fn forks_at_a_block_boundary_need_no_copy() {
+    let mut blocks = manager(8);
+    let mut one = filled(&mut blocks, &tokens::<8>());
+    let mut two = blocks.fork(&one);
+    assert_eq!(append(&mut blocks, &mut one, &[1]), []);
+    assert_eq!(append(&mut blocks, &mut two, &[2]), []);
+    blocks.check(&[&one, &two]).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "while slots of it are reserved")]
+fn a_table_in_the_middle_of_a_step_is_not_forked() {
+    let mut blocks = manager(8);
+    let mut table = filled(&mut blocks, &tokens::<6>());
+    blocks.reserve(&mut table, 1).unwrap();
+    drop(blocks.fork(&table));
+}
+
+#[test]
+fn twins_become_one() {
+    let mut blocks = manager(8);
+    let mut one = BlockTable::default();
+    let mut two = BlockTable::default();
+    blocks.reserve(&mut one, 9).unwrap();
+    blocks.reserve(&mut two, 9).unwrap();
+    assert_eq!((blocks.n_used(), two.ids()), (6, &[3, 4, 5][..]));
+    blocks.commit(&mut one, &tokens::<9>());
+    blocks.commit(&mut two, &tokens::<9>());
+    assert_eq!((blocks.n_used(), two.ids()), (4, &[0, 1, 5][..]));
+    blocks.check(&[&one, &two]).unwrap();
+    blocks.release(one);
+    blocks.release(two);
+    assert_eq!(blocks.n_free(), 8);
+}
+
+#[test]
+fn eviction_takes_leaves_of_the_least_recently_used() {
+    let mut blocks = manager(4);
+    let first = filled(&mut blocks, &tokens::<8>());
+    let second = filled(&mut blocks, &[50, 51, 52, 53, 54, 55, 56, 57]);
+    blocks.release(first);
+    blocks.release(second);
+    let hit = blocks.match_prefix(0, &tokens::<5>()); // the root of the first is used again
+    assert_eq!(hit.ids(), [0]);
+
+    let mut third = BlockTable::new(3);
+    append(&mut blocks, &mut third, &tokens::<8>());
+    assert_eq!(third.ids(), [1, 3], "the leaves, in the order in which they became idle");
+    assert_eq!(blocks.stats().evictions, 2);
+    assert_eq!(blocks.cached_prefix_tokens(0, &[50, 51, 52, 53, 54]), 4);
+    blocks.check(&[&hit, &third]).unwrap();
+}
+
+/// The only holder of a cached leaf, truncated into it, writes in place: even a full pool has
+/// room for that. The old content is not served again.
+#[test]
+fn a_cached_block_is_forgotten_before_its_holder_writes_to_it() {
+    let mut blocks = manager(2);
+    let mut table = filled(&mut blocks, &tokens::<8>());
+    blocks.truncate(&mut table, 6);
+    assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<9>()), 8, "nothing is written yet");
+    assert_eq!(append(&mut blocks, &mut table, &[90, 91]), []);
+    assert_eq!(table.ids(), [0, 1]);
+    assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<9>()), 4);
+    assert_eq!(blocks.cached_prefix_tokens(0, &[0, 1, 2, 3, 4, 5, 90, 91, 0]), 8);
+    blocks.check(&[&table]).unwrap();
+}
+
+#[test]
+fn a_cached_block_with_children_is_copied() {
+    let mut blocks = manager(8);
+    let mut table = filled(&mut blocks, &tokens::<12>());
+    blocks.truncate(&mut table, 6);
+    assert_eq!(append(&mut blocks, &mut table, &[90]), [BlockCopy { from: 1, to: 3 }]);
+    assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<13>()), 12, "all is still there");
+    blocks.check(&[&table]).unwrap();
+}
+
+#[test]
+fn a_cached_block_that_another_table_holds_is_copied() {
+    let mut blocks = manager(8);
+    let whole = filled(&mut blocks, &tokens::<8>());
+    let mut part = blocks.fork(&whole);
+    blocks.truncate(&mut part, 7);
+    assert_eq!(append(&mut blocks, &mut part, &[7]), [BlockCopy { from: 1, to: 2 }]);
+    assert_eq!(part.ids(), whole.ids(), "the same token again: the twin is given back");
+    blocks.check(&[&whole, &part]).unwrap();
+}
+
+#[test]
+fn a_cleared_cache_leaves_tables_alone() {
+    let mut blocks = manager(8);
+    let gone = filled(&mut blocks, &[9, 9, 9, 9]);
+    let mut table = filled(&mut blocks, &tokens::<8>());
+    blocks.release(gone);
+    blocks.clear_prefix_cache();
+    assert_eq!((blocks.n_free(), table.ids()), (6, &[1, 2][..]));
+    append(&mut blocks, &mut table, &[1, 2, 3, 4]);
+    assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<9>()), 0);
+    blocks.check(&[&table]).unwrap();
+    blocks.release(table);
+    blocks.check(&[]).unwrap();
+    assert_eq!(blocks.n_free(), 8);
+}
+
+#[test]
+fn a_lost_table_is_found() {
+    let mut blocks = manager(8);
+    let table = filled(&mut blocks, &tokens::<8>());
+    drop(table);
+    let found = blocks.check(&[]).unwrap_err();
+    assert!(found.contains("BlockId(0) is Held(1), and in 0 live tables"), "{found}");
+}
+
+#[test]
+fn one_hash_for_all_serves_nothing_wrong() {
+    let mut blocks = BlockManager::with_hash(8, 4, true, |_, _| 0);
+    let one = filled(&mut blocks, &tokens::<9>());
+    let two = filled(&mut blocks, &[5; 9]);
+    assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<9>()), 4, "one block has the hash");
+    assert_eq!(blocks.cached_prefix_tokens(0, &[5; 9]), 0);
+    assert_eq!(blocks.cached_prefix_tokens(1, &tokens::<9>()), 0);
+    blocks.check(&[&one, &two]).unwrap();
+}

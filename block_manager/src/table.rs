@@ -1,0 +1,176 @@
+//! The block table: what one sequence holds.
+
+use crate::pool::BlockId;
+
+/// The blocks of one sequence, in order, and the tokens whose KV is in them.
+///
+/// ```text
+///   ids()       [  7  ]        [  8  ]        [  3  ]        [  4  ]
+///            t  t  t  t  t | t  t  t  t  t | t  t  r  r  r | r  r  .  .  .
+///            └────────── n_tokens() ──────────┘└─ reserved ────┘
+///            └──────────────────── capacity_tokens() ───────────────────┘
+///            └─ full: may be shared, ──────┘ └─ this table's alone, ────┘
+///               cached; never written           from reserve on
+/// ```
+///
+/// The blocks are exactly as many as committed and reserved tokens need. Slots that are not
+/// committed hold nothing one may rely on.
+///
+/// A table is an owning handle: it is not `Clone` ([`fork`](crate::BlockManager::fork) counts), and
+/// goes back by value with [`release`](crate::BlockManager::release). Dropping one that still holds
+/// blocks loses them for the life of the manager. There is deliberately no `Drop` that panics on
+/// it: an engine that goes down with its sequences is no leak, and a panic must not meet another.
+/// [`check`](crate::BlockManager::check) names blocks that no live table accounts for.
+#[derive(Debug, Default)]
+#[must_use = "blocks in a dropped table are lost: release it"]
+pub struct BlockTable {
+    salt: u64,
+    ids: Vec<u32>,
+    /// The committed tokens: four bytes beside the many thousand of their KV, and with them a block
+    /// can be hashed when it fills and a table be truncated anywhere.
+    tokens: Vec<u32>,
+    n_reserved: usize,
+    /// 0 until a manager has put something in.
+    block_size: usize,
+}
+
+impl BlockTable {
+    /// An empty table. Its blocks share KV only with tables of the same `salt` (one for each model,
+    /// adapter, or tenant that must not see what others asked).
+    pub fn new(salt: u64) -> Self {
+        BlockTable { salt, ..BlockTable::default() }
+    }
+
+    /// The physical block of every `block_size` positions, ready for the device.
+    ///
+    /// An id stays where it is until the next call of the manager with this table: `reserve` may
+    /// replace the last one (and says so), `commit` those that it fills.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Committed tokens: those whose KV is in the blocks.
+    pub fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Slots in all blocks of the table, of committed tokens and beyond.
+    pub fn capacity_tokens(&self) -> usize {
+        self.ids.len() * self.block_size
+    }
+
+    /// What the table's KV is shared under.
+    pub fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    /// Slots that may be written now, from position `n_tokens()` on.
+    pub(crate) fn n_reserved(&self) -> usize {
+        self.n_reserved
+    }
+
+    pub(crate) fn blocks(&self) -> impl DoubleEndedIterator<Item = BlockId> + ExactSizeIterator {
+        self.ids.iter().map(|&id| BlockId(id))
+    }
+
+    pub(crate) fn block(&self, index: usize) -> BlockId {
+        BlockId(self.ids[index])
+    }
+
+    pub(crate) fn last_block(&self) -> Option<BlockId> {
+        self.blocks().next_back()
+    }
+
+    /// The index of the block that committed tokens fill in part. The next token goes there.
+    pub(crate) fn partial_block(&self) -> Option<usize> {
+        let partial = self.block_size != 0 && !self.tokens.len().is_multiple_of(self.block_size);
+        partial.then(|| self.tokens.len() / self.block_size)
+    }
+
+    /// The committed tokens of a block.
+    pub(crate) fn tokens_of(&self, index: usize) -> &[u32] {
+        let end = self.tokens.len().min((index + 1) * self.block_size);
+        &self.tokens[(index * self.block_size).min(end)..end]
+    }
+
+    pub(crate) fn set_block(&mut self, index: usize, id: BlockId) {
+        self.ids[index] = id.0;
+    }
+
+    pub(crate) fn push_block(&mut self, id: BlockId, block_size: usize) {
+        debug_assert!(
+            self.block_size == 0 || self.block_size == block_size,
+            "a table of another manager"
+        );
+        self.block_size = block_size;
+        self.ids.push(id.0);
+    }
+
+    pub(crate) fn pop_block(&mut self) -> Option<BlockId> {
+        self.ids.pop().map(BlockId)
+    }
+
+    pub(crate) fn set_reserved(&mut self, n_tokens: usize) {
+        self.n_reserved = n_tokens;
+    }
+
+    /// Moves reserved slots to the committed.
+    pub(crate) fn push_tokens(&mut self, tokens: &[u32]) {
+        assert!(
+            tokens.len() <= self.n_reserved,
+            "{} tokens are committed, {} slots are reserved",
+            tokens.len(),
+            self.n_reserved
+        );
+        self.n_reserved -= tokens.len();
+        self.tokens.extend_from_slice(tokens);
+    }
+
+    pub(crate) fn truncate_tokens(&mut self, n_tokens: usize) {
+        self.tokens.truncate(n_tokens);
+    }
+
+    /// A table of the same blocks and committed tokens. The caller counts the new holders.
+    pub(crate) fn duplicate(&self) -> BlockTable {
+        let (ids, tokens) = (self.ids.clone(), self.tokens.clone());
+        BlockTable { salt: self.salt, ids, tokens, n_reserved: 0, block_size: self.block_size }
+    }
+
+    /// A table of cached blocks, full of `tokens`.
+    pub(crate) fn of_cached(salt: u64, ids: Vec<u32>, tokens: &[u32], block_size: usize) -> Self {
+        debug_assert_eq!(ids.len() * block_size, tokens.len());
+        BlockTable { salt, ids, tokens: tokens.to_vec(), n_reserved: 0, block_size }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_ranges() {
+        let mut table = BlockTable::new(5);
+        assert_eq!((table.salt(), table.n_tokens(), table.capacity_tokens()), (5, 0, 0));
+        assert_eq!(table.partial_block(), None);
+        table.push_block(BlockId(7), 4);
+        table.push_block(BlockId(3), 4);
+        table.set_reserved(6);
+        table.push_tokens(&[1, 2, 3, 4, 5]);
+        assert_eq!((table.ids(), table.n_tokens(), table.n_reserved()), (&[7, 3][..], 5, 1));
+        assert_eq!(table.capacity_tokens(), 8);
+        assert_eq!(table.partial_block(), Some(1));
+        assert_eq!(table.tokens_of(0), [1, 2, 3, 4]);
+        assert_eq!(table.tokens_of(1), [5]);
+        assert_eq!(table.tokens_of(2), [0; 0]);
+        table.truncate_tokens(4);
+        assert_eq!(table.partial_block(), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 tokens are committed, 1 slots are reserved")]
+    fn what_was_not_reserved_cannot_be_committed() {
+        let mut table = BlockTable::default();
+        table.set_reserved(1);
+        table.push_tokens(&[1, 2]);
+    }
+}

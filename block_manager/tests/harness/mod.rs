@@ -1,0 +1,326 @@
+//! Runs operations on the manager, the model and the device, and compares them.
+
+mod device;
+mod model;
+
+use device::Device;
+use galley_blocks::{BlockManager, BlockTable, Stats};
+pub(crate) use model::Reached;
+use model::{Model, ModelTable};
+use std::collections::HashMap;
+
+/// The shape of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) n_blocks: usize,
+    pub(crate) block_size: usize,
+    pub(crate) prefix_caching: bool,
+    /// A hash of seven values, so that everything collides.
+    pub(crate) weak_hash: bool,
+}
+
+impl Config {
+    pub(crate) fn random(random: &mut Random) -> Self {
+        Config {
+            n_blocks: 1 + random.below(48),
+            block_size: 1 + random.below(5),
+            prefix_caching: random.below(8) > 0,
+            weak_hash: random.below(4) == 0,
+        }
+    }
+
+    pub(crate) fn hash(&self) -> fn(u64, &[u32]) -> u64 {
+        if self.weak_hash { weak_hash } else { plain_hash }
+    }
+}
+
+fn weak_hash(parent: u64, tokens: &[u32]) -> u64 {
+    plain_hash(parent, tokens) % 7
+}
+
+/// FNV-1a, over whole words.
+fn plain_hash(parent: u64, tokens: &[u32]) -> u64 {
+    let words = std::iter::once(parent).chain(tokens.iter().map(|&t| u64::from(t)));
+    words.fold(0xcbf2_9ce4_8422_2325, |hash, word| {
+        (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(31)
+    })
+}
+
+/// One operation. The numbers mean what `kind` makes of them, so that any of them is valid.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Op {
+    pub(crate) kind: u8,
+    pub(crate) table: u8,
+    pub(crate) n: u8,
+    pub(crate) seed: u16,
+}
+
+impl Op {
+    pub(crate) fn random(random: &mut Random) -> Self {
+        let (kind, table) = (random.below(100) as u8, random.below(256) as u8);
+        Op { kind, table, n: random.below(40) as u8, seed: random.below(72) as u16 }
+    }
+}
+
+/// What goes wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    IgnoreCopies,
+    WriteWithoutReserving,
+    WriteOneSlotWrong,
+    LoseATable,
+    ForgetToRollBack,
+}
+
+/// A sequence: its table, twice, and the rest of its prompt.
+struct Sequence {
+    table: BlockTable,
+    model: ModelTable,
+    prompt: Vec<u32>,
+}
+
+pub(crate) struct Harness {
+    blocks: BlockManager,
+    model: Model,
+    device: Device,
+    sequences: Vec<Sequence>,
+    fault: Fault,
+}
+
+impl Harness {
+    pub(crate) fn new(config: Config, fault: Fault) -> Self {
+        let Config { n_blocks, block_size, prefix_caching, .. } = config;
+        Harness {
+            blocks: BlockManager::with_hash(n_blocks, block_size, prefix_caching, config.hash()),
+            model: Model::new(config),
+            device: Device::new(n_blocks, block_size),
+            sequences: Vec::new(),
+            fault,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, op: Op) -> Result<(), String> {
+        let n = usize::from(op.n);
+        match op.kind {
+            0..18 => self.start(op)?,
+            18 => {
+                self.blocks.clear_prefix_cache();
+                self.model.clear(&model_tables(&self.sequences));
+            }
+            _ if self.sequences.is_empty() => {}
+            kind => {
+                let at = usize::from(op.table) % self.sequences.len();
+                match kind {
+                    19..50 => self.reserve(at, n % 16)?,
+                    50..74 => self.commit(at, n, op.seed)?,
+                    74..78 => {
+                        let it = &mut self.sequences[at];
+                        if self.fault != Fault::ForgetToRollBack {
+                            self.blocks.rollback(&mut it.table);
+                        }
+                        self.model.rollback(&mut it.model);
+                    }
+                    78..82 => {
+                        let it = &mut self.sequences[at];
+                        let n = it.table.n_tokens().saturating_sub(n % 8);
+                        self.blocks.truncate(&mut it.table, n);
+                        self.model.truncate(&mut it.model, n);
+                        it.prompt.clear();
+                    }
+                    82..88 if self.sequences.len() < 8 => {
+                        // Forking takes a table with nothing reserved.
+                        let it = &mut self.sequences[at];
+                        self.blocks.rollback(&mut it.table);
+                        self.model.rollback(&mut it.model);
+                        let table = self.blocks.fork(&it.table);
+                        let (model, prompt) = (it.model.clone(), it.prompt.clone());
+                        self.sequences.push(Sequence { table, model, prompt });
+                    }
+                    _ => self.release(at),
+                }
+            }
+        }
+        self.model.settle(&model_tables(&self.sequences));
+        self.verify(op)
+    }
+
+    /// Releases everything. Nothing may be left, and all that is cached must be what it claims.
+    pub(crate) fn finish(mut self) -> Result<(Stats, Reached), String> {
+        while !self.sequences.is_empty() {
+            self.release(0);
+            self.model.settle(&model_tables(&self.sequences));
+        }
+        self.blocks.check(&[])?;
+        if self.blocks.n_free() != self.blocks.n_blocks() || self.blocks.n_used() != 0 {
+            return Err(format!("{} blocks are free at the end", self.blocks.n_free()));
+        }
+        for (salt, mut tokens) in self.model.cached_prefixes() {
+            tokens.push(0);
+            let table = self.blocks.match_prefix(salt, &tokens);
+            if table.n_tokens() + 1 != tokens.len() {
+                return Err(format!("{tokens:?} is cached, {} tokens found", table.n_tokens()));
+            }
+            self.device.expect(table.ids(), salt, &tokens[..table.n_tokens()])?;
+            self.blocks.release(table);
+        }
+        self.blocks.clear_prefix_cache();
+        self.blocks.check(&[])?;
+        Ok((self.blocks.stats(), self.model.reached))
+    }
+
+    fn start(&mut self, op: Op) -> Result<(), String> {
+        let n = usize::from(op.n) + 1;
+        if self.sequences.len() == 8 {
+            return Ok(());
+        }
+        let (salt, prompt) = (u64::from(op.table) % 2, tokens(op.seed, n));
+        let peeked = self.blocks.cached_prefix_tokens(salt, &prompt);
+        let table = self.blocks.match_prefix(salt, &prompt);
+        let model = self.model.match_prefix(salt, &prompt);
+        if (table.n_tokens(), peeked) != (model.tokens.len(), model.tokens.len()) {
+            let found = table.n_tokens();
+            let want = model.tokens.len();
+            return Err(format!("{found} tokens found and {peeked} peeked, not {want}"));
+        }
+        if n > 0 && table.n_tokens() >= n {
+            return Err("nothing was left to compute".into());
+        }
+        let prompt = prompt[table.n_tokens()..].to_vec();
+        self.sequences.push(Sequence { table, model, prompt });
+        Ok(())
+    }
+
+    fn reserve(&mut self, at: usize, n: usize) -> Result<(), String> {
+        if self.fault == Fault::WriteWithoutReserving {
+            let Sequence { table, .. } = &self.sequences[at];
+            if table.capacity_tokens() > table.n_tokens() {
+                self.device.scribble(table.ids(), table.n_tokens()..table.n_tokens() + 1)?;
+            }
+        }
+        let mut models = model_tables(&self.sequences);
+        let want = self.model.reserve(&mut models, at, n);
+        let it = &mut self.sequences[at];
+        let before = (it.table.ids().to_vec(), it.table.n_tokens(), self.blocks.n_free());
+        let needed = self.blocks.blocks_needed(&it.table, n);
+        let got = self.blocks.reserve(&mut it.table, n);
+        match (&got, want) {
+            (Ok(copies), Ok(want)) if copies.len() == want.n_copies && needed == want.needed => {}
+            (Err(error), Err(want)) if error == &want && needed == want.needed => {
+                let after = (it.table.ids().to_vec(), it.table.n_tokens(), self.blocks.n_free());
+                let kept = before == after;
+                return kept.then_some(()).ok_or("a failed reserve changed something".into());
+            }
+            (got, want) => return Err(format!("{got:?} after {needed}, the model says {want:?}")),
+        }
+        it.model = models.swap_remove(at);
+
+        // Every slot that may be written is written at once, as drafts are.
+        if self.fault != Fault::IgnoreCopies {
+            let copies = got.unwrap_or_default();
+            copies.iter().for_each(|copy| self.device.copy(copy.from, copy.to));
+        }
+        let start = it.table.n_tokens();
+        self.device.scribble(it.table.ids(), start..start + n)?;
+        Ok(())
+    }
+
+    fn commit(&mut self, at: usize, n: usize, seed: u16) -> Result<(), String> {
+        let it = &mut self.sequences[at];
+        let mut step = std::mem::take(&mut it.prompt);
+        if step.is_empty() {
+            step = tokens(seed, n);
+        }
+        let n_now = step.len().min(it.model.reserved);
+        it.prompt = step.split_off(n_now);
+
+        let start = it.table.n_tokens();
+        let all = [&it.model.tokens[..], &step].concat();
+        self.device.write(it.table.ids(), it.model.salt, &all, start)?;
+        if self.fault == Fault::WriteOneSlotWrong && n_now > 0 {
+            self.device.scribble(it.table.ids(), start..start + 1)?;
+        }
+        self.blocks.commit(&mut it.table, &step);
+        self.model.commit(&mut it.model, &step);
+        Ok(())
+    }
+
+    fn release(&mut self, at: usize) {
+        let it = self.sequences.swap_remove(at);
+        match self.fault {
+            Fault::LoseATable => drop(it.table),
+            _ => self.blocks.release(it.table),
+        }
+    }
+
+    /// Everything that must hold between operations.
+    fn verify(&self, op: Op) -> Result<(), String> {
+        let tables: Vec<&BlockTable> = self.sequences.iter().map(|it| &it.table).collect();
+        self.blocks.check(&tables)?;
+
+        let models = model_tables(&self.sequences);
+        let got = (self.blocks.n_free(), self.blocks.n_used(), self.blocks.stats());
+        let n_held = self.model.n_held(&models);
+        let want = (self.blocks.n_blocks() - n_held, n_held, self.model.stats);
+        if got != want {
+            return Err(format!("(free, used, stats) are {got:?}, the model says {want:?}"));
+        }
+
+        // The same tables share the same blocks: one id for every block of the model, and back.
+        let (mut ids, mut names) = (HashMap::new(), HashMap::new());
+        for Sequence { table, model, .. } in &self.sequences {
+            if (table.salt(), table.n_tokens()) != (model.salt, model.tokens.len()) {
+                return Err(format!("{table:?} is {model:?} in the model"));
+            }
+            let n_full_or_partial = model.tokens.len().div_ceil(self.blocks.block_size_tokens());
+            for (&id, &name) in table.ids().iter().zip(&model.blocks) {
+                if *ids.entry(name).or_insert(id) != id || *names.entry(id).or_insert(name) != name
+                {
+                    return Err(format!("block {id} of {table:?} is shared otherwise: {model:?}"));
+                }
+            }
+            if table.ids().len() < n_full_or_partial || table.ids().len() != model.blocks.len() {
+                return Err(format!("{table:?} has {} blocks in the model", model.blocks.len()));
+            }
+            self.device.expect(table.ids(), model.salt, &model.tokens)?;
+        }
+
+        // Looking changes nothing, and finds what the model finds.
+        let (salt, prompt) = (u64::from(op.kind) % 2, tokens(op.seed ^ 1, 24));
+        let (got, want) =
+            (self.blocks.cached_prefix_tokens(salt, &prompt), self.model.found(salt, &prompt).1);
+        if got != want {
+            return Err(format!("{got} tokens of {prompt:?} are cached, not {want}"));
+        }
+        Ok(())
+    }
+}
+
+fn model_tables(sequences: &[Sequence]) -> Vec<ModelTable> {
+    sequences.iter().map(|it| it.model.clone()).collect()
+}
+
+/// Tokens from a small family of texts: 0s and 1s that agree for a while and then part.
+fn tokens(seed: u16, n: usize) -> Vec<u32> {
+    let common = usize::from(seed) % 24;
+    let mut text = Random::new(u64::from(seed) % 3);
+    let mut own = Random::new(u64::from(seed / 24));
+    let random = |at| if at < common { text.below(2) } else { own.below(2) };
+    (0..n).map(random).map(|token| token as u32).collect()
+}
+
+/// Numbers enough for a test (xorshift64*).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Random(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+}

@@ -1,0 +1,230 @@
+//! The rules, as one would explain them. Slow and plain: what a block holds is a list of all tokens
+//! up to its end, who holds it is counted when it is asked.
+
+use super::Config;
+use galley_blocks::{OutOfBlocks, Stats};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+/// A block, by a name that is never used twice.
+type Name = u64;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ModelTable {
+    pub(crate) salt: u64,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) blocks: Vec<Name>,
+    pub(crate) reserved: usize,
+}
+
+/// A block that is held or cached.
+struct Block {
+    /// The salt and every token from the first of the sequence to the last of the block.
+    cached: Option<(u64, Vec<u32>)>,
+    idle_since: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) needed: usize,
+    pub(crate) n_copies: usize,
+}
+
+/// What happened, to see that random histories reach what they should.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reached {
+    pub(crate) twins: u64,
+    pub(crate) collisions: u64,
+    pub(crate) written_in_place: u64,
+    pub(crate) out_of_blocks: u64,
+}
+
+pub(crate) struct Model {
+    config: Config,
+    blocks: HashMap<Name, Block>,
+    next_name: Name,
+    clock: u64,
+    pub(crate) stats: Stats,
+    pub(crate) reached: Reached,
+}
+
+impl Model {
+    pub(crate) fn new(config: Config) -> Self {
+        let (stats, reached) = Default::default();
+        Model { config, blocks: HashMap::new(), next_name: 0, clock: 0, stats, reached }
+    }
+
+    /// Different blocks in tables.
+    pub(crate) fn n_held(&self, tables: &[ModelTable]) -> usize {
+        self.blocks.keys().filter(|&&name| n_holders(tables, name) > 0).count()
+    }
+
+    pub(crate) fn cached_prefixes(&self) -> Vec<(u64, Vec<u32>)> {
+        self.blocks.values().filter_map(|block| block.cached.clone()).collect()
+    }
+
+    /// The cached blocks of a prompt, all but its last token, and how many tokens that is.
+    pub(crate) fn found(&self, salt: u64, prompt: &[u32]) -> (Vec<Name>, usize) {
+        let size = self.config.block_size;
+        let mut names = Vec::new();
+        while (names.len() + 1) * size < prompt.len() {
+            match self.cached_as(salt, &prompt[..(names.len() + 1) * size]) {
+                Some(name) => names.push(name),
+                None => break,
+            }
+        }
+        let n_tokens = names.len() * size;
+        (names, n_tokens)
+    }
+
+    pub(crate) fn match_prefix(&mut self, salt: u64, prompt: &[u32]) -> ModelTable {
+        let (blocks, n_tokens) = self.found(salt, prompt);
+        if self.config.prefix_caching {
+            self.stats.prefix_query_tokens += prompt.len() as u64;
+            self.stats.prefix_hit_tokens += n_tokens as u64;
+        }
+        ModelTable { salt, tokens: prompt[..n_tokens].to_vec(), blocks, reserved: 0 }
+    }
+
+    pub(crate) fn reserve(
+        &mut self,
+        tables: &mut [ModelTable],
+        at: usize,
+        n: usize,
+    ) -> Result<Reserved, OutOfBlocks> {
+        let size = self.config.block_size;
+        let table = &tables[at];
+        let n_tokens = table.tokens.len();
+        let reserved = table.reserved.max(n);
+        let n_new = (n_tokens + reserved).div_ceil(size) - table.blocks.len();
+
+        // The block that is written first, unless it is reserved already.
+        let written = (n > 0 && table.reserved == 0 && !n_tokens.is_multiple_of(size))
+            .then(|| table.blocks[n_tokens / size]);
+        let copied = written.filter(|&name| {
+            n_holders(tables, name) > 1 || self.blocks.keys().any(|&it| self.is_child(it, name))
+        });
+
+        let needed = n_new + usize::from(copied.is_some());
+        let free = self.config.n_blocks - self.n_held(tables);
+        if needed > free {
+            self.reached.out_of_blocks += 1;
+            return Err(OutOfBlocks { needed, free });
+        }
+        if copied.is_some() {
+            tables[at].blocks[n_tokens / size] = self.allocate();
+            self.stats.copies += 1;
+            self.settle(tables);
+        } else if let Some(name) = written {
+            let forgotten = self.blocks.get_mut(&name).unwrap().cached.take();
+            self.reached.written_in_place += u64::from(forgotten.is_some());
+        }
+        for _ in 0..n_new {
+            let name = self.allocate();
+            tables[at].blocks.push(name);
+        }
+        tables[at].reserved = reserved;
+        Ok(Reserved { needed, n_copies: usize::from(copied.is_some()) })
+    }
+
+    pub(crate) fn commit(&mut self, table: &mut ModelTable, tokens: &[u32]) {
+        let size = self.config.block_size;
+        let n_full = table.tokens.len() / size;
+        table.tokens.extend(tokens);
+        table.reserved -= tokens.len();
+        for index in n_full..table.tokens.len() / size {
+            let content = &table.tokens[..(index + 1) * size];
+            let parent_is_cached =
+                index == 0 || self.blocks[&table.blocks[index - 1]].cached.is_some();
+            if !self.config.prefix_caching || !parent_is_cached {
+                continue;
+            }
+            if let Some(twin) = self.cached_as(table.salt, content) {
+                table.blocks[index] = twin;
+                self.reached.twins += 1;
+            } else if self.hash_is_taken(table.salt, content) {
+                self.reached.collisions += 1;
+            } else {
+                let block = self.blocks.get_mut(&table.blocks[index]).unwrap();
+                block.cached = Some((table.salt, content.to_vec()));
+            }
+        }
+    }
+
+    pub(crate) fn rollback(&self, table: &mut ModelTable) {
+        self.truncate(table, usize::MAX);
+    }
+
+    pub(crate) fn truncate(&self, table: &mut ModelTable, n_tokens: usize) {
+        table.tokens.truncate(n_tokens);
+        table.blocks.truncate(table.tokens.len().div_ceil(self.config.block_size));
+        table.reserved = 0;
+    }
+
+    pub(crate) fn clear(&mut self, tables: &[ModelTable]) {
+        self.blocks.values_mut().for_each(|block| block.cached = None);
+        self.settle(tables);
+    }
+
+    /// After tables have changed: blocks in none of them are idle if cached, and gone if not.
+    pub(crate) fn settle(&mut self, tables: &[ModelTable]) {
+        self.clock += 1;
+        self.blocks.retain(|&name, block| {
+            if n_holders(tables, name) > 0 {
+                block.idle_since = None;
+                return true;
+            }
+            block.idle_since = block.idle_since.or(Some(self.clock));
+            block.cached.is_some()
+        });
+    }
+
+    /// A new block, in place of the one idle for longest if there is no room. Of blocks that became
+    /// idle together, the deepest goes first.
+    fn allocate(&mut self) -> Name {
+        if self.blocks.len() == self.config.n_blocks {
+            let idle = self.blocks.iter().filter_map(|(&name, block)| {
+                let depth = block.cached.as_ref()?.1.len();
+                Some((block.idle_since?, Reverse(depth), name))
+            });
+            let (_, _, name) = idle.min().expect("room was counted before");
+            self.blocks.remove(&name);
+            self.stats.evictions += 1;
+        }
+        self.next_name += 1;
+        self.blocks.insert(self.next_name, Block { cached: None, idle_since: None });
+        self.next_name
+    }
+
+    fn cached_as(&self, salt: u64, content: &[u32]) -> Option<Name> {
+        let mut all = self.blocks.iter();
+        let is_it =
+            |block: &Block| block.cached.as_ref().is_some_and(|it| it.0 == salt && it.1 == content);
+        all.find(|(_, block)| is_it(block)).map(|(&name, _)| name)
+    }
+
+    fn is_child(&self, child: Name, parent: Name) -> bool {
+        let (Some(child), Some(parent)) =
+            (&self.blocks[&child].cached, &self.blocks[&parent].cached)
+        else {
+            return false;
+        };
+        child.0 == parent.0
+            && child.1.len() == parent.1.len() + self.config.block_size
+            && child.1.starts_with(&parent.1)
+    }
+
+    /// Does a cached block have the hash of this one? Only one of them can be found.
+    fn hash_is_taken(&self, salt: u64, content: &[u32]) -> bool {
+        let hash = self.hash(salt, content);
+        self.blocks.values().flat_map(|it| &it.cached).any(|it| self.hash(it.0, &it.1) == hash)
+    }
+
+    fn hash(&self, salt: u64, content: &[u32]) -> u64 {
+        content.chunks(self.config.block_size).fold(salt, self.config.hash())
+    }
+}
+
+fn n_holders(tables: &[ModelTable], name: Name) -> usize {
+    tables.iter().filter(|table| table.blocks.contains(&name)).count()
+}

@@ -1,0 +1,63 @@
+//! Every family against transformers in float32: logits, also past the sliding window and in the
+//! scaled range of the rotary embedding, and greedy continuations.
+
+use galley_backend::Dtype;
+use galley_backend::cpu::InstructionSet;
+use galley_tests::{TINY_MODELS, argmax, cpu, load_tiny, references, run_prompt};
+
+/// Largest difference over the largest logit of the row.
+fn relative_error(expected: &[f32], got: &[f32]) -> f32 {
+    assert_eq!(expected.len(), got.len());
+    let size = expected.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+    expected.iter().zip(got).fold(0.0_f32, |m, (e, g)| m.max((e - g).abs())) / size
+}
+
+fn worst_error(model: &str, reference: &str, isa: InstructionSet, dtype: Dtype) -> f32 {
+    let mut loaded = load_tiny(model, cpu(Some(isa), dtype, 2));
+    let mut worst = 0.0_f32;
+    for reference in references(reference) {
+        let logits = run_prompt(&mut *loaded, &reference.tokens, 32);
+        for (&position, expected) in reference.positions.iter().zip(&reference.logits) {
+            worst = worst.max(relative_error(expected, &logits[position as usize]));
+        }
+    }
+    worst
+}
+
+#[test]
+fn logits_agree_with_transformers() {
+    for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for (model, reference) in TINY_MODELS {
+            let exact = worst_error(model, reference, isa, Dtype::F32);
+            let rounded = worst_error(model, reference, isa, Dtype::Bf16);
+            println!("{model:14} {:10} f32 {exact:.1e}  bf16 {rounded:.1e}", isa.name());
+            assert!(exact < 1e-4, "{model} on {}: {exact}", isa.name());
+            assert!(rounded < 0.05, "{model} in bf16 on {}: {rounded}", isa.name());
+        }
+    }
+}
+
+/// The comparison must notice a wrong model: the logits of one family against another's.
+#[test]
+fn another_model_does_not_agree() {
+    let isa = InstructionSet::best();
+    assert!(worst_error("llama3", "smollm2", isa, Dtype::F32) > 0.1);
+}
+
+#[test]
+fn greedy_continuations_agree_with_transformers() {
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        for (model, reference) in TINY_MODELS {
+            let mut loaded = load_tiny(model, cpu(None, dtype, 2));
+            for reference in references(reference) {
+                let mut tokens = reference.tokens.clone();
+                for &expected in &reference.greedy {
+                    let logits = run_prompt(&mut *loaded, &tokens, 128);
+                    let picked = argmax(logits.last().expect("a row"));
+                    assert_eq!(picked, expected, "{model} in {dtype} after {} tokens", tokens.len());
+                    tokens.push(picked);
+                }
+            }
+        }
+    }
+}
