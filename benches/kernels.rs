@@ -3,16 +3,25 @@
 //! Shapes are those of SmolLM2-135M. Each line gives the time, the rate of the resource that
 //! limits it, and the share of what this machine had of that resource in the same minute.
 
-use galley_backend::cpu::{CpuBackend, CpuConfig};
+use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
 use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Rope, SeqSpan};
-use galley_benches::{median_s, read_bandwidth};
+use galley_benches::median_s;
 
 fn main() {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let config = CpuConfig::default();
     let mut backend = CpuBackend::new(config).expect("a CPU backend");
-    println!("{}", backend.description());
-    linears(&mut backend, n_threads);
+    let peak = peak_flops(InstructionSet::best(), Dtype::Bf16, n_threads);
+    println!("{}, {:.0} GFLOP/s at best", backend.description(), peak / 1e9);
+    // `-- linears` or `-- attention` measures one of the two.
+    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with("--"));
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if wanted("linears") {
+        linears(&mut backend, n_threads);
+    }
+    if !wanted("attention") {
+        return;
+    }
     for (n_seqs, n_rows, context) in
         [(1, 1, 4096), (1, 1, 7900), (8, 1, 4096), (32, 1, 4096), (8, 3, 4096), (8, 8, 4096), (1, 512, 512), (1, 512, 4096), (1, 512, 7900)]
     {

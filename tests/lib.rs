@@ -8,6 +8,8 @@ use galley_model::{LanguageModel, LoadOptions, load};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
+pub mod texts;
+
 /// Directories and files of `tests/data/models`, one per family and format, and the directory that
 /// holds the reference of each.
 pub const TINY_MODELS: [(&str, &str); 8] = [
@@ -78,20 +80,36 @@ pub fn references(name: &str) -> Vec<Reference> {
 /// Runs `tokens` through blocks `0..` of the pool in chunks of at most `chunk` rows and returns
 /// the logits of every position.
 pub fn run_prompt(model: &mut dyn LanguageModel, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
-    let table: Vec<u32> = (0..model.kv_shape().n_blocks as u32).collect();
     let mut all = Vec::new();
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
-        let first = (i * chunk) as u32;
-        let positions: Vec<u32> = (first..first + tokens.len() as u32).collect();
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-        let view = KvView::default();
-        let seqs = [SeqSpan { first_row: 0, n_rows: tokens.len(), block_table: &table, view }];
-        let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows: &rows };
-        model.forward(&batch, &LayerMask::All).expect("a forward");
-        let logits = model.read_logits().expect("logits");
-        all.extend(logits.chunks(model.config().vocab_size).map(<[f32]>::to_vec));
+        all.extend(run_rows(model, tokens, i * chunk, chunk, &rows));
     }
     all
+}
+
+/// Runs `tokens` from position `first` on, in chunks of at most `chunk` rows, and returns the
+/// logits of `logit_rows` of the last chunk.
+pub fn run_rows(
+    model: &mut dyn LanguageModel,
+    tokens: &[u32],
+    first: usize,
+    chunk: usize,
+    logit_rows: &[u32],
+) -> Vec<Vec<f32>> {
+    let block_table: Vec<u32> = (0..model.kv_shape().n_blocks as u32).collect();
+    let n_chunks = tokens.len().div_ceil(chunk);
+    for (i, tokens) in tokens.chunks(chunk).enumerate() {
+        let start = (first + i * chunk) as u32;
+        let positions: Vec<u32> = (start..start + tokens.len() as u32).collect();
+        let view = KvView::default();
+        let seqs = [SeqSpan { first_row: 0, n_rows: tokens.len(), block_table: &block_table, view }];
+        let logit_rows = if i + 1 == n_chunks { logit_rows } else { &[] };
+        let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows };
+        model.forward(&batch, &LayerMask::All).expect("a forward");
+    }
+    let logits = model.read_logits().expect("logits");
+    logits.chunks(model.config().vocab_size).map(<[f32]>::to_vec).collect()
 }
 
 /// Index of the largest value, the first of them.

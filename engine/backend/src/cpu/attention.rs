@@ -153,11 +153,12 @@ pub(super) unsafe fn attend<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, sc
     let len = State::len(n_rows, call.layout.padded_dim);
     let mut run = State::over(&mut run_values[..len], n_rows);
     run.clear();
-    for tile in 0..rows.n_tiles(call) {
+    let n_tiles = rows.n_tiles(call);
+    for tile in 0..n_tiles {
         let mut state = State::over(&mut tile_values[..len], n_rows);
         // SAFETY: passed on to the caller.
         unsafe {
-            tile_state::<I, E>(call, rows, tile, scratch, &mut state);
+            tile_state::<I, E>(call, rows, (tile, n_tiles), scratch, &mut state);
             merge::<I>(&mut run, &state, call.layout.padded_dim, call.scale);
         }
     }
@@ -303,7 +304,7 @@ impl Tile<'_> {
 unsafe fn find_tile<'a, E: Element>(
     call: &Call,
     rows: &Rows<'a>,
-    tile: usize,
+    (tile, end): (usize, usize),
     gathered: &mut [u32],
 ) -> Tile<'a> {
     let layout = &call.layout;
@@ -317,6 +318,7 @@ unsafe fn find_tile<'a, E: Element>(
     let mut groups = [std::ptr::null(); TILE_GROUPS];
     let next = groups;
     if tile >= n_selected {
+        let continues = tile + 1 < end;
         let tile = rows.first_tail_tile(call) + tile - n_selected;
         let last = rows.first_position as usize + rows.n_tokens - 1;
         let first = tile * TILE_GROUPS;
@@ -325,7 +327,10 @@ unsafe fn find_tile<'a, E: Element>(
             *group = group_of(first + i);
         }
         let mut next = [std::ptr::null(); TILE_GROUPS];
-        let n_next = (last / GROUP + 1 - first - n_groups).min(TILE_GROUPS);
+        let n_next = match continues {
+            true => (last / GROUP + 1 - first - n_groups).min(TILE_GROUPS),
+            false => 0,
+        };
         for (i, group) in next.iter_mut().enumerate().take(n_next) {
             *group = group_of(first + TILE_GROUPS + i);
         }
@@ -367,7 +372,8 @@ unsafe fn find_tile<'a, E: Element>(
     }
 }
 
-/// Computes the state of one tile for all rows.
+/// Computes the state of tile `tile` for all rows, and asks for the keys of the next one if that
+/// is before `end`.
 ///
 /// # Safety
 ///
@@ -376,14 +382,14 @@ unsafe fn find_tile<'a, E: Element>(
 pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     call: &Call,
     rows: &Rows<'_>,
-    tile: usize,
+    (tile, end): (usize, usize),
     scratch: &mut Scratch,
     state: &mut State<'_>,
 ) {
     let layout = &call.layout;
     let n_rows = rows.n_tokens * call.group_size;
     // SAFETY: as the caller's.
-    let here = unsafe { find_tile::<E>(call, rows, tile, &mut scratch.gathered) };
+    let here = unsafe { find_tile::<E>(call, rows, (tile, end), &mut scratch.gathered) };
     let visible =
         |r: usize| here.visible(rows.first_position as usize + r / call.group_size, call.window);
     // Rows are in position order, so what they see only moves forward.

@@ -6,6 +6,7 @@
 use super::attention::{self, Call, Rows, Scratch, State};
 use super::gemm::{self, Gemm};
 use super::rope::{self, RopeStore};
+use super::probe;
 use super::rows;
 use super::simd::{self, Bf16, F32};
 use crate::{BackendError, Dtype, Result};
@@ -95,8 +96,9 @@ pub(super) struct Kernels {
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
     pub(super) attend: unsafe fn(&Call, &Rows<'_>, &mut Scratch),
-    pub(super) tile_state: unsafe fn(&Call, &Rows<'_>, usize, &mut Scratch, &mut State<'_>),
+    pub(super) tile_state: unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut State<'_>),
     pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
+    pub(super) dots: unsafe fn(usize) -> f32,
 }
 
 impl Kernels {
@@ -131,6 +133,7 @@ macro_rules! entry_points {
                 attend,
                 tile_state,
                 merge_states,
+                dots,
             };
 
             $(#[target_feature(enable = $features)])?
@@ -161,7 +164,7 @@ macro_rules! entry_points {
             unsafe fn tile_state(
                 call: &Call,
                 rows: &Rows<'_>,
-                tile: usize,
+                tile: (usize, usize),
                 scratch: &mut Scratch,
                 state: &mut State<'_>,
             ) {
@@ -178,6 +181,12 @@ macro_rules! entry_points {
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { attention::merge_states::<$isa, $element>(call, rows, states, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn dots(steps: usize) -> f32 {
+                // SAFETY: see `multiply_panels`.
+                unsafe { probe::dots::<$isa, $element>(steps) }
             }
         }
     };

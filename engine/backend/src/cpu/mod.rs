@@ -8,6 +8,7 @@
 //! | [`rope`], [`rows`] | rotation, norms |
 //! | [`threads`] | dispatching microseconds of work |
 //! | [`kernels`] | entry points per instruction set |
+//! | [`probe`] | what the machine could do at best, to hold measurements against |
 
 mod attention;
 mod buffer;
@@ -16,6 +17,7 @@ mod kernels;
 mod kv;
 mod matrix;
 mod ops;
+mod probe;
 mod rope;
 mod rows;
 mod simd;
@@ -30,6 +32,7 @@ use buffer::Shared;
 use gemm::{Gemm, Sink};
 use kernels::Kernels;
 pub use kernels::InstructionSet;
+pub use probe::{peak_flops, read_bandwidth};
 pub use kv::KvPool;
 use kv::GROUP;
 pub use matrix::{Matrix, Tensor};

@@ -290,9 +290,6 @@ const ROWS_PER_UNIT: usize = 8;
 /// Most query tokens of a sequence whose tiles are spread over threads. Prompts have rows enough.
 const SPLIT_TOKENS: usize = 16;
 
-/// Tiles that one unit of a split sequence computes.
-const TILES_PER_UNIT: usize = 2;
-
 impl CpuBackend {
     fn norm_rows(
         &mut self,
@@ -358,10 +355,13 @@ impl CpuBackend {
         if memory.states.len() < n_states {
             memory.states.resize(n_states, 0.0);
         }
+        // Runs of tiles: short enough for threads to finish together, long enough to stream.
+        let all_tiles: usize = split.iter().map(|(.., n_tiles)| n_tiles).sum();
+        let run = (all_tiles / (self.threads.n_threads() * 8)).clamp(1, 16);
         let units: Vec<(usize, usize)> = split
             .iter()
             .enumerate()
-            .flat_map(|(i, &(.., n_tiles))| (0..n_tiles).step_by(TILES_PER_UNIT).map(move |t| (i, t)))
+            .flat_map(|(i, &(.., n_tiles))| (0..n_tiles).step_by(run).map(move |tile| (i, tile)))
             .collect();
         let scratch = Shared::of(&mut memory.scratch);
         let states = Shared::of(&mut memory.states);
@@ -376,10 +376,11 @@ impl CpuBackend {
                 }
                 let (i, first) = units[unit - whole.len()];
                 let (rows, at, len, n_tiles) = &split[i];
-                for tile in first..(first + TILES_PER_UNIT).min(*n_tiles) {
+                let end = (first + run).min(*n_tiles);
+                for tile in first..end {
                     let values = std::slice::from_raw_parts_mut(states.ptr().add(at + tile * len), *len);
                     let mut state = State::over(values, rows.n_tokens * call.group_size);
-                    (kernels.tile_state)(call, rows, tile, scratch, &mut state);
+                    (kernels.tile_state)(call, rows, (tile, end), scratch, &mut state);
                 }
             }
         });

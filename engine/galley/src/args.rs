@@ -1,0 +1,238 @@
+//! The command line. Every flag has a twin in the environment.
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use galley_backend::Dtype;
+use galley_backend::cpu::InstructionSet;
+use std::path::PathBuf;
+
+/// Galley: a paged-attention LLM inference engine.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Continue one prompt.
+    #[command(after_help = "\
+Examples:
+  galley run -m smollm2-135m-instruct -p 'The capital of France is' --max-tokens 16
+  galley run -m model.gguf --prompt-file book.txt --temperature 0.8 --seed 7 --json")]
+    Run(RunArgs),
+    /// Talk to a model. Ctrl-C stops an answer, Ctrl-D ends the chat.
+    Chat(ChatArgs),
+    /// Measure prefill and decode, one JSON object a line.
+    #[command(after_help = "\
+Example:
+  galley bench -m smollm2-135m-instruct --batch 1,8,32 --context 512,4096 --gen 64 --json")]
+    Bench(BenchArgs),
+    /// Fetch a model and print where it is.
+    #[command(after_help = "\
+Examples:
+  galley pull smollm2-135m-instruct
+  galley pull Qwen/Qwen3-0.6B")]
+    Pull(PullArgs),
+    /// Say what a model is and what it needs.
+    Info(InfoArgs),
+}
+
+/// Which model, on which device, with how much memory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// A Hugging Face directory, a .gguf file, a hub id or a known name (see `galley pull`).
+    #[arg(short, long, env = "GALLEY_MODEL")]
+    pub(crate) model: String,
+    /// Format of weights and KV cache: bf16 or f32.
+    #[arg(long, env = "GALLEY_DTYPE", default_value_t = Dtype::Bf16)]
+    pub(crate) dtype: Dtype,
+    /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by
+    /// default.
+    #[arg(long, env = "GALLEY_CPU")]
+    pub(crate) cpu: Option<String>,
+    /// Threads; all cores by default.
+    #[arg(short, long, env = "GALLEY_THREADS")]
+    pub(crate) threads: Option<usize>,
+    /// Tokens per KV block, a multiple of 16.
+    #[arg(long, env = "GALLEY_BLOCK_SIZE", default_value_t = 16)]
+    pub(crate) block_size: usize,
+    /// Size of the KV cache in tokens; by default what the command can use, within half of the
+    /// free memory.
+    #[arg(long, env = "GALLEY_KV_CACHE_TOKENS")]
+    pub(crate) kv_cache_tokens: Option<usize>,
+    /// Most sequences decoded together.
+    #[arg(long, env = "GALLEY_MAX_NUM_SEQS", default_value_t = 64)]
+    pub(crate) max_num_seqs: usize,
+    /// Most tokens in one step: the chunk of a prefill.
+    #[arg(long, env = "GALLEY_MAX_NUM_BATCHED_TOKENS", default_value_t = 512)]
+    pub(crate) max_num_batched_tokens: usize,
+    /// Compute every prompt anew.
+    #[arg(long, env = "GALLEY_NO_PREFIX_CACHING")]
+    pub(crate) no_prefix_caching: bool,
+}
+
+impl ModelArgs {
+    /// The instruction set asked for.
+    pub(crate) fn instruction_set(&self) -> Result<Option<InstructionSet>> {
+        match self.cpu.as_deref() {
+            None | Some("") => Ok(None),
+            Some(name) => match name.parse() {
+                Ok(isa) => Ok(Some(isa)),
+                Err(e) => bail!("--cpu (GALLEY_CPU): {e}"),
+            },
+        }
+    }
+}
+
+/// How to pick tokens and when to stop.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SamplingArgs {
+    /// 0 is greedy.
+    #[arg(long, env = "GALLEY_TEMPERATURE", default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Keep the k most likely tokens; 0 keeps all.
+    #[arg(long, env = "GALLEY_TOP_K", default_value_t = 0)]
+    pub(crate) top_k: u32,
+    /// Keep the most likely tokens up to this probability.
+    #[arg(long, env = "GALLEY_TOP_P", default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    /// Keep tokens at least this fraction as likely as the most likely one.
+    #[arg(long, env = "GALLEY_MIN_P", default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Above 1 discourages tokens already seen.
+    #[arg(long, env = "GALLEY_REPETITION_PENALTY", default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f32,
+    /// Subtracted from the logit of every token in the output.
+    #[arg(long, env = "GALLEY_PRESENCE_PENALTY", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) presence_penalty: f32,
+    /// Subtracted for every occurrence in the output.
+    #[arg(long, env = "GALLEY_FREQUENCY_PENALTY", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) frequency_penalty: f32,
+    /// Adds to a logit, as TOKEN_ID:BIAS; repeatable.
+    #[arg(long, value_parser = parse_bias, allow_negative_numbers = true)]
+    pub(crate) logit_bias: Vec<(u32, f32)>,
+    /// Fixes the noise; drawn at random and reported otherwise.
+    #[arg(long, env = "GALLEY_SEED")]
+    pub(crate) seed: Option<u64>,
+    /// Stop at this text; repeatable.
+    #[arg(long)]
+    pub(crate) stop: Vec<String>,
+    /// Stop at this token id; repeatable.
+    #[arg(long)]
+    pub(crate) stop_token_id: Vec<u32>,
+    /// Most tokens to generate; up to the model's context by default.
+    #[arg(long, env = "GALLEY_MAX_TOKENS")]
+    pub(crate) max_tokens: Option<usize>,
+    /// Do not stop before this many tokens.
+    #[arg(long, env = "GALLEY_MIN_TOKENS", default_value_t = 0)]
+    pub(crate) min_tokens: usize,
+    /// Go on after the end-of-sequence token.
+    #[arg(long, env = "GALLEY_IGNORE_EOS")]
+    pub(crate) ignore_eos: bool,
+}
+
+fn parse_bias(text: &str) -> Result<(u32, f32), String> {
+    let parsed = text.split_once(':').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not TOKEN_ID:BIAS, such as 42:-3.5"))
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// The prompt.
+    #[arg(short, long, conflicts_with = "prompt_file")]
+    pub(crate) prompt: Option<String>,
+    /// A file with the prompt; - reads standard input.
+    #[arg(short = 'f', long)]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// Put the prompt into the model's chat template, as a user's message.
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// Cut the prompt to its first tokens.
+    #[arg(long)]
+    pub(crate) prompt_tokens: Option<usize>,
+    /// Sequences to generate from the prompt.
+    #[arg(short, long, default_value_t = 1)]
+    pub(crate) n: usize,
+    /// Report this many alternatives per token with their log-probabilities (with --json).
+    #[arg(long)]
+    pub(crate) logprobs: Option<u32>,
+    /// Print one JSON object with token ids, text, finish reason and timings.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print speed and cache use on standard error.
+    #[arg(long)]
+    pub(crate) stats: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// The system message.
+    #[arg(long, env = "GALLEY_SYSTEM")]
+    pub(crate) system: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Batch sizes.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub(crate) batch: Vec<usize>,
+    /// Prompt lengths, tokens.
+    #[arg(long, value_delimiter = ',', default_value = "512")]
+    pub(crate) context: Vec<usize>,
+    /// Tokens to generate per sequence.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) gen: usize,
+    /// Runs of each row; the median is printed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeats: usize,
+    /// A text file or a folder of text files; prompts are cut from different places. Python's
+    /// standard library by default.
+    #[arg(long, env = "GALLEY_BENCH_TEXT")]
+    pub(crate) text: Option<PathBuf>,
+    /// Give every sequence the same prompt.
+    #[arg(long)]
+    pub(crate) shared_prompt: bool,
+    /// Prompts of random token ids instead of text.
+    #[arg(long, conflicts_with_all = ["text", "shared_prompt"])]
+    pub(crate) random_tokens: bool,
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PullArgs {
+    /// A hub id (org/name, org/name@revision) or a known name.
+    pub(crate) source: String,
+    /// Fetch this file only, such as one .gguf of several.
+    #[arg(long)]
+    pub(crate) file: Option<String>,
+    /// Fetch again what is already there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// A Hugging Face directory, a .gguf file, a hub id or a known name.
+    #[arg(required_unless_present = "model_flag")]
+    pub(crate) model: Option<String>,
+    /// The same as a flag.
+    #[arg(short, long = "model", env = "GALLEY_MODEL", hide = true)]
+    pub(crate) model_flag: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
