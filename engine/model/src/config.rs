@@ -1,5 +1,12 @@
 //! What a checkpoint says about its model, in one form for every file format.
 
+mod gguf;
+mod hf;
+mod rope;
+
+use crate::{ModelError, Result};
+use std::path::Path;
+
 /// A member of the Llama family. The forward pass does not ask for it: what differs is spelled out
 /// in the other fields of [`ModelConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +48,9 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// How rotary frequencies are stretched.
     pub rope_scaling: RopeScaling,
+    /// One divisor per rotary frequency, `head_dim / 2` of them: Llama 3's scaling as GGUF files
+    /// carry it.
+    pub rope_freq_factors: Option<Vec<f32>>,
     /// Attend to this many most recent tokens only, the token itself included.
     pub sliding_window: Option<u32>,
     /// Biases on queries, keys and values.
@@ -75,3 +85,91 @@ pub enum RopeScaling {
         original_context: f64,
     },
 }
+
+impl ModelConfig {
+    /// Checks what holds between fields. `field` translates to the names of the file.
+    fn check(&self, path: &Path, field: impl Fn(Field) -> String) -> Result<()> {
+        let invalid = |f: Field, reason: String| Err(ModelError::invalid(path, field(f), reason));
+        let (n_heads, n_kv_heads) = (self.n_heads, self.n_kv_heads);
+        if !n_heads.is_multiple_of(n_kv_heads) {
+            return invalid(
+                Field::KvHeads,
+                format!("{n_kv_heads} does not divide {n_heads} heads"),
+            );
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return invalid(Field::HeadDim, format!("{} is odd", self.head_dim));
+        }
+        if n_heads.checked_mul(self.head_dim).is_none_or(|width| width > MAX_WIDTH) {
+            let reason = format!("{n_heads} heads of {} are too wide", self.head_dim);
+            return invalid(Field::HeadDim, reason);
+        }
+        if !(self.rms_norm_eps.is_normal() && 0.0 < self.rms_norm_eps && self.rms_norm_eps < 1.0) {
+            return invalid(Field::Eps, format!("{} is not between 0 and 1", self.rms_norm_eps));
+        }
+        let theta = self.rope_theta as f32;
+        if !(theta.is_finite() && theta >= 1.0) {
+            return invalid(Field::Theta, format!("{} is no base of a power", self.rope_theta));
+        }
+        let positive = |value: f64| (value as f32).is_normal() && value > 0.0;
+        match self.rope_scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear { factor } => {
+                if !positive(factor) {
+                    return invalid(Field::Scaling, format!("factor {factor} divides nothing"));
+                }
+            }
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                if !(positive(factor) && positive(original_context) && positive(low_freq_factor)) {
+                    return invalid(Field::Scaling, "has a number that is not positive".into());
+                }
+                if !(high_freq_factor.is_finite() && low_freq_factor < high_freq_factor) {
+                    let reason = format!(
+                        "low_freq_factor {low_freq_factor} is not below high_freq_factor {high_freq_factor}"
+                    );
+                    return invalid(Field::Scaling, reason);
+                }
+            }
+        }
+        for &token in &self.eos_tokens {
+            self.check_token(path, &field(Field::Eos), token)?;
+        }
+        Ok(())
+    }
+
+    fn check_token(&self, path: &Path, field: &str, token: u32) -> Result<()> {
+        if token as usize >= self.vocab_size {
+            let reason = format!("{token} is not in the vocabulary of {}", self.vocab_size);
+            return Err(ModelError::invalid(path, field, reason));
+        }
+        Ok(())
+    }
+}
+
+/// Fields that are checked the same way under different names.
+#[derive(Clone, Copy)]
+enum Field {
+    KvHeads,
+    HeadDim,
+    Eps,
+    Theta,
+    Scaling,
+    Eos,
+}
+
+/// `value` as a size, if it lies between 1 and `max`.
+fn size(path: &Path, field: &str, value: u64, max: usize) -> Result<usize> {
+    match usize::try_from(value) {
+        Ok(size) if (1..=max).contains(&size) => Ok(size),
+        _ => Err(ModelError::invalid(path, field, format!("{value} is not between 1 and {max}"))),
+    }
+}
+
+/// Far more layers than any model has.
+const MAX_LAYERS: usize = 1 << 20;
+/// Far wider than any model; the product of two such sizes still fits a `usize`.
+const MAX_WIDTH: usize = 1 << 24;
+/// Far more tokens than any vocabulary has.
+const MAX_VOCAB: usize = 1 << 24;
+/// Positions are 31 bits wide in the kernels.
+const MAX_CONTEXT: usize = i32::MAX as usize;

@@ -1,0 +1,213 @@
+//! How numbers are stored in a file, and how they become `f32`.
+
+use super::quant;
+use half::{f16, slice::HalfFloatSliceExt};
+use std::fmt;
+
+/// A storage format of tensor elements. Formats other than the plain floats pack a fixed number of
+/// elements of one row into a block of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(non_camel_case_types, reason = "these are the names that GGUF files go by")]
+pub enum Codec {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float.
+    F16,
+    /// The upper half of a 32-bit float.
+    BF16,
+    /// 32 8-bit integers, one scale.
+    Q8_0,
+    /// 32 4-bit integers, one scale.
+    Q4_0,
+    /// 32 4-bit integers, scale and minimum.
+    Q4_1,
+    /// 32 5-bit integers, one scale.
+    Q5_0,
+    /// 32 5-bit integers, scale and minimum.
+    Q5_1,
+    /// 256 4-bit integers in 8 groups, each with a 6-bit scale and minimum.
+    Q4_K,
+    /// 256 5-bit integers in 8 groups, each with a 6-bit scale and minimum.
+    Q5_K,
+    /// 256 6-bit integers in 16 groups, each with an 8-bit scale.
+    Q6_K,
+}
+
+impl Codec {
+    /// Elements in a block.
+    pub fn block_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => quant::BLOCK,
+            Self::Q4_K | Self::Q5_K | Self::Q6_K => quant::SUPERBLOCK,
+        }
+    }
+
+    /// Bytes in a block.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q8_0 => quant::Q8_0_BYTES,
+            Self::Q4_0 => quant::Q4_0_BYTES,
+            Self::Q4_1 => quant::Q4_1_BYTES,
+            Self::Q5_0 => quant::Q5_0_BYTES,
+            Self::Q5_1 => quant::Q5_1_BYTES,
+            Self::Q4_K => quant::Q4_K_BYTES,
+            Self::Q5_K => quant::Q5_K_BYTES,
+            Self::Q6_K => quant::Q6_K_BYTES,
+        }
+    }
+
+    /// Bytes of a tensor of this shape; `None` if a row is no whole number of blocks or the size
+    /// does not fit a `usize`.
+    pub(super) fn tensor_bytes(self, shape: &[usize]) -> Option<usize> {
+        let cols = shape.last().copied().unwrap_or(1);
+        if !cols.is_multiple_of(self.block_len()) {
+            return None;
+        }
+        let elements = shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n))?;
+        (elements / self.block_len()).checked_mul(self.block_bytes())
+    }
+
+    /// Decodes whole blocks.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` and `out` do not hold the same number of whole blocks.
+    pub(super) fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        let blocks = out.len() / self.block_len();
+        assert_eq!(out.len(), blocks * self.block_len(), "whole blocks of {self}");
+        assert_eq!(bytes.len(), blocks * self.block_bytes(), "bytes of {blocks} blocks of {self}");
+        match self {
+            Self::F32 => quant::each_block(bytes, out, |&raw, [value]| {
+                *value = f32::from_le_bytes(raw);
+            }),
+            Self::BF16 => quant::each_block(bytes, out, |&raw, [value]| {
+                *value = f32::from_bits(u32::from(u16::from_le_bytes(raw)) << 16);
+            }),
+            Self::F16 => decode_f16(bytes, out),
+            Self::Q8_0 => quant::each_block(bytes, out, quant::decode_q8_0),
+            Self::Q4_0 => quant::each_block(bytes, out, quant::decode_q4_0),
+            Self::Q4_1 => quant::each_block(bytes, out, quant::decode_q4_1),
+            Self::Q5_0 => quant::each_block(bytes, out, quant::decode_q5_0),
+            Self::Q5_1 => quant::each_block(bytes, out, quant::decode_q5_1),
+            Self::Q4_K => quant::each_block(bytes, out, quant::decode_q4_k),
+            Self::Q5_K => quant::each_block(bytes, out, quant::decode_q5_k),
+            Self::Q6_K => quant::each_block(bytes, out, quant::decode_q6_k),
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Through a buffer on the stack: `half` converts aligned slices, eight at a time where the CPU can,
+/// and a tensor in a file may start at an odd address.
+fn decode_f16(bytes: &[u8], out: &mut [f32]) {
+    const CHUNK: usize = 256;
+    let mut halves = [f16::ZERO; CHUNK];
+    for (bytes, values) in bytes.chunks(2 * CHUNK).zip(out.chunks_mut(CHUNK)) {
+        let halves = &mut halves[..values.len()];
+        for (half, &raw) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *half = f16::from_le_bytes(raw);
+        }
+        halves.convert_to_f32_slice(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::SafeTensors;
+    use std::{hint::black_box, path::Path, time::Instant};
+
+    const ALL: [Codec; 11] = [
+        Codec::F32,
+        Codec::F16,
+        Codec::BF16,
+        Codec::Q8_0,
+        Codec::Q4_0,
+        Codec::Q4_1,
+        Codec::Q5_0,
+        Codec::Q5_1,
+        Codec::Q4_K,
+        Codec::Q5_K,
+        Codec::Q6_K,
+    ];
+
+    /// tests/oracle/make_codecs.py has gguf-py decode blocks of random bits.
+    #[test]
+    fn decodes_what_gguf_py_decodes_bit_for_bit() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/codecs.safetensors");
+        let file = std::fs::read(path).unwrap();
+        let tensors = SafeTensors::deserialize(&file).unwrap();
+        for codec in ALL.into_iter().filter(|&codec| codec != Codec::F32) {
+            let raw = tensors.tensor(&format!("{codec}.raw")).unwrap();
+            let expected = tensors.tensor(&format!("{codec}.values")).unwrap();
+            let mut values = vec![f32::NAN; expected.shape()[0]];
+            codec.decode(raw.data(), &mut values);
+            for (i, (value, expected)) in
+                values.iter().zip(expected.data().as_chunks::<4>().0).enumerate()
+            {
+                let expected = f32::from_le_bytes(*expected);
+                assert_eq!(value.to_bits(), expected.to_bits(), "{codec} {i}: {value} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn f32_is_copied_and_floats_need_no_alignment() {
+        let mut bytes = vec![0];
+        bytes.extend([1.5_f32, -0.0, f32::MIN_POSITIVE / 4.0].iter().flat_map(|v| v.to_le_bytes()));
+        let mut out = [0.0; 3];
+        Codec::F32.decode(&bytes[1..], &mut out);
+        assert_eq!(
+            out.map(f32::to_bits),
+            [1.5_f32, -0.0, f32::MIN_POSITIVE / 4.0].map(f32::to_bits)
+        );
+
+        let values: Vec<f32> = (0_u8..=255).chain(0..=44).map(|n| f32::from(n) / 8.0).collect();
+        let mut bytes = vec![0];
+        bytes.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()));
+        let mut out = vec![0.0; values.len()];
+        Codec::F16.decode(&bytes[1..], &mut out);
+        assert_eq!(out, values);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        assert_eq!(Codec::Q4_K.tensor_bytes(&[3, 512]), Some(3 * 2 * 144));
+        assert_eq!(Codec::Q4_K.tensor_bytes(&[3, 128]), None);
+        assert_eq!(Codec::BF16.tensor_bytes(&[]), Some(2));
+        assert_eq!(Codec::F32.tensor_bytes(&[0, 7]), Some(0));
+        assert_eq!(Codec::F32.tensor_bytes(&[usize::MAX / 2, 1]), None);
+        assert_eq!(Codec::F32.tensor_bytes(&[usize::MAX, usize::MAX, 0]), None);
+    }
+
+    /// Loading is bound by this. The floor is far below what the loops reach (see the printed rates)
+    /// and far above what they fall to when they stop vectorising and a debug build creeps in.
+    #[test]
+    fn decoding_keeps_its_speed() {
+        const VALUES: usize = 1 << 20;
+        for codec in ALL {
+            let bytes = vec![0x11_u8; codec.tensor_bytes(&[VALUES]).unwrap()];
+            let mut out = vec![0.0; VALUES];
+            let best = (0..8)
+                .map(|_| {
+                    let start = Instant::now();
+                    codec.decode(black_box(&bytes), &mut out);
+                    black_box(&out);
+                    start.elapsed().as_secs_f64()
+                })
+                .fold(f64::INFINITY, f64::min);
+            let rate = (VALUES * size_of::<f32>()) as f64 / best / 1e6;
+            println!("{codec}: {rate:.0} MB/s of f32");
+            assert!(rate > 100.0, "{codec} decodes {rate:.0} MB/s");
+        }
+    }
+}

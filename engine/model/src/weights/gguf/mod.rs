@@ -1,0 +1,105 @@
+//! GGUF files: typed metadata, tensor directory, tensor names.
+
+mod names;
+mod reader;
+
+pub(super) use names::gguf_name;
+pub(super) use reader::{MAGIC, read};
+
+use crate::{Result, weights::mapped::Mapped};
+use std::{collections::HashMap, path::Path};
+
+/// The key-value pairs of a GGUF file. An accessor is `None` if the key is absent or of another kind.
+#[derive(Debug, Default)]
+pub struct Metadata {
+    values: HashMap<String, Value>,
+}
+
+impl Metadata {
+    /// The metadata of the GGUF file at `path`, whatever its tensors are.
+    pub fn read(path: &Path) -> Result<Self> {
+        Ok(read(&Mapped::open(path)?)?.0)
+    }
+
+    /// A string.
+    pub fn str(&self, key: &str) -> Option<&str> {
+        match self.values.get(key)? {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// An integer of any width that is not negative.
+    pub fn u64(&self, key: &str) -> Option<u64> {
+        match *self.values.get(key)? {
+            Value::Unsigned(value) => Some(value),
+            Value::Signed(value) => u64::try_from(value).ok(),
+            _ => None,
+        }
+    }
+
+    /// A float of either width, rounded to `f32`, or an integer that `f32` holds exactly.
+    pub fn f32(&self, key: &str) -> Option<f32> {
+        match *self.values.get(key)? {
+            Value::Float(value) => Some(value as f32),
+            Value::Unsigned(value) if value <= F32_EXACT => Some(value as f32),
+            Value::Signed(value) if value.unsigned_abs() <= F32_EXACT => Some(value as f32),
+            _ => None,
+        }
+    }
+
+    /// A boolean.
+    pub fn bool(&self, key: &str) -> Option<bool> {
+        match *self.values.get(key)? {
+            Value::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// An array of strings.
+    pub fn strings(&self, key: &str) -> Option<&[String]> {
+        match self.values.get(key)? {
+            Value::Strings(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// An array of floats, either width, rounded to `f32`.
+    pub fn f32s(&self, key: &str) -> Option<&[f32]> {
+        match self.values.get(key)? {
+            Value::Floats(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// An array of integers, of any width, that all fit into `i32`.
+    pub fn i32s(&self, key: &str) -> Option<&[i32]> {
+        match self.values.get(key)? {
+            Value::Integers(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Whether the key is there, whatever its kind.
+    pub fn contains(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+}
+
+/// One metadata value.
+#[derive(Debug)]
+enum Value {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Bool(bool),
+    Str(String),
+    Strings(Vec<String>),
+    Floats(Vec<f32>),
+    Integers(Vec<i32>),
+    /// An array that is stepped over: nested, of booleans, or of integers beyond `i32`.
+    Skipped,
+}
+
+/// Largest integer up to which `f32` holds every one.
+const F32_EXACT: u64 = 1 << 24;

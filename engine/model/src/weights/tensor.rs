@@ -1,0 +1,206 @@
+//! One tensor of a checkpoint, read row by row.
+
+use super::{codec::Codec, mapped::Mapped};
+
+/// Where a tensor lies and what it says it is. Made only after both were checked against the file.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Number of the file within the checkpoint.
+    pub(super) file: usize,
+    /// First byte in the file.
+    pub(super) offset: usize,
+    /// Bytes.
+    pub(super) len: usize,
+    pub(super) storage: Storage,
+    /// Outermost dimension first.
+    pub(super) shape: Vec<usize>,
+}
+
+/// How a tensor is stored.
+#[derive(Debug)]
+pub(super) enum Storage {
+    /// In a way that Galley reads.
+    Codec(Codec),
+    /// In another, by the name the file gives it.
+    Other(String),
+}
+
+/// A tensor in a mapped file: rows of numbers in some storage format.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorRef<'a> {
+    file: &'a Mapped,
+    offset: usize,
+    len: usize,
+    codec: Codec,
+    rows: usize,
+    cols: usize,
+    order: RowOrder,
+}
+
+/// Where row `r` of the tensor lies in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowOrder {
+    /// At row `r`.
+    Plain,
+    /// Rows of each head are interleaved: llama.cpp's converter stores the two halves that the
+    /// rotary embedding pairs, `i` and `i + head_dim / 2`, next to each other.
+    Interleaved { head_dim: usize },
+}
+
+impl<'a> TensorRef<'a> {
+    /// A tensor in `file`; a vector is one row, more than two dimensions are many rows.
+    ///
+    /// With [`RowOrder::Interleaved`] the outermost dimension must be a multiple of an even
+    /// `head_dim`.
+    pub(super) fn new(
+        file: &'a Mapped,
+        entry: &Entry,
+        codec: Codec,
+        order: RowOrder,
+    ) -> TensorRef<'a> {
+        let (cols, outer) = entry.shape.split_last().map_or((1, &[][..]), |(&n, outer)| (n, outer));
+        // From the outside in, as the size was checked: behind a zero the rest may be anything.
+        let rows = outer.iter().product();
+        TensorRef { file, offset: entry.offset, len: entry.len, codec, rows, cols, order }
+    }
+
+    /// Rows; 1 for a vector.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values in a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// How the values are stored.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Reads one row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row or `out` is not [`Self::cols`] long.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.cols, "values of a row");
+        let row_bytes = self.cols / self.codec.block_len() * self.codec.block_bytes();
+        let tensor = &self.file.bytes()[self.offset..][..self.len];
+        match self.order {
+            RowOrder::Plain => self.codec.decode(&tensor[row * row_bytes..][..row_bytes], out),
+            RowOrder::Interleaved { head_dim } if self.rows == 1 => {
+                let mut stored = vec![0.0; self.cols];
+                self.codec.decode(tensor, &mut stored);
+                for (i, value) in out.iter_mut().enumerate() {
+                    *value = stored[interleaved(i, head_dim)];
+                }
+            }
+            RowOrder::Interleaved { head_dim } => {
+                let start = interleaved(row, head_dim) * row_bytes;
+                self.codec.decode(&tensor[start..][..row_bytes], out);
+            }
+        }
+    }
+
+    /// Tells the operating system that the tensor's pages are not needed any more, so that loading
+    /// does not keep the file resident next to what was made of it. Reading again is allowed, and
+    /// goes to the file.
+    pub fn release(&self) {
+        self.file.release(self.offset..self.offset + self.len);
+    }
+}
+
+/// Where llama.cpp's `permute` puts row `index`: within a head, `half · head_dim/2 + i` goes to
+/// `2i + half`.
+fn interleaved(index: usize, head_dim: usize) -> usize {
+    let (head, within) = (index / head_dim, index % head_dim);
+    let (half, i) = (within / (head_dim / 2), within % (head_dim / 2));
+    head * head_dim + 2 * i + half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn tensors_may_be_read_from_many_threads() {
+        fn assert_sync<T: Send + Sync>() {}
+        assert_sync::<TensorRef<'_>>();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn released_pages_are_no_longer_resident() {
+        fn resident_kib() -> usize {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            // Pages of a file in tmpfs count as shared memory.
+            let mapped =
+                |line: &&str| line.starts_with("RssFile:") || line.starts_with("RssShmem:");
+            let kib =
+                |line: &str| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap();
+            status.lines().filter(mapped).map(kib).sum()
+        }
+
+        let (rows, cols) = (1024, 8192);
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![1; rows * cols * 4]).unwrap();
+        let mapped = Mapped::open(file.path()).unwrap();
+        let entry = Entry {
+            file: 0,
+            offset: 0,
+            len: rows * cols * 4,
+            storage: Storage::Codec(Codec::F32),
+            shape: vec![rows, cols],
+        };
+        let tensor = TensorRef::new(&mapped, &entry, Codec::F32, RowOrder::Plain);
+        let mut out = vec![0.0; cols];
+        (0..rows).for_each(|row| tensor.read_row(row, &mut out));
+        let read = resident_kib();
+        tensor.release();
+        let released = resident_kib();
+        assert!(released + 30_000 < read, "{read} KiB resident, {released} after release");
+        tensor.read_row(rows - 1, &mut out);
+        assert_eq!(out[cols - 1].to_bits(), 0x0101_0101);
+    }
+
+    /// As `weights.reshape(n_head, 2, head_dim / 2).swapaxes(1, 2)` in convert_hf_to_gguf.py.
+    #[test]
+    fn interleaving_is_llama_cpps() {
+        let order: Vec<usize> = (0..12).map(|i| interleaved(i, 6)).collect();
+        assert_eq!(order, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+    }
+
+    #[test]
+    fn interleaved_rows_and_vectors_come_out_in_order() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        // Head of 4, stored as 0 2 1 3.
+        let values = [0.0_f32, 2.0, 1.0, 3.0];
+        file.write_all(&values.map(f32::to_le_bytes).concat()).unwrap();
+        let mapped = Mapped::open(file.path()).unwrap();
+        let order = RowOrder::Interleaved { head_dim: 4 };
+        let entry = |shape: &[usize]| Entry {
+            file: 0,
+            offset: 0,
+            len: 16,
+            storage: Storage::Codec(Codec::F32),
+            shape: shape.to_vec(),
+        };
+
+        let vector = TensorRef::new(&mapped, &entry(&[4]), Codec::F32, order);
+        let mut out = [0.0; 4];
+        vector.read_row(0, &mut out);
+        assert_eq!(out, [0.0, 1.0, 2.0, 3.0]);
+
+        let matrix = TensorRef::new(&mapped, &entry(&[4, 1]), Codec::F32, order);
+        matrix.release();
+        for row in 0..4 {
+            let mut out = [0.0];
+            matrix.read_row(row, &mut out);
+            assert_eq!(out, [row as f32]);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Files that are broken or lie: an error that names the file and the field, never a panic, and never
+//! an allocation of the size that the lie asks for (those below are beyond any address space).
+
+mod common;
+
+use common::{CONFIG, Gguf, HEADER, TYPE_F32, directory, exercise::exercise, refuses, safetensors};
+use std::{fs, path::Path};
+
+#[track_caller]
+fn refuses_config(config: &str, texts: &[&str]) {
+    let weights = safetensors(HEADER, 48);
+    let files = [("config.json", config.as_bytes()), ("model.safetensors", &weights[..])];
+    refuses(&files, &[&["config.json: "], texts].concat());
+}
+
+/// `from` in the small configuration replaced by `to`.
+#[track_caller]
+fn refuses_config_with(from: &str, to: &str, texts: &[&str]) {
+    assert!(CONFIG.contains(from), "{from}");
+    refuses_config(&CONFIG.replace(from, to), texts);
+}
+
+#[track_caller]
+fn refuses_header(header: &str, texts: &[&str]) {
+    refuses_weights(&safetensors(header, 48), texts);
+}
+
+#[track_caller]
+fn refuses_weights(weights: &[u8], texts: &[&str]) {
+    let files = [("config.json", CONFIG.as_bytes()), ("model.safetensors", weights)];
+    refuses(&files, &[&["model.safetensors: "], texts].concat());
+}
+
+#[test]
+fn the_small_files_are_sound() {
+    let gguf = directory(&[("model.gguf", &Gguf::tiny().bytes())]);
+    exercise(gguf.path()).unwrap();
+    let weights = safetensors(HEADER, 48);
+    let hf = directory(&[("config.json", CONFIG.as_bytes()), ("model.safetensors", &weights)]);
+    exercise(hf.path()).unwrap();
+}
+
+#[test]
+fn nothing_to_open() {
+    let empty = directory(&[]);
+    refuses(&[], &["has neither model.safetensors"]);
+    refuses(&[("a.gguf", b"GGUF"), ("b.gguf", b"GGUF")], &["2 .gguf files"]);
+    let missing = empty.path().join("missing");
+    assert!(exercise(&missing).unwrap_err().to_string().contains("missing: "));
+    refuses(&[("model.safetensors", b"x")], &["config.json: No such file"]);
+    let text = directory(&[("readme.md", b"hello")]);
+    let error = exercise(&text.path().join("readme.md")).unwrap_err().to_string();
+    assert!(error.contains("readme.md: neither a directory"), "{error}");
+}
+
+#[test]
+fn every_shorter_file_is_an_error() {
+    let gguf = Gguf::tiny().bytes();
+    shorten("model.gguf", &gguf, &[]);
+    let weights = safetensors(HEADER, 48);
+    shorten("model.safetensors", &weights, &[("config.json", CONFIG.as_bytes())]);
+    shorten("config.json", CONFIG.as_bytes(), &[("model.safetensors", &weights)]);
+    let index = INDEX.as_bytes();
+    let rest = [("config.json", CONFIG.as_bytes()), ("a.safetensors", &weights[..])];
+    shorten("model.safetensors.index.json", index, &rest);
+}
+
+#[track_caller]
+fn shorten(name: &str, bytes: &[u8], rest: &[(&str, &[u8])]) {
+    let directory = directory(&[rest, &[(name, bytes)]].concat());
+    let path = directory.path().join(name);
+    exercise(directory.path()).unwrap();
+    for length in 0..bytes.len() {
+        fs::write(&path, &bytes[..length]).unwrap();
+        let error = exercise(directory.path()).expect_err("shorter file").to_string();
+        assert!(error.contains(name), "{length} bytes: {error}");
+    }
+}
+
+#[test]
+fn safetensors_headers_that_lie() {
+    let mut oversized = safetensors(HEADER, 48);
+    oversized[..8].copy_from_slice(&(1_u64 << 60).to_le_bytes());
+    refuses_weights(&oversized, &["header: says it has 1152921504606846976 bytes"]);
+    oversized[..8].copy_from_slice(&99_999_999_u64.to_le_bytes());
+    refuses_weights(&oversized, &["header: says it has 99999999 bytes, but only"]);
+    refuses_header("[]", &["header: ", "an object of tensors"]);
+    refuses_header("{", &["header: EOF"]);
+    refuses_weights(&safetensors("{}", 48), &["header: describes 0 bytes of data", "has 48"]);
+    refuses_weights(&safetensors(HEADER, 49), &["describes 48 bytes of data", "has 49"]);
+    refuses_weights(&safetensors(HEADER, 47), &["input_layernorm.weight: data ends at 48"]);
+
+    let norm = "model.norm.weight";
+    let with = |from: &str, to: &str| HEADER.replace(from, to);
+    refuses_header(&with("[24, 40]", "[20, 40]"), &[norm, "data at 20 overlaps"]);
+    refuses_header(&with("[24, 40]", "[28, 40]"), &[norm, "data at 28 leaves a hole"]);
+    refuses_header(&with("[24, 40]", "[24, 23]"), &[norm, "before its start"]);
+    refuses_header(&with("[24, 40]", "[24, 40, 41]"), &["header: model.norm.weight: "]);
+    refuses_header(&with("[24, 40]", "[24, -40]"), &["header: model.norm.weight: "]);
+    refuses_header(
+        &with("[24, 40]", "[24, 18446744073709551615]"),
+        &[norm, "data ends at 18446744073709551615"],
+    );
+    refuses_header(&with("\"F32\"", "\"F16\""), &[norm, "has 16 bytes of data", "F16"]);
+    refuses_header(&with("\"F32\"", "\"F31\""), &["header: model.norm.weight: ", "F31"]);
+    refuses_header(
+        &with(
+            "[4], \"data_offsets\": [24, 40]",
+            "[4611686018427387905], \"data_offsets\": [24, 40]",
+        ),
+        &[norm, "4611686018427387905"],
+    );
+    refuses_header(&with("model.norm.weight", "model.embed_tokens.weight"), &["appears twice"]);
+}
+
+#[test]
+fn tensors_that_are_not_as_expected() {
+    use galley_model::weights::Checkpoint;
+    let open = |header: &str| {
+        let weights = safetensors(header, 48);
+        let files =
+            directory(&[("config.json", CONFIG.as_bytes()), ("model.safetensors", &weights)]);
+        Checkpoint::open(files.path()).unwrap()
+    };
+    let checkpoint = open(HEADER);
+    let error = |name, shape: &[usize]| checkpoint.tensor(name, shape).unwrap_err().to_string();
+    let wrong = error("model.embed_tokens.weight", &[4, 3]);
+    assert!(wrong.contains("model.safetensors: model.embed_tokens.weight"), "{wrong}");
+    assert!(wrong.contains("[3, 4]") && wrong.contains("[4, 3]"), "{wrong}");
+    assert!(error("model.norm.weight", &[1, 4]).contains("[4]"));
+    assert!(error("lm_head.weight", &[3, 4]).contains("lm_head.weight: there is no such tensor"));
+
+    let integers = open(&HEADER.replace("\"F32\"", "\"I32\""));
+    let error = integers.tensor("model.norm.weight", &[4]).unwrap_err().to_string();
+    assert!(error.contains("model.norm.weight is stored as I32; supported are"), "{error}");
+    assert_eq!(integers.tensors().count(), 2);
+
+    // A head is 16 rows; 8 are half a one.
+    let gguf = Gguf::tiny().tensor("blk.0.attn_k.bias", &[8], TYPE_F32, &[0; 32]).bytes();
+    let files = directory(&[("model.gguf", &gguf)]);
+    let checkpoint = Checkpoint::open(files.path()).unwrap();
+    let error = checkpoint.tensor("model.layers.0.self_attn.k_proj.bias", &[8]).unwrap_err();
+    assert!(error.to_string().contains("blk.0.attn_k.bias: "), "{error}");
+}
+
+#[test]
+fn indices_that_lie() {
+    let weights = safetensors(HEADER, 48);
+    let check = |index: &str, texts: &[&str]| {
+        let files = [
+            ("config.json", CONFIG.as_bytes()),
+            ("a.safetensors", &weights[..]),
+            ("b.safetensors", &weights[..]),
+            ("model.safetensors.index.json", index.as_bytes()),
+        ];
+        refuses(&files, texts);
+    };
+    let with = |from: &str, to: &str| INDEX.replace(from, to);
+    let norm = "index.json: weight_map: model.norm.weight: ";
+    check("{}", &["index.json: weight_map: is missing"]);
+    check(r#"{"weight_map": {}}"#, &["index.json: weight_map: is empty"]);
+    check("{\"weight_map\": [", &["index.json: JSON: EOF"]);
+    check(&with("\"a.safetensors\"", "7"), &[norm, "7 is no file name"]);
+    for outside in ["../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", ""] {
+        check(&with("a.safetensors", outside), &[norm, "not the name of a file"]);
+    }
+    check(&with("a.safetensors", "c.safetensors"), &[norm, "\"c.safetensors\" does not exist"]);
+    check(&with("model.norm", "model.form"), &["model.form.weight: is listed, but not in"]);
+    check(
+        r#"{"weight_map": {"model.norm.weight": "a.safetensors", "lm_head.weight": "b.safetensors"}}"#,
+        &["b.safetensors: ", "is in ", "a.safetensors too"],
+    );
+}
+
+#[test]
+fn configurations_that_lie() {
+    refuses_config("", &["JSON: EOF"]);
+    refuses_config("[]", &["is no JSON object"]);
+    refuses_config(&"[".repeat(100_000), &["JSON: recursion limit"]);
+    refuses_config("{}", &["model_type: is missing"]);
+    for field in [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+        "max_position_embeddings",
+    ] {
+        let quoted = format!("\"{field}\": ");
+        let texts = [&*format!("config.json: {field}: ")];
+        for lie in ["0, \"_\": ", "-4, \"_\": ", "1.5, \"_\": ", "\"4\", \"_\": ", "[], \"_\": "] {
+            refuses_config_with(&quoted, &format!("{quoted}{lie}"), &texts);
+        }
+        refuses_config_with(&quoted, &format!("{quoted}18446744073709551615, \"_\": "), &texts);
+        if field != "num_key_value_heads" {
+            refuses_config_with(&quoted, "\"_\": ", &texts);
+        }
+    }
+    refuses_config_with(
+        "_heads\": 1",
+        "_heads\": 3",
+        &["num_key_value_heads: 3 does not divide 2"],
+    );
+    refuses_config_with("tion_heads\": 2", "tion_heads\": 3", &["num_attention_heads: 3 does not"]);
+    refuses_config_with("{", "{\"head_dim\": 3,", &["head_dim: 3 is odd"]);
+    refuses_config_with("{", "{\"head_dim\": 16777216,", &["head_dim: 2 heads of 16777216"]);
+    refuses_config_with(
+        "layers\": 1",
+        "layers\": 9",
+        &["number of layers: 9, but there are only 3"],
+    );
+    for eps in ["0", "-1e-5", "1", "1e999", "1e-60", "\"1e-5\""] {
+        let text = if eps == "1e999" { "JSON: number out of range" } else { "rms_norm_eps: " };
+        refuses_config_with("1e-5", eps, &[text]);
+    }
+    refuses_config_with("10000.0", "0.5", &["rope_theta: 0.5"]);
+    refuses_config_with("10000.0", "1e300", &["rope_theta: "]);
+    refuses_config_with("silu", "gelu", &["hidden_act gelu; only silu"]);
+    refuses_config_with("{", "{\"mlp_bias\": true,", &["mlp_bias"]);
+    refuses_config_with("{", "{\"quantization_config\": {},", &["quantization_config"]);
+    for eos in ["3", "-1", "\"2\"", "[0, 3]", "[[0]]", "4294967298"] {
+        refuses_config_with("_id\": 2", &format!("_id\": {eos}"), &["eos_token_id: "]);
+    }
+    refuses_config_with("[\"Llama", "[\"Gemma", &["GemmaForCausalLM", "supported are LlamaFor"]);
+    refuses_config_with("[\"LlamaForCausalLM\"]", "\"L\"", &["architectures: \"L\" is no list"]);
+    let unnamed = CONFIG.replace("[\"LlamaForCausalLM\"]", "null").replace("\"llama\"", "\"gpt2\"");
+    refuses_config(&unnamed, &["model_type gpt2; supported are"]);
+}
+
+#[test]
+fn rope_scaling_that_is_wrong_or_unknown() {
+    let refuses = |scaling: &str, texts: &[&str]| {
+        refuses_config_with("{", &format!("{{\"rope_scaling\": {scaling},"), texts);
+    };
+    refuses("7", &["rope_scaling: 7 is no object"]);
+    refuses(r#"{"type": "yarn", "factor": 4}"#, &["rope scaling yarn; supported are default"]);
+    refuses(r#"{"rope_type": "linear"}"#, &["rope_scaling.factor: is missing"]);
+    refuses(r#"{"type": "linear", "factor": 0}"#, &["rope_scaling: factor 0"]);
+    refuses(r#"{"type": "linear", "factor": -2}"#, &["rope_scaling: factor -2"]);
+    refuses(r#"{"full_attention": {"rope_type": "default"}}"#, &["differ between layers"]);
+    refuses(r#"{"partial_rotary_factor": 0.5}"#, &["partial_rotary_factor 0.5"]);
+    let llama3 = r#"{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+        "high_freq_factor": 4, "original_max_position_embeddings": 32}"#;
+    refuses(&llama3.replace("factor\": 4", "factor\": 1"), &["is not below high_freq_factor"]);
+    refuses(&llama3.replace("32", "0"), &["rope_scaling: has a number that is not positive"]);
+    refuses(
+        &llama3.replace("\"original", "\"ridiculous"),
+        &["config.json: original_max_position_embeddings: is missing"],
+    );
+}
+
+#[test]
+fn sliding_windows_in_some_layers() {
+    let qwen = CONFIG.replace("LlamaFor", "Qwen2For").replace("layers\": 1", "layers\": 2");
+    let with =
+        |fields: &str| qwen.replacen('{', &format!("{{\"use_sliding_window\": true,{fields},"), 1);
+    let half = with(r#""sliding_window": 8, "max_window_layers": 1"#);
+    refuses_config(&half, &["a sliding window in 1 of 2 layers"]);
+    let types = r#""sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]"#;
+    refuses_config(&with(types), &["a sliding window in 1 of 2 layers"]);
+    let short = r#""sliding_window": 8, "layer_types": ["full_attention"]"#;
+    refuses_config(&with(short), &["layer_types: is no list of 2 layers"]);
+    refuses_config(&with(r#""sliding_window": 0"#), &["sliding_window: 0 is not between"]);
+
+    let window = |fields: &str| {
+        let json = serde_json::from_str(&with(fields)).unwrap();
+        galley_model::config::ModelConfig::from_hf_json(Path::new("config.json"), &json)
+            .unwrap()
+            .sliding_window
+    };
+    assert_eq!(window(r#""sliding_window": 8, "max_window_layers": 0"#), Some(8));
+    assert_eq!(window(r#""sliding_window": 8, "max_window_layers": 2"#), None);
+    assert_eq!(window(r#""sliding_window": null, "max_window_layers": 1"#), None);
+}
+
+const INDEX: &str = r#"{"weight_map": {"model.norm.weight": "a.safetensors"}}"#;

@@ -1,0 +1,58 @@
+//! Reads all that a checkpoint offers. Also the body of the fuzz targets.
+
+use galley_model::{Result, weights::Checkpoint};
+use std::{hint::black_box, path::Path};
+
+/// Opens a checkpoint and reads every tensor, by its own name and by the names and shapes that the
+/// configuration implies.
+pub(crate) fn exercise(path: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::open(path)?;
+    for (_, tensor) in checkpoint.tensors() {
+        read_all(&tensor);
+    }
+    let config = checkpoint.config();
+    if config.head_dim <= 1 << 12 {
+        black_box(config.rope_inv_freq());
+    }
+    let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
+    let (q, kv) = (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
+    let mut names = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![config.vocab_size, hidden]),
+        ("lm_head.weight".to_owned(), vec![config.vocab_size, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+    ];
+    for layer in 0..config.n_layers.min(2) {
+        for (name, shape) in [
+            ("input_layernorm.weight", vec![hidden]),
+            ("self_attn.q_proj.weight", vec![q, hidden]),
+            ("self_attn.q_proj.bias", vec![q]),
+            ("self_attn.k_proj.weight", vec![kv, hidden]),
+            ("self_attn.k_proj.bias", vec![kv]),
+            ("self_attn.v_proj.weight", vec![kv, hidden]),
+            ("self_attn.o_proj.weight", vec![hidden, q]),
+            ("mlp.gate_proj.weight", vec![mlp, hidden]),
+            ("mlp.down_proj.weight", vec![hidden, mlp]),
+        ] {
+            names.push((format!("model.layers.{layer}.{name}"), shape));
+        }
+    }
+    for (name, shape) in names {
+        if let Ok(tensor) = checkpoint.tensor(&name, &shape) {
+            read_all(&tensor);
+            tensor.release();
+        }
+    }
+    Ok(())
+}
+
+fn read_all(tensor: &galley_model::weights::TensorRef<'_>) {
+    // Rows of nothing take no room in the file, so there may be any number of them.
+    if tensor.rows() == 0 || tensor.cols() == 0 {
+        return;
+    }
+    let mut row = vec![0.0; tensor.cols()];
+    for i in 0..tensor.rows() {
+        tensor.read_row(i, &mut row);
+        black_box(&row);
+    }
+}

@@ -1,0 +1,131 @@
+//! Sound files with bytes changed at random: whatever comes of it, it is no panic.
+
+mod common;
+
+use common::{CONFIG, Gguf, HEADER, exercise::exercise, models, safetensors};
+use std::{fs, ops::Range, path::Path};
+
+/// SplitMix64: the same cases in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn within(&mut self, range: &Range<usize>) -> usize {
+        range.start + self.below(range.len())
+    }
+}
+
+/// One to three changes, all inside `range`.
+fn mutate(bytes: &mut Vec<u8>, range: &Range<usize>, random: &mut Random) {
+    for _ in 0..1 + random.below(3) {
+        let at = random.within(range).min(bytes.len() - 1);
+        let room = bytes.len() - at;
+        match random.below(7) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.next() as u8,
+            2 => bytes[at] = PIECES[random.below(PIECES.len())],
+            3 if room >= 8 => {
+                let value = LIES[random.below(LIES.len())];
+                bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            4 if room >= 4 => {
+                let value = LIES[random.below(LIES.len())] as u32;
+                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+            5 => drop(bytes.drain(at..at + room.min(1 + random.below(16)))),
+            _ => {
+                let copy = bytes[at..at + room.min(1 + random.below(16))].to_vec();
+                bytes.splice(at..at, copy);
+            }
+        }
+    }
+}
+
+/// Bytes that mean something to one of the formats.
+const PIECES: &[u8] = b"\0\xff\x7f09-.e,:\"[]{}";
+
+const LIES: [u64; 10] = [0, 1, 2, 32, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 63, u64::MAX];
+
+/// Mutates `name` in a directory with `rest`, `cases` times; some must open and some must not, or
+/// the test tests nothing.
+fn survive(name: &str, sound: &[u8], range: Range<usize>, rest: &[(&str, &[u8])], cases: usize) {
+    let directory = common::directory(rest);
+    let path = directory.path().join(name);
+    let mut random = Random(20_261_121);
+    let (mut opened, mut refused) = (0, 0);
+    for _ in 0..cases {
+        let mut bytes = sound.to_vec();
+        mutate(&mut bytes, &range, &mut random);
+        // A new file each time: the old one may not be changed while it is mapped.
+        let _ = fs::remove_file(&path);
+        fs::write(&path, &bytes).unwrap();
+        match exercise(directory.path()) {
+            Ok(()) => opened += 1,
+            Err(error) => {
+                assert!(error.to_string().contains(parent(&path)), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{name}: {opened} opened, {refused} refused");
+    assert!(opened > cases / 100 && refused > cases / 100, "{opened} opened, {refused} refused");
+}
+
+fn parent(path: &Path) -> &str {
+    path.parent().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn gguf() {
+    let tiny = Gguf::tiny().bytes();
+    survive("model.gguf", &tiny, 0..tiny.len(), &[], 6000);
+    let header = 4..tiny.len() - 2000;
+    survive("model.gguf", &tiny, header, &[], 6000);
+}
+
+#[test]
+fn gguf_with_a_tokenizer() {
+    let model = fs::read(models().join("smollm2.gguf")).unwrap();
+    survive("model.gguf", &model, 0..14_000, &[], 1000);
+}
+
+#[test]
+fn safetensors_file() {
+    let weights = safetensors(HEADER, 48);
+    let header = 0..8 + HEADER.len();
+    let rest = [("config.json", CONFIG.as_bytes())];
+    survive("model.safetensors", &weights, header, &rest, 8000);
+}
+
+#[test]
+fn config() {
+    let weights = safetensors(HEADER, 48);
+    let rest = [("model.safetensors", &weights[..])];
+    survive("config.json", CONFIG.as_bytes(), 0..CONFIG.len(), &rest, 8000);
+    survive(
+        "generation_config.json",
+        br#"{"eos_token_id": [1, 2]}"#,
+        0..24,
+        &[rest[0], ("config.json", CONFIG.as_bytes())],
+        2000,
+    );
+}
+
+#[test]
+fn index() {
+    let weights = safetensors(HEADER, 48);
+    let rest = [("config.json", CONFIG.as_bytes()), ("a.safetensors", &weights[..])];
+    let index = br#"{"metadata": {"total_size": 48, "format": "of no interest"}, "weight_map": {"model.norm.weight": "a.safetensors"}}"#;
+    survive("model.safetensors.index.json", index, 0..index.len(), &rest, 4000);
+}
