@@ -1,1 +1,41 @@
-fn main() {}
+//! Chores of the workspace: `cargo xtask demo | test | data`.
+//!
+//! Nothing here is part of Galley. A chore is a list of commands a person could type, run in order,
+//! with a heading and the time each took.
+
+mod data;
+mod demo;
+mod shell;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Chores of the Galley workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Build Galley, fetch a small model, read a long text and write on.
+    Demo(demo::DemoArgs),
+    /// Everything CI checks: format, lints, docs, dependencies, tests.
+    Test(test::TestArgs),
+    /// Fetch the long texts that some tests and benches read.
+    Data,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().chore {
+        Chore::Demo(args) => demo::run(&args),
+        Chore::Test(args) => test::run(&args),
+        Chore::Data => {
+            println!("{}", data::fetch()?.display());
+            Ok(())
+        }
+    }
+}

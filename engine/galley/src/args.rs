@@ -192,8 +192,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_delimiter = ',', default_value = "512")]
     pub(crate) context: Vec<usize>,
     /// Tokens to generate per sequence.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) gen: usize,
+    #[arg(long = "gen", default_value_t = 64)]
+    pub(crate) gen_tokens: usize,
     /// Runs of each row; the median is printed.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,

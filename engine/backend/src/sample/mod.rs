@@ -1,15 +1,45 @@
 //! Picking one token from one row of logits: Gumbel-max with counter-based noise.
+//!
+//! The token is `argmax(logits / T + noise)` over the candidates that top-k, top-p and min-p leave.
+//! The noise of a token depends on the request's seed, the position and the token, and on nothing
+//! else ([`philox`]): whoever picks the token of a position, at any time and in any batch, picks the
+//! same one. That is what makes verification an equality test.
+//!
+//! [`pick`] is a pure function of a row. In order:
+//!
+//! 1. log-probabilities, from the model's own logits ([`logprob`]);
+//! 2. bias, penalties and bans on the logits ([`adjust`]);
+//! 3. temperature; 0 picks the largest logit and ends here;
+//! 4. top-k, then top-p over what it left, then min-p: each a cutoff in one order ([`keep`]);
+//! 5. the race ([`race`]).
+//!
+//! Ties go to the lower token id everywhere. **Odd logits:** NaN counts as -inf and +inf as the
+//! largest finite number. A token at -inf is never picked while another is above it; if there is
+//! none, the pick is token 0.
 
-use std::collections::HashMap;
+mod adjust;
+mod keep;
+mod logprob;
+mod passes;
+pub mod philox;
+mod race;
+mod seen;
+#[cfg(test)]
+mod tests;
 
-/// How to pick a token; the same for every position of a request.
+pub use seen::Seen;
+
+use keep::Cutoff;
+use passes::{CHUNK, argmax, temper};
+
+/// How to pick a token; the same for every sequence of a request and every position of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy.
+    /// 0 is greedy (and so is everything below 1e-4, where f32 could not tell the difference).
     pub temperature: f32,
     /// Keep the k most likely tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keep the smallest set of tokens whose probability reaches p; 1 keeps all.
+    /// Keep the smallest set of most likely tokens whose probability reaches p; 1 keeps all.
     pub top_p: f32,
     /// Keep tokens at least this fraction as likely as the most likely one; 0 keeps all.
     pub min_p: f32,
@@ -21,34 +51,54 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// Added to single logits.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Tokens that must not be picked (such as end of sequence under `ignore_eos`, or `min_tokens`).
-    pub banned: Vec<u32>,
-    /// Keys the noise.
-    pub seed: u64,
     /// How many alternatives to report with their log-probability; None reports none at all.
     pub logprobs: Option<u32>,
 }
 
-/// What one row needs beyond its logits.
+impl Sampling {
+    /// The most likely token, always.
+    pub fn greedy() -> Self {
+        Sampling {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            logprobs: None,
+        }
+    }
+
+    /// Whether a row needs [`Row::seen`].
+    pub fn has_penalties(&self) -> bool {
+        self.repetition_penalty != 1.0
+            || self.presence_penalty != 0.0
+            || self.frequency_penalty != 0.0
+    }
+
+    fn is_greedy(&self) -> bool {
+        self.temperature < 1e-4
+    }
+}
+
+/// What one pick needs beyond its logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// Row of the logits to pick from; several picks may share one.
+    /// Which row of logits to pick from. Several picks may share one: the first tokens of the `n`
+    /// sequences of a request.
     pub logits_row: usize,
     /// The request's settings.
     pub sampling: &'a Sampling,
+    /// The sequence's seed ([`philox::sequence_seed`]).
+    pub seed: u64,
     /// Absolute position of the token being picked: with the seed, the key of its noise.
     pub position: u32,
     /// Tokens seen so far, for penalties; None when no penalty is set.
     pub seen: Option<&'a Seen>,
-}
-
-/// Token counts of one sequence.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Tokens that occur in the prompt.
-    pub prompt: std::collections::HashSet<u32>,
-    /// Occurrences in the output.
-    pub output: HashMap<u32, u32>,
+    /// Tokens that must not be picked here (such as the end of sequence before `min_tokens`).
+    pub banned: &'a [u32],
 }
 
 /// A picked token.
@@ -63,13 +113,58 @@ pub struct Pick {
     pub top: Vec<(u32, f32)>,
 }
 
-/// Working memory of [`pick`].
-#[derive(Default)]
-pub struct Scratch {}
+/// Memory that [`pick`] reuses; one a thread. Holds nothing between calls.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The row as it is being worked on, padded with -inf to whole chunks.
+    work: Vec<f32>,
+    /// The largest value of every chunk of `work`.
+    chunk_max: Vec<f32>,
+    keep: keep::Memory,
+}
 
-/// STUB: helper replaces.
-pub fn pick(logits: &[f32], _row: &Row<'_>, _scratch: &mut Scratch) -> Pick {
-    let mut best = 0;
-    for (i, x) in logits.iter().enumerate() { if *x > logits[best] { best = i; } }
-    Pick { token: best as u32, logprob: None, top: vec![] }
+impl Scratch {
+    /// Fills `work` with `row / temperature` and NaN and infinities replaced, and `chunk_max`.
+    /// Returns the largest value.
+    fn load(&mut self, row: &[f32], inv_temperature: f32) -> f32 {
+        let n_chunks = row.len().div_ceil(CHUNK);
+        self.work.resize(n_chunks * CHUNK, 0.0);
+        self.chunk_max.resize(n_chunks, 0.0);
+        temper(row, inv_temperature, &mut self.work, &mut self.chunk_max)
+    }
+}
+
+/// Picks a token from `logits`, the row that `row.logits_row` names. Leaves the logits alone.
+pub fn pick(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Pick {
+    let sampling = row.sampling;
+    let report = sampling.logprobs.map(|n_top| logprob::report(logits, n_top as usize, scratch));
+    let token = pick_token(logits, row, scratch);
+    match report {
+        None => Pick { token, logprob: None, top: Vec::new() },
+        Some(report) => {
+            Pick { token, logprob: Some(report.of(logits, token)), top: report.top }
+        }
+    }
+}
+
+fn pick_token(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> u32 {
+    let sampling = row.sampling;
+    let mut adjusted = std::mem::take(&mut scratch.keep.adjusted);
+    let logits = if adjust::is_needed(row) {
+        adjusted.clear();
+        adjusted.extend_from_slice(logits);
+        adjust::adjust(&mut adjusted, row);
+        &adjusted
+    } else {
+        logits
+    };
+    let token = if sampling.is_greedy() {
+        argmax(logits)
+    } else {
+        let max = scratch.load(logits, 1.0 / sampling.temperature);
+        let cutoff = Cutoff::of(sampling, logits.len(), max, scratch);
+        race::run(&scratch.work, &scratch.chunk_max, cutoff, row.seed, row.position)
+    };
+    scratch.keep.adjusted = adjusted;
+    token
 }

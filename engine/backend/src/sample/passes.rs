@@ -1,0 +1,223 @@
+//! The passes over a whole row, written as loops that become vectors and compiled for each
+//! instruction set. All give the same bits on every one of them: nothing here is contracted or
+//! summed in an order of its own.
+
+
+/// Values that a pass looks at together, and that are skipped together.
+pub(super) const CHUNK: usize = 4 * super::philox::LANES;
+
+/// What a probability of 1 weighs: weights are whole numbers, so that a sum does not depend on its
+/// order. A token that weighs less than one half (28 below the top) weighs nothing.
+const WEIGHT_OF_ONE: f64 = (1u64 << 40) as f64;
+
+/// Compiles a function for AVX-512, AVX2 and the baseline, and chooses when called.
+macro_rules! vectorised {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn generic($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    generic($($arg),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    generic($($arg),*)
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: the condition above.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the condition above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            generic($($arg),*)
+        }
+    };
+}
+
+pub(super) use vectorised;
+
+vectorised! {
+    /// The index of the largest value, the first if there are several. NaN is passed over; 0 if there is
+    /// nothing above -inf.
+    fn argmax(row: &[f32]) -> u32 {
+        const BLOCK: usize = 512;
+        let mut best = f32::NEG_INFINITY;
+        let mut best_block = None;
+        for (block, values) in row.chunks(BLOCK).enumerate() {
+            let max = max_of(values);
+            if max > best {
+                best = max;
+                best_block = Some(block);
+            }
+        }
+        let Some(block) = best_block else { return 0 };
+        let first = block * BLOCK;
+        let at = row[first..].iter().position(|&v| v == best).unwrap_or(0);
+        (first + at) as u32
+    }
+}
+
+vectorised! {
+    /// `work = row * factor`, padded with -inf, with NaN as -inf and +inf as the largest number. Fills
+    /// `chunk_max` and returns its largest value.
+    fn temper(row: &[f32], factor: f32, work: &mut [f32], chunk_max: &mut [f32]) -> f32 {
+        let mut top = f32::NEG_INFINITY;
+        let (whole, rest) = row.as_chunks::<CHUNK>();
+        let (work, _) = work.as_chunks_mut::<CHUNK>();
+        for ((from, to), max) in whole.iter().zip(&mut *work).zip(&mut *chunk_max) {
+            *max = temper_chunk(from, factor, to);
+            top = if *max > top { *max } else { top };
+        }
+        if !rest.is_empty() {
+            let mut last = [f32::NEG_INFINITY; CHUNK];
+            last[..rest.len()].copy_from_slice(rest);
+            let max = temper_chunk(&last, factor, &mut work[whole.len()]);
+            chunk_max[whole.len()] = max;
+            top = if max > top { max } else { top };
+        }
+        top
+    }
+}
+
+#[inline(always)]
+fn temper_chunk(from: &[f32; CHUNK], factor: f32, to: &mut [f32; CHUNK]) -> f32 {
+    for (to, &from) in to.iter_mut().zip(from) {
+        let value = from * factor;
+        let value = if value < f32::MAX { value } else { f32::MAX }; // NaN, too
+        *to = if from > f32::NEG_INFINITY { value } else { f32::NEG_INFINITY };
+    }
+    max_of(to)
+}
+
+/// The largest value that is not NaN, else -inf.
+#[inline(always)]
+fn max_of(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for values in whole {
+        for (lane, &value) in lanes.iter_mut().zip(values) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    let max = |a: f32, b: f32| if b > a { b } else { a };
+    let rest = rest.iter().copied().fold(f32::NEG_INFINITY, max);
+    lanes.into_iter().fold(rest, max)
+}
+
+vectorised! {
+    /// The sum of all weights ([`weight`]) of `work`.
+    fn total_weight(work: &[f32], chunk_max: &[f32], top: f32) -> u64 {
+        let mut lanes = [0u64; CHUNK];
+        for (values, &max) in work.as_chunks::<CHUNK>().0.iter().zip(chunk_max) {
+            if max - top < LIGHTEST {
+                continue;
+            }
+            for (lane, &value) in lanes.iter_mut().zip(values) {
+                *lane = lane.wrapping_add(weight(value - top));
+            }
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// Below this, [`weight`] is 0.
+const LIGHTEST: f32 = -29.0;
+
+/// The weight of a value that is `x` above the largest one (so `x` is not positive): `exp(x)` in
+/// fixed point.
+#[inline(always)]
+pub(super) fn weight(x: f32) -> u64 {
+    /// Adding it to a number below leaves the nearest whole number in the last bits.
+    const INTEGER: f64 = (1u64 << 52) as f64;
+    (f64::from(exp(x)) * WEIGHT_OF_ONE + INTEGER).to_bits().wrapping_sub(INTEGER.to_bits())
+}
+
+/// The probability mass of a sum of weights, in units of the most likely token.
+pub(super) fn mass(weight: u64) -> f64 {
+    weight as f64 / WEIGHT_OF_ONE
+}
+
+/// `exp(x)` for `x` up to 0, within two units in the last place down to e^-87, and that below.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const LN_2_HIGH: f32 = 0.693_359_4; // few bits, so that a product with an integer is exact
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    /// Adding and subtracting it rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let x = if x > -87.0 { x } else { -87.0 };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let poly = 1.987_569_1e-4;
+    let poly = poly * r + 1.398_2e-3;
+    let poly = poly * r + 8.333_452e-3;
+    let poly = poly * r + 4.166_579_6e-2;
+    let poly = poly * r + 0.166_666_65;
+    let poly = poly * r + 0.5;
+    let poly = poly * (r * r) + r + 1.0;
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    poly * f32::from_bits(exponent << 23)
+}
+
+vectorised! {
+    /// Appends every value of at least `least` with its token; chunks below it are passed over.
+    fn gather(work: &[f32], chunk_max: &[f32], least: f32, out: &mut Vec<(f32, u32)>) {
+        for (chunk, (values, &max)) in
+            work.as_chunks::<CHUNK>().0.iter().zip(chunk_max).enumerate()
+        {
+            if max >= least {
+                for (i, &value) in values.iter().enumerate() {
+                    if value >= least {
+                        out.push((value, (chunk * CHUNK + i) as u32));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_and_monotone_enough() {
+        let mut worst = 0f64;
+        for i in 0..870_000 {
+            let x = -(i as f32) * 1e-4;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) / exact - 1.0).abs());
+        }
+        assert!(worst < 2.5e-7, "{worst:e}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(weight(0.0), 1 << 40);
+        assert_eq!(weight(LIGHTEST), 0);
+        assert_eq!(weight(f32::NEG_INFINITY), 0);
+    }
+
+    #[test]
+    fn argmax_takes_the_first_and_passes_over_nan() {
+        let mut row = vec![0.0; 1000];
+        row[3] = f32::NAN;
+        row[700] = 2.0;
+        row[800] = 2.0;
+        assert_eq!(argmax(&row), 700);
+        row[990] = f32::INFINITY;
+        assert_eq!(argmax(&row), 990);
+        assert_eq!(argmax(&[f32::NAN; 70]), 0);
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY, -5.0]), 2);
+        assert_eq!(argmax(&[]), 0);
+    }
+}

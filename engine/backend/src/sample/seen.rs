@@ -1,0 +1,48 @@
+//! Which tokens a sequence has seen, for penalties.
+
+use std::collections::HashMap;
+
+/// Tokens of a prompt, and how often each occurs in the output.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Where a token's entry is.
+    index: HashMap<u32, u32>,
+    entries: Vec<SeenToken>,
+}
+
+/// One token of [`Seen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SeenToken {
+    pub(super) token: u32,
+    pub(super) n_in_output: u32,
+}
+
+impl Seen {
+    /// What a prompt holds, before any output.
+    pub fn of_prompt(tokens: &[u32]) -> Self {
+        let mut seen = Seen::default();
+        for &token in tokens {
+            seen.entry(token);
+        }
+        seen
+    }
+
+    /// Counts a token of the output.
+    pub fn push_output(&mut self, token: u32) {
+        self.entry(token).n_in_output += 1;
+    }
+
+    /// Every token seen, once.
+    pub(super) fn iter(&self) -> impl Iterator<Item = SeenToken> {
+        self.entries.iter().copied()
+    }
+
+    fn entry(&mut self, token: u32) -> &mut SeenToken {
+        let next = self.entries.len() as u32;
+        let at = *self.index.entry(token).or_insert(next);
+        if at == next {
+            self.entries.push(SeenToken { token, n_in_output: 0 });
+        }
+        &mut self.entries[at as usize]
+    }
+}

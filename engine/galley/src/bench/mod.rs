@@ -1,0 +1,198 @@
+//! `galley bench`: prefill and decode, held against the machine's floor of the same minute.
+//!
+//! A row runs in two passes over the same prompts. The first generates one token each: its time is
+//! that of the prefill. The second finds the prompts in the prefix cache, so that all sequences
+//! start to decode together: from the last first token to the end, every step decodes the whole
+//! batch.
+
+mod floor;
+mod prompts;
+
+use crate::args::{BenchArgs, SamplingArgs};
+use crate::load::{Files, Loaded, peak_rss_bytes, start};
+use crate::request::{Output, follow};
+use anyhow::{Result, bail};
+use floor::{Floor, Machine};
+use galley_engine::{Prompt, Request};
+use serde::Serialize;
+use std::io::Write;
+use std::time::Duration;
+
+/// One row of results: times in ms, rates in tokens a second over the whole batch.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    model: String,
+    backend: String,
+    batch: usize,
+    context: usize,
+    gen_tokens: usize,
+    drafter: Option<String>,
+    prefill_tok_s: f64,
+    decode_tok_s: f64,
+    /// Median over the batch of the time to the first token, all prompts submitted at once.
+    ttft_ms: f64,
+    /// One decode step of the whole batch.
+    t_step_ms: f64,
+    /// Share of a step outside forward and sampling: scheduling, blocks, text, events.
+    bookkeeping_fraction: f64,
+    kv_blocks_used: usize,
+    peak_rss_mb: f64,
+    /// What the machine could read and compute beside this row.
+    read_gb_s: f64,
+    peak_gflop_s: f64,
+    /// Floor over measured time: 1 is as fast as memory and arithmetic allow.
+    decode_floor_fraction: f64,
+    prefill_floor_fraction: f64,
+}
+
+/// Runs the command.
+pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
+    let files = Files::open(&args.model.model)?;
+    let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max()) else {
+        bail!("nothing to measure: --batch and --context need a number each");
+    };
+    if args.batch.contains(&0) || args.context.contains(&0) || args.gen_tokens < 2 {
+        bail!("--batch and --context must be at least 1, --gen at least 2");
+    }
+    let max_context = files.config().max_context;
+    if context + args.gen_tokens > max_context {
+        bail!("--context {context} plus --gen {} is over the model's {max_context} tokens", args.gen_tokens);
+    }
+    let mut model = args.model.clone();
+    model.max_num_seqs = model.max_num_seqs.max(batch);
+    model.max_num_batched_tokens = model.max_num_batched_tokens.max(model.max_num_seqs);
+    let per_sequence = |context: usize| (context + args.gen_tokens).div_ceil(model.block_size) + 2;
+    let blocks = args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
+    let wanted = blocks.max().unwrap_or(0) * model.block_size;
+    let corpus = prompts::Corpus::open(args, &files, batch * context)?;
+    let loaded = start(&files, &model, wanted)?;
+    let machine = Machine::new(&model)?;
+    let mut stdout = std::io::stdout();
+    if !args.json {
+        writeln!(stdout, "{}", loaded.device)?;
+        writeln!(stdout, "{}", Row::HEADER)?;
+    }
+    let mut salt = 0;
+    for &context in &args.context {
+        for &batch in &args.batch {
+            let mut rows = Vec::new();
+            for _ in 0..args.repeats.max(1) {
+                salt += 1;
+                let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
+                rows.push(measure(args, &files, &loaded, &machine, &prompts, salt)?);
+            }
+            rows.sort_by(|a, b| a.t_step_ms.total_cmp(&b.t_step_ms));
+            let mut row = rows[rows.len() / 2].clone();
+            rows.sort_by(|a, b| a.prefill_tok_s.total_cmp(&b.prefill_tok_s));
+            let prefill = &rows[rows.len() / 2];
+            row.prefill_tok_s = prefill.prefill_tok_s;
+            row.prefill_floor_fraction = prefill.prefill_floor_fraction;
+            row.ttft_ms = prefill.ttft_ms;
+            if args.json {
+                writeln!(stdout, "{}", serde_json::to_string(&row)?)?;
+            } else {
+                writeln!(stdout, "{row}")?;
+            }
+            stdout.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Measures one row once.
+fn measure(
+    args: &BenchArgs,
+    files: &Files,
+    loaded: &Loaded,
+    machine: &Machine,
+    prompts: &[Vec<u32>],
+    salt: u64,
+) -> Result<Row> {
+    let (batch, context) = (prompts.len(), prompts[0].len());
+    let before_prefill = machine.now();
+    let prefill = pass(loaded, prompts, 1, salt)?;
+    let between = machine.now();
+    let stats = loaded.engine.stats();
+    let decode = pass(loaded, prompts, args.gen_tokens, salt)?;
+    let after = loaded.engine.stats();
+    let after_decode = machine.now();
+
+    let mut first: Vec<Duration> = prefill.iter().map(|o| o.usage.first_token).collect();
+    first.sort();
+    let prefill_s = first[batch - 1].as_secs_f64();
+    let begin = decode.iter().map(|o| o.usage.first_token).max().unwrap_or_default();
+    let end = decode.iter().map(|o| o.usage.last_token).max().unwrap_or_default();
+    let step_s = (end - begin).as_secs_f64() / (args.gen_tokens - 1) as f64;
+    let spent = |of: fn(&galley_engine::Stats) -> Duration| (of(&after) - of(&stats)).as_secs_f64();
+    let bookkeeping = spent(|s| s.bookkeeping);
+    let busy = bookkeeping + spent(|s| s.forward) + spent(|s| s.sampling);
+
+    let floor = Floor::of(files.config(), loaded);
+    let for_prefill = before_prefill.mean(&between);
+    let for_decode = between.mean(&after_decode);
+    Ok(Row {
+        model: args.model.model.clone(),
+        backend: loaded.device.clone(),
+        batch,
+        context,
+        gen_tokens: args.gen_tokens,
+        drafter: None,
+        prefill_tok_s: (batch * context) as f64 / prefill_s,
+        decode_tok_s: batch as f64 / step_s,
+        ttft_ms: first[batch / 2].as_secs_f64() * 1e3,
+        t_step_ms: step_s * 1e3,
+        bookkeeping_fraction: bookkeeping / busy,
+        kv_blocks_used: after.kv_blocks_peak,
+        peak_rss_mb: peak_rss_bytes() as f64 / 1e6,
+        read_gb_s: for_decode.read_bytes_s / 1e9,
+        peak_gflop_s: for_prefill.flops_s / 1e9,
+        decode_floor_fraction: floor.decode_s(batch, context + args.gen_tokens / 2, &for_decode) / step_s,
+        prefill_floor_fraction: floor.prefill_s(batch, context, &for_prefill) / prefill_s,
+    })
+}
+
+/// Generates `n_tokens` tokens from every prompt, all submitted at once.
+fn pass(loaded: &Loaded, prompts: &[Vec<u32>], n_tokens: usize, salt: u64) -> Result<Vec<Output>> {
+    let sampling = SamplingArgs::greedy(n_tokens);
+    let mut handles = Vec::new();
+    for prompt in prompts {
+        let request = Request {
+            cache_salt: salt,
+            ..sampling.request(Prompt::Tokens(prompt.clone()))
+        };
+        handles.push(loaded.engine.submit(request)?);
+    }
+    let mut outputs = Vec::new();
+    for handle in &mut handles {
+        outputs.append(&mut follow(handle, 1, |_, _| Ok(()))?);
+    }
+    if let Some(output) = outputs.iter().find(|o| o.token_ids.len() != n_tokens) {
+        bail!("a sequence ended after {} of {n_tokens} tokens", output.token_ids.len());
+    }
+    Ok(outputs)
+}
+
+impl Row {
+    const HEADER: &str = "batch context   prefill tok/s (floor)    ttft ms   decode tok/s (floor)    \
+                          step ms   read GB/s   KV blocks   peak MB";
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:5} {:7} {:15.0} ({:3.0} %) {:10.1} {:14.1} ({:3.0} %) {:10.2} {:11.1} {:11} {:9.0}",
+            self.batch,
+            self.context,
+            self.prefill_tok_s,
+            self.prefill_floor_fraction * 100.0,
+            self.ttft_ms,
+            self.decode_tok_s,
+            self.decode_floor_fraction * 100.0,
+            self.t_step_ms,
+            self.read_gb_s,
+            self.kv_blocks_used,
+            self.peak_rss_mb
+        )
+    }
+}

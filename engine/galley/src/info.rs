@@ -1,0 +1,68 @@
+//! `galley info`: what a model is and what it needs.
+
+use crate::args::InfoArgs;
+use crate::load::Files;
+use anyhow::{Result, bail};
+use galley_backend::Dtype;
+use galley_backend::cpu::InstructionSet;
+use serde_json::json;
+
+/// Runs the command.
+pub(crate) fn info(args: &InfoArgs) -> Result<()> {
+    let Some(model) = args.model.as_ref().or(args.model_flag.as_ref()) else {
+        bail!("no model: galley info MODEL");
+    };
+    let files = Files::open(model)?;
+    let c = files.config();
+    let head = c.vocab_size * c.hidden_size;
+    let attention = c.hidden_size * c.head_dim * 2 * (c.n_heads + c.n_kv_heads);
+    let layer = attention + 3 * c.hidden_size * c.intermediate_size;
+    let parameters = c.n_layers * layer + if c.tie_embeddings { head } else { 2 * head };
+    let kv = |dtype: Dtype| 2 * c.n_layers * c.n_kv_heads * c.head_dim * dtype.bytes();
+    if args.json {
+        let info = json!({
+            "path": files.path,
+            "family": format!("{:?}", c.family),
+            "parameters": parameters,
+            "n_layers": c.n_layers,
+            "hidden_size": c.hidden_size,
+            "n_heads": c.n_heads,
+            "n_kv_heads": c.n_kv_heads,
+            "head_dim": c.head_dim,
+            "intermediate_size": c.intermediate_size,
+            "vocab_size": c.vocab_size,
+            "max_context": c.max_context,
+            "sliding_window": c.sliding_window,
+            "rope_theta": c.rope_theta,
+            "tie_embeddings": c.tie_embeddings,
+            "eos_tokens": c.eos_tokens,
+            "has_chat_template": files.chat_template().is_ok(),
+            "weight_bytes_bf16": parameters * 2,
+            "kv_bytes_per_token_bf16": kv(Dtype::Bf16),
+            "cpu": InstructionSet::best().name(),
+        });
+        println!("{info:#}");
+        return Ok(());
+    }
+    let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+    println!("{}", files.path.display());
+    println!("family          {:?}, {:.1} M parameters", c.family, parameters as f64 / 1e6);
+    println!("layers          {} of width {}, MLP {}", c.n_layers, c.hidden_size, c.intermediate_size);
+    println!("heads           {} query, {} KV, {} values each", c.n_heads, c.n_kv_heads, c.head_dim);
+    let template = if files.chat_template().is_ok() { "with" } else { "without" };
+    println!("vocabulary      {}, {template} a chat template", c.vocab_size);
+    println!("context         {} tokens", c.max_context);
+    if let Some(window) = c.sliding_window {
+        println!("sliding window  {window} tokens");
+    }
+    println!("weights         {:.2} GiB in bf16", gib(parameters * 2));
+    println!(
+        "KV cache        {} bytes a token in bf16, {:.2} GiB for one full context",
+        kv(Dtype::Bf16),
+        gib(kv(Dtype::Bf16) * c.max_context)
+    );
+    let sets: Vec<_> =
+        InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()).map(InstructionSet::name).collect();
+    println!("this CPU        {}", sets.join(", "));
+    Ok(())
+}

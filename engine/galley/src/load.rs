@@ -1,0 +1,126 @@
+//! From command-line arguments to a running engine.
+
+use crate::args::ModelArgs;
+use crate::pull;
+use anyhow::{Context, Result, bail};
+use galley_backend::cpu::CpuConfig;
+use galley_engine::{Engine, EngineConfig, SchedulePolicy};
+use galley_model::chat::ChatTemplate;
+use galley_model::config::ModelConfig;
+use galley_model::tokenizer::Tokenizer;
+use galley_model::weights::Checkpoint;
+use galley_model::{LoadOptions, load};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A model's files, opened: enough to tokenize with.
+pub(crate) struct Files {
+    pub(crate) path: PathBuf,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+}
+
+impl Files {
+    /// Finds and opens the model that `--model` names.
+    pub(crate) fn open(model: &str) -> Result<Self> {
+        let path = pull::resolve(model)?;
+        let checkpoint = Checkpoint::open(&path)?;
+        let tokenizer = Arc::new(Tokenizer::open(&path, checkpoint.gguf())?);
+        Ok(Self { path, checkpoint, tokenizer })
+    }
+
+    pub(crate) fn config(&self) -> &ModelConfig {
+        self.checkpoint.config()
+    }
+
+    pub(crate) fn chat_template(&self) -> Result<ChatTemplate> {
+        Ok(ChatTemplate::open(&self.path, self.checkpoint.gguf(), &self.tokenizer)?)
+    }
+}
+
+/// An engine and what its loading showed.
+pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
+    pub(crate) device: String,
+    pub(crate) weight_bytes: usize,
+    pub(crate) kv_bytes_per_token: usize,
+    pub(crate) load_time: Duration,
+}
+
+/// Packs the weights and starts an engine whose cache holds `wanted_tokens`, or what
+/// `--kv-cache-tokens` says.
+pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Result<Loaded> {
+    let started = Instant::now();
+    let cpu = CpuConfig {
+        n_threads: args.threads,
+        instruction_set: args.instruction_set()?,
+        dtype: args.dtype,
+    };
+    if args.block_size == 0 || !args.block_size.is_multiple_of(16) {
+        bail!("--block-size {}: a multiple of 16 is needed", args.block_size);
+    }
+    if args.max_num_seqs == 0 || args.max_num_batched_tokens < args.max_num_seqs {
+        bail!(
+            "--max-num-batched-tokens {} is below --max-num-seqs {}: every sequence needs a token \
+             a step",
+            args.max_num_batched_tokens,
+            args.max_num_seqs
+        );
+    }
+    let config = files.config();
+    let bytes_per_token =
+        2 * config.n_layers * config.n_kv_heads * config.head_dim * args.dtype.bytes();
+    let tokens = match args.kv_cache_tokens {
+        Some(0) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
+        Some(tokens) => tokens,
+        None => wanted_tokens.min(free_memory_bytes() / 2 / bytes_per_token).max(args.block_size),
+    };
+    let options = LoadOptions {
+        block_size: args.block_size,
+        n_blocks: tokens.div_ceil(args.block_size),
+        max_rows: args.max_num_batched_tokens,
+        max_logit_rows: args.max_num_seqs,
+    };
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("loading {bar:30} {pos}/{len} layers")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let model = load(&files.checkpoint, cpu, options, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })
+    .with_context(|| format!("cannot load {}", files.path.display()))?;
+    bar.finish_and_clear();
+    let (device, weight_bytes) = (model.device(), model.weight_bytes());
+    let kv_bytes_per_token = model.kv_shape().bytes_per_token();
+    let engine = Engine::start(
+        model,
+        Some(Arc::clone(&files.tokenizer)),
+        EngineConfig {
+            max_num_seqs: args.max_num_seqs,
+            max_num_batched_tokens: args.max_num_batched_tokens,
+            prefix_caching: !args.no_prefix_caching,
+            policy: SchedulePolicy::Fixed,
+        },
+    );
+    Ok(Loaded { engine, device, weight_bytes, kv_bytes_per_token, load_time: started.elapsed() })
+}
+
+/// Memory that the system could give out now; 4 GiB where it does not say.
+fn free_memory_bytes() -> usize {
+    proc_field("/proc/meminfo", "MemAvailable:").unwrap_or(4 << 30)
+}
+
+/// Most memory that this process has had resident so far, in bytes.
+pub(crate) fn peak_rss_bytes() -> usize {
+    proc_field("/proc/self/status", "VmHWM:").unwrap_or(0)
+}
+
+/// A field in kB of a file of the Linux kernel, in bytes.
+fn proc_field(path: &str, name: &str) -> Option<usize> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<usize>().ok()? << 10)
+}

@@ -1,0 +1,111 @@
+//! Sampling flags to requests, events to outputs.
+
+use crate::args::SamplingArgs;
+use anyhow::{Result, bail};
+use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, Stopped, Usage};
+use serde::Serialize;
+
+impl SamplingArgs {
+    /// Exactly `n_tokens` greedy tokens, for measurements.
+    pub(crate) fn greedy(n_tokens: usize) -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: Some(0),
+            stop: Vec::new(),
+            stop_token_id: Vec::new(),
+            max_tokens: Some(n_tokens),
+            min_tokens: 0,
+            ignore_eos: true,
+        }
+    }
+
+    /// A request for `prompt` under these flags.
+    pub(crate) fn request(&self, prompt: Prompt) -> Request {
+        Request {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.clone(),
+            seed: self.seed,
+            max_tokens: self.max_tokens.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            min_tokens: u32::try_from(self.min_tokens).unwrap_or(u32::MAX),
+            stop: self.stop.clone(),
+            stop_tokens: self.stop_token_id.clone(),
+            ignore_eos: self.ignore_eos,
+            ..Request::new(prompt)
+        }
+    }
+}
+
+/// One sequence, as far as it has come.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Output {
+    pub(crate) index: u32,
+    pub(crate) token_ids: Vec<u32>,
+    pub(crate) text: String,
+    pub(crate) finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped_at: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) logprobs: Vec<TokenLogprobs>,
+    #[serde(skip)]
+    pub(crate) usage: Usage,
+}
+
+/// What `--logprobs` reports of one token.
+#[derive(Debug, Serialize)]
+pub(crate) struct TokenLogprobs {
+    pub(crate) token_id: u32,
+    pub(crate) logprob: f32,
+    pub(crate) top: Vec<(u32, f32)>,
+}
+
+/// Follows a request to its end; `on_text(index, text)` hears of text as it becomes final.
+pub(crate) fn follow(
+    handle: &mut RequestHandle,
+    n: u32,
+    mut on_text: impl FnMut(u32, &str) -> Result<()>,
+) -> Result<Vec<Output>> {
+    let mut outputs: Vec<Output> =
+        (0..n).map(|index| Output { index, ..Output::default() }).collect();
+    while let Some(event) = handle.recv() {
+        match event {
+            Event::Token { index, token, text, logprob, top } => {
+                let output = &mut outputs[index as usize];
+                output.token_ids.push(token);
+                output.text.push_str(&text);
+                if let Some(logprob) = logprob {
+                    output.logprobs.push(TokenLogprobs { token_id: token, logprob, top });
+                }
+                if !text.is_empty() {
+                    on_text(index, &text)?;
+                }
+            }
+            Event::Finished { index, reason, usage } => {
+                let output = &mut outputs[index as usize];
+                output.finish_reason = reason.as_str();
+                output.usage = usage;
+                if let FinishReason::Stop(stopped) = reason {
+                    output.stopped_at = Some(match stopped {
+                        Stopped::Eos(token) => format!("eos {token}"),
+                        Stopped::Token(token) => format!("token {token}"),
+                        Stopped::Text(text) => text,
+                    });
+                }
+            }
+            Event::Error { message } => bail!("{message}"),
+        }
+    }
+    Ok(outputs)
+}

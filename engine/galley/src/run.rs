@@ -1,0 +1,170 @@
+//! `galley run`: continue one prompt.
+
+use crate::args::RunArgs;
+use crate::load::{Files, Loaded, peak_rss_bytes, start};
+use crate::request::{Output, follow};
+use anyhow::{Context, Result, bail};
+use galley_engine::{Prompt, Request, Stats};
+use galley_model::chat::Message;
+use serde_json::json;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// Runs the command.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let prompt = read_prompt(args)?;
+    let files = Files::open(&args.model.model)?;
+    let mut tokens = match args.chat {
+        true => {
+            let rendered = files.chat_template()?.render(&[Message::new("user", prompt)], true)?;
+            files.tokenizer.encode(&rendered, false)?
+        }
+        false => files.tokenizer.encode(&prompt, true)?,
+    };
+    if let Some(n) = args.prompt_tokens {
+        tokens.truncate(n);
+    }
+    let n = u32::try_from(args.n).unwrap_or(u32::MAX);
+    let request = Request {
+        n,
+        logprobs: args.logprobs,
+        ..args.sampling.request(Prompt::Tokens(tokens.clone()))
+    };
+    let max_tokens = request.max_tokens.map_or(usize::MAX, |n| n as usize);
+    let sequence = tokens.len().saturating_add(max_tokens).min(files.config().max_context);
+    let block = args.model.block_size;
+    let wanted = args.n.saturating_mul(sequence.next_multiple_of(block) + block);
+    let loaded = start(&files, &args.model, wanted)?;
+    let mut handle = loaded.engine.submit(request)?;
+    let seed = handle.seed();
+    let mut stdout = std::io::stdout();
+    let stream = !args.json && args.n == 1;
+    let outputs = follow(&mut handle, n, |_, text| {
+        if stream {
+            stdout.write_all(text.as_bytes())?;
+            stdout.flush()?;
+        }
+        Ok(())
+    })?;
+    let report = Report::new(&loaded, &outputs, tokens.len());
+    if args.json {
+        writeln!(stdout, "{}", report.to_json(&args.model.model, seed, &outputs))?;
+        return Ok(());
+    }
+    if stream {
+        writeln!(stdout)?;
+    } else {
+        for output in &outputs {
+            writeln!(stdout, "--- {} ({})\n{}", output.index, output.finish_reason, output.text)?;
+        }
+    }
+    if args.stats {
+        report.print();
+    }
+    Ok(())
+}
+
+fn read_prompt(args: &RunArgs) -> Result<String> {
+    match (&args.prompt, &args.prompt_file) {
+        (Some(prompt), _) => Ok(prompt.clone()),
+        (None, Some(path)) if path != Path::new("-") => {
+            let bytes = std::fs::read(path)
+                .with_context(|| format!("--prompt-file: cannot read {}", path.display()))?;
+            String::from_utf8(bytes)
+                .with_context(|| format!("--prompt-file: {} is not UTF-8", path.display()))
+        }
+        (None, None) if std::io::stdin().is_terminal() => {
+            bail!("no prompt: give one with --prompt TEXT or --prompt-file FILE (- reads standard input)")
+        }
+        (None, _) => {
+            let mut prompt = String::new();
+            let read = std::io::stdin().read_to_string(&mut prompt);
+            read.context("cannot read the prompt from standard input")?;
+            Ok(prompt)
+        }
+    }
+}
+
+/// Speed and memory of one run.
+struct Report<'a> {
+    loaded: &'a Loaded,
+    stats: Stats,
+    prompt_tokens: usize,
+    generated_tokens: usize,
+    first_token: Duration,
+    last_token: Duration,
+}
+
+impl<'a> Report<'a> {
+    fn new(loaded: &'a Loaded, outputs: &[Output], prompt_tokens: usize) -> Self {
+        let times = |time: fn(&Output) -> Duration| outputs.iter().map(time);
+        Self {
+            loaded,
+            stats: loaded.engine.stats(),
+            prompt_tokens,
+            generated_tokens: outputs.iter().map(|o| o.token_ids.len()).sum(),
+            first_token: times(|o| o.usage.first_token).min().unwrap_or_default(),
+            last_token: times(|o| o.usage.last_token).max().unwrap_or_default(),
+        }
+    }
+
+    fn prefill_tok_s(&self) -> f64 {
+        self.prompt_tokens as f64 / self.first_token.as_secs_f64()
+    }
+
+    /// Tokens after the first of each sequence, over the time they took.
+    fn decode_tok_s(&self, n: usize) -> f64 {
+        let tokens = self.generated_tokens.saturating_sub(n) as f64;
+        let seconds = (self.last_token - self.first_token).as_secs_f64();
+        if seconds > 0.0 { tokens / seconds } else { 0.0 }
+    }
+
+    fn to_json(&self, model: &str, seed: u64, outputs: &[Output]) -> serde_json::Value {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        json!({
+            "model": model,
+            "backend": self.loaded.device,
+            "seed": seed,
+            "prompt_tokens": self.prompt_tokens,
+            "outputs": outputs,
+            "timings": {
+                "load_ms": ms(self.loaded.load_time),
+                "ttft_ms": ms(self.first_token),
+                "total_ms": ms(self.last_token),
+                "prefill_tok_s": self.prefill_tok_s(),
+                "decode_tok_s": self.decode_tok_s(outputs.len()),
+            },
+            "kv_blocks_used": self.stats.kv_blocks_peak,
+            "kv_blocks_total": self.stats.kv_blocks_total,
+            "weight_bytes": self.loaded.weight_bytes,
+            "peak_rss_mb": peak_rss_bytes() as f64 / 1e6,
+        })
+    }
+
+    fn print(&self) {
+        eprintln!();
+        eprintln!("device     {}", self.loaded.device);
+        eprintln!("load       {:.2} s", self.loaded.load_time.as_secs_f64());
+        eprintln!(
+            "prefill    {} tokens in {:.2} s: {:.0} tokens/s",
+            self.prompt_tokens,
+            self.first_token.as_secs_f64(),
+            self.prefill_tok_s()
+        );
+        eprintln!(
+            "decode     {} tokens in {:.2} s: {:.1} tokens/s",
+            self.generated_tokens,
+            (self.last_token - self.first_token).as_secs_f64(),
+            self.decode_tok_s(1)
+        );
+        let block = self.loaded.kv_bytes_per_token * self.prompt_tokens.max(1);
+        eprintln!(
+            "KV cache   {} of {} blocks ({:.1} MB for the prompt)",
+            self.stats.kv_blocks_peak,
+            self.stats.kv_blocks_total,
+            block as f64 / 1e6
+        );
+        eprintln!("memory     {:.0} MB at most", peak_rss_bytes() as f64 / 1e6);
+    }
+}

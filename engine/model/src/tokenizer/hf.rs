@@ -1,0 +1,208 @@
+//! `tokenizer.json`.
+
+use super::vocabulary::{Decoder, Kind, Vocabulary, check_size};
+use super::{SpecialTokens, Tokenizer};
+use crate::{ModelError, Result};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// The parts of a `tokenizer.json` that the `tokenizers` crate takes on trust.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    added_tokens: Vec<Added>,
+    #[serde(default)]
+    decoder: Value,
+    model: ModelOutline,
+}
+
+#[derive(Deserialize)]
+struct Added {
+    id: u32,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct ModelOutline {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    vocab: LongestToken,
+    #[serde(default)]
+    merges: LongestMerge,
+}
+
+pub(super) fn read(path: &Path) -> Result<Tokenizer> {
+    let json = fs::read(path).map_err(|error| ModelError::io(path, error))?;
+    let invalid = |field: &str, reason: String| ModelError::invalid(path, field, reason);
+    let outline: Outline =
+        serde_json::from_slice(&json).map_err(|error| invalid("JSON", error.to_string()))?;
+    outline.check(path)?;
+
+    let mut inner = tokenizers::Tokenizer::from_bytes(&json)
+        .map_err(|error| invalid("tokenizer", error.to_string()))?;
+    // An engine neither cuts nor pads what it is given.
+    inner.with_padding(None);
+    inner.with_truncation(None).map_err(|error| invalid("truncation", error.to_string()))?;
+    for (index, added) in outline.added_tokens.iter().enumerate() {
+        let id = inner.token_to_id(&added.content);
+        if id != Some(added.id) && !added.content.is_empty() {
+            let reason = format!("{:?} cannot have the id {}", added.content, added.id);
+            return Err(invalid(&format!("added_tokens[{index}]"), reason));
+        }
+    }
+
+    let decoder = Decoder::parse(path, &outline.decoder)?;
+    let vocabulary = vocabulary(path, &inner, &decoder)?;
+    let special = special_tokens(path, &inner)?;
+    Ok(Tokenizer::new(path, inner, vocabulary, special))
+}
+
+impl Outline {
+    fn check(&self, path: &Path) -> Result<()> {
+        let model = &self.model;
+        if model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
+            let kind = model.kind.as_deref().unwrap_or_default();
+            let what = format!("model.type {kind:?}: the Llama family uses \"BPE\"");
+            return Err(ModelError::unsupported(path, what));
+        }
+        if model.continuing_subword_prefix.as_deref().is_some_and(|prefix| !prefix.is_empty()) {
+            let what = "model.continuing_subword_prefix is not for models of the Llama family";
+            return Err(ModelError::unsupported(path, what));
+        }
+        if model.merges.0 > model.vocab.0 {
+            let reason = "a merge makes a token that the vocabulary does not have";
+            return Err(ModelError::invalid(path, "model.merges", reason));
+        }
+        Ok(())
+    }
+}
+
+/// Every token by id.
+fn vocabulary(
+    path: &Path,
+    inner: &tokenizers::Tokenizer,
+    decoder: &Decoder,
+) -> Result<Vocabulary> {
+    let all = inner.get_vocab(true);
+    let len = all.values().max().map_or(0, |&max| max as usize + 1);
+    check_size(path, "model.vocab", len)?;
+    let mut tokens = vec![(String::new(), Kind::Absent); len];
+    let added = inner.get_added_vocabulary();
+    for (token, id) in all {
+        let kind = if added.is_special_token(&token) { Kind::Special } else { Kind::Text };
+        // An added token decodes as it was normalised when it was added.
+        let token = added.simple_id_to_token(id).unwrap_or(token);
+        tokens[id as usize] = (token, kind);
+    }
+    Vocabulary::new(path, tokens, decoder)
+}
+
+/// Begin and end of text: names in `tokenizer_config.json`, or else ids in `config.json`.
+fn special_tokens(path: &Path, inner: &tokenizers::Tokenizer) -> Result<SpecialTokens> {
+    let names = read_json(&path.with_file_name("tokenizer_config.json"))?;
+    let ids = read_json(&path.with_file_name("config.json"))?;
+    let find = |role: &str| match names.get(format!("{role}_token")) {
+        Some(name) => {
+            let name = name.as_str().or_else(|| name["content"].as_str());
+            name.and_then(|name| inner.token_to_id(name))
+        }
+        None => {
+            let id = &ids[format!("{role}_token_id")];
+            let id = id.as_u64().or_else(|| id[0].as_u64());
+            id.and_then(|id| u32::try_from(id).ok())
+        }
+    };
+    Ok(SpecialTokens { bos: find("bos"), eos: find("eos"), prefix: None, suffix: None })
+}
+
+/// A JSON file, or `null` if there is none.
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| ModelError::invalid(path, "JSON", error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(error) => Err(ModelError::io(path, error)),
+    }
+}
+
+/// The length in bytes of the longest token of a vocabulary.
+#[derive(Default)]
+struct LongestToken(usize);
+
+impl<'de> Deserialize<'de> for LongestToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = LongestToken;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from tokens to ids")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut longest = 0;
+                while let Some((token, _)) = map.next_entry::<Cow<'de, str>, IgnoredAny>()? {
+                    longest = longest.max(token.len());
+                }
+                Ok(LongestToken(longest))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// The length in bytes of the longest token that a merge makes.
+#[derive(Default)]
+struct LongestMerge(usize);
+
+impl<'de> Deserialize<'de> for LongestMerge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Merges;
+        impl<'de> Visitor<'de> for Merges {
+            type Value = LongestMerge;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of merges")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut longest = 0;
+                while let Some(MergeLen(len)) = list.next_element()? {
+                    longest = longest.max(len);
+                }
+                Ok(LongestMerge(longest))
+            }
+        }
+        deserializer.deserialize_seq(Merges)
+    }
+}
+
+/// The length of `["a", "b"]` or `"a b"`, merged.
+struct MergeLen(usize);
+
+impl<'de> Deserialize<'de> for MergeLen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Merge;
+        impl<'de> Visitor<'de> for Merge {
+            type Value = MergeLen;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a merge: two tokens")
+            }
+            fn visit_str<E: de::Error>(self, merge: &str) -> Result<Self::Value, E> {
+                Ok(MergeLen(merge.len().saturating_sub(1)))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Self::Value, A::Error> {
+                let mut len = 0;
+                while let Some(token) = pair.next_element::<Cow<'de, str>>()? {
+                    len += token.len();
+                }
+                Ok(MergeLen(len))
+            }
+        }
+        deserializer.deserialize_any(Merge)
+    }
+}

@@ -1,0 +1,242 @@
+//! Text to tokens and back.
+//!
+//! A [`Tokenizer`] is read from a `tokenizer.json` or from the metadata of a GGUF file; the encoding
+//! itself is the `tokenizers` crate's. Decoding is ours ([`Vocabulary`]): every token is a fixed run
+//! of bytes, so text can be streamed token by token ([`TextStream`]) without decoding anything twice.
+//!
+//! # Text from users
+//!
+//! [`Tokenizer::encode`] turns `<|im_end|>` in a text into the special token of that name. A rendered
+//! chat template needs this; text that somebody else wrote should not have it, or its author can end
+//! the turn and speak as the system. [`Tokenizer::encode_plain`] never makes a special token. A chat
+//! template mixes both in one string and cannot be told apart afterwards: a server that renders
+//! untrusted messages should refuse those for which [`Tokenizer::contains_special`] is true.
+
+mod gguf;
+mod hf;
+mod pre;
+mod sentencepiece;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+pub(crate) use hf::read_json;
+pub use stream::TextStream;
+
+use crate::weights::gguf::Metadata;
+use crate::{ModelError, Result};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokenizers::{
+    AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
+use vocabulary::Vocabulary;
+
+/// More ids than any vocabulary has; what a file may claim before memory is taken for it.
+const MAX_VOCABULARY: usize = 1 << 24;
+
+/// A model's tokenizer. `Send` and `Sync`; put it in an `Arc` to share it.
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+    /// The added tokens again, with the special ones switched off: [`Tokenizer::encode_plain`].
+    plain: AddedVocabulary,
+    vocabulary: Arc<Vocabulary>,
+    special: SpecialTokens,
+}
+
+/// The ids with a role.
+#[derive(Debug, Default)]
+struct SpecialTokens {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    /// Put before and after a text when special tokens are asked for. Empty where the
+    /// `tokenizers` post-processor does it.
+    prefix: Option<u32>,
+    suffix: Option<u32>,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a model: from `gguf`, the metadata of `model_path`, if there is one, else
+    /// from the `tokenizer.json` in the directory `model_path` (or next to the file of that name).
+    pub fn open(model_path: &Path, gguf: Option<&Metadata>) -> Result<Self> {
+        if let Some(metadata) = gguf {
+            return Self::from_gguf(model_path, metadata);
+        }
+        let directory = if model_path.is_dir() {
+            model_path
+        } else {
+            model_path.parent().unwrap_or(Path::new("."))
+        };
+        let path = directory.join("tokenizer.json");
+        if !path.exists() && directory.join("tokenizer.model").exists() {
+            return Err(ModelError::unsupported(
+                &directory.join("tokenizer.model"),
+                "Galley reads tokenizer.json, and this model has only a SentencePiece file: save \
+                 it once with transformers' `AutoTokenizer`, or use a GGUF file of the model",
+            ));
+        }
+        Self::from_file(&path)
+    }
+
+    /// Reads a `tokenizer.json`, and the begin and end tokens from the `tokenizer_config.json` or
+    /// `config.json` next to it.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        hf::read(path)
+    }
+
+    /// Builds the tokenizer that the metadata of the GGUF file at `path` describes.
+    pub fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Self> {
+        gguf::build(path, metadata)
+    }
+
+    fn new(
+        path: &Path,
+        inner: tokenizers::Tokenizer,
+        vocabulary: Vocabulary,
+        special: SpecialTokens,
+    ) -> Self {
+        let mut plain = inner.get_added_vocabulary().clone();
+        plain.set_encode_special_tokens(true);
+        Self { path: path.into(), inner, plain, vocabulary: Arc::new(vocabulary), special }
+    }
+
+    /// The tokens of `text`, in which special tokens may be written out. `add_special` puts the
+    /// begin (and end) token around it where the model wants that; a rendered chat template has
+    /// them already.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding =
+            self.inner.encode_fast(text, add_special).map_err(|error| self.failed(&*error))?;
+        let mut ids = Vec::with_capacity(encoding.len() + 2);
+        if add_special {
+            ids.extend(self.special.prefix);
+        }
+        ids.extend_from_slice(encoding.get_ids());
+        if add_special {
+            ids.extend(self.special.suffix);
+        }
+        Ok(ids)
+    }
+
+    /// The tokens of `text` without any special token, whatever `text` says.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
+        let failed = |error: tokenizers::Error| self.failed(&*error);
+        let mut pieces: PreTokenizedString =
+            self.plain.extract_and_normalize(self.inner.get_normalizer(), text);
+        if let Some(splitter) = self.inner.get_pre_tokenizer() {
+            splitter.pre_tokenize(&mut pieces).map_err(failed)?;
+        }
+        let model = self.inner.get_model();
+        pieces.tokenize(|piece| model.tokenize(piece.get())).map_err(failed)?;
+        let ids: Vec<u32> = pieces
+            .get_splits(OffsetReferential::Original, OffsetType::Byte)
+            .into_iter()
+            .filter_map(|(_, _, tokens)| tokens.as_ref())
+            .flat_map(|tokens| tokens.iter().map(|token| token.id))
+            .collect();
+        match ids.iter().find(|&&id| self.is_special(id)) {
+            Some(&id) => Err(ModelError::Text(format!(
+                "{}: this text cannot be written without the special token {:?}",
+                self.path.display(),
+                self.id_to_token(id).unwrap_or_default()
+            ))),
+            None => Ok(ids),
+        }
+    }
+
+    /// Whether [`Tokenizer::encode`] would find a special token written out in `text`.
+    pub fn contains_special(&self, text: &str) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        let pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
+        let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits
+            .into_iter()
+            .filter_map(|(_, _, tokens)| tokens.as_ref())
+            .any(|tokens| tokens.iter().any(|token| self.is_special(token.id)))
+    }
+
+    /// The text of `ids`. Bytes that are no UTF-8 become U+FFFD, ids without a token nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let mut stream = self.stream(skip_special);
+        let mut text = String::new();
+        for &id in ids {
+            stream.push_to(id, &mut text);
+        }
+        text.push_str(&stream.finish());
+        text
+    }
+
+    /// Decodes token by token, as from the start of a text.
+    pub fn stream(&self, skip_special: bool) -> TextStream {
+        TextStream::new(self.vocabulary.clone(), skip_special)
+    }
+
+    /// Decodes token by token what follows `context`: the first word of a completion keeps the space
+    /// that SentencePiece models drop at the start of a text.
+    pub fn stream_after(&self, context: &[u32], skip_special: bool) -> TextStream {
+        let mut stream = self.stream(skip_special);
+        let mut text = String::new();
+        for &id in context {
+            text.clear();
+            stream.push_to(id, &mut text);
+        }
+        stream
+    }
+
+    /// One more than the largest id. The model may have more rows than that, for padding.
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The id of the token written `token` in the vocabulary (`Ġthe`, `▁the`, `<|im_end|>`).
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// How `id` is written in the vocabulary.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// What `id` adds to the text. Not always UTF-8: a character may take several tokens.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.vocabulary.bytes(id)
+    }
+
+    /// Begin of text.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// End of text. A model's configuration may name more tokens that end a generation.
+    pub fn eos(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// Whether `id` is a control token, which no text shows.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.vocabulary.is_special(id)
+    }
+
+    /// A hash over every id and its bytes. Two models with the same fingerprint can exchange token
+    /// ids, whichever file format each was read from.
+    pub fn fingerprint(&self) -> u64 {
+        self.vocabulary.fingerprint()
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) -> ModelError {
+        ModelError::Text(format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("path", &self.path)
+            .field("vocab_size", &self.vocab_size())
+            .field("special", &self.special)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+//! How byte-level BPE vocabularies cut text into words, by the name GGUF files give it.
+
+use crate::Result;
+use tokenizers::SplitDelimiterBehavior::Isolated;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{PreTokenizerWrapper, Error};
+
+/// What `tokenizer.ggml.pre` stands for.
+#[derive(Debug)]
+pub(super) struct Rule {
+    names: &'static [&'static str],
+    words: Words,
+    /// A word that is a token is that token, whatever the merges say.
+    pub(super) ignore_merges: bool,
+    /// Texts begin with the begin token unless the file says otherwise.
+    pub(super) add_bos: bool,
+    /// The text is normalised to NFC first.
+    pub(super) nfc: bool,
+}
+
+#[derive(Debug)]
+enum Words {
+    /// GPT-2's expression, which the `tokenizers` crate has built in.
+    Gpt2,
+    /// The same after every digit has been set apart.
+    DigitsGpt2,
+    /// Expressions, one after the other.
+    Patterns(&'static [&'static str]),
+}
+
+const PLAIN: Rule =
+    Rule { names: &[], words: Words::Gpt2, ignore_merges: false, add_bos: false, nfc: false };
+
+/// The first rule is the default.
+static RULES: &[Rule] = &[
+    Rule {
+        names: &["default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"],
+        ..PLAIN
+    },
+    Rule {
+        names: &["smollm", "starcoder", "refact", "codeshell", "minerva-7b"],
+        words: Words::DigitsGpt2,
+        ..PLAIN
+    },
+    Rule {
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"],
+        words: Words::Patterns(&[LLAMA3]),
+        ignore_merges: true,
+        add_bos: true,
+        ..PLAIN
+    },
+    Rule { names: &["dbrx", "smaug-bpe"], words: Words::Patterns(&[LLAMA3]), ..PLAIN },
+    Rule {
+        names: &["qwen2", "deepseek-r1-qwen", "megrez", "kormo"],
+        words: Words::Patterns(&[QWEN2]),
+        nfc: true,
+        ..PLAIN
+    },
+    Rule { names: &["qwen35"], words: Words::Patterns(&[QWEN35]), nfc: true, ..PLAIN },
+    Rule { names: &["stablelm2"], words: Words::Patterns(&[QWEN2]), ..PLAIN },
+    Rule {
+        names: &["tekken"],
+        words: Words::Patterns(&[TEKKEN]),
+        ignore_merges: true,
+        add_bos: true,
+        ..PLAIN
+    },
+    Rule { names: &["gpt-4o", "llama4"], words: Words::Patterns(&[GPT4O]), ..PLAIN },
+    Rule { names: &["seed-coder"], words: Words::Patterns(&[SEED_CODER]), ..PLAIN },
+    Rule {
+        names: &["deepseek-coder"],
+        words: Words::Patterns(&[
+            r"[\r\n]",
+            r"\s?\p{L}+",
+            r"\s?\p{P}+",
+            "[一-龥ࠀ-一가-\u{d7ff}]+",
+            r"\p{N}",
+        ]),
+        ..PLAIN
+    },
+];
+
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const QWEN35: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}",
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const GPT4O: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const SEED_CODER: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+
+impl Rule {
+    /// The rule called `name`.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        RULES.iter().find(|rule| rule.names.contains(&name))
+    }
+
+    /// GPT-2's.
+    pub(super) fn default() -> &'static Self {
+        &RULES[0]
+    }
+
+    pub(super) fn pre_tokenizer(&self) -> Result<PreTokenizerWrapper, Error> {
+        let bytes = |words| ByteLevel::new(false, true, words).into();
+        let steps = match self.words {
+            Words::Gpt2 => vec![bytes(true)],
+            Words::DigitsGpt2 => vec![Digits::new(true).into(), bytes(true)],
+            Words::Patterns(patterns) => {
+                let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
+                for &pattern in patterns {
+                    let pattern = SplitPattern::Regex(pattern.into());
+                    steps.push(Split::new(pattern, Isolated, false)?.into());
+                }
+                steps.push(bytes(false));
+                steps
+            }
+        };
+        Ok(Sequence::new(steps).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_can_be_built_and_found() {
+        for rule in RULES {
+            rule.pre_tokenizer().unwrap();
+            for name in rule.names {
+                assert!(std::ptr::eq(Rule::find(name).unwrap(), rule), "{name} is there twice");
+            }
+        }
+        assert!(Rule::find("no such rule").is_none());
+    }
+}

@@ -1,0 +1,347 @@
+//! The outside of an engine: handles, channels, and the thread behind them.
+
+use crate::config::EngineConfig;
+use crate::error::SubmitError;
+use crate::event::Event;
+use crate::output::TextCodec;
+use crate::request::{Limits, Request, ValidRequest};
+use crate::stats::Stats;
+use crate::step::Core;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use galley_backend::KvShape;
+use galley_model::LanguageModel;
+use galley_model::config::ModelConfig;
+use galley_model::tokenizer::Tokenizer;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A running engine. Clones are handles to the same one; when the last is dropped, the engine
+/// [shuts down](Engine::shutdown).
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    commands: Sender<Command>,
+    limits: Limits,
+    codec: Option<Arc<dyn TextCodec>>,
+    config: EngineConfig,
+    model: ModelInfo,
+    n_requests: AtomicU64,
+    board: Arc<Board>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the engine thread lets others see.
+#[derive(Default)]
+struct Board {
+    stats: Mutex<Stats>,
+    /// Why the thread has ended.
+    stopped: Mutex<Option<String>>,
+}
+
+/// What the engine thread is told.
+enum Command {
+    Submit { number: u64, request: Box<ValidRequest>, events: Sender<Event> },
+    Cancel { number: u64 },
+    Shutdown,
+}
+
+/// The model that an engine runs.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// What it is.
+    pub config: ModelConfig,
+    /// Its KV pool.
+    pub kv_shape: KvShape,
+    /// Device, instruction set and threads, for people.
+    pub device: String,
+    /// Bytes of packed weights.
+    pub weight_bytes: usize,
+}
+
+impl Engine {
+    /// Starts the engine thread over a model. Without a tokenizer, prompts are tokens and so is all
+    /// output. Settings are cut to what the model can do ([`Engine::config`] says to what).
+    pub fn start(
+        model: Box<dyn LanguageModel>,
+        tokenizer: Option<Arc<Tokenizer>>,
+        config: EngineConfig,
+    ) -> Engine {
+        let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
+        Engine::start_with(model, codec, &config)
+    }
+
+    pub(crate) fn start_with(
+        model: Box<dyn LanguageModel>,
+        codec: Option<Arc<dyn TextCodec>>,
+        config: &EngineConfig,
+    ) -> Engine {
+        let config = config.fit(model.max_rows());
+        let info = ModelInfo {
+            config: model.config().clone(),
+            kv_shape: model.kv_shape(),
+            device: model.device(),
+            weight_bytes: model.weight_bytes(),
+        };
+        let limits = Core::limits(&*model, &config);
+        let core = Core::new(model, codec.clone(), &config);
+        let (sender, commands) = unbounded();
+        let board = Arc::new(Board::default());
+        let thread = std::thread::Builder::new()
+            .name("galley-engine".into())
+            .spawn({
+                let board = Arc::clone(&board);
+                move || run(core, &commands, &board)
+            })
+            .expect("the system can start a thread");
+        Engine {
+            inner: Arc::new(Inner {
+                commands: sender,
+                limits,
+                codec,
+                config,
+                model: info,
+                n_requests: AtomicU64::new(0),
+                board,
+                thread: Mutex::new(Some(thread)),
+            }),
+        }
+    }
+
+    /// Checks a request and hands it to the engine. Texts are tokenised here, on the caller's thread.
+    pub fn submit(&self, request: Request) -> Result<RequestHandle, SubmitError> {
+        let inner = &*self.inner;
+        let request = ValidRequest::new(request, &inner.limits, inner.codec.as_deref())?;
+        let (events, receiver) = unbounded();
+        let number = inner.n_requests.fetch_add(1, Ordering::Relaxed);
+        let handle = RequestHandle {
+            number,
+            seed: request.seed,
+            n_prompt_tokens: request.prompt.len(),
+            n_open: request.n,
+            events: receiver,
+            commands: inner.commands.clone(),
+        };
+        let command = Command::Submit { number, request: Box::new(request), events };
+        inner.commands.send(command).map_err(|_| {
+            let why = lock(&inner.board.stopped).clone();
+            SubmitError::Stopped(why.unwrap_or_else(|| "it was shut down".into()))
+        })?;
+        Ok(handle)
+    }
+
+    /// A snapshot, as of the last step.
+    pub fn stats(&self) -> Stats {
+        lock(&self.inner.board.stats).clone()
+    }
+
+    /// The model that it runs.
+    pub fn model(&self) -> &ModelInfo {
+        &self.inner.model
+    }
+
+    /// What it is set to, after fitting to the model.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// The most tokens of prompt and output together that a sequence can have.
+    pub fn max_tokens_of_sequence(&self) -> usize {
+        self.inner.limits.max_tokens_of_sequence()
+    }
+
+    /// Cancels all requests and waits for the engine thread to end. Requests after it are refused.
+    pub fn shutdown(&self) {
+        self.inner.shutdown();
+    }
+}
+
+impl Inner {
+    fn shutdown(&self) {
+        let _ = self.commands.send(Command::Shutdown);
+        if let Some(thread) = lock(&self.thread).take() {
+            // It does not panic: `run` catches that.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// The life of the engine thread.
+fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| serve(&mut core, commands, board)));
+    let reason = match outcome {
+        Ok(Ok(())) => "it was shut down".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("the engine thread panicked: {}", message.unwrap_or("no message"))
+        }
+    };
+    *lock(&board.stopped) = Some(reason.clone());
+    // What was submitted in the meantime ends here, too.
+    for command in commands.try_iter() {
+        if let Command::Submit { number, request, events } = command {
+            core.add(*request, number, events);
+        }
+    }
+    core.fail_all(&reason);
+    *lock(&board.stats) = core.stats();
+}
+
+/// Steps while there is work, waits while there is none, until told to stop.
+fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley_model::Result<()> {
+    loop {
+        let waited = if core.is_idle() { commands.recv().ok() } else { None };
+        if core.is_idle() && waited.is_none() {
+            return Ok(()); // no handle is left
+        }
+        for command in waited.into_iter().chain(commands.try_iter()) {
+            match command {
+                Command::Submit { number, request, events } => core.add(*request, number, events),
+                Command::Cancel { number } => core.cancel(number),
+                Command::Shutdown => {
+                    core.cancel_all();
+                    return Ok(());
+                }
+            }
+        }
+        if !core.is_idle() {
+            core.step()?;
+        }
+        *lock(&board.stats) = core.stats();
+    }
+}
+
+/// What was behind a lock is whole even if its owner panicked: it is replaced, never edited.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A submitted request: an iterator over its events. Dropping it cancels what is left of it.
+#[derive(Debug)]
+#[must_use = "dropping it cancels the request"]
+pub struct RequestHandle {
+    number: u64,
+    seed: u64,
+    n_prompt_tokens: usize,
+    /// Sequences that have not ended.
+    n_open: u32,
+    events: Receiver<Event>,
+    commands: Sender<Command>,
+}
+
+impl RequestHandle {
+    /// The request's number, unique within the engine.
+    pub fn id(&self) -> u64 {
+        self.number
+    }
+
+    /// The seed: the request's own, or the one that was drawn for it.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Tokens of the prompt.
+    pub fn n_prompt_tokens(&self) -> usize {
+        self.n_prompt_tokens
+    }
+
+    /// The next event; waits for it. None when the request is over.
+    pub fn recv(&mut self) -> Option<Event> {
+        if self.is_over() {
+            return None;
+        }
+        let event = self.events.recv().unwrap_or_else(|_| engine_is_gone());
+        Some(self.note(event))
+    }
+
+    /// The next event if there is one now.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        if self.is_over() {
+            return None;
+        }
+        let event = match self.events.try_recv() {
+            Ok(event) => event,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => engine_is_gone(),
+        };
+        Some(self.note(event))
+    }
+
+    /// The next event if there is one within `timeout`.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
+        if self.is_over() {
+            return None;
+        }
+        let event = match self.events.recv_timeout(timeout) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => engine_is_gone(),
+        };
+        Some(self.note(event))
+    }
+
+    /// Whether all its sequences have ended.
+    pub fn is_over(&self) -> bool {
+        self.n_open == 0
+    }
+
+    /// Ends what is left of it. [`crate::FinishReason::Cancelled`] follows for every sequence that
+    /// had not ended.
+    pub fn cancel(&self) {
+        let _ = self.commands.send(Command::Cancel { number: self.number });
+    }
+
+    fn note(&mut self, event: Event) -> Event {
+        match &event {
+            Event::Token { .. } => {}
+            Event::Finished { .. } => self.n_open -= 1,
+            Event::Error { .. } => self.n_open = 0,
+        }
+        event
+    }
+}
+
+fn engine_is_gone() -> Event {
+    Event::Error { message: "the engine has stopped".into() }
+}
+
+impl Iterator for RequestHandle {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.recv()
+    }
+}
+
+impl Drop for RequestHandle {
+    fn drop(&mut self) {
+        if !self.is_over() {
+            self.cancel();
+        }
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Command::Submit { .. } => "Submit",
+            Command::Cancel { .. } => "Cancel",
+            Command::Shutdown => "Shutdown",
+        })
+    }
+}

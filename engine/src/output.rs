@@ -1,0 +1,85 @@
+//! Tokens to text that is final.
+
+use crate::event::Stopped;
+use crate::stop::{StopMatcher, StopRules};
+use galley_model::Result;
+use galley_model::tokenizer::{TextStream, Tokenizer};
+
+/// Text to tokens and back: the tokenizer, as far as the engine needs it.
+pub(crate) trait TextCodec: Send + Sync {
+    /// Tokens of a text, with the special tokens around it if `add_special`.
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
+    /// A decoder of what follows `context`.
+    fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder>;
+}
+
+/// Decodes one sequence, token by token.
+pub(crate) trait TextDecoder: Send {
+    /// Takes a token and returns text that is final.
+    fn push(&mut self, token: u32) -> String;
+    /// What is left when no token follows.
+    fn finish(&mut self) -> String;
+}
+
+impl TextCodec for Tokenizer {
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        Tokenizer::encode(self, text, add_special)
+    }
+
+    fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder> {
+        Box::new(Tokenizer::stream_after(self, context, true))
+    }
+}
+
+impl TextDecoder for TextStream {
+    fn push(&mut self, token: u32) -> String {
+        TextStream::push(self, token)
+    }
+
+    fn finish(&mut self) -> String {
+        TextStream::finish(self)
+    }
+}
+
+/// The text of one sequence as it grows.
+#[derive(Default)]
+pub(crate) struct TextOutput {
+    /// None without a tokenizer: all text is empty.
+    decoder: Option<Box<dyn TextDecoder>>,
+    matcher: StopMatcher,
+}
+
+impl TextOutput {
+    /// The text that follows `prompt`.
+    pub(crate) fn new(codec: Option<&dyn TextCodec>, prompt: &[u32]) -> Self {
+        /// Enough to know whether this is the start of a text, or within a character.
+        const CONTEXT: usize = 16;
+        let context = &prompt[prompt.len().saturating_sub(CONTEXT)..];
+        let decoder = codec.map(|codec| codec.stream_after(context));
+        TextOutput { decoder, matcher: StopMatcher::default() }
+    }
+
+    /// Takes the token that comes after `n_generated` others. Returns text that is final and, when
+    /// it holds a stop string, that.
+    pub(crate) fn push(
+        &mut self,
+        token: u32,
+        n_generated: usize,
+        rules: &StopRules,
+    ) -> (String, Option<Stopped>) {
+        let Some(decoder) = &mut self.decoder else { return (String::new(), None) };
+        let piece = decoder.push(token);
+        if !rules.watches_text(n_generated) {
+            return (self.matcher.pass(&piece), None);
+        }
+        let released = self.matcher.push(&piece, &rules.strings, rules.include_stop);
+        let stopped = released.matched.map(|i| Stopped::Text(rules.strings[i].clone()));
+        (released.text, stopped)
+    }
+
+    /// What is left when no token follows.
+    pub(crate) fn finish(&mut self) -> String {
+        let rest = self.decoder.as_mut().map(|decoder| decoder.finish()).unwrap_or_default();
+        self.matcher.pass(&rest)
+    }
+}

@@ -1,0 +1,308 @@
+//! Requests, as users write them and as the engine wants them.
+
+use crate::error::SubmitError;
+use crate::output::TextCodec;
+use crate::stop::StopRules;
+use galley_backend::sample::{Sampling, Seen};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// What to generate, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What to continue.
+    pub prompt: Prompt,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Keep the k most likely tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of most likely tokens whose probability reaches p; 1 keeps all.
+    pub top_p: f32,
+    /// Keep tokens at least this fraction as likely as the most likely one; 0 keeps all.
+    pub min_p: f32,
+    /// Makes tokens of prompt and output less likely (above 1), or more; 1 is off.
+    pub repetition_penalty: f32,
+    /// Subtracted once from the logit of every token in the output.
+    pub presence_penalty: f32,
+    /// Subtracted per occurrence in the output.
+    pub frequency_penalty: f32,
+    /// Added to single logits.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Makes sampling reproducible; None draws one (the handle tells which).
+    pub seed: Option<u64>,
+    /// Sequences to generate from the prompt.
+    pub n: u32,
+    /// How many alternatives to report with each token; None reports no log-probabilities at all.
+    pub logprobs: Option<u32>,
+    /// Tokens to generate; None is as many as fit.
+    pub max_tokens: Option<u32>,
+    /// Nothing stops a sequence before it has this many tokens.
+    pub min_tokens: u32,
+    /// Strings that end a sequence. Need a tokenizer.
+    pub stop: Vec<String>,
+    /// Tokens that end a sequence, beside the model's own.
+    pub stop_tokens: Vec<u32>,
+    /// Whether the text of what stopped a sequence belongs to the output.
+    pub include_stop: bool,
+    /// Never pick the model's end-of-sequence tokens.
+    pub ignore_eos: bool,
+    /// Lower runs first; first come, first served among equals.
+    pub priority: i32,
+    /// Prompts share KV only with those of the same salt.
+    pub cache_salt: u64,
+}
+
+impl Request {
+    /// A request for one sequence with the model's own distribution (temperature 1).
+    pub fn new(prompt: Prompt) -> Self {
+        Request {
+            prompt,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: None,
+            n: 1,
+            logprobs: None,
+            max_tokens: None,
+            min_tokens: 0,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            include_stop: false,
+            ignore_eos: false,
+            priority: 0,
+            cache_salt: 0,
+        }
+    }
+}
+
+/// What to continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// A text; the tokenizer adds the special tokens the model expects around one.
+    Text(String),
+    /// A text that has all its special tokens, such as a rendered chat template.
+    Rendered(String),
+    /// Tokens, taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// What a request is held against.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) vocab_size: usize,
+    /// Longest sequence the model was made for, tokens.
+    pub(crate) max_context: usize,
+    /// Slots in the whole KV cache.
+    pub(crate) kv_tokens: usize,
+    pub(crate) max_num_seqs: usize,
+    /// The model's end-of-sequence tokens.
+    pub(crate) eos: Vec<u32>,
+}
+
+impl Limits {
+    /// Prompt and output together. The last token needs no slot: nothing follows it.
+    pub(crate) fn max_tokens_of_sequence(&self) -> usize {
+        self.max_context.min(self.kv_tokens.saturating_add(1))
+    }
+}
+
+/// A request that can be served, in the engine's terms. Only [`ValidRequest::new`] makes one.
+#[derive(Debug)]
+pub(crate) struct ValidRequest {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) sampling: Sampling,
+    pub(crate) seed: u64,
+    pub(crate) n: u32,
+    pub(crate) stop: StopRules,
+    /// Present when penalties need it.
+    pub(crate) seen: Option<Seen>,
+    pub(crate) priority: i32,
+    pub(crate) cache_salt: u64,
+}
+
+const MAX_STOP_STRINGS: usize = 64;
+const MAX_STOP_STRING_BYTES: usize = 1024;
+const MAX_STOP_TOKENS: usize = 1024;
+const MAX_BIASES: usize = 4096;
+/// Logits go into the hundreds at most.
+const MAX_BIAS: f32 = 1e4;
+const MAX_LOGPROBS: u32 = 128;
+/// Above this, everything is noise.
+const MAX_TEMPERATURE: f32 = 100.0;
+
+impl ValidRequest {
+    /// Checks every field of a request; an error names the first that is wrong.
+    pub(crate) fn new(
+        request: Request,
+        limits: &Limits,
+        text: Option<&dyn TextCodec>,
+    ) -> Result<Self, SubmitError> {
+        check_numbers(&request, limits)?;
+        check_lists(&request, limits, text.is_some())?;
+        let prompt = tokens_of(request.prompt, limits, text)?;
+        let max_tokens = max_tokens_of(request.max_tokens, prompt.len(), limits)?;
+        if request.min_tokens > max_tokens {
+            return Err(SubmitError::invalid(
+                "min_tokens",
+                format!("{} is more than max_tokens, {max_tokens}", request.min_tokens),
+            ));
+        }
+        let sampling = Sampling {
+            temperature: request.temperature,
+            top_k: request.top_k,
+            top_p: request.top_p,
+            min_p: request.min_p,
+            repetition_penalty: request.repetition_penalty,
+            presence_penalty: request.presence_penalty,
+            frequency_penalty: request.frequency_penalty,
+            logit_bias: request.logit_bias,
+            logprobs: request.logprobs,
+        };
+        let stop = StopRules::new(
+            request.stop,
+            request.stop_tokens,
+            if request.ignore_eos { Vec::new() } else { limits.eos.clone() },
+            if request.ignore_eos { limits.eos.clone() } else { Vec::new() },
+            request.min_tokens as usize,
+            max_tokens as usize,
+            request.include_stop,
+        );
+        Ok(ValidRequest {
+            seen: sampling.has_penalties().then(|| Seen::of_prompt(&prompt)),
+            prompt,
+            sampling,
+            seed: request.seed.unwrap_or_else(random_seed),
+            n: request.n,
+            stop,
+            priority: request.priority,
+            cache_salt: request.cache_salt,
+        })
+    }
+}
+
+fn check_numbers(request: &Request, limits: &Limits) -> Result<(), SubmitError> {
+    let range = |field, value: f32, low: f32, high: f32| {
+        let inside = (low..=high).contains(&value); // false for NaN
+        let reason = || format!("{value} is not between {low} and {high}");
+        if inside { Ok(()) } else { Err(SubmitError::invalid(field, reason())) }
+    };
+    range("temperature", request.temperature, 0.0, MAX_TEMPERATURE)?;
+    range("top_p", request.top_p, f32::MIN_POSITIVE, 1.0)?;
+    range("min_p", request.min_p, 0.0, 1.0)?;
+    range("repetition_penalty", request.repetition_penalty, 0.01, 100.0)?;
+    range("presence_penalty", request.presence_penalty, -100.0, 100.0)?;
+    range("frequency_penalty", request.frequency_penalty, -100.0, 100.0)?;
+    if request.n == 0 || request.n as usize > limits.max_num_seqs {
+        let reason =
+            format!("{} is not between 1 and {} (max_num_seqs)", request.n, limits.max_num_seqs);
+        return Err(SubmitError::invalid("n", reason));
+    }
+    if let Some(n) = request.logprobs.filter(|&n| n > MAX_LOGPROBS) {
+        return Err(SubmitError::invalid("logprobs", format!("{n} is more than {MAX_LOGPROBS}")));
+    }
+    Ok(())
+}
+
+fn check_lists(request: &Request, limits: &Limits, has_text: bool) -> Result<(), SubmitError> {
+    let at_most = |field, n: usize, max: usize| {
+        let reason = || format!("{n} entries are more than {max}");
+        if n <= max { Ok(()) } else { Err(SubmitError::invalid(field, reason())) }
+    };
+    at_most("logit_bias", request.logit_bias.len(), MAX_BIASES)?;
+    for &(token, bias) in &request.logit_bias {
+        check_token("logit_bias", token, limits)?;
+        if !(-MAX_BIAS..=MAX_BIAS).contains(&bias) {
+            let reason =
+                format!("{bias} for token {token} is not between -{MAX_BIAS} and {MAX_BIAS}");
+            return Err(SubmitError::invalid("logit_bias", reason));
+        }
+    }
+    at_most("stop_tokens", request.stop_tokens.len(), MAX_STOP_TOKENS)?;
+    for &token in &request.stop_tokens {
+        check_token("stop_tokens", token, limits)?;
+    }
+    at_most("stop", request.stop.len(), MAX_STOP_STRINGS)?;
+    if request.stop.iter().any(String::is_empty) {
+        return Err(SubmitError::invalid("stop", "a stop string is empty"));
+    }
+    if let Some(long) = request.stop.iter().find(|s| s.len() > MAX_STOP_STRING_BYTES) {
+        let reason =
+            format!("a stop string of {} bytes is over {MAX_STOP_STRING_BYTES}", long.len());
+        return Err(SubmitError::invalid("stop", reason));
+    }
+    if !request.stop.is_empty() && !has_text {
+        return Err(SubmitError::invalid("stop", "the engine has no tokenizer to find strings with"));
+    }
+    Ok(())
+}
+
+fn check_token(field: &'static str, token: u32, limits: &Limits) -> Result<(), SubmitError> {
+    if (token as usize) < limits.vocab_size {
+        return Ok(());
+    }
+    let reason = format!("token {token} is not in the vocabulary of {}", limits.vocab_size);
+    Err(SubmitError::invalid(field, reason))
+}
+
+fn tokens_of(
+    prompt: Prompt,
+    limits: &Limits,
+    text: Option<&dyn TextCodec>,
+) -> Result<Vec<u32>, SubmitError> {
+    let encode = |prompt: &str, add_special| {
+        let Some(text) = text else {
+            return Err(SubmitError::invalid("prompt", "the engine has no tokenizer for a text"));
+        };
+        text.encode(prompt, add_special).map_err(|e| SubmitError::invalid("prompt", e.to_string()))
+    };
+    let tokens = match prompt {
+        Prompt::Text(prompt) => encode(&prompt, true)?,
+        Prompt::Rendered(prompt) => encode(&prompt, false)?,
+        Prompt::Tokens(tokens) => tokens,
+    };
+    if tokens.is_empty() {
+        return Err(SubmitError::invalid("prompt", "it has no tokens: there is nothing to continue"));
+    }
+    for &token in &tokens {
+        check_token("prompt", token, limits)?;
+    }
+    Ok(tokens)
+}
+
+fn max_tokens_of(
+    max_tokens: Option<u32>,
+    n_prompt: usize,
+    limits: &Limits,
+) -> Result<u32, SubmitError> {
+    let most = limits.max_tokens_of_sequence();
+    let what = if most == limits.max_context {
+        format!("the context of {most} tokens")
+    } else {
+        format!("the KV cache of {} tokens", limits.kv_tokens)
+    };
+    let Some(room) = most.checked_sub(n_prompt).filter(|&room| room > 0) else {
+        let reason =
+            format!("{n_prompt} tokens do not fit in {what}: at most {} do", most.saturating_sub(1));
+        return Err(SubmitError::invalid("prompt", reason));
+    };
+    match max_tokens {
+        None => Ok(u32::try_from(room).unwrap_or(u32::MAX)),
+        Some(0) => Err(SubmitError::invalid("max_tokens", "0 tokens: ask for at least 1")),
+        Some(n) if n as usize > room => {
+            let reason =
+                format!("{n} tokens after a prompt of {n_prompt} do not fit in {what}: {room} do");
+            Err(SubmitError::invalid("max_tokens", reason))
+        }
+        Some(n) => Ok(n),
+    }
+}
+
+/// A number that nobody could have foreseen: the standard library keys its hash maps with random
+/// numbers of the operating system.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,282 @@
+//! Who runs in a step, and how many tokens.
+//!
+//! ```text
+//!            admission: in order, while the head fits
+//!   WAITING ─────────────────────────────────────────▶ RUNNING ───▶ finished
+//!      ▲                                                  │
+//!      └──────────────────────────────────────────────────┘
+//!        preemption: the last in order gives all its blocks back, and
+//!        comes again with prompt and output as its prompt
+//! ```
+//!
+//! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks, under
+//! one token budget. Whoever needs a block and finds none takes it from the last in order, never
+//! from one before it; the first in order can therefore always go on, and has room enough alone
+//! (the request was checked). So every step makes progress, and no sequence is lost.
+//!
+//! No step looks at anything that grows with the context: blocks are counted, not walked. Only
+//! admission reads the whole prompt, once, to find it in the prefix cache.
+
+mod chaos;
+
+use crate::config::{EngineConfig, SchedulePolicy};
+use crate::sequence::{Sequence, SequenceKey};
+use chaos::Chaos;
+use galley_blocks::{BlockCopy, BlockManager, BlockTable};
+use std::collections::BTreeMap;
+
+/// All sequences, and the order they are served in.
+pub(crate) struct Scheduler {
+    /// Without blocks.
+    waiting: BTreeMap<SequenceKey, Box<Sequence>>,
+    /// In order.
+    running: Vec<Box<Sequence>>,
+    max_num_seqs: usize,
+    max_num_batched_tokens: usize,
+    chaos: Option<Chaos>,
+    /// Copies to be made before this step's forward.
+    copies: Vec<(u32, u32)>,
+    /// The head of the queue that was last refused, and the blocks there were: it is not looked at
+    /// again before there are more.
+    refused: Option<(SequenceKey, usize)>,
+    counts: Counts,
+}
+
+/// What the scheduler counts, since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) preemptions: u64,
+    pub(crate) prefix_query_tokens: u64,
+    pub(crate) prefix_hit_tokens: u64,
+}
+
+/// Which running sequences a pass serves.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Decodes,
+    Prompts,
+}
+
+impl Scheduler {
+    pub(crate) fn new(config: &EngineConfig) -> Self {
+        Scheduler {
+            waiting: BTreeMap::new(),
+            running: Vec::new(),
+            max_num_seqs: config.max_num_seqs,
+            max_num_batched_tokens: config.max_num_batched_tokens,
+            chaos: match config.policy {
+                SchedulePolicy::Fixed => None,
+                SchedulePolicy::Random { seed } => Some(Chaos::new(seed)),
+            },
+            copies: Vec::new(),
+            refused: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A new sequence, to be admitted when its turn comes.
+    pub(crate) fn add(&mut self, sequence: Sequence) {
+        self.waiting.insert(sequence.key, Box::new(sequence));
+    }
+
+    /// Gives every sequence its rows for one step (`n_scheduled`), with the slots for them reserved.
+    pub(crate) fn schedule(&mut self, blocks: &mut BlockManager) {
+        self.copies.clear();
+        self.running.iter_mut().for_each(|sequence| sequence.n_scheduled = 0);
+        let mut budget = self.max_num_batched_tokens;
+        if let Some(chaos) = &mut self.chaos {
+            budget = chaos.budget(budget);
+            if let Some(victim) = chaos.victim(self.running.len()) {
+                self.preempt(victim, blocks);
+            }
+        }
+        self.serve(Pass::Decodes, &mut budget, blocks);
+        self.serve(Pass::Prompts, &mut budget, blocks);
+        self.admit(&mut budget, blocks);
+    }
+
+    /// Running sequences, in order. Those with `n_scheduled > 0` are in this step.
+    pub(crate) fn running(&self) -> &[Box<Sequence>] {
+        &self.running
+    }
+
+    pub(crate) fn running_mut(&mut self) -> &mut [Box<Sequence>] {
+        &mut self.running
+    }
+
+    /// Copies to be made before this step's forward.
+    pub(crate) fn copies(&self) -> &[(u32, u32)] {
+        &self.copies
+    }
+
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = SequenceKey> {
+        self.waiting.keys().copied().chain(self.running.iter().map(|sequence| sequence.key))
+    }
+
+    /// Takes out every sequence, waiting or running, for which `gone` holds, in order. The caller
+    /// releases their blocks.
+    pub(crate) fn take(&mut self, gone: impl Fn(&Sequence) -> bool) -> Vec<Box<Sequence>> {
+        let mut taken: Vec<_> = self.running.extract_if(.., |sequence| gone(sequence)).collect();
+        taken.extend(self.waiting.extract_if(.., |_, sequence| gone(sequence)).map(|(_, s)| s));
+        self.refused = None;
+        taken
+    }
+
+    /// Takes out one running sequence. The caller releases its blocks.
+    pub(crate) fn take_running(&mut self, key: SequenceKey) -> Option<Box<Sequence>> {
+        let at = self.running.binary_search_by_key(&key, |sequence| sequence.key).ok()?;
+        Some(self.running.remove(at))
+    }
+
+    /// Sequences forked off running ones.
+    pub(crate) fn add_forks(&mut self, forks: impl IntoIterator<Item = Sequence>) {
+        for fork in forks {
+            self.insert_running(Box::new(fork));
+        }
+    }
+
+    fn insert_running(&mut self, sequence: Box<Sequence>) -> usize {
+        let at = self.running.partition_point(|other| other.key < sequence.key);
+        self.running.insert(at, sequence);
+        at
+    }
+
+    /// Gives running sequences of one kind their rows, in order.
+    fn serve(&mut self, pass: Pass, budget: &mut usize, blocks: &mut BlockManager) {
+        let mut at = 0;
+        // Serving one may preempt others, behind it.
+        while *budget > 0 && at < self.running.len() {
+            let n_todo = self.running[at].n_todo();
+            let this_pass = if n_todo == 1 { Pass::Decodes } else { Pass::Prompts };
+            if pass == this_pass {
+                let mut n = n_todo.min(*budget);
+                if let Some(chaos) = &mut self.chaos {
+                    n = chaos.chunk(n);
+                }
+                self.give_rows(at, n, budget, blocks);
+            }
+            at += 1;
+        }
+    }
+
+    /// Reserves slots for `n_tokens` rows of the running sequence `at`, for which it may preempt those behind
+    /// it. The last in order makes do with what there is, if only nothing: it keeps its blocks, and
+    /// goes on when one before it ends.
+    fn give_rows(
+        &mut self,
+        at: usize,
+        mut n_tokens: usize,
+        budget: &mut usize,
+        blocks: &mut BlockManager,
+    ) {
+        while n_tokens > 0 {
+            let sequence = &mut self.running[at];
+            match blocks.reserve(&mut sequence.table, n_tokens) {
+                Ok(copies) => {
+                    self.copies.extend(copies.iter().map(|&BlockCopy { from, to }| (from, to)));
+                    sequence.n_scheduled = n_tokens;
+                    *budget -= n_tokens;
+                    return;
+                }
+                Err(_) if at + 1 < self.running.len() => {
+                    *budget += self.preempt(self.running.len() - 1, blocks);
+                }
+                Err(out) => {
+                    let missing = (out.needed - out.free) * blocks.block_size_tokens();
+                    n_tokens = n_tokens.saturating_sub(missing);
+                }
+            }
+        }
+    }
+
+    /// Takes all blocks of a running sequence and lets it wait for its turn. Returns the rows it had in this
+    /// step.
+    fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> usize {
+        let mut sequence = self.running.remove(at);
+        let n_rows = std::mem::take(&mut sequence.n_scheduled);
+        let empty = BlockTable::new(sequence.table.salt());
+        blocks.release(std::mem::replace(&mut sequence.table, empty));
+        sequence.n_preemptions += 1;
+        self.counts.preemptions += 1;
+        self.refused = None;
+        self.waiting.insert(sequence.key, sequence);
+        n_rows
+    }
+
+    /// Lets waiting sequences in, in order, until one does not fit. One with a lower priority number
+    /// takes the place of running ones with a higher.
+    fn admit(&mut self, budget: &mut usize, blocks: &mut BlockManager) {
+        while *budget > 0 {
+            let Some(head) = self.waiting.first_entry() else { return };
+            let (key, n_streams) = (*head.key(), head.get().n_streams());
+            let n_running: usize = self.running.iter().map(|s| s.n_streams()).sum();
+            let table = if n_running + n_streams <= self.max_num_seqs {
+                self.place_for(key, blocks)
+            } else {
+                None
+            };
+            let Some(table) = table else {
+                let last = self.running.last();
+                if last.is_some_and(|last| last.key.priority > key.priority) {
+                    *budget += self.preempt(self.running.len() - 1, blocks);
+                    continue;
+                }
+                return;
+            };
+            let mut sequence = self.waiting.remove(&key).expect("it was the first a moment ago");
+            if sequence.n_cached.is_none() {
+                sequence.n_cached = Some(table.n_tokens());
+                self.counts.prefix_query_tokens += sequence.tokens.len() as u64;
+                self.counts.prefix_hit_tokens += table.n_tokens() as u64;
+            }
+            sequence.table = table;
+            let n = sequence.n_todo().min(*budget);
+            let n = self.chaos.as_mut().map_or(n, |chaos| chaos.chunk(n));
+            let at = self.insert_running(sequence);
+            self.give_rows(at, n, budget, blocks);
+        }
+    }
+
+    /// A table with what the prefix cache has of a waiting sequence, if there are blocks for all the rest of
+    /// it, for what was promised to those admitted before, and for those running to grow.
+    fn place_for(&mut self, key: SequenceKey, blocks: &mut BlockManager) -> Option<BlockTable> {
+        let mut spoken_for = 0;
+        for sequence in &self.running {
+            spoken_for += blocks.blocks_needed(&sequence.table, sequence.n_todo())
+                + sequence.n_forks as usize;
+        }
+        if !self.running.is_empty() {
+            // A block for everyone, and one in a hundred: rather wait than be preempted soon.
+            spoken_for += self.running.len() + blocks.n_blocks() / 100;
+        }
+        let available = blocks.n_free().saturating_sub(spoken_for);
+        if self.refused.is_some_and(|(who, had)| who == key && available <= had) {
+            return None;
+        }
+        let sequence = &self.waiting[&key];
+        let table = blocks.match_prefix(sequence.table.salt(), &sequence.tokens);
+        let n_todo = sequence.tokens.len() - table.n_tokens();
+        let needed = blocks.blocks_needed(&table, n_todo) + sequence.n_forks as usize;
+        // Blocks of the table that nobody else held are no longer free.
+        let fits = needed + spoken_for <= blocks.n_free() || self.running.is_empty();
+        if fits {
+            return Some(table);
+        }
+        blocks.release(table);
+        self.refused = Some((key, available));
+        None
+    }
+}

@@ -1,0 +1,202 @@
+//! One turn of the engine.
+
+use crate::config::EngineConfig;
+use crate::event::{Event, FinishReason};
+use crate::executor::Executor;
+use crate::output::TextCodec;
+use crate::request::{Limits, ValidRequest};
+use crate::scheduler::Scheduler;
+use crate::sequence::{Sequence, SequenceKey};
+use crate::stats::{Stats, StepStats};
+use crossbeam_channel::Sender;
+use galley_backend::sample::Pick;
+use galley_blocks::BlockManager;
+use galley_model::{LanguageModel, Result};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// All state of an engine, owned by its one thread.
+pub(crate) struct Core {
+    model: Box<dyn LanguageModel>,
+    codec: Option<Arc<dyn TextCodec>>,
+    blocks: BlockManager,
+    scheduler: Scheduler,
+    executor: Executor,
+    stats: Stats,
+}
+
+impl Core {
+    /// One turn: who runs, one forward, one pick each, what is kept, who hears of it.
+    pub(crate) fn step(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        // Rows for every sequence that runs, with the slots for them reserved.
+        self.scheduler.schedule(&mut self.blocks);
+        let (running, copies) = (self.scheduler.running(), self.scheduler.copies());
+        self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
+        let scheduled = Instant::now();
+        // Prompt chunks and decodes, in one ragged batch.
+        let n_rows = self.executor.forward(&mut *self.model, running, copies)?;
+        let computed = Instant::now();
+        // A token for every stream whose last one was in it.
+        let picks = self.executor.sample(&mut *self.model, running)?;
+        let picked = Instant::now();
+        // KV to the blocks, tokens to whoever asked for them.
+        let mut step = StepStats { n_rows, ..StepStats::default() };
+        let ended = self.keep(picks, &mut step);
+        self.retire(ended);
+
+        step.forward = computed - scheduled;
+        step.sampling = picked - computed;
+        step.bookkeeping = begin.elapsed() - (picked - scheduled);
+        self.stats.add_step(step);
+        Ok(())
+    }
+
+    /// Commits what was computed, verifies what was picked, and tells. Returns who has ended.
+    fn keep(
+        &mut self,
+        picks: Vec<Pick>,
+        step: &mut StepStats,
+    ) -> Vec<(SequenceKey, FinishReason)> {
+        let Core { blocks, scheduler, codec, .. } = self;
+        let mut picks = picks.into_iter();
+        let mut ended = Vec::new();
+        let mut forks = Vec::new();
+        for sequence in scheduler.running_mut().iter_mut().filter(|s| s.n_scheduled > 0) {
+            step.n_seqs += 1;
+            step.n_prompt_rows += sequence.n_prompt_rows();
+            let picks_now = sequence.picks_now();
+            sequence.commit_known(blocks);
+            if !picks_now {
+                continue;
+            }
+            // The prompt is computed once; from here on, every stream has a table of its own.
+            let first_fork = forks.len();
+            for index in 1..=std::mem::take(&mut sequence.n_forks) {
+                let table = blocks.fork(&sequence.table);
+                forks.push(sequence.fork(index, table, codec.as_deref()));
+            }
+            for stream in std::iter::once(&mut **sequence).chain(&mut forks[first_fork..]) {
+                let pick = picks.next().expect("the executor picked for every stream");
+                step.n_generated += 1;
+                let end = stream.keep(&[], [pick], blocks);
+                ended.extend(end.map(|reason| (stream.key, reason)));
+            }
+        }
+        scheduler.add_forks(forks);
+        ended
+    }
+
+    /// Lets go of sequences that have ended, and tells whose they were.
+    fn retire(&mut self, ended: Vec<(SequenceKey, FinishReason)>) {
+        for (key, reason) in ended {
+            let sequence = self.scheduler.take_running(key).expect("it was in this step");
+            sequence.tell_finished(&reason);
+            self.release(sequence);
+        }
+    }
+}
+
+impl Core {
+    /// An engine at rest. The config has been [fitted](EngineConfig::fit) to the model.
+    pub(crate) fn new(
+        model: Box<dyn LanguageModel>,
+        codec: Option<Arc<dyn TextCodec>>,
+        config: &EngineConfig,
+    ) -> Self {
+        let shape = model.kv_shape();
+        Core {
+            blocks: BlockManager::new(shape.n_blocks, shape.block_size, config.prefix_caching),
+            scheduler: Scheduler::new(config),
+            executor: Executor::default(),
+            stats: Stats::default(),
+            codec,
+            model,
+        }
+    }
+
+    /// What requests to this engine are held against.
+    pub(crate) fn limits(model: &dyn LanguageModel, config: &EngineConfig) -> Limits {
+        let shape = model.kv_shape();
+        Limits {
+            vocab_size: model.config().vocab_size,
+            max_context: model.config().max_context,
+            kv_tokens: shape.n_blocks * shape.block_size,
+            max_num_seqs: config.max_num_seqs,
+            eos: model.config().eos_tokens.clone(),
+        }
+    }
+
+    /// Takes a request in; `number` counts them.
+    pub(crate) fn add(&mut self, request: ValidRequest, number: u64, events: Sender<Event>) {
+        self.stats.requests += 1;
+        self.scheduler.add(Sequence::new(request, number, events, self.codec.as_deref()));
+    }
+
+    /// Ends what is left of a request.
+    pub(crate) fn cancel(&mut self, number: u64) {
+        self.cancel_where(|sequence| sequence.key.request == number);
+    }
+
+    /// Ends all requests.
+    pub(crate) fn cancel_all(&mut self) {
+        self.cancel_where(|_| true);
+    }
+
+    fn cancel_where(&mut self, which: impl Fn(&Sequence) -> bool) {
+        for sequence in self.scheduler.take(which) {
+            sequence.tell_finished(&FinishReason::Cancelled);
+            self.release(sequence);
+        }
+    }
+
+    /// Ends all requests with an error.
+    pub(crate) fn fail_all(&mut self, message: &str) {
+        let mut told = None;
+        let mut all = self.scheduler.take(|_| true);
+        all.sort_by_key(|sequence| sequence.key.request);
+        for sequence in all {
+            if told.replace(sequence.key.request) != Some(sequence.key.request) {
+                sequence.shared.tell(Event::Error { message: message.to_owned() });
+            }
+            self.release(sequence);
+        }
+    }
+
+    fn release(&mut self, sequence: Box<Sequence>) {
+        self.stats.finished += sequence.n_streams() as u64;
+        self.blocks.release(sequence.table);
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.scheduler.is_idle()
+    }
+
+    /// A snapshot.
+    pub(crate) fn stats(&mut self) -> Stats {
+        let counts = self.scheduler.counts();
+        let stats = &mut self.stats;
+        stats.running = self.scheduler.running().len();
+        stats.waiting = self.scheduler.n_waiting();
+        stats.kv_blocks_used = self.blocks.n_used();
+        stats.kv_blocks_total = self.blocks.n_blocks();
+        stats.prefix_query_tokens = counts.prefix_query_tokens;
+        stats.prefix_hit_tokens = counts.prefix_hit_tokens;
+        stats.preemptions = counts.preemptions;
+        stats.clone()
+    }
+
+    /// Requests that have not ended, waiting or running.
+    #[cfg(test)]
+    pub(crate) fn open_requests(&self) -> Vec<usize> {
+        self.scheduler.keys().map(|key| key.request as usize).collect()
+    }
+
+    /// Whether every block is accounted for, by the tables of running sequences and by nothing else.
+    #[cfg(test)]
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        let tables: Vec<_> = self.scheduler.running().iter().map(|s| &s.table).collect();
+        self.blocks.check(&tables)
+    }
+}

@@ -1,0 +1,191 @@
+//! The engine from outside: threads, channels, and what goes wrong.
+
+use super::letters::Letters;
+use super::oracle::{expected, streams};
+use super::schedules::Random;
+use super::toy::{Break, Toy, VOCAB};
+use crate::config::EngineConfig;
+use crate::error::SubmitError;
+use crate::event::{Event, FinishReason};
+use crate::handle::Engine;
+use crate::request::{Prompt, Request};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn engine(toy: Toy) -> Engine {
+    Engine::start_with(Box::new(toy), Some(Arc::new(Letters)), &EngineConfig::default())
+}
+
+fn request(n_prompt: usize, max_tokens: u32) -> Request {
+    Request {
+        max_tokens: Some(max_tokens),
+        seed: Some(n_prompt as u64),
+        ignore_eos: true,
+        ..Request::new(Prompt::Tokens(Random::new(9).tokens(n_prompt)))
+    }
+}
+
+#[test]
+fn many_threads_submit_and_all_get_theirs() {
+    let engine = engine(Toy::new(40, 4, 64));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let engine = engine.clone();
+            scope.spawn(move || {
+                for i in 0..5 {
+                    let request = Request { n: 1 + i % 3, ..request(10 + 7 * thread, 20 + i) };
+                    let events = engine.submit(request.clone()).unwrap();
+                    for (got, index) in streams(request.n, events).iter().zip(0..) {
+                        assert_eq!(*got, expected(&request, index));
+                    }
+                }
+            });
+        }
+    });
+    let stats = engine.stats();
+    assert_eq!((stats.requests, stats.running, stats.waiting), (20, 0, 0));
+}
+
+#[test]
+fn texts_are_tokenised_and_seeds_drawn() {
+    let engine = engine(Toy::new(40, 4, 64));
+    let ask = |seed| Request {
+        seed,
+        max_tokens: Some(12),
+        ..Request::new(Prompt::Text("hello".into()))
+    };
+    let first = engine.submit(ask(None)).unwrap();
+    let second = engine.submit(ask(None)).unwrap();
+    assert_ne!(first.seed(), second.seed());
+    assert_eq!(first.n_prompt_tokens(), 5);
+    let again = engine.submit(ask(Some(first.seed()))).unwrap();
+    assert_eq!(streams(1, first), streams(1, again));
+    assert!(matches!(
+        engine.submit(Request::new(Prompt::Text("HELLO".into()))),
+        Err(SubmitError::Invalid { field: "prompt", .. })
+    ));
+}
+
+#[test]
+fn a_cancelled_request_ends_and_frees_its_blocks() {
+    let engine = engine(Toy::new(5000, 4, 64));
+    let mut cancelled = engine.submit(Request { n: 2, ..request(10, 5000) }).unwrap();
+    let dropped = engine.submit(request(10, 5000)).unwrap();
+    let first = cancelled.recv();
+    assert!(matches!(first, Some(Event::Token { .. })));
+    cancelled.cancel();
+    for stream in streams(2, first.into_iter().chain(&mut cancelled)) {
+        assert_eq!(stream.finish, Some(FinishReason::Cancelled));
+    }
+    assert_eq!((cancelled.recv(), cancelled.try_recv()), (None, None));
+    drop(dropped);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while engine.stats().kv_blocks_used > 0 || engine.stats().finished < 3 {
+        assert!(Instant::now() < deadline, "{:?}", engine.stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_broken_device_ends_every_request_with_an_error() {
+    for breaks in [Break::Error, Break::Panic] {
+        let mut toy = Toy::new(12, 4, 64);
+        toy.breaks = Some((5, breaks));
+        let engine = engine(toy);
+        let handles: Vec<_> =
+            (0..6).filter_map(|i| engine.submit(Request { n: 2, ..request(8 + i, 30) }).ok()).collect();
+        for handle in handles {
+            let events: Vec<Event> = handle.collect();
+            let Some(Event::Error { message }) = events.last() else { panic!("{events:?}") };
+            assert!(message.contains("the toy device is broken"), "{message}");
+            assert_eq!(events.iter().filter(|e| matches!(e, Event::Error { .. })).count(), 1);
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match engine.submit(request(3, 3)) {
+                Err(SubmitError::Stopped(why)) => break assert!(why.contains("toy device"), "{why}"),
+                Err(other) => panic!("{other}"),
+                // The thread was about to end: then this one is told.
+                Ok(handle) => assert!(matches!(handle.last(), Some(Event::Error { .. }))),
+            }
+            assert!(Instant::now() < deadline);
+        }
+        engine.shutdown();
+    }
+}
+
+#[test]
+fn shutdown_ends_what_runs_and_refuses_what_comes() {
+    let engine = engine(Toy::new(5000, 4, 64));
+    let mut running = engine.submit(request(10, 5000)).unwrap();
+    let first = running.recv_timeout(Duration::from_secs(20));
+    assert!(first.is_some());
+    engine.shutdown();
+    engine.shutdown();
+    let all = streams(1, first.into_iter().chain(&mut running));
+    assert_eq!(all[0].finish, Some(FinishReason::Cancelled));
+    assert!(matches!(engine.submit(request(3, 3)), Err(SubmitError::Stopped(_))));
+
+    // A handle does not keep an engine alive, and outlives it.
+    let engine = self::engine(Toy::new(5000, 4, 64));
+    let running = engine.submit(request(10, 5000)).unwrap();
+    drop(engine);
+    assert!(matches!(running.last(), Some(Event::Finished { .. } | Event::Error { .. })));
+}
+
+#[test]
+fn bad_requests_name_the_field() {
+    // 10 blocks of 4: 40 slots, 41 tokens in all.
+    let engine = engine(Toy::new(10, 4, 64));
+    let ok = || Request { max_tokens: Some(4), ..Request::new(Prompt::Tokens(vec![1, 2, 3])) };
+    let cases: Vec<(&str, &str, Request)> = vec![
+        ("prompt", "no tokens", Request { prompt: Prompt::Tokens(vec![]), ..ok() }),
+        ("prompt", "token 40 is not", Request { prompt: Prompt::Tokens(vec![VOCAB as u32]), ..ok() }),
+        ("prompt", "at most 40 do", Request { prompt: Prompt::Tokens(vec![1; 41]), ..ok() }),
+        ("max_tokens", "KV cache of 40 tokens: 38 do", Request { max_tokens: Some(39), ..ok() }),
+        ("max_tokens", "at least 1", Request { max_tokens: Some(0), ..ok() }),
+        ("min_tokens", "5 is more", Request { min_tokens: 5, ..ok() }),
+        ("temperature", "-1 is not", Request { temperature: -1.0, ..ok() }),
+        ("temperature", "NaN", Request { temperature: f32::NAN, ..ok() }),
+        ("temperature", "inf", Request { temperature: f32::INFINITY, ..ok() }),
+        ("top_p", "0 is not", Request { top_p: 0.0, ..ok() }),
+        ("top_p", "1.5", Request { top_p: 1.5, ..ok() }),
+        ("min_p", "NaN", Request { min_p: f32::NAN, ..ok() }),
+        ("repetition_penalty", "0 is not", Request { repetition_penalty: 0.0, ..ok() }),
+        ("presence_penalty", "NaN", Request { presence_penalty: f32::NAN, ..ok() }),
+        ("frequency_penalty", "1000", Request { frequency_penalty: 1000.0, ..ok() }),
+        ("logit_bias", "NaN", Request { logit_bias: vec![(1, f32::NAN)], ..ok() }),
+        ("logit_bias", "token 99", Request { logit_bias: vec![(99, 1.0)], ..ok() }),
+        ("logit_bias", "5000 entries", Request { logit_bias: vec![(1, 1.0); 5000], ..ok() }),
+        ("n", "0 is not", Request { n: 0, ..ok() }),
+        ("n", "65 is not between 1 and 64", Request { n: 65, ..ok() }),
+        ("logprobs", "1000", Request { logprobs: Some(1000), ..ok() }),
+        ("stop", "empty", Request { stop: vec![String::new()], ..ok() }),
+        ("stop", "65 entries", Request { stop: vec!["x".into(); 65], ..ok() }),
+        ("stop", "2000 bytes", Request { stop: vec!["x".repeat(2000)], ..ok() }),
+        ("stop_tokens", "token 41", Request { stop_tokens: vec![41], ..ok() }),
+        ("stop_tokens", "entries", Request { stop_tokens: vec![1; 2000], ..ok() }),
+    ];
+    for (field, what, request) in cases {
+        let error = engine.submit(request).map(drop).unwrap_err();
+        let SubmitError::Invalid { field: got, reason } = &error else { panic!("{error}") };
+        assert_eq!(*got, field, "{error}");
+        assert!(reason.contains(what), "{error} does not say {what:?}");
+    }
+    assert!(engine.submit(ok()).is_ok());
+    let all = engine.submit(Request { max_tokens: None, ignore_eos: true, ..ok() }).unwrap();
+    assert_eq!(streams(1, all)[0].picks.len(), 38, "as many as fit");
+
+    let short = self::engine(Toy::new(10, 4, 64).with_context(20));
+    let error = short.submit(Request { max_tokens: Some(18), ..ok() }).map(drop).unwrap_err();
+    assert!(error.to_string().contains("context of 20 tokens: 17 do"), "{error}");
+
+    let mute = Engine::start_with(Box::new(Toy::new(10, 4, 64)), None, &EngineConfig::default());
+    for request in [
+        Request { prompt: Prompt::Text("a".into()), ..ok() },
+        Request { stop: vec!["a".into()], ..ok() },
+    ] {
+        let error = mute.submit(request).map(drop).unwrap_err();
+        assert!(error.to_string().contains("no tokenizer"), "{error}");
+    }
+}

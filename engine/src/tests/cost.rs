@@ -1,0 +1,88 @@
+//! What the engine itself takes of a step. Not a test: prints.
+
+use super::schedules::Random;
+use super::toy::VOCAB;
+use crate::config::EngineConfig;
+use crate::request::{Prompt, Request, ValidRequest};
+use crate::step::Core;
+use crossbeam_channel::unbounded;
+use galley_backend::sample::{Pick, Row};
+use galley_backend::{Batch, KvShape, LayerMask};
+use galley_model::config::ModelConfig;
+use galley_model::{LanguageModel, Result};
+use std::hint::black_box;
+use std::time::Duration;
+
+/// A model that takes no time.
+struct Instant(super::toy::Toy);
+
+impl LanguageModel for Instant {
+    fn config(&self) -> &ModelConfig {
+        self.0.config()
+    }
+    fn kv_shape(&self) -> KvShape {
+        self.0.kv_shape()
+    }
+    fn max_rows(&self) -> usize {
+        self.0.max_rows()
+    }
+    fn device(&self) -> String {
+        "none".into()
+    }
+    fn weight_bytes(&self) -> usize {
+        0
+    }
+    fn forward(&mut self, batch: &Batch<'_>, _: &LayerMask<'_>) -> Result<()> {
+        black_box(batch.tokens.len());
+        Ok(())
+    }
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        let token = |row: &Row<'_>| row.position % VOCAB as u32;
+        Ok(rows.iter().map(|r| Pick { token: token(r), logprob: None, top: Vec::new() }).collect())
+    }
+    fn read_logits(&self) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+    fn copy_blocks(&mut self, _: &[(u32, u32)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn time_of_a_step() {
+    for (n_seqs, n_prompt) in [(1, 512), (64, 512), (64, 4096), (256, 512)] {
+        let n_blocks = n_seqs * (n_prompt + 400) / 16 + 100;
+        let config = EngineConfig { max_num_seqs: n_seqs, ..EngineConfig::default() };
+        let model = Box::new(Instant(super::toy::Toy::new(n_blocks, 16, 2048)));
+        let limits = Core::limits(&*model, &config);
+        let mut core = Core::new(model, None, &config);
+        let mut receivers = Vec::new();
+        // Some wait, too: they must cost nothing.
+        for i in 0..n_seqs + 20 {
+            let request = Request {
+                max_tokens: Some(300),
+                ignore_eos: true,
+                ..Request::new(Prompt::Tokens(Random::new(i as u32).tokens(n_prompt)))
+            };
+            let (sender, receiver) = unbounded();
+            core.add(ValidRequest::new(request, &limits, None).unwrap(), i as u64, sender);
+            receivers.push(receiver);
+        }
+        let mut took = Vec::new();
+        while core.stats().generated_tokens < (n_seqs * 250) as u64 {
+            core.step().unwrap();
+            let step = core.stats().last_step;
+            if step.n_rows == n_seqs && step.n_generated == n_seqs {
+                took.push(step.bookkeeping);
+            }
+        }
+        took.sort();
+        let micros = |d: Duration| d.as_secs_f64() * 1e6;
+        let median = took.get(took.len() / 2).map_or(0.0, |&d| micros(d));
+        let most = took.last().map_or(0.0, |&d| micros(d));
+        println!(
+            "{n_seqs} sequences of {n_prompt}: {median:.1} us a decode step, at most {most:.1} us, {} steps",
+            took.len()
+        );
+    }
+}

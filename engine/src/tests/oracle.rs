@@ -1,0 +1,121 @@
+//! What a request must yield: the definition, without engine, blocks, or batches.
+
+use super::letters::letters;
+use super::toy::{EOS, Uncached};
+use crate::event::{Event, FinishReason, Stopped};
+use crate::request::{Prompt, Request};
+use galley_backend::sample::philox::sequence_seed;
+use galley_backend::sample::{Pick, Row, Sampling, Scratch, Seen, pick};
+
+/// One sequence, from its events or from the definition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Stream {
+    pub(super) picks: Vec<Pick>,
+    pub(super) text: String,
+    /// None if it has not ended.
+    pub(super) finish: Option<FinishReason>,
+}
+
+/// What sequence `index` of a request yields.
+pub(super) fn expected(request: &Request, index: u32) -> Stream {
+    let Prompt::Tokens(prompt) = &request.prompt else { panic!("the oracle reads tokens") };
+    let mut model = Uncached::default();
+    prompt.iter().for_each(|&token| model.push(token));
+    let mut seen = Seen::of_prompt(prompt);
+    let sampling = Sampling {
+        temperature: request.temperature,
+        top_k: request.top_k,
+        top_p: request.top_p,
+        min_p: request.min_p,
+        repetition_penalty: request.repetition_penalty,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
+        logit_bias: request.logit_bias.clone(),
+        logprobs: request.logprobs,
+    };
+    let mut scratch = Scratch::default();
+    let mut stream = Stream::default();
+    let mut text = String::new(); // before anything is cut off
+    let mut n_unwatched = 0;
+    while stream.finish.is_none() {
+        let n = stream.picks.len();
+        let mut banned = Vec::new();
+        if request.ignore_eos || n < request.min_tokens as usize {
+            banned.push(EOS);
+        }
+        if n < request.min_tokens as usize {
+            banned.extend(&request.stop_tokens);
+        }
+        let row = Row {
+            logits_row: 0,
+            sampling: &sampling,
+            seed: sequence_seed(request.seed.unwrap(), index),
+            position: (prompt.len() + n) as u32,
+            seen: Some(&seen),
+            banned: &banned,
+        };
+        let pick = pick(&model.logits(), &row, &mut scratch);
+        let token = pick.token;
+        stream.picks.push(pick);
+        model.push(token);
+        seen.push_output(token);
+
+        let by_token = if request.stop_tokens.contains(&token) {
+            Some(Stopped::Token(token))
+        } else {
+            (token == EOS && !request.ignore_eos).then_some(Stopped::Eos(token))
+        };
+        let shown = match by_token {
+            Some(Stopped::Eos(_)) => false,
+            Some(_) => request.include_stop,
+            None => true,
+        };
+        if shown {
+            text += &letters(token);
+        }
+        if n < request.min_tokens as usize {
+            n_unwatched = text.len();
+        }
+        let by_text = request
+            .stop
+            .iter()
+            .filter_map(|stop| {
+                let start = n_unwatched + text[n_unwatched..].find(stop.as_str())?;
+                Some((start + stop.len(), start, stop))
+            })
+            .min();
+        stream.text = match by_text {
+            Some((end, start, _)) => text[..if request.include_stop { end } else { start }].into(),
+            None => text.clone(),
+        };
+        let stopped = by_token.or(by_text.map(|(_, _, stop)| Stopped::Text(stop.clone())));
+        stream.finish = stopped.map(FinishReason::Stop);
+        if stream.finish.is_none() && stream.picks.len() == request.max_tokens.unwrap() as usize {
+            stream.finish = Some(FinishReason::Length);
+        }
+    }
+    stream
+}
+
+/// The sequences of a request, from its events. Panics where events come after an end.
+pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<Stream> {
+    let mut streams = vec![Stream::default(); n as usize];
+    for event in events {
+        match event {
+            Event::Token { index, token, text, logprob, top } => {
+                let stream = &mut streams[index as usize];
+                assert_eq!(stream.finish, None, "a token after the end");
+                stream.picks.push(Pick { token, logprob, top });
+                stream.text += &text;
+            }
+            Event::Finished { index, reason, usage } => {
+                let stream = &mut streams[index as usize];
+                assert_eq!(stream.finish, None, "two ends");
+                assert_eq!(usage.generated_tokens, stream.picks.len());
+                stream.finish = Some(reason);
+            }
+            Event::Error { message } => panic!("{message}"),
+        }
+    }
+    streams
+}

@@ -1,0 +1,320 @@
+//! Random workloads under random schedules, against the definition.
+
+use super::letters::{Letters, letters};
+use super::oracle::{Stream, expected, streams};
+use super::toy::{Toy, VOCAB};
+use crate::config::{EngineConfig, SchedulePolicy};
+use crate::event::{Event, FinishReason};
+use crate::request::{Prompt, Request, ValidRequest};
+use crate::stats::Stats;
+use crate::step::Core;
+use crossbeam_channel::{Receiver, unbounded};
+use galley_backend::sample::philox::philox4x32_10;
+use std::sync::Arc;
+
+/// Reproducible random numbers.
+pub(super) struct Random {
+    seed: u32,
+    n: u32,
+}
+
+impl Random {
+    pub(super) fn new(seed: u32) -> Self {
+        Random { seed, n: 0 }
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        self.n += 1;
+        philox4x32_10([self.n, 0, 3, 0], [self.seed, 0])[0] as usize % n
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())]
+    }
+
+    pub(super) fn tokens(&mut self, n: usize) -> Vec<u32> {
+        (0..n).map(|_| self.below(VOCAB) as u32).collect()
+    }
+}
+
+/// An engine, the requests it was given, and what came back.
+struct Bench {
+    core: Core,
+    requests: Vec<(Request, Receiver<Event>, bool)>,
+    limits: crate::request::Limits,
+}
+
+impl Bench {
+    fn new(toy: Toy, config: &EngineConfig) -> Self {
+        let model = Box::new(toy);
+        let config = config.fit(galley_model::LanguageModel::max_rows(&*model));
+        let limits = Core::limits(&*model, &config);
+        let core = Core::new(model, Some(Arc::new(Letters)), &config);
+        Bench { core, requests: Vec::new(), limits }
+    }
+
+    fn submit(&mut self, request: Request) {
+        let valid = ValidRequest::new(request.clone(), &self.limits, Some(&Letters)).unwrap();
+        let (sender, receiver) = unbounded();
+        self.core.add(valid, self.requests.len() as u64, sender);
+        self.requests.push((request, receiver, false));
+    }
+
+    fn cancel(&mut self, at: usize) {
+        self.requests[at].2 = true;
+        self.core.cancel(at as u64);
+    }
+
+    fn step(&mut self) {
+        self.core.step().unwrap();
+        self.core.check().unwrap();
+    }
+
+    /// Whether every request yielded what it must, and a description of the first that did not.
+    fn verdict(mut self) -> Result<Stats, String> {
+        assert!(self.core.is_idle());
+        let stats = self.core.stats();
+        assert_eq!(stats.kv_blocks_used, 0, "blocks of sequences that have ended");
+        for (at, (request, events, cancelled)) in self.requests.iter().enumerate() {
+            for (got, index) in streams(request.n, events.try_iter()).iter().zip(0..) {
+                let expected = expected(request, index);
+                let same = match &got.finish {
+                    Some(FinishReason::Cancelled) if *cancelled => is_prefix(got, &expected),
+                    _ => *got == expected,
+                };
+                if !same {
+                    return Err(format!("request {at}.{index}: {got:?} is not {expected:?}"));
+                }
+            }
+        }
+        Ok(stats)
+    }
+}
+
+fn is_prefix(got: &Stream, expected: &Stream) -> bool {
+    expected.picks.starts_with(&got.picks) && expected.text.starts_with(&got.text)
+}
+
+/// A request of at most `most` tokens in all.
+fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u32>]) -> Request {
+    let mut prompt = prefixes[random.below(prefixes.len())].clone();
+    prompt.truncate(random.below(most / 2));
+    let n_more = 1 + random.below(most / 3);
+    prompt.extend(random.tokens(n_more));
+    prompt.truncate(most - 1);
+    let room = most - prompt.len();
+    let max_tokens = 1 + random.below(room.min(40));
+    let mut request = Request::new(Prompt::Tokens(prompt));
+    request.max_tokens = Some(max_tokens as u32);
+    request.temperature = random.of(&[0.0, 0.7, 1.0, 1.5]);
+    request.seed = Some(random.below(1000) as u64);
+    request.n = random.of(&[1, 1, 1, 2, 3]);
+    request.priority = random.of(&[0, 0, 0, -1, 1]);
+    request.ignore_eos = random.one_in(2);
+    request.include_stop = random.one_in(2);
+    request.cache_salt = random.of(&[0, 0, 0, 5]);
+    if random.one_in(3) {
+        request.top_k = random.of(&[1, 3, 10]);
+        request.top_p = random.of(&[0.5, 0.9, 1.0]);
+        request.min_p = random.of(&[0.0, 0.05]);
+    }
+    if random.one_in(3) {
+        request.repetition_penalty = random.of(&[1.0, 1.3, 0.8]);
+        request.presence_penalty = random.of(&[0.0, 0.5]);
+        request.frequency_penalty = random.of(&[0.0, 0.2]);
+    }
+    if random.one_in(3) {
+        request.logit_bias = vec![(random.below(VOCAB) as u32, random.of(&[-5.0, 2.0]))];
+    }
+    if random.one_in(3) {
+        request.logprobs = Some(random.below(4) as u32);
+    }
+    if random.one_in(3) {
+        request.min_tokens = random.below(max_tokens) as u32;
+    }
+    if random.one_in(4) {
+        request.stop_tokens = random.tokens(2);
+    }
+    if random.one_in(3) {
+        let pairs = random.tokens(4);
+        request.stop =
+            pairs.chunks(2).map(|p| letters(p[0]) + &letters(p[1])).chain(["ab".into()]).collect();
+    }
+    request
+}
+
+/// One workload under one schedule, with everything about both at random.
+fn run(seed: u32, ignores_copies: bool) -> Result<Stats, String> {
+    let mut random = Random::new(seed);
+    let block_size = random.of(&[1, 2, 4, 7]);
+    let kv_tokens = random.of(&[48, 96, 400]);
+    let n_blocks = kv_tokens / block_size;
+    let max_rows = 1 + random.below(64);
+    let config = EngineConfig {
+        max_num_seqs: 3 + random.below(10),
+        max_num_batched_tokens: 3 + random.below(max_rows),
+        prefix_caching: random.one_in(2),
+        policy: match random.below(2) {
+            0 => SchedulePolicy::Fixed,
+            _ => SchedulePolicy::Random { seed: seed.into() },
+        },
+    };
+    let mut toy = Toy::new(n_blocks, block_size, max_rows.max(3));
+    toy.ignores_copies = ignores_copies;
+    let mut bench = Bench::new(toy, &config);
+    let prefixes: Vec<_> = (0..3).map(|_| random.tokens(80)).collect();
+    let n_requests = 4 + random.below(12);
+    let most = (n_blocks * block_size + 1).min(100);
+    let cancels = random.one_in(3);
+    for n_steps in 0.. {
+        assert!(n_steps < 100_000, "no end: {:?}", bench.core.stats());
+        let open = bench.requests.len() < n_requests;
+        if open && random.one_in(3) {
+            let request = random_request(&mut random, most, &prefixes);
+            bench.submit(request);
+        }
+        if cancels && !bench.requests.is_empty() && random.one_in(20) {
+            let at = random.below(bench.requests.len());
+            bench.cancel(at);
+            bench.core.check().unwrap();
+        }
+        if !bench.core.is_idle() {
+            bench.step();
+        } else if !open {
+            break;
+        }
+    }
+    bench.verdict()
+}
+
+#[test]
+fn every_schedule_yields_the_same() {
+    let (mut preemptions, mut hits, mut generated) = (0, 0, 0);
+    for seed in 0..400 {
+        let stats = run(seed, false).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        preemptions += stats.preemptions;
+        hits += stats.prefix_hit_tokens;
+        generated += stats.generated_tokens;
+    }
+    println!("{generated} tokens, {preemptions} preemptions, {hits} prompt tokens from the cache");
+    assert!(preemptions > 1000 && hits > 1000 && generated > 10_000);
+}
+
+/// The comparison must be able to fail: without copy-on-write, forks write into each other's blocks.
+#[test]
+fn forgotten_copies_are_noticed() {
+    let n_wrong = (0..60)
+        .filter(|&seed| std::panic::catch_unwind(|| run(seed, true)).map_or(true, |r| r.is_err()))
+        .count();
+    println!("{n_wrong} of 60 workloads went wrong");
+    assert!(n_wrong > 20);
+}
+
+fn simple(n_prompt: usize, max_tokens: u32, seed: u64) -> Request {
+    let prompt = Random::new(seed as u32).tokens(n_prompt);
+    Request {
+        max_tokens: Some(max_tokens),
+        seed: Some(seed),
+        ignore_eos: true,
+        ..Request::new(Prompt::Tokens(prompt))
+    }
+}
+
+/// Two sequences that each need the whole cache: the second waits or is preempted, and both end.
+#[test]
+fn a_full_cache_preempts_and_loses_nothing() {
+    let mut bench = Bench::new(Toy::new(8, 4, 64), &EngineConfig::default());
+    for seed in 0..3 {
+        bench.submit(simple(4, 29, seed));
+    }
+    while !bench.core.is_idle() {
+        bench.step();
+    }
+    let stats = bench.verdict().unwrap();
+    assert!(stats.preemptions > 0);
+    assert_eq!((stats.finished, stats.generated_tokens), (3, 3 * 29));
+    assert_eq!(stats.kv_blocks_peak, 8);
+}
+
+/// Decodes never wait for a prompt, however long.
+#[test]
+fn a_long_prompt_comes_in_chunks_beside_decodes() {
+    let config = EngineConfig { max_num_batched_tokens: 8, ..EngineConfig::default() };
+    let mut bench = Bench::new(Toy::new(200, 4, 64), &config);
+    bench.submit(simple(3, 30, 1));
+    bench.step();
+    bench.submit(simple(70, 2, 2));
+    for _ in 0..9 {
+        bench.step();
+        let step = bench.core.stats().last_step;
+        assert_eq!((step.n_seqs, step.n_rows, step.n_generated), (2, 8, 1), "7 of the prompt");
+    }
+    while !bench.core.is_idle() {
+        bench.step();
+    }
+    bench.verdict().unwrap();
+}
+
+/// The prompt of n sequences is computed once.
+#[test]
+fn forks_share_their_prompt() {
+    let mut bench = Bench::new(Toy::new(64, 4, 64), &EngineConfig::default());
+    bench.submit(Request { n: 5, ..simple(21, 10, 3) });
+    bench.step();
+    let stats = bench.core.stats();
+    assert_eq!((stats.last_step.n_rows, stats.last_step.n_generated), (21, 5));
+    assert_eq!((stats.running, stats.kv_blocks_used), (5, 6));
+    bench.step();
+    assert_eq!(bench.core.stats().kv_blocks_used, 5 + 5, "each has its own last block");
+    while !bench.core.is_idle() {
+        bench.step();
+    }
+    bench.verdict().unwrap();
+}
+
+/// Lower numbers run first, whenever they come; equals in the order they came.
+#[test]
+fn priority_comes_before_arrival() {
+    let config = EngineConfig { max_num_seqs: 1, ..EngineConfig::default() };
+    let mut bench = Bench::new(Toy::new(64, 4, 64), &config);
+    for (at, priority) in [0, 0, 7, -2].into_iter().enumerate() {
+        bench.submit(Request { priority, ..simple(5, 6, at as u64) });
+        bench.step();
+    }
+    let mut ends = Vec::new();
+    while !bench.core.is_idle() {
+        bench.step();
+        for at in 0..4 {
+            let ended = bench.core.stats().finished as usize > ends.len();
+            let queue: Vec<usize> = bench.core.open_requests();
+            if ended && !queue.contains(&at) && !ends.contains(&at) {
+                ends.push(at);
+            }
+        }
+    }
+    assert_eq!(ends, [3, 0, 1, 2]);
+    assert_eq!(bench.verdict().unwrap().preemptions, 1);
+}
+
+#[test]
+fn the_prefix_cache_is_used_and_changes_nothing() {
+    for prefix_caching in [false, true] {
+        let config = EngineConfig { prefix_caching, ..EngineConfig::default() };
+        let mut bench = Bench::new(Toy::new(64, 4, 64), &config);
+        for _ in 0..3 {
+            bench.submit(Request { logprobs: Some(2), ..simple(22, 9, 4) });
+            while !bench.core.is_idle() {
+                bench.step();
+            }
+        }
+        let stats = bench.verdict().unwrap();
+        let hit = if prefix_caching { 2 * 20 } else { 0 };
+        assert_eq!(stats.prefix_hit_tokens, hit);
+        assert_eq!(stats.prompt_tokens, 3 * 22 - hit);
+        assert_eq!(stats.prefix_query_tokens, 3 * 22);
+    }
+}

@@ -1,0 +1,195 @@
+//! A model whose logits are a hash of all that it reads through the block table: one wrong block,
+//! one slot not copied, one row too few, and everything after it is different.
+
+use galley_backend::sample::philox::philox4x32_10;
+use galley_backend::sample::{Pick, Row, Scratch, pick};
+use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask};
+use galley_model::config::{Family, ModelConfig, RopeScaling};
+use galley_model::{LanguageModel, Result};
+use std::collections::HashSet;
+
+pub(super) const VOCAB: usize = 40;
+pub(super) const EOS: u32 = 39;
+
+/// What a slot holds: the KV of a token depends on all tokens before it.
+type Slot = u64;
+
+pub(super) struct Toy {
+    config: ModelConfig,
+    shape: KvShape,
+    max_rows: usize,
+    slots: Vec<Slot>,
+    logits: Vec<f32>,
+    scratch: Scratch,
+    /// Copies are forgotten: the negative control.
+    pub(super) ignores_copies: bool,
+    /// What the device does after so many forwards.
+    pub(super) breaks: Option<(usize, Break)>,
+    n_forwards: usize,
+}
+
+/// How a device fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Break {
+    Error,
+    Panic,
+}
+
+impl Toy {
+    pub(super) fn new(n_blocks: usize, block_size: usize, max_rows: usize) -> Self {
+        let config = ModelConfig {
+            family: Family::Llama,
+            n_layers: 1,
+            hidden_size: 1,
+            n_heads: 1,
+            n_kv_heads: 1,
+            head_dim: 1,
+            intermediate_size: 1,
+            vocab_size: VOCAB,
+            max_context: 1 << 20,
+            rms_norm_eps: 1e-5,
+            rope_theta: 1e4,
+            rope_scaling: RopeScaling::None,
+            rope_freq_factors: None,
+            sliding_window: None,
+            qkv_bias: false,
+            qk_norm: false,
+            tie_embeddings: true,
+            eos_tokens: vec![EOS],
+        };
+        let shape = KvShape {
+            n_layers: 1,
+            n_kv_heads: 1,
+            head_dim: 1,
+            block_size,
+            n_blocks,
+            dtype: Dtype::F32,
+        };
+        Toy {
+            config,
+            shape,
+            max_rows,
+            slots: vec![0; n_blocks * block_size],
+            logits: Vec::new(),
+            scratch: Scratch::default(),
+            ignores_copies: false,
+            breaks: None,
+            n_forwards: 0,
+        }
+    }
+
+    pub(super) fn with_context(mut self, max_context: usize) -> Self {
+        self.config.max_context = max_context;
+        self
+    }
+}
+
+fn mix(a: u64, b: u64) -> u64 {
+    let [x, y, _, _] =
+        philox4x32_10([a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32], [7, 7]);
+    u64::from(x) << 32 | u64::from(y)
+}
+
+/// What attention over `before` and a token at `position` leaves in its slot, and in its logits.
+fn attend(before: impl Iterator<Item = Slot>, token: u32, position: usize) -> Slot {
+    // Cheap, and sensitive to order.
+    let read = before.fold(17u64, |sum, slot| sum.rotate_left(5).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ slot);
+    mix(read, u64::from(token) << 32 | position as u64)
+}
+
+fn logits_of(slot: Slot) -> impl Iterator<Item = f32> {
+    (0..VOCAB as u64).map(move |token| (mix(slot, token) >> 40) as f32 / f32::from(1u16 << 13) / 400.0)
+}
+
+/// The same without any cache: the slots of `tokens`, from which the next logits follow.
+#[derive(Default)]
+pub(super) struct Uncached(Vec<Slot>);
+
+impl Uncached {
+    pub(super) fn push(&mut self, token: u32) {
+        let slot = attend(self.0.iter().copied(), token, self.0.len());
+        self.0.push(slot);
+    }
+
+    pub(super) fn logits(&self) -> Vec<f32> {
+        logits_of(self.0[self.0.len() - 1]).collect()
+    }
+}
+
+impl LanguageModel for Toy {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn kv_shape(&self) -> KvShape {
+        self.shape
+    }
+
+    fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    fn device(&self) -> String {
+        "toy".into()
+    }
+
+    fn weight_bytes(&self) -> usize {
+        0
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, _: &LayerMask<'_>) -> Result<()> {
+        self.n_forwards += 1;
+        match self.breaks {
+            Some((n, Break::Error)) if self.n_forwards > n => {
+                return Err(BackendError::Unsupported("the toy device is broken".into()).into());
+            }
+            Some((n, Break::Panic)) if self.n_forwards > n => panic!("the toy device is broken"),
+            _ => {}
+        }
+        let n_rows = batch.tokens.len();
+        assert!(n_rows > 0 && n_rows <= self.max_rows && batch.positions.len() == n_rows);
+        let block_size = self.shape.block_size;
+        let mut written = HashSet::new();
+        let mut next_row = 0;
+        let mut of_row = vec![0; n_rows];
+        for seq in batch.seqs {
+            assert_eq!(seq.first_row, next_row);
+            next_row += seq.n_rows;
+            let slot = |p: usize| seq.block_table[p / block_size] as usize * block_size + p % block_size;
+            for row in seq.first_row..next_row {
+                let position = batch.positions[row] as usize;
+                assert_eq!(position, batch.positions[seq.first_row] as usize + row - seq.first_row);
+                assert!(written.insert(slot(position)), "two rows write to one slot");
+                let before = (0..position).map(|p| self.slots[slot(p)]);
+                of_row[row] = attend(before, batch.tokens[row], position);
+                self.slots[slot(position)] = of_row[row];
+            }
+        }
+        assert_eq!(next_row, n_rows);
+        self.logits.clear();
+        for &row in batch.logit_rows {
+            self.logits.extend(logits_of(of_row[row as usize]));
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        let logits = |row: &Row<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
+        Ok(rows.iter().map(|row| pick(logits(row), row, &mut self.scratch)).collect())
+    }
+
+    fn read_logits(&self) -> Result<Vec<f32>> {
+        Ok(self.logits.clone())
+    }
+
+    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
+        if !self.ignores_copies {
+            let size = self.shape.block_size;
+            for &(from, to) in copies {
+                let from = from as usize * size;
+                self.slots.copy_within(from..from + size, to as usize * size);
+            }
+        }
+        Ok(())
+    }
+}

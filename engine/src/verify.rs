@@ -1,0 +1,213 @@
+//! From picks to a run of tokens that may be kept.
+//!
+//! This is the only file that can make an [`AcceptedRun`], and without one the engine commits no KV
+//! but that of tokens it knew before, and emits no token. Verification is equality: noise is keyed by position, so the pick
+//! after an agreeing prefix is the token that plain decoding would have picked there, whoever
+//! guessed what.
+
+use crate::event::{FinishReason, Stopped};
+use crate::output::TextOutput;
+use crate::stop::StopRules;
+use galley_backend::sample::Pick;
+
+/// Tokens that one sequence keeps from one step.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptedRun {
+    tokens: Vec<u32>,
+    kept: Vec<Kept>,
+    finish: Option<FinishReason>,
+}
+
+/// A token that is kept, and the text that became final with it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Kept {
+    pub(crate) pick: Pick,
+    pub(crate) text: String,
+}
+
+impl AcceptedRun {
+    /// Keeps the longest prefix of `drafted` that agrees with the target's own `picks`, and the
+    /// target's token after it; ends where the request ends.
+    ///
+    /// `picks[i]` is what the target picked after `drafted[..i]`, so there is one pick more than
+    /// there are drafted tokens. `n_generated` tokens were kept before.
+    pub(crate) fn verify(
+        drafted: &[u32],
+        picks: impl IntoIterator<Item = Pick>,
+        rules: &StopRules,
+        n_generated: usize,
+        text: &mut TextOutput,
+    ) -> Self {
+        let mut run = AcceptedRun::default();
+        for (i, pick) in picks.into_iter().enumerate() {
+            debug_assert!(i <= drafted.len(), "a pick after nothing that was drafted");
+            let agrees = drafted.get(i) == Some(&pick.token);
+            run.keep(pick, rules, n_generated + i, text);
+            if run.finish.is_some() || !agrees {
+                break;
+            }
+        }
+        run
+    }
+
+    /// Appends one token and decides whether the sequence ends with it.
+    fn keep(
+        &mut self,
+        pick: Pick,
+        rules: &StopRules,
+        n_before: usize,
+        output: &mut TextOutput,
+    ) {
+        let by_token = rules.ends_with(pick.token, n_before);
+        let (mut text, mut by_text) = (String::new(), None);
+        // An end of sequence is markup, no text; a stop token is whatever it is.
+        let is_silent = match by_token {
+            Some(Stopped::Eos(_)) => true,
+            Some(_) => !rules.include_stop,
+            None => false,
+        };
+        if !is_silent {
+            (text, by_text) = output.push(pick.token, n_before, rules);
+        }
+        self.finish = by_token
+            .or_else(|| by_text.clone())
+            .map(FinishReason::Stop)
+            .or_else(|| rules.is_full(n_before + 1));
+        // Text before a stop string was cut where it belongs; all other text is still to be flushed.
+        if self.finish.is_some() && by_text.is_none() {
+            text += &output.finish();
+        }
+        self.tokens.push(pick.token);
+        self.kept.push(Kept { pick, text });
+    }
+
+    /// The tokens whose KV this step computed: all but the last, which was picked and not drafted
+    /// (or is the end).
+    pub(crate) fn computed(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len().saturating_sub(1)]
+    }
+
+    /// Why the sequence ends with this run, if it does.
+    pub(crate) fn finish(&self) -> Option<&FinishReason> {
+        self.finish.as_ref()
+    }
+
+    /// The tokens with their text and log-probabilities.
+    pub(crate) fn into_kept(self) -> Vec<Kept> {
+        self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::letters::Letters;
+
+    /// Letters: token 0 is "a", 25 is "z".
+    fn tokens(text: &str) -> Vec<u32> {
+        text.bytes().map(|b| u32::from(b - b'a')).collect()
+    }
+
+    struct Case {
+        drafted: &'static str,
+        picks: &'static str,
+        rules: StopRules,
+        n_generated: usize,
+    }
+
+    impl Case {
+        fn new(drafted: &'static str, picks: &'static str) -> Self {
+            let rules = StopRules::new(vec![], vec![], vec![], vec![], 0, 100, false);
+            Case { drafted, picks, rules, n_generated: 0 }
+        }
+
+        fn stopping(mut self, strings: &[&str], tokens: &str, eos: &str, min: usize, max: usize, include: bool) -> Self {
+            let strings = strings.iter().map(|s| (*s).to_owned()).collect();
+            self.rules = StopRules::new(strings, self::tokens(tokens), self::tokens(eos), vec![], min, max, include);
+            self
+        }
+
+        /// Tokens kept as letters, text, and the finish.
+        fn run(self) -> (String, String, Option<FinishReason>) {
+            let mut text = TextOutput::new(Some(&Letters), &[]);
+            let picks = tokens(self.picks)
+                .into_iter()
+                .map(|token| Pick { token, logprob: None, top: Vec::new() });
+            let run = AcceptedRun::verify(
+                &tokens(self.drafted),
+                picks,
+                &self.rules,
+                self.n_generated,
+                &mut text,
+            );
+            let letters = run.tokens.iter().map(|&t| char::from(b'a' + t as u8)).collect();
+            assert_eq!(run.computed().len() + 1, run.kept.len());
+            let finish = run.finish().cloned();
+            let text = run.into_kept().into_iter().map(|kept| kept.text).collect();
+            (letters, text, finish)
+        }
+    }
+
+    fn kept(tokens: &str) -> (String, String, Option<FinishReason>) {
+        (tokens.into(), tokens.into(), None)
+    }
+
+    #[test]
+    fn the_longest_agreeing_prefix_and_one_more_is_kept() {
+        assert_eq!(Case::new("", "x").run(), kept("x"));
+        assert_eq!(Case::new("abc", "abcd").run(), kept("abcd"));
+        assert_eq!(Case::new("abc", "abxd").run(), kept("abx"));
+        assert_eq!(Case::new("abc", "xbcd").run(), kept("x"));
+    }
+
+    #[test]
+    fn a_run_ends_at_a_stop_token() {
+        let stop = |reason| Some(FinishReason::Stop(reason));
+        let case = || Case::new("abcd", "abcde");
+        assert_eq!(
+            case().stopping(&[], "c", "", 0, 100, false).run(),
+            ("abc".into(), "ab".into(), stop(Stopped::Token(2)))
+        );
+        assert_eq!(
+            case().stopping(&[], "c", "", 0, 100, true).run(),
+            ("abc".into(), "abc".into(), stop(Stopped::Token(2)))
+        );
+        assert_eq!(
+            case().stopping(&[], "", "b", 0, 100, true).run(),
+            ("ab".into(), "a".into(), stop(Stopped::Eos(1)))
+        );
+        assert_eq!(case().stopping(&[], "a", "b", 2, 100, false).run(), kept("abcde"));
+    }
+
+    #[test]
+    fn a_run_ends_at_a_stop_string_and_keeps_the_token_that_completed_it() {
+        let stop = Some(FinishReason::Stop(Stopped::Text("cd".into())));
+        let case = || Case::new("abcd", "abcde");
+        assert_eq!(
+            case().stopping(&["cd", "de"], "", "", 0, 100, false).run(),
+            ("abcd".into(), "ab".into(), stop.clone())
+        );
+        assert_eq!(
+            case().stopping(&["cd", "de"], "", "", 0, 100, true).run(),
+            ("abcd".into(), "abcd".into(), stop)
+        );
+        // Text before min_tokens is not looked at, not even for the start of a string.
+        assert_eq!(
+            case().stopping(&["cd"], "", "", 3, 100, false).run(),
+            ("abcde".into(), "abcde".into(), None)
+        );
+    }
+
+    #[test]
+    fn a_run_ends_at_max_tokens_and_releases_what_was_held_back() {
+        let case = Case::new("abcd", "abcde").stopping(&["cx"], "", "", 0, 3, false);
+        assert_eq!(case.run(), ("abc".into(), "abc".into(), Some(FinishReason::Length)));
+        let mut case = Case::new("abcd", "abcde").stopping(&[], "", "", 0, 10, false);
+        case.n_generated = 8;
+        assert_eq!(case.run(), ("ab".into(), "ab".into(), Some(FinishReason::Length)));
+        // A stop and the limit at once: it is the stop that is reported.
+        let case = Case::new("abcd", "abcde").stopping(&["bc"], "", "", 0, 3, false);
+        let stop = Some(FinishReason::Stop(Stopped::Text("bc".into())));
+        assert_eq!(case.run(), ("abc".into(), "a".into(), stop));
+    }
+}

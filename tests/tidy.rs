@@ -1,0 +1,316 @@
+//! The house rules that a compiler does not know: arrows between crates, where `unsafe` may live,
+//! what every file starts with, what documents promise.
+//!
+//! A check is a function from text to complaints. The tests at the end hold the tree to all of
+//! them; those of `tidy/controls.rs` show that each check notices what it is for.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where `unsafe` may be written, and why there.
+const UNSAFE_PLACES: [(&str, &str); 3] = [
+    ("engine/backend/src/cpu/", "kernels: instructions, and pointers into packed weights and KV"),
+    ("engine/backend/src/sample/passes.rs", "calls functions compiled for an instruction set"),
+    ("engine/model/src/weights/mapped.rs", "maps files"),
+];
+
+/// Files over [`MAX_LINES`], and what keeps them whole.
+const LONG_FILES: [(&str, &str); 3] = [
+    ("engine/backend/src/cpu/attention.rs", "one algorithm, whose parts make sense together only"),
+    (
+        "engine/backend/src/cpu/ops.rs",
+        "one trait, implemented in the order in which it is declared",
+    ),
+    ("engine/backend/src/cpu/tests.rs", "every operation against one reference cache"),
+];
+const MAX_LINES: usize = 400;
+
+/// Where the same call gives the same result every time: no clock, no environment, no randomness.
+const PURE: [&str; 3] = ["block_manager/src/", "engine/backend/src/", "engine/model/src/"];
+
+/// Files in [`PURE`] folders that may look at a clock, and for whom.
+const IMPURE_FILES: [(&str, &str); 2] = [
+    ("engine/backend/src/cpu/probe.rs", "measures the machine, for benches"),
+    ("engine/model/src/chat/time.rs", "tells a chat template the date"),
+];
+
+// ---- checks
+
+/// Rows of ARCHITECTURE.md's table: crate, folder, what it may import.
+fn arrow_table(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let names = |cell: &str| -> Vec<String> {
+        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let table = text.split("<!-- tests/tidy.rs parses this table -->").nth(1).unwrap_or_default();
+    let rows = table.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = rows.take_while(|line| line.starts_with('|')).filter_map(|line| {
+        let cells: Vec<_> = line.split('|').map(names).collect();
+        let (name, folder) = (cells.get(1)?.first()?.clone(), cells.get(2)?.first()?.clone());
+        Some((name, (folder, cells.get(3)?.clone())))
+    });
+    rows.collect()
+}
+
+/// Compares the table with what `cargo metadata` says of the workspace.
+fn check_arrows(table: &BTreeMap<String, (String, Vec<String>)>, metadata: &Value) -> Vec<String> {
+    let root = Path::new(metadata["workspace_root"].as_str().unwrap_or_default());
+    let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
+    let name_of = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
+    let mut complaints = Vec::new();
+    for package in packages {
+        let name = name_of(package);
+        let Some((folder, allowed)) = table.get(&name) else {
+            complaints.push(format!("{name} is not in the table"));
+            continue;
+        };
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+        if manifest != root.join(folder).join("Cargo.toml") {
+            complaints.push(format!("{name} is not in {folder}"));
+        }
+        let arrows = package["dependencies"].as_array().into_iter().flatten();
+        for arrow in arrows.filter(|arrow| arrow["path"].is_string() && arrow["kind"] != "dev") {
+            if !allowed.contains(&name_of(arrow)) {
+                complaints.push(format!("{name} imports {}: not in the table", name_of(arrow)));
+            }
+        }
+    }
+    let names: Vec<_> = packages.iter().map(name_of).collect();
+    let gone = table.keys().filter(|name| !names.contains(name));
+    complaints.extend(gone.map(|name| format!("{name} is in the table and not in the workspace")));
+    complaints
+}
+
+/// The first line says what the file is for.
+fn check_first_line(text: &str) -> Vec<String> {
+    let fine = text
+        .lines()
+        .next()
+        .is_some_and(|line| line.trim_end().len() > "//! ".len() && line.starts_with("//! "));
+    if fine {
+        vec![]
+    } else {
+        vec!["does not start with a //! line that says what it is for".into()]
+    }
+}
+
+/// A file that is long is listed, and one that is listed is long.
+fn check_length(path: &str, text: &str) -> Vec<String> {
+    let n_lines = text.lines().count();
+    match (n_lines > MAX_LINES, LONG_FILES.iter().any(|(long, _)| *long == path)) {
+        (true, false) => vec![format!("{n_lines} lines: split it, or give LONG_FILES a reason")],
+        (false, true) => vec![format!("{n_lines} lines: no longer belongs into LONG_FILES")],
+        _ => vec![],
+    }
+}
+
+/// The code of a line: without its comment and without the content of strings. Strings over
+/// several lines and `'"'` are beyond it; neither hides an `unsafe` in this tree.
+fn code_of(line: &str) -> String {
+    let mut code = String::new();
+    for (i, part) in line.replace("\\\"", "").replace("'\"'", "").split('"').enumerate() {
+        let end = if i % 2 == 0 { part.find("//") } else { None };
+        if i % 2 == 0 {
+            code.push_str(&part[..end.unwrap_or(part.len())]);
+        }
+        if end.is_some() {
+            break;
+        }
+        code.push(' ');
+    }
+    code
+}
+
+/// `unsafe` has an address and a reason: one `SAFETY` comment right above each block and `impl`,
+/// and a `# Safety` section at functions that other files can call.
+fn check_unsafe(path: &str, text: &str) -> Vec<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let mut complaints = Vec::new();
+    let mut reasons_used = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let code = code_of(line);
+        for (at, _) in code.match_indices("unsafe") {
+            let word = |c: char| c.is_alphanumeric() || c == '_';
+            let rest = code[at + "unsafe".len()..].trim_start();
+            if code[..at].ends_with(word) || code[at + "unsafe".len()..].starts_with(word) {
+                continue; // part of another word, such as unsafe_code
+            }
+            if !UNSAFE_PLACES.iter().any(|(place, _)| path.starts_with(place)) {
+                complaints.push(format!("line {}: unsafe outside UNSAFE_PLACES", i + 1));
+            }
+            let signature = rest.starts_with("fn ") || rest.starts_with("extern");
+            if rest.starts_with("fn(") || (signature && !code[..at].contains("pub")) {
+                continue; // a type; a function of this file, or of a trait that says it once
+            }
+            if signature || rest.starts_with("trait ") {
+                let above = lines[..i].iter().rev().map(|line| line.trim_start());
+                let mut docs =
+                    above.take_while(|line| line.starts_with("///") || line.starts_with("#["));
+                if !docs.any(|line| line.starts_with("/// # Safety")) {
+                    complaints.push(format!("line {}: no # Safety section", i + 1));
+                }
+                continue;
+            }
+            match reason_above(&lines, i) {
+                Some(reason) if !reasons_used.contains(&reason) => reasons_used.push(reason),
+                _ => complaints.push(format!("line {}: no SAFETY comment of its own", i + 1)),
+            }
+        }
+    }
+    complaints
+}
+
+/// The line with `SAFETY:` of the comment that ends at most three lines above `i`.
+fn reason_above(lines: &[&str], i: usize) -> Option<usize> {
+    let comment = |at: &usize| lines[*at].trim_start().starts_with("//");
+    let end = (i.saturating_sub(3)..=i).rev().find(|at| comment(at))?;
+    let block = (0..=end).rev().take_while(comment);
+    block.into_iter().find(|&at| lines[at].trim_start().starts_with("// SAFETY:"))
+}
+
+/// No clock, environment or randomness in [`PURE`] folders; what stands behind `#[cfg(test)]` or in
+/// a file of tests may.
+fn check_pure(path: &str, text: &str) -> Vec<String> {
+    let pure = PURE.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("tests.rs");
+    if !pure || IMPURE_FILES.iter().any(|(file, _)| *file == path) {
+        return vec![];
+    }
+    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let words =
+        ["Instant::now", "SystemTime", "env::var", "thread_rng", "RandomState", "getrandom"];
+    let lines = product.lines().enumerate();
+    let found = lines.flat_map(|(i, line)| {
+        let code = code_of(line);
+        words.into_iter().filter(move |word| code.contains(word)).map(move |word| (i, word))
+    });
+    found.map(|(i, word)| format!("line {}: {word} below the engine", i + 1)).collect()
+}
+
+/// No path of the machine that somebody worked on.
+fn check_machine_paths(text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        for folder in ["work", "opt", "root", "home", "Users"] {
+            let path = format!("/{folder}/");
+            let starts = |(at, _): (usize, &str)| {
+                !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-~}>)*".contains(c))
+            };
+            if line.match_indices(&path).any(starts) {
+                complaints.push(format!("line {}: {path} is a path of one machine", i + 1));
+            }
+        }
+    }
+    complaints
+}
+
+/// Relative links of a document lead somewhere; `exists` is asked.
+fn check_links(text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let relative = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+    let dead = relative.filter(|target| !exists(target));
+    dead.map(|target| format!("links to {target}, which is not there")).collect()
+}
+
+/// Headings that a document must have.
+fn check_headings(text: &str, headings: &[&str]) -> Vec<String> {
+    let missing = headings.iter().filter(|heading| !text.lines().any(|line| line == **heading));
+    missing.map(|heading| format!("has no heading {heading:?}")).collect()
+}
+
+// ---- the tree
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").into()
+}
+
+/// Text files of the tree with their paths from the root, builds and what git ignores left out.
+fn files(extensions: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let skipped = ["target", ".git", "corpus", "artifacts", "node_modules", "__pycache__"];
+            if path.is_dir() && !skipped.contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.is_file() && extensions.iter().any(|end| name.ends_with(end)) {
+                let text = std::fs::read_to_string(&path).expect("text");
+                let path = path.strip_prefix(root()).expect("under the root").to_string_lossy();
+                found.push((path.replace('\\', "/"), text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no {extensions:?}");
+    found
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Fails with every complaint about every file.
+fn hold(files: &[(String, String)], check: impl Fn(&str, &str) -> Vec<String>) {
+    let complaints = files.iter().flat_map(|(path, text)| {
+        check(path, text).into_iter().map(move |complaint| format!("{path}: {complaint}"))
+    });
+    let complaints: Vec<_> = complaints.collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn crates_import_along_the_arrows() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
+    let output = Command::new(cargo).current_dir(root()).args(words).output().expect("cargo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata = serde_json::from_slice(&output.stdout).expect("JSON");
+    let table = arrow_table(&read("ARCHITECTURE.md"));
+    hold(&[("ARCHITECTURE.md".into(), String::new())], |_, _| check_arrows(&table, &metadata));
+}
+
+#[test]
+fn rust_files_follow_the_rules() {
+    let files = files(&[".rs"]);
+    hold(&files, |path, text| {
+        let checks = [check_first_line(text), check_length(path, text)];
+        [&checks[..], &[check_unsafe(path, text), check_pure(path, text)]].concat().concat()
+    });
+    let listed = LONG_FILES.iter().chain(&UNSAFE_PLACES).chain(&IMPURE_FILES);
+    for (path, reason) in listed {
+        assert!(root().join(path).exists() && !reason.is_empty(), "{path} is listed and gone");
+    }
+}
+
+#[test]
+fn no_file_knows_a_machine() {
+    let extensions = [".rs", ".toml", ".md", ".py", ".c", ".h", ".cu", ".sh", ".txt", "run"];
+    hold(&files(&extensions), |_, text| check_machine_paths(text));
+}
+
+#[test]
+fn documents_are_whole() {
+    let documents = files(&[".md"]);
+    hold(&documents, |path, text| {
+        let folder = root().join(path).parent().expect("a folder").to_path_buf();
+        check_links(text, |target| folder.join(target).exists())
+    });
+    let changelog = [("CHANGELOG.md".to_owned(), read("CHANGELOG.md"))];
+    hold(&changelog, |_, text| check_headings(text, &["## [Unreleased]", "### Drafter ABI"]));
+    let decisions = documents.into_iter().filter(|(path, _)| path.starts_with("docs/adr/"));
+    let mut decisions: Vec<_> = decisions.collect();
+    decisions.sort();
+    for (i, (path, _)) in decisions.iter().enumerate() {
+        assert!(
+            path.starts_with(&format!("docs/adr/{:04}-", i + 1)),
+            "{path}: a gap in the numbers"
+        );
+    }
+    let parts = ["Context", "Decision", "Consequences", "What would make us change our mind"];
+    let headings = parts.map(|part| format!("## {part}"));
+    hold(&decisions, |_, text| check_headings(text, &headings.each_ref().map(String::as_str)));
+}
+
+#[path = "tidy/controls.rs"]
+mod controls;
