@@ -4,7 +4,7 @@
 //! limits it, and the share of what this machine had of that resource in the same minute.
 
 use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
-use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Rope, SeqSpan};
+use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Reach, Rope, Rotation, SeqSpan};
 use galley_benches::median_s;
 
 fn main() {
@@ -22,9 +22,17 @@ fn main() {
     if !wanted("attention") {
         return;
     }
-    for (n_seqs, n_rows, context) in
-        [(1, 1, 4096), (1, 1, 7900), (8, 1, 4096), (32, 1, 4096), (8, 3, 4096), (8, 8, 4096), (1, 512, 512), (1, 512, 4096), (1, 512, 7900)]
-    {
+    for (n_seqs, n_rows, context) in [
+        (1, 1, 4096),
+        (1, 1, 7900),
+        (8, 1, 4096),
+        (32, 1, 4096),
+        (8, 3, 4096),
+        (8, 8, 4096),
+        (1, 512, 512),
+        (1, 512, 4096),
+        (1, 512, 7900),
+    ] {
         attention(&mut backend, n_threads, n_seqs, n_rows, context);
     }
 }
@@ -66,7 +74,7 @@ fn linears(backend: &mut CpuBackend, n_threads: usize) {
         });
         let per_layer = 960 * 576 + 576 * 576 + 3 * 1536 * 576;
         let parameters = n_layers * per_layer + if with_head { 49152 * 576 } else { 0 };
-        let bytes = 2.0 * parameters as f64;
+        let bytes = 2.0 * f64::from(parameters);
         let flops = bytes * n_rows as f64;
         println!(
             "linears rows {n_rows:4}: {:8.3} ms  {:6.1} GB/s ({:3.0} % of {:.0})  {:7.1} GFLOP/s",
@@ -80,7 +88,13 @@ fn linears(backend: &mut CpuBackend, n_threads: usize) {
 }
 
 /// Attention of all layers over paged caches of `context` tokens.
-fn attention(backend: &mut CpuBackend, n_threads: usize, n_seqs: usize, n_rows: usize, context: usize) {
+fn attention(
+    backend: &mut CpuBackend,
+    n_threads: usize,
+    n_seqs: usize,
+    n_rows: usize,
+    context: usize,
+) {
     const LAYERS: usize = 30;
     let blocks_per_seq = context / 16 + 1;
     let shape = KvShape {
@@ -93,6 +107,8 @@ fn attention(backend: &mut CpuBackend, n_threads: usize, n_seqs: usize, n_rows: 
     };
     let mut pool = backend.kv_pool(shape).expect("a pool");
     let rope = Rope { inv_freq: vec![0.01; 32], attention_scale: 1.0 };
+    let rotation = Rotation { rope: &rope, qk_norm: None };
+    let reach = Reach { scale: 0.125, window: None };
     let rows = n_seqs * n_rows;
     let max_rows = rows.max(512);
     let mut qkv = backend.f32_rows(max_rows, 960).expect("rows");
@@ -113,11 +129,13 @@ fn attention(backend: &mut CpuBackend, n_threads: usize, n_seqs: usize, n_rows: 
             let n_rows = 512.min(context - first);
             let positions: Vec<u32> = (first..first + n_rows).map(|p| p as u32).collect();
             let tokens = vec![0; n_rows];
-            let seqs = [SeqSpan { first_row: 0, n_rows, block_table: table, view: KvView::default() }];
-            let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
+            let seqs =
+                [SeqSpan { first_row: 0, n_rows, block_table: table, view: KvView::default() }];
+            let batch =
+                Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
             for layer in 0..LAYERS {
                 backend
-                    .rope_and_store_kv(&qkv, &rope, None, &batch, layer, &mut pool, &mut q)
+                    .rope_and_store_kv(&qkv, &rotation, &batch, layer, &mut pool, &mut q)
                     .expect("shapes");
             }
         }
@@ -139,7 +157,7 @@ fn attention(backend: &mut CpuBackend, n_threads: usize, n_seqs: usize, n_rows: 
     let bandwidth = read_bandwidth(n_threads);
     let seconds = median_s(9, || {
         for layer in 0..LAYERS {
-            backend.attention(&q, &pool, layer, &batch, 0.125, None, &mut out).expect("shapes");
+            backend.attention(&q, &pool, layer, &batch, reach, &mut out).expect("shapes");
         }
     });
     let bytes = (n_seqs * context * shape.bytes_per_token()) as f64;

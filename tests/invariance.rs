@@ -174,7 +174,8 @@ fn another_order_of_summation_is_noticed() {
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let (expected, _) = run((model, Arc::clone(&tokenizer)), &base.config, &requests, false);
 
-    let setup = Setup { config: EngineConfig { max_num_batched_tokens: 64, ..base.config }, ..base };
+    let setup =
+        Setup { config: EngineConfig { max_num_batched_tokens: 64, ..base.config }, ..base };
     let (got, _) = run(open("llama3", &setup), &setup.config, &requests, true);
     assert_eq!(expected, got, "chunks alone change nothing");
 

@@ -103,7 +103,8 @@ pub fn run_rows(
         let start = (first + i * chunk) as u32;
         let positions: Vec<u32> = (start..start + tokens.len() as u32).collect();
         let view = KvView::default();
-        let seqs = [SeqSpan { first_row: 0, n_rows: tokens.len(), block_table: &block_table, view }];
+        let seqs =
+            [SeqSpan { first_row: 0, n_rows: tokens.len(), block_table: &block_table, view }];
         let logit_rows = if i + 1 == n_chunks { logit_rows } else { &[] };
         let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows };
         model.forward(&batch, &LayerMask::All).expect("a forward");

@@ -54,7 +54,12 @@ fn greedy_continuations_agree_with_transformers() {
                 for &expected in &reference.greedy {
                     let logits = run_prompt(&mut *loaded, &tokens, 128);
                     let picked = argmax(logits.last().expect("a row"));
-                    assert_eq!(picked, expected, "{model} in {dtype} after {} tokens", tokens.len());
+                    assert_eq!(
+                        picked,
+                        expected,
+                        "{model} in {dtype} after {} tokens",
+                        tokens.len()
+                    );
                     tokens.push(picked);
                 }
             }

@@ -4,6 +4,7 @@ use crate::sequence::Sequence;
 use galley_backend::sample::{Pick, Row};
 use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
 use galley_model::{LanguageModel, Result};
+use std::time::{Duration, Instant};
 
 /// Runs the model. Keeps the memory of a batch between steps.
 #[derive(Default)]
@@ -14,13 +15,14 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// One ragged forward over all that is scheduled, prompts and decodes alike. Returns its rows.
+    /// One ragged forward over all that is scheduled, prompts and decodes alike. Returns its rows and
+    /// the time that the model took.
     pub(crate) fn forward(
         &mut self,
         model: &mut dyn LanguageModel,
-        running: &[Box<Sequence>],
+        running: &[Sequence],
         copies: &[(u32, u32)],
-    ) -> Result<usize> {
+    ) -> Result<(usize, Duration)> {
         self.tokens.clear();
         self.positions.clear();
         self.logit_rows.clear();
@@ -39,6 +41,7 @@ impl Executor {
                 self.logit_rows.push(self.tokens.len() as u32 - 1);
             }
         }
+        let begin = Instant::now();
         if !copies.is_empty() {
             model.copy_blocks(copies)?;
         }
@@ -51,30 +54,32 @@ impl Executor {
             };
             model.forward(&batch, &LayerMask::All)?;
         }
-        Ok(self.tokens.len())
+        Ok((self.tokens.len(), begin.elapsed()))
     }
 
     /// Picks a token for every stream whose last token was in the forward: in the order of
-    /// `running`, and `n` of them, from the same logits, where `n` streams begin.
+    /// `running`, and `n` of them, from the same logits, where `n` streams begin. Returns the picks and
+    /// the time that the model took.
     pub(crate) fn sample(
-        &mut self,
+        &self,
         model: &mut dyn LanguageModel,
-        running: &[Box<Sequence>],
-    ) -> Result<Vec<Pick>> {
+        running: &[Sequence],
+    ) -> Result<(Vec<Pick>, Duration)> {
         let mut rows: Vec<Row<'_>> = Vec::with_capacity(self.logit_rows.len());
         for (i, sequence) in scheduled(running).filter(|s| s.picks_now()).enumerate() {
             let first = sequence.key.index;
             rows.extend((first..=first + sequence.n_forks).map(|index| sequence.row(i, index)));
         }
         if rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Duration::ZERO));
         }
+        let begin = Instant::now();
         let picks = model.sample(&rows)?;
         assert_eq!(picks.len(), rows.len(), "the model picked one token for each row");
-        Ok(picks)
+        Ok((picks, begin.elapsed()))
     }
 }
 
-fn scheduled(running: &[Box<Sequence>]) -> impl Iterator<Item = &Sequence> {
-    running.iter().map(|sequence| &**sequence).filter(|sequence| sequence.n_scheduled > 0)
+fn scheduled(running: &[Sequence]) -> impl Iterator<Item = &Sequence> {
+    running.iter().filter(|sequence| sequence.n_scheduled > 0)
 }

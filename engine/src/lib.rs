@@ -32,9 +32,9 @@ mod sequence;
 mod stats;
 mod step;
 mod stop;
-mod verify;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use config::{EngineConfig, SchedulePolicy};
 pub use error::SubmitError;

@@ -235,7 +235,10 @@ fn check_lists(request: &Request, limits: &Limits, has_text: bool) -> Result<(),
         return Err(SubmitError::invalid("stop", reason));
     }
     if !request.stop.is_empty() && !has_text {
-        return Err(SubmitError::invalid("stop", "the engine has no tokenizer to find strings with"));
+        return Err(SubmitError::invalid(
+            "stop",
+            "the engine has no tokenizer to find strings with",
+        ));
     }
     Ok(())
 }
@@ -265,7 +268,10 @@ fn tokens_of(
         Prompt::Tokens(tokens) => tokens,
     };
     if tokens.is_empty() {
-        return Err(SubmitError::invalid("prompt", "it has no tokens: there is nothing to continue"));
+        return Err(SubmitError::invalid(
+            "prompt",
+            "it has no tokens: there is nothing to continue",
+        ));
     }
     for &token in &tokens {
         check_token("prompt", token, limits)?;
@@ -285,8 +291,10 @@ fn max_tokens_of(
         format!("the KV cache of {} tokens", limits.kv_tokens)
     };
     let Some(room) = most.checked_sub(n_prompt).filter(|&room| room > 0) else {
-        let reason =
-            format!("{n_prompt} tokens do not fit in {what}: at most {} do", most.saturating_sub(1));
+        let reason = format!(
+            "{n_prompt} tokens do not fit in {what}: at most {} do",
+            most.saturating_sub(1)
+        );
         return Err(SubmitError::invalid("prompt", reason));
     };
     match max_tokens {

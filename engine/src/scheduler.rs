@@ -28,19 +28,30 @@ use std::collections::BTreeMap;
 /// All sequences, and the order they are served in.
 pub(crate) struct Scheduler {
     /// Without blocks.
-    waiting: BTreeMap<SequenceKey, Box<Sequence>>,
+    waiting: BTreeMap<SequenceKey, Sequence>,
     /// In order.
-    running: Vec<Box<Sequence>>,
+    running: Vec<Sequence>,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     chaos: Option<Chaos>,
     /// Copies to be made before this step's forward.
     copies: Vec<(u32, u32)>,
-    /// The head of the queue that was last refused, and the blocks there were: it is not looked at
-    /// again before there are more.
-    refused: Option<(SequenceKey, usize)>,
+    n_steps: u64,
+    /// The last sequence that was not admitted for want of blocks.
+    refused: Option<Refused>,
     counts: Counts,
 }
+
+/// A sequence that was not admitted. It is not looked up again before there are more blocks, or
+/// some steps have passed in which its prefix may have been cached: reading a prompt takes time.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    key: SequenceKey,
+    n_available: usize,
+    step: u64,
+}
+
+const STEPS_UNTIL_ANOTHER_LOOK: u64 = 32;
 
 /// What the scheduler counts, since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +80,7 @@ impl Scheduler {
                 SchedulePolicy::Random { seed } => Some(Chaos::new(seed)),
             },
             copies: Vec::new(),
+            n_steps: 0,
             refused: None,
             counts: Counts::default(),
         }
@@ -76,13 +88,13 @@ impl Scheduler {
 
     /// A new sequence, to be admitted when its turn comes.
     pub(crate) fn add(&mut self, sequence: Sequence) {
-        self.waiting.insert(sequence.key, Box::new(sequence));
+        self.waiting.insert(sequence.key, sequence);
     }
 
     /// Gives every sequence its rows for one step (`n_scheduled`), with the slots for them reserved.
     pub(crate) fn schedule(&mut self, blocks: &mut BlockManager) {
+        self.n_steps += 1;
         self.copies.clear();
-        self.running.iter_mut().for_each(|sequence| sequence.n_scheduled = 0);
         let mut budget = self.max_num_batched_tokens;
         if let Some(chaos) = &mut self.chaos {
             budget = chaos.budget(budget);
@@ -96,11 +108,11 @@ impl Scheduler {
     }
 
     /// Running sequences, in order. Those with `n_scheduled > 0` are in this step.
-    pub(crate) fn running(&self) -> &[Box<Sequence>] {
+    pub(crate) fn running(&self) -> &[Sequence] {
         &self.running
     }
 
-    pub(crate) fn running_mut(&mut self) -> &mut [Box<Sequence>] {
+    pub(crate) fn running_mut(&mut self) -> &mut [Sequence] {
         &mut self.running
     }
 
@@ -128,7 +140,7 @@ impl Scheduler {
 
     /// Takes out every sequence, waiting or running, for which `gone` holds, in order. The caller
     /// releases their blocks.
-    pub(crate) fn take(&mut self, gone: impl Fn(&Sequence) -> bool) -> Vec<Box<Sequence>> {
+    pub(crate) fn take(&mut self, gone: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
         let mut taken: Vec<_> = self.running.extract_if(.., |sequence| gone(sequence)).collect();
         taken.extend(self.waiting.extract_if(.., |_, sequence| gone(sequence)).map(|(_, s)| s));
         self.refused = None;
@@ -136,7 +148,7 @@ impl Scheduler {
     }
 
     /// Takes out one running sequence. The caller releases its blocks.
-    pub(crate) fn take_running(&mut self, key: SequenceKey) -> Option<Box<Sequence>> {
+    pub(crate) fn take_running(&mut self, key: SequenceKey) -> Option<Sequence> {
         let at = self.running.binary_search_by_key(&key, |sequence| sequence.key).ok()?;
         Some(self.running.remove(at))
     }
@@ -144,11 +156,11 @@ impl Scheduler {
     /// Sequences forked off running ones.
     pub(crate) fn add_forks(&mut self, forks: impl IntoIterator<Item = Sequence>) {
         for fork in forks {
-            self.insert_running(Box::new(fork));
+            self.insert_running(fork);
         }
     }
 
-    fn insert_running(&mut self, sequence: Box<Sequence>) -> usize {
+    fn insert_running(&mut self, sequence: Sequence) -> usize {
         let at = self.running.partition_point(|other| other.key < sequence.key);
         self.running.insert(at, sequence);
         at
@@ -262,8 +274,13 @@ impl Scheduler {
             // A block for everyone, and one in a hundred: rather wait than be preempted soon.
             spoken_for += self.running.len() + blocks.n_blocks() / 100;
         }
-        let available = blocks.n_free().saturating_sub(spoken_for);
-        if self.refused.is_some_and(|(who, had)| who == key && available <= had) {
+        let n_available = blocks.n_free().saturating_sub(spoken_for);
+        let stands = |refused: &Refused| {
+            refused.key == key
+                && n_available <= refused.n_available
+                && self.n_steps < refused.step + STEPS_UNTIL_ANOTHER_LOOK
+        };
+        if self.refused.as_ref().is_some_and(stands) {
             return None;
         }
         let sequence = &self.waiting[&key];
@@ -276,7 +293,7 @@ impl Scheduler {
             return Some(table);
         }
         blocks.release(table);
-        self.refused = Some((key, available));
+        self.refused = Some(Refused { key, n_available, step: self.n_steps });
         None
     }
 }

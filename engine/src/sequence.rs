@@ -50,7 +50,7 @@ pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     /// Holds the KV of the first `table.n_tokens()` of them.
     pub(crate) table: BlockTable,
-    /// Rows it has in this step.
+    /// Rows it has in this step; 0 between steps.
     pub(crate) n_scheduled: usize,
     /// Sequences that will be forked off when the prompt is done.
     pub(crate) n_forks: u32,
@@ -162,7 +162,7 @@ impl Sequence {
         }
     }
 
-    /// Commits the KV of this step's rows whose tokens were known before it.
+    /// Commits the KV of this step's rows whose tokens were known before it. Ends the step for them.
     pub(crate) fn commit_known(&mut self, blocks: &mut BlockManager) {
         let first = self.table.n_tokens();
         let known = &self.tokens[first..first + std::mem::take(&mut self.n_scheduled)];

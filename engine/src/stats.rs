@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A snapshot of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sequences that hold blocks.
+    /// Sequences that have been admitted.
     pub running: usize,
     /// Sequences that wait for their turn. A request for `n` counts as one until its prompt is done.
     pub waiting: usize,

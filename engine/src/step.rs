@@ -33,31 +33,23 @@ impl Core {
         self.scheduler.schedule(&mut self.blocks);
         let (running, copies) = (self.scheduler.running(), self.scheduler.copies());
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
-        let scheduled = Instant::now();
         // Prompt chunks and decodes, in one ragged batch.
-        let n_rows = self.executor.forward(&mut *self.model, running, copies)?;
-        let computed = Instant::now();
+        let model = &mut *self.model;
+        let (n_rows, forward) = self.executor.forward(model, running, copies)?;
         // A token for every stream whose last one was in it.
-        let picks = self.executor.sample(&mut *self.model, running)?;
-        let picked = Instant::now();
+        let (picks, sampling) = self.executor.sample(model, running)?;
         // KV to the blocks, tokens to whoever asked for them.
-        let mut step = StepStats { n_rows, ..StepStats::default() };
+        let mut step = StepStats { n_rows, forward, sampling, ..StepStats::default() };
         let ended = self.keep(picks, &mut step);
         self.retire(ended);
 
-        step.forward = computed - scheduled;
-        step.sampling = picked - computed;
-        step.bookkeeping = begin.elapsed() - (picked - scheduled);
+        step.bookkeeping = begin.elapsed() - forward - sampling;
         self.stats.add_step(step);
         Ok(())
     }
 
     /// Commits what was computed, verifies what was picked, and tells. Returns who has ended.
-    fn keep(
-        &mut self,
-        picks: Vec<Pick>,
-        step: &mut StepStats,
-    ) -> Vec<(SequenceKey, FinishReason)> {
+    fn keep(&mut self, picks: Vec<Pick>, step: &mut StepStats) -> Vec<(SequenceKey, FinishReason)> {
         let Core { blocks, scheduler, codec, .. } = self;
         let mut picks = picks.into_iter();
         let mut ended = Vec::new();
@@ -76,7 +68,7 @@ impl Core {
                 let table = blocks.fork(&sequence.table);
                 forks.push(sequence.fork(index, table, codec.as_deref()));
             }
-            for stream in std::iter::once(&mut **sequence).chain(&mut forks[first_fork..]) {
+            for stream in std::iter::once(&mut *sequence).chain(&mut forks[first_fork..]) {
                 let pick = picks.next().expect("the executor picked for every stream");
                 step.n_generated += 1;
                 let end = stream.keep(&[], [pick], blocks);
@@ -163,7 +155,7 @@ impl Core {
         }
     }
 
-    fn release(&mut self, sequence: Box<Sequence>) {
+    fn release(&mut self, sequence: Sequence) {
         self.stats.finished += sequence.n_streams() as u64;
         self.blocks.release(sequence.table);
     }

@@ -175,7 +175,9 @@ mod tests {
     #[test]
     fn pieces_do_not_matter() {
         let text = "abcaabcbbacabacbabbbcacbabcabca";
-        for strings in [&["cab"][..], &["bbb", "bb"], &["abac", "cabacb", "ba"], &["zz"], &["caba", "aba"]] {
+        for strings in
+            [&["cab"][..], &["bbb", "bb"], &["abac", "cabacb", "ba"], &["zz"], &["caba", "aba"]]
+        {
             for include in [false, true] {
                 let singles: Vec<&str> = text.split("").collect();
                 let expected = all(&singles, strings, include);

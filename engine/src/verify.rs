@@ -51,13 +51,7 @@ impl AcceptedRun {
     }
 
     /// Appends one token and decides whether the sequence ends with it.
-    fn keep(
-        &mut self,
-        pick: Pick,
-        rules: &StopRules,
-        n_before: usize,
-        output: &mut TextOutput,
-    ) {
+    fn keep(&mut self, pick: Pick, rules: &StopRules, n_before: usize, output: &mut TextOutput) {
         let by_token = rules.ends_with(pick.token, n_before);
         let (mut text, mut by_text) = (String::new(), None);
         // An end of sequence is markup, no text; a stop token is whatever it is.
@@ -121,18 +115,36 @@ mod tests {
             Case { drafted, picks, rules, n_generated: 0 }
         }
 
-        fn stopping(mut self, strings: &[&str], tokens: &str, eos: &str, min: usize, max: usize, include: bool) -> Self {
+        fn stopping(
+            mut self,
+            strings: &[&str],
+            tokens: &str,
+            eos: &str,
+            min: usize,
+            max: usize,
+            include: bool,
+        ) -> Self {
             let strings = strings.iter().map(|s| (*s).to_owned()).collect();
-            self.rules = StopRules::new(strings, self::tokens(tokens), self::tokens(eos), vec![], min, max, include);
+            self.rules = StopRules::new(
+                strings,
+                self::tokens(tokens),
+                self::tokens(eos),
+                vec![],
+                min,
+                max,
+                include,
+            );
             self
         }
 
         /// Tokens kept as letters, text, and the finish.
         fn run(self) -> (String, String, Option<FinishReason>) {
             let mut text = TextOutput::new(Some(&Letters), &[]);
-            let picks = tokens(self.picks)
-                .into_iter()
-                .map(|token| Pick { token, logprob: None, top: Vec::new() });
+            let picks = tokens(self.picks).into_iter().map(|token| Pick {
+                token,
+                logprob: None,
+                top: Vec::new(),
+            });
             let run = AcceptedRun::verify(
                 &tokens(self.drafted),
                 picks,

@@ -8,8 +8,8 @@ mod demo;
 mod shell;
 mod test;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Chores of the Galley workspace.
 #[derive(Debug, Parser)]
@@ -29,13 +29,17 @@ enum Chore {
     Data,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().chore {
+fn main() -> ExitCode {
+    let result = match Cli::parse().chore {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
-        Chore::Data => {
-            println!("{}", data::fetch()?.display());
-            Ok(())
+        Chore::Data => data::fetch().map(|folder| println!("{}", folder.display())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -79,10 +79,12 @@ pub(crate) fn stage<T>(heading: &str, work: impl FnOnce() -> Result<T>) -> Resul
     let result = work();
     let outcome = if result.is_ok() { "done" } else { "FAILED" };
     eprintln!("=== {heading}: {outcome} in {:.1} s", start.elapsed().as_secs_f64());
-    result.with_context(|| format!("stage failed: {heading}"))
+    result
 }
 
+/// The command as a person would type it.
 fn name(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = Path::new(command.get_program()).file_stem().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! Everything CI checks, in the order in which it fails fastest.
+//! Everything CI checks, cheap checks first.
 //!
 //! At home a tool or a download that is missing is a remark, and the tests that need it say that
 //! they are skipped. In CI (`CI=true`) it is an error: `.ci/run` has installed all of them.
@@ -7,7 +7,7 @@ use crate::shell::{cargo, exists, in_ci, run as run_command, stage};
 use crate::{data, demo};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What `cargo xtask test` can be told.
@@ -19,35 +19,68 @@ pub(crate) struct TestArgs {
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    stage("format", || run_command(cargo("fmt --all --check")))?;
-    stage("lints", || {
+    let mut stages = Stages::default();
+    stages.run("format", || run_command(cargo("fmt --all --check")));
+    stages.run("lints", || {
         run_command(cargo("clippy --workspace --all-targets --locked -- -D warnings"))
-    })?;
-    stage("documentation", || {
+    });
+    stages.run("documentation", || {
         let mut doc = cargo("doc --workspace --no-deps --document-private-items --locked");
-        doc.env("RUSTDOCFLAGS", "-D warnings");
+        // With private items, as readers of it are contributors: links to them are fine.
+        doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         run_command(doc)
-    })?;
-    stage("dependencies", dependencies)?;
-    let texts =
-        stage("long texts", || or_remark(data::fetch(), "tests of long texts are skipped"))?;
-    let model = stage("model", || or_remark(model(), "tests of a real model are skipped"))?;
-    let runs = Runs { texts: texts.as_deref(), model: model.as_deref() };
-    stage("examples in the documentation", || {
-        run_command(runs.with_data(cargo("test --workspace --doc --locked --quiet")))
-    })?;
-    stage("tests", || {
-        let mut tests = runs.with_data(runner()?);
+    });
+    stages.run("dependencies", dependencies);
+    let texts = stages.run("long texts", || or_remark(data::fetch(), "some tests are skipped"));
+    let model = stages.run("model", || or_remark(model(), "some tests are skipped"));
+    let (texts, model) = (texts.flatten(), model.flatten());
+    let with_data = |mut command: Command| {
+        command.envs(texts.as_ref().map(|path| ("GALLEY_TEST_DATA", path)));
+        command.envs(model.as_ref().map(|path| ("GALLEY_TEST_MODEL", path)));
+        command
+    };
+    stages.run("examples in the documentation", || {
+        run_command(with_data(cargo("test --workspace --doc --locked --quiet")))
+    });
+    stages.run("tests", || {
+        let mut tests = with_data(runner()?);
         tests.args(&args.runner_args);
         run_command(tests)
-    })
+    });
+    stages.end()
+}
+
+/// Stages that have run. One that fails does not keep the others from running: a person wants to
+/// know of everything that is wrong.
+#[derive(Default)]
+struct Stages {
+    failed: Vec<&'static str>,
+}
+
+impl Stages {
+    fn run<T>(&mut self, heading: &'static str, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        match stage(heading, work) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                eprintln!("{error:#}");
+                self.failed.push(heading);
+                None
+            }
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        if self.failed.is_empty() { Ok(()) } else { bail!("failed: {}", self.failed.join(", ")) }
+    }
 }
 
 /// Licences, sources and duplicates of dependencies. Advisories are left to `cargo deny check`:
 /// their database is fetched from outside the package registries, which CI may not reach.
 fn dependencies() -> Result<()> {
     if exists(cargo("deny --version")) {
-        return run_command(cargo("deny --locked check licenses bans sources"));
+        return run_command(cargo(
+            "deny --locked check --hide-inclusion-graph licenses bans sources",
+        ));
     }
     or_remark(Err(anyhow!("cargo-deny is not installed")), "not checked")
         .map(Option::unwrap_or_default)
@@ -83,19 +116,5 @@ fn or_remark<T>(result: Result<T>, remark: &str) -> Result<Option<T>> {
             eprintln!("{error:#}: {remark}");
             Ok(None)
         }
-    }
-}
-
-/// What tests find by environment variables.
-struct Runs<'a> {
-    texts: Option<&'a Path>,
-    model: Option<&'a Path>,
-}
-
-impl Runs<'_> {
-    fn with_data(&self, mut command: Command) -> Command {
-        command.envs(self.texts.map(|path| ("GALLEY_TEST_DATA", path)));
-        command.envs(self.model.map(|path| ("GALLEY_TEST_MODEL", path)));
-        command
     }
 }

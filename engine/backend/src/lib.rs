@@ -10,13 +10,13 @@
 //! on KV tiles at fixed absolute positions, merged in position order.
 
 mod batch;
+pub mod cpu;
 mod dtype;
 mod error;
 mod ops;
-pub mod cpu;
 pub mod sample;
 
 pub use batch::{Batch, KvView, LayerMask, Selected, SeqSpan, TokenSelection};
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
-pub use ops::{Backend, FillRow, KvShape, QkNorm, Rope};
+pub use ops::{Backend, FillRow, KvShape, QkNorm, Reach, Rope, Rotation};

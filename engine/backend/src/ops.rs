@@ -39,6 +39,24 @@ pub struct Rope {
     pub attention_scale: f32,
 }
 
+/// What happens to queries and keys before attention.
+#[derive(Debug)]
+pub struct Rotation<'a, V> {
+    /// Rotary embedding.
+    pub rope: &'a Rope,
+    /// Norms before it.
+    pub qk_norm: Option<QkNorm<'a, V>>,
+}
+
+/// How attention weighs and how far it reaches.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// Factor on scores, `1 / sqrt(head_dim)` as a rule.
+    pub scale: f32,
+    /// A row at position p sees positions greater than `p - window` only.
+    pub window: Option<u32>,
+}
+
 /// RMS norm of every query and key head before rotation (Qwen3).
 #[derive(Debug)]
 pub struct QkNorm<'a, V> {
@@ -69,7 +87,8 @@ pub trait Backend: Send + 'static {
     fn description(&self) -> String;
 
     /// Packs a `rows × cols` matrix (output × input features).
-    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Self::Matrix>;
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>)
+    -> Result<Self::Matrix>;
     /// Packs gate and up projections, each `rows × cols`, for [`Backend::linear_silu_mul`].
     fn load_gated(
         &mut self,
@@ -90,7 +109,12 @@ pub trait Backend: Send + 'static {
     fn kv_pool(&mut self, shape: KvShape) -> Result<Self::KvPool>;
 
     /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`.
-    fn embed(&mut self, table: &Self::Matrix, batch: &Batch<'_>, out: &mut Self::Tensor) -> Result<()>;
+    fn embed(
+        &mut self,
+        table: &Self::Matrix,
+        batch: &Batch<'_>,
+        out: &mut Self::Tensor,
+    ) -> Result<()>;
     /// `out = x / rms(x) * weight`: f32 rows to operand rows.
     fn rms_norm(
         &mut self,
@@ -132,23 +156,20 @@ pub trait Backend: Send + 'static {
     fn rope_and_store_kv(
         &mut self,
         qkv: &Self::Tensor,
-        rope: &Rope,
-        qk_norm: Option<QkNorm<'_, Self::Vector>>,
+        rotation: &Rotation<'_, Self::Vector>,
         batch: &Batch<'_>,
         layer: usize,
         pool: &mut Self::KvPool,
         q: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Attention of every row over its sequence's view, scaled by `scale`; with `window`, over
-    /// positions greater than `p - window` only. Operand rows to operand rows.
+    /// Attention of every row over its sequence's view. Operand rows to operand rows.
     fn attention(
         &mut self,
         q: &Self::Tensor,
         pool: &Self::KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        scale: f32,
-        window: Option<u32>,
+        reach: Reach,
         out: &mut Self::Tensor,
     ) -> Result<()>;
     /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.

@@ -105,10 +105,20 @@ pub(crate) struct SamplingArgs {
     #[arg(long, env = "GALLEY_REPETITION_PENALTY", default_value_t = 1.0)]
     pub(crate) repetition_penalty: f32,
     /// Subtracted from the logit of every token in the output.
-    #[arg(long, env = "GALLEY_PRESENCE_PENALTY", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "GALLEY_PRESENCE_PENALTY",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     pub(crate) presence_penalty: f32,
     /// Subtracted for every occurrence in the output.
-    #[arg(long, env = "GALLEY_FREQUENCY_PENALTY", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "GALLEY_FREQUENCY_PENALTY",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     pub(crate) frequency_penalty: f32,
     /// Adds to a logit, as TOKEN_ID:BIAS; repeatable.
     #[arg(long, value_parser = parse_bias, allow_negative_numbers = true)]
@@ -134,7 +144,8 @@ pub(crate) struct SamplingArgs {
 }
 
 fn parse_bias(text: &str) -> Result<(u32, f32), String> {
-    let parsed = text.split_once(':').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    let parsed =
+        text.split_once(':').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
     parsed.ok_or_else(|| format!("{text:?} is not TOKEN_ID:BIAS, such as 42:-3.5"))
 }
 

@@ -47,8 +47,14 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
     println!("{}", files.path.display());
     println!("family          {:?}, {:.1} M parameters", c.family, parameters as f64 / 1e6);
-    println!("layers          {} of width {}, MLP {}", c.n_layers, c.hidden_size, c.intermediate_size);
-    println!("heads           {} query, {} KV, {} values each", c.n_heads, c.n_kv_heads, c.head_dim);
+    println!(
+        "layers          {} of width {}, MLP {}",
+        c.n_layers, c.hidden_size, c.intermediate_size
+    );
+    println!(
+        "heads           {} query, {} KV, {} values each",
+        c.n_heads, c.n_kv_heads, c.head_dim
+    );
     let template = if files.chat_template().is_ok() { "with" } else { "without" };
     println!("vocabulary      {}, {template} a chat template", c.vocab_size);
     println!("context         {} tokens", c.max_context);
@@ -61,8 +67,11 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
         kv(Dtype::Bf16),
         gib(kv(Dtype::Bf16) * c.max_context)
     );
-    let sets: Vec<_> =
-        InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()).map(InstructionSet::name).collect();
+    let sets: Vec<_> = InstructionSet::ALL
+        .into_iter()
+        .filter(|isa| isa.is_available())
+        .map(InstructionSet::name)
+        .collect();
     println!("this CPU        {}", sets.join(", "));
     Ok(())
 }

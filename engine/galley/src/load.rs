@@ -47,6 +47,8 @@ pub(crate) struct Loaded {
     pub(crate) weight_bytes: usize,
     pub(crate) kv_bytes_per_token: usize,
     pub(crate) load_time: Duration,
+    /// Most memory resident up to here, bytes.
+    pub(crate) load_peak_rss_bytes: usize,
 }
 
 /// Packs the weights and starts an engine whose cache holds `wanted_tokens`, or what
@@ -105,7 +107,8 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
             policy: SchedulePolicy::Fixed,
         },
     );
-    Ok(Loaded { engine, device, weight_bytes, kv_bytes_per_token, load_time: started.elapsed() })
+    let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
+    Ok(Loaded { engine, device, weight_bytes, kv_bytes_per_token, load_time, load_peak_rss_bytes })
 }
 
 /// Memory that the system could give out now; 4 GiB where it does not say.
@@ -113,9 +116,16 @@ fn free_memory_bytes() -> usize {
     proc_field("/proc/meminfo", "MemAvailable:").unwrap_or(4 << 30)
 }
 
-/// Most memory that this process has had resident so far, in bytes.
+/// Most memory that this process has had resident since its start, or since
+/// [`forget_peak_rss`], in bytes.
 pub(crate) fn peak_rss_bytes() -> usize {
     proc_field("/proc/self/status", "VmHWM:").unwrap_or(0)
+}
+
+/// Starts [`peak_rss_bytes`] anew: what a measurement's own probes took is not the engine's.
+pub(crate) fn forget_peak_rss() {
+    // Where the system has no such file, peaks include the probes.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// A field in kB of a file of the Linux kernel, in bytes.

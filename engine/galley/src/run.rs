@@ -75,7 +75,9 @@ fn read_prompt(args: &RunArgs) -> Result<String> {
                 .with_context(|| format!("--prompt-file: {} is not UTF-8", path.display()))
         }
         (None, None) if std::io::stdin().is_terminal() => {
-            bail!("no prompt: give one with --prompt TEXT or --prompt-file FILE (- reads standard input)")
+            bail!(
+                "no prompt: give one with --prompt TEXT or --prompt-file FILE (- reads standard input)"
+            )
         }
         (None, _) => {
             let mut prompt = String::new();

@@ -79,11 +79,7 @@ pub struct ChatTemplate {
 impl ChatTemplate {
     /// The template of the model at `model_path`: from `gguf`, its metadata, if there is one, else
     /// from `chat_template.jinja` or `tokenizer_config.json` in its directory.
-    pub fn open(
-        model_path: &Path,
-        gguf: Option<&Metadata>,
-        tokenizer: &Tokenizer,
-    ) -> Result<Self> {
+    pub fn open(model_path: &Path, gguf: Option<&Metadata>, tokenizer: &Tokenizer) -> Result<Self> {
         if let Some(metadata) = gguf {
             return match metadata.str("tokenizer.chat_template") {
                 Some(source) => {
@@ -150,9 +146,8 @@ impl ChatTemplate {
         environment.set_syntax(syntax.build().map_err(|error| error.to_string())?);
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(
-            minijinja_contrib::pycompat::unknown_method_callback,
-        );
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(python::format);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", raise_exception);
@@ -276,11 +271,11 @@ fn without_generation_tags(source: &str) -> String {
         let word = tag[sign..].trim_start();
         rest = &tag[sign..];
         for (name, replacement) in [("generation", " if true "), ("endgeneration", " endif ")] {
-            if let Some(end) = word.strip_prefix(name).map(str::trim_start) {
-                if end.starts_with("%}") || end.starts_with("-%}") || end.starts_with("+%}") {
-                    output.push_str(replacement);
-                    rest = end;
-                }
+            let end = word.strip_prefix(name).map(str::trim_start);
+            let is_end = |end: &&str| ["%}", "-%}", "+%}"].iter().any(|sign| end.starts_with(sign));
+            if let Some(end) = end.filter(is_end) {
+                output.push_str(replacement);
+                rest = end;
             }
         }
     }

@@ -14,7 +14,9 @@ use crate::config::ModelConfig;
 use crate::language_model::{LanguageModel, LoadOptions};
 use crate::weights::{Checkpoint, TensorRef};
 use crate::{ModelError, Result};
-use galley_backend::{Backend, Batch, Dtype, KvShape, LayerMask, QkNorm, Rope, sample};
+use galley_backend::{
+    Backend, Batch, Dtype, KvShape, LayerMask, QkNorm, Reach, Rope, Rotation, sample,
+};
 
 /// A decoder on a device.
 pub(crate) struct Llama<B: Backend> {
@@ -112,7 +114,11 @@ impl<B: Backend> Llama<B> {
                     config.intermediate_size,
                     hidden,
                 )?,
-                down: loader.matrix(&name("mlp.down_proj.weight"), hidden, config.intermediate_size)?,
+                down: loader.matrix(
+                    &name("mlp.down_proj.weight"),
+                    hidden,
+                    config.intermediate_size,
+                )?,
             });
         }
         progress(total, total);
@@ -181,23 +187,23 @@ impl<B: Backend> LanguageModel for Llama<B> {
         let n_rows = batch.tokens.len();
         let eps = config.rms_norm_eps;
         let scale = 1.0 / (config.head_dim as f32).sqrt();
+        let reach = Reach { scale, window: config.sliding_window };
         backend.embed(&self.embedding, batch, &mut a.x)?;
         for (i, layer) in self.layers.iter().enumerate() {
             if mask.attention(i) {
                 let qk_norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
+                let rotation = Rotation { rope: &self.rope, qk_norm };
                 backend.rms_norm(&a.x, n_rows, &layer.attention_norm, eps, &mut a.normed)?;
-                backend.linear(&a.normed, n_rows, &layer.qkv, layer.qkv_bias.as_ref(), &mut a.qkv)?;
-                backend.rope_and_store_kv(
-                    &a.qkv,
-                    &self.rope,
-                    qk_norm,
-                    batch,
-                    i,
-                    &mut self.pool,
-                    &mut a.q,
+                backend.linear(
+                    &a.normed,
+                    n_rows,
+                    &layer.qkv,
+                    layer.qkv_bias.as_ref(),
+                    &mut a.qkv,
                 )?;
-                let window = config.sliding_window;
-                backend.attention(&a.q, &self.pool, i, batch, scale, window, &mut a.attended)?;
+                let pool = &mut self.pool;
+                backend.rope_and_store_kv(&a.qkv, &rotation, batch, i, pool, &mut a.q)?;
+                backend.attention(&a.q, pool, i, batch, reach, &mut a.attended)?;
                 backend.linear_add(&a.attended, n_rows, &layer.output, &mut a.x)?;
             }
             if mask.mlp(i) {

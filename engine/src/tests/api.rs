@@ -49,11 +49,8 @@ fn many_threads_submit_and_all_get_theirs() {
 #[test]
 fn texts_are_tokenised_and_seeds_drawn() {
     let engine = engine(Toy::new(40, 4, 64));
-    let ask = |seed| Request {
-        seed,
-        max_tokens: Some(12),
-        ..Request::new(Prompt::Text("hello".into()))
-    };
+    let ask =
+        |seed| Request { seed, max_tokens: Some(12), ..Request::new(Prompt::Text("hello".into())) };
     let first = engine.submit(ask(None)).unwrap();
     let second = engine.submit(ask(None)).unwrap();
     assert_ne!(first.seed(), second.seed());
@@ -92,8 +89,9 @@ fn a_broken_device_ends_every_request_with_an_error() {
         let mut toy = Toy::new(12, 4, 64);
         toy.breaks = Some((5, breaks));
         let engine = engine(toy);
-        let handles: Vec<_> =
-            (0..6).filter_map(|i| engine.submit(Request { n: 2, ..request(8 + i, 30) }).ok()).collect();
+        let handles: Vec<_> = (0..6)
+            .filter_map(|i| engine.submit(Request { n: 2, ..request(8 + i, 30) }).ok())
+            .collect();
         for handle in handles {
             let events: Vec<Event> = handle.collect();
             let Some(Event::Error { message }) = events.last() else { panic!("{events:?}") };
@@ -103,7 +101,9 @@ fn a_broken_device_ends_every_request_with_an_error() {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match engine.submit(request(3, 3)) {
-                Err(SubmitError::Stopped(why)) => break assert!(why.contains("toy device"), "{why}"),
+                Err(SubmitError::Stopped(why)) => {
+                    break assert!(why.contains("toy device"), "{why}");
+                }
                 Err(other) => panic!("{other}"),
                 // The thread was about to end: then this one is told.
                 Ok(handle) => assert!(matches!(handle.last(), Some(Event::Error { .. }))),
@@ -140,7 +140,11 @@ fn bad_requests_name_the_field() {
     let ok = || Request { max_tokens: Some(4), ..Request::new(Prompt::Tokens(vec![1, 2, 3])) };
     let cases: Vec<(&str, &str, Request)> = vec![
         ("prompt", "no tokens", Request { prompt: Prompt::Tokens(vec![]), ..ok() }),
-        ("prompt", "token 40 is not", Request { prompt: Prompt::Tokens(vec![VOCAB as u32]), ..ok() }),
+        (
+            "prompt",
+            "token 40 is not",
+            Request { prompt: Prompt::Tokens(vec![VOCAB as u32]), ..ok() },
+        ),
         ("prompt", "at most 40 do", Request { prompt: Prompt::Tokens(vec![1; 41]), ..ok() }),
         ("max_tokens", "KV cache of 40 tokens: 38 do", Request { max_tokens: Some(39), ..ok() }),
         ("max_tokens", "at least 1", Request { max_tokens: Some(0), ..ok() }),

@@ -318,3 +318,23 @@ fn the_prefix_cache_is_used_and_changes_nothing() {
         assert_eq!(stats.prefix_query_tokens, 3 * 22);
     }
 }
+
+/// Prompts of another salt are as good as new; and every sequence says what its prompt had from the
+/// cache.
+#[test]
+fn a_salt_keeps_prompts_apart() {
+    let mut bench = Bench::new(Toy::new(64, 4, 64), &EngineConfig::default());
+    let mut cached_tokens = Vec::new();
+    for cache_salt in [1, 1, 2, 1] {
+        bench.submit(Request { cache_salt, n: 2, ..simple(22, 9, 4) });
+        while !bench.core.is_idle() {
+            bench.step();
+        }
+        let (_, events, _) = bench.requests.pop().unwrap();
+        cached_tokens.extend(events.try_iter().filter_map(|event| match event {
+            Event::Finished { usage, .. } => Some(usage.cached_tokens),
+            _ => None,
+        }));
+    }
+    assert_eq!(cached_tokens, [0, 0, 20, 20, 0, 0, 20, 20]);
+}

@@ -93,12 +93,14 @@ fn mix(a: u64, b: u64) -> u64 {
 /// What attention over `before` and a token at `position` leaves in its slot, and in its logits.
 fn attend(before: impl Iterator<Item = Slot>, token: u32, position: usize) -> Slot {
     // Cheap, and sensitive to order.
-    let read = before.fold(17u64, |sum, slot| sum.rotate_left(5).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ slot);
+    let read = before
+        .fold(17u64, |sum, slot| sum.rotate_left(5).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ slot);
     mix(read, u64::from(token) << 32 | position as u64)
 }
 
 fn logits_of(slot: Slot) -> impl Iterator<Item = f32> {
-    (0..VOCAB as u64).map(move |token| (mix(slot, token) >> 40) as f32 / f32::from(1u16 << 13) / 400.0)
+    (0..VOCAB as u64)
+        .map(move |token| (mix(slot, token) >> 40) as f32 / f32::from(1u16 << 13) / 400.0)
 }
 
 /// The same without any cache: the slots of `tokens`, from which the next logits follow.
@@ -155,14 +157,17 @@ impl LanguageModel for Toy {
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
-            let slot = |p: usize| seq.block_table[p / block_size] as usize * block_size + p % block_size;
-            for row in seq.first_row..next_row {
+            let slot =
+                |p: usize| seq.block_table[p / block_size] as usize * block_size + p % block_size;
+            for (row, slot_of_row) in
+                of_row.iter_mut().enumerate().take(next_row).skip(seq.first_row)
+            {
                 let position = batch.positions[row] as usize;
                 assert_eq!(position, batch.positions[seq.first_row] as usize + row - seq.first_row);
                 assert!(written.insert(slot(position)), "two rows write to one slot");
                 let before = (0..position).map(|p| self.slots[slot(p)]);
-                of_row[row] = attend(before, batch.tokens[row], position);
-                self.slots[slot(position)] = of_row[row];
+                *slot_of_row = attend(before, batch.tokens[row], position);
+                self.slots[slot(position)] = *slot_of_row;
             }
         }
         assert_eq!(next_row, n_rows);

@@ -73,7 +73,9 @@ impl Rows<'_> {
     fn n_selected_tiles(&self, call: &Call) -> usize {
         match self.view.selected {
             Selected::None => 0,
-            Selected::Blocks(blocks) => (blocks.len() * call.groups_per_block).div_ceil(TILE_GROUPS),
+            Selected::Blocks(blocks) => {
+                (blocks.len() * call.groups_per_block).div_ceil(TILE_GROUPS)
+            }
             Selected::Tokens(tokens) => tokens.n_tokens.div_ceil(TILE),
         }
     }
@@ -146,7 +148,11 @@ impl Scratch {
 /// The pointers of `call` must be valid for its shapes and for `rows`, no other thread may write
 /// the same rows and heads, and the CPU must have the instruction set.
 #[inline(always)]
-pub(super) unsafe fn attend<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, scratch: &mut Scratch) {
+pub(super) unsafe fn attend<I: Isa, E: Element>(
+    call: &Call,
+    rows: &Rows<'_>,
+    scratch: &mut Scratch,
+) {
     let n_rows = rows.n_tokens * call.group_size;
     let mut tile_values = std::mem::take(&mut scratch.tile);
     let mut run_values = std::mem::take(&mut scratch.run);
@@ -187,7 +193,9 @@ pub(super) unsafe fn merge_states<I: Isa, E: Element>(
     run.clear();
     for state in states.chunks_exact_mut(len) {
         // SAFETY: passed on to the caller.
-        unsafe { merge::<I>(&mut run, &State::over(state, n_rows), call.layout.padded_dim, call.scale) };
+        unsafe {
+            merge::<I>(&mut run, &State::over(state, n_rows), call.layout.padded_dim, call.scale)
+        };
     }
     // SAFETY: passed on to the caller.
     unsafe { finish::<I, E>(call, rows, &run) };
@@ -213,7 +221,8 @@ unsafe fn merge<I: Isa>(run: &mut State<'_>, state: &State<'_>, padded_dim: usiz
             run.m[r] = m;
             run.l[r] = run.l[r] * old + state.l[r] * new;
             let (old, new) = (I::splat(old), I::splat(new));
-            let (to, from) = (run.o[r * padded_dim..].as_mut_ptr(), state.o[r * padded_dim..].as_ptr());
+            let (to, from) =
+                (run.o[r * padded_dim..].as_mut_ptr(), state.o[r * padded_dim..].as_ptr());
             for d in (0..padded_dim).step_by(LANES) {
                 let kept = I::mul(I::load(to.add(d)), old);
                 I::store(to.add(d), I::fma(I::load(from.add(d)), new, kept));
@@ -367,7 +376,13 @@ unsafe fn find_tile<'a, E: Element>(
             for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
                 *group = gathered[i * layout.group_words..].as_ptr();
             }
-            Tile { groups, n_groups, next, first_position: 0, positions: TilePositions::Tokens(chosen) }
+            Tile {
+                groups,
+                n_groups,
+                next,
+                first_position: 0,
+                positions: TilePositions::Tokens(chosen),
+            }
         }
     }
 }

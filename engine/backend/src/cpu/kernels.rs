@@ -5,8 +5,8 @@
 
 use super::attention::{self, Call, Rows, Scratch, State};
 use super::gemm::{self, Gemm};
-use super::rope::{self, RopeStore};
 use super::probe;
+use super::rope::{self, RopeStore};
 use super::rows;
 use super::simd::{self, Bf16, F32};
 use crate::{BackendError, Dtype, Result};
@@ -96,7 +96,8 @@ pub(super) struct Kernels {
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
     pub(super) attend: unsafe fn(&Call, &Rows<'_>, &mut Scratch),
-    pub(super) tile_state: unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut State<'_>),
+    pub(super) tile_state:
+        unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut State<'_>),
     pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
     pub(super) dots: unsafe fn(usize) -> f32,
 }
@@ -108,7 +109,9 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16, Dtype::Bf16) => avx512_bf16_pairs::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, Dtype::F32) => avx512_f32::KERNELS,
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, Dtype::F32) => {
+                avx512_f32::KERNELS
+            }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512, Dtype::Bf16) => avx512_bf16::KERNELS,
             #[cfg(target_arch = "x86_64")]

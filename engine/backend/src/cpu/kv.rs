@@ -84,9 +84,8 @@ impl KvPool {
             assert!((from.max(to) as usize) < self.shape.n_blocks, "block outside the pool");
             for layer in 0..self.shape.n_layers {
                 for head in 0..self.shape.n_kv_heads {
-                    let at = |block: u32| {
-                        self.layout.group_at(layer, head, block as usize * per_block)
-                    };
+                    let at =
+                        |block: u32| self.layout.group_at(layer, head, block as usize * per_block);
                     let (from, to) = (at(from), at(to));
                     let base = self.words.as_mut_ptr();
                     // SAFETY: both blocks lie inside the pool.
@@ -95,7 +94,6 @@ impl KvPool {
             }
         }
     }
-
 }
 
 /// Writes one token's key and value to lane `lane` of the group at `group`.

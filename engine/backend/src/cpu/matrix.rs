@@ -70,7 +70,10 @@ impl Matrix {
             }
             // SAFETY: panels do not overlap, and each is written by one unit.
             let packed = unsafe {
-                std::slice::from_raw_parts_mut(out.ptr().add(panel * PANEL * k_words), PANEL * k_words)
+                std::slice::from_raw_parts_mut(
+                    out.ptr().add(panel * PANEL * k_words),
+                    PANEL * k_words,
+                )
             };
             for (k, lanes) in packed.chunks_exact_mut(PANEL).enumerate() {
                 for (lane, word) in lanes.iter_mut().enumerate() {

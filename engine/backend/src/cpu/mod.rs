@@ -26,17 +26,20 @@ mod tests;
 mod threads;
 
 use crate::sample::{Pick, Row};
-use crate::{Backend, BackendError, Batch, Dtype, FillRow, KvShape, QkNorm, Result, Rope, Selected, SeqSpan};
+use crate::{
+    Backend, BackendError, Batch, Dtype, FillRow, KvShape, Reach, Result, Rotation, Selected,
+    SeqSpan,
+};
 use attention::{Call, MAX_ROWS, Rows, Scratch, State};
 use buffer::Shared;
 use gemm::{Gemm, Sink};
-use kernels::Kernels;
 pub use kernels::InstructionSet;
-pub use probe::{peak_flops, read_bandwidth};
-pub use kv::KvPool;
+use kernels::Kernels;
 use kv::GROUP;
-pub use matrix::{Matrix, Tensor};
+pub use kv::KvPool;
 use matrix::{Kind, PANEL};
+pub use matrix::{Matrix, Tensor};
+pub use probe::{peak_flops, read_bandwidth};
 use rope::{Angles, MAX_HEAD_DIM, RopeStore};
 use threads::ThreadPool;
 
@@ -156,7 +159,13 @@ fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(
 }
 
 /// Fails unless `tensor` is of `kind`, has `cols` columns and room for `n_rows` rows.
-fn expect_tensor(op: &'static str, tensor: &Tensor, kind: Kind, n_rows: usize, cols: usize) -> Result<()> {
+fn expect_tensor(
+    op: &'static str,
+    tensor: &Tensor,
+    kind: Kind,
+    n_rows: usize,
+    cols: usize,
+) -> Result<()> {
     if tensor.kind == kind && tensor.cols == cols && n_rows <= tensor.max_rows {
         return Ok(());
     }

@@ -117,7 +117,13 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn linear_add(&mut self, x: &Tensor, n_rows: usize, w: &Matrix, out: &mut Tensor) -> Result<()> {
+    fn linear_add(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        w: &Matrix,
+        out: &mut Tensor,
+    ) -> Result<()> {
         expect_tensor("linear_add", x, Kind::Operand, n_rows, w.cols)?;
         expect_tensor("linear_add", out, Kind::F32, n_rows, w.rows)?;
         let sink = Sink::Add { out: out.words.as_mut_ptr().cast() };
@@ -143,8 +149,7 @@ impl Backend for CpuBackend {
     fn rope_and_store_kv(
         &mut self,
         qkv: &Tensor,
-        rope: &Rope,
-        qk_norm: Option<QkNorm<'_, Vector>>,
+        rotation: &Rotation<'_, Vector>,
         batch: &Batch<'_>,
         layer: usize,
         pool: &mut KvPool,
@@ -154,14 +159,14 @@ impl Backend for CpuBackend {
         let KvShape { n_kv_heads, head_dim, .. } = pool.shape;
         let n_rows = batch.tokens.len();
         let n_heads = q.cols / head_dim;
-        expect(OP, "inverse frequencies", head_dim / 2, rope.inv_freq.len())?;
+        expect(OP, "inverse frequencies", head_dim / 2, rotation.rope.inv_freq.len())?;
         expect_tensor(OP, qkv, Kind::F32, n_rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
         expect_tensor(OP, q, Kind::Operand, n_rows, n_heads * head_dim)?;
-        if let Some(norm) = &qk_norm {
+        if let Some(norm) = &rotation.qk_norm {
             expect(OP, "query norm weights", head_dim, norm.q.len)?;
             expect(OP, "key norm weights", head_dim, norm.k.len)?;
         }
-        self.angles.prepare(rope, batch.positions);
+        self.angles.prepare(rotation.rope, batch.positions);
         fill_slots(batch, &pool.shape, &mut self.slots)?;
         let call = RopeStore {
             qkv: qkv.words.as_ptr().cast(),
@@ -171,7 +176,7 @@ impl Backend for CpuBackend {
             n_heads,
             head_dim,
             angles: &self.angles,
-            qk_norm: qk_norm.map(|norm| (norm.q.get(), norm.k.get(), norm.eps)),
+            qk_norm: rotation.qk_norm.as_ref().map(|n| (n.q.get(), n.k.get(), n.eps)),
             slots: &self.slots,
             layout: pool.layout,
             kv: pool.words.as_mut_ptr(),
@@ -194,8 +199,7 @@ impl Backend for CpuBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        scale: f32,
-        window: Option<u32>,
+        reach: Reach,
         out: &mut Tensor,
     ) -> Result<()> {
         const OP: &str = "attention";
@@ -219,8 +223,8 @@ impl Backend for CpuBackend {
             head_dim,
             group_size: n_heads / pool.shape.n_kv_heads,
             groups_per_block: pool.shape.block_size / GROUP,
-            scale,
-            window,
+            scale: reach.scale,
+            window: reach.window,
         };
         self.attend_all(&call, batch, pool.shape.n_kv_heads);
         Ok(())
@@ -259,7 +263,8 @@ impl Backend for CpuBackend {
             // SAFETY: one unit writes pick `i`, and one thread uses its own sampler.
             unsafe {
                 let scratch = &mut *samplers.ptr().add(thread);
-                *out.ptr().add(i) = Some(crate::sample::pick(logits.f32_row(row.logits_row), row, scratch));
+                *out.ptr().add(i) =
+                    Some(crate::sample::pick(logits.f32_row(row.logits_row), row, scratch));
             }
         });
         Ok(picks.into_iter().flatten().collect())
@@ -341,7 +346,8 @@ impl CpuBackend {
                     };
                     if seq.n_rows <= SPLIT_TOKENS {
                         let n_tiles = rows.n_tiles(call);
-                        let len = State::len(rows.n_tokens * call.group_size, call.layout.padded_dim);
+                        let len =
+                            State::len(rows.n_tokens * call.group_size, call.layout.padded_dim);
                         split.push((rows, n_states, len, n_tiles));
                         n_states += len * n_tiles;
                     } else {
@@ -378,7 +384,8 @@ impl CpuBackend {
                 let (rows, at, len, n_tiles) = &split[i];
                 let end = (first + run).min(*n_tiles);
                 for tile in first..end {
-                    let values = std::slice::from_raw_parts_mut(states.ptr().add(at + tile * len), *len);
+                    let values =
+                        std::slice::from_raw_parts_mut(states.ptr().add(at + tile * len), *len);
                     let mut state = State::over(values, rows.n_tokens * call.group_size);
                     (kernels.tile_state)(call, rows, (tile, end), scratch, &mut state);
                 }
@@ -389,7 +396,8 @@ impl CpuBackend {
             for (rows, at, len, n_tiles) in split.iter().skip(unit * per_unit).take(per_unit) {
                 // SAFETY: as above.
                 unsafe {
-                    let values = std::slice::from_raw_parts_mut(states.ptr().add(*at), len * n_tiles);
+                    let values =
+                        std::slice::from_raw_parts_mut(states.ptr().add(*at), len * n_tiles);
                     (kernels.merge_states)(call, rows, values, &mut *scratch.ptr().add(thread));
                 }
             }
@@ -424,7 +432,11 @@ fn fill_slots(batch: &Batch<'_>, shape: &KvShape, slots: &mut Vec<usize>) -> Res
 }
 
 fn missing_row(row: usize) -> BackendError {
-    BackendError::Shape { op: "batch", expected: format!("a position for row {row}"), got: "none".into() }
+    BackendError::Shape {
+        op: "batch",
+        expected: format!("a position for row {row}"),
+        got: "none".into(),
+    }
 }
 
 /// Checks what kernels take on trust: rows at consecutive positions, blocks inside the pool, and
@@ -445,7 +457,12 @@ fn check_view(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape, layer: usiz
     let n_logical = last as usize / shape.block_size + 1;
     match seq.block_table.get(..n_logical) {
         Some(ids) if ids.iter().all(|&id| (id as usize) < shape.n_blocks) => {}
-        _ => return refuse("a block of the pool for every position", format!("{:?}", seq.block_table)),
+        _ => {
+            return refuse(
+                "a block of the pool for every position",
+                format!("{:?}", seq.block_table),
+            );
+        }
     }
     if seq.view.tail_start > first {
         return refuse("a tail that includes every row", format!("{}", seq.view.tail_start));
@@ -456,7 +473,9 @@ fn check_view(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape, layer: usiz
     let tail_start = seq.view.tail_start as usize;
     match seq.view.selected {
         Selected::None => Ok(()),
-        Selected::Blocks(blocks) if ascending_below(blocks, tail_start / shape.block_size) => Ok(()),
+        Selected::Blocks(blocks) if ascending_below(blocks, tail_start / shape.block_size) => {
+            Ok(())
+        }
         Selected::Blocks(blocks) => {
             refuse("ascending whole blocks before the tail", format!("{blocks:?}"))
         }

@@ -30,7 +30,12 @@ unsafe fn mean_square<I: Isa>(x: &[f32]) -> f32 {
 /// `out` must be valid for a row of `x.len()` values, padded to sixteen; the CPU must have the
 /// instruction set.
 #[inline(always)]
-pub(super) unsafe fn rms_norm<I: Isa, E: Element>(x: &[f32], weight: &[f32], eps: f32, out: *mut u32) {
+pub(super) unsafe fn rms_norm<I: Isa, E: Element>(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: *mut u32,
+) {
     // SAFETY: vectors stay within the row; the tail goes value by value.
     unsafe {
         let scale = 1.0 / (mean_square::<I>(x) + eps).sqrt();

@@ -1,7 +1,7 @@
 //! Every operation against float64, on every instruction set, and row invariance bit by bit.
 
 use super::*;
-use crate::{Batch, KvView, TokenSelection};
+use crate::{KvView, Rope, TokenSelection};
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
 struct Values(u64);
@@ -105,7 +105,8 @@ fn load(backend: &mut CpuBackend, rows: usize, cols: usize, values: &[f32]) -> M
 }
 
 fn product(x: &[f32], w: &[f32], cols: usize) -> Vec<f64> {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    let dot =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     x.chunks(cols).flat_map(|x| w.chunks(cols).map(move |w| dot(x, w))).collect()
 }
 
@@ -134,8 +135,10 @@ fn linear_layers_agree_with_float64() {
             let twice: Vec<f64> = with_bias.iter().zip(&xw).map(|(a, b)| a + b).collect();
             assert_close(&name, &twice, &backend.read_f32(&out, n_rows).unwrap(), tolerance);
 
-            let fill = |m: &'static [f32]| move |row: usize, out: &mut [f32]| {
-                out.copy_from_slice(&m[row * inputs..][..inputs]);
+            let fill = |m: &'static [f32]| {
+                move |row: usize, out: &mut [f32]| {
+                    out.copy_from_slice(&m[row * inputs..][..inputs]);
+                }
             };
             let (gate, up) = (fill(w.clone().leak()), fill(u.clone().leak()));
             let gated = backend.load_gated(outputs, inputs, &gate, &up).unwrap();
@@ -165,7 +168,8 @@ fn norms_and_embeddings_agree_with_float64() {
             .collect();
         for mut backend in backends() {
             let table = load(&mut backend, 3, cols, &x);
-            let batch = Batch { tokens: &[2, 0, 1], positions: &[0, 1, 2], seqs: &[], logit_rows: &[] };
+            let batch =
+                Batch { tokens: &[2, 0, 1], positions: &[0, 1, 2], seqs: &[], logit_rows: &[] };
             let mut embedded = backend.f32_rows(3, cols).unwrap();
             backend.embed(&table, &batch, &mut embedded).unwrap();
             assert_eq!(embedded.f32_row(0), &x[2 * cols..], "embedding is exact");
@@ -190,7 +194,6 @@ struct Cache {
     n_kv_heads: usize,
     head_dim: usize,
     block_size: usize,
-    len: usize,
     table: Vec<u32>,
     /// Rotated keys and values are what the pool holds; `qkv` is what went in, per position.
     qkv: Vec<f32>,
@@ -198,7 +201,11 @@ struct Cache {
 }
 
 impl Cache {
-    fn new(values: &mut Values, (n_heads, n_kv_heads, head_dim): (usize, usize, usize), len: usize) -> Self {
+    fn new(
+        values: &mut Values,
+        (n_heads, n_kv_heads, head_dim): (usize, usize, usize),
+        len: usize,
+    ) -> Self {
         let block_size = 16 * (1 + values.below(2));
         let n_blocks = len.div_ceil(block_size);
         // A scattered table: odd ids descending, then even ones.
@@ -207,7 +214,7 @@ impl Cache {
         let inv_freq = (0..head_dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect();
         let qkv = values.take(len * width).iter().map(|v| v * 2.0).collect();
         let rope = Rope { inv_freq, attention_scale: 1.0 };
-        Self { n_heads, n_kv_heads, head_dim, block_size, len, table, qkv, rope }
+        Self { n_heads, n_kv_heads, head_dim, block_size, table, qkv, rope }
     }
 
     fn width(&self) -> usize {
@@ -216,7 +223,13 @@ impl Cache {
 
     /// Runs the positions through a backend in the given chunks; returns one output per position,
     /// with `view` applied to rows that are not before its tail.
-    fn run(&self, backend: &mut CpuBackend, chunks: &[usize], view: KvView<'_>, window: Option<u32>) -> Vec<Vec<f32>> {
+    fn run(
+        &self,
+        backend: &mut CpuBackend,
+        chunks: &[usize],
+        view: KvView<'_>,
+        window: Option<u32>,
+    ) -> Vec<Vec<f32>> {
         let shape = KvShape {
             n_layers: 1,
             n_kv_heads: self.n_kv_heads,
@@ -230,6 +243,8 @@ impl Cache {
         let mut qkv = backend.f32_rows(n, self.width()).unwrap();
         let mut q = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
         let mut out = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
+        let rotation = Rotation { rope: &self.rope, qk_norm: None };
+        let reach = Reach { scale: self.scale(), window };
         let mut outputs = Vec::new();
         let mut first = 0;
         for &n_rows in chunks {
@@ -238,14 +253,17 @@ impl Cache {
             let view = if applies { view } else { KvView::default() };
             let seqs = [SeqSpan { first_row: 0, n_rows, block_table: &self.table, view }];
             let tokens = vec![0; n_rows];
-            let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
+            let batch =
+                Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
             for row in 0..n_rows {
-                for (i, &x) in self.qkv[(first + row) * self.width()..][..self.width()].iter().enumerate() {
+                for (i, &x) in
+                    self.qkv[(first + row) * self.width()..][..self.width()].iter().enumerate()
+                {
                     write(&mut qkv, backend.dtype, row, i, x);
                 }
             }
-            backend.rope_and_store_kv(&qkv, &self.rope, None, &batch, 0, &mut pool, &mut q).unwrap();
-            backend.attention(&q, &pool, 0, &batch, self.scale(), window, &mut out).unwrap();
+            backend.rope_and_store_kv(&qkv, &rotation, &batch, 0, &mut pool, &mut q).unwrap();
+            backend.attention(&q, &pool, 0, &batch, reach, &mut out).unwrap();
             outputs.extend((0..n_rows).map(|row| read_operand(&out, backend.dtype, row)));
             first += n_rows;
         }
@@ -306,7 +324,8 @@ fn attention_tolerance(dtype: Dtype) -> f64 {
     }
 }
 
-const SHAPES: [(usize, usize, usize); 5] = [(3, 1, 64), (4, 4, 16), (7, 1, 24), (4, 2, 96), (2, 2, 128)];
+const SHAPES: [(usize, usize, usize); 5] =
+    [(3, 1, 64), (4, 4, 16), (7, 1, 24), (4, 2, 96), (2, 2, 128)];
 
 #[test]
 fn attention_agrees_with_float64() {
@@ -316,13 +335,15 @@ fn attention_agrees_with_float64() {
         let cache = Cache::new(&mut values, shape, len);
         let probes = [0, 1, 15, 16, 255, 256, 257, len - 1];
         for window in [None, Some(1), Some(40), Some(270)] {
-            let expected = probes.map(|p| {
-                cache.expected(p, |_, at| window.is_none_or(|w| at + w as usize > p))
-            });
+            let expected = probes
+                .map(|p| cache.expected(p, |_, at| window.is_none_or(|w| at + w as usize > p)));
             for mut backend in backends() {
                 let got = cache.run(&mut backend, &[len], KvView::default(), window);
                 for (p, expected) in probes.into_iter().zip(&expected) {
-                    let what = format!("{} {shape:?} position {p} window {window:?}", backend.description());
+                    let what = format!(
+                        "{} {shape:?} position {p} window {window:?}",
+                        backend.description()
+                    );
                     assert_close(&what, expected, &got[p], attention_tolerance(backend.dtype));
                 }
             }
@@ -388,7 +409,12 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
         let cache = Cache::new(&mut values, shape, len);
         for mut backend in backends() {
             let whole = cache.run(&mut backend, &[len], KvView::default(), Some(500));
-            let chunked = cache.run(&mut backend, &[7, 250, 40, 1, 1, 200, 101], KvView::default(), Some(500));
+            let chunked = cache.run(
+                &mut backend,
+                &[7, 250, 40, 1, 1, 200, 101],
+                KvView::default(),
+                Some(500),
+            );
             let ones = vec![1; len];
             let single = cache.run(&mut backend, &ones, KvView::default(), Some(500));
             assert!(whole == chunked && whole == single, "{} {shape:?}", backend.description());
@@ -432,9 +458,9 @@ fn other_orders_of_summation_do_change_bits() {
     let dot = |w: &[f32], range: std::ops::Range<usize>| {
         x[range.clone()].iter().zip(&w[range]).fold(0.0_f32, |acc, (x, w)| x.mul_add(*w, acc))
     };
-    let changed = (0..64).map(|_| values.take(512)).filter(|w| {
-        dot(w, 0..512) != dot(w, 0..256) + dot(w, 256..512)
-    });
+    let changed = (0..64)
+        .map(|_| values.take(512))
+        .filter(|w| dot(w, 0..512) != dot(w, 0..256) + dot(w, 256..512));
     assert!(changed.count() > 0);
 }
 
@@ -455,18 +481,23 @@ fn lying_batches_are_refused() {
     let qkv = backend.f32_rows(2, 64).unwrap();
     let mut q = backend.operand_rows(2, 32).unwrap();
     let mut out = backend.operand_rows(2, 32).unwrap();
+    let rotation = Rotation { rope: &cache.rope, qk_norm: None };
+    let reach = Reach { scale: 1.0, window: None };
     let mut run = |positions: &[u32], table: &[u32], view: KvView<'_>| {
         let seqs = [SeqSpan { first_row: 0, n_rows: 2, block_table: table, view }];
         let batch = Batch { tokens: &[0, 0], positions, seqs: &seqs, logit_rows: &[] };
-        backend.rope_and_store_kv(&qkv, &cache.rope, None, &batch, 0, &mut pool, &mut q)?;
-        backend.attention(&q, &pool, 0, &batch, 1.0, None, &mut out)
+        backend.rope_and_store_kv(&qkv, &rotation, &batch, 0, &mut pool, &mut q)?;
+        backend.attention(&q, &pool, 0, &batch, reach, &mut out)
     };
     let full = KvView::default();
     run(&[16, 17], &[0, 1], full).unwrap();
     assert!(run(&[16, 17], &[0], full).is_err(), "a table too short");
     assert!(run(&[16, 17], &[0, 2], full).is_err(), "a block outside the pool");
     assert!(run(&[16, 18], &[0, 1], full).is_err(), "positions with a gap");
-    assert!(run(&[16, 17], &[0, 1], KvView { tail_start: 17, ..full }).is_err(), "a tail after a row");
+    assert!(
+        run(&[16, 17], &[0, 1], KvView { tail_start: 17, ..full }).is_err(),
+        "a tail after a row"
+    );
     let blocks = KvView { selected: Selected::Blocks(&[1]), tail_start: 16 };
     assert!(run(&[16, 17], &[0, 1], blocks).is_err(), "a selected block inside the tail");
 }

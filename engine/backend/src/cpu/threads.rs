@@ -64,6 +64,7 @@ impl ThreadPool {
     }
 
     /// Runs `job(thread)` once on every thread and waits for all.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "one job at a time is what &mut promises")]
     pub(super) fn run(&mut self, job: &Job<'_>) {
         if self.workers.is_empty() {
             return job(0);
@@ -128,7 +129,11 @@ impl Drop for Finish<'_> {
         while self.0.unfinished.load(Acquire) > 0 {
             spins = spins.wrapping_add(1);
             // A worker that lost its core needs this one.
-            if spins.is_multiple_of(4096) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if spins.is_multiple_of(4096) {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
         }
     }
 }

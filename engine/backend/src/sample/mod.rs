@@ -141,9 +141,7 @@ pub fn pick(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Pick {
     let token = pick_token(logits, row, scratch);
     match report {
         None => Pick { token, logprob: None, top: Vec::new() },
-        Some(report) => {
-            Pick { token, logprob: Some(report.of(logits, token)), top: report.top }
-        }
+        Some(report) => Pick { token, logprob: Some(report.of(logits, token)), top: report.top },
     }
 }
 

@@ -2,7 +2,6 @@
 //! instruction set. All give the same bits on every one of them: nothing here is contracted or
 //! summed in an order of its own.
 
-
 /// Values that a pass looks at together, and that are skipped together.
 pub(super) const CHUNK: usize = 4 * super::philox::LANES;
 
@@ -111,9 +110,12 @@ fn max_of(values: &[f32]) -> f32 {
             *lane = if value > *lane { value } else { *lane };
         }
     }
+    // Halves against each other: a chain of sixteen would take longer than the loop above.
     let max = |a: f32, b: f32| if b > a { b } else { a };
-    let rest = rest.iter().copied().fold(f32::NEG_INFINITY, max);
-    lanes.into_iter().fold(rest, max)
+    let lanes: [f32; 8] = std::array::from_fn(|i| max(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| max(lanes[i], lanes[i + 4]));
+    let lanes: [f32; 2] = std::array::from_fn(|i| max(lanes[i], lanes[i + 2]));
+    rest.iter().copied().fold(max(lanes[0], lanes[1]), max)
 }
 
 vectorised! {

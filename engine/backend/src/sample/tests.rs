@@ -43,8 +43,7 @@ fn row(sampling: &Sampling, position: u32) -> Row<'_> {
 /// What is kept, by sorting everything. The definition.
 fn naive_kept(logits: &[f32], sampling: &Sampling) -> Vec<(f32, u32)> {
     let inv = 1.0 / sampling.temperature;
-    let mut tokens: Vec<(f32, u32)> =
-        logits.iter().zip(0..).map(|(&l, t)| (l * inv, t)).collect();
+    let mut tokens: Vec<(f32, u32)> = logits.iter().zip(0..).map(|(&l, t)| (l * inv, t)).collect();
     tokens.sort_by(by_likelihood);
     let top = tokens[0].0;
     if sampling.top_k > 0 {
@@ -110,8 +109,7 @@ fn picks_are_those_of_the_definition() {
         }
         let sampling = random_sampling(&mut random);
         for position in 0..4 {
-            let expected =
-                naive_pick(&logits, &sampling, |t| philox::word(SEED, position, t));
+            let expected = naive_pick(&logits, &sampling, |t| philox::word(SEED, position, t));
             let got = pick(&logits, &row(&sampling, position), &mut scratch).token;
             assert_eq!(got, expected, "case {case}, {n} values, {sampling:?}");
         }
@@ -132,9 +130,8 @@ fn cutoffs_are_those_of_the_definition() {
         let sampling = random_sampling(&mut random);
         let top = scratch.load(&logits, 1.0 / sampling.temperature);
         let cutoff = Cutoff::of(&sampling, n, top, &mut scratch);
-        let got: HashSet<u32> = (0..n as u32)
-            .filter(|&t| cutoff.keeps(scratch.work[t as usize], t))
-            .collect();
+        let got: HashSet<u32> =
+            (0..n as u32).filter(|&t| cutoff.keeps(scratch.work[t as usize], t)).collect();
         let expected: HashSet<u32> =
             naive_kept(&logits, &sampling).into_iter().map(|(_, t)| t).collect();
         assert_eq!(got, expected, "case {case}, {n} values, {sampling:?}");
@@ -293,8 +290,7 @@ fn picks_follow_the_distribution() {
             (60, 0.8, 0.0),
             (100, 0.95, 0.1),
         ] {
-            let sampling =
-                Sampling { top_k, top_p, min_p, ..sampling(temperature) };
+            let sampling = Sampling { top_k, top_p, min_p, ..sampling(temperature) };
             let (statistic, df) = chi_square(&logits, &sampling, 60_000, |position| {
                 pick(&logits, &row(&sampling, position), &mut scratch).token
             });
@@ -376,19 +372,19 @@ fn time_of_a_pick() {
             let mut micros = [0.0; 2];
             for (micros, logits) in micros.iter_mut().zip([&real, &flat]) {
                 let mut scratch = Scratch::default();
-                let n_picks = 200;
-                let mut run = |n_picks: u32| {
-                    for position in 0..n_picks {
+                let mut run = || {
+                    let start = Instant::now();
+                    for position in 0..20 {
                         let row = Row { seen: Some(&seen), ..row(sampling, position) };
                         std::hint::black_box(pick(logits, &row, &mut scratch));
                     }
+                    start.elapsed().as_secs_f64() * 1e6 / 20.0
                 };
-                run(10);
-                let start = Instant::now();
-                run(n_picks);
-                *micros = start.elapsed().as_secs_f64() * 1e6 / f64::from(n_picks);
+                // The machine has other things to do: the best of many is what it takes.
+                *micros = (0..15).map(|_| run()).fold(f64::INFINITY, f64::min);
             }
-            println!("{n:7} {name:20} {:7.1} us peaked {:7.1} us flat", micros[0], micros[1]);
+            let [peaked, flat] = micros;
+            println!("{n:7} {name:20} {peaked:7.1} us peaked {flat:7.1} us flat");
         }
     }
 }

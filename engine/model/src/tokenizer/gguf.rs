@@ -37,7 +37,9 @@ pub(super) fn build(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
             path,
             format!("tokenizer.ggml.model {other:?}: Galley has \"gpt2\" and \"llama\""),
         )),
-        None => Err(fields.invalid("tokenizer.ggml.model", "is missing: the file has no tokenizer")),
+        None => {
+            Err(fields.invalid("tokenizer.ggml.model", "is missing: the file has no tokenizer"))
+        }
     }
 }
 

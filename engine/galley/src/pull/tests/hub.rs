@@ -1,0 +1,185 @@
+//! A hub that misbehaves on request.
+
+use crate::pull::pull;
+use crate::pull::settings::Settings;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// What the hub has and does.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) files: Vec<(&'static str, Vec<u8>)>,
+    /// Says this hash of the files that have one.
+    pub(super) wrong_hash: bool,
+    /// Cuts connections after so many bytes of a file, so many times.
+    pub(super) cut: Option<(usize, usize)>,
+    /// Knows no ranges.
+    pub(super) whole_files_only: bool,
+    /// Answers everything with this status.
+    pub(super) status: Option<u16>,
+    /// Asks for this token.
+    pub(super) token: Option<&'static str>,
+}
+
+/// A request: path, and headers in lower case.
+pub(super) type Request = (String, HashMap<String, String>);
+
+pub(super) struct Hub {
+    pub(super) settings: Settings,
+    plan: Arc<Mutex<Plan>>,
+    pub(super) requests: Arc<Mutex<Vec<Request>>>,
+    _cache: tempfile::TempDir,
+}
+
+pub(super) fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Hub {
+    pub(super) fn new(plan: Plan) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let cache = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            cache: cache.path().into(),
+            endpoint,
+            token: None,
+            offline: false,
+            python: "python3".into(),
+        };
+        let (plan, requests) = (Arc::new(Mutex::new(plan)), Arc::default());
+        let hub = Self { settings, plan, requests, _cache: cache };
+        let (plan, requests) = (hub.plan.clone(), hub.requests.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (plan, requests) = (plan.clone(), requests.clone());
+                thread::spawn(move || serve(stream, &plan, &requests));
+            }
+        });
+        hub
+    }
+
+    pub(super) fn with(files: &[(&'static str, &[u8])]) -> Self {
+        let files = files.iter().map(|&(name, bytes)| (name, bytes.to_vec())).collect();
+        Self::new(Plan { files, ..Plan::default() })
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan.lock().unwrap());
+    }
+
+    pub(super) fn pull(&self, source: &str) -> anyhow::Result<PathBuf> {
+        pull(source, None, false, &self.settings)
+    }
+
+    pub(super) fn error(&self, source: &str) -> String {
+        format!("{:#}", self.pull(source).unwrap_err())
+    }
+
+    /// The requests since the last call whose path contains `part`.
+    pub(super) fn requests(&self, part: &str) -> Vec<Request> {
+        let requests = std::mem::take(&mut *self.requests.lock().unwrap());
+        requests.into_iter().filter(|(path, _)| path.contains(part)).collect()
+    }
+}
+
+/// A server that sends everybody to the same path at `to`. Returns its address.
+pub(super) fn redirect(to: String, requests: Arc<Mutex<Vec<Request>>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let Some(request) = read(&stream) else { continue };
+            let head = format!("HTTP/1.1 307 Elsewhere\r\nLocation: {to}{}", request.0);
+            let end = "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            requests.lock().unwrap().push(request);
+            stream.write_all(format!("{head}{end}").as_bytes()).unwrap();
+        }
+    });
+    endpoint
+}
+
+fn serve(stream: TcpStream, plan: &Mutex<Plan>, requests: &Mutex<Vec<Request>>) {
+    if let Some(request) = read(&stream) {
+        requests.lock().unwrap().push(request.clone());
+        answer(stream, &mut plan.lock().unwrap(), &request.0, &request.1);
+    }
+}
+
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
+    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let headers = lines.map_while(|line| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.to_lowercase(), value.to_owned()))
+    });
+    Some((path, headers.collect()))
+}
+
+fn answer(mut stream: TcpStream, plan: &mut Plan, path: &str, headers: &HashMap<String, String>) {
+    let mut send = |head: &str, body: &[u8], announced: usize| {
+        let head = format!("HTTP/1.1 {head}\r\nContent-Length: {announced}\r\nConnection: close");
+        let _ = stream.write_all(format!("{head}\r\n\r\n").as_bytes());
+        let _ = stream.write_all(body);
+    };
+    let authorization = headers.get("authorization").map_or("", String::as_str);
+    if let Some(status) = plan.status {
+        return send(&format!("{status} No"), b"", 0);
+    }
+    if plan.token.is_some_and(|token| authorization != format!("Bearer {token}")) {
+        return send("401 Unauthorized", b"", 0);
+    }
+    if path.starts_with("/api/models/org/name/revision/") {
+        let siblings = plan.files.iter().map(|(name, bytes)| {
+            let sha256 = if plan.wrong_hash { hash(b"other") } else { hash(bytes) };
+            match name.ends_with(".json") {
+                true => serde_json::json!({"rfilename": name, "size": bytes.len(),
+                                           "blobId": hash(bytes)[..40]}),
+                false => serde_json::json!({"rfilename": name, "size": bytes.len(),
+                                            "lfs": {"sha256": sha256, "size": bytes.len()}}),
+            }
+        });
+        let siblings: Vec<_> = siblings.collect();
+        let body = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
+        return send("200 OK", body.as_bytes(), body.len());
+    }
+    // As for large files on the real one: elsewhere, and without the token.
+    if let Some(name) = path.strip_prefix(&format!("/org/name/resolve/{COMMIT}/")) {
+        return send(&format!("302 Found\r\nLocation: /cdn/{name}"), b"", 0);
+    }
+    let name = path.strip_prefix("/cdn/").unwrap_or_default();
+    let Some((_, bytes)) = plan.files.iter().find(|(file, _)| *file == name) else {
+        return send("404 Not Found", b"", 0);
+    };
+    let range = headers.get("range").filter(|_| !plan.whole_files_only);
+    let start: usize = range.map_or(0, |range| {
+        range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap()
+    });
+    if start > bytes.len() {
+        return send("416 Range Not Satisfiable", b"", 0);
+    }
+    let rest = &bytes[start..];
+    let sent = match &mut plan.cut {
+        Some((at, times)) if *times > 0 => {
+            *times -= 1;
+            rest.len().min(*at)
+        }
+        _ => rest.len(),
+    };
+    let head = match range {
+        Some(_) => format!(
+            "206 Partial Content\r\nContent-Range: bytes {start}-{}/{}",
+            bytes.len() - 1,
+            bytes.len()
+        ),
+        None => "200 OK".to_owned(),
+    };
+    send(&head, &rest[..sent], rest.len());
+}
