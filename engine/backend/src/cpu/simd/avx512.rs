@@ -113,7 +113,7 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn prefetch(p: *const u8) {
                 // SAFETY: prefetching has no effect that a program can see.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
         }
     };

@@ -62,7 +62,7 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn reduce_max(v: Self::F) -> f32;
     /// Sum of the lanes: halves added, then quarters, eighths, sixteenths.
     unsafe fn reduce_add(v: Self::F) -> f32;
-    /// Asks for the cache line at `p` in the second-level cache. `p` may point anywhere.
+    /// Asks for the cache line at `p`. `p` may point anywhere.
     unsafe fn prefetch(p: *const u8);
 
     /// `e^x` to about 2 ulp for `x <= 0`; everything below -87 gives zero, and so does -inf.
