@@ -60,7 +60,7 @@ fn linears(backend: &mut CpuBackend, n_threads: usize) {
         let mut gated = backend.operand_rows(n_rows, 1536).expect("rows");
         let mut logits = backend.f32_rows(n_rows, 49152).expect("rows");
         let with_head = n_rows <= 64;
-        let bandwidth = read_bandwidth(n_threads);
+        let bandwidth = read_bandwidth(InstructionSet::best(), n_threads);
         let seconds = median_s(9, || {
             for (a, b, c, d) in &layers {
                 backend.linear(&x, n_rows, a, None, &mut qkv).expect("shapes");
@@ -154,7 +154,7 @@ fn attention(
         })
         .collect();
     let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
-    let bandwidth = read_bandwidth(n_threads);
+    let bandwidth = read_bandwidth(InstructionSet::best(), n_threads);
     let seconds = median_s(9, || {
         for layer in 0..LAYERS {
             backend.attention(&q, &pool, layer, &batch, reach, &mut out).expect("shapes");

@@ -150,6 +150,7 @@ def main():
     parser.add_argument("--steps", type=int, default=32, help="decode steps in a measurement")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-flash-attention", action="store_true")
+    parser.add_argument("--kv-unified", choices=["off", "on", "both"], default="both", help="KV layouts to try")
     args = parser.parse_args()
 
     model = load_model(args.model)
@@ -158,7 +159,8 @@ def main():
         # Eight characters a token are more than any text here needs.
         texts = [tokenize(model, text, longest) for text in distinct_texts(args.data, batch, 8 * longest)]
         for length in args.contexts:
-            layouts = [False] if batch == 1 else [False, True]
+            layouts = {"off": [False], "on": [True], "both": [False, True]}[args.kv_unified]
+            layouts = [False] if batch == 1 else layouts
             runs = [(*measure(model, args, texts, length, unified), unified) for unified in layouts]
             prefill, step, unified = min(runs, key=lambda run: run[1])
             row = {

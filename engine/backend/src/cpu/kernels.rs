@@ -100,6 +100,7 @@ pub(super) struct Kernels {
         unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut State<'_>),
     pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
     pub(super) dots: unsafe fn(usize) -> f32,
+    pub(super) read: unsafe fn(*const u32, usize) -> f32,
 }
 
 impl Kernels {
@@ -137,6 +138,7 @@ macro_rules! entry_points {
                 tile_state,
                 merge_states,
                 dots,
+                read,
             };
 
             $(#[target_feature(enable = $features)])?
@@ -190,6 +192,12 @@ macro_rules! entry_points {
             unsafe fn dots(steps: usize) -> f32 {
                 // SAFETY: see `multiply_panels`.
                 unsafe { probe::dots::<$isa, $element>(steps) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn read(words: *const u32, n: usize) -> f32 {
+                // SAFETY: see `multiply_panels`.
+                unsafe { probe::read::<$isa>(words, n) }
             }
         }
     };

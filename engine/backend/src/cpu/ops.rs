@@ -240,6 +240,9 @@ impl Backend for CpuBackend {
         out: &mut Tensor,
     ) -> Result<()> {
         let rows = batch.logit_rows;
+        if rows.is_empty() {
+            return Ok(());
+        }
         expect("logits", "norm weights", x.cols, norm.len)?;
         expect_tensor("logits", out, Kind::F32, rows.len(), head.rows)?;
         expect_tensor("logits", x, Kind::F32, batch.tokens.len(), head.cols)?;

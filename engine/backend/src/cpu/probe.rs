@@ -4,40 +4,70 @@
 //! row of a benchmark.
 
 use super::InstructionSet;
+use super::buffer::Words;
 use super::kernels::Kernels;
 use super::simd::{Element, Isa};
 use crate::Dtype;
 use std::time::Instant;
 
 /// Bytes a second that `n_threads` threads read from memory; about 0.1 s.
-pub fn read_bandwidth(n_threads: usize) -> f64 {
-    const BYTES: usize = 512 << 20;
-    let part = BYTES / 8 / n_threads;
-    let data: Vec<Vec<u64>> = (0..n_threads).map(|i| vec![i as u64 + 1; part]).collect();
-    best_of(5, |n| {
+pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 {
+    const WORDS: usize = 128 << 20;
+    let kernel = Kernels::choose(instruction_set, Dtype::F32).read;
+    let part = WORDS / n_threads / READ_WORDS * READ_WORDS;
+    let fill = |words: &mut Words| {
+        // SAFETY: the buffer holds that many words.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr(), part).fill(1) };
+    };
+    let mut data = Vec::new();
+    for _ in 0..n_threads {
+        // Without the memory there is nothing to measure.
+        let Ok(mut words) = Words::zeroed("a probe", part) else { return 0.0 };
+        fill(&mut words);
+        data.push(words);
+    }
+    best_of(5, || {
         std::thread::scope(|scope| {
-            for part in &data {
+            for words in &data {
                 scope.spawn(move || {
-                    // Many sums, so that additions wait for memory and not for each other.
-                    let mut sums = [0_u64; 64];
-                    for chunk in part.as_chunks::<64>().0 {
-                        for (sum, x) in sums.iter_mut().zip(chunk) {
-                            *sum = sum.wrapping_add(*x);
-                        }
-                    }
-                    std::hint::black_box((sums, n));
+                    // SAFETY: `choose` vouches for the instruction set, and the buffer holds that
+                    // many words.
+                    std::hint::black_box(unsafe { kernel(words.as_ptr(), part) })
                 });
             }
         });
-        (part * 8 * n_threads) as f64
+        (part * 4 * n_threads) as f64
     })
+}
+
+/// Words of one step of [`read`].
+const READ_WORDS: usize = 8 * super::simd::LANES;
+
+/// Reads `n` words, a multiple of [`READ_WORDS`], and adds them up as f32.
+///
+/// # Safety
+///
+/// The CPU must have the instruction set, and `words` must be valid for `n`.
+#[inline(always)]
+pub(super) unsafe fn read<I: Isa>(words: *const u32, n: usize) -> f32 {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        // Eight sums, so that additions wait for memory and not for each other.
+        let mut sums = [I::splat(0.0); 8];
+        for at in (0..n).step_by(READ_WORDS) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = I::add(*sum, I::load(words.add(at + i * super::simd::LANES).cast()));
+            }
+        }
+        sums.into_iter().map(|sum| I::reduce_add(sum)).sum()
+    }
 }
 
 /// Floating-point operations a second of dot products in registers, on `n_threads` threads.
 pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usize) -> f64 {
     let kernel = Kernels::choose(instruction_set, dtype).dots;
     const STEPS: usize = 1_000_000;
-    best_of(5, |_| {
+    best_of(5, || {
         std::thread::scope(|scope| {
             for _ in 0..n_threads {
                 // SAFETY: `choose` vouches for the instruction set.
@@ -73,10 +103,10 @@ pub(super) unsafe fn dots<I: Isa, E: Element>(steps: usize) -> f32 {
 }
 
 /// Best rate of `n` runs of `f`, which returns how much it did.
-fn best_of(n: usize, f: impl Fn(usize) -> f64) -> f64 {
-    let rate = |i| {
+fn best_of(n: usize, f: impl Fn() -> f64) -> f64 {
+    let rate = |_| {
         let start = Instant::now();
-        let amount = f(i);
+        let amount = f();
         amount / start.elapsed().as_secs_f64()
     };
     (0..n).map(rate).fold(0.0, f64::max)

@@ -34,7 +34,7 @@ impl Machine {
     /// Measures; takes some tenths of a second.
     pub(super) fn now(&self) -> Moment {
         Moment {
-            read_bytes_s: read_bandwidth(self.n_threads),
+            read_bytes_s: read_bandwidth(self.instruction_set, self.n_threads),
             flops_s: peak_flops(self.instruction_set, self.dtype, self.n_threads),
         }
     }

@@ -1,0 +1,183 @@
+//! The binary as a user meets it: what it prints, and what it says when something is wrong.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn tiny(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models").join(name)
+}
+
+fn galley(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_galley"));
+    // Settings of whoever runs the tests are not part of them.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("GALLEY_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).output().expect("the binary starts")
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+/// Runs a command that must fail with an error that has all of `parts`, and no panic.
+#[track_caller]
+fn refused(args: &[&str], parts: &[&str]) {
+    let output = galley(args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{args:?} was accepted");
+    assert!(!error.contains("panicked"), "{error}");
+    for part in parts {
+        assert!(error.contains(part), "{args:?}: no {part:?} in: {error}");
+    }
+}
+
+fn run_tiny(extra: &[&str]) -> Value {
+    let model = tiny("smollm2");
+    let mut args = vec!["run", "-m", model.to_str().expect("UTF-8"), "-p", "some text", "--json"];
+    args.extend(extra);
+    json(&galley(&args))
+}
+
+#[test]
+fn a_run_reports_tokens_text_reason_and_timings() {
+    let run = run_tiny(&["--max-tokens", "5", "--ignore-eos", "--logprobs", "2"]);
+    let output = &run["outputs"][0];
+    assert_eq!(output["token_ids"].as_array().expect("ids").len(), 5);
+    assert_eq!(output["logprobs"].as_array().expect("logprobs").len(), 5);
+    assert_eq!(output["logprobs"][0]["top"].as_array().expect("alternatives").len(), 2);
+    assert_eq!(output["finish_reason"], "length");
+    assert!(output["text"].is_string());
+    assert!(run["timings"]["decode_tok_s"].as_f64().expect("a rate") > 0.0);
+    assert!(run["kv_blocks_used"].as_u64().expect("blocks") > 0);
+}
+
+#[test]
+fn a_seed_fixes_the_output_and_another_seed_changes_it() {
+    let ids = |extra: &[&str]| {
+        let mut args = vec!["--max-tokens", "16", "--ignore-eos", "--temperature", "1.5"];
+        args.extend(extra);
+        run_tiny(&args)["outputs"][0]["token_ids"].clone()
+    };
+    let first = ids(&["--seed", "7"]);
+    assert_eq!(first, ids(&["--seed", "7"]));
+    assert_eq!(first, ids(&["--seed", "7", "--threads", "1", "--max-num-batched-tokens", "64"]));
+    assert_ne!(first, ids(&["--seed", "8"]));
+}
+
+#[test]
+fn all_file_formats_of_a_model_give_the_same_tokens() {
+    let ids = |name: &str| {
+        let model = tiny(name);
+        let model = model.to_str().expect("UTF-8");
+        let args = ["run", "-m", model, "-p", "one two three", "--max-tokens", "12", "--json"];
+        json(&galley(&args))["outputs"][0]["token_ids"].clone()
+    };
+    assert_eq!(ids("smollm2"), ids("smollm2.gguf"));
+    assert_ne!(ids("smollm2"), ids("llama3"));
+}
+
+#[test]
+fn bench_prints_one_object_a_row() {
+    let model = tiny("llama3");
+    let args = ["bench", "-m", model.to_str().expect("UTF-8"), "--batch", "1,3", "--context"];
+    let output = galley(&[&args[..], &["16,40", "--gen", "4", "--random-tokens", "--json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let rows: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        for field in ["batch", "context", "prefill_tok_s", "decode_tok_s", "ttft_ms", "t_step_ms"] {
+            assert!(row[field].as_f64().expect(field) > 0.0, "{field}: {row}");
+        }
+        for field in ["model", "backend", "drafter", "kv_blocks_used", "peak_rss_mb"] {
+            assert!(!row.get(field).is_none_or(|v| v.is_null() && field != "drafter"), "{field}");
+        }
+    }
+}
+
+#[test]
+fn info_says_what_a_model_is() {
+    let model = tiny("qwen3");
+    let info = json(&galley(&["info", model.to_str().expect("UTF-8"), "--json"]));
+    assert_eq!(info["family"], "Qwen3");
+    assert_eq!(info["head_dim"], 32);
+}
+
+#[test]
+fn wrong_settings_are_refused_by_name() {
+    let model = tiny("llama3");
+    let model = model.to_str().expect("UTF-8");
+    let run = |extra: &[&'static str], parts: &[&str]| {
+        let mut args = vec!["run", "-m", model, "-p", "text"];
+        args.extend(extra);
+        refused(&args, parts);
+    };
+    run(&["--temperature", "-1"], &["temperature"]);
+    run(&["--temperature", "NaN"], &["temperature"]);
+    run(&["--top-p", "0"], &["top_p"]);
+    run(&["--max-tokens", "0"], &["max_tokens"]);
+    run(&["--max-tokens", "100000"], &["max_tokens", "context"]);
+    run(&["--kv-cache-tokens", "16", "--max-tokens", "100"], &["KV cache"]);
+    run(&["--block-size", "12"], &["block-size", "16"]);
+    run(&["--threads", "0"], &["threads"]);
+    run(&["--cpu", "sse9"], &["sse9", "portable"]);
+    run(&["--dtype", "int3"], &["int3", "bf16"]);
+    run(&["--logit-bias", "nonsense"], &["nonsense", "TOKEN_ID:BIAS"]);
+    run(&["--stop-token-id", "999999"], &["stop_tokens", "999999"]);
+    run(&["--max-num-batched-tokens", "3"], &["max-num-batched-tokens"]);
+    refused(&["run", "-m", model, "-p", ""], &["prompt"]);
+    refused(&["run", "-m", model, "-f", "no/such/file"], &["prompt-file", "no/such/file"]);
+    refused(&["bench", "-m", model, "--context", "99999"], &["context", "99999"]);
+    refused(&["run", "-m", "no/such/model", "-p", "text"], &["no/such/model"]);
+}
+
+#[test]
+fn broken_model_files_are_refused_by_file_and_field() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = |change: &dyn Fn(&Path)| {
+        let to = folder.path().join("model");
+        let _ = std::fs::remove_dir_all(&to);
+        std::fs::create_dir(&to).expect("a folder");
+        for entry in std::fs::read_dir(tiny("smollm2")).expect("a model") {
+            let from = entry.expect("an entry").path();
+            std::fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("a copy");
+        }
+        change(&to);
+        to.to_str().expect("UTF-8").to_owned()
+    };
+    let check = |change: &dyn Fn(&Path), parts: &[&str]| {
+        let model = copy(change);
+        refused(&["run", "-m", &model, "-p", "text", "--max-tokens", "2"], parts);
+    };
+    let edit = |file: &'static str, from: &'static str, to: &'static str| {
+        move |model: &Path| {
+            let path = model.join(file);
+            let text = std::fs::read_to_string(&path).expect("text");
+            assert!(text.contains(from), "{file} has no {from}");
+            std::fs::write(&path, text.replace(from, to)).expect("written");
+        }
+    };
+    check(&|m| std::fs::write(m.join("config.json"), "{").expect("written"), &["config.json"]);
+    check(&|m| std::fs::remove_file(m.join("config.json")).expect("removed"), &["config.json"]);
+    check(&|m| std::fs::remove_file(m.join("tokenizer.json")).expect("removed"), &["tokenizer.json"]);
+    check(
+        &|m| {
+            let path = m.join("model.safetensors");
+            let bytes = std::fs::read(&path).expect("bytes");
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
+        },
+        &["model.safetensors"],
+    );
+    check(&edit("config.json", "LlamaForCausalLM", "MambaForCausalLM"), &["config.json", "Mamba"]);
+    check(&edit("config.json", "\"hidden_size\": ", "\"hidden_size\": 9"), &["model"]);
+    check(
+        &edit("config.json", "\"num_hidden_layers\": ", "\"num_hidden_layers\": 99999999"),
+        &["num_hidden_layers"],
+    );
+}
