@@ -25,7 +25,8 @@ fn main() -> Result<()> {
     // Room for 4096 tokens of keys and values, shared by all sequences.
     let sizes = LoadOptions { block_size: 16, n_blocks: 256, max_rows: 256, max_logit_rows: 8 };
     let model = load(&checkpoint, CpuConfig::default(), sizes, &mut |_, _| {})?;
-    let config = EngineConfig { max_num_seqs: 8, max_num_batched_tokens: 256, ..Default::default() };
+    let config =
+        EngineConfig { max_num_seqs: 8, max_num_batched_tokens: 256, ..Default::default() };
     let engine = Engine::start(model, Some(tokenizer), config);
 
     // Both run in one batch; what each generates does not depend on the other.

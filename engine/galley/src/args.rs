@@ -90,7 +90,7 @@ impl ModelArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SamplingArgs {
     /// 0 is greedy.
-    #[arg(long, env = "GALLEY_TEMPERATURE", default_value_t = 0.0)]
+    #[arg(long, env = "GALLEY_TEMPERATURE", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
     /// Keep the k most likely tokens; 0 keeps all.
     #[arg(long, env = "GALLEY_TOP_K", default_value_t = 0)]

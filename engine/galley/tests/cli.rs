@@ -85,7 +85,8 @@ fn all_file_formats_of_a_model_give_the_same_tokens() {
 fn bench_prints_one_object_a_row() {
     let model = tiny("llama3");
     let args = ["bench", "-m", model.to_str().expect("UTF-8"), "--batch", "1,3", "--context"];
-    let output = galley(&[&args[..], &["16,40", "--gen", "4", "--random-tokens", "--json"]].concat());
+    let output =
+        galley(&[&args[..], &["16,40", "--gen", "4", "--random-tokens", "--json"]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let rows: Vec<Value> =
@@ -165,7 +166,10 @@ fn broken_model_files_are_refused_by_file_and_field() {
     };
     check(&|m| std::fs::write(m.join("config.json"), "{").expect("written"), &["config.json"]);
     check(&|m| std::fs::remove_file(m.join("config.json")).expect("removed"), &["config.json"]);
-    check(&|m| std::fs::remove_file(m.join("tokenizer.json")).expect("removed"), &["tokenizer.json"]);
+    check(
+        &|m| std::fs::remove_file(m.join("tokenizer.json")).expect("removed"),
+        &["tokenizer.json"],
+    );
     check(
         &|m| {
             let path = m.join("model.safetensors");

@@ -15,7 +15,7 @@
 //! All query heads of a KV head, and all rows of a verification or a stretch of a prompt, are rows
 //! of one pass over the tile: keys and values are read from memory once for all of them.
 
-use super::kv::{GROUP, Layout, copy_token};
+use super::kv::{GROUP, Group, Layout, copy_token};
 use super::simd::{Element, Isa, LANES};
 use crate::{KvView, Selected};
 
@@ -136,7 +136,7 @@ impl Scratch {
             probabilities: vec![0; rows * TILE],
             tile: vec![0.0; state],
             run: vec![0.0; state],
-            gathered: vec![0; TILE_GROUPS * layout.group_words],
+            gathered: vec![0; TILE_GROUPS * (layout.group_key_words + layout.group_value_words)],
         }
     }
 }
@@ -261,10 +261,10 @@ unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &State<'
 
 /// The groups of one tile, and which of its tokens each row sees.
 struct Tile<'a> {
-    groups: [*const u32; TILE_GROUPS],
+    groups: [Group<*const u32>; TILE_GROUPS],
     n_groups: usize,
     /// Groups of the tile that comes next, to be asked for early; null where there is none.
-    next: [*const u32; TILE_GROUPS],
+    next: [Group<*const u32>; TILE_GROUPS],
     /// Position of the tile's first token; None where `positions` lists them.
     first_position: usize,
     /// Ascending positions, for selected tiles under a window.
@@ -321,10 +321,13 @@ unsafe fn find_tile<'a, E: Element>(
     let group_of = |logical: usize| unsafe {
         let block = rows.block_table[logical / call.groups_per_block] as usize;
         let group = block * call.groups_per_block + logical % call.groups_per_block;
-        call.kv.add(layout.group_at(call.layer, rows.kv_head, group))
+        Group {
+            keys: call.kv.add(layout.keys_at(call.layer, rows.kv_head, group)),
+            values: call.kv.add(layout.values_at(call.layer, rows.kv_head, group)),
+        }
     };
     let n_selected = rows.n_selected_tiles(call);
-    let mut groups = [std::ptr::null(); TILE_GROUPS];
+    let mut groups = [Group { keys: std::ptr::null(), values: std::ptr::null() }; TILE_GROUPS];
     let next = groups;
     if tile >= n_selected {
         let continues = tile + 1 < end;
@@ -335,7 +338,7 @@ unsafe fn find_tile<'a, E: Element>(
         for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
             *group = group_of(first + i);
         }
-        let mut next = [std::ptr::null(); TILE_GROUPS];
+        let mut next = next;
         let n_next = match continues {
             true => (last / GROUP + 1 - first - n_groups).min(TILE_GROUPS),
             false => 0,
@@ -364,17 +367,20 @@ unsafe fn find_tile<'a, E: Element>(
         Selected::Tokens(tokens) => {
             let all = tokens.of(call.layer, rows.kv_head);
             let chosen = &all[tile * TILE..all.len().min((tile + 1) * TILE)];
+            let n_groups = chosen.len().div_ceil(GROUP);
+            let (keys, values) = gathered.split_at_mut(TILE_GROUPS * layout.group_key_words);
+            let (keys, values) = (keys.as_mut_ptr(), values.as_mut_ptr());
             for (i, &at) in chosen.iter().enumerate() {
-                let at = at as usize;
+                let (at, to) = (at as usize, i / GROUP);
                 // SAFETY: the scratch holds a whole tile of groups.
                 unsafe {
-                    let to = gathered.as_mut_ptr().add(i / GROUP * layout.group_words);
+                    let to = Group {
+                        keys: keys.add(to * layout.group_key_words),
+                        values: values.add(to * layout.group_value_words),
+                    };
                     copy_token::<E>(group_of(at / GROUP), at % GROUP, to, i % GROUP, layout);
+                    groups[i / GROUP] = Group { keys: to.keys, values: to.values };
                 }
-            }
-            let n_groups = chosen.len().div_ceil(GROUP);
-            for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
-                *group = gathered[i * layout.group_words..].as_ptr();
             }
             Tile {
                 groups,
@@ -423,7 +429,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     let mut chunk = first / CHUNK * CHUNK;
     while chunk < last {
         // Past the end the last group stands in; its scores are never looked at.
-        let keys: [*const u32; CHUNK] =
+        let groups: [Group<*const u32>; CHUNK] =
             std::array::from_fn(|i| here.groups[(chunk + i).min(here.n_groups - 1)]);
         let mut r = 0;
         while r < n_rows {
@@ -432,12 +438,12 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
             unsafe {
                 let out = scores.add(r * TILE + chunk * GROUP);
                 match n {
-                    1 => score::<I, E, 1>([q(r)], keys, layout, out),
-                    2 => score::<I, E, 2>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
-                    3 => score::<I, E, 3>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
-                    4 => score::<I, E, 4>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
-                    5 => score::<I, E, 5>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
-                    _ => score::<I, E, 6>(std::array::from_fn(|i| q(r + i)), keys, layout, out),
+                    1 => score::<I, E, 1>([q(r)], groups, layout, out),
+                    2 => score::<I, E, 2>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
+                    3 => score::<I, E, 3>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
+                    4 => score::<I, E, 4>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
+                    5 => score::<I, E, 5>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
+                    _ => score::<I, E, 6>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
                 }
             }
             r += n;
@@ -476,23 +482,22 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
 #[inline(always)]
 unsafe fn score<I: Isa, E: Element, const R: usize>(
     q: [*const u32; R],
-    keys: [*const u32; CHUNK],
+    groups: [Group<*const u32>; CHUNK],
     layout: &Layout,
     out: *mut f32,
 ) {
     if R > I::ATTENTION_ROWS {
         return;
     }
-    let values = layout.keys();
     // SAFETY: as the caller's.
     unsafe {
         let mut acc = [[I::splat(0.0); CHUNK]; R];
         for k in 0..layout.key_words {
             let mut words = [I::splat_word(0); CHUNK];
-            for (word, key) in words.iter_mut().zip(keys) {
+            for (word, group) in words.iter_mut().zip(groups) {
                 // The values of the same tokens are needed as soon as the scores are known.
-                I::prefetch(key.wrapping_add(values + k * GROUP).cast());
-                *word = I::load_words(key.add(k * GROUP));
+                I::prefetch(group.values.wrapping_add(k * GROUP).cast());
+                *word = I::load_words(group.keys.add(k * GROUP));
             }
             for (acc, q) in acc.iter_mut().zip(q) {
                 let x = I::splat_word(*q.add(k));
@@ -589,8 +594,8 @@ unsafe fn weigh_dims<I: Isa, E: Element, const R: usize, const N: usize>(
     unsafe {
         let mut acc = [[I::splat(0.0); N]; R];
         for group in first..last {
-            let mut v = tile.groups[group].add(layout.keys() + d);
-            let mut next = tile.next[group].wrapping_add(d * GROUP / E::PER_WORD);
+            let mut v = tile.groups[group].values.add(d);
+            let mut next = tile.next[group].keys.wrapping_add(d * GROUP / E::PER_WORD);
             let p = p.add(group * GROUP / E::PER_WORD);
             for pair in 0..GROUP / E::PER_WORD {
                 let mut words = [I::splat_word(0); N];

@@ -4,12 +4,13 @@
 //! dimension first and slot second, values by slot first and dimension second, both in words:
 //!
 //! ```text
-//! group:  K word 0: slots 0..16 | K word 1: slots 0..16 | ...      scores of 16 slots at a time
-//!         V slots 0,1: dims 0.. | V slots 2,3: dims 0.. | ...      16 dimensions at a time
+//! keys of a group:    word 0: slots 0..16 | word 1: slots 0..16 | ...     scores of 16 slots at a time
+//! values of a group:  slots 0,1: dims 0.. | slots 2,3: dims 0.. | ...     16 dimensions at a time
 //! ```
 //!
-//! so that neither scores nor outputs need a sum across lanes. The groups of one layer and head
-//! follow each other by block id: a sequence whose blocks are neighbours is one stream.
+//! so that neither scores nor outputs need a sum across lanes. For each layer and head, the keys of
+//! all groups follow each other by block id, and so do the values: a sequence whose blocks are
+//! neighbours is two streams.
 
 use super::buffer::Words;
 use super::simd::{Element, LANES};
@@ -33,23 +34,33 @@ pub(super) struct Layout {
     pub(super) key_words: usize,
     /// Dimensions of a value, padded to whole vectors.
     pub(super) padded_dim: usize,
-    /// Words of one group: keys, then values.
-    pub(super) group_words: usize,
+    /// Words of the keys of one group.
+    pub(super) group_key_words: usize,
+    /// Words of the values of one group.
+    pub(super) group_value_words: usize,
     /// Groups of one layer and head.
     pub(super) n_groups: usize,
     pub(super) n_kv_heads: usize,
 }
 
 impl Layout {
-    /// Offset of group `group` of a layer and head, in words.
-    pub(super) fn group_at(&self, layer: usize, kv_head: usize, group: usize) -> usize {
+    /// Offset of the keys of group `group` of a layer and head, in words.
+    pub(super) fn keys_at(&self, layer: usize, kv_head: usize, group: usize) -> usize {
         debug_assert!(group < self.n_groups && kv_head < self.n_kv_heads);
-        ((layer * self.n_kv_heads + kv_head) * self.n_groups + group) * self.group_words
+        (layer * self.n_kv_heads + kv_head) * self.head_words() + group * self.group_key_words
     }
 
-    /// Words of the keys of a group; the values follow.
-    pub(super) fn keys(&self) -> usize {
-        self.key_words * GROUP
+    /// Offset of its values.
+    pub(super) fn values_at(&self, layer: usize, kv_head: usize, group: usize) -> usize {
+        debug_assert!(group < self.n_groups && kv_head < self.n_kv_heads);
+        (layer * self.n_kv_heads + kv_head) * self.head_words()
+            + self.n_groups * self.group_key_words
+            + group * self.group_value_words
+    }
+
+    /// Words of all groups of one layer and head.
+    fn head_words(&self) -> usize {
+        self.n_groups * (self.group_key_words + self.group_value_words)
     }
 }
 
@@ -64,46 +75,65 @@ impl KvPool {
         let per_word = shape.dtype.per_word();
         let key_words = shape.head_dim.div_ceil(per_word);
         let padded_dim = shape.head_dim.next_multiple_of(LANES);
-        let group_words = key_words * GROUP + GROUP / per_word * padded_dim;
+        let group_key_words = key_words * GROUP;
+        let group_value_words = GROUP / per_word * padded_dim;
         let n_groups = shape.n_blocks * (shape.block_size / GROUP);
-        let len = [shape.n_layers, shape.n_kv_heads, group_words]
+        let len = [shape.n_layers, shape.n_kv_heads, group_key_words + group_value_words]
             .into_iter()
             .try_fold(n_groups, usize::checked_mul)
             .ok_or(BackendError::OutOfMemory { what: "the KV pool", needed_bytes: u128::MAX })?;
         let words = Words::zeroed("the KV pool", len)?;
         let n_kv_heads = shape.n_kv_heads;
-        let layout = Layout { key_words, padded_dim, group_words, n_groups, n_kv_heads };
+        let layout = Layout {
+            key_words,
+            padded_dim,
+            group_key_words,
+            group_value_words,
+            n_groups,
+            n_kv_heads,
+        };
         Ok(Self { words, shape, layout })
     }
 
     /// Copies whole blocks.
     pub(super) fn copy_blocks(&mut self, copies: &[(u32, u32)]) {
         let per_block = self.shape.block_size / GROUP;
-        let words = per_block * self.layout.group_words;
+        let Self { layout, .. } = *self;
+        let base = self.words.as_mut_ptr();
         for &(from, to) in copies {
             assert!((from.max(to) as usize) < self.shape.n_blocks, "block outside the pool");
+            let (from, to) = (from as usize * per_block, to as usize * per_block);
             for layer in 0..self.shape.n_layers {
                 for head in 0..self.shape.n_kv_heads {
-                    let at =
-                        |block: u32| self.layout.group_at(layer, head, block as usize * per_block);
-                    let (from, to) = (at(from), at(to));
-                    let base = self.words.as_mut_ptr();
-                    // SAFETY: both blocks lie inside the pool.
-                    unsafe { std::ptr::copy(base.add(from), base.add(to), words) };
+                    let copy = |from: usize, to: usize, words: usize| {
+                        // SAFETY: both blocks lie inside the pool.
+                        unsafe { std::ptr::copy(base.add(from), base.add(to), words) }
+                    };
+                    let keys = |group| layout.keys_at(layer, head, group);
+                    let values = |group| layout.values_at(layer, head, group);
+                    copy(keys(from), keys(to), per_block * layout.group_key_words);
+                    copy(values(from), values(to), per_block * layout.group_value_words);
                 }
             }
         }
     }
 }
 
-/// Writes one token's key and value to lane `lane` of the group at `group`.
+/// Keys and values of one group.
+#[derive(Clone, Copy)]
+pub(super) struct Group<P> {
+    pub(super) keys: P,
+    pub(super) values: P,
+}
+
+/// Writes one token's key and value to lane `lane` of a group.
 ///
 /// # Safety
 ///
 /// `group` must point to a group of `layout`, and no other thread may access the lane.
 #[inline(always)]
 pub(super) unsafe fn store_token<E: Element>(
-    group: *mut u32,
+    group: Group<*mut u32>,
     layout: &Layout,
     lane: usize,
     key: &[f32],
@@ -112,10 +142,9 @@ pub(super) unsafe fn store_token<E: Element>(
     // SAFETY: every index is within the group.
     unsafe {
         for (i, &x) in key.iter().enumerate() {
-            let word = group.add(i / E::PER_WORD * GROUP + lane);
-            E::store_one(word, i % E::PER_WORD, x);
+            E::store_one(group.keys.add(i / E::PER_WORD * GROUP + lane), i % E::PER_WORD, x);
         }
-        let values = group.add(layout.keys() + lane / E::PER_WORD * layout.padded_dim);
+        let values = group.values.add(lane / E::PER_WORD * layout.padded_dim);
         for (i, &x) in value.iter().enumerate() {
             E::store_one(values.add(i), lane % E::PER_WORD, x);
         }
@@ -130,19 +159,19 @@ pub(super) unsafe fn store_token<E: Element>(
 /// As for [`store_token`], for both groups; the groups must not overlap.
 #[inline(always)]
 pub(super) unsafe fn copy_token<E: Element>(
-    from: *const u32,
+    from: Group<*const u32>,
     from_lane: usize,
-    to: *mut u32,
+    to: Group<*mut u32>,
     to_lane: usize,
     layout: &Layout,
 ) {
     // SAFETY: every index is within a group.
     unsafe {
         for i in 0..layout.key_words {
-            *to.add(i * GROUP + to_lane) = *from.add(i * GROUP + from_lane);
+            *to.keys.add(i * GROUP + to_lane) = *from.keys.add(i * GROUP + from_lane);
         }
-        let row = |lane: usize| layout.keys() + lane / E::PER_WORD * layout.padded_dim;
-        let (from, to) = (from.add(row(from_lane)), to.add(row(to_lane)));
+        let from = from.values.add(from_lane / E::PER_WORD * layout.padded_dim);
+        let to = to.values.add(to_lane / E::PER_WORD * layout.padded_dim);
         for i in 0..layout.padded_dim {
             let x = E::load_one(from.add(i), from_lane % E::PER_WORD);
             E::store_one(to.add(i), to_lane % E::PER_WORD, x);

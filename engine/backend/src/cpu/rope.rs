@@ -1,6 +1,6 @@
 //! Rotary positions, and keys and values on their way into the pool.
 
-use super::kv::{GROUP, Layout, store_token};
+use super::kv::{GROUP, Group, Layout, store_token};
 use super::rows::{norm_head, rotate_head, to_operand};
 use super::simd::{Element, Isa};
 use crate::Rope;
@@ -118,7 +118,11 @@ pub(super) unsafe fn rope_and_store<I: Isa, E: Element>(
             let value = &values[(call.n_heads + n_kv_heads + head) * dim..][..dim];
             // SAFETY: the slot lies in the pool, and this row alone writes it.
             unsafe {
-                let group = call.kv.add(call.layout.group_at(call.layer, head, slot / GROUP));
+                let (layer, at) = (call.layer, slot / GROUP);
+                let group = Group {
+                    keys: call.kv.add(call.layout.keys_at(layer, head, at)),
+                    values: call.kv.add(call.layout.values_at(layer, head, at)),
+                };
                 store_token::<E>(group, &call.layout, slot % GROUP, &key[..dim], value);
             }
         }
