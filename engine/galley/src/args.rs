@@ -138,7 +138,7 @@ pub(crate) struct SamplingArgs {
     /// Do not stop before this many tokens.
     #[arg(long, env = "GALLEY_MIN_TOKENS", default_value_t = 0)]
     pub(crate) min_tokens: usize,
-    /// Go on after the end-of-sequence token.
+    /// Never pick the model's end-of-sequence tokens.
     #[arg(long, env = "GALLEY_IGNORE_EOS")]
     pub(crate) ignore_eos: bool,
 }

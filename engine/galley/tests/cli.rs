@@ -125,6 +125,8 @@ fn wrong_settings_are_refused_by_name() {
     run(&["--max-tokens", "0"], &["max_tokens"]);
     run(&["--max-tokens", "100000"], &["max_tokens", "context"]);
     run(&["--kv-cache-tokens", "16", "--max-tokens", "100"], &["KV cache"]);
+    run(&["--max-num-batched-tokens", "999999999999999999"], &["out of memory"]);
+    run(&["--kv-cache-tokens", "99999999999999999"], &["out of memory", "KV"]);
     run(&["--block-size", "12"], &["block-size", "16"]);
     run(&["--threads", "0"], &["threads"]);
     run(&["--cpu", "sse9"], &["sse9", "portable"]);

@@ -148,7 +148,10 @@ impl Tensor {
     pub(super) fn new(kind: Kind, dtype: Dtype, max_rows: usize, cols: usize) -> Result<Self> {
         let per_word = if kind == Kind::F32 { 1 } else { dtype.per_word() };
         let stride = cols.next_multiple_of(PANEL).div_ceil(per_word);
-        let words = Words::zeroed("activations", max_rows * stride)?;
+        let len = max_rows
+            .checked_mul(stride)
+            .ok_or(BackendError::OutOfMemory { what: "activations", needed_bytes: u128::MAX })?;
+        let words = Words::zeroed("activations", len)?;
         Ok(Self { words, kind, max_rows, cols, stride })
     }
 

@@ -183,7 +183,7 @@ impl Backend for CpuBackend {
             layer,
         };
         let kernel = self.kernels.rope_and_store;
-        let per_unit = ROWS_PER_UNIT;
+        let per_unit = self.rows_per_unit(n_rows);
         self.threads.for_each(n_rows.div_ceil(per_unit), |unit, _| {
             let first = unit * per_unit;
             // SAFETY: shapes and slots were checked, and each row belongs to one unit. Two rows
@@ -292,13 +292,18 @@ impl Backend for CpuBackend {
     }
 }
 
-/// Rows that one thread takes at a time where a row is little work.
-const ROWS_PER_UNIT: usize = 8;
+/// Most rows that one thread takes at a time where a row is little work.
+const MAX_ROWS_PER_UNIT: usize = 8;
 
 /// Most query tokens of a sequence whose tiles are spread over threads. Prompts have rows enough.
 const SPLIT_TOKENS: usize = 16;
 
 impl CpuBackend {
+    /// Rows per unit where a row takes about a microsecond: several units a thread.
+    fn rows_per_unit(&self, n_rows: usize) -> usize {
+        (n_rows / (self.threads.n_threads() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
+    }
+
     fn norm_rows(
         &mut self,
         x: &Tensor,
@@ -309,11 +314,12 @@ impl CpuBackend {
         out: &mut Tensor,
     ) {
         let kernel = self.kernels.rms_norm;
+        let per_unit = self.rows_per_unit(n_rows);
         let stride = out.stride;
         let out = Shared::<u32>::new(&mut out.words);
-        self.threads.for_each(n_rows.div_ceil(ROWS_PER_UNIT), |unit, _| {
-            let first = unit * ROWS_PER_UNIT;
-            for row in first..(first + ROWS_PER_UNIT).min(n_rows) {
+        self.threads.for_each(n_rows.div_ceil(per_unit), |unit, _| {
+            let first = unit * per_unit;
+            for row in first..(first + per_unit).min(n_rows) {
                 // SAFETY: shapes were checked by the caller; one unit writes the row.
                 unsafe {
                     let to = out.ptr().add(row * stride);
