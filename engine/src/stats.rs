@@ -11,7 +11,7 @@ pub struct Stats {
     pub waiting: usize,
     /// Blocks that sequences hold.
     pub kv_blocks_used: usize,
-    /// The most there were in use at once.
+    /// The most there were in use at once since the engine was last idle.
     pub kv_blocks_peak: usize,
     /// Blocks in the pool.
     pub kv_blocks_total: usize,

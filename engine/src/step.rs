@@ -121,6 +121,9 @@ impl Core {
 
     /// Takes a request in; `number` counts them.
     pub(crate) fn add(&mut self, request: ValidRequest, number: u64, events: Sender<Event>) {
+        if self.is_idle() {
+            self.stats.kv_blocks_peak = 0;
+        }
         self.stats.requests += 1;
         self.scheduler.add(Sequence::new(request, number, events, self.codec.as_deref()));
     }

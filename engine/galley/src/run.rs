@@ -47,6 +47,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         }
         Ok(())
     })?;
+    // So that the statistics are those of the last step, too.
+    loaded.engine.shutdown();
     let report = Report::new(&loaded, &outputs, tokens.len());
     if args.json {
         writeln!(stdout, "{}", report.to_json(&args.model.model, seed, &outputs))?;

@@ -54,6 +54,8 @@ fn a_run_reports_tokens_text_reason_and_timings() {
     assert!(output["text"].is_string());
     assert!(run["timings"]["decode_tok_s"].as_f64().expect("a rate") > 0.0);
     assert!(run["kv_blocks_used"].as_u64().expect("blocks") > 0);
+    let run = run_tiny(&["--max-tokens", "1"]);
+    assert!(run["kv_blocks_used"].as_u64().expect("blocks") > 0, "in the only step, too");
 }
 
 #[test]
@@ -92,6 +94,9 @@ fn bench_prints_one_object_a_row() {
     let rows: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(rows.len(), 4);
+    // 16 + 4 and 40 + 4 tokens in blocks of 16, one and three times.
+    let blocks: Vec<_> = rows.iter().map(|row| row["kv_blocks_used"].as_u64()).collect();
+    assert_eq!(blocks, [Some(2), Some(6), Some(3), Some(9)]);
     for row in rows {
         for field in ["batch", "context", "prefill_tok_s", "decode_tok_s", "ttft_ms", "t_step_ms"] {
             assert!(row[field].as_f64().expect(field) > 0.0, "{field}: {row}");
