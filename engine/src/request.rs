@@ -77,6 +77,21 @@ impl Request {
             cache_salt: 0,
         }
     }
+
+    /// How it picks tokens.
+    pub(crate) fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.clone(),
+            logprobs: self.logprobs,
+        }
+    }
 }
 
 /// What to continue.
@@ -143,6 +158,7 @@ impl ValidRequest {
     ) -> Result<Self, SubmitError> {
         check_numbers(&request, limits)?;
         check_lists(&request, limits, text.is_some())?;
+        let sampling = request.sampling();
         let prompt = tokens_of(request.prompt, limits, text)?;
         let max_tokens = max_tokens_of(request.max_tokens, prompt.len(), limits)?;
         if request.min_tokens > max_tokens {
@@ -151,17 +167,6 @@ impl ValidRequest {
                 format!("{} is more than max_tokens, {max_tokens}", request.min_tokens),
             ));
         }
-        let sampling = Sampling {
-            temperature: request.temperature,
-            top_k: request.top_k,
-            top_p: request.top_p,
-            min_p: request.min_p,
-            repetition_penalty: request.repetition_penalty,
-            presence_penalty: request.presence_penalty,
-            frequency_penalty: request.frequency_penalty,
-            logit_bias: request.logit_bias,
-            logprobs: request.logprobs,
-        };
         let stop = StopRules::new(
             request.stop,
             request.stop_tokens,

@@ -6,26 +6,6 @@ use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, Stopped
 use serde::Serialize;
 
 impl SamplingArgs {
-    /// Exactly `n_tokens` greedy tokens, for measurements.
-    pub(crate) fn greedy(n_tokens: usize) -> Self {
-        Self {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-            seed: Some(0),
-            stop: Vec::new(),
-            stop_token_id: Vec::new(),
-            max_tokens: Some(n_tokens),
-            min_tokens: 0,
-            ignore_eos: true,
-        }
-    }
-
     /// A request for `prompt` under these flags.
     pub(crate) fn request(&self, prompt: Prompt) -> Request {
         Request {

@@ -5,7 +5,7 @@ use super::toy::{EOS, Uncached};
 use crate::event::{Event, FinishReason, Stopped};
 use crate::request::{Prompt, Request};
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Pick, Row, Sampling, Scratch, Seen, pick};
+use galley_backend::sample::{Pick, Row, Scratch, Seen, pick};
 
 /// One sequence, from its events or from the definition.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,17 +22,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
     let mut model = Uncached::default();
     prompt.iter().for_each(|&token| model.push(token));
     let mut seen = Seen::of_prompt(prompt);
-    let sampling = Sampling {
-        temperature: request.temperature,
-        top_k: request.top_k,
-        top_p: request.top_p,
-        min_p: request.min_p,
-        repetition_penalty: request.repetition_penalty,
-        presence_penalty: request.presence_penalty,
-        frequency_penalty: request.frequency_penalty,
-        logit_bias: request.logit_bias.clone(),
-        logprobs: request.logprobs,
-    };
+    let sampling = request.sampling();
     let mut scratch = Scratch::default();
     let mut stream = Stream::default();
     let mut text = String::new(); // before anything is cut off

@@ -8,7 +8,7 @@
 mod floor;
 mod prompts;
 
-use crate::args::{BenchArgs, SamplingArgs};
+use crate::args::BenchArgs;
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
 use anyhow::{Result, bail};
@@ -170,11 +170,15 @@ fn measure(
 
 /// Generates `n_tokens` tokens from every prompt, all submitted at once.
 fn pass(loaded: &Loaded, prompts: &[Vec<u32>], n_tokens: usize, salt: u64) -> Result<Vec<Output>> {
-    let sampling = SamplingArgs::greedy(n_tokens);
     let mut handles = Vec::new();
     for prompt in prompts {
-        let request =
-            Request { cache_salt: salt, ..sampling.request(Prompt::Tokens(prompt.clone())) };
+        let request = Request {
+            temperature: 0.0,
+            max_tokens: Some(u32::try_from(n_tokens)?),
+            ignore_eos: true,
+            cache_salt: salt,
+            ..Request::new(Prompt::Tokens(prompt.clone()))
+        };
         handles.push(loaded.engine.submit(request)?);
     }
     let mut outputs = Vec::new();
