@@ -85,10 +85,7 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
         max_rows: args.max_num_batched_tokens,
         max_logit_rows: args.max_num_seqs,
     };
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("loading {bar:30} {pos}/{len} layers")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = progress_bar("loading", "layers", 0);
     let model = load(&files.checkpoint, cpu, options, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
@@ -109,6 +106,12 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
     );
     let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
     Ok(Loaded { engine, device, weight_bytes, kv_bytes_per_token, load_time, load_peak_rss_bytes })
+}
+
+/// A bar on standard error, if that is a terminal.
+pub(crate) fn progress_bar(doing: &str, of: &str, len: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{doing} {{bar:30}} {{pos}}/{{len}} {of}"));
+    ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Memory that the system could give out now; 4 GiB where it does not say.

@@ -4,6 +4,7 @@ use crate::args::SamplingArgs;
 use anyhow::{Result, bail};
 use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, Stopped, Usage};
 use serde::Serialize;
+use std::time::Duration;
 
 impl SamplingArgs {
     /// A request for `prompt` under these flags.
@@ -51,15 +52,24 @@ pub(crate) struct TokenLogprobs {
     pub(crate) top: Vec<(u32, f32)>,
 }
 
-/// Follows a request to its end; `on_text(index, text)` hears of text as it becomes final.
+/// How often [`follow`] says that nothing has happened.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Follows a request to its end; `on_text(index, text)` hears of text as it becomes final, and
+/// `on_wait` that there is none.
 pub(crate) fn follow(
     handle: &mut RequestHandle,
     n: u32,
     mut on_text: impl FnMut(u32, &str) -> Result<()>,
+    mut on_wait: impl FnMut(),
 ) -> Result<Vec<Output>> {
     let mut outputs: Vec<Output> =
         (0..n).map(|index| Output { index, ..Output::default() }).collect();
-    while let Some(event) = handle.recv() {
+    while !handle.is_over() {
+        let Some(event) = handle.recv_timeout(WAIT) else {
+            on_wait();
+            continue;
+        };
         match event {
             Event::Token { index, token, text, logprob, top } => {
                 let output = &mut outputs[index as usize];

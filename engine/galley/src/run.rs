@@ -1,7 +1,7 @@
 //! `galley run`: continue one prompt.
 
 use crate::args::RunArgs;
-use crate::load::{Files, Loaded, peak_rss_bytes, start};
+use crate::load::{Files, Loaded, peak_rss_bytes, progress_bar, start};
 use crate::request::{Output, follow};
 use anyhow::{Context, Result, bail};
 use galley_engine::{Prompt, Request, Stats};
@@ -40,13 +40,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let seed = handle.seed();
     let mut stdout = std::io::stdout();
     let stream = !args.json && args.n == 1;
-    let outputs = follow(&mut handle, n, |_, text| {
+    // Only a long prompt takes long enough to be seen.
+    let reading = progress_bar("reading", "tokens", tokens.len());
+    let on_text = |_, text: &str| {
+        reading.finish_and_clear();
         if stream {
             stdout.write_all(text.as_bytes())?;
             stdout.flush()?;
         }
         Ok(())
-    })?;
+    };
+    let on_wait = || reading.set_position(loaded.engine.stats().prompt_tokens);
+    let outputs = follow(&mut handle, n, on_text, on_wait)?;
+    reading.finish_and_clear();
     // So that the statistics are those of the last step, too.
     loaded.engine.shutdown();
     let report = Report::new(&loaded, &outputs, tokens.len());

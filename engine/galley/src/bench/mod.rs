@@ -183,7 +183,7 @@ fn pass(loaded: &Loaded, prompts: &[Vec<u32>], n_tokens: usize, salt: u64) -> Re
     }
     let mut outputs = Vec::new();
     for handle in &mut handles {
-        outputs.append(&mut follow(handle, 1, |_, _| Ok(()))?);
+        outputs.append(&mut follow(handle, 1, |_, _| Ok(()), || {})?);
     }
     if let Some(output) = outputs.iter().find(|o| o.token_ids.len() != n_tokens) {
         bail!("a sequence ended after {} of {n_tokens} tokens", output.token_ids.len());
