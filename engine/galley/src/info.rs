@@ -14,11 +14,8 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     };
     let files = Files::open(model)?;
     let c = files.config();
-    let head = c.vocab_size * c.hidden_size;
-    let attention = c.hidden_size * c.head_dim * 2 * (c.n_heads + c.n_kv_heads);
-    let layer = attention + 3 * c.hidden_size * c.intermediate_size;
-    let parameters = c.n_layers * layer + if c.tie_embeddings { head } else { 2 * head };
-    let kv = |dtype: Dtype| 2 * c.n_layers * c.n_kv_heads * c.head_dim * dtype.bytes();
+    let parameters = c.parameters();
+    let kv_bytes = c.kv_values_per_token() * Dtype::Bf16.bytes();
     if args.json {
         let info = json!({
             "path": files.path,
@@ -38,7 +35,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
             "eos_tokens": c.eos_tokens,
             "has_chat_template": files.chat_template().is_ok(),
             "weight_bytes_bf16": parameters * 2,
-            "kv_bytes_per_token_bf16": kv(Dtype::Bf16),
+            "kv_bytes_per_token_bf16": kv_bytes,
             "cpu": InstructionSet::best().name(),
         });
         println!("{info:#}");
@@ -64,8 +61,8 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     println!("weights         {:.2} GiB in bf16", gib(parameters * 2));
     println!(
         "KV cache        {} bytes a token in bf16, {:.2} GiB for one full context",
-        kv(Dtype::Bf16),
-        gib(kv(Dtype::Bf16) * c.max_context)
+        kv_bytes,
+        gib(kv_bytes * c.max_context)
     );
     let sets: Vec<_> = InstructionSet::ALL
         .into_iter()

@@ -71,9 +71,7 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
             args.max_num_seqs
         );
     }
-    let config = files.config();
-    let bytes_per_token =
-        2 * config.n_layers * config.n_kv_heads * config.head_dim * args.dtype.bytes();
+    let bytes_per_token = files.config().kv_values_per_token() * args.dtype.bytes();
     let tokens = match args.kv_cache_tokens {
         Some(0) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
         Some(tokens) => tokens,

@@ -87,6 +87,28 @@ pub enum RopeScaling {
 }
 
 impl ModelConfig {
+    /// Weights of the matrices of one layer.
+    pub fn layer_parameters(&self) -> usize {
+        let attention = self.hidden_size * self.head_dim * 2 * (self.n_heads + self.n_kv_heads);
+        attention + 3 * self.hidden_size * self.intermediate_size
+    }
+
+    /// Weights of the output head, and as many of the embedding.
+    pub fn head_parameters(&self) -> usize {
+        self.vocab_size * self.hidden_size
+    }
+
+    /// Weights of all matrices, a tied embedding counted once.
+    pub fn parameters(&self) -> usize {
+        let n_heads = if self.tie_embeddings { 1 } else { 2 };
+        self.n_layers * self.layer_parameters() + n_heads * self.head_parameters()
+    }
+
+    /// Values that the KV cache keeps of one token, over all layers.
+    pub fn kv_values_per_token(&self) -> usize {
+        2 * self.n_layers * self.n_kv_heads * self.head_dim
+    }
+
     /// Checks what holds between fields. `field` translates to the names of the file.
     fn check(&self, path: &Path, field: impl Fn(Field) -> String) -> Result<()> {
         let invalid = |f: Field, reason: String| Err(ModelError::invalid(path, field(f), reason));

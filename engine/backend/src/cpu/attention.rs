@@ -265,16 +265,14 @@ struct Tile<'a> {
     n_groups: usize,
     /// Groups of the tile that comes next, to be asked for early; null where there is none.
     next: [Group<*const u32>; TILE_GROUPS],
-    /// Position of the tile's first token; None where `positions` lists them.
-    first_position: usize,
-    /// Ascending positions, for selected tiles under a window.
+    /// Where its tokens lie in the sequence.
     positions: TilePositions<'a>,
 }
 
 #[derive(Clone, Copy)]
 enum TilePositions<'a> {
-    /// Consecutive from `first_position`.
-    Tail { tail_start: usize },
+    /// Consecutive.
+    Tail { first_position: usize, tail_start: usize },
     /// Whole blocks of this many tokens.
     Blocks { blocks: &'a [u32], block_size: usize, skipped: usize },
     /// Listed.
@@ -287,9 +285,9 @@ impl Tile<'_> {
         let earliest = window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
         let n = self.n_groups * GROUP;
         match self.positions {
-            TilePositions::Tail { tail_start } => {
-                let lo = earliest.max(tail_start).saturating_sub(self.first_position).min(n);
-                let hi = (p + 1).saturating_sub(self.first_position).min(n);
+            TilePositions::Tail { first_position, tail_start } => {
+                let lo = earliest.max(tail_start).saturating_sub(first_position).min(n);
+                let hi = (p + 1).saturating_sub(first_position).min(n);
                 (lo, hi.max(lo))
             }
             TilePositions::Blocks { blocks, block_size, skipped } => {
@@ -328,7 +326,7 @@ unsafe fn find_tile<'a, E: Element>(
     };
     let n_selected = rows.n_selected_tiles(call);
     let mut groups = [Group { keys: std::ptr::null(), values: std::ptr::null() }; TILE_GROUPS];
-    let next = groups;
+    let mut next = groups;
     if tile >= n_selected {
         let continues = tile + 1 < end;
         let tile = rows.first_tail_tile(call) + tile - n_selected;
@@ -338,7 +336,6 @@ unsafe fn find_tile<'a, E: Element>(
         for (i, group) in groups.iter_mut().enumerate().take(n_groups) {
             *group = group_of(first + i);
         }
-        let mut next = next;
         let n_next = match continues {
             true => (last / GROUP + 1 - first - n_groups).min(TILE_GROUPS),
             false => 0,
@@ -347,8 +344,8 @@ unsafe fn find_tile<'a, E: Element>(
             *group = group_of(first + TILE_GROUPS + i);
         }
         let tail_start = rows.view.tail_start as usize;
-        let positions = TilePositions::Tail { tail_start };
-        return Tile { groups, n_groups, next, first_position: tile * TILE, positions };
+        let positions = TilePositions::Tail { first_position: tile * TILE, tail_start };
+        return Tile { groups, n_groups, next, positions };
     }
     match rows.view.selected {
         Selected::None => unreachable!("a view without a selection has no selected tiles"),
@@ -362,7 +359,7 @@ unsafe fn find_tile<'a, E: Element>(
             }
             let block_size = per_block * GROUP;
             let positions = TilePositions::Blocks { blocks, block_size, skipped: tile * TILE };
-            Tile { groups, n_groups, next, first_position: 0, positions }
+            Tile { groups, n_groups, next, positions }
         }
         Selected::Tokens(tokens) => {
             let all = tokens.of(call.layer, rows.kv_head);
@@ -382,13 +379,7 @@ unsafe fn find_tile<'a, E: Element>(
                     groups[i / GROUP] = Group { keys: to.keys, values: to.values };
                 }
             }
-            Tile {
-                groups,
-                n_groups,
-                next,
-                first_position: 0,
-                positions: TilePositions::Tokens(chosen),
-            }
+            Tile { groups, n_groups, next, positions: TilePositions::Tokens(chosen) }
         }
     }
 }

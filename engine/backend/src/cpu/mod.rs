@@ -158,6 +158,15 @@ fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(
     Err(BackendError::Shape { op, expected: format!("{what} {expected}"), got: got.to_string() })
 }
 
+/// Fails unless the pool has the layer.
+fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> Result<()> {
+    if layer < shape.n_layers {
+        return Ok(());
+    }
+    let expected = format!("a layer below {}", shape.n_layers);
+    Err(BackendError::Shape { op, expected, got: layer.to_string() })
+}
+
 /// Fails unless `tensor` is of `kind`, has `cols` columns and room for `n_rows` rows.
 fn expect_tensor(
     op: &'static str,

@@ -166,6 +166,7 @@ impl Backend for CpuBackend {
             expect(OP, "query norm weights", head_dim, norm.q.len)?;
             expect(OP, "key norm weights", head_dim, norm.k.len)?;
         }
+        expect_layer(OP, layer, &pool.shape)?;
         self.angles.prepare(rotation.rope, batch.positions);
         fill_slots(batch, &pool.shape, &mut self.slots)?;
         let call = RopeStore {
@@ -208,6 +209,7 @@ impl Backend for CpuBackend {
         expect_tensor(OP, q, Kind::Operand, n_rows, out.cols)?;
         expect_tensor(OP, out, Kind::Operand, n_rows, q.cols)?;
         let n_heads = q.cols / head_dim;
+        expect_layer(OP, layer, &pool.shape)?;
         expect(OP, "heads in whole groups", 0, n_heads % pool.shape.n_kv_heads)?;
         for seq in batch.seqs {
             check_view(seq, batch, &pool.shape, layer)?;

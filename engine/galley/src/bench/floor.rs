@@ -64,13 +64,11 @@ pub(super) struct Floor {
 
 impl Floor {
     pub(super) fn of(c: &ModelConfig, loaded: &Loaded) -> Self {
-        let attention = c.hidden_size * c.head_dim * 2 * (c.n_heads + c.n_kv_heads);
-        let layer = attention + 3 * c.hidden_size * c.intermediate_size;
         Self {
             weight_bytes: loaded.weight_bytes as f64,
             kv_bytes_per_token: loaded.kv_bytes_per_token as f64,
-            layer_flops: 2.0 * (c.n_layers * layer) as f64,
-            head_flops: 2.0 * (c.vocab_size * c.hidden_size) as f64,
+            layer_flops: 2.0 * (c.n_layers * c.layer_parameters()) as f64,
+            head_flops: 2.0 * c.head_parameters() as f64,
             attention_flops: 4.0 * (c.n_layers * c.n_heads * c.head_dim) as f64,
             window: c.sliding_window.map_or(f64::INFINITY, f64::from),
         }
