@@ -1,0 +1,127 @@
+//! Creating a drafter: its options, the table it gets, and what it must give.
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem::offset_of;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use galley_drafter_abi as abi;
+use galley_drafter_abi::{GD_OK, gd_drafter, gd_host, gd_status};
+
+use crate::border::read_prefix;
+use crate::host::{Host, Lent, Phase};
+use crate::tables::host_table;
+use crate::{Drafter, Library, LoadError, ModelFacts, Timings};
+
+impl Drafter {
+    /// Creates a drafter with the given options and the defaults of the others.
+    pub fn create(
+        library: &Arc<Library>,
+        options: &BTreeMap<String, String>,
+        target: ModelFacts,
+    ) -> Result<Drafter, LoadError> {
+        let manifest = library.manifest();
+        if let Some(unknown) =
+            options.keys().find(|key| manifest.options.iter().all(|o| o.name != **key))
+        {
+            let known: Vec<&str> = manifest.options.iter().map(|o| o.name.as_str()).collect();
+            return Err(LoadError::UnknownOption {
+                drafter: manifest.name.clone(),
+                option: unknown.clone(),
+                known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+            });
+        }
+        let text = |s: &str| abi::gd_str { ptr: s.as_ptr().cast(), len: s.len() };
+        let options: Vec<abi::gd_option> = manifest
+            .options
+            .iter()
+            .map(|o| abi::gd_option {
+                name: text(&o.name),
+                value: text(options.get(&o.name).unwrap_or(&o.default)),
+            })
+            .collect();
+        let host = Arc::new(Host::new(manifest.name.clone(), target));
+        let table = Table(NonNull::from(Box::leak(Box::new(host_table(Arc::as_ptr(&host))))));
+        let mut plugin = std::ptr::null_mut();
+        let create = library.create_fn();
+        let status = host.within(Phase::Create, Lent::default(), |_| {
+            // SAFETY: the table and its host live until the drafter is destroyed; the options and their texts
+            // until this call returns.
+            unsafe { create(table.0.as_ptr(), options.as_ptr(), options.len(), &raw mut plugin) }
+        });
+        if status != GD_OK {
+            return Err(refused(&host, "be created", status));
+        }
+        let incompatible = |reason: &str| LoadError::Incompatible {
+            path: library.path().to_owned(),
+            reason: reason.to_owned(),
+        };
+        let plugin = NonNull::new(plugin).ok_or_else(|| incompatible("its create gives NULL"))?;
+        // SAFETY: create gave a struct that begins with its size; zeros are pointers and functions that
+        // are not there.
+        let calls: gd_drafter = unsafe { read_prefix(plugin.as_ptr()) };
+        let needed = offset_of!(gd_drafter, guess) + size_of_val(&calls.guess);
+        let missing = match (calls.destroy, calls.activate, calls.guess) {
+            _ if calls.struct_size < needed => Some("its gd_drafter does not reach guess"),
+            (None, ..) => Some("its gd_drafter has no destroy"),
+            (_, None, _) => Some("its gd_drafter has no activate"),
+            (.., None) => Some("its gd_drafter has no guess"),
+            _ => None,
+        };
+        if let Some(reason) = missing {
+            if let Some(destroy) = calls.destroy {
+                // SAFETY: create gave this drafter, and it is destroyed once.
+                unsafe { destroy(plugin.as_ptr()) };
+            }
+            return Err(incompatible(reason));
+        }
+        host.state().mark_kept();
+        Ok(Drafter {
+            host,
+            _table: table,
+            plugin,
+            calls,
+            is_active: false,
+            views: Vec::new(),
+            masks: Vec::new(),
+            recorded: HashMap::new(),
+            timings: Timings::default(),
+            n_failures: [0; 2],
+            n_slow: 0,
+            n_quick: 0,
+            set_aside: None,
+            _library: Arc::clone(library),
+        })
+    }
+}
+
+/// Owns the table that a drafter points to. Not a Box: moving a Box would claim that nobody else points there.
+pub(crate) struct Table(NonNull<gd_host>);
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: `Drafter::create` leaked this Box, and the drafter that pointed to it is destroyed or was
+        // never made.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+pub(crate) fn refused(host: &Host, action: &'static str, status: gd_status) -> LoadError {
+    LoadError::Refused { drafter: host.name().to_owned(), action, reason: reason(host, status) }
+}
+
+/// The drafter's own sentence, or the name of its status.
+pub(crate) fn reason(host: &Host, status: gd_status) -> String {
+    host.state().last_error.take().unwrap_or_else(|| match status {
+        abi::GD_NO_GUESS => "GD_NO_GUESS, where that is no answer".to_owned(),
+        abi::GD_UNSUPPORTED => {
+            "this host, model or device cannot do it (GD_UNSUPPORTED)".to_owned()
+        }
+        abi::GD_INVALID => "a bad argument, struct or handle (GD_INVALID)".to_owned(),
+        abi::GD_WRONG_PHASE => "a function called where it may not be (GD_WRONG_PHASE)".to_owned(),
+        abi::GD_NO_MEMORY => "no memory (GD_NO_MEMORY)".to_owned(),
+        abi::GD_PANIC => "it panicked (GD_PANIC)".to_owned(),
+        abi::GD_INTERNAL => "an error of its own that it did not log (GD_INTERNAL)".to_owned(),
+        other => format!("status {other}"),
+    })
+}

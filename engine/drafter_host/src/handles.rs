@@ -1,0 +1,103 @@
+//! Handles: numbers that a drafter holds, and that are checked at every call.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a handle is of. No kind is zero, so no handle is zero, which means the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Model = 0x4d,
+    View = 0x56,
+    Mask = 0x4c,
+    Queue = 0x51,
+}
+
+/// What handles of one kind stand for. A handle is its kind, a generation and a place.
+pub(crate) struct Arena<T> {
+    kind: Kind,
+    generation: u32,
+    entries: Vec<(u32, T)>,
+}
+
+impl<T> Arena<T> {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Arena { kind, generation: next_generation(), entries: Vec::new() }
+    }
+
+    /// None when there are too many.
+    pub(crate) fn insert(&mut self, value: T) -> Option<u64> {
+        let place = u32::try_from(self.entries.len()).ok().filter(|&n| n < MAX_ENTRIES)?;
+        self.entries.push((self.generation, value));
+        Some(handle(self.kind, self.generation, place))
+    }
+
+    /// The place behind a handle, if it is of this kind and still valid.
+    pub(crate) fn place(&self, id: u64) -> Option<u32> {
+        let place = (id & PLACE_MASK) as u32;
+        let (generation, _) = self.entries.get(place as usize)?;
+        (handle(self.kind, *generation, place) == id).then_some(place)
+    }
+
+    pub(crate) fn at(&self, place: u32) -> &T {
+        &self.entries[place as usize].1
+    }
+
+    pub(crate) fn at_mut(&mut self, place: u32) -> &mut T {
+        &mut self.entries[place as usize].1
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, value)| value)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Makes every handle but the first `n_kept` stale, for ever.
+    pub(crate) fn truncate(&mut self, n_kept: usize) {
+        self.entries.truncate(n_kept);
+        self.generation = next_generation();
+    }
+}
+
+/// A handle of a queue, which has a number instead of a place.
+pub(crate) fn queue(serial: u64) -> u64 {
+    (Kind::Queue as u64) << 56 | (serial & ((1 << 56) - 1))
+}
+
+fn handle(kind: Kind, generation: u32, place: u32) -> u64 {
+    (kind as u64) << 56 | u64::from(generation) << 24 | u64::from(place)
+}
+
+/// Generations are the process's, so that a handle of one drafter is stale in another.
+fn next_generation() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A place has 24 bits of a handle.
+const PLACE_MASK: u64 = (1 << 24) - 1;
+
+/// Views and masks cost the engine memory each, so a drafter gone wild is stopped here.
+const MAX_ENTRIES: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_forged_and_foreign_handles_are_refused() {
+        let (mut views, mut masks) = (Arena::new(Kind::View), Arena::new(Kind::Mask));
+        let kept = views.insert("kept").expect("room");
+        let void = views.insert("void").expect("room");
+        let mask = masks.insert("mask").expect("room");
+        assert_eq!((views.place(kept), views.place(void)), (Some(0), Some(1)));
+        for forged in [0, 1, u64::MAX, mask, kept + 2, kept ^ 1 << 24, kept ^ 1 << 60] {
+            assert_eq!(views.place(forged), None, "{forged:x}");
+        }
+        views.truncate(1);
+        let new = views.insert("new").expect("room");
+        assert_eq!((views.place(kept), views.place(void)), (Some(0), None));
+        assert_eq!(views.place(new), Some(1));
+    }
+}

@@ -1,0 +1,219 @@
+//! The state behind `gd_host`: what was described, what is being enqueued, and which callback runs.
+//!
+//! It is locked during host calls alone, never while the drafter's own code runs.
+
+use std::ptr::NonNull;
+use std::thread::ThreadId;
+
+use galley_drafter_abi::{GD_INVALID, GD_WRONG_PHASE, gd_status};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::handles::{self, Arena, Kind};
+use crate::{Mask, ModelFacts, ModelId, Program, Row, View};
+
+/// What host functions reach through `host_data`. They may come from any thread.
+pub(crate) struct Host {
+    name: String,
+    state: Mutex<State>,
+}
+
+/// Everything that host functions read and change.
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    thread: Option<ThreadId>,
+    serial: u64,
+    pub(crate) lent: LentPointers,
+    pub(crate) program: Program,
+    /// The callback read or changed something that a recording could not repeat.
+    pub(crate) is_unrecordable: bool,
+    pub(crate) must_rerecord: bool,
+    pub(crate) masks_changed: bool,
+    pub(crate) target: ModelFacts,
+    pub(crate) models: Arena<(ModelId, ModelFacts)>,
+    pub(crate) views: Arena<View>,
+    pub(crate) masks: Arena<ScoredMask>,
+    pub(crate) last_error: Option<String>,
+    /// How many models, views and masks outlive deactivate: those of create.
+    n_kept: [usize; 3],
+}
+
+/// A mask, and what replays of its version found.
+pub(crate) struct ScoredMask {
+    pub(crate) mask: Mask,
+    pub(crate) n_matched: u64,
+    pub(crate) n_compared: u64,
+}
+
+/// The callback that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Outside,
+    Create,
+    Activate,
+    Deactivate,
+    AfterPrefill,
+    Guess,
+    End,
+    Cost,
+}
+
+impl Phase {
+    /// Where [control] functions may be called.
+    pub(crate) fn is_control(self) -> bool {
+        matches!(self, Phase::Create | Phase::Activate | Phase::Deactivate)
+    }
+
+    /// Where [step] functions may be called. Those with a queue check it as well, and end has none.
+    pub(crate) fn is_step(self) -> bool {
+        matches!(self, Phase::AfterPrefill | Phase::Guess | Phase::End | Phase::Cost)
+    }
+
+    /// Where a guess may be enqueued.
+    pub(crate) fn is_guess(self) -> bool {
+        self == Phase::Guess
+    }
+
+    /// Inside any callback.
+    pub(crate) fn is_inside(self) -> bool {
+        self != Phase::Outside
+    }
+}
+
+/// What a callback may use, for as long as it runs.
+#[derive(Default)]
+pub(crate) struct Lent<'a> {
+    pub(crate) rows: &'a [Row<'a>],
+    pub(crate) program: Option<&'a mut Program>,
+    /// Points to a `&mut dyn ModelLoader`.
+    pub(crate) loader: Option<NonNull<()>>,
+}
+
+/// The same without lifetimes: set on entering a callback, gone on leaving it.
+#[derive(Default)]
+pub(crate) struct LentPointers {
+    rows: Option<NonNull<Row<'static>>>,
+    n_rows: usize,
+    pub(crate) loader: Option<NonNull<()>>,
+}
+
+// SAFETY: `State::check` lets no thread but the one inside the callback come to the pointers.
+unsafe impl Send for LentPointers {}
+
+impl LentPointers {
+    /// A row of the batch.
+    pub(crate) fn row(&self, index: u32) -> Result<Row<'_>, gd_status> {
+        let rows = self.rows.filter(|_| (index as usize) < self.n_rows).ok_or(GD_INVALID)?;
+        // SAFETY: `Host::within` set the pointer to a slice of n_rows that outlives the callback, and clears
+        // it before it returns.
+        Ok(unsafe { *rows.add(index as usize).as_ref() })
+    }
+}
+
+impl Host {
+    pub(crate) fn new(name: String, target: ModelFacts) -> Self {
+        let state = State {
+            phase: Phase::Outside,
+            thread: None,
+            serial: 0,
+            lent: LentPointers::default(),
+            program: Program::default(),
+            is_unrecordable: false,
+            must_rerecord: false,
+            masks_changed: false,
+            target,
+            models: Arena::new(Kind::Model),
+            views: Arena::new(Kind::View),
+            masks: Arena::new(Kind::Mask),
+            last_error: None,
+            n_kept: [0; 3],
+        };
+        Host { name, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Runs a callback of the drafter, with the handle of its queue. Host functions of this thread see `phase`
+    /// and what is lent until it returns.
+    pub(crate) fn within<R>(
+        &self,
+        phase: Phase,
+        lent: Lent<'_>,
+        callback: impl FnOnce(u64) -> R,
+    ) -> R {
+        let Lent { rows, mut program, loader } = lent;
+        let mut state = self.state();
+        state.serial += 1;
+        state.phase = phase;
+        state.thread = Some(std::thread::current().id());
+        state.lent = LentPointers {
+            rows: NonNull::new(rows.as_ptr().cast_mut().cast()),
+            n_rows: rows.len(),
+            loader,
+        };
+        state.is_unrecordable = false;
+        state.last_error = None;
+        if let Some(program) = &mut program {
+            std::mem::swap(&mut state.program, program);
+        }
+        let queue = state.queue();
+        drop(state);
+
+        let result = callback(queue);
+
+        let mut state = self.state();
+        state.phase = Phase::Outside;
+        state.thread = None;
+        state.lent = LentPointers::default();
+        if let Some(program) = &mut program {
+            std::mem::swap(&mut state.program, program);
+        }
+        result
+    }
+
+    /// Runs a host function that is allowed in some phases, on the callback's thread only.
+    pub(crate) fn at<R>(
+        &self,
+        is_allowed: fn(Phase) -> bool,
+        call: impl FnOnce(&mut State) -> Result<R, gd_status>,
+    ) -> Result<R, gd_status> {
+        let mut state = self.state();
+        state.check(is_allowed)?;
+        call(&mut state)
+    }
+}
+
+impl State {
+    fn check(&self, is_allowed: fn(Phase) -> bool) -> Result<(), gd_status> {
+        let is_here = self.thread == Some(std::thread::current().id());
+        if is_here && is_allowed(self.phase) { Ok(()) } else { Err(GD_WRONG_PHASE) }
+    }
+
+    fn queue(&self) -> u64 {
+        handles::queue(self.serial)
+    }
+
+    /// The queue of a callback that has rows.
+    pub(crate) fn check_queue(&self, id: u64) -> Result<(), gd_status> {
+        let is_open = self.lent.n_rows > 0 && id == self.queue();
+        if is_open { Ok(()) } else { Err(GD_INVALID) }
+    }
+
+    /// Remembers what to keep when the drafter is deactivated.
+    pub(crate) fn mark_kept(&mut self) {
+        self.n_kept = [self.models.len(), self.views.len(), self.masks.len()];
+    }
+
+    /// Makes every handle since `mark_kept` stale.
+    pub(crate) fn void_handles(&mut self) {
+        let [n_models, n_views, n_masks] = self.n_kept;
+        self.models.truncate(n_models);
+        self.views.truncate(n_views);
+        self.masks.truncate(n_masks);
+    }
+}

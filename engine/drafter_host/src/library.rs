@@ -1,0 +1,114 @@
+//! A drafter's shared library: loaded once it is known what it is, and never unloaded.
+
+use std::ffi::CStr;
+use std::mem::{ManuallyDrop, offset_of};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use galley_drafter_abi as abi;
+
+use crate::border::read_prefix;
+use crate::{LoadError, Manifest};
+
+/// A loaded library. Its code stays until the process ends: threads of it may still run.
+#[derive(Debug)]
+pub struct Library {
+    path: PathBuf,
+    manifest: Manifest,
+    create: CreateFn,
+    _code: ManuallyDrop<libloading::Library>,
+}
+
+/// What makes a drafter.
+///
+/// # Safety
+///
+/// The host lives until the drafter is destroyed, and the options until the call returns.
+pub(crate) type CreateFn = unsafe extern "C" fn(
+    *const abi::gd_host,
+    *const abi::gd_option,
+    usize,
+    *mut *mut abi::gd_drafter,
+) -> abi::gd_status;
+
+impl Library {
+    /// Reads the manifest, loads the file, and checks that the two say the same.
+    pub fn open(path: &Path) -> Result<Arc<Library>, LoadError> {
+        let manifest = Manifest::of_file(path)?;
+        // A bare file name would be looked for in the system's folders, and another file loaded.
+        let absolute = std::path::absolute(path)
+            .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+        let code =
+            ManuallyDrop::new(load(&absolute).map_err(|e| LoadError::Unloadable {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })?);
+        let create = entry(&code, &manifest)
+            .map_err(|reason| LoadError::Incompatible { path: path.to_owned(), reason })?;
+        Ok(Arc::new(Library { path: path.to_owned(), manifest, create, _code: code }))
+    }
+
+    /// What it says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn create_fn(&self) -> CreateFn {
+        self.create
+    }
+}
+
+#[cfg(unix)]
+fn load(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    use libloading::os::unix;
+    // SAFETY: loading runs the library's initialisers. The user named this file or put it into a folder
+    // for drafters, and its manifest says that it is one.
+    let code = unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL)? };
+    Ok(code.into())
+}
+
+#[cfg(not(unix))]
+fn load(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: as above.
+    unsafe { libloading::Library::new(path) }
+}
+
+/// Calls the entry symbol and checks what it gives.
+fn entry(code: &libloading::Library, manifest: &Manifest) -> Result<CreateFn, String> {
+    type Entry = unsafe extern "C" fn() -> *const abi::gd_library;
+    // SAFETY: the name of the symbol fixes its type: the header says so.
+    let symbol = unsafe { code.get::<Entry>(abi::GD_ENTRY_SYMBOL) }
+        .map_err(|e| format!("it has no entry symbol galley_drafter_v1 ({e})"))?;
+    // SAFETY: the header promises a function without arguments.
+    let library = NonNull::new(unsafe { symbol() }.cast_mut()).ok_or("its entry gives NULL")?;
+    // SAFETY: the header promises a struct that begins with its size, and static: it is read no further.
+    let library: abi::gd_library = unsafe { read_prefix(library.as_ptr()) };
+    if library.struct_size < offset_of!(abi::gd_library, manifest) {
+        return Err(format!("its gd_library has {} bytes, too few", library.struct_size));
+    }
+    if library.abi_major != abi::GD_ABI_MAJOR {
+        return Err(format!(
+            "it speaks major version {} of the drafter ABI, and this Galley {}",
+            library.abi_major,
+            abi::GD_ABI_MAJOR
+        ));
+    }
+    let create = library.create.ok_or("its gd_library has no create")?;
+    if library.manifest.is_null() {
+        return Err("its gd_library has no manifest".to_owned());
+    }
+    // SAFETY: not NULL, and the header promises a NUL-terminated text that lives as long as the code.
+    let text = unsafe { CStr::from_ptr(library.manifest) };
+    let loaded = Manifest::of_marked(text.to_bytes())
+        .map_err(|reason| format!("the manifest in its gd_library is wrong: {reason}"))?;
+    if loaded != *manifest {
+        return Err("the manifest in its gd_library is another than the file's".to_owned());
+    }
+    Ok(create)
+}

@@ -1,0 +1,144 @@
+//! What a drafter says about itself, read from its file without running any of its code.
+
+use std::path::Path;
+
+use galley_drafter_abi as abi;
+use serde::Deserialize;
+
+use crate::LoadError;
+
+/// What a drafter is, and what it needs.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Manifest {
+    /// Stable for ever.
+    pub id: String,
+    /// What `--drafter` calls it.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// One line for lists.
+    pub description: String,
+    /// Extensions that it cannot do without.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// What can be set.
+    #[serde(default)]
+    pub options: Vec<OptionSpec>,
+}
+
+/// One option of a drafter.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// Its key.
+    pub name: String,
+    /// Its value where none is given.
+    pub default: String,
+    /// One line for lists.
+    pub help: String,
+}
+
+impl Manifest {
+    /// Reads the manifest of a library. Its code does not run.
+    pub fn of_file(path: &Path) -> Result<Manifest, LoadError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+        let json = find(&bytes).ok_or_else(|| LoadError::NoManifest { path: path.to_owned() })?;
+        Manifest::of_json(json)
+            .map_err(|reason| LoadError::BadManifest { path: path.to_owned(), reason })
+    }
+
+    /// Of the text that a loaded library points to: the mark, and JSON after it.
+    pub(crate) fn of_marked(bytes: &[u8]) -> Result<Manifest, String> {
+        Manifest::of_json(bytes.strip_prefix(MARK).ok_or("it does not begin with the mark")?)
+    }
+
+    fn of_json(json: &[u8]) -> Result<Manifest, String> {
+        let manifest: Manifest = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if manifest.name.is_empty() || !manifest.name.chars().all(is_word) {
+            return Err(format!("the name {:?} is not of a-z, 0-9 and -", manifest.name));
+        }
+        let id_is_right =
+            manifest.id.split('.').all(|part| !part.is_empty() && part.chars().all(is_word));
+        if !id_is_right {
+            return Err(format!(
+                "the id {:?} is not of words of a-z, 0-9 and -, joined by dots",
+                manifest.id
+            ));
+        }
+        if let Some(need) = manifest.needs.iter().find(|need| !OFFERED.contains(&need.as_str())) {
+            return Err(format!(
+                "it needs {need:?}, and this Galley offers {} only",
+                OFFERED.join(", ")
+            ));
+        }
+        for (i, option) in manifest.options.iter().enumerate() {
+            if manifest.options[..i].iter().any(|earlier| earlier.name == option.name) {
+                return Err(format!("the option {:?} is there twice", option.name));
+            }
+        }
+        Ok(manifest)
+    }
+}
+
+/// The JSON behind the first mark that a brace follows: the mark alone is also in code that looks for it.
+fn find(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes;
+    loop {
+        let at = rest.windows(MARK.len() + 1).position(|window| {
+            window[0] == MARK[0] && window.starts_with(MARK) && window[MARK.len()] == b'{'
+        })?;
+        rest = &rest[at + MARK.len()..];
+        if let Some(n_bytes) = rest.iter().take(MAX_BYTES).position(|&byte| byte == 0) {
+            return Some(&rest[..n_bytes]);
+        }
+    }
+}
+
+/// Without its NUL.
+const MARK: &[u8] = abi::GD_MANIFEST_MARK.split_last().expect("the header's mark is not empty").1;
+
+/// A manifest is a page of text. What is longer is a file that happens to hold the mark.
+const MAX_BYTES: usize = 1 << 16;
+
+/// Every extension that this host has a table for.
+const OFFERED: [&str; 7] = [
+    "galley.models/1",
+    "galley.views/1",
+    "galley.observe/1",
+    "galley.layers/1",
+    "galley.chain/1",
+    "galley.tokens/1",
+    "galley.replay/1",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ECHO: &str = r#"{"id": "org.example.echo", "name": "echo", "version": "1",
+        "description": "d", "needs": ["galley.tokens/1"], "later": 3}"#;
+
+    #[test]
+    fn the_first_mark_with_a_brace_counts() {
+        let mark = std::str::from_utf8(MARK).expect("ASCII");
+        let file = format!("\0\x01{mark}\0..{mark}{ECHO}\0{mark}{{\0");
+        let manifest = Manifest::of_json(find(file.as_bytes()).expect("it is there"));
+        assert_eq!(manifest.expect("it is right").name, "echo");
+        assert!(find(format!("{mark}\0").as_bytes()).is_none());
+        assert!(find(format!("{mark}{{ no end").as_bytes()).is_none());
+    }
+
+    #[test]
+    fn wrong_manifests_are_refused() {
+        for (from, to) in [
+            ("\"echo\"", "\"Echo\""),
+            ("\"echo\"", "\"\""),
+            ("org.example", "org..example"),
+            ("tokens/1", "tokens/2"),
+            ("\"version\": \"1\",", ""),
+        ] {
+            assert!(Manifest::of_json(ECHO.replace(from, to).as_bytes()).is_err(), "{to}");
+        }
+    }
+}

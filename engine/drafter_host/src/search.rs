@@ -1,0 +1,138 @@
+//! Where drafters are looked for.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::{LoadError, Manifest};
+
+/// The folders that are looked through, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The first drafter of a name wins.
+    pub folders: Vec<PathBuf>,
+}
+
+/// A file that is a drafter, or says that it is one.
+#[derive(Debug)]
+pub struct Found {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says about itself.
+    pub manifest: Result<Manifest, LoadError>,
+}
+
+impl Search {
+    /// The folders of `plugin_path` (a list like `PATH`), those around the executable, and the system's.
+    pub fn standard(plugin_path: Option<&OsStr>, executable: Option<&Path>) -> Self {
+        let mut folders: Vec<PathBuf> =
+            plugin_path.map(|list| std::env::split_paths(list).collect()).unwrap_or_default();
+        if let Some(beside) = executable.and_then(Path::parent) {
+            folders.push(beside.to_owned());
+            folders.push(beside.join("drafters"));
+            folders.push(beside.join("deps"));
+            folders.push(beside.join("../lib/galley/drafters"));
+        }
+        folders.push("/usr/local/lib/galley/drafters".into());
+        folders.push("/usr/lib/galley/drafters".into());
+        folders.retain(|folder| !folder.as_os_str().is_empty());
+        Search { folders }
+    }
+
+    /// Every drafter that is there. Of two with one name the first is kept.
+    pub fn all(&self) -> Vec<Found> {
+        let mut all: Vec<Found> = Vec::new();
+        for found in self.folders.iter().flat_map(|folder| drafters_in(folder)) {
+            let is_known = found.manifest.as_ref().is_ok_and(|new| {
+                all.iter().filter_map(|f| f.manifest.as_ref().ok()).any(|old| old.name == new.name)
+            });
+            if !is_known {
+                all.push(found);
+            }
+        }
+        all
+    }
+
+    /// The file of the first drafter of this name.
+    pub fn named(&self, name: &str) -> Result<PathBuf, LoadError> {
+        let mut seen = Vec::new();
+        for found in self.folders.iter().flat_map(|folder| drafters_in(folder)) {
+            match found.manifest {
+                Ok(manifest) if manifest.name == name => return Ok(found.path),
+                Ok(manifest) => seen.push(manifest.name),
+                Err(error) => seen.push(format!("({error})")),
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        let folders: Vec<_> = self.folders.iter().map(|f| f.display().to_string()).collect();
+        Err(LoadError::NotFound {
+            name: name.to_owned(),
+            available: if seen.is_empty() { "none".to_owned() } else { seen.join(", ") },
+            folders: folders.join(", "),
+        })
+    }
+}
+
+/// Lazily, so that a name found early saves reading the rest. Files that are named like drafters come first.
+fn drafters_in(folder: &Path) -> impl Iterator<Item = Found> + use<> {
+    let mut paths: Vec<(bool, PathBuf)> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known)))
+        .filter(|path| path.is_file())
+        .map(|path| (!is_named_like_one(&path), path))
+        .collect();
+    paths.sort();
+    paths.into_iter().filter_map(|(is_other, path)| match Manifest::of_file(&path) {
+        Err(LoadError::NoManifest { .. }) => None,
+        Err(LoadError::Unreadable { .. }) if is_other => None,
+        manifest => Some(Found { path, manifest }),
+    })
+}
+
+fn is_named_like_one(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains("galley_drafter"))
+}
+
+/// Of shared libraries, whichever the system: a file of another system has a manifest as well.
+const EXTENSIONS: [&str; 3] = ["so", "dylib", "dll"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_wins_and_an_unknown_name_is_told_what_is_there() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, name: &str, version: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            let text = format!(
+                "..galley-drafter-manifest/1:{{\"id\": \"x.{name}\", \"name\": \"{name}\", \
+                 \"version\": \"{version}\", \"description\": \"\"}}\0"
+            );
+            std::fs::write(path, text).expect("written");
+        };
+        write("a/libgalley_drafter_echo.so", "echo", "1");
+        write("bin/drafters/any.so", "echo", "2");
+        write("bin/drafters/other.so", "other", "1");
+        write("bin/drafters/bad.so", "Bad", "1");
+        write("bin/drafters/readme.txt", "text", "1");
+        std::fs::write(root.path().join("bin/libplain.so"), "nothing").expect("written");
+        let search = Search::standard(
+            Some(root.path().join("a").as_os_str()),
+            Some(&root.path().join("bin/galley")),
+        );
+        let all = search.all();
+        let names: Vec<_> =
+            all.iter().map(|f| f.manifest.as_ref().map_or("-", |m| m.name.as_str())).collect();
+        assert_eq!(names, ["echo", "-", "other"]);
+        assert_eq!(search.named("echo").expect("found"), all[0].path);
+        let error = search.named("text").expect_err("not there").to_string();
+        for part in ["echo", "other", "Bad", "bin/drafters", "GALLEY_PLUGIN_PATH"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Raw bindings of `galley_drafter.h`, the contract between Galley and drafters.
+//!
+//! The header is the source of truth, and its comments are the documentation. `bindings.rs` is generated
+//! from it by `cargo xtask bindings` and committed, so that building needs no libclang; its layout
+//! assertions hold this side to the sizes and offsets that a C compiler gave.
+
+#![no_std]
+
+#[expect(
+    missing_docs,
+    non_camel_case_types,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: names and documentation are those of the header"
+)]
+mod bindings;
+
+pub use bindings::*;
