@@ -129,8 +129,13 @@ fn attention(
             let n_rows = 512.min(context - first);
             let positions: Vec<u32> = (first..first + n_rows).map(|p| p as u32).collect();
             let tokens = vec![0; n_rows];
-            let seqs =
-                [SeqSpan { first_row: 0, n_rows, block_table: table, view: KvView::default() }];
+            let seqs = [SeqSpan {
+                first_row: 0,
+                n_rows,
+                block_table: table,
+                writes_kv: true,
+                view: KvView::default(),
+            }];
             let batch =
                 Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
             for layer in 0..LAYERS {
@@ -150,6 +155,7 @@ fn attention(
             first_row: s * n_rows,
             n_rows,
             block_table: table,
+            writes_kv: true,
             view: KvView::default(),
         })
         .collect();

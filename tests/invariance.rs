@@ -2,128 +2,11 @@
 //! depend, bit for bit, on the batch it ran in, on how its prompt was chunked, on prefix hits,
 //! preemptions, its siblings (n > 1) or the number of threads.
 
-use galley_backend::sample::{Pick, Row};
-use galley_backend::{Batch, Dtype, KvShape, KvView, LayerMask, Selected, SeqSpan};
-use galley_engine::{Engine, EngineConfig, Event, Prompt, Request, SchedulePolicy, Stats};
-use galley_model::config::ModelConfig;
-use galley_model::tokenizer::Tokenizer;
-use galley_model::weights::Checkpoint;
-use galley_model::{LanguageModel, LoadOptions, Result, load};
-use galley_tests::{TINY_MODELS, cpu, data};
+use galley_backend::Dtype;
+use galley_engine::{EngineConfig, SchedulePolicy};
+use galley_tests::TINY_MODELS;
+use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run};
 use std::sync::Arc;
-
-/// All that a user can see of a sequence, log-probabilities as bits.
-#[derive(Clone, Debug, PartialEq)]
-struct Seen {
-    tokens: Vec<u32>,
-    text: String,
-    logprobs: Vec<u32>,
-    finish: &'static str,
-}
-
-struct Setup {
-    n_threads: usize,
-    n_blocks: usize,
-    config: EngineConfig,
-    dtype: Dtype,
-}
-
-fn alone() -> Setup {
-    let config = EngineConfig {
-        max_num_seqs: 4,
-        max_num_batched_tokens: 512,
-        prefix_caching: false,
-        policy: SchedulePolicy::Fixed,
-    };
-    Setup { n_threads: 1, n_blocks: 256, config, dtype: Dtype::Bf16 }
-}
-
-fn open(name: &str, setup: &Setup) -> (Box<dyn LanguageModel>, Arc<Tokenizer>) {
-    let path = data("models").join(name);
-    let checkpoint = Checkpoint::open(&path).expect("a tiny model");
-    let tokenizer = Tokenizer::open(&path, checkpoint.gguf()).expect("its tokenizer");
-    let options = LoadOptions {
-        block_size: 16,
-        n_blocks: setup.n_blocks,
-        max_rows: setup.config.max_num_batched_tokens,
-        max_logit_rows: setup.config.max_num_seqs,
-    };
-    let cpu = cpu(None, setup.dtype, setup.n_threads);
-    (load(&checkpoint, cpu, options, &mut |_, _| {}).expect("it loads"), Arc::new(tokenizer))
-}
-
-/// Requests of every kind: greedy and sampled, filtered, penalised, biased, stopped, several
-/// sequences, shared prefixes, and one longer than a tile of attention.
-fn requests(vocab: u32, max_context: usize) -> Vec<Request> {
-    let prompt = |seed: u32, n: usize| -> Vec<u32> {
-        let n = n.min(max_context - 40);
-        (0..n as u32).map(|i| (i * i * 7 + i * 13 + seed * 31) % (vocab - 20) + 10).collect()
-    };
-    let request = |seed: u32, n_tokens: usize| Request {
-        seed: Some(u64::from(seed)),
-        logprobs: Some(2),
-        max_tokens: Some(24),
-        ignore_eos: true,
-        ..Request::new(Prompt::Tokens(prompt(seed, n_tokens)))
-    };
-    let shared = |tail: u32| {
-        let mut tokens = prompt(99, 70);
-        tokens.extend(prompt(tail, 9));
-        Prompt::Tokens(tokens)
-    };
-    vec![
-        Request { temperature: 0.0, ..request(1, 5) },
-        Request { temperature: 0.0, ..request(2, 300) },
-        Request { temperature: 0.8, ..request(3, 33) },
-        Request { temperature: 1.2, top_k: 20, top_p: 0.9, n: 3, ..request(4, 49) },
-        Request { min_p: 0.05, repetition_penalty: 1.3, presence_penalty: 0.5, ..request(5, 64) },
-        Request { frequency_penalty: 0.7, logit_bias: vec![(40, 4.0)], n: 2, ..request(6, 17) },
-        Request { prompt: shared(7), ..request(7, 1) },
-        Request { prompt: shared(8), temperature: 0.0, ..request(8, 1) },
-        Request { stop: vec!["e".into()], min_tokens: 3, ..request(9, 90) },
-        Request { stop_tokens: (0..vocab / 4).collect(), ..request(10, 120) },
-    ]
-}
-
-/// Runs `requests` all at once, or one after the other; returns what was seen and the statistics.
-fn run(
-    (model, tokenizer): (Box<dyn LanguageModel>, Arc<Tokenizer>),
-    config: &EngineConfig,
-    requests: &[Request],
-    together: bool,
-) -> (Vec<Vec<Seen>>, Stats) {
-    let engine = Engine::start(model, Some(tokenizer), config.clone());
-    let submit = |request: &Request| {
-        let handle = engine.submit(request.clone()).expect("a valid request");
-        (handle, request.n)
-    };
-    let mut all = Vec::new();
-    for group in requests.chunks(if together { requests.len() } else { 1 }) {
-        let handles: Vec<_> = group.iter().map(submit).collect();
-        for (mut handle, n) in handles {
-            let nothing =
-                Seen { tokens: vec![], text: String::new(), logprobs: vec![], finish: "never" };
-            let mut seen = vec![nothing; n as usize];
-            while let Some(event) = handle.recv() {
-                match event {
-                    Event::Token { index, token, text, logprob, top } => {
-                        let seen = &mut seen[index as usize];
-                        seen.tokens.push(token);
-                        seen.text.push_str(&text);
-                        seen.logprobs.extend(logprob.map(f32::to_bits));
-                        seen.logprobs.extend(top.iter().map(|(_, p)| p.to_bits()));
-                    }
-                    Event::Finished { index, reason, .. } => {
-                        seen[index as usize].finish = reason.as_str();
-                    }
-                    Event::Error { message } => panic!("{message}"),
-                }
-            }
-            all.push(seen);
-        }
-    }
-    (all, engine.stats())
-}
 
 #[test]
 fn output_does_not_depend_on_the_schedule() {
@@ -151,6 +34,7 @@ fn output_does_not_depend_on_the_schedule() {
                         policy: SchedulePolicy::Random { seed },
                     },
                     dtype,
+                    ..alone()
                 };
                 let (got, stats) = run(open(name, &setup), &setup.config, &requests, true);
                 assert_eq!(expected, got, "{name} in {dtype}, schedule {seed}");
@@ -182,51 +66,4 @@ fn another_order_of_summation_is_noticed() {
     let shuffled = Box::new(OtherOrder(open("llama3", &setup).0));
     let (got, _) = run((shuffled, tokenizer), &setup.config, &requests, true);
     assert_ne!(expected, got);
-}
-
-/// Attends to what lies before a chunk as a selection of all its blocks, so that tiles are cut at
-/// other places.
-struct OtherOrder(Box<dyn LanguageModel>);
-
-impl LanguageModel for OtherOrder {
-    fn config(&self) -> &ModelConfig {
-        self.0.config()
-    }
-    fn kv_shape(&self) -> KvShape {
-        self.0.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.0.max_rows()
-    }
-    fn device(&self) -> String {
-        self.0.device()
-    }
-    fn weight_bytes(&self) -> usize {
-        self.0.weight_bytes()
-    }
-    fn forward(&mut self, batch: &Batch<'_>, layers: &LayerMask<'_>) -> Result<()> {
-        let all: Vec<u32> = (0..1000).collect();
-        let seqs: Vec<SeqSpan<'_>> = batch
-            .seqs
-            .iter()
-            .map(|seq| {
-                let whole = batch.positions[seq.first_row] / 16;
-                if seq.n_rows == 1 || whole == 0 {
-                    return *seq;
-                }
-                let selected = Selected::Blocks(&all[..whole as usize]);
-                SeqSpan { view: KvView { selected, tail_start: whole * 16 }, ..*seq }
-            })
-            .collect();
-        self.0.forward(&Batch { seqs: &seqs, ..*batch }, layers)
-    }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        self.0.sample(rows)
-    }
-    fn read_logits(&self) -> Result<Vec<f32>> {
-        self.0.read_logits()
-    }
-    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
-        self.0.copy_blocks(copies)
-    }
 }

@@ -8,6 +8,8 @@ use galley_model::{LanguageModel, LoadOptions, load};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
+pub mod plugins;
+pub mod runs;
 pub mod texts;
 
 /// Directories and files of `tests/data/models`, one per family and format, and the directory that
@@ -103,11 +105,16 @@ pub fn run_rows(
         let start = (first + i * chunk) as u32;
         let positions: Vec<u32> = (start..start + tokens.len() as u32).collect();
         let view = KvView::default();
-        let seqs =
-            [SeqSpan { first_row: 0, n_rows: tokens.len(), block_table: &block_table, view }];
+        let seqs = [SeqSpan {
+            first_row: 0,
+            n_rows: tokens.len(),
+            block_table: &block_table,
+            writes_kv: true,
+            view,
+        }];
         let logit_rows = if i + 1 == n_chunks { logit_rows } else { &[] };
         let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows };
-        model.forward(&batch, &LayerMask::All).expect("a forward");
+        model.forward(&batch, &LayerMask::All, &mut []).expect("a forward");
     }
     let logits = model.read_logits().expect("logits");
     logits.chunks(model.config().vocab_size).map(<[f32]>::to_vec).collect()

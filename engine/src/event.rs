@@ -1,5 +1,6 @@
 //! What a request's owner hears.
 
+use crate::drafting::DraftStats;
 use std::time::Duration;
 
 /// One thing that happened to a request.
@@ -73,7 +74,7 @@ pub enum Stopped {
 }
 
 /// What a sequence took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -83,6 +84,8 @@ pub struct Usage {
     pub generated_tokens: usize,
     /// How often it was preempted and recomputed.
     pub preemptions: u32,
+    /// What drafting has brought it.
+    pub drafts: DraftStats,
     /// From the engine's taking the request in to the first token; zero if there is none.
     pub first_token: Duration,
     /// From the engine's taking the request in to the last token.

@@ -1,5 +1,6 @@
 //! From block tables to a batch: the only place that sees both.
 
+use crate::drafting::Ride;
 use crate::sequence::Sequence;
 use galley_backend::sample::{Pick, Row};
 use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
@@ -15,36 +16,42 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// One ragged forward over all that is scheduled, prompts and decodes alike. Returns its rows and
-    /// the time that the model took.
+    /// One ragged forward over all that is scheduled, prompts, decodes and verifications alike; `rides` are
+    /// the selections it makes on the way. Returns its rows and the time that the model took.
     pub(crate) fn forward(
         &mut self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
-        copies: &[(u32, u32)],
+        rides: &mut [Ride],
     ) -> Result<(usize, Duration)> {
         self.tokens.clear();
         self.positions.clear();
         self.logit_rows.clear();
         let mut seqs = Vec::with_capacity(running.len());
-        for sequence in scheduled(running) {
+        let mut observations = Vec::with_capacity(rides.len());
+        let mut rides = rides.iter_mut().peekable();
+        for (at, sequence) in running.iter().enumerate().filter(|(_, s)| s.n_scheduled > 0) {
             let (first, n) = (sequence.table.n_tokens(), sequence.n_scheduled);
+            let drafted = sequence.drafted();
+            while let Some(ride) = rides.next_if(|ride| ride.at == at) {
+                observations.push(ride.observation(seqs.len()));
+            }
             seqs.push(SeqSpan {
                 first_row: self.tokens.len(),
-                n_rows: n,
+                n_rows: n + drafted.len(),
                 block_table: sequence.table.ids(),
+                writes_kv: true,
                 view: KvView::default(),
             });
             self.tokens.extend_from_slice(&sequence.tokens[first..first + n]);
-            self.positions.extend(first as u32..(first + n) as u32);
+            self.tokens.extend_from_slice(drafted);
+            self.positions.extend(first as u32..(first + n + drafted.len()) as u32);
             if sequence.picks_now() {
-                self.logit_rows.push(self.tokens.len() as u32 - 1);
+                let n_rows = self.tokens.len() as u32;
+                self.logit_rows.extend(n_rows - 1 - drafted.len() as u32..n_rows);
             }
         }
         let begin = Instant::now();
-        if !copies.is_empty() {
-            model.copy_blocks(copies)?;
-        }
         if !seqs.is_empty() {
             let batch = Batch {
                 tokens: &self.tokens,
@@ -52,23 +59,28 @@ impl Executor {
                 seqs: &seqs,
                 logit_rows: &self.logit_rows,
             };
-            model.forward(&batch, &LayerMask::All)?;
+            model.forward(&batch, &LayerMask::All, &mut observations)?;
         }
         Ok((self.tokens.len(), begin.elapsed()))
     }
 
-    /// Picks a token for every stream whose last token was in the forward: in the order of
-    /// `running`, and `n` of them, from the same logits, where `n` streams begin. Returns the picks and
-    /// the time that the model took.
+    /// Picks a token for every stream whose last token was in the forward, in the order of `running`: `n` of
+    /// them, from the same logits, where `n` streams begin, and one after each drafted token. Returns the
+    /// picks and the time that the model took.
     pub(crate) fn sample(
         &self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
     ) -> Result<(Vec<Pick>, Duration)> {
         let mut rows: Vec<Row<'_>> = Vec::with_capacity(self.logit_rows.len());
-        for (i, sequence) in scheduled(running).filter(|s| s.picks_now()).enumerate() {
-            let first = sequence.key.index;
-            rows.extend((first..=first + sequence.n_forks).map(|index| sequence.row(i, index)));
+        let mut logits_row = 0;
+        for sequence in running.iter().filter(|sequence| sequence.picks_now()) {
+            let (first, drafted) = (sequence.key.index, sequence.drafted());
+            let streams = first..=first + sequence.n_forks;
+            rows.extend(streams.map(|index| sequence.row(logits_row, index, &[])));
+            let later = (1..=drafted.len()).map(|i| (logits_row + i, &drafted[..i]));
+            rows.extend(later.map(|(logits_row, before)| sequence.row(logits_row, first, before)));
+            logits_row += 1 + drafted.len();
         }
         if rows.is_empty() {
             return Ok((Vec::new(), Duration::ZERO));
@@ -78,8 +90,4 @@ impl Executor {
         assert_eq!(picks.len(), rows.len(), "the model picked one token for each row");
         Ok((picks, begin.elapsed()))
     }
-}
-
-fn scheduled(running: &[Sequence]) -> impl Iterator<Item = &Sequence> {
-    running.iter().filter(|sequence| sequence.n_scheduled > 0)
 }

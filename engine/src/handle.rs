@@ -1,6 +1,7 @@
 //! The outside of an engine: handles, channels, and the thread behind them.
 
 use crate::config::EngineConfig;
+use crate::drafting::{DraftConfig, Drafting};
 use crate::error::SubmitError;
 use crate::event::Event;
 use crate::output::TextCodec;
@@ -9,6 +10,7 @@ use crate::stats::Stats;
 use crate::step::Core;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use galley_backend::KvShape;
+use galley_drafter_host::LoadError;
 use galley_model::LanguageModel;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
@@ -73,23 +75,37 @@ impl Engine {
         config: EngineConfig,
     ) -> Engine {
         let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
-        Engine::start_with(model, codec, &config)
+        let config = config.fit(model.max_rows());
+        Engine::start_with(model, codec, config, Drafting::default())
+    }
+
+    /// [`Engine::start`] with drafters. Fails where one of them cannot run over this model.
+    pub fn start_with_drafters(
+        mut model: Box<dyn LanguageModel>,
+        tokenizer: Option<Arc<Tokenizer>>,
+        config: EngineConfig,
+        drafting: &DraftConfig,
+    ) -> Result<Engine, LoadError> {
+        let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
+        let config = config.fit(model.max_rows());
+        let drafting = Drafting::start(drafting, &mut *model, config.max_num_seqs)?;
+        Ok(Engine::start_with(model, codec, config, drafting))
     }
 
     pub(crate) fn start_with(
         model: Box<dyn LanguageModel>,
         codec: Option<Arc<dyn TextCodec>>,
-        config: &EngineConfig,
+        config: EngineConfig,
+        drafting: Drafting,
     ) -> Engine {
-        let config = config.fit(model.max_rows());
         let info = ModelInfo {
             config: model.config().clone(),
             kv_shape: model.kv_shape(),
             device: model.device(),
             weight_bytes: model.weight_bytes(),
         };
-        let limits = Core::limits(&*model, &config);
-        let core = Core::new(model, codec.clone(), &config);
+        let limits = Core::limits(&*model, &config, &drafting);
+        let core = Core::new(model, codec.clone(), &config, drafting);
         let (sender, commands) = unbounded();
         let board = Arc::new(Board::default());
         let thread = std::thread::Builder::new()

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod drafting;
 mod error;
 mod event;
 mod executor;
@@ -37,8 +38,12 @@ mod tests;
 mod verify;
 
 pub use config::{EngineConfig, SchedulePolicy};
+pub use drafting::{
+    DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup,
+};
 pub use error::SubmitError;
 pub use event::{Event, FinishReason, Stopped, Usage};
+pub use galley_drafter_host as drafters;
 pub use handle::{Engine, ModelInfo, RequestHandle};
 pub use request::{Prompt, Request};
 pub use stats::{Stats, StepStats};

@@ -1,5 +1,6 @@
 //! Requests, as users write them and as the engine wants them.
 
+use crate::drafting::{DraftOffer, DraftRequest, DraftSettings};
 use crate::error::SubmitError;
 use crate::output::TextCodec;
 use crate::stop::StopRules;
@@ -49,6 +50,8 @@ pub struct Request {
     pub priority: i32,
     /// Prompts share KV only with those of the same salt.
     pub cache_salt: u64,
+    /// Who guesses its tokens ahead, and how many. Changes how fast tokens come, never which.
+    pub drafting: DraftRequest,
 }
 
 impl Request {
@@ -75,6 +78,7 @@ impl Request {
             ignore_eos: false,
             priority: 0,
             cache_salt: 0,
+            drafting: DraftRequest::default(),
         }
     }
 
@@ -116,6 +120,7 @@ pub(crate) struct Limits {
     pub(crate) max_num_seqs: usize,
     /// The model's end-of-sequence tokens.
     pub(crate) eos: Vec<u32>,
+    pub(crate) drafting: DraftOffer,
 }
 
 impl Limits {
@@ -137,6 +142,8 @@ pub(crate) struct ValidRequest {
     pub(crate) seen: Option<Seen>,
     pub(crate) priority: i32,
     pub(crate) cache_salt: u64,
+    /// None is plain decoding.
+    pub(crate) draft: Option<DraftSettings>,
 }
 
 const MAX_STOP_STRINGS: usize = 64;
@@ -158,6 +165,7 @@ impl ValidRequest {
     ) -> Result<Self, SubmitError> {
         check_numbers(&request, limits)?;
         check_lists(&request, limits, text.is_some())?;
+        let draft = DraftSettings::agree(&request.drafting, &limits.drafting)?;
         let sampling = request.sampling();
         let prompt = tokens_of(request.prompt, limits, text)?;
         let max_tokens = max_tokens_of(request.max_tokens, prompt.len(), limits)?;
@@ -185,6 +193,7 @@ impl ValidRequest {
             stop,
             priority: request.priority,
             cache_salt: request.cache_salt,
+            draft,
         })
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Scheduler {
     running: Vec<Sequence>,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
+    max_logit_rows: usize,
     chaos: Option<Chaos>,
     /// Copies to be made before this step's forward.
     copies: Vec<(u32, u32)>,
@@ -69,12 +70,14 @@ enum Pass {
 }
 
 impl Scheduler {
-    pub(crate) fn new(config: &EngineConfig) -> Self {
+    /// No sequence runs yet. A step leaves at most `max_logit_rows` rows of logits.
+    pub(crate) fn new(config: &EngineConfig, max_logit_rows: usize) -> Self {
         Scheduler {
             waiting: BTreeMap::new(),
             running: Vec::new(),
             max_num_seqs: config.max_num_seqs,
             max_num_batched_tokens: config.max_num_batched_tokens,
+            max_logit_rows,
             chaos: match config.policy {
                 SchedulePolicy::Fixed => None,
                 SchedulePolicy::Random { seed } => Some(Chaos::new(seed)),
@@ -103,6 +106,7 @@ impl Scheduler {
             }
         }
         self.serve(Pass::Decodes, &mut budget, blocks);
+        self.make_room_for_drafts(&mut budget, blocks);
         self.serve(Pass::Prompts, &mut budget, blocks);
         self.admit(&mut budget, blocks);
     }
@@ -214,11 +218,39 @@ impl Scheduler {
         }
     }
 
+    /// Reserves slots for drafts behind decodes that are in this step, from what is left: a draft never preempts
+    /// a sequence, nor takes the last blocks that others are about to need.
+    fn make_room_for_drafts(&mut self, budget: &mut usize, blocks: &mut BlockManager) {
+        let n_picks = self.running.iter().filter(|s| s.picks_now()).map(Sequence::n_streams).sum();
+        let mut logit_rows = self.max_logit_rows.saturating_sub(n_picks);
+        let n_running = self.running.len();
+        for sequence in &mut self.running {
+            if sequence.n_scheduled != 1 {
+                continue;
+            }
+            let mut n = sequence.max_draft().min(*budget).min(logit_rows);
+            if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
+                n = chaos.chunk(n);
+            }
+            let needed = blocks.blocks_needed(&sequence.table, 1 + n);
+            if n == 0 || needed + n_running > blocks.n_free() {
+                continue;
+            }
+            // Its first slot is its own already, so there is nothing to copy.
+            if blocks.reserve(&mut sequence.table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
+                sequence.n_draft_slots = n;
+                *budget -= n;
+                logit_rows -= n;
+            }
+        }
+    }
+
     /// Takes all blocks of a running sequence and lets it wait for its turn. Returns the rows it had in this
     /// step.
     fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> usize {
         let mut sequence = self.running.remove(at);
-        let n_rows = std::mem::take(&mut sequence.n_scheduled);
+        let n_rows =
+            std::mem::take(&mut sequence.n_scheduled) + std::mem::take(&mut sequence.n_draft_slots);
         let empty = BlockTable::new(sequence.table.salt());
         blocks.release(std::mem::replace(&mut sequence.table, empty));
         sequence.n_preemptions += 1;

@@ -1,5 +1,6 @@
 //! One stream of tokens of a request, and what its streams have in common.
 
+use crate::drafting::SequenceDraft;
 use crate::event::{Event, FinishReason, Usage};
 use crate::output::{TextCodec, TextOutput};
 use crate::request::ValidRequest;
@@ -50,8 +51,12 @@ pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     /// Holds the KV of the first `table.n_tokens()` of them.
     pub(crate) table: BlockTable,
-    /// Rows it has in this step; 0 between steps.
+    /// Rows of known tokens it has in this step; 0 between steps.
     pub(crate) n_scheduled: usize,
+    /// Slots reserved behind them for a draft; 0 between steps.
+    pub(crate) n_draft_slots: usize,
+    /// None is plain decoding.
+    pub(crate) draft: Option<SequenceDraft>,
     /// Sequences that will be forked off when the prompt is done.
     pub(crate) n_forks: u32,
     seed: u64,
@@ -88,6 +93,8 @@ impl Sequence {
             seed: sequence_seed(shared.seed, 0),
             shared: Arc::new(shared),
             n_scheduled: 0,
+            n_draft_slots: 0,
+            draft: request.draft.map(SequenceDraft::new),
             n_forks: request.n - 1,
             seen: request.seen,
             text: TextOutput::new(codec, &request.prompt),
@@ -113,6 +120,8 @@ impl Sequence {
             tokens: self.tokens.clone(),
             table,
             n_scheduled: 0,
+            n_draft_slots: 0,
+            draft: self.draft.as_ref().map(|draft| SequenceDraft::new(draft.settings)),
             n_forks: 0,
             seed: sequence_seed(self.shared.seed, index),
             seen: self.seen.clone(),
@@ -149,17 +158,71 @@ impl Sequence {
         self.tokens.len() - self.shared.n_prompt
     }
 
-    /// What picking the next token of stream `index` from `logits_row` needs.
-    pub(crate) fn row(&self, logits_row: usize, index: u32) -> Row<'_> {
+    /// What picking the token of stream `index` after `drafted` from `logits_row` needs.
+    pub(crate) fn row<'a>(&'a self, logits_row: usize, index: u32, drafted: &'a [u32]) -> Row<'a> {
         let is_self = index == self.key.index;
         Row {
             logits_row,
             sampling: &self.shared.sampling,
             seed: if is_self { self.seed } else { sequence_seed(self.shared.seed, index) },
-            position: self.tokens.len() as u32,
+            position: (self.tokens.len() + drafted.len()) as u32,
             seen: self.seen.as_ref(),
-            banned: self.shared.stop.banned(self.n_generated()),
+            banned: self.shared.stop.banned(self.n_generated() + drafted.len()),
+            drafted,
+            reports: true,
         }
+    }
+
+    /// The guess for the next forward to verify; empty without one.
+    pub(crate) fn drafted(&self) -> &[u32] {
+        self.draft.as_ref().map_or(&[], |draft| &draft.tokens)
+    }
+
+    /// Drafted tokens that were accepted, since it began.
+    pub(crate) fn n_accepted(&self) -> u64 {
+        self.draft.as_ref().map_or(0, |draft| draft.stats.accepted)
+    }
+
+    /// A number that no other sequence of the engine has.
+    pub(crate) fn id(&self) -> u64 {
+        self.key.request << 24 | u64::from(self.key.index)
+    }
+
+    /// The latest token, which the next row reads.
+    pub(crate) fn last_token(&self) -> u32 {
+        *self.tokens.last().expect("a prompt has a token")
+    }
+
+    /// The sequence as a drafter sees it in this round.
+    pub(crate) fn as_draft_row(&self) -> galley_drafter_host::Row<'_> {
+        let draft_length = self.n_draft_slots as u32;
+        galley_drafter_host::Row { sequence: self.id(), tokens: &self.tokens, draft_length }
+    }
+
+    /// What picking a draft's token after `drafted` needs: the noise and settings of the verifier.
+    pub(crate) fn draft_pick<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> Row<'a> {
+        Row { reports: false, ..self.row(logits_row, self.key.index, drafted) }
+    }
+
+    /// What picking the known token at `position` once more needs.
+    pub(crate) fn replay_pick(&self, logits_row: usize, position: usize) -> Row<'_> {
+        let n_generated = position - self.shared.n_prompt;
+        let banned = self.shared.stop.banned(n_generated);
+        Row { position: position as u32, banned, ..self.draft_pick(logits_row, &[]) }
+    }
+
+    pub(crate) fn has_penalties(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Tokens that may still be drafted: one less than may be generated, as a verification yields one of its own.
+    pub(crate) fn max_draft(&self) -> usize {
+        let Some(draft) = &self.draft else { return 0 };
+        if self.n_todo() != 1 || self.n_forks > 0 {
+            return 0;
+        }
+        let left = self.shared.stop.max_tokens().saturating_sub(self.n_generated() + 1);
+        left.min(draft.settings.draft_length as usize)
     }
 
     /// Commits the KV of this step's rows whose tokens were known before it. Ends the step for them.
@@ -169,17 +232,22 @@ impl Sequence {
         blocks.commit(&mut self.table, known);
     }
 
-    /// Verifies the target's `picks` against what was `drafted`, commits the KV of what agreed,
+    /// Verifies the target's `picks` against what was drafted, commits the KV of what agreed,
     /// appends what is kept and tells the request's owner. Returns why the sequence ends, if it does.
     pub(crate) fn keep(
         &mut self,
-        drafted: &[u32],
         picks: impl IntoIterator<Item = Pick>,
         blocks: &mut BlockManager,
     ) -> Option<FinishReason> {
         let n_generated = self.n_generated();
         let rules = &self.shared.stop;
+        let drafted = self.draft.as_ref().map_or(&[][..], |draft| &draft.tokens);
         let run = AcceptedRun::verify(drafted, picks, rules, n_generated, &mut self.text);
+        self.n_draft_slots = 0;
+        if let Some(draft) = self.draft.as_mut().filter(|draft| !draft.tokens.is_empty()) {
+            draft.stats.add_round(draft.tokens.len(), run.n_accepted(&draft.tokens));
+            draft.tokens.clear();
+        }
         blocks.commit(&mut self.table, run.computed());
         blocks.rollback(&mut self.table);
         self.accept(run)
@@ -213,11 +281,16 @@ impl Sequence {
             cached_tokens: self.n_cached.unwrap_or(0),
             generated_tokens: self.n_generated(),
             preemptions: self.n_preemptions,
+            drafts: self.draft.as_ref().map(|draft| draft.stats.clone()).unwrap_or_default(),
             first_token: self.first_token.unwrap_or_default(),
             last_token: self.last_token,
         };
         for index in self.key.index..=self.key.index + self.n_forks {
-            self.shared.tell(Event::Finished { index, reason: reason.clone(), usage });
+            self.shared.tell(Event::Finished {
+                index,
+                reason: reason.clone(),
+                usage: usage.clone(),
+            });
         }
     }
 }

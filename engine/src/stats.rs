@@ -1,5 +1,6 @@
 //! What an engine has done so far.
 
+use crate::drafting::{DraftStats, DraftTimes};
 use std::time::Duration;
 
 /// A snapshot of an engine.
@@ -35,6 +36,12 @@ pub struct Stats {
     pub forward: Duration,
     /// Time in sampling.
     pub sampling: Duration,
+    /// Time in drafting: forwards of drafts and calls into drafters.
+    pub drafting: Duration,
+    /// Where that went.
+    pub draft_times: DraftTimes,
+    /// Tokens drafted, and those accepted, over all sequences.
+    pub drafts: DraftStats,
     /// All other time of a step: scheduling, blocks, verification, text and events.
     pub bookkeeping: Duration,
     /// Of the last step.
@@ -52,6 +59,10 @@ pub struct StepStats {
     pub n_prompt_rows: usize,
     /// Tokens generated.
     pub n_generated: usize,
+    /// Tokens drafted.
+    pub n_drafted: usize,
+    /// Time in drafting.
+    pub drafting: Duration,
     /// Time in the model's forward.
     pub forward: Duration,
     /// Time in sampling.
@@ -65,6 +76,7 @@ impl Stats {
         self.steps += 1;
         self.prompt_tokens += step.n_prompt_rows as u64;
         self.generated_tokens += step.n_generated as u64;
+        self.drafting += step.drafting;
         self.forward += step.forward;
         self.sampling += step.sampling;
         self.bookkeeping += step.bookkeeping;

@@ -1,6 +1,7 @@
 //! One turn of the engine.
 
 use crate::config::EngineConfig;
+use crate::drafting::Drafting;
 use crate::event::{Event, FinishReason};
 use crate::executor::Executor;
 use crate::output::TextCodec;
@@ -22,6 +23,7 @@ pub(crate) struct Core {
     blocks: BlockManager,
     scheduler: Scheduler,
     executor: Executor,
+    drafting: Drafting,
     stats: Stats,
 }
 
@@ -31,26 +33,35 @@ impl Core {
         let begin = Instant::now();
         // Rows for every sequence that runs, with the slots for them reserved.
         self.scheduler.schedule(&mut self.blocks);
-        let (running, copies) = (self.scheduler.running(), self.scheduler.copies());
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
-        // Prompt chunks and decodes, in one ragged batch.
         let model = &mut *self.model;
-        let (n_rows, forward) = self.executor.forward(model, running, copies)?;
-        // A token for every stream whose last one was in it.
-        let (picks, sampling) = self.executor.sample(model, running)?;
+        if !self.scheduler.copies().is_empty() {
+            model.copy_blocks(self.scheduler.copies())?;
+        }
+        // A guess at what comes next, for sequences that decode with a drafter.
+        let begin_drafting = Instant::now();
+        self.drafting.propose(model, self.scheduler.running_mut())?;
+        let drafting = begin_drafting.elapsed();
+        // Prompt chunks, decodes and verifications, in one ragged batch.
+        let mut rides = self.drafting.rides(self.scheduler.running_mut(), &model.kv_shape());
+        let (n_rows, forward) =
+            self.executor.forward(model, self.scheduler.running(), &mut rides)?;
+        self.drafting.end_rides(rides, self.scheduler.running_mut());
+        // A token for every stream whose last one was in it, and for every drafted one.
+        let (picks, sampling) = self.executor.sample(model, self.scheduler.running())?;
         // KV to the blocks, tokens to whoever asked for them.
-        let mut step = StepStats { n_rows, forward, sampling, ..StepStats::default() };
+        let mut step = StepStats { n_rows, drafting, forward, sampling, ..StepStats::default() };
         let ended = self.keep(picks, &mut step);
         self.retire(ended);
 
-        step.bookkeeping = begin.elapsed() - forward - sampling;
+        step.bookkeeping = begin.elapsed() - drafting - forward - sampling;
         self.stats.add_step(step);
         Ok(())
     }
 
     /// Commits what was computed, verifies what was picked, and tells. Returns who has ended.
     fn keep(&mut self, picks: Vec<Pick>, step: &mut StepStats) -> Vec<(SequenceKey, FinishReason)> {
-        let Core { blocks, scheduler, codec, .. } = self;
+        let Core { blocks, scheduler, codec, stats, .. } = self;
         let mut picks = picks.into_iter();
         let mut ended = Vec::new();
         let mut forks = Vec::new();
@@ -69,9 +80,16 @@ impl Core {
                 forks.push(sequence.fork(index, table, codec.as_deref()));
             }
             for stream in std::iter::once(&mut *sequence).chain(&mut forks[first_fork..]) {
-                let pick = picks.next().expect("the executor picked for every stream");
-                step.n_generated += 1;
-                let end = stream.keep(&[], [pick], blocks);
+                let n_before = stream.tokens.len();
+                let (n_drafted, n_accepted) = (stream.drafted().len(), stream.n_accepted());
+                let mut own = picks.by_ref().take(1 + n_drafted);
+                let end = stream.keep(&mut own, blocks);
+                own.for_each(drop); // picks after a guess that was wrong
+                step.n_generated += stream.tokens.len() - n_before;
+                if n_drafted > 0 {
+                    step.n_drafted += n_drafted;
+                    stats.drafts.add_round(n_drafted, (stream.n_accepted() - n_accepted) as usize);
+                }
                 ended.extend(end.map(|reason| (stream.key, reason)));
             }
         }
@@ -95,11 +113,13 @@ impl Core {
         model: Box<dyn LanguageModel>,
         codec: Option<Arc<dyn TextCodec>>,
         config: &EngineConfig,
+        drafting: Drafting,
     ) -> Self {
         let shape = model.kv_shape();
         Core {
             blocks: BlockManager::new(shape.n_blocks, shape.block_size, config.prefix_caching),
-            scheduler: Scheduler::new(config),
+            scheduler: Scheduler::new(config, model.max_logit_rows()),
+            drafting,
             executor: Executor::default(),
             stats: Stats::default(),
             codec,
@@ -108,7 +128,11 @@ impl Core {
     }
 
     /// What requests to this engine are held against.
-    pub(crate) fn limits(model: &dyn LanguageModel, config: &EngineConfig) -> Limits {
+    pub(crate) fn limits(
+        model: &dyn LanguageModel,
+        config: &EngineConfig,
+        drafting: &Drafting,
+    ) -> Limits {
         let shape = model.kv_shape();
         Limits {
             vocab_size: model.config().vocab_size,
@@ -116,6 +140,7 @@ impl Core {
             kv_tokens: shape.n_blocks * shape.block_size,
             max_num_seqs: config.max_num_seqs,
             eos: model.config().eos_tokens.clone(),
+            drafting: drafting.offer().clone(),
         }
     }
 
@@ -160,6 +185,7 @@ impl Core {
 
     fn release(&mut self, sequence: Sequence) {
         self.stats.finished += sequence.n_streams() as u64;
+        self.drafting.end(&sequence);
         self.blocks.release(sequence.table);
     }
 
@@ -179,6 +205,7 @@ impl Core {
         stats.prefix_query_tokens = counts.prefix_query_tokens;
         stats.prefix_hit_tokens = counts.prefix_hit_tokens;
         stats.preemptions = counts.preemptions;
+        stats.draft_times = self.drafting.times();
         stats.clone()
     }
 

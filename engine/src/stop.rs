@@ -66,6 +66,11 @@ impl StopRules {
         }
     }
 
+    /// The most tokens that a sequence may have.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
     /// Whether `n_generated` tokens are all there may be.
     pub(crate) fn is_full(&self, n_generated: usize) -> Option<FinishReason> {
         (n_generated >= self.max_tokens).then_some(FinishReason::Length)

@@ -81,6 +81,11 @@ impl AcceptedRun {
         &self.tokens[..self.tokens.len().saturating_sub(1)]
     }
 
+    /// How many of the `drafted` tokens are kept.
+    pub(crate) fn n_accepted(&self, drafted: &[u32]) -> usize {
+        self.tokens.iter().zip(drafted).take_while(|(kept, drafted)| kept == drafted).count()
+    }
+
     /// Why the sequence ends with this run, if it does.
     pub(crate) fn finish(&self) -> Option<&FinishReason> {
         self.finish.as_ref()

@@ -1,5 +1,7 @@
 //! One ragged batch: prefill chunks, decodes and verifications are the same thing.
 
+use std::ops::Range;
+
 /// The input of one forward pass.
 ///
 /// Rows are tokens. Rows of one sequence are adjacent and at consecutive positions; `seqs` says
@@ -25,6 +27,8 @@ pub struct SeqSpan<'a> {
     pub n_rows: usize,
     /// Physical block ids; entry `p / block_size` holds position `p`. Covers every row's position.
     pub block_table: &'a [u32],
+    /// Whether keys and values of the rows are stored; false where their slots hold them already.
+    pub writes_kv: bool,
     /// Which cached tokens the rows attend to.
     pub view: KvView<'a>,
 }
@@ -47,31 +51,75 @@ pub enum Selected<'a> {
     /// Nothing before the tail.
     #[default]
     None,
-    /// Whole logical blocks (indices into the block table, ascending), the same for every layer
-    /// and KV head.
-    Blocks(&'a [u32]),
-    /// Single tokens, chosen per layer and KV head.
-    Tokens(TokenSelection<'a>),
+    /// Whole logical blocks (indices into the block table).
+    Blocks(Selection<'a>),
+    /// Single tokens (positions).
+    Tokens(Selection<'a>),
 }
 
-/// Token positions per layer and KV head: `positions[(layer * n_kv_heads + head) * n_tokens ..]`,
-/// each run of `n_tokens` ascending.
+/// Blocks or tokens per layer and KV head, or the same ones for all: each run of `n` ascending.
 #[derive(Clone, Copy, Debug)]
-pub struct TokenSelection<'a> {
-    /// The positions, `n_layers × n_kv_heads × n_tokens`.
-    pub positions: &'a [u32],
-    /// Tokens selected per layer and KV head.
-    pub n_tokens: usize,
-    /// KV heads per layer.
+pub struct Selection<'a> {
+    /// The ids: `ids[(layer * n_kv_heads + head) * n ..]`, or just `n` of them for all.
+    pub ids: &'a [u32],
+    /// Ids per layer and KV head.
+    pub n: usize,
+    /// KV heads per layer; 0 where every layer and head has the same `ids`.
     pub n_kv_heads: usize,
 }
 
-impl<'a> TokenSelection<'a> {
-    /// The positions selected for one layer and KV head.
-    pub fn of(&self, layer: usize, kv_head: usize) -> &'a [u32] {
-        let at = (layer * self.n_kv_heads + kv_head) * self.n_tokens;
-        &self.positions[at..at + self.n_tokens]
+impl<'a> Selection<'a> {
+    /// The same ids for every layer and KV head.
+    pub fn everywhere(ids: &'a [u32]) -> Self {
+        Self { ids, n: ids.len(), n_kv_heads: 0 }
     }
+
+    /// The ids selected for one layer and KV head.
+    pub fn of(&self, layer: usize, kv_head: usize) -> &'a [u32] {
+        let run = if self.n_kv_heads == 0 { 0 } else { layer * self.n_kv_heads + kv_head };
+        &self.ids[run * self.n..][..self.n]
+    }
+}
+
+/// Asks a forward which cached tokens some of its rows attend to most.
+///
+/// This is the selection of SnapKV (arXiv 2404.14469). Each observing row and each of its query
+/// heads has a softmax over all positions that it sees causally, whatever the view of its
+/// sequence. The score of a position is the sum of its probability over the observing rows and the
+/// query heads of a KV head. Per layer and KV head, the highest scores are selected; ties go to
+/// the lower id. Layers whose attention does not run leave their part of `out` alone.
+#[derive(Debug)]
+pub struct Observation<'a> {
+    /// Index into [`Batch::seqs`].
+    pub seq: usize,
+    /// The rows that look back, counted from the first row of the sequence.
+    pub rows: Range<usize>,
+    /// Positions that may be selected, none after the first observing row.
+    pub candidates: Range<u32>,
+    /// 1 selects tokens; the block size selects whole blocks by the sum of their tokens' scores
+    /// (`candidates` is whole blocks then, and ids are logical blocks).
+    pub granularity: u32,
+    /// Ids per layer and KV head; no more than there are candidates.
+    pub n_selected: usize,
+    /// Smooths the scores of tokens before the selection.
+    pub pool: PoolScores,
+    /// The selected ids, `n_layers × n_kv_heads × n_selected`, each run ascending: what
+    /// [`Selection::ids`] reads.
+    pub out: &'a mut [u32],
+}
+
+/// Pooling of scores along positions, so that selected tokens bring their neighbours.
+///
+/// Windows are centred, of an odd width, and hold candidates only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolScores {
+    /// Scores as they are.
+    #[default]
+    None,
+    /// The mean over this many positions; those that are no candidates count as 0.
+    Average(usize),
+    /// The largest of this many positions.
+    Max(usize),
 }
 
 /// Which sub-layers a pass runs.

@@ -16,7 +16,7 @@ mod error;
 mod ops;
 pub mod sample;
 
-pub use batch::{Batch, KvView, LayerMask, Selected, SeqSpan, TokenSelection};
+pub use batch::{Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan};
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
 pub use ops::{Backend, FillRow, KvShape, QkNorm, Reach, Rope, Rotation};

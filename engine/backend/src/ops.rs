@@ -1,6 +1,6 @@
 //! The contract between a model and a device.
 
-use crate::{Batch, Dtype, Result, sample};
+use crate::{Batch, Dtype, Observation, Result, sample};
 
 /// Writes row `i` of a matrix as f32 into the slice: how weights reach a backend without a second
 /// copy of the file. Called from several threads, in any order.
@@ -149,8 +149,8 @@ pub trait Backend: Send + 'static {
         gate_up: &Self::Matrix,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Normalises (optionally) and rotates queries and keys, writes keys and values of every row
-    /// to its slot of `layer`, and queries to `q` (operand rows).
+    /// Normalises (optionally) and rotates queries and keys, writes keys and values of the rows
+    /// whose span writes any to their slots of `layer`, and queries to `q` (operand rows).
     ///
     /// `qkv` rows are `[n_heads · head_dim | n_kv_heads · head_dim | n_kv_heads · head_dim]`.
     fn rope_and_store_kv(
@@ -171,6 +171,17 @@ pub trait Backend: Send + 'static {
         batch: &Batch<'_>,
         reach: Reach,
         out: &mut Self::Tensor,
+    ) -> Result<()>;
+    /// Selects the cached tokens of `layer` that rows of `q` attend to most, and writes that layer's
+    /// part of `observation.out`. What a row observes depends on nothing else in the batch.
+    fn observe(
+        &mut self,
+        q: &Self::Tensor,
+        pool: &Self::KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        reach: Reach,
+        observation: &mut Observation<'_>,
     ) -> Result<()>;
     /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.
     fn logits(

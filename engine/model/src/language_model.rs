@@ -5,7 +5,7 @@ use crate::config::ModelConfig;
 use crate::llama::Llama;
 use crate::weights::Checkpoint;
 use galley_backend::cpu::{CpuBackend, CpuConfig};
-use galley_backend::{Batch, KvShape, LayerMask, sample};
+use galley_backend::{Batch, KvShape, LayerMask, Observation, sample};
 
 /// A model and its KV pool on one device. Object-safe, so that the engine does not name the device.
 pub trait LanguageModel: Send {
@@ -15,6 +15,8 @@ pub trait LanguageModel: Send {
     fn kv_shape(&self) -> KvShape;
     /// Most rows that one forward may have.
     fn max_rows(&self) -> usize;
+    /// Most rows of logits that one forward may leave.
+    fn max_logit_rows(&self) -> usize;
     /// Device, instruction set and threads, for people.
     fn device(&self) -> String;
     /// Bytes of packed weights.
@@ -22,8 +24,13 @@ pub trait LanguageModel: Send {
     /// Runs the layers and leaves one row of logits per `batch.logit_rows`.
     ///
     /// Keys and values of every row are written to its slot before any row attends, so the rows of
-    /// one sequence see each other causally.
-    fn forward(&mut self, batch: &Batch<'_>, layers: &LayerMask<'_>) -> Result<()>;
+    /// one sequence see each other causally. Each observation is filled in, layer by layer.
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()>;
     /// Picks a token from each row of logits of the last forward.
     fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
     /// Logits of the last forward, `logit_rows × vocab_size`. Read before [`Self::sample`].

@@ -15,7 +15,7 @@ use crate::language_model::{LanguageModel, LoadOptions};
 use crate::weights::{Checkpoint, TensorRef};
 use crate::{ModelError, Result};
 use galley_backend::{
-    Backend, Batch, Dtype, KvShape, LayerMask, QkNorm, Reach, Rope, Rotation, sample,
+    Backend, Batch, Dtype, KvShape, LayerMask, Observation, QkNorm, Reach, Rope, Rotation, sample,
 };
 
 /// A decoder on a device.
@@ -31,6 +31,7 @@ pub(crate) struct Llama<B: Backend> {
     pool: B::KvPool,
     kv_shape: KvShape,
     max_rows: usize,
+    max_logit_rows: usize,
     n_logit_rows: usize,
     activations: Activations<B>,
 }
@@ -153,6 +154,7 @@ impl<B: Backend> Llama<B> {
             pool,
             kv_shape,
             max_rows: rows,
+            max_logit_rows: options.max_logit_rows,
             n_logit_rows: 0,
             activations,
         })
@@ -172,6 +174,10 @@ impl<B: Backend> LanguageModel for Llama<B> {
         self.max_rows
     }
 
+    fn max_logit_rows(&self) -> usize {
+        self.max_logit_rows
+    }
+
     fn device(&self) -> String {
         self.backend.description()
     }
@@ -182,7 +188,12 @@ impl<B: Backend> LanguageModel for Llama<B> {
         matrices.map(|m| self.backend.matrix_bytes(m)).sum()
     }
 
-    fn forward(&mut self, batch: &Batch<'_>, mask: &LayerMask<'_>) -> Result<()> {
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        mask: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
         let Self { backend, config, activations: a, .. } = self;
         let n_rows = batch.tokens.len();
         let eps = config.rms_norm_eps;
@@ -203,6 +214,9 @@ impl<B: Backend> LanguageModel for Llama<B> {
                 )?;
                 let pool = &mut self.pool;
                 backend.rope_and_store_kv(&a.qkv, &rotation, batch, i, pool, &mut a.q)?;
+                for observation in observations.iter_mut() {
+                    backend.observe(&a.q, pool, i, batch, reach, observation)?;
+                }
                 backend.attention(&a.q, pool, i, batch, reach, &mut a.attended)?;
                 backend.linear_add(&a.attended, n_rows, &layer.output, &mut a.x)?;
             }

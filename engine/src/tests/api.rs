@@ -5,6 +5,7 @@ use super::oracle::{expected, streams};
 use super::schedules::Random;
 use super::toy::{Break, Toy, VOCAB};
 use crate::config::EngineConfig;
+use crate::drafting::Drafting;
 use crate::error::SubmitError;
 use crate::event::{Event, FinishReason};
 use crate::handle::Engine;
@@ -13,7 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn engine(toy: Toy) -> Engine {
-    Engine::start_with(Box::new(toy), Some(Arc::new(Letters)), &EngineConfig::default())
+    Engine::start_with(
+        Box::new(toy),
+        Some(Arc::new(Letters)),
+        EngineConfig::default().fit(64),
+        Drafting::default(),
+    )
 }
 
 fn request(n_prompt: usize, max_tokens: u32) -> Request {
@@ -185,7 +191,12 @@ fn bad_requests_name_the_field() {
     let error = short.submit(Request { max_tokens: Some(18), ..ok() }).map(drop).unwrap_err();
     assert!(error.to_string().contains("context of 20 tokens: 17 do"), "{error}");
 
-    let mute = Engine::start_with(Box::new(Toy::new(10, 4, 64)), None, &EngineConfig::default());
+    let mute = Engine::start_with(
+        Box::new(Toy::new(10, 4, 64)),
+        None,
+        EngineConfig::default().fit(64),
+        Drafting::default(),
+    );
     for request in [
         Request { prompt: Prompt::Text("a".into()), ..ok() },
         Request { stop: vec!["a".into()], ..ok() },

@@ -3,11 +3,12 @@
 use super::schedules::Random;
 use super::toy::VOCAB;
 use crate::config::EngineConfig;
+use crate::drafting::Drafting;
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::step::Core;
 use crossbeam_channel::unbounded;
 use galley_backend::sample::{Pick, Row};
-use galley_backend::{Batch, KvShape, LayerMask};
+use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
 use std::hint::black_box;
@@ -26,13 +27,21 @@ impl LanguageModel for Instant {
     fn max_rows(&self) -> usize {
         self.0.max_rows()
     }
+    fn max_logit_rows(&self) -> usize {
+        usize::MAX
+    }
     fn device(&self) -> String {
         "none".into()
     }
     fn weight_bytes(&self) -> usize {
         0
     }
-    fn forward(&mut self, batch: &Batch<'_>, _: &LayerMask<'_>) -> Result<()> {
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        _: &LayerMask<'_>,
+        _: &mut [Observation<'_>],
+    ) -> Result<()> {
         black_box(batch.tokens.len());
         Ok(())
     }
@@ -54,8 +63,8 @@ fn time_of_a_step() {
         let n_blocks = n_seqs * (n_prompt + 400) / 16 + 100;
         let config = EngineConfig { max_num_seqs: n_seqs, ..EngineConfig::default() };
         let model = Box::new(Instant(super::toy::Toy::new(n_blocks, 16, 2048)));
-        let limits = Core::limits(&*model, &config);
-        let mut core = Core::new(model, None, &config);
+        let limits = Core::limits(&*model, &config, &Drafting::default());
+        let mut core = Core::new(model, None, &config, Drafting::default());
         let mut receivers = Vec::new();
         // Some wait, too: they must cost nothing.
         for i in 0..n_seqs + 20 {

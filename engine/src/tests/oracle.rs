@@ -42,7 +42,9 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
             seed: sequence_seed(request.seed.unwrap(), index),
             position: (prompt.len() + n) as u32,
             seen: Some(&seen),
+            drafted: &[],
             banned: &banned,
+            reports: true,
         };
         let pick = pick(&model.logits(), &row, &mut scratch);
         let token = pick.token;

@@ -4,6 +4,7 @@ use super::letters::{Letters, letters};
 use super::oracle::{Stream, expected, streams};
 use super::toy::{Toy, VOCAB};
 use crate::config::{EngineConfig, SchedulePolicy};
+use crate::drafting::Drafting;
 use crate::event::{Event, FinishReason};
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::stats::Stats;
@@ -52,8 +53,8 @@ impl Bench {
     fn new(toy: Toy, config: &EngineConfig) -> Self {
         let model = Box::new(toy);
         let config = config.fit(galley_model::LanguageModel::max_rows(&*model));
-        let limits = Core::limits(&*model, &config);
-        let core = Core::new(model, Some(Arc::new(Letters)), &config);
+        let limits = Core::limits(&*model, &config, &Drafting::default());
+        let core = Core::new(model, Some(Arc::new(Letters)), &config, Drafting::default());
         Bench { core, requests: Vec::new(), limits }
     }
 

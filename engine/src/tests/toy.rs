@@ -3,7 +3,7 @@
 
 use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{Pick, Row, Scratch, pick};
-use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask};
+use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::{LanguageModel, Result};
 use std::collections::HashSet;
@@ -131,6 +131,10 @@ impl LanguageModel for Toy {
         self.max_rows
     }
 
+    fn max_logit_rows(&self) -> usize {
+        self.max_rows
+    }
+
     fn device(&self) -> String {
         "toy".into()
     }
@@ -139,7 +143,12 @@ impl LanguageModel for Toy {
         0
     }
 
-    fn forward(&mut self, batch: &Batch<'_>, _: &LayerMask<'_>) -> Result<()> {
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        _: &LayerMask<'_>,
+        _: &mut [Observation<'_>],
+    ) -> Result<()> {
         self.n_forwards += 1;
         match self.breaks {
             Some((n, Break::Error)) if self.n_forwards > n => {

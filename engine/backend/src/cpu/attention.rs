@@ -27,7 +27,7 @@ pub(super) const TILE: usize = TILE_GROUPS * GROUP;
 /// a prefill, few enough for scores and outputs to stay in the first-level cache's neighbourhood.
 pub(super) const MAX_ROWS: usize = 48;
 /// Groups whose scores are computed together: four independent streams of keys.
-const CHUNK: usize = 4;
+pub(super) const CHUNK: usize = 4;
 
 /// One call of attention: shapes and pointers that all units share. Strides in words.
 #[derive(Clone, Copy)]
@@ -49,6 +49,39 @@ pub(super) struct Call {
 
 // SAFETY: units write different rows and heads of `out` and only read the rest.
 unsafe impl Sync for Call {}
+
+impl Call {
+    /// The query that row `r` of a pass is.
+    ///
+    /// # Safety
+    ///
+    /// The pointers must be valid for the shapes and for `rows`.
+    #[inline(always)]
+    pub(super) unsafe fn query<E: Element>(&self, rows: &Rows<'_>, r: usize) -> *const u32 {
+        let head = rows.kv_head * self.group_size + r % self.group_size;
+        let row = rows.first_row + r / self.group_size;
+        // SAFETY: the row is the caller's.
+        unsafe { self.q.add(row * self.q_stride + head * self.head_dim / E::PER_WORD) }
+    }
+
+    /// The group that holds positions `logical · 16 ..` of a sequence.
+    ///
+    /// # Safety
+    ///
+    /// The block table must cover it and name blocks of the pool.
+    #[inline(always)]
+    pub(super) unsafe fn group(&self, rows: &Rows<'_>, logical: usize) -> Group<*const u32> {
+        let block = rows.block_table[logical / self.groups_per_block] as usize;
+        let group = block * self.groups_per_block + logical % self.groups_per_block;
+        // SAFETY: as the caller's.
+        unsafe {
+            Group {
+                keys: self.kv.add(self.layout.keys_at(self.layer, rows.kv_head, group)),
+                values: self.kv.add(self.layout.values_at(self.layer, rows.kv_head, group)),
+            }
+        }
+    }
+}
 
 /// Query rows of one sequence and one KV head: `n_tokens` tokens × the heads of the group.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +106,8 @@ impl Rows<'_> {
     fn n_selected_tiles(&self, call: &Call) -> usize {
         match self.view.selected {
             Selected::None => 0,
-            Selected::Blocks(blocks) => {
-                (blocks.len() * call.groups_per_block).div_ceil(TILE_GROUPS)
-            }
-            Selected::Tokens(tokens) => tokens.n_tokens.div_ceil(TILE),
+            Selected::Blocks(blocks) => (blocks.n * call.groups_per_block).div_ceil(TILE_GROUPS),
+            Selected::Tokens(tokens) => tokens.n.div_ceil(TILE),
         }
     }
 
@@ -316,14 +347,7 @@ unsafe fn find_tile<'a, E: Element>(
 ) -> Tile<'a> {
     let layout = &call.layout;
     // SAFETY: block tables name blocks of the pool.
-    let group_of = |logical: usize| unsafe {
-        let block = rows.block_table[logical / call.groups_per_block] as usize;
-        let group = block * call.groups_per_block + logical % call.groups_per_block;
-        Group {
-            keys: call.kv.add(layout.keys_at(call.layer, rows.kv_head, group)),
-            values: call.kv.add(layout.values_at(call.layer, rows.kv_head, group)),
-        }
-    };
+    let group_of = |logical: usize| unsafe { call.group(rows, logical) };
     let n_selected = rows.n_selected_tiles(call);
     let mut groups = [Group { keys: std::ptr::null(), values: std::ptr::null() }; TILE_GROUPS];
     let mut next = groups;
@@ -350,6 +374,7 @@ unsafe fn find_tile<'a, E: Element>(
     match rows.view.selected {
         Selected::None => unreachable!("a view without a selection has no selected tiles"),
         Selected::Blocks(blocks) => {
+            let blocks = blocks.of(call.layer, rows.kv_head);
             let per_block = call.groups_per_block;
             let first = tile * TILE_GROUPS;
             let n_groups = (blocks.len() * per_block - first).min(TILE_GROUPS);
@@ -407,15 +432,6 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     // Rows are in position order, so what they see only moves forward.
     let first = visible(0).0 / GROUP;
     let last = visible(n_rows - 1).1.div_ceil(GROUP).max(first);
-    let q = |r: usize| {
-        let head = rows.kv_head * call.group_size + r % call.group_size;
-        // SAFETY: the row is the caller's.
-        unsafe {
-            call.q
-                .add((rows.first_row + r / call.group_size) * call.q_stride)
-                .add(head * call.head_dim / E::PER_WORD)
-        }
-    };
     let scores = scratch.scores.as_mut_ptr();
     let mut chunk = first / CHUNK * CHUNK;
     while chunk < last {
@@ -428,14 +444,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
             // SAFETY: rows r..r+n and the chunk lie inside queries, keys and scores.
             unsafe {
                 let out = scores.add(r * TILE + chunk * GROUP);
-                match n {
-                    1 => score::<I, E, 1>([q(r)], groups, layout, out),
-                    2 => score::<I, E, 2>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
-                    3 => score::<I, E, 3>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
-                    4 => score::<I, E, 4>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
-                    5 => score::<I, E, 5>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
-                    _ => score::<I, E, 6>(std::array::from_fn(|i| q(r + i)), groups, layout, out),
-                }
+                score_rows::<I, E>(call, rows, r..r + n, groups, (out, TILE));
             }
             r += n;
         }
@@ -469,13 +478,42 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     }
 }
 
+/// Scores of up to `I::ATTENTION_ROWS` rows against four groups; rows of scores are `stride` apart.
+///
+/// # Safety
+///
+/// The pointers must be valid for the rows and groups, and the CPU must have the instruction set.
+#[inline(always)]
+pub(super) unsafe fn score_rows<I: Isa, E: Element>(
+    call: &Call,
+    rows: &Rows<'_>,
+    which: std::ops::Range<usize>,
+    groups: [Group<*const u32>; CHUNK],
+    out: (*mut f32, usize),
+) {
+    // SAFETY: as the caller's.
+    let q = |i: usize| unsafe { call.query::<E>(rows, which.start + i) };
+    let layout = &call.layout;
+    // SAFETY: as the caller's.
+    unsafe {
+        match which.len() {
+            1 => score::<I, E, 1>([q(0)], groups, layout, out),
+            2 => score::<I, E, 2>(std::array::from_fn(q), groups, layout, out),
+            3 => score::<I, E, 3>(std::array::from_fn(q), groups, layout, out),
+            4 => score::<I, E, 4>(std::array::from_fn(q), groups, layout, out),
+            5 => score::<I, E, 5>(std::array::from_fn(q), groups, layout, out),
+            _ => score::<I, E, 6>(std::array::from_fn(q), groups, layout, out),
+        }
+    }
+}
+
 /// Scores of R rows against four groups.
 #[inline(always)]
 unsafe fn score<I: Isa, E: Element, const R: usize>(
     q: [*const u32; R],
     groups: [Group<*const u32>; CHUNK],
     layout: &Layout,
-    out: *mut f32,
+    (out, stride): (*mut f32, usize),
 ) {
     if R > I::ATTENTION_ROWS {
         return;
@@ -499,7 +537,7 @@ unsafe fn score<I: Isa, E: Element, const R: usize>(
         }
         for (r, acc) in acc.into_iter().enumerate() {
             for (i, acc) in acc.into_iter().enumerate() {
-                I::store(out.add(r * TILE + i * GROUP), acc);
+                I::store(out.add(r * stride + i * GROUP), acc);
             }
         }
     }

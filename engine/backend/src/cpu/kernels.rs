@@ -5,6 +5,7 @@
 
 use super::attention::{self, Call, Rows, Scratch, State};
 use super::gemm::{self, Gemm};
+use super::observe;
 use super::probe;
 use super::rope::{self, RopeStore};
 use super::rows;
@@ -99,6 +100,7 @@ pub(super) struct Kernels {
     pub(super) tile_state:
         unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut State<'_>),
     pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
+    pub(super) sum_probabilities: unsafe fn(&Call, &Rows<'_>, &mut observe::Scratch),
     pub(super) dots: unsafe fn(usize) -> f32,
     pub(super) read: unsafe fn(*const u32, usize) -> f32,
 }
@@ -137,6 +139,7 @@ macro_rules! entry_points {
                 attend,
                 tile_state,
                 merge_states,
+                sum_probabilities,
                 dots,
                 read,
             };
@@ -186,6 +189,16 @@ macro_rules! entry_points {
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { attention::merge_states::<$isa, $element>(call, rows, states, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn sum_probabilities(
+                call: &Call,
+                rows: &Rows<'_>,
+                scratch: &mut observe::Scratch,
+            ) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { observe::sum_probabilities::<$isa, $element>(call, rows, scratch) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -5,6 +5,7 @@
 //! | [`simd`] | sixteen lanes on four instruction sets |
 //! | [`matrix`], [`gemm`] | packed weights and their product with any number of rows |
 //! | [`kv`], [`attention`] | the KV pool and attention over views of it |
+//! | [`observe`] | which cached tokens rows attend to most |
 //! | [`rope`], [`rows`] | rotation, norms |
 //! | [`threads`] | dispatching microseconds of work |
 //! | [`kernels`] | entry points per instruction set |
@@ -16,6 +17,7 @@ mod gemm;
 mod kernels;
 mod kv;
 mod matrix;
+mod observe;
 mod ops;
 mod probe;
 mod rope;
@@ -27,8 +29,8 @@ mod threads;
 
 use crate::sample::{Pick, Row};
 use crate::{
-    Backend, BackendError, Batch, Dtype, FillRow, KvShape, Reach, Result, Rotation, Selected,
-    SeqSpan,
+    Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rotation,
+    Selected, SeqSpan,
 };
 use attention::{Call, MAX_ROWS, Rows, Scratch, State};
 use buffer::Shared;
@@ -67,8 +69,9 @@ pub struct CpuBackend {
     instruction_set: InstructionSet,
     dtype: Dtype,
     angles: Angles,
-    slots: Vec<usize>,
+    slots: Vec<Option<usize>>,
     attention: AttentionMemory,
+    observers: Vec<observe::Scratch>,
     /// Normed rows for the output head.
     head_rows: Option<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
@@ -117,6 +120,7 @@ impl CpuBackend {
             angles: Angles::default(),
             slots: Vec::new(),
             attention: AttentionMemory::default(),
+            observers: (0..n_threads).map(|_| observe::Scratch::default()).collect(),
             head_rows: None,
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
         })

@@ -212,7 +212,7 @@ impl Backend for CpuBackend {
         expect_layer(OP, layer, &pool.shape)?;
         expect(OP, "heads in whole groups", 0, n_heads % pool.shape.n_kv_heads)?;
         for seq in batch.seqs {
-            check_view(seq, batch, &pool.shape, layer)?;
+            check_view(OP, seq, batch, &pool.shape, layer)?;
         }
         let call = Call {
             q: q.words.as_ptr(),
@@ -230,6 +230,18 @@ impl Backend for CpuBackend {
         };
         self.attend_all(&call, batch, pool.shape.n_kv_heads);
         Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        reach: Reach,
+        observation: &mut Observation<'_>,
+    ) -> Result<()> {
+        self.observe_layer(q, pool, layer, batch, reach, observation)
     }
 
     fn logits(
@@ -417,7 +429,7 @@ impl CpuBackend {
 }
 
 /// The slot of every row, checked against block tables and pool.
-fn fill_slots(batch: &Batch<'_>, shape: &KvShape, slots: &mut Vec<usize>) -> Result<()> {
+fn fill_slots(batch: &Batch<'_>, shape: &KvShape, slots: &mut Vec<Option<usize>>) -> Result<()> {
     slots.clear();
     for seq in batch.seqs {
         expect("batch", "first row", slots.len(), seq.first_row)?;
@@ -426,7 +438,8 @@ fn fill_slots(batch: &Batch<'_>, shape: &KvShape, slots: &mut Vec<usize>) -> Res
             let block = seq.block_table.get(position / shape.block_size);
             match block {
                 Some(&b) if (b as usize) < shape.n_blocks => {
-                    slots.push(b as usize * shape.block_size + position % shape.block_size);
+                    let slot = b as usize * shape.block_size + position % shape.block_size;
+                    slots.push(seq.writes_kv.then_some(slot));
                 }
                 _ => {
                     return Err(BackendError::Shape {
@@ -452,9 +465,15 @@ fn missing_row(row: usize) -> BackendError {
 
 /// Checks what kernels take on trust: rows at consecutive positions, blocks inside the pool, and
 /// selections inside the sequence.
-fn check_view(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape, layer: usize) -> Result<()> {
+pub(super) fn check_view(
+    op: &'static str,
+    seq: &SeqSpan<'_>,
+    batch: &Batch<'_>,
+    shape: &KvShape,
+    layer: usize,
+) -> Result<()> {
     let refuse = |expected: &str, got: String| {
-        Err(BackendError::Shape { op: "attention", expected: expected.into(), got })
+        Err(BackendError::Shape { op, expected: expected.into(), got })
     };
     let Some(positions) = batch.positions.get(seq.first_row..seq.first_row + seq.n_rows) else {
         return Err(missing_row(seq.first_row + seq.n_rows));
@@ -478,29 +497,29 @@ fn check_view(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape, layer: usiz
     if seq.view.tail_start > first {
         return refuse("a tail that includes every row", format!("{}", seq.view.tail_start));
     }
-    let ascending_below = |ids: &[u32], limit: usize| {
-        ids.is_sorted_by(|a, b| a < b) && ids.last().is_none_or(|&id| (id as usize) < limit)
-    };
     let tail_start = seq.view.tail_start as usize;
-    match seq.view.selected {
-        Selected::None => Ok(()),
-        Selected::Blocks(blocks) if ascending_below(blocks, tail_start / shape.block_size) => {
-            Ok(())
+    let (what, chosen, limit) = match seq.view.selected {
+        Selected::None => return Ok(()),
+        Selected::Blocks(blocks) => ("whole blocks", blocks, tail_start / shape.block_size),
+        Selected::Tokens(tokens) => ("positions", tokens, tail_start),
+    };
+    let n_heads = match chosen.n_kv_heads {
+        0 => {
+            expect(op, "selected ids", chosen.n, chosen.ids.len())?;
+            1
         }
-        Selected::Blocks(blocks) => {
-            refuse("ascending whole blocks before the tail", format!("{blocks:?}"))
+        n => {
+            expect(op, "KV heads selected for", shape.n_kv_heads, n)?;
+            expect(op, "selected ids", shape.n_layers * n * chosen.n, chosen.ids.len())?;
+            n
         }
-        Selected::Tokens(tokens) => {
-            expect("attention", "KV heads selected for", shape.n_kv_heads, tokens.n_kv_heads)?;
-            let wanted = shape.n_layers * shape.n_kv_heads * tokens.n_tokens;
-            expect("attention", "selected positions", wanted, tokens.positions.len())?;
-            for head in 0..shape.n_kv_heads {
-                let chosen = tokens.of(layer, head);
-                if !ascending_below(chosen, tail_start) {
-                    return refuse("ascending positions before the tail", format!("{chosen:?}"));
-                }
-            }
-            Ok(())
+    };
+    for head in 0..n_heads {
+        let ids = chosen.of(layer, head);
+        let is_below = ids.last().is_none_or(|&id| (id as usize) < limit);
+        if !is_below || !ids.is_sorted_by(|a, b| a < b) {
+            return refuse(&format!("ascending {what} before the tail"), format!("{ids:?}"));
         }
     }
+    Ok(())
 }

@@ -63,8 +63,8 @@ pub(super) struct RopeStore<'a> {
     pub(super) angles: &'a Angles,
     /// Weights of the query and key norms, and their epsilon.
     pub(super) qk_norm: Option<(&'a [f32], &'a [f32], f32)>,
-    /// Slot of each row.
-    pub(super) slots: &'a [usize],
+    /// Slot of each row; None where it holds the row's key and value already.
+    pub(super) slots: &'a [Option<usize>],
     pub(super) kv: *mut u32,
     pub(super) layout: Layout,
     pub(super) layer: usize,
@@ -112,7 +112,7 @@ pub(super) unsafe fn rope_and_store<I: Isa, E: Element>(
                 to_operand::<I, E>(&out[..dim], at);
             }
         }
-        let slot = call.slots[row];
+        let Some(slot) = call.slots[row] else { continue };
         for head in 0..n_kv_heads {
             let key = rotated(call.n_heads + head, call.qk_norm.map(|(_, k, eps)| (k, eps)));
             let value = &values[(call.n_heads + n_kv_heads + head) * dim..][..dim];

@@ -1,7 +1,9 @@
 //! Every operation against float64, on every instruction set, and row invariance bit by bit.
 
+mod observe;
+
 use super::*;
-use crate::{KvView, Rope, TokenSelection};
+use crate::{KvView, Rope, Selection};
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
 struct Values(u64);
@@ -188,6 +190,10 @@ fn norms_and_embeddings_agree_with_float64() {
     }
 }
 
+/// Layers of test pools, of which the last is used.
+const LAYERS: usize = 2;
+const LAYER: usize = LAYERS - 1;
+
 /// A cache of one layer with random contents, and queries against it.
 struct Cache {
     n_heads: usize,
@@ -230,8 +236,29 @@ impl Cache {
         view: KvView<'_>,
         window: Option<u32>,
     ) -> Vec<Vec<f32>> {
+        let n = *chunks.iter().max().unwrap();
+        let mut out = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
+        let reach = Reach { scale: self.scale(), window };
+        let mut outputs = Vec::new();
+        self.run_chunks(backend, chunks, view, |backend, q, pool, batch| {
+            backend.attention(q, pool, LAYER, batch, reach, &mut out).unwrap();
+            let n_rows = batch.tokens.len();
+            outputs.extend((0..n_rows).map(|row| read_operand(&out, backend.dtype, row)));
+        });
+        outputs
+    }
+
+    /// Runs the positions through a backend in the given chunks, up to queries, keys and values;
+    /// then calls `each`.
+    fn run_chunks(
+        &self,
+        backend: &mut CpuBackend,
+        chunks: &[usize],
+        view: KvView<'_>,
+        mut each: impl FnMut(&mut CpuBackend, &Tensor, &mut KvPool, &Batch<'_>),
+    ) {
         let shape = KvShape {
-            n_layers: 1,
+            n_layers: LAYERS,
             n_kv_heads: self.n_kv_heads,
             head_dim: self.head_dim,
             block_size: self.block_size,
@@ -242,16 +269,14 @@ impl Cache {
         let n = *chunks.iter().max().unwrap();
         let mut qkv = backend.f32_rows(n, self.width()).unwrap();
         let mut q = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
-        let mut out = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
         let rotation = Rotation { rope: &self.rope, qk_norm: None };
-        let reach = Reach { scale: self.scale(), window };
-        let mut outputs = Vec::new();
         let mut first = 0;
         for &n_rows in chunks {
             let positions: Vec<u32> = (first..first + n_rows).map(|p| p as u32).collect();
             let applies = view.tail_start as usize <= first;
             let view = if applies { view } else { KvView::default() };
-            let seqs = [SeqSpan { first_row: 0, n_rows, block_table: &self.table, view }];
+            let seqs =
+                [SeqSpan { first_row: 0, n_rows, block_table: &self.table, writes_kv: true, view }];
             let tokens = vec![0; n_rows];
             let batch =
                 Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
@@ -262,54 +287,59 @@ impl Cache {
                     write(&mut qkv, backend.dtype, row, i, x);
                 }
             }
-            backend.rope_and_store_kv(&qkv, &rotation, &batch, 0, &mut pool, &mut q).unwrap();
-            backend.attention(&q, &pool, 0, &batch, reach, &mut out).unwrap();
-            outputs.extend((0..n_rows).map(|row| read_operand(&out, backend.dtype, row)));
+            backend.rope_and_store_kv(&qkv, &rotation, &batch, LAYER, &mut pool, &mut q).unwrap();
+            each(backend, &q, &mut pool, &batch);
             first += n_rows;
         }
-        outputs
     }
 
     fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
+    /// A rotated query or key in float64.
+    fn rotated(&self, at: usize, head: usize) -> Vec<f64> {
+        let dim = self.head_dim;
+        let x = &self.qkv[at * self.width() + head * dim..][..dim];
+        let mut out = vec![0.0; dim];
+        for i in 0..dim / 2 {
+            let (sin, cos) = (at as f64 * f64::from(self.rope.inv_freq[i])).sin_cos();
+            let (a, b) = (f64::from(x[i]), f64::from(x[i + dim / 2]));
+            out[i] = a * cos - b * sin;
+            out[i + dim / 2] = b * cos + a * sin;
+        }
+        out
+    }
+
+    /// How much query head `head` of position `p` attends to each position of `seen`, in float64.
+    fn probabilities(&self, p: usize, head: usize, seen: &[usize]) -> Vec<f64> {
+        let kv_head = head / (self.n_heads / self.n_kv_heads);
+        let q = self.rotated(p, head);
+        let score = |&at: &usize| {
+            let k = self.rotated(at, self.n_heads + kv_head);
+            q.iter().zip(&k).map(|(a, b)| a * b).sum::<f64>() * f64::from(self.scale())
+        };
+        let scores: Vec<f64> = seen.iter().map(score).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / sum).collect()
+    }
+
     /// Output of position `p` in float64, over the positions that `sees(kv_head, position)`.
     fn expected(&self, p: usize, sees: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let dim = self.head_dim;
-        let rotated = |at: usize, head: usize| -> Vec<f64> {
-            let x = &self.qkv[at * self.width() + head * dim..][..dim];
-            let mut out = vec![0.0; dim];
-            for i in 0..dim / 2 {
-                let (sin, cos) = (at as f64 * f64::from(self.rope.inv_freq[i])).sin_cos();
-                let (a, b) = (f64::from(x[i]), f64::from(x[i + dim / 2]));
-                out[i] = a * cos - b * sin;
-                out[i + dim / 2] = b * cos + a * sin;
-            }
-            out
-        };
         let mut out = Vec::new();
         for head in 0..self.n_heads {
             let kv_head = head / (self.n_heads / self.n_kv_heads);
-            let q = rotated(p, head);
             let seen: Vec<usize> = (0..=p).filter(|&at| sees(kv_head, at)).collect();
-            let scores: Vec<f64> = seen
-                .iter()
-                .map(|&at| {
-                    let k = rotated(at, self.n_heads + kv_head);
-                    q.iter().zip(&k).map(|(a, b)| a * b).sum::<f64>() * f64::from(self.scale())
-                })
-                .collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-            let sum: f64 = weights.iter().sum();
+            let weights = self.probabilities(p, head, &seen);
             for d in 0..dim {
                 let value = |at: usize| {
                     let v = (self.n_heads + self.n_kv_heads + kv_head) * dim + d;
                     f64::from(self.qkv[at * self.width() + v])
                 };
-                let total: f64 = seen.iter().zip(&weights).map(|(&at, w)| w * value(at)).sum();
-                out.push(total / sum);
+                out.push(seen.iter().zip(&weights).map(|(&at, w)| w * value(at)).sum());
             }
         }
         out
@@ -358,24 +388,26 @@ fn attention_over_views_agrees_with_float64() {
         let len = 700;
         let cache = Cache::new(&mut values, shape, len);
         let per_head = 300;
-        // Ascending random positions below 600, another set for every KV head.
-        let mut positions = Vec::new();
-        for _ in 0..shape.1 {
-            let mut chosen: Vec<u32> = (0..600).collect();
-            while chosen.len() > per_head {
-                chosen.remove(values.below(chosen.len()));
-            }
-            positions.extend(chosen);
-        }
-        let tokens =
-            TokenSelection { positions: &positions, n_tokens: per_head, n_kv_heads: shape.1 };
-        let mut blocks: Vec<u32> = (0..600 / cache.block_size as u32).collect();
-        while blocks.len() > 17 {
-            blocks.remove(values.below(blocks.len()));
-        }
+        // Ascending random ids, another set for every layer and KV head.
+        let mut choose = |below: usize, n: usize| -> Vec<u32> {
+            let one = |_| {
+                let mut chosen: Vec<u32> = (0..below as u32).collect();
+                while chosen.len() > n {
+                    chosen.remove(values.below(chosen.len()));
+                }
+                chosen
+            };
+            (0..LAYERS * shape.1).flat_map(one).collect()
+        };
+        let positions = choose(600, per_head);
+        let tokens = Selection { ids: &positions, n: per_head, n_kv_heads: shape.1 };
+        let blocks = choose(600 / cache.block_size, 17);
+        let per_head = Selection { ids: &blocks, n: 17, n_kv_heads: shape.1 };
+        let everywhere = Selection::everywhere(&blocks[..17]);
         let views = [
             KvView { selected: Selected::None, tail_start: 600 },
-            KvView { selected: Selected::Blocks(&blocks), tail_start: 609 },
+            KvView { selected: Selected::Blocks(everywhere), tail_start: 609 },
+            KvView { selected: Selected::Blocks(per_head), tail_start: 609 },
             KvView { selected: Selected::Tokens(tokens), tail_start: 600 },
         ];
         let p = len - 1;
@@ -384,8 +416,10 @@ fn attention_over_views_agrees_with_float64() {
                 let sees = |kv_head: usize, at: usize| {
                     let selected = match view.selected {
                         Selected::None => false,
-                        Selected::Blocks(b) => b.contains(&((at / cache.block_size) as u32)),
-                        Selected::Tokens(t) => t.of(0, kv_head).contains(&(at as u32)),
+                        Selected::Blocks(b) => {
+                            b.of(LAYER, kv_head).contains(&((at / cache.block_size) as u32))
+                        }
+                        Selected::Tokens(t) => t.of(LAYER, kv_head).contains(&(at as u32)),
                     };
                     let tail = at >= view.tail_start as usize;
                     (selected || tail) && window.is_none_or(|w: u32| at + w as usize > p)
@@ -448,7 +482,8 @@ fn other_orders_of_summation_do_change_bits() {
     // The same set of tokens, the first 512 of them in a selected part whose tiles are not those
     // of the tail.
     let blocks: Vec<u32> = (0..(480 / cache.block_size) as u32).collect();
-    let view = KvView { selected: Selected::Blocks(&blocks), tail_start: 480 };
+    let view =
+        KvView { selected: Selected::Blocks(Selection::everywhere(&blocks)), tail_start: 480 };
     let shifted = cache.run(&mut backend, &[599, 1], view, None);
     assert_ne!(full[599], shifted[599]);
     let close: Vec<f64> = full[599].iter().map(|&x| f64::from(x)).collect();
@@ -484,7 +519,7 @@ fn lying_batches_are_refused() {
     let rotation = Rotation { rope: &cache.rope, qk_norm: None };
     let reach = Reach { scale: 1.0, window: None };
     let mut run = |positions: &[u32], table: &[u32], view: KvView<'_>| {
-        let seqs = [SeqSpan { first_row: 0, n_rows: 2, block_table: table, view }];
+        let seqs = [SeqSpan { first_row: 0, n_rows: 2, block_table: table, writes_kv: true, view }];
         let batch = Batch { tokens: &[0, 0], positions, seqs: &seqs, logit_rows: &[] };
         backend.rope_and_store_kv(&qkv, &rotation, &batch, 0, &mut pool, &mut q)?;
         backend.attention(&q, &pool, 0, &batch, reach, &mut out)
@@ -498,6 +533,9 @@ fn lying_batches_are_refused() {
         run(&[16, 17], &[0, 1], KvView { tail_start: 17, ..full }).is_err(),
         "a tail after a row"
     );
-    let blocks = KvView { selected: Selected::Blocks(&[1]), tail_start: 16 };
+    let blocks = KvView { selected: Selected::Blocks(Selection::everywhere(&[1])), tail_start: 16 };
     assert!(run(&[16, 17], &[0, 1], blocks).is_err(), "a selected block inside the tail");
+    let few = Selection { ids: &[0], n: 1, n_kv_heads: 2 };
+    let few = KvView { selected: Selected::Blocks(few), tail_start: 16 };
+    assert!(run(&[16, 17], &[0, 1], few).is_err(), "blocks of another number of heads");
 }

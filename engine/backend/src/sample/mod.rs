@@ -97,8 +97,12 @@ pub struct Row<'a> {
     pub position: u32,
     /// Tokens seen so far, for penalties; None when no penalty is set.
     pub seen: Option<&'a Seen>,
+    /// Tokens of the output after those of `seen`, such as a draft that is being verified.
+    pub drafted: &'a [u32],
     /// Tokens that must not be picked here (such as the end of sequence before `min_tokens`).
     pub banned: &'a [u32],
+    /// Whether log-probabilities are reported where the request asks for them: drafts need none.
+    pub reports: bool,
 }
 
 /// A picked token.
@@ -107,7 +111,7 @@ pub struct Pick {
     /// The token.
     pub token: u32,
     /// Log-probability of the token under the model's own logits (before penalties, bias and
-    /// temperature), if asked for.
+    /// temperature), if asked for and reported.
     pub logprob: Option<f32>,
     /// The most likely tokens and their log-probabilities, most likely first.
     pub top: Vec<(u32, f32)>,
@@ -137,7 +141,8 @@ impl Scratch {
 /// Picks a token from `logits`, the row that `row.logits_row` names. Leaves the logits alone.
 pub fn pick(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Pick {
     let sampling = row.sampling;
-    let report = sampling.logprobs.map(|n_top| logprob::report(logits, n_top as usize, scratch));
+    let n_top = sampling.logprobs.filter(|_| row.reports);
+    let report = n_top.map(|n_top| logprob::report(logits, n_top as usize, scratch));
     let token = pick_token(logits, row, scratch);
     match report {
         None => Pick { token, logprob: None, top: Vec::new() },

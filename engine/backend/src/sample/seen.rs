@@ -32,6 +32,11 @@ impl Seen {
         self.entry(token).n_in_output += 1;
     }
 
+    /// How often a token occurs in the output.
+    pub(super) fn n_in_output(&self, token: u32) -> u32 {
+        self.index.get(&token).map_or(0, |&at| self.entries[at as usize].n_in_output)
+    }
+
     /// Every token seen, once.
     pub(super) fn iter(&self) -> impl Iterator<Item = SeenToken> {
         self.entries.iter().copied()

@@ -37,7 +37,16 @@ fn sampling(temperature: f32) -> Sampling {
 }
 
 fn row(sampling: &Sampling, position: u32) -> Row<'_> {
-    Row { logits_row: 0, sampling, seed: SEED, position, seen: None, banned: &[] }
+    Row {
+        logits_row: 0,
+        sampling,
+        seed: SEED,
+        position,
+        seen: None,
+        drafted: &[],
+        banned: &[],
+        reports: true,
+    }
 }
 
 /// What is kept, by sorting everything. The definition.
@@ -208,6 +217,48 @@ fn bias_penalties_and_bans() {
     assert_eq!(adjusted(&sampling, &[]), [1.0, -4.0, 0.0, 5.0]);
     let row = Row { seen: Some(&seen), ..row(&sampling, 0) };
     assert_eq!(pick(&[2.0, -2.0, 2.0, 1.0], &row, &mut scratch).token, 3);
+}
+
+#[test]
+fn drafted_tokens_are_penalised_as_output() {
+    let mut random = Random(8);
+    let mut n_missed = 0;
+    for case in 0..300 {
+        let logits = random.logits(40, 3.0);
+        // Some tokens lie outside of the vocabulary.
+        let mut tokens =
+            |n: u32| -> Vec<u32> { (0..random.word() % n).map(|_| random.word() % 44).collect() };
+        let mut seen = Seen::of_prompt(&tokens(30));
+        tokens(20).into_iter().for_each(|token| seen.push_output(token));
+        let (drafted, banned) = (tokens(9), tokens(3));
+        let mut penalty =
+            |off: f32| if random.word().is_multiple_of(3) { off } else { random.uniform() * 2.0 };
+        let mut sampling = Sampling::greedy();
+        sampling.repetition_penalty = penalty(1.0);
+        sampling.presence_penalty = penalty(0.0);
+        sampling.frequency_penalty = penalty(0.0);
+        sampling.logit_bias = vec![(drafted.first().copied().unwrap_or(1), 1.5)];
+        let adjusted = |seen: &Seen, drafted: &[u32]| {
+            let mut logits = logits.clone();
+            let row = Row { seen: Some(seen), drafted, banned: &banned, ..row(&sampling, 0) };
+            adjust::adjust(&mut logits, &row);
+            logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let mut pushed = seen.clone();
+        drafted.iter().for_each(|&token| pushed.push_output(token));
+        assert_eq!(adjusted(&seen, &drafted), adjusted(&pushed, &[]), "case {case}");
+        // The negative control: without the drafted tokens, other logits.
+        n_missed += u32::from(adjusted(&seen, &[]) != adjusted(&pushed, &[]));
+    }
+    assert!(n_missed > 150, "{n_missed}");
+}
+
+#[test]
+fn a_row_that_reports_nothing_has_no_logprobs() {
+    let sampling = Sampling { logprobs: Some(2), ..Sampling::greedy() };
+    let row = Row { reports: false, ..row(&sampling, 0) };
+    let got = pick(&[0.0, 1.0], &row, &mut Scratch::default());
+    assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new() });
 }
 
 #[test]

@@ -1,0 +1,286 @@
+//! Which cached tokens rows attend to most (SnapKV, arXiv 2404.14469).
+//!
+//! A unit is one KV head of one observation. It sums the probabilities that its query rows give to
+//! every position ([`sum_probabilities`]: row after row, so that the sums depend on these rows
+//! alone), pools them and selects ([`Choice::select`]). Keys are read once for a handful of query
+//! rows; values are not read at all.
+
+use super::attention::{CHUNK, score_rows};
+use super::kv::Group;
+use super::ops::check_view;
+use super::simd::{Element, Isa};
+use super::*;
+use crate::{KvView, PoolScores};
+use std::ops::Range;
+
+const OP: &str = "observe";
+
+impl CpuBackend {
+    /// [`Backend::observe`].
+    pub(super) fn observe_layer(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        reach: Reach,
+        observation: &mut Observation<'_>,
+    ) -> Result<()> {
+        let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
+        let n_heads = q.cols / head_dim;
+        expect_tensor(OP, q, Kind::Operand, batch.tokens.len(), n_heads * head_dim)?;
+        expect(OP, "heads in whole groups", 0, n_heads % n_kv_heads)?;
+        expect_layer(OP, layer, &pool.shape)?;
+        let (rows, choice) = check(observation, batch, &pool.shape, layer)?;
+        let call = Call {
+            q: q.words.as_ptr(),
+            q_stride: q.stride,
+            out: std::ptr::null_mut(),
+            out_stride: 0,
+            kv: pool.words.as_ptr(),
+            layout: pool.layout,
+            layer,
+            head_dim,
+            group_size: n_heads / n_kv_heads,
+            groups_per_block: block_size / GROUP,
+            scale: reach.scale,
+            window: reach.window,
+        };
+        let n = choice.n_selected;
+        let out = Shared::of(&mut observation.out[layer * n_kv_heads * n..][..n_kv_heads * n]);
+        let scratch = Shared::of(&mut self.observers);
+        let kernel = self.kernels.sum_probabilities;
+        self.threads.for_each(n_kv_heads, |kv_head, thread| {
+            // SAFETY: shapes, rows and block table were checked; scratch is the thread's own, and
+            // one unit writes the run of a head.
+            unsafe {
+                let scratch = &mut *scratch.ptr().add(thread);
+                kernel(&call, &Rows { kv_head, ..rows }, scratch);
+                let out = std::slice::from_raw_parts_mut(out.ptr().add(kv_head * n), n);
+                choice.select(scratch, out);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Working memory of one thread; grows with the longest sequence observed.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Scores of the rows that are computed together, a row of positions each.
+    scores: Vec<f32>,
+    /// Summed probabilities per position.
+    sums: Vec<f32>,
+    /// Scores of candidates: pooled, or summed over blocks.
+    pooled: Vec<f32>,
+    /// Candidates, the selected ones first.
+    order: Vec<u32>,
+}
+
+/// Sums the probabilities that `rows` give to each position, over rows and heads, into
+/// `scratch.sums`.
+///
+/// # Safety
+///
+/// The pointers of `call` must be valid for its shapes and for `rows`, and the CPU must have the
+/// instruction set.
+#[inline(always)]
+pub(super) unsafe fn sum_probabilities<I: Isa, E: Element>(
+    call: &Call,
+    rows: &Rows<'_>,
+    scratch: &mut Scratch,
+) {
+    let n_positions = rows.first_position as usize + rows.n_tokens;
+    let stride = n_positions.next_multiple_of(CHUNK * GROUP);
+    let n_rows = rows.n_tokens * call.group_size;
+    if scratch.scores.len() < I::ATTENTION_ROWS * stride {
+        scratch.scores.resize(I::ATTENTION_ROWS * stride, 0.0);
+    }
+    scratch.sums.clear();
+    scratch.sums.resize(stride, 0.0);
+    let scores = scratch.scores.as_mut_ptr();
+    let visible = |r: usize| {
+        let hi = rows.first_position as usize + r / call.group_size + 1;
+        (call.window.map_or(0, |w| hi.saturating_sub(w as usize)), hi)
+    };
+    let last_group = (n_positions - 1) / GROUP;
+    let chunk_keys = |chunk: usize| -> [*const u32; CHUNK] {
+        // SAFETY: the block table covers every position; past the end the last group stands in,
+        // and its scores are not looked at.
+        std::array::from_fn(|i| unsafe { call.group(rows, (chunk + i).min(last_group)) }.keys)
+    };
+    let mut r = 0;
+    while r < n_rows {
+        let n = (n_rows - r).min(I::ATTENTION_ROWS);
+        let (first, last) = (visible(r).0 / GROUP, visible(r + n - 1).1.div_ceil(GROUP));
+        let first = first / CHUNK * CHUNK;
+        let mut keys = chunk_keys(first);
+        for chunk in (first..last).step_by(CHUNK) {
+            let next = chunk_keys(chunk + CHUNK);
+            // Scoring asks early for what lies where values do: here, the next keys.
+            let groups = std::array::from_fn(|i| Group { keys: keys[i], values: next[i] });
+            keys = next;
+            // SAFETY: rows r..r+n and the chunk lie inside queries, keys and scores.
+            unsafe {
+                let out = scores.add(chunk * GROUP);
+                score_rows::<I, E>(call, rows, r..r + n, groups, (out, stride));
+            }
+        }
+        for i in 0..n {
+            // SAFETY: row `i` of the scores, which are known where row `r + i` sees.
+            unsafe {
+                let scores = std::slice::from_raw_parts_mut(scores.add(i * stride), stride);
+                add_softmax::<I>(scores, visible(r + i), call.scale, &mut scratch.sums);
+            }
+        }
+        r += n;
+    }
+}
+
+/// Adds the softmax of `scores[lo..hi]` to `sums`.
+#[inline(always)]
+unsafe fn add_softmax<I: Isa>(
+    scores: &mut [f32],
+    (lo, hi): (usize, usize),
+    scale: f32,
+    sums: &mut [f32],
+) {
+    let (from, to) = (lo / GROUP * GROUP, hi.next_multiple_of(GROUP));
+    scores[from..lo].fill(f32::NEG_INFINITY);
+    scores[hi..to].fill(f32::NEG_INFINITY);
+    // SAFETY: whole groups of the row; the caller vouches for the instruction set.
+    let total = unsafe {
+        let mut max = I::splat(f32::NEG_INFINITY);
+        for group in scores[from..to].chunks_exact(GROUP) {
+            max = I::max(max, I::load(group.as_ptr()));
+        }
+        let (max, factor) = (I::splat(I::reduce_max(max)), I::splat(scale));
+        let mut total = I::splat(0.0);
+        for group in scores[from..to].chunks_exact_mut(GROUP) {
+            let s = I::load(group.as_ptr());
+            let p = I::exp_nonpositive(I::mul(I::sub(s, max), factor));
+            total = I::add(total, p);
+            I::store(group.as_mut_ptr(), p);
+        }
+        I::reduce_add(total)
+    };
+    // What the row does not see is left out exactly.
+    let inverse = 1.0 / total;
+    for (sum, p) in sums[lo..hi].iter_mut().zip(&scores[lo..hi]) {
+        *sum += p * inverse;
+    }
+}
+
+/// What to select from the sums of one KV head.
+struct Choice {
+    candidates: Range<usize>,
+    granularity: usize,
+    n_selected: usize,
+    pool: PoolScores,
+}
+
+impl Choice {
+    fn n_candidates(&self) -> usize {
+        self.candidates.len() / self.granularity
+    }
+
+    /// Writes the selected ids, ascending.
+    fn select(&self, scratch: &mut Scratch, out: &mut [u32]) {
+        let Scratch { sums, pooled, order, .. } = scratch;
+        let Some(last) = out.len().checked_sub(1) else { return };
+        let sums = &sums[self.candidates.clone()];
+        let around = |i: usize, width: usize| {
+            &sums[i.saturating_sub(width / 2)..(i + width / 2 + 1).min(sums.len())]
+        };
+        pooled.clear();
+        match self.pool {
+            PoolScores::None => {
+                pooled.extend(sums.chunks_exact(self.granularity).map(|c| c.iter().sum::<f32>()));
+            }
+            PoolScores::Average(width) => pooled.extend(
+                (0..sums.len()).map(|i| around(i, width).iter().sum::<f32>() / width as f32),
+            ),
+            PoolScores::Max(width) => pooled.extend(
+                (0..sums.len()).map(|i| around(i, width).iter().copied().fold(0.0, f32::max)),
+            ),
+        }
+        order.clear();
+        order.extend(0..pooled.len() as u32);
+        order.select_nth_unstable_by(last, |&a, &b| {
+            pooled[b as usize].total_cmp(&pooled[a as usize]).then(a.cmp(&b))
+        });
+        let first = (self.candidates.start / self.granularity) as u32;
+        for (to, id) in out.iter_mut().zip(order) {
+            *to = first + *id;
+        }
+        out.sort_unstable();
+    }
+}
+
+/// Checks an observation; returns its rows (of KV head 0) and what to select.
+fn check<'a>(
+    observation: &Observation<'_>,
+    batch: &Batch<'a>,
+    shape: &KvShape,
+    layer: usize,
+) -> Result<(Rows<'a>, Choice)> {
+    let refuse = |expected: String, got: String| {
+        Err::<(Rows<'a>, Choice), _>(BackendError::Shape { op: OP, expected, got })
+    };
+    let Observation { seq, rows, candidates, granularity, n_selected, pool, out } = observation;
+    let Some(span) = batch.seqs.get(*seq) else {
+        return refuse(format!("a sequence below {}", batch.seqs.len()), seq.to_string());
+    };
+    if rows.is_empty() || rows.end > span.n_rows {
+        return refuse(format!("rows, some of 0..{}", span.n_rows), format!("{rows:?}"));
+    }
+    let view = KvView::default();
+    check_view(OP, &SeqSpan { view, ..*span }, batch, shape, layer)?;
+    let first_row = span.first_row + rows.start;
+    let first_position = batch.positions[first_row];
+    if candidates.start > candidates.end || candidates.end > first_position + 1 {
+        return refuse(
+            format!("candidates within 0..={first_position}"),
+            format!("{candidates:?}"),
+        );
+    }
+    match *granularity as usize {
+        1 => {}
+        g if g == shape.block_size => {
+            if !(candidates.start as usize).is_multiple_of(g)
+                || !(candidates.end as usize).is_multiple_of(g)
+            {
+                return refuse(format!("candidates in blocks of {g}"), format!("{candidates:?}"));
+            }
+            if *pool != PoolScores::None {
+                return refuse("no pooling of blocks".into(), format!("{pool:?}"));
+            }
+        }
+        g => return refuse(format!("granularity 1 or {}", shape.block_size), g.to_string()),
+    }
+    if let PoolScores::Average(width) | PoolScores::Max(width) = pool
+        && width.is_multiple_of(2)
+    {
+        return refuse("a pooling window of odd width".into(), width.to_string());
+    }
+    let choice = Choice {
+        candidates: candidates.start as usize..candidates.end as usize,
+        granularity: *granularity as usize,
+        n_selected: *n_selected,
+        pool: *pool,
+    };
+    if choice.n_candidates() < *n_selected {
+        let expected = format!("at least {n_selected} candidates");
+        return refuse(expected, choice.n_candidates().to_string());
+    }
+    expect(OP, "ids in out", shape.n_layers * shape.n_kv_heads * n_selected, out.len())?;
+    let rows = Rows {
+        first_row,
+        first_position,
+        n_tokens: rows.len(),
+        kv_head: 0,
+        block_table: span.block_table,
+        view,
+    };
+    Ok((rows, choice))
+}

@@ -1,0 +1,229 @@
+//! Drafting: a round of guesses for the sequences that have a drafter.
+//!
+//! A drafter enqueues a [`Program`]; this module does what it says, with the forward, the sampler and the noise
+//! of the target. All that comes out is [`SequenceDraft::tokens`], a few token ids a sequence, which the
+//! next forward verifies. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
+//! the verification of the same positions.
+
+mod lookup;
+mod round;
+mod selection;
+mod setup;
+mod stats;
+mod window;
+
+pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup};
+pub(crate) use setup::{DraftOffer, DraftSettings};
+pub use stats::{DraftStats, DraftTimes};
+
+use crate::sequence::Sequence;
+use galley_backend::{KvShape, Observation, PoolScores};
+use galley_drafter_host::{
+    Drafter, Limits, LoadError, Middle, ModelFacts, ModelId, ModelLoader, ModelRefused, Program,
+    When,
+};
+use galley_model::{LanguageModel, Result};
+use selection::Selection;
+use window::{Budgeted, Wanted};
+
+/// The drafters of an engine.
+#[derive(Default)]
+pub(crate) struct Drafting {
+    drafters: Vec<Drafter>,
+    offer: DraftOffer,
+    times: DraftTimes,
+    program: Program,
+    memory: round::Memory,
+}
+
+/// What drafting keeps of one sequence.
+#[derive(Debug)]
+pub(crate) struct SequenceDraft {
+    pub(crate) settings: DraftSettings,
+    /// This round's guess; empty between rounds.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) stats: DraftStats,
+    /// One for each view of the drafter.
+    selections: Vec<Selection>,
+    /// Whether the drafter has heard of its prompt.
+    is_known: bool,
+}
+
+impl SequenceDraft {
+    pub(crate) fn new(settings: DraftSettings) -> Self {
+        SequenceDraft {
+            settings,
+            tokens: Vec::new(),
+            stats: DraftStats::default(),
+            selections: Vec::new(),
+            is_known: false,
+        }
+    }
+}
+
+/// A selection that a verification makes as it runs.
+pub(crate) struct Ride {
+    /// The sequence: its place among the running ones.
+    pub(crate) at: usize,
+    pub(crate) wanted: Wanted,
+    /// Tokens or blocks.
+    pub(crate) unit: usize,
+    pub(crate) pool: PoolScores,
+    pub(crate) out: Vec<u32>,
+    view: usize,
+}
+
+impl Ride {
+    /// What the forward is asked for, where the sequence is number `seq` of its batch: the first row, which reads
+    /// a token that is known, looks back.
+    pub(crate) fn observation(&mut self, seq: usize) -> Observation<'_> {
+        Observation {
+            seq,
+            rows: 0..1,
+            candidates: self.wanted.from as u32..self.wanted.to as u32,
+            granularity: self.unit as u32,
+            n_selected: self.wanted.n,
+            pool: self.pool,
+            out: &mut self.out,
+        }
+    }
+}
+
+impl Drafting {
+    /// Creates and activates the drafters of `config`, for a model and at most `max_rows` sequences.
+    pub(crate) fn start(
+        config: &DraftConfig,
+        model: &mut dyn LanguageModel,
+        max_rows: usize,
+    ) -> std::result::Result<Self, LoadError> {
+        let facts = facts_of(model);
+        let mut drafters = Vec::new();
+        for setup in &config.drafters {
+            let mut drafter = Drafter::create(&setup.library, &setup.options, facts)?;
+            let limits = Limits {
+                max_rows: max_rows as u32,
+                max_draft_length: config.max_draft_length,
+                max_context_tokens: facts.max_context_tokens,
+            };
+            drafter.activate(limits, &mut Loader)?;
+            drafters.push(drafter);
+        }
+        let offer = DraftOffer {
+            names: drafters.iter().map(|drafter| drafter.name().to_owned()).collect(),
+            draft_length: config.draft_length.min(config.max_draft_length),
+            max_draft_length: config.max_draft_length,
+            kv_budget: config.kv_budget,
+        };
+        Ok(Drafting { drafters, offer, ..Drafting::default() })
+    }
+
+    pub(crate) fn offer(&self) -> &DraftOffer {
+        &self.offer
+    }
+
+    pub(crate) fn times(&self) -> DraftTimes {
+        let calls = self.drafters.iter().map(|drafter| drafter.timings().total).sum();
+        DraftTimes { calls, ..self.times }
+    }
+
+    /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`.
+    pub(crate) fn propose(
+        &mut self,
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        if !running.iter().any(|sequence| sequence.n_draft_slots > 0) {
+            return Ok(());
+        }
+        for drafter in 0..self.drafters.len() {
+            self.round(drafter, model, running)?;
+        }
+        Ok(())
+    }
+
+    /// Selections that are to be made by the verification that is about to run.
+    pub(crate) fn rides(&self, running: &mut [Sequence], shape: &KvShape) -> Vec<Ride> {
+        let mut rides = Vec::new();
+        for (at, sequence) in running.iter_mut().enumerate() {
+            let n = sequence.table.n_tokens();
+            let Some(draft) = &mut sequence.draft else { continue };
+            if draft.tokens.is_empty() {
+                continue;
+            }
+            let views = self.drafters[draft.settings.drafter].views();
+            for (index, selection) in draft.selections.iter_mut().enumerate() {
+                let view = views[index];
+                let Middle::Observed(observe) = view.middle else { continue };
+                let budgeted = budgeted(view, &draft.settings, shape.block_size);
+                let Some(wanted) = budgeted.wanted(n) else { continue };
+                if selection.rides(&observe) {
+                    let out = selection.take_raw(&wanted, shape);
+                    let unit = round::unit(&observe, shape.block_size);
+                    let pool = round::pool(&observe);
+                    rides.push(Ride { at, wanted, unit, pool, out, view: index });
+                }
+            }
+        }
+        rides
+    }
+
+    /// What the verification has selected belongs to the sequences.
+    pub(crate) fn end_rides(&self, rides: Vec<Ride>, running: &mut [Sequence]) {
+        for ride in rides {
+            let sequence = &mut running[ride.at];
+            let n = sequence.table.n_tokens();
+            let draft = sequence.draft.as_mut().expect("it had one before the forward");
+            draft.selections[ride.view].put_back(ride.out, &ride.wanted, ride.unit, n);
+        }
+    }
+
+    /// A sequence is over: its drafter forgets it.
+    pub(crate) fn end(&mut self, sequence: &Sequence) {
+        if let Some(draft) = sequence.draft.as_ref().filter(|draft| draft.is_known) {
+            self.drafters[draft.settings.drafter].end(sequence.id());
+        }
+    }
+}
+
+fn budgeted(
+    view: galley_drafter_host::View,
+    settings: &DraftSettings,
+    block_size: usize,
+) -> Budgeted {
+    Budgeted::new(view, settings.kv_budget, block_size, settings.draft_length as usize)
+}
+
+/// Whether a context selection looks back with how many tokens: a verification that has not run yet is stood
+/// in for by the latest token.
+fn n_queries(when: When) -> usize {
+    match when {
+        When::Context { n_queries, .. } => n_queries as usize,
+        When::Verify { .. } => 1,
+    }
+}
+
+fn facts_of(model: &dyn LanguageModel) -> ModelFacts {
+    let (config, shape) = (model.config(), model.kv_shape());
+    ModelFacts {
+        n_layers: config.n_layers as u32,
+        n_heads: config.n_heads as u32,
+        n_kv_heads: config.n_kv_heads as u32,
+        head_dim: config.head_dim as u32,
+        hidden_size: config.hidden_size as u32,
+        vocab_size: config.vocab_size as u32,
+        block_size_tokens: shape.block_size as u32,
+        max_context_tokens: config.max_context as u64,
+        n_parameters: config.parameters() as u64,
+    }
+}
+
+/// Loads draft models: there is no room for a second model beside the target yet.
+struct Loader;
+
+impl ModelLoader for Loader {
+    fn load(&mut self, source: &str) -> std::result::Result<(ModelId, ModelFacts), ModelRefused> {
+        let why =
+            format!("cannot load {source:?}: this version runs drafters over the target only");
+        Err(ModelRefused::Unsupported(why))
+    }
+}

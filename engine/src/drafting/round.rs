@@ -1,0 +1,389 @@
+//! One round of one drafter: what it enqueued, done.
+
+use super::lookup::lookup;
+use super::selection::Selection;
+use super::{Drafting, budgeted, n_queries};
+use crate::sequence::Sequence;
+use galley_backend::{Batch, KvShape, KvView, LayerMask, Observation, PoolScores, SeqSpan};
+use galley_drafter_host::{
+    Granularity, Mask, MaskId, Middle, ModelId, Observe, Outcome, Pool, Program, Row, ViewId, Work,
+};
+use galley_model::{LanguageModel, Result};
+use std::time::Instant;
+
+/// Memory of batches, kept between rounds.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Places of this round's sequences among the running ones.
+    rows: Vec<usize>,
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    logit_rows: Vec<u32>,
+    /// `0, 1, 2, ...`: the ids of blocks from the start.
+    ascending: Vec<u32>,
+}
+
+/// Tokens of one selected thing.
+pub(super) fn unit(observe: &Observe, block_size: usize) -> usize {
+    match observe.granularity {
+        Granularity::Tokens => 1,
+        Granularity::Blocks => block_size,
+    }
+}
+
+pub(super) fn pool(observe: &Observe) -> PoolScores {
+    match observe.pool {
+        Pool::None => PoolScores::None,
+        Pool::Average(width) => PoolScores::Average(width as usize),
+        Pool::Max(width) => PoolScores::Max(width as usize),
+    }
+}
+
+impl Drafting {
+    /// Asks drafter `index` for a guess and does what it enqueued.
+    pub(super) fn round(
+        &mut self,
+        index: usize,
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        let mut rows = std::mem::take(&mut self.memory.rows);
+        rows.clear();
+        rows.extend((0..running.len()).filter(|&at| {
+            let sequence = &running[at];
+            let drafter = sequence.draft.as_ref().map(|draft| draft.settings.drafter);
+            sequence.n_draft_slots > 0 && drafter == Some(index)
+        }));
+        let result = match rows.is_empty() {
+            true => Ok(()),
+            false => self.round_of(index, &rows, model, running),
+        };
+        self.memory.rows = rows;
+        result
+    }
+
+    fn round_of(
+        &mut self,
+        index: usize,
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        self.introduce(index, rows, model, running)?;
+        let mut program = std::mem::take(&mut self.program);
+        let known: Vec<Row<'_>> = rows.iter().map(|&at| running[at].as_draft_row()).collect();
+        let outcome = self.drafters[index].guess(&known, &mut program);
+        drop(known);
+        // Without a guess there may still be replays.
+        let done = match outcome {
+            Outcome::Ready | Outcome::NoGuess => self.run(index, &program, rows, model, running),
+            Outcome::Failed | Outcome::SetAside => Ok(()),
+        };
+        self.program = program;
+        done
+    }
+
+    /// Does what a drafter enqueued, in order.
+    fn run(
+        &mut self,
+        index: usize,
+        program: &Program,
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        program
+            .work
+            .iter()
+            .try_for_each(|work| self.work(index, work, &program.pushed, rows, model, running))
+    }
+
+    /// Tells a drafter of sequences it has not seen.
+    fn introduce(
+        &mut self,
+        index: usize,
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        let is_new = |at: &usize| running[*at].draft.as_ref().is_some_and(|draft| !draft.is_known);
+        let new_rows: Vec<usize> = rows.iter().copied().filter(is_new).collect();
+        if new_rows.is_empty() {
+            return Ok(());
+        }
+        let new: Vec<Row<'_>> = new_rows.iter().map(|&at| running[at].as_draft_row()).collect();
+        let mut program = std::mem::take(&mut self.program);
+        let outcome = self.drafters[index].after_prefill(&new, &mut program);
+        drop(new);
+        let n_views = self.drafters[index].views().len();
+        for &at in rows {
+            let draft = running[at].draft.as_mut().expect("rows have drafts");
+            draft.is_known = true;
+            draft.selections.resize_with(n_views, Selection::default);
+        }
+        let done = match outcome {
+            Outcome::Ready | Outcome::NoGuess => {
+                self.run(index, &program, &new_rows, model, running)
+            }
+            Outcome::Failed | Outcome::SetAside => Ok(()),
+        };
+        self.program = program;
+        done
+    }
+
+    fn work(
+        &mut self,
+        index: usize,
+        work: &Work,
+        pushed: &[u32],
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        match *work {
+            Work::Chain { model: ModelId::TARGET, view, mask } => {
+                if let Some(view) = view {
+                    let begin = Instant::now();
+                    self.select(index, view, rows, model, running)?;
+                    self.times.selecting += begin.elapsed();
+                }
+                let begin = Instant::now();
+                self.chain(index, (view, mask), rows, model, running)?;
+                self.times.drafting += begin.elapsed();
+            }
+            // No other model can have been loaded.
+            Work::Chain { .. } => {}
+            Work::Lookup { min_n, max_n } => {
+                for &at in rows {
+                    let sequence = &mut running[at];
+                    let n = sequence.n_draft_slots;
+                    let draft = sequence.draft.as_mut().expect("rows have drafts");
+                    if draft.tokens.is_empty() {
+                        let found = lookup(&sequence.tokens, min_n as usize, max_n as usize, n);
+                        draft.tokens.extend_from_slice(found);
+                    }
+                }
+            }
+            Work::Push { row, first, n_tokens } => {
+                let Some(&at) = rows.get(row as usize) else { return Ok(()) };
+                let n = (n_tokens as usize).min(running[at].n_draft_slots);
+                let tokens = &pushed[first as usize..][..n];
+                let draft = running[at].draft.as_mut().expect("rows have drafts");
+                draft.tokens.clear();
+                draft.tokens.extend_from_slice(tokens);
+            }
+            Work::Replay { mask, n_tokens } => {
+                self.replay(index, mask, n_tokens as usize, rows, model, running)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Guesses token after token, for rows without a guess.
+    fn chain(
+        &mut self,
+        index: usize,
+        (view, mask): (Option<ViewId>, Option<MaskId>),
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        let shape = model.kv_shape();
+        let Memory { tokens, positions, logit_rows, ascending, .. } = &mut self.memory;
+        let drafter = &self.drafters[index];
+        let view = view.map(|view| (view.0 as usize, drafter.views()[view.0 as usize]));
+        let mask = layer_mask(mask, drafter.masks());
+        let has_guess = |sequence: &Sequence| {
+            sequence.draft.as_ref().is_some_and(|draft| !draft.tokens.is_empty())
+        };
+        let open: Vec<usize> =
+            rows.iter().copied().filter(|&at| !has_guess(&running[at])).collect();
+        let n_blocks = open.iter().map(|&at| running[at].table.ids().len()).max().unwrap_or(0);
+        ascending.extend(ascending.len() as u32..n_blocks as u32);
+        let longest = open.iter().map(|&at| running[at].n_draft_slots).max().unwrap_or(0);
+        for step in 0..longest {
+            (tokens.clear(), positions.clear(), logit_rows.clear());
+            let mut seqs = Vec::with_capacity(open.len());
+            let mut picks = Vec::with_capacity(open.len());
+            for &at in open.iter().filter(|&&at| running[at].n_draft_slots > step) {
+                let sequence = &running[at];
+                let draft = sequence.draft.as_ref().expect("rows have drafts");
+                let n = sequence.table.n_tokens();
+                let view = match view {
+                    None => KvView::default(),
+                    Some((i, view)) => {
+                        let budgeted = budgeted(view, &draft.settings, shape.block_size);
+                        let observe = match &view.middle {
+                            Middle::Observed(observe) => Some(observe),
+                            Middle::Nothing => None,
+                        };
+                        draft.selections[i].view(&budgeted, observe, n, &shape, ascending)
+                    }
+                };
+                seqs.push(SeqSpan {
+                    first_row: tokens.len(),
+                    n_rows: 1,
+                    block_table: sequence.table.ids(),
+                    view,
+                    writes_kv: true,
+                });
+                picks.push(sequence.draft_pick(logit_rows.len(), &draft.tokens));
+                logit_rows.push(tokens.len() as u32);
+                tokens.push(draft.tokens.last().copied().unwrap_or(sequence.last_token()));
+                positions.push((n + step) as u32);
+            }
+            let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
+            model.forward(&batch, &mask, &mut [])?;
+            let picked = model.sample(&picks)?;
+            let going_on = open.iter().filter(|&&at| running[at].n_draft_slots > step);
+            let going_on: Vec<usize> = going_on.copied().collect();
+            for (at, pick) in going_on.into_iter().zip(picked) {
+                running[at].draft.as_mut().expect("rows have drafts").tokens.push(pick.token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Selects for the rows whose view is due, by letting their latest tokens look back once more.
+    fn select(
+        &mut self,
+        index: usize,
+        id: ViewId,
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        let shape = model.kv_shape();
+        let view = self.drafters[index].views()[id.0 as usize];
+        let Middle::Observed(observe) = view.middle else { return Ok(()) };
+        let mut due = Vec::new();
+        for &at in rows {
+            let sequence = &mut running[at];
+            let n = sequence.table.n_tokens();
+            let draft = sequence.draft.as_mut().expect("rows have drafts");
+            let budgeted = budgeted(view, &draft.settings, shape.block_size);
+            let selection = &mut draft.selections[id.0 as usize];
+            if let Some(wanted) = budgeted.wanted(n)
+                && selection.is_due(&observe, n)
+            {
+                due.push((at, wanted, selection.take_raw(&wanted, &shape)));
+            }
+            selection.count_round();
+        }
+        let per_forward = (model.max_rows() / n_queries(observe.when)).max(1);
+        while !due.is_empty() {
+            let mut now: Vec<_> = due.drain(..due.len().min(per_forward)).collect();
+            self.look_back(&observe, &mut now, model, running, &shape)?;
+            for (at, wanted, raw) in now {
+                let n = running[at].table.n_tokens();
+                let draft = running[at].draft.as_mut().expect("rows have drafts");
+                let unit = unit(&observe, shape.block_size);
+                draft.selections[id.0 as usize].put_back(raw, &wanted, unit, n);
+            }
+        }
+        Ok(())
+    }
+
+    /// One forward in which the latest tokens of some sequences look back. Writes no KV.
+    fn look_back(
+        &mut self,
+        observe: &Observe,
+        due: &mut [(usize, super::Wanted, Vec<u32>)],
+        model: &mut dyn LanguageModel,
+        running: &[Sequence],
+        shape: &KvShape,
+    ) -> Result<()> {
+        let Memory { tokens, positions, .. } = &mut self.memory;
+        (tokens.clear(), positions.clear());
+        let mut seqs = Vec::with_capacity(due.len());
+        let mut observations = Vec::with_capacity(due.len());
+        for (at, wanted, raw) in due {
+            let sequence = &running[*at];
+            let n = sequence.table.n_tokens();
+            let n_rows = n_queries(observe.when).min(n - wanted.to).min(model.max_rows());
+            let span = SeqSpan {
+                first_row: tokens.len(),
+                n_rows,
+                block_table: sequence.table.ids(),
+                view: KvView::default(),
+                writes_kv: false,
+            };
+            tokens.extend_from_slice(&sequence.tokens[n - n_rows..n]);
+            positions.extend((n - n_rows) as u32..n as u32);
+            observations.push(Observation {
+                seq: seqs.len(),
+                rows: 0..n_rows,
+                candidates: wanted.from as u32..wanted.to as u32,
+                granularity: unit(observe, shape.block_size) as u32,
+                n_selected: wanted.n,
+                pool: pool(observe),
+                out: raw,
+            });
+            seqs.push(span);
+        }
+        let batch = Batch { tokens, positions, seqs: &seqs, logit_rows: &[] };
+        model.forward(&batch, &LayerMask::All, &mut observations)
+    }
+
+    /// Runs the latest output of every row under a mask and counts the picks that agree with what followed.
+    fn replay(
+        &mut self,
+        index: usize,
+        id: MaskId,
+        n: usize,
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &[Sequence],
+    ) -> Result<()> {
+        let mask = &self.drafters[index].masks()[id.0 as usize];
+        let (layers, version) = (layer_mask(Some(id), self.drafters[index].masks()), mask.version);
+        let Memory { tokens, positions, logit_rows, .. } = &mut self.memory;
+        (tokens.clear(), positions.clear(), logit_rows.clear());
+        let most = model.max_logit_rows().min(model.max_rows());
+        let (mut seqs, mut picks, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for sequence in rows.iter().map(|&at| &running[at]) {
+            // A penalty would want to know what was seen at each of these positions.
+            let takes_part = sequence.n_generated() > n && !sequence.has_penalties();
+            if n == 0 || !takes_part || tokens.len() + n > most {
+                continue;
+            }
+            let end = sequence.table.n_tokens();
+            let first_row = tokens.len();
+            seqs.push(SeqSpan {
+                first_row,
+                n_rows: n,
+                block_table: sequence.table.ids(),
+                view: KvView::default(),
+                writes_kv: false,
+            });
+            for position in end - n..end {
+                logit_rows.push(tokens.len() as u32);
+                picks.push(sequence.replay_pick(tokens.len(), position + 1));
+                tokens.push(sequence.tokens[position]);
+                positions.push(position as u32);
+                expected.push(sequence.tokens[position + 1]);
+            }
+        }
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
+        model.forward(&batch, &layers, &mut [])?;
+        let picked = model.sample(&picks)?;
+        let n_matched =
+            picked.iter().zip(&expected).filter(|(pick, token)| pick.token == **token).count();
+        let (n_matched, n_compared) = (n_matched as u64, expected.len() as u64);
+        self.drafters[index].add_replay_score(id, version, n_matched, n_compared);
+        Ok(())
+    }
+}
+
+fn layer_mask(id: Option<MaskId>, masks: &[Mask]) -> LayerMask<'_> {
+    match id {
+        None => LayerMask::All,
+        Some(id) => {
+            let Mask { attention, mlp, .. } = &masks[id.0 as usize];
+            LayerMask::Only { attention, mlp }
+        }
+    }
+}

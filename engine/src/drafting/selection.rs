@@ -1,0 +1,93 @@
+//! The selected part of one sequence's view: positions or blocks per layer and KV head.
+//!
+//! A selection names logical positions, so it outlives a preemption: what is computed again is the same.
+
+use super::window::{Budgeted, Parts, Wanted};
+use galley_backend::{KvShape, KvView, Selected, Selection as Ids};
+use galley_drafter_host::{Granularity, Observe, When};
+
+/// What a sequence's view has selected.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// `n_layers × n_kv_heads × n`, sinks first, each run ascending.
+    ids: Vec<u32>,
+    n: usize,
+    /// Where the tail began when it was made; 0 before the first time.
+    to: usize,
+    /// Tokens that were known then.
+    made_at: usize,
+    /// Rounds since.
+    n_rounds: u32,
+    /// Memory for what a forward selects.
+    raw: Vec<u32>,
+}
+
+impl Selection {
+    /// Whether something must be selected before a draft, in a pass of its own, with `n` tokens in the cache.
+    pub(crate) fn is_due(&self, observe: &Observe, n: usize) -> bool {
+        match observe.when {
+            _ if self.to == 0 => true,
+            When::Context { refresh_tokens: Some(every), .. } => n >= self.made_at + every as usize,
+            When::Context { refresh_tokens: None, .. } | When::Verify { .. } => false,
+        }
+    }
+
+    /// Whether the verification of this round is to select for the next.
+    pub(crate) fn rides(&self, observe: &Observe) -> bool {
+        matches!(observe.when, When::Verify { refresh_rounds } if self.n_rounds >= refresh_rounds)
+    }
+
+    /// Counts a round.
+    pub(crate) fn count_round(&mut self) {
+        self.n_rounds = self.n_rounds.saturating_add(1);
+    }
+
+    /// Memory for a forward to put `wanted` into; [`Self::put_back`] takes it again.
+    pub(crate) fn take_raw(&mut self, wanted: &Wanted, shape: &KvShape) -> Vec<u32> {
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.resize(shape.n_layers * shape.n_kv_heads * wanted.n, 0);
+        raw
+    }
+
+    /// What the forward selected when `n` tokens were in the cache becomes the selection.
+    pub(crate) fn put_back(&mut self, raw: Vec<u32>, wanted: &Wanted, unit: usize, n: usize) {
+        let n_sinks = wanted.from / unit;
+        self.ids.clear();
+        for run in raw.chunks_exact(wanted.n) {
+            self.ids.extend(0..n_sinks as u32);
+            self.ids.extend_from_slice(run);
+        }
+        self.n = n_sinks + wanted.n;
+        (self.to, self.made_at, self.n_rounds) = (wanted.to, n, 0);
+        self.raw = raw;
+    }
+
+    /// The view of a draft that begins at position `n`. `ascending` holds `0..`, at least as many as the sequence has
+    /// blocks.
+    pub(crate) fn view<'a>(
+        &'a self,
+        view: &Budgeted,
+        observe: Option<&Observe>,
+        n: usize,
+        shape: &KvShape,
+        ascending: &'a [u32],
+    ) -> KvView<'a> {
+        let is_made = self.to > 0 && !view.sees_all(n);
+        let Parts { sink_blocks, tail_start } = match observe {
+            Some(_) if is_made => view.around_selection(n, self.to),
+            _ => view.window(n),
+        };
+        let selected = match observe {
+            Some(observe) if is_made => {
+                let ids = Ids { ids: &self.ids, n: self.n, n_kv_heads: shape.n_kv_heads };
+                match observe.granularity {
+                    Granularity::Tokens => Selected::Tokens(ids),
+                    Granularity::Blocks => Selected::Blocks(ids),
+                }
+            }
+            _ if sink_blocks == 0 => Selected::None,
+            _ => Selected::Blocks(Ids::everywhere(&ascending[..sink_blocks])),
+        };
+        KvView { selected, tail_start: tail_start as u32 }
+    }
+}

@@ -1,0 +1,50 @@
+//! The drafters that come with Galley, built for the profile that tests run in.
+
+use galley_engine::DrafterSetup;
+use galley_engine::drafters::Library;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The drafters that need nothing but the target, with options that fit tiny models.
+pub const TARGET_DRAFTERS: [(&str, &str); 6] = [
+    ("ngram", "min=1"),
+    ("streaming-llm", "budget=64"),
+    ("snap-kv", "budget=96,queries=8,refresh=16"),
+    ("self-spec", "budget=128,recent=16"),
+    ("layer-skip", "mode=exit,exit=1"),
+    ("layer-skip", "mode=search,sinks=16,budget=64"),
+];
+
+/// Builds the drafters, once a process; returns the folder they are in. Cargo has built them before as a rule, and
+/// sees that nothing is to be done.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
+        for (name, _) in TARGET_DRAFTERS {
+            build.args(["--package", &format!("galley-drafter-{name}")]);
+        }
+        assert!(build.status().expect("cargo runs").success(), "the drafters build");
+        let test = std::env::current_exe().expect("a test has a path");
+        // target/debug/deps/this-test
+        test.ancestors().nth(2).expect("a test is in target/PROFILE/deps").to_path_buf()
+    })
+}
+
+/// A drafter that comes with Galley; `options` as `key=value,key=value`.
+pub fn setup(name: &str, options: &str) -> DrafterSetup {
+    let file = format!(
+        "{}galley_drafter_{}{}",
+        std::env::consts::DLL_PREFIX,
+        name.replace('-', "_"),
+        std::env::consts::DLL_SUFFIX
+    );
+    let library = Library::open(&folder().join(file)).expect("a drafter that was just built");
+    let pairs = options.split(',').filter_map(|pair| pair.split_once('='));
+    let options: BTreeMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    DrafterSetup { library, options }
+}
