@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Galley: a paged-attention LLM inference engine.
@@ -37,6 +38,8 @@ Examples:
     Pull(PullArgs),
     /// Say what a model is and what it needs.
     Info(InfoArgs),
+    /// List the drafters that are here, their options, and why one was refused.
+    Drafters(DraftersArgs),
 }
 
 /// Which model, on which device, with how much memory.
@@ -84,6 +87,35 @@ impl ModelArgs {
             },
         }
     }
+}
+
+/// Who guesses tokens ahead. No drafter changes a token of the output, only the speed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DraftArgs {
+    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`).
+    #[arg(long, env = "GALLEY_DRAFTER", value_name = "NAME[,KEY=VALUE...]")]
+    pub(crate) drafter: Option<String>,
+    /// A drafter's file; options may follow as for --drafter.
+    #[arg(
+        long,
+        env = "GALLEY_DRAFTER_PLUGIN",
+        value_name = "PATH[,KEY=VALUE...]",
+        conflicts_with = "drafter"
+    )]
+    pub(crate) drafter_plugin: Option<String>,
+    /// Where drafters are looked for first: folders, separated as in PATH.
+    #[arg(long, env = "GALLEY_PLUGIN_PATH", value_name = "FOLDERS")]
+    pub(crate) plugin_path: Option<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DraftersArgs {
+    /// Where drafters are looked for first: folders, separated as in PATH.
+    #[arg(long, env = "GALLEY_PLUGIN_PATH", value_name = "FOLDERS")]
+    pub(crate) plugin_path: Option<OsString>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How to pick tokens and when to stop.
@@ -154,6 +186,14 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
+    pub(crate) draft: DraftArgs,
+    /// Tokens guessed a round.
+    #[arg(long, env = "GALLEY_DRAFT_LENGTH", default_value_t = 3)]
+    pub(crate) draft_length: u32,
+    /// Cached tokens that a guess attends to; the drafter's own number by default.
+    #[arg(long, env = "GALLEY_KV_BUDGET")]
+    pub(crate) kv_budget: Option<u32>,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// The prompt.
     #[arg(short, long, conflicts_with = "prompt_file")]
@@ -186,6 +226,14 @@ pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
+    pub(crate) draft: DraftArgs,
+    /// Tokens guessed a round.
+    #[arg(long, env = "GALLEY_DRAFT_LENGTH", default_value_t = 3)]
+    pub(crate) draft_length: u32,
+    /// Cached tokens that a guess attends to; the drafter's own number by default.
+    #[arg(long, env = "GALLEY_KV_BUDGET")]
+    pub(crate) kv_budget: Option<u32>,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     /// The system message.
     #[arg(long, env = "GALLEY_SYSTEM")]
@@ -202,6 +250,17 @@ pub(crate) struct BenchArgs {
     /// Prompt lengths, tokens.
     #[arg(long, value_delimiter = ',', default_value = "512")]
     pub(crate) context: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) draft: DraftArgs,
+    /// Tokens guessed a round, one row of results for each.
+    #[arg(long, value_delimiter = ',', default_value = "3")]
+    pub(crate) draft_length: Vec<u32>,
+    /// Cached tokens that a guess attends to, one row of results for each; the drafter's own number by default.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) kv_budget: Vec<u32>,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
     /// Tokens to generate per sequence.
     #[arg(long = "gen", default_value_t = 64)]
     pub(crate) gen_tokens: usize,

@@ -16,7 +16,8 @@ use std::time::Duration;
 pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
     let files = Files::open(&args.model.model)?;
     let template = files.chat_template()?;
-    let loaded = start(&files, &args.model, files.config().max_context)?;
+    let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
+    let loaded = start(&files, &args.model, &drafting, files.config().max_context)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || flag.store(true, SeqCst)).context("cannot listen for Ctrl-C")?;

@@ -4,7 +4,7 @@ use crate::args::ModelArgs;
 use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_backend::cpu::CpuConfig;
-use galley_engine::{Engine, EngineConfig, SchedulePolicy};
+use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
@@ -53,7 +53,12 @@ pub(crate) struct Loaded {
 
 /// Packs the weights and starts an engine whose cache holds `wanted_tokens`, or what
 /// `--kv-cache-tokens` says.
-pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Result<Loaded> {
+pub(crate) fn start(
+    files: &Files,
+    args: &ModelArgs,
+    drafting: &DraftConfig,
+    wanted_tokens: usize,
+) -> Result<Loaded> {
     let started = Instant::now();
     let cpu = CpuConfig {
         n_threads: args.threads,
@@ -81,7 +86,7 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
         block_size: args.block_size,
         n_blocks: tokens.div_ceil(args.block_size),
         max_rows: args.max_num_batched_tokens,
-        max_logit_rows: args.max_num_seqs,
+        max_logit_rows: max_logit_rows(args, drafting),
     };
     let bar = progress_bar("loading", "layers", 0);
     let model = load(&files.checkpoint, cpu, options, &mut |done, total| {
@@ -92,7 +97,7 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
     bar.finish_and_clear();
     let (device, weight_bytes) = (model.device(), model.weight_bytes());
     let kv_bytes_per_token = model.kv_shape().bytes_per_token();
-    let engine = Engine::start(
+    let engine = Engine::start_with_drafters(
         model,
         Some(Arc::clone(&files.tokenizer)),
         EngineConfig {
@@ -101,9 +106,19 @@ pub(crate) fn start(files: &Files, args: &ModelArgs, wanted_tokens: usize) -> Re
             prefix_caching: !args.no_prefix_caching,
             policy: SchedulePolicy::Fixed,
         },
-    );
+        drafting,
+    )?;
     let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
     Ok(Loaded { engine, device, weight_bytes, kv_bytes_per_token, load_time, load_peak_rss_bytes })
+}
+
+/// One row of logits a sequence, and one more for each token of its draft.
+fn max_logit_rows(args: &ModelArgs, drafting: &DraftConfig) -> usize {
+    if drafting.drafters.is_empty() {
+        return args.max_num_seqs;
+    }
+    let per_sequence = 1 + drafting.max_draft_length as usize;
+    args.max_num_seqs.saturating_mul(per_sequence).min(args.max_num_batched_tokens)
 }
 
 /// A bar on standard error, if that is a terminal.

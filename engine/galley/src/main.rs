@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod chat;
+mod drafters;
 mod info;
 mod load;
 mod pull;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Pull(args) => pull::command(&args),
         Command::Info(args) => info::info(&args),
+        Command::Drafters(args) => drafters::list(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

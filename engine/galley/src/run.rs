@@ -35,7 +35,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let sequence = tokens.len().saturating_add(max_tokens).min(files.config().max_context);
     let block = args.model.block_size;
     let wanted = args.n.saturating_mul(sequence.next_multiple_of(block) + block);
-    let loaded = start(&files, &args.model, wanted)?;
+    let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
+    let loaded = start(&files, &args.model, &drafting, wanted)?;
     let mut handle = loaded.engine.submit(request)?;
     let seed = handle.seed();
     let mut stdout = std::io::stdout();
@@ -145,6 +146,14 @@ impl<'a> Report<'a> {
                 "prefill_tok_s": self.prefill_tok_s(),
                 "decode_tok_s": self.decode_tok_s(outputs.len()),
             },
+            "drafting": {
+                "rounds": self.stats.drafts.rounds,
+                "drafted": self.stats.drafts.drafted,
+                "accepted": self.stats.drafts.accepted,
+                "accept_rate": self.stats.drafts.accept_rate(),
+                "accept_len": self.stats.drafts.accept_length(),
+                "accepted_per_pos": self.stats.drafts.accepted_per_position,
+            },
             "kv_blocks_used": self.stats.kv_blocks_peak,
             "kv_blocks_total": self.stats.kv_blocks_total,
             "weight_bytes": self.loaded.weight_bytes,
@@ -168,6 +177,16 @@ impl<'a> Report<'a> {
             (self.last_token - self.first_token).as_secs_f64(),
             self.decode_tok_s(1)
         );
+        let drafts = &self.stats.drafts;
+        if drafts.rounds > 0 {
+            eprintln!(
+                "drafts     {} of {} tokens accepted ({:.0} %), {:.2} tokens a round",
+                drafts.accepted,
+                drafts.drafted,
+                drafts.accept_rate() * 100.0,
+                drafts.accept_length()
+            );
+        }
         let block = self.loaded.kv_bytes_per_token * self.prompt_tokens.max(1);
         eprintln!(
             "KV cache   {} of {} blocks ({:.1} MB for the prompt)",

@@ -5,6 +5,7 @@
 //! start to decode together: from the last first token to the end, every step decodes the whole
 //! batch.
 
+mod draft;
 mod floor;
 mod prompts;
 
@@ -12,8 +13,9 @@ use crate::args::BenchArgs;
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
 use anyhow::{Result, bail};
+use draft::Draft;
 use floor::{Floor, Machine};
-use galley_engine::{Prompt, Request};
+use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Duration;
@@ -26,7 +28,9 @@ struct Row {
     batch: usize,
     context: usize,
     gen_tokens: usize,
-    drafter: Option<String>,
+    /// What drafting did; absent for plain decoding.
+    #[serde(flatten)]
+    draft: Option<Draft>,
     prefill_tok_s: f64,
     decode_tok_s: f64,
     /// Median over the batch of the time to the first token, all prompts submitted at once.
@@ -73,7 +77,10 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
     let corpus = prompts::Corpus::open(args, &files, batch * context)?;
-    let loaded = start(&files, &model, wanted)?;
+    let longest = args.draft_length.iter().max().copied().unwrap_or(0);
+    let drafting = args.draft.config(longest, longest, None)?;
+    let has_drafter = !drafting.drafters.is_empty();
+    let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
     let mut stdout = std::io::stdout();
     if !args.json {
@@ -96,15 +103,25 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             row.prefill_tok_s = prefill.prefill_tok_s;
             row.prefill_floor_fraction = prefill.prefill_floor_fraction;
             row.ttft_ms = prefill.ttft_ms;
-            if args.json {
-                writeln!(stdout, "{}", serde_json::to_string(&row)?)?;
-            } else {
-                writeln!(stdout, "{row}")?;
+            print(&mut stdout, args, &row)?;
+            if has_drafter {
+                let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
+                for draft in draft::measure(args, &loaded, &prompts, &mut salt)? {
+                    print(&mut stdout, args, &Row { draft: Some(draft), ..row.clone() })?;
+                }
             }
-            stdout.flush()?;
         }
     }
     Ok(())
+}
+
+fn print(stdout: &mut impl Write, args: &BenchArgs, row: &Row) -> Result<()> {
+    match (args.json, &row.draft) {
+        (true, _) => writeln!(stdout, "{}", serde_json::to_string(&row)?)?,
+        (false, None) => writeln!(stdout, "{row}")?,
+        (false, Some(draft)) => writeln!(stdout, "{draft}")?,
+    }
+    Ok(stdout.flush()?)
 }
 
 /// Measures one row once.
@@ -119,12 +136,13 @@ fn measure(
     let (batch, context) = (prompts.len(), prompts[0].len());
     let before_prefill = machine.now();
     forget_peak_rss();
-    let prefill = pass(loaded, prompts, 1, salt)?;
+    let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    let prefill = pass(args, loaded, prompts, 1, salt, &plain)?;
     let prefill_peak = peak_rss_bytes();
     let between = machine.now();
     forget_peak_rss();
     let stats = loaded.engine.stats();
-    let decode = pass(loaded, prompts, args.gen_tokens, salt)?;
+    let decode = pass(args, loaded, prompts, args.gen_tokens, salt, &plain)?;
     let after = loaded.engine.stats();
     let peak = loaded.load_peak_rss_bytes.max(prefill_peak).max(peak_rss_bytes());
     let after_decode = machine.now();
@@ -148,7 +166,7 @@ fn measure(
         batch,
         context,
         gen_tokens: args.gen_tokens,
-        drafter: None,
+        draft: None,
         prefill_tok_s: (batch * context) as f64 / prefill_s,
         decode_tok_s: batch as f64 / step_s,
         ttft_ms: first[batch / 2].as_secs_f64() * 1e3,
@@ -169,11 +187,20 @@ fn measure(
 }
 
 /// Generates `n_tokens` tokens from every prompt, all submitted at once.
-fn pass(loaded: &Loaded, prompts: &[Vec<u32>], n_tokens: usize, salt: u64) -> Result<Vec<Output>> {
+fn pass(
+    args: &BenchArgs,
+    loaded: &Loaded,
+    prompts: &[Vec<u32>],
+    n_tokens: usize,
+    salt: u64,
+    drafting: &DraftRequest,
+) -> Result<Vec<Output>> {
     let mut handles = Vec::new();
-    for prompt in prompts {
+    for (i, prompt) in prompts.iter().enumerate() {
         let request = Request {
-            temperature: 0.0,
+            temperature: args.temperature,
+            seed: Some(i as u64),
+            drafting: drafting.clone(),
             max_tokens: Some(u32::try_from(n_tokens)?),
             ignore_eos: true,
             cache_salt: salt,

@@ -1,0 +1,165 @@
+//! Drafting beside plain decoding of the same prompts, in turns: what it brought, and where its time went.
+
+use super::pass;
+use crate::args::BenchArgs;
+use crate::load::Loaded;
+use crate::request::Output;
+use anyhow::{Result, bail};
+use galley_engine::{DraftRequest, DrafterChoice, Stats};
+use serde::Serialize;
+use std::time::Duration;
+
+/// One drafter setting on one row of the benchmark. Times are means over the steps of a pass, in ms.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Draft {
+    drafter: String,
+    draft_length: u32,
+    /// None: the drafter's own.
+    kv_budget: Option<u32>,
+    accept_rate: f64,
+    accept_len: f64,
+    accepted_per_pos: Vec<u64>,
+    /// All draft steps of a round, selections of views included.
+    t_draft_ms: f64,
+    /// The part of it that selects.
+    t_select_ms: f64,
+    /// The forward and the picks that verify.
+    t_verify_ms: f64,
+    /// A step of plain decoding, in the pass beside it.
+    t_target_ms: f64,
+    /// All other time of a round.
+    overhead_ms: f64,
+    /// Plain decoding over drafting, whole batch, from the last first token to the last token.
+    speedup: f64,
+    /// What the parts above allow: `t_target · accept_len / (t_draft + t_verify + overhead)`.
+    predicted_speedup: f64,
+    drafted_decode_tok_s: f64,
+}
+
+/// Measures every draft length and budget of `args`, each in turn with plain decoding. Fails where a token
+/// differs.
+pub(super) fn measure(
+    args: &BenchArgs,
+    loaded: &Loaded,
+    prompts: &[Vec<u32>],
+    salt: &mut u64,
+) -> Result<Vec<Draft>> {
+    let budgets: Vec<Option<u32>> = match args.kv_budget.is_empty() {
+        true => vec![None],
+        false => args.kv_budget.iter().copied().map(Some).collect(),
+    };
+    let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    *salt += 1;
+    // Prompts into the prefix cache.
+    pass(args, loaded, prompts, 1, *salt, &plain)?;
+    let mut rows = Vec::new();
+    for &draft_length in &args.draft_length {
+        for &kv_budget in &budgets {
+            let drafted = DraftRequest {
+                draft_length: Some(draft_length),
+                kv_budget,
+                ..DraftRequest::default()
+            };
+            let mut runs = Vec::new();
+            for _ in 0..args.repeats.max(1) {
+                let target = Pass::run(args, loaded, prompts, *salt, &plain)?;
+                let ours = Pass::run(args, loaded, prompts, *salt, &drafted)?;
+                if target.tokens != ours.tokens {
+                    bail!("a drafted token differs from plain decoding's: this is a bug in Galley");
+                }
+                runs.push(Draft { draft_length, kv_budget, ..Draft::of(args, &target, &ours) });
+            }
+            runs.sort_by(|a, b| a.speedup.total_cmp(&b.speedup));
+            rows.push(runs.swap_remove(runs.len() / 2));
+        }
+    }
+    Ok(rows)
+}
+
+/// One pass over the prompts.
+struct Pass {
+    tokens: Vec<Vec<u32>>,
+    seconds: f64,
+    before: Stats,
+    after: Stats,
+}
+
+impl Pass {
+    fn run(
+        args: &BenchArgs,
+        loaded: &Loaded,
+        prompts: &[Vec<u32>],
+        salt: u64,
+        drafting: &DraftRequest,
+    ) -> Result<Self> {
+        let before = loaded.engine.stats();
+        let outputs = pass(args, loaded, prompts, args.gen_tokens, salt, drafting)?;
+        let after = loaded.engine.stats();
+        let time = |of: fn(&Output) -> Duration| outputs.iter().map(of).max().unwrap_or_default();
+        let seconds = (time(|o| o.usage.last_token) - time(|o| o.usage.first_token)).as_secs_f64();
+        let tokens = outputs.into_iter().map(|output| output.token_ids).collect();
+        Ok(Pass { tokens, seconds, before, after })
+    }
+
+    /// Milliseconds a step.
+    fn ms(&self, of: fn(&Stats) -> Duration) -> f64 {
+        let steps = (self.after.steps - self.before.steps).max(1);
+        (of(&self.after) - of(&self.before)).as_secs_f64() * 1e3 / steps as f64
+    }
+}
+
+impl Draft {
+    fn of(args: &BenchArgs, target: &Pass, ours: &Pass) -> Self {
+        let (before, after) = (&ours.before.drafts, &ours.after.drafts);
+        let rounds = (after.rounds - before.rounds) as f64;
+        let (drafted, accepted) =
+            (after.drafted - before.drafted, after.accepted - before.accepted);
+        let per_pos = after.accepted_per_position.iter().enumerate();
+        let per_pos =
+            per_pos.map(|(i, n)| n - before.accepted_per_position.get(i).copied().unwrap_or(0));
+        let whole = |pass: &Pass| pass.ms(|s| s.drafting + s.forward + s.sampling + s.bookkeeping);
+        let (t_draft_ms, t_target_ms) = (ours.ms(|s| s.drafting), whole(target));
+        let t_verify_ms = ours.ms(|s| s.forward + s.sampling);
+        let overhead_ms = ours.ms(|s| s.bookkeeping);
+        let accept_len = if rounds > 0.0 { 1.0 + accepted as f64 / rounds } else { 1.0 };
+        let name = args.draft.drafter.as_ref().or(args.draft.drafter_plugin.as_ref());
+        let n_tokens = ours.tokens.len() * (args.gen_tokens - 1);
+        Draft {
+            drafter: name.cloned().unwrap_or_default(),
+            accept_rate: accepted as f64 / (drafted as f64).max(1.0),
+            accept_len,
+            accepted_per_pos: per_pos.collect(),
+            t_draft_ms,
+            t_select_ms: ours.ms(|s| s.draft_times.selecting),
+            t_verify_ms,
+            t_target_ms,
+            overhead_ms,
+            speedup: target.seconds / ours.seconds,
+            predicted_speedup: t_target_ms * accept_len / (t_draft_ms + t_verify_ms + overhead_ms),
+            drafted_decode_tok_s: n_tokens as f64 / ours.seconds,
+            ..Draft::default()
+        }
+    }
+}
+
+impl std::fmt::Display for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let budget = self.kv_budget.map_or("own".to_owned(), |budget| budget.to_string());
+        write!(
+            f,
+            "    {}, {} tokens a round, budget {budget}: {:.2}x (its parts allow {:.2}x), {:.0} % accepted, {:.2} a \
+             round; ms: target {:.1}, draft {:.1} (select {:.1}), verify {:.1}, other {:.2}",
+            self.drafter,
+            self.draft_length,
+            self.speedup,
+            self.predicted_speedup,
+            self.accept_rate * 100.0,
+            self.accept_len,
+            self.t_target_ms,
+            self.t_draft_ms,
+            self.t_select_ms,
+            self.t_verify_ms,
+            self.overhead_ms
+        )
+    }
+}
