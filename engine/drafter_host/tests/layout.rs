@@ -53,13 +53,13 @@ fn both() -> (String, String) {
         gd_host_views { struct_size, window }
         gd_observe_args {
             struct_size, budget_tokens, granularity, n_sinks, n_recent, observe, n_queries, pool,
-            pool_width, refresh
+            pool_width, refresh, reserved
         }
         gd_host_observe { struct_size, observe }
         gd_host_layers { struct_size, mask, change }
         gd_chain_args { struct_size, queue, model, view, layers }
         gd_host_chain { struct_size, chain }
-        gd_row { struct_size, sequence, n_tokens, tokens, draft_length }
+        gd_row { struct_size, sequence, n_tokens, tokens, draft_length, reserved }
         gd_host_tokens { struct_size, lookup, row, push }
         gd_replay_score { struct_size, n_matched, n_compared }
         gd_host_replay { struct_size, replay, score }

@@ -93,7 +93,7 @@ impl Drafting {
     /// Creates and activates the drafters of `config`, for a model and at most `max_rows` sequences.
     pub(crate) fn start(
         config: &DraftConfig,
-        model: &mut dyn LanguageModel,
+        model: &dyn LanguageModel,
         max_rows: usize,
     ) -> std::result::Result<Self, LoadError> {
         let facts = facts_of(model);

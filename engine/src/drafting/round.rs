@@ -202,7 +202,9 @@ impl Drafting {
         ascending.extend(ascending.len() as u32..n_blocks as u32);
         let longest = open.iter().map(|&at| running[at].n_draft_slots).max().unwrap_or(0);
         for step in 0..longest {
-            (tokens.clear(), positions.clear(), logit_rows.clear());
+            tokens.clear();
+            positions.clear();
+            logit_rows.clear();
             let mut seqs = Vec::with_capacity(open.len());
             let mut picks = Vec::with_capacity(open.len());
             for &at in open.iter().filter(|&&at| running[at].n_draft_slots > step) {
@@ -294,7 +296,8 @@ impl Drafting {
         shape: &KvShape,
     ) -> Result<()> {
         let Memory { tokens, positions, .. } = &mut self.memory;
-        (tokens.clear(), positions.clear());
+        tokens.clear();
+        positions.clear();
         let mut seqs = Vec::with_capacity(due.len());
         let mut observations = Vec::with_capacity(due.len());
         for (at, wanted, raw) in due {
@@ -338,7 +341,9 @@ impl Drafting {
         let mask = &self.drafters[index].masks()[id.0 as usize];
         let (layers, version) = (layer_mask(Some(id), self.drafters[index].masks()), mask.version);
         let Memory { tokens, positions, logit_rows, .. } = &mut self.memory;
-        (tokens.clear(), positions.clear(), logit_rows.clear());
+        tokens.clear();
+        positions.clear();
+        logit_rows.clear();
         let most = model.max_logit_rows().min(model.max_rows());
         let (mut seqs, mut picks, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for sequence in rows.iter().map(|&at| &running[at]) {
