@@ -58,12 +58,12 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Where [control] functions may be called.
+    /// Where `[control]` functions may be called.
     pub(crate) fn is_control(self) -> bool {
         matches!(self, Phase::Create | Phase::Activate | Phase::Deactivate)
     }
 
-    /// Where [step] functions may be called. Those with a queue check it as well, and end has none.
+    /// Where `[step]` functions may be called. Those with a queue check it as well, and end has none.
     pub(crate) fn is_step(self) -> bool {
         matches!(self, Phase::AfterPrefill | Phase::Guess | Phase::End | Phase::Cost)
     }

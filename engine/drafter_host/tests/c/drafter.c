@@ -93,7 +93,7 @@ static gd_status activate(gd_drafter *d, const gd_limits *limits) {
   EXPECT(GD_OK, s->models->describe(s->host, target, &info));
   before.n_layers = 2;
   EXPECT(0, memcmp(&before, &info, sizeof info)); /* nothing beyond struct_size is written */
-  gd_observe_args o = {sizeof o, 256, GD_SELECT_BLOCKS, 4, 32, GD_OBSERVE_VERIFY, 0, GD_POOL_MAX, 5, 3};
+  gd_observe_args o = {sizeof o, 256, GD_SELECT_BLOCKS, 4, 32, GD_OBSERVE_VERIFY, 0, GD_POOL_MAX, 5, 3, 0};
   EXPECT(GD_OK, s->observe->observe(s->host, &o, &v));
   o.pool_width = 4;
   EXPECT(GD_INVALID, s->observe->observe(s->host, &o, &v));
@@ -166,7 +166,7 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   uint32_t tokens[4] = {7, 8, 100, 9};
   uint8_t on[2] = {1, 1};
   gd_view v;
-  gd_row row = {sizeof row, 0, 0, NULL, 0};
+  gd_row row = {sizeof row, 0, 0, NULL, 0, 0};
   gd_replay_score score = {sizeof score, 0, 0};
   gd_queue forged = {batch->queue.id + 1};
   gd_view forged_view = {s->view.id ^ 0x1000000};

@@ -12,7 +12,8 @@ use std::time::Duration;
 /// One drafter setting on one row of the benchmark. Times are means over the steps of a pass, in ms.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Draft {
-    drafter: String,
+    #[serde(skip)]
+    pub(super) drafter: String,
     draft_length: u32,
     /// None: the drafter's own.
     kv_budget: Option<u32>,

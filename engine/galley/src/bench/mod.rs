@@ -28,6 +28,8 @@ struct Row {
     batch: usize,
     context: usize,
     gen_tokens: usize,
+    /// None is plain decoding.
+    drafter: Option<String>,
     /// What drafting did; absent for plain decoding.
     #[serde(flatten)]
     draft: Option<Draft>,
@@ -107,7 +109,8 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             if has_drafter {
                 let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
                 for draft in draft::measure(args, &loaded, &prompts, &mut salt)? {
-                    print(&mut stdout, args, &Row { draft: Some(draft), ..row.clone() })?;
+                    let drafter = Some(draft.drafter.clone());
+                    print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
                 }
             }
         }
@@ -166,6 +169,7 @@ fn measure(
         batch,
         context,
         gen_tokens: args.gen_tokens,
+        drafter: None,
         draft: None,
         prefill_tok_s: (batch * context) as f64 / prefill_s,
         decode_tok_s: batch as f64 / step_s,
