@@ -88,15 +88,16 @@ fn bench_prints_one_object_a_row() {
     let model = tiny("llama3");
     let args = ["bench", "-m", model.to_str().expect("UTF-8"), "--batch", "1,3", "--context"];
     let output =
-        galley(&[&args[..], &["16,40", "--gen", "4", "--random-tokens", "--json"]].concat());
+        galley(&[&args[..], &["16,40", "--gen", "40", "--random-tokens", "--json"]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let rows: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(rows.len(), 4);
-    // 16 + 4 and 40 + 4 tokens in blocks of 16, one and three times.
+    // 16 + 40 and 40 + 40 tokens (the last needs no slot) in blocks of 16, one and three times; long enough for the
+    // three to run together.
     let blocks: Vec<_> = rows.iter().map(|row| row["kv_blocks_used"].as_u64()).collect();
-    assert_eq!(blocks, [Some(2), Some(6), Some(3), Some(9)]);
+    assert_eq!(blocks, [Some(4), Some(12), Some(5), Some(15)]);
     for row in rows {
         for field in ["batch", "context", "prefill_tok_s", "decode_tok_s", "ttft_ms", "t_step_ms"] {
             assert!(row[field].as_f64().expect(field) > 0.0, "{field}: {row}");
