@@ -77,15 +77,7 @@ impl Ride {
     /// What the forward is asked for, where the sequence is number `seq` of its batch: the first row, which reads
     /// a token that is known, looks back.
     pub(crate) fn observation(&mut self, seq: usize) -> Observation<'_> {
-        Observation {
-            seq,
-            rows: 0..1,
-            candidates: self.wanted.from as u32..self.wanted.to as u32,
-            granularity: self.unit as u32,
-            n_selected: self.wanted.n,
-            pool: self.pool,
-            out: &mut self.out,
-        }
+        selection::observation(seq, 1, &self.wanted, (self.unit, self.pool), &mut self.out)
     }
 }
 
@@ -144,6 +136,9 @@ impl Drafting {
     /// Selections that are to be made by the verification that is about to run.
     pub(crate) fn rides(&self, running: &mut [Sequence], shape: &KvShape) -> Vec<Ride> {
         let mut rides = Vec::new();
+        if self.drafters.is_empty() {
+            return rides;
+        }
         for (at, sequence) in running.iter_mut().enumerate() {
             let n = sequence.table.n_tokens();
             let Some(draft) = &mut sequence.draft else { continue };
@@ -158,8 +153,8 @@ impl Drafting {
                 let Some(wanted) = budgeted.wanted(n) else { continue };
                 if selection.rides(&observe) {
                     let out = selection.take_raw(&wanted, shape);
-                    let unit = round::unit(&observe, shape.block_size);
-                    let pool = round::pool(&observe);
+                    let unit = selection::unit(&observe, shape.block_size);
+                    let pool = selection::pool(&observe);
                     rides.push(Ride { at, wanted, unit, pool, out, view: index });
                 }
             }

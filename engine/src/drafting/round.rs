@@ -1,12 +1,12 @@
 //! One round of one drafter: what it enqueued, done.
 
 use super::lookup::lookup;
-use super::selection::Selection;
+use super::selection::{Selection, observation, pool, unit};
 use super::{Drafting, budgeted, n_queries};
 use crate::sequence::Sequence;
-use galley_backend::{Batch, KvShape, KvView, LayerMask, Observation, PoolScores, SeqSpan};
+use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
 use galley_drafter_host::{
-    Granularity, Mask, MaskId, Middle, ModelId, Observe, Outcome, Pool, Program, Row, ViewId, Work,
+    Mask, MaskId, Middle, ModelId, Observe, Outcome, Program, Row, ViewId, Work,
 };
 use galley_model::{LanguageModel, Result};
 use std::time::Instant;
@@ -21,22 +21,6 @@ pub(super) struct Memory {
     logit_rows: Vec<u32>,
     /// `0, 1, 2, ...`: the ids of blocks from the start.
     ascending: Vec<u32>,
-}
-
-/// Tokens of one selected thing.
-pub(super) fn unit(observe: &Observe, block_size: usize) -> usize {
-    match observe.granularity {
-        Granularity::Tokens => 1,
-        Granularity::Blocks => block_size,
-    }
-}
-
-pub(super) fn pool(observe: &Observe) -> PoolScores {
-    match observe.pool {
-        Pool::None => PoolScores::None,
-        Pool::Average(width) => PoolScores::Average(width as usize),
-        Pool::Max(width) => PoolScores::Max(width as usize),
-    }
 }
 
 impl Drafting {
@@ -237,10 +221,13 @@ impl Drafting {
             let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
             model.forward(&batch, &mask, &mut [])?;
             let picked = model.sample(&picks)?;
-            let going_on = open.iter().filter(|&&at| running[at].n_draft_slots > step);
-            let going_on: Vec<usize> = going_on.copied().collect();
-            for (at, pick) in going_on.into_iter().zip(picked) {
-                running[at].draft.as_mut().expect("rows have drafts").tokens.push(pick.token);
+            let mut picked = picked.into_iter();
+            for &at in &open {
+                let sequence = &mut running[at];
+                if sequence.n_draft_slots > step {
+                    let pick = picked.next().expect("a pick for every row");
+                    sequence.draft.as_mut().expect("rows have drafts").tokens.push(pick.token);
+                }
             }
         }
         Ok(())
@@ -313,15 +300,8 @@ impl Drafting {
             };
             tokens.extend_from_slice(&sequence.tokens[n - n_rows..n]);
             positions.extend((n - n_rows) as u32..n as u32);
-            observations.push(Observation {
-                seq: seqs.len(),
-                rows: 0..n_rows,
-                candidates: wanted.from as u32..wanted.to as u32,
-                granularity: unit(observe, shape.block_size) as u32,
-                n_selected: wanted.n,
-                pool: pool(observe),
-                out: raw,
-            });
+            let how = (unit(observe, shape.block_size), pool(observe));
+            observations.push(observation(seqs.len(), n_rows, wanted, how, raw));
             seqs.push(span);
         }
         let batch = Batch { tokens, positions, seqs: &seqs, logit_rows: &[] };

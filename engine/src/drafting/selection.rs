@@ -3,8 +3,8 @@
 //! A selection names logical positions, so it outlives a preemption: what is computed again is the same.
 
 use super::window::{Budgeted, Parts, Wanted};
-use galley_backend::{KvShape, KvView, Selected, Selection as Ids};
-use galley_drafter_host::{Granularity, Observe, When};
+use galley_backend::{KvShape, KvView, Observation, PoolScores, Selected, Selection as Ids};
+use galley_drafter_host::{Granularity, Observe, Pool, When};
 
 /// What a sequence's view has selected.
 #[derive(Debug, Default)]
@@ -89,5 +89,41 @@ impl Selection {
             _ => Selected::Blocks(Ids::everywhere(&ascending[..sink_blocks])),
         };
         KvView { selected, tail_start: tail_start as u32 }
+    }
+}
+
+/// Tokens of one selected thing.
+pub(super) fn unit(observe: &Observe, block_size: usize) -> usize {
+    match observe.granularity {
+        Granularity::Tokens => 1,
+        Granularity::Blocks => block_size,
+    }
+}
+
+pub(super) fn pool(observe: &Observe) -> PoolScores {
+    match observe.pool {
+        Pool::None => PoolScores::None,
+        Pool::Average(width) => PoolScores::Average(width as usize),
+        Pool::Max(width) => PoolScores::Max(width as usize),
+    }
+}
+
+/// Asks a forward to select `wanted` for sequence number `seq` of its batch, by what its first `n_rows` rows
+/// attend to.
+pub(super) fn observation<'a>(
+    seq: usize,
+    n_rows: usize,
+    wanted: &Wanted,
+    (unit, pool): (usize, PoolScores),
+    out: &'a mut [u32],
+) -> Observation<'a> {
+    Observation {
+        seq,
+        rows: 0..n_rows,
+        candidates: wanted.from as u32..wanted.to as u32,
+        granularity: unit as u32,
+        n_selected: wanted.n,
+        pool,
+        out,
     }
 }
