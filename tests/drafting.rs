@@ -2,81 +2,17 @@
 //! decoding, bit for bit, whatever the schedule.
 
 use galley_backend::Dtype;
-use galley_engine::{
-    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request, SchedulePolicy,
-};
-use galley_tests::plugins::{TARGET_DRAFTERS, setup};
-use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run, run_drafting};
-
-/// A pool and a schedule that leave nothing as it comes: chunks, missed turns, preemptions.
-fn chaotic(seed: u64, dtype: Dtype) -> Setup {
-    Setup {
-        n_threads: 1 + seed as usize % 2,
-        n_blocks: if seed.is_multiple_of(2) { 40 } else { 200 },
-        config: EngineConfig {
-            max_num_seqs: 4 + 4 * seed as usize,
-            max_num_batched_tokens: 64 + 60 * seed as usize,
-            prefix_caching: seed != 3,
-            policy: SchedulePolicy::Random { seed },
-        },
-        dtype,
-        max_logit_rows: 48,
-    }
-}
-
-fn drafting(name: &str, options: &str) -> DraftConfig {
-    DraftConfig { drafters: vec![setup(name, options)], ..DraftConfig::default() }
-}
-
-/// Draft lengths, and budgets for some.
-fn with_drafts(requests: &[Request]) -> Vec<Request> {
-    let drafts = [(None, None), (Some(1), Some(48)), (Some(7), None), (Some(4), Some(80))];
-    let requests = requests.iter().zip(drafts.into_iter().cycle());
-    let requests = requests.map(|(request, (draft_length, kv_budget))| {
-        let drafting = DraftRequest { draft_length, kv_budget, ..DraftRequest::default() };
-        Request { drafting, ..request.clone() }
-    });
-    requests.collect()
-}
+use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
+use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
+use galley_tests::runs::{OtherOrder, alone, open, requests, run, run_drafting};
+use galley_tests::same_bytes::{assert_same_bytes, with_drafts};
 
 #[test]
 fn output_does_not_depend_on_the_drafter() {
-    for (model, dtype) in [
-        ("llama3", Dtype::Bf16),
-        ("mistral", Dtype::Bf16),
-        ("qwen3", Dtype::F32),
-        ("smollm2", Dtype::Bf16),
-    ] {
-        let base = Setup { dtype, ..alone() };
-        let plain = open(model, &base);
-        let config = plain.0.config();
-        let once = requests(config.vocab_size as u32, config.max_context.min(400));
-        // Twice, so that the second half finds the first in the prefix cache.
-        let requests = [once.clone(), once].concat();
-        let (expected, _) = run(plain, &base.config, &requests, false);
-        let requests = with_drafts(&requests);
-        for (drafter, options) in TARGET_DRAFTERS {
-            let (mut drafted, mut accepted, mut preemptions) = (0, 0, 0);
-            for seed in 0..3 {
-                let setup = chaotic(seed, dtype);
-                let (got, stats) = run_drafting(
-                    open(model, &setup),
-                    &setup.config,
-                    &drafting(drafter, options),
-                    &requests,
-                    true,
-                );
-                assert_eq!(expected, got, "{drafter} ({options}) on {model}, schedule {seed}");
-                drafted += stats.drafts.drafted;
-                accepted += stats.drafts.accepted;
-                preemptions += stats.preemptions;
-            }
-            // The test is about these; without them it would show nothing.
-            assert!(drafted > 200, "{drafter} ({options}) on {model}: {drafted} drafted");
-            assert!(accepted > 0, "{drafter} ({options}) on {model}: {drafted} drafted");
-            assert!(preemptions > 5, "{drafter} on {model}: {preemptions} preemptions");
-        }
-    }
+    assert_same_bytes("llama3", Dtype::Bf16, TARGET_DRAFTERS);
+    assert_same_bytes("mistral", Dtype::Bf16, TARGET_DRAFTERS);
+    assert_same_bytes("qwen3", Dtype::F32, TARGET_DRAFTERS);
+    assert_same_bytes("smollm2", Dtype::Bf16, TARGET_DRAFTERS);
 }
 
 /// The negative control: a target that sums in another order when it verifies several rows. Plain decodes are

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 pub mod plugins;
 pub mod runs;
+pub mod same_bytes;
 pub mod texts;
 
 /// Directories and files of `tests/data/models`, one per family and format, and the directory that

@@ -1,7 +1,7 @@
 //! The drafters that come with Galley, built for the profile that tests run in.
 
-use galley_engine::DrafterSetup;
 use galley_engine::drafters::Library;
+use galley_engine::{DraftConfig, DrafterSetup};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +25,7 @@ fn folder() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
-        for (name, _) in TARGET_DRAFTERS {
+        for name in TARGET_DRAFTERS.map(|(name, _)| name).into_iter().chain(["small-model"]) {
             build.args(["--package", &format!("galley-drafter-{name}")]);
         }
         assert!(build.status().expect("cargo runs").success(), "the drafters build");
@@ -47,4 +47,9 @@ pub fn setup(name: &str, options: &str) -> DrafterSetup {
     let pairs = options.split(',').filter_map(|pair| pair.split_once('='));
     let options: BTreeMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     DrafterSetup { library, options }
+}
+
+/// An engine's drafting with one drafter.
+pub fn drafting(name: &str, options: &str) -> DraftConfig {
+    DraftConfig { drafters: vec![setup(name, options)], ..DraftConfig::default() }
 }

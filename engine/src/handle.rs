@@ -81,14 +81,15 @@ impl Engine {
 
     /// [`Engine::start`] with drafters. Fails where one of them cannot run over this model.
     pub fn start_with_drafters(
-        model: Box<dyn LanguageModel>,
+        mut model: Box<dyn LanguageModel>,
         tokenizer: Option<Arc<Tokenizer>>,
         config: EngineConfig,
         drafting: &DraftConfig,
     ) -> Result<Engine, LoadError> {
-        let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
         let config = config.fit(model.max_rows());
-        let drafting = Drafting::start(drafting, &*model, config.max_num_seqs)?;
+        let drafting =
+            Drafting::start(drafting, &mut *model, tokenizer.as_deref(), config.max_num_seqs)?;
+        let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
         Ok(Engine::start_with(model, codec, config, drafting))
     }
 

@@ -207,6 +207,7 @@ impl Scheduler {
                     *budget -= n_tokens;
                     return;
                 }
+                Err(_) if self.reclaim_draft_kv(blocks) => {}
                 Err(_) if at + 1 < self.running.len() => {
                     *budget += self.preempt(self.running.len() - 1, blocks);
                 }
@@ -224,7 +225,13 @@ impl Scheduler {
         let n_picks = self.running.iter().filter(|s| s.picks_now()).map(Sequence::n_streams).sum();
         let mut logit_rows = self.max_logit_rows.saturating_sub(n_picks);
         let n_running = self.running.len();
+        let block_size = blocks.block_size_tokens();
+        let is_waited_for =
+            self.refused.is_some_and(|refused| self.waiting.contains_key(&refused.key));
         for sequence in &mut self.running {
+            if let Some(draft) = sequence.draft.as_mut().filter(|draft| draft.is_off) {
+                draft.release(blocks);
+            }
             if sequence.n_scheduled != 1 {
                 continue;
             }
@@ -232,10 +239,19 @@ impl Scheduler {
             if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
                 n = chaos.chunk(n);
             }
-            let needed = blocks.blocks_needed(&sequence.table, 1 + n);
-            if n == 0 || needed + n_running > blocks.n_free() {
+            let Some(draft) = sequence.draft.as_mut().filter(|_| n > 0) else { continue };
+            // A draft model reads all tokens but the last that it guesses.
+            let n_read = sequence.tokens.len() + n;
+            let needed_to_read = draft.blocks_needed(n_read, block_size);
+            // What is begun while somebody waits for blocks would be given up for them.
+            if needed_to_read > 0 && draft.n_blocks() == 0 && is_waited_for {
                 continue;
             }
+            let needed = blocks.blocks_needed(&sequence.table, 1 + n) + needed_to_read;
+            if needed + n_running > blocks.n_free() {
+                continue;
+            }
+            draft.reserve(n_read, blocks);
             // Its first slot is its own already, so there is nothing to copy.
             if blocks.reserve(&mut sequence.table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
                 sequence.n_draft_slots = n;
@@ -245,14 +261,23 @@ impl Scheduler {
         }
     }
 
+    /// Takes the blocks of draft models from the last running sequence in order that has some. Whether it had any.
+    fn reclaim_draft_kv(&mut self, blocks: &mut BlockManager) -> bool {
+        let last = self.running.iter_mut().rev().find(|sequence| sequence.n_draft_blocks() > 0);
+        let Some(sequence) = last else { return false };
+        // Nothing of this step's guess has been computed yet.
+        sequence.n_draft_slots = 0;
+        sequence.draft.as_mut().expect("it has blocks").release(blocks);
+        true
+    }
+
     /// Takes all blocks of a running sequence and lets it wait for its turn. Returns the rows it had in this
     /// step.
     fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> usize {
         let mut sequence = self.running.remove(at);
         let n_rows =
             std::mem::take(&mut sequence.n_scheduled) + std::mem::take(&mut sequence.n_draft_slots);
-        let empty = BlockTable::new(sequence.table.salt());
-        blocks.release(std::mem::replace(&mut sequence.table, empty));
+        sequence.release(blocks);
         sequence.n_preemptions += 1;
         self.counts.preemptions += 1;
         self.refused = None;
@@ -306,7 +331,9 @@ impl Scheduler {
             // A block for everyone, and one in a hundred: rather wait than be preempted soon.
             spoken_for += self.running.len() + blocks.n_blocks() / 100;
         }
-        let n_available = blocks.n_free().saturating_sub(spoken_for);
+        // Draft models give way to sequences.
+        let n_drafting: usize = self.running.iter().map(Sequence::n_draft_blocks).sum();
+        let n_available = (blocks.n_free() + n_drafting).saturating_sub(spoken_for);
         let stands = |refused: &Refused| {
             refused.key == key
                 && n_available <= refused.n_available
@@ -320,8 +347,9 @@ impl Scheduler {
         let n_todo = sequence.tokens.len() - table.n_tokens();
         let needed = blocks.blocks_needed(&table, n_todo) + sequence.n_forks as usize;
         // Blocks of the table that nobody else held are no longer free.
-        let fits = needed + spoken_for <= blocks.n_free() || self.running.is_empty();
-        if fits {
+        let wanted = needed + spoken_for;
+        if wanted <= blocks.n_free() + n_drafting || self.running.is_empty() {
+            while wanted > blocks.n_free() && self.reclaim_draft_kv(blocks) {}
             return Some(table);
         }
         blocks.release(table);

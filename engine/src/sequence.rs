@@ -121,7 +121,7 @@ impl Sequence {
             table,
             n_scheduled: 0,
             n_draft_slots: 0,
-            draft: self.draft.as_ref().map(|draft| SequenceDraft::new(draft.settings)),
+            draft: self.draft.as_ref().map(|draft| SequenceDraft::new(draft.settings.clone())),
             n_forks: 0,
             seed: sequence_seed(self.shared.seed, index),
             seen: self.seen.clone(),
@@ -178,6 +178,20 @@ impl Sequence {
         self.draft.as_ref().map_or(&[], |draft| &draft.tokens)
     }
 
+    /// Blocks of the pool that hold KV of draft models.
+    pub(crate) fn n_draft_blocks(&self) -> usize {
+        self.draft.as_ref().map_or(0, SequenceDraft::n_blocks)
+    }
+
+    /// Gives all its blocks back.
+    pub(crate) fn release(&mut self, blocks: &mut BlockManager) {
+        let empty = BlockTable::new(self.table.salt());
+        blocks.release(std::mem::replace(&mut self.table, empty));
+        if let Some(draft) = &mut self.draft {
+            draft.release(blocks);
+        }
+    }
+
     /// Drafted tokens that were accepted, since it began.
     pub(crate) fn n_accepted(&self) -> u64 {
         self.draft.as_ref().map_or(0, |draft| draft.stats.accepted)
@@ -186,11 +200,6 @@ impl Sequence {
     /// A number that no other sequence of the engine has.
     pub(crate) fn id(&self) -> u64 {
         self.key.request << 24 | u64::from(self.key.index)
-    }
-
-    /// The latest token, which the next row reads.
-    pub(crate) fn last_token(&self) -> u32 {
-        *self.tokens.last().expect("a prompt has a token")
     }
 
     /// The sequence as a drafter sees it in this round.
@@ -217,7 +226,7 @@ impl Sequence {
 
     /// Tokens that may still be drafted: one less than may be generated, as a verification yields one of its own.
     pub(crate) fn max_draft(&self) -> usize {
-        let Some(draft) = &self.draft else { return 0 };
+        let Some(draft) = self.draft.as_ref().filter(|draft| !draft.is_off) else { return 0 };
         if self.n_todo() != 1 || self.n_forks > 0 {
             return 0;
         }

@@ -16,6 +16,8 @@ pub struct Stats {
     pub kv_blocks_peak: usize,
     /// Blocks in the pool.
     pub kv_blocks_total: usize,
+    /// Those of the used that hold KV of draft models.
+    pub kv_blocks_drafting: usize,
     /// Tokens of prompts that were looked up in the prefix cache.
     pub prefix_query_tokens: u64,
     /// Those of them that were found.

@@ -183,10 +183,10 @@ impl Core {
         }
     }
 
-    fn release(&mut self, sequence: Sequence) {
+    fn release(&mut self, mut sequence: Sequence) {
         self.stats.finished += sequence.n_streams() as u64;
         self.drafting.end(&sequence);
-        self.blocks.release(sequence.table);
+        sequence.release(&mut self.blocks);
     }
 
     /// Whether there is nothing to do.
@@ -202,6 +202,8 @@ impl Core {
         stats.waiting = self.scheduler.n_waiting();
         stats.kv_blocks_used = self.blocks.n_used();
         stats.kv_blocks_total = self.blocks.n_blocks();
+        stats.kv_blocks_drafting =
+            self.scheduler.running().iter().map(Sequence::n_draft_blocks).sum();
         stats.prefix_query_tokens = counts.prefix_query_tokens;
         stats.prefix_hit_tokens = counts.prefix_hit_tokens;
         stats.preemptions = counts.preemptions;
@@ -218,7 +220,10 @@ impl Core {
     /// Whether every block is accounted for, by the tables of running sequences and by nothing else.
     #[cfg(test)]
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
-        let tables: Vec<_> = self.scheduler.running().iter().map(|s| &s.table).collect();
+        let running = self.scheduler.running();
+        let caches = running.iter().filter_map(|s| s.draft.as_ref()).flat_map(|d| &d.caches);
+        let tables: Vec<_> =
+            running.iter().map(|s| &s.table).chain(caches.map(|cache| cache.table())).collect();
         self.blocks.check(&tables)
     }
 }

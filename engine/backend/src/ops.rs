@@ -28,6 +28,15 @@ impl KvShape {
     pub fn bytes_per_token(&self) -> usize {
         2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.bytes()
     }
+
+    /// The blocks of a second model inside the blocks of this pool: `n_blocks` is a multiple of this pool's, and
+    /// the second model's block `i` lies in block `i % n_blocks` of this one. None where not one fits.
+    pub fn lodger(&self, n_layers: usize, n_kv_heads: usize, head_dim: usize) -> Option<KvShape> {
+        let per_block = (self.n_layers * self.n_kv_heads).checked_div(n_layers * n_kv_heads)?;
+        let fits = per_block > 0 && head_dim <= self.head_dim;
+        let n_blocks = per_block * self.n_blocks;
+        fits.then_some(KvShape { n_layers, n_kv_heads, head_dim, n_blocks, ..*self })
+    }
 }
 
 /// Rotary embedding: one inverse frequency per pair, scaling already applied.
@@ -107,6 +116,9 @@ pub trait Backend: Send + 'static {
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
     /// A KV pool, zeroed.
     fn kv_pool(&mut self, shape: KvShape) -> Result<Self::KvPool>;
+    /// The blocks of a second model in the memory of `pool`, of a shape that [`KvShape::lodger`] gave. Who writes
+    /// which block is up to the caller: a block of `pool` belongs to one model at a time.
+    fn lodge(&mut self, pool: &Self::KvPool, shape: KvShape) -> Result<Self::KvPool>;
 
     /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`.
     fn embed(

@@ -110,9 +110,18 @@ pub(crate) fn refused(host: &Host, action: &'static str, status: gd_status) -> L
     LoadError::Refused { drafter: host.name().to_owned(), action, reason: reason(host, status) }
 }
 
-/// The drafter's own sentence, or the name of its status.
+/// The drafter's own sentence and the host's, or the name of its status.
 pub(crate) fn reason(host: &Host, status: gd_status) -> String {
-    host.state().last_error.take().unwrap_or_else(|| match status {
+    let mut state = host.state();
+    match (state.last_error.take(), state.refusal.take()) {
+        (Some(sentence), None) | (None, Some(sentence)) => sentence,
+        (Some(sentence), Some(refusal)) => format!("{sentence}: {refusal}"),
+        (None, None) => meaning(status),
+    }
+}
+
+fn meaning(status: gd_status) -> String {
+    match status {
         abi::GD_NO_GUESS => "GD_NO_GUESS, where that is no answer".to_owned(),
         abi::GD_UNSUPPORTED => {
             "this host, model or device cannot do it (GD_UNSUPPORTED)".to_owned()
@@ -123,5 +132,5 @@ pub(crate) fn reason(host: &Host, status: gd_status) -> String {
         abi::GD_PANIC => "it panicked (GD_PANIC)".to_owned(),
         abi::GD_INTERNAL => "an error of its own that it did not log (GD_INTERNAL)".to_owned(),
         other => format!("status {other}"),
-    })
+    }
 }

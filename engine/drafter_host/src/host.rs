@@ -32,7 +32,10 @@ pub(crate) struct State {
     pub(crate) models: Arena<(ModelId, ModelFacts)>,
     pub(crate) views: Arena<View>,
     pub(crate) masks: Arena<ScoredMask>,
+    /// The drafter's own sentence about the callback that runs.
     pub(crate) last_error: Option<String>,
+    /// Why a host function refused what the drafter asked for, where a status alone would not say enough.
+    pub(crate) refusal: Option<String>,
     /// How many models, views and masks outlive deactivate: those of create.
     n_kept: [usize; 3],
 }
@@ -125,6 +128,7 @@ impl Host {
             views: Arena::new(Kind::View),
             masks: Arena::new(Kind::Mask),
             last_error: None,
+            refusal: None,
             n_kept: [0; 3],
         };
         Host { name, state: Mutex::new(state) }
@@ -157,7 +161,7 @@ impl Host {
             loader,
         };
         state.is_unrecordable = false;
-        state.last_error = None;
+        (state.last_error, state.refusal) = (None, None);
         if let Some(program) = &mut program {
             std::mem::swap(&mut state.program, program);
         }

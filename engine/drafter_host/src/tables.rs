@@ -123,22 +123,18 @@ unsafe extern "C" fn load(host: *const gd_host, source: gd_str, out: *mut gd_mod
         let mut state = host.state();
         state.lent.loader = Some(loader);
         let (status, reason) = match loaded {
-            Ok((id, facts)) if facts.vocab_size == state.target.vocab_size => {
+            Ok((id, facts)) => {
                 let id = state.models.insert((id, facts)).ok_or(GD_NO_MEMORY)?;
                 // SAFETY: checked above, and the drafter promises that it can be written to.
                 unsafe { out.write_unaligned(gd_model { id }) };
                 return Ok(());
             }
-            Ok((_, facts)) => {
-                let (its, wanted) = (facts.vocab_size, state.target.vocab_size);
-                (GD_UNSUPPORTED, format!("{source} has {its} tokens, the target {wanted}"))
-            }
             Err(ModelRefused::Unsupported(reason)) => (GD_UNSUPPORTED, reason),
             Err(ModelRefused::NoMemory(reason)) => (GD_NO_MEMORY, reason),
             Err(ModelRefused::Failed(reason)) => (GD_INTERNAL, reason),
         };
-        // The drafter learns a status alone: unless it has a better sentence, this one explains.
-        state.last_error = Some(reason);
+        // The drafter learns a status alone.
+        state.refusal = Some(reason);
         Err(status)
     })
 }

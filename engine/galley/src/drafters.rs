@@ -1,14 +1,16 @@
 //! Drafters by name or path, with their options, and `galley drafters`.
 
 use crate::args::{DraftArgs, DraftersArgs};
+use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_engine::drafters::{Found, Library, Search};
-use galley_engine::{DraftConfig, DrafterSetup};
+use galley_engine::{DraftConfig, DrafterSetup, FindModel};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 impl DraftArgs {
     /// The drafter that the flags ask for.
@@ -38,7 +40,9 @@ impl DraftArgs {
         kv_budget: Option<u32>,
     ) -> Result<DraftConfig> {
         let drafters = self.setup()?.into_iter().collect();
-        Ok(DraftConfig { drafters, draft_length, max_draft_length: max, kv_budget })
+        let find_model: FindModel =
+            Arc::new(|name| pull::resolve(name).map_err(|error| format!("{error:#}")));
+        Ok(DraftConfig { drafters, draft_length, max_draft_length: max, kv_budget, find_model })
     }
 }
 

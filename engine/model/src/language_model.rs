@@ -37,7 +37,39 @@ pub trait LanguageModel: Send {
     fn read_logits(&self) -> Result<Vec<f32>>;
     /// Copies whole blocks, `(from, to)`.
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()>;
+
+    /// Models to draft with, beside this one on its device. None where there can be none.
+    fn draft_models(&mut self) -> Option<&mut dyn DraftModels> {
+        None
+    }
 }
+
+/// Second models, to draft with. Their weights come on top; their KV lives in blocks of the target's pool, which
+/// they share without ever sharing a block. All but `load` panic for an id that `load` did not give.
+pub trait DraftModels {
+    /// Loads one.
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<DraftModelId>;
+    /// What it is.
+    fn config(&self, id: DraftModelId) -> &ModelConfig;
+    /// Its blocks, a multiple of the pool's: block `i` of them lies in block `i % n_blocks` of the pool
+    /// ([`KvShape::lodger`]).
+    fn kv_shape(&self, id: DraftModelId) -> KvShape;
+    /// Bytes of its packed weights.
+    fn weight_bytes(&self, id: DraftModelId) -> usize;
+    /// [`LanguageModel::forward`] of it, with as many rows; block tables name its own blocks.
+    fn forward(
+        &mut self,
+        id: DraftModelId,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+    ) -> Result<()>;
+    /// Picks a token from each row of logits of its last forward.
+    fn sample(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
+}
+
+/// A model that [`DraftModels::load`] gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DraftModelId(pub usize);
 
 /// Sizes that are fixed when a model is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

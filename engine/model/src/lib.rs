@@ -1,11 +1,12 @@
 //! Files to one `forward(batch, view, layers)`.
 //!
-//! [`weights`] reads safetensors and GGUF files, [`config`] what they describe, [`llama`] is the one
-//! decoder definition of the Llama family, [`tokenizer`] and [`chat`] turn text into tokens and
+//! [`weights`] reads safetensors and GGUF files, [`config`] what they describe, [`decoder`] is the one
+//! definition of the Llama family, [`tokenizer`] and [`chat`] turn text into tokens and
 //! back. Models know mathematics, not requests.
 
 pub mod chat;
 pub mod config;
+mod decoder;
 mod error;
 mod language_model;
 mod llama;
@@ -13,4 +14,4 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{ModelError, Result};
-pub use language_model::{LanguageModel, LoadOptions, load};
+pub use language_model::{DraftModelId, DraftModels, LanguageModel, LoadOptions, load};

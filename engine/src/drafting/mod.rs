@@ -5,24 +5,28 @@
 //! next forward verifies. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
 //! the verification of the same positions.
 
+mod chain;
 mod lookup;
 mod round;
+mod second;
 mod selection;
 mod setup;
 mod stats;
 mod window;
 
+pub(crate) use second::DraftCache;
+pub use second::FindModel;
 pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup};
-pub(crate) use setup::{DraftOffer, DraftSettings};
+pub(crate) use setup::{DraftOffer, DraftSettings, OfferedDrafter};
 pub use stats::{DraftStats, DraftTimes};
 
 use crate::sequence::Sequence;
 use galley_backend::{KvShape, Observation, PoolScores};
-use galley_drafter_host::{
-    Drafter, Limits, LoadError, Middle, ModelFacts, ModelId, ModelLoader, ModelRefused, Program,
-    When,
-};
+use galley_blocks::BlockManager;
+use galley_drafter_host::{Drafter, Limits, LoadError, Middle, Program, When};
+use galley_model::tokenizer::Tokenizer;
 use galley_model::{LanguageModel, Result};
+use second::{SecondModels, facts_of};
 use selection::Selection;
 use window::{Budgeted, Wanted};
 
@@ -43,6 +47,10 @@ pub(crate) struct SequenceDraft {
     /// This round's guess; empty between rounds.
     pub(crate) tokens: Vec<u32>,
     pub(crate) stats: DraftStats,
+    /// The drafter has been set aside: no more guesses.
+    pub(crate) is_off: bool,
+    /// One for each draft model of the drafter.
+    pub(crate) caches: Vec<DraftCache>,
     /// One for each view of the drafter.
     selections: Vec<Selection>,
     /// Whether the drafter has heard of its prompt.
@@ -52,12 +60,34 @@ pub(crate) struct SequenceDraft {
 impl SequenceDraft {
     pub(crate) fn new(settings: DraftSettings) -> Self {
         SequenceDraft {
+            caches: settings.models.iter().copied().map(DraftCache::new).collect(),
             settings,
+            is_off: false,
             tokens: Vec::new(),
             stats: DraftStats::default(),
             selections: Vec::new(),
             is_known: false,
         }
+    }
+
+    /// Blocks of the pool that the draft models hold.
+    pub(crate) fn n_blocks(&self) -> usize {
+        self.caches.iter().map(DraftCache::n_blocks).sum()
+    }
+
+    /// Blocks of the pool that the draft models lack to read `n_tokens`.
+    pub(crate) fn blocks_needed(&self, n_tokens: usize, block_size: usize) -> usize {
+        self.caches.iter().map(|cache| cache.blocks_needed(n_tokens, block_size)).sum()
+    }
+
+    /// Takes those.
+    pub(crate) fn reserve(&mut self, n_tokens: usize, blocks: &mut BlockManager) {
+        self.caches.iter_mut().for_each(|cache| cache.reserve(n_tokens, blocks));
+    }
+
+    /// Gives the draft models' blocks back.
+    pub(crate) fn release(&mut self, blocks: &mut BlockManager) {
+        self.caches.iter_mut().for_each(|cache| cache.release(blocks));
     }
 }
 
@@ -82,14 +112,18 @@ impl Ride {
 }
 
 impl Drafting {
-    /// Creates and activates the drafters of `config`, for a model and at most `max_rows` sequences.
+    /// Creates and activates the drafters of `config`, for a model and at most `max_rows` sequences. Loads the
+    /// models that they draft with.
     pub(crate) fn start(
         config: &DraftConfig,
-        model: &dyn LanguageModel,
+        model: &mut dyn LanguageModel,
+        tokenizer: Option<&Tokenizer>,
         max_rows: usize,
     ) -> std::result::Result<Self, LoadError> {
-        let facts = facts_of(model);
+        let facts = facts_of(model.config(), &model.kv_shape());
+        let mut models = SecondModels::new(model, tokenizer, &config.find_model);
         let mut drafters = Vec::new();
+        let mut offered = Vec::new();
         for setup in &config.drafters {
             let mut drafter = Drafter::create(&setup.library, &setup.options, facts)?;
             let limits = Limits {
@@ -97,11 +131,13 @@ impl Drafting {
                 max_draft_length: config.max_draft_length,
                 max_context_tokens: facts.max_context_tokens,
             };
-            drafter.activate(limits, &mut Loader)?;
+            drafter.activate(limits, &mut models)?;
+            let name = drafter.name().to_owned();
+            offered.push(OfferedDrafter { name, models: models.take_asked().into() });
             drafters.push(drafter);
         }
         let offer = DraftOffer {
-            names: drafters.iter().map(|drafter| drafter.name().to_owned()).collect(),
+            drafters: offered,
             draft_length: config.draft_length.min(config.max_draft_length),
             max_draft_length: config.max_draft_length,
             kv_budget: config.kv_budget,
@@ -194,31 +230,5 @@ fn n_queries(when: When) -> usize {
     match when {
         When::Context { n_queries, .. } => n_queries as usize,
         When::Verify { .. } => 1,
-    }
-}
-
-fn facts_of(model: &dyn LanguageModel) -> ModelFacts {
-    let (config, shape) = (model.config(), model.kv_shape());
-    ModelFacts {
-        n_layers: config.n_layers as u32,
-        n_heads: config.n_heads as u32,
-        n_kv_heads: config.n_kv_heads as u32,
-        head_dim: config.head_dim as u32,
-        hidden_size: config.hidden_size as u32,
-        vocab_size: config.vocab_size as u32,
-        block_size_tokens: shape.block_size as u32,
-        max_context_tokens: config.max_context as u64,
-        n_parameters: config.parameters() as u64,
-    }
-}
-
-/// Loads draft models: there is no room for a second model beside the target yet.
-struct Loader;
-
-impl ModelLoader for Loader {
-    fn load(&mut self, source: &str) -> std::result::Result<(ModelId, ModelFacts), ModelRefused> {
-        let why =
-            format!("cannot load {source:?}: this version runs drafters over the target only");
-        Err(ModelRefused::Unsupported(why))
     }
 }

@@ -1,13 +1,12 @@
 //! One round of one drafter: what it enqueued, done.
 
+use super::chain::Chain;
 use super::lookup::lookup;
 use super::selection::{Selection, observation, pool, unit};
 use super::{Drafting, budgeted, n_queries};
 use crate::sequence::Sequence;
 use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
-use galley_drafter_host::{
-    Mask, MaskId, Middle, ModelId, Observe, Outcome, Program, Row, ViewId, Work,
-};
+use galley_drafter_host::{Mask, MaskId, Middle, Observe, Outcome, Program, Row, ViewId, Work};
 use galley_model::{LanguageModel, Result};
 use std::time::Instant;
 
@@ -16,11 +15,11 @@ use std::time::Instant;
 pub(super) struct Memory {
     /// Places of this round's sequences among the running ones.
     rows: Vec<usize>,
-    tokens: Vec<u32>,
-    positions: Vec<u32>,
-    logit_rows: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
+    pub(super) positions: Vec<u32>,
+    pub(super) logit_rows: Vec<u32>,
     /// `0, 1, 2, ...`: the ids of blocks from the start.
-    ascending: Vec<u32>,
+    pub(super) ascending: Vec<u32>,
 }
 
 impl Drafting {
@@ -61,7 +60,13 @@ impl Drafting {
         // Without a guess there may still be replays.
         let done = match outcome {
             Outcome::Ready | Outcome::NoGuess => self.run(index, &program, rows, model, running),
-            Outcome::Failed | Outcome::SetAside => Ok(()),
+            Outcome::Failed => Ok(()),
+            Outcome::SetAside => {
+                for &at in rows {
+                    running[at].draft.as_mut().expect("rows have drafts").is_off = true;
+                }
+                Ok(())
+            }
         };
         self.program = program;
         done
@@ -125,18 +130,17 @@ impl Drafting {
         running: &mut [Sequence],
     ) -> Result<()> {
         match *work {
-            Work::Chain { model: ModelId::TARGET, view, mask } => {
+            Work::Chain { model: guesser, view, mask } => {
                 if let Some(view) = view {
                     let begin = Instant::now();
                     self.select(index, view, rows, model, running)?;
                     self.times.selecting += begin.elapsed();
                 }
                 let begin = Instant::now();
-                self.chain(index, (view, mask), rows, model, running)?;
+                let chain = Chain { model: guesser, view, mask };
+                self.chain(index, chain, rows, model, running)?;
                 self.times.drafting += begin.elapsed();
             }
-            // No other model can have been loaded.
-            Work::Chain { .. } => {}
             Work::Lookup { min_n, max_n } => {
                 for &at in rows {
                     let sequence = &mut running[at];
@@ -158,76 +162,6 @@ impl Drafting {
             }
             Work::Replay { mask, n_tokens } => {
                 self.replay(index, mask, n_tokens as usize, rows, model, running)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Guesses token after token, for rows without a guess.
-    fn chain(
-        &mut self,
-        index: usize,
-        (view, mask): (Option<ViewId>, Option<MaskId>),
-        rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
-    ) -> Result<()> {
-        let shape = model.kv_shape();
-        let Memory { tokens, positions, logit_rows, ascending, .. } = &mut self.memory;
-        let drafter = &self.drafters[index];
-        let view = view.map(|view| (view.0 as usize, drafter.views()[view.0 as usize]));
-        let mask = layer_mask(mask, drafter.masks());
-        let has_guess = |sequence: &Sequence| {
-            sequence.draft.as_ref().is_some_and(|draft| !draft.tokens.is_empty())
-        };
-        let open: Vec<usize> =
-            rows.iter().copied().filter(|&at| !has_guess(&running[at])).collect();
-        let n_blocks = open.iter().map(|&at| running[at].table.ids().len()).max().unwrap_or(0);
-        ascending.extend(ascending.len() as u32..n_blocks as u32);
-        let longest = open.iter().map(|&at| running[at].n_draft_slots).max().unwrap_or(0);
-        for step in 0..longest {
-            tokens.clear();
-            positions.clear();
-            logit_rows.clear();
-            let mut seqs = Vec::with_capacity(open.len());
-            let mut picks = Vec::with_capacity(open.len());
-            for &at in open.iter().filter(|&&at| running[at].n_draft_slots > step) {
-                let sequence = &running[at];
-                let draft = sequence.draft.as_ref().expect("rows have drafts");
-                let n = sequence.table.n_tokens();
-                let view = match view {
-                    None => KvView::default(),
-                    Some((i, view)) => {
-                        let budgeted = budgeted(view, &draft.settings, shape.block_size);
-                        let observe = match &view.middle {
-                            Middle::Observed(observe) => Some(observe),
-                            Middle::Nothing => None,
-                        };
-                        draft.selections[i].view(&budgeted, observe, n, &shape, ascending)
-                    }
-                };
-                seqs.push(SeqSpan {
-                    first_row: tokens.len(),
-                    n_rows: 1,
-                    block_table: sequence.table.ids(),
-                    view,
-                    writes_kv: true,
-                });
-                picks.push(sequence.draft_pick(logit_rows.len(), &draft.tokens));
-                logit_rows.push(tokens.len() as u32);
-                tokens.push(draft.tokens.last().copied().unwrap_or(sequence.last_token()));
-                positions.push((n + step) as u32);
-            }
-            let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
-            model.forward(&batch, &mask, &mut [])?;
-            let picked = model.sample(&picks)?;
-            let mut picked = picked.into_iter();
-            for &at in &open {
-                let sequence = &mut running[at];
-                if sequence.n_draft_slots > step {
-                    let pick = picked.next().expect("a pick for every row");
-                    sequence.draft.as_mut().expect("rows have drafts").tokens.push(pick.token);
-                }
             }
         }
         Ok(())
@@ -363,7 +297,7 @@ impl Drafting {
     }
 }
 
-fn layer_mask(id: Option<MaskId>, masks: &[Mask]) -> LayerMask<'_> {
+pub(super) fn layer_mask(id: Option<MaskId>, masks: &[Mask]) -> LayerMask<'_> {
     match id {
         None => LayerMask::All,
         Some(id) => {

@@ -1,8 +1,10 @@
 //! Which drafters an engine has, and what a request asks of them.
 
+use super::second::{FindModel, SecondModel};
 use crate::error::SubmitError;
 use galley_drafter_host::Library;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// One drafter of an engine.
@@ -26,11 +28,20 @@ pub struct DraftConfig {
     /// Cached tokens a guess attends to, where a request asks for no other number; None leaves it to
     /// the drafter.
     pub kv_budget: Option<u32>,
+    /// Where models are that drafters draft with.
+    pub find_model: FindModel,
 }
 
 impl Default for DraftConfig {
+    /// No drafter, and models by their path.
     fn default() -> Self {
-        DraftConfig { drafters: Vec::new(), draft_length: 3, max_draft_length: 16, kv_budget: None }
+        DraftConfig {
+            drafters: Vec::new(),
+            draft_length: 3,
+            max_draft_length: 16,
+            kv_budget: None,
+            find_model: Arc::new(|path| Ok(PathBuf::from(path))),
+        }
     }
 }
 
@@ -60,17 +71,27 @@ pub enum DrafterChoice {
 /// What an engine offers to requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DraftOffer {
-    pub(crate) names: Vec<String>,
+    pub(crate) drafters: Vec<OfferedDrafter>,
     pub(crate) draft_length: u32,
     pub(crate) max_draft_length: u32,
     pub(crate) kv_budget: Option<u32>,
 }
 
+/// One drafter of an engine.
+#[derive(Clone, Debug)]
+pub(crate) struct OfferedDrafter {
+    pub(crate) name: String,
+    /// Models that it drafts with, beside the target.
+    pub(crate) models: Arc<[SecondModel]>,
+}
+
 /// What was agreed for one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DraftSettings {
     /// Its place among the engine's drafters.
     pub(crate) drafter: usize,
+    /// Models that it drafts with, beside the target.
+    pub(crate) models: Arc<[SecondModel]>,
     pub(crate) draft_length: u32,
     pub(crate) kv_budget: Option<u32>,
 }
@@ -83,14 +104,15 @@ impl DraftSettings {
     ) -> Result<Option<Self>, SubmitError> {
         let drafter = match &request.drafter {
             DrafterChoice::Off => return Ok(None),
-            DrafterChoice::Default if offer.names.is_empty() => return Ok(None),
+            DrafterChoice::Default if offer.drafters.is_empty() => return Ok(None),
             DrafterChoice::Default => 0,
             DrafterChoice::Named(name) => {
-                let found = offer.names.iter().position(|known| known == name);
+                let found = offer.drafters.iter().position(|known| known.name == *name);
                 found.ok_or_else(|| {
-                    let known = match offer.names.is_empty() {
+                    let names: Vec<&str> = offer.drafters.iter().map(|d| d.name.as_str()).collect();
+                    let known = match names.is_empty() {
                         true => "it has none: start it with --drafter".to_owned(),
-                        false => format!("it has {}", offer.names.join(", ")),
+                        false => format!("it has {}", names.join(", ")),
                     };
                     SubmitError::invalid("drafter", format!("the engine has no {name:?}; {known}"))
                 })?
@@ -108,7 +130,8 @@ impl DraftSettings {
                 "0 tokens: a guess sees at least itself",
             ));
         }
-        Ok((draft_length > 0).then_some(DraftSettings { drafter, draft_length, kv_budget }))
+        let models = Arc::clone(&offer.drafters[drafter].models);
+        Ok((draft_length > 0).then_some(DraftSettings { drafter, models, draft_length, kv_budget }))
     }
 }
 
@@ -117,15 +140,17 @@ mod tests {
     use super::*;
 
     fn offer() -> DraftOffer {
-        let names = vec!["one".into(), "two".into()];
-        DraftOffer { names, draft_length: 3, max_draft_length: 8, kv_budget: None }
+        let drafter = |name: &str| OfferedDrafter { name: name.into(), models: Arc::default() };
+        let drafters = vec![drafter("one"), drafter("two")];
+        DraftOffer { drafters, draft_length: 3, max_draft_length: 8, kv_budget: None }
     }
 
     #[test]
     fn a_request_gets_what_it_asks_for_or_a_reason() {
         let agree = |request: DraftRequest| DraftSettings::agree(&request, &offer());
         let settings = |drafter, draft_length, kv_budget| {
-            Ok(Some(DraftSettings { drafter, draft_length, kv_budget }))
+            let models = Arc::default();
+            Ok(Some(DraftSettings { drafter, models, draft_length, kv_budget }))
         };
         let named = |name: &str| DrafterChoice::Named(name.into());
         let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };

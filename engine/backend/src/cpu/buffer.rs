@@ -1,13 +1,14 @@
 //! Memory for weights, activations and keys and values: zeroed, aligned, in huge pages.
 
 use crate::{BackendError, Result};
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// A fixed run of 32-bit words, zeroed by the operating system when first touched.
 #[derive(Debug)]
 pub(super) struct Words {
-    map: Option<MmapMut>,
+    map: Option<Arc<MmapRaw>>,
     len: usize,
 }
 
@@ -27,7 +28,12 @@ impl Words {
         if bytes >= 2 << 20 {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(Self { map: Some(map), len })
+        Ok(Self { map: Some(Arc::new(MmapRaw::from(map))), len })
+    }
+
+    /// A second owner of the same words. Who writes them while others read is up to the owners.
+    pub(super) fn share(&self) -> Self {
+        Self { map: self.map.clone(), len: self.len }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -39,7 +45,7 @@ impl Words {
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut u32 {
-        self.map.as_mut().map_or(std::ptr::dangling_mut(), |m| m.as_mut_ptr().cast())
+        self.map.as_ref().map_or(std::ptr::dangling_mut(), |m| m.as_mut_ptr().cast())
     }
 }
 

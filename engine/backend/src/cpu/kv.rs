@@ -19,7 +19,7 @@ use crate::{BackendError, KvShape, Result};
 /// Slots of a group.
 pub(super) const GROUP: usize = LANES;
 
-/// The KV pool of a model.
+/// The KV pool of a model, or a second model's blocks inside it ([`KvPool::lodge`]).
 #[derive(Debug)]
 pub struct KvPool {
     pub(super) words: Words,
@@ -27,7 +27,12 @@ pub struct KvPool {
     pub(super) layout: Layout,
 }
 
-/// Sizes of a group and strides between groups.
+/// Sizes of a group, and where groups lie.
+///
+/// The memory is cut into *arenas*, one for each layer and head of the model that the pool was made for, each
+/// with room for the keys and then the values of `arena_groups` groups. A lodging model of fewer layers and heads
+/// finds several of its blocks in the arenas of one: those with ids from `n · arena blocks` on are in the arenas
+/// that follow those of the blocks before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Words of one key.
@@ -38,29 +43,47 @@ pub(super) struct Layout {
     pub(super) group_key_words: usize,
     /// Words of the values of one group.
     pub(super) group_value_words: usize,
-    /// Groups of one layer and head.
-    pub(super) n_groups: usize,
+    /// Words from the keys of a group to those of the next, at least `group_key_words`.
+    key_stride: usize,
+    /// The same for values.
+    value_stride: usize,
+    /// Groups of an arena.
+    arena_groups: usize,
+    n_layers: usize,
     pub(super) n_kv_heads: usize,
+    /// Groups of one layer and head, in all arenas.
+    n_groups: usize,
 }
 
 impl Layout {
     /// Offset of the keys of group `group` of a layer and head, in words.
+    #[inline(always)]
     pub(super) fn keys_at(&self, layer: usize, kv_head: usize, group: usize) -> usize {
-        debug_assert!(group < self.n_groups && kv_head < self.n_kv_heads);
-        (layer * self.n_kv_heads + kv_head) * self.head_words() + group * self.group_key_words
+        let (arena, group) = self.arena_of(layer, kv_head, group);
+        arena * self.arena_words() + group * self.key_stride
     }
 
     /// Offset of its values.
+    #[inline(always)]
     pub(super) fn values_at(&self, layer: usize, kv_head: usize, group: usize) -> usize {
-        debug_assert!(group < self.n_groups && kv_head < self.n_kv_heads);
-        (layer * self.n_kv_heads + kv_head) * self.head_words()
-            + self.n_groups * self.group_key_words
-            + group * self.group_value_words
+        let (arena, group) = self.arena_of(layer, kv_head, group);
+        arena * self.arena_words() + self.arena_groups * self.key_stride + group * self.value_stride
     }
 
-    /// Words of all groups of one layer and head.
-    fn head_words(&self) -> usize {
-        self.n_groups * (self.group_key_words + self.group_value_words)
+    /// The arena that has a group, and its place there.
+    #[inline(always)]
+    fn arena_of(&self, layer: usize, kv_head: usize, group: usize) -> (usize, usize) {
+        debug_assert!(group < self.n_groups && kv_head < self.n_kv_heads && layer < self.n_layers);
+        let arena = layer * self.n_kv_heads + kv_head;
+        if group < self.arena_groups {
+            return (arena, group); // always, but for a lodger
+        }
+        let n_before = group / self.arena_groups;
+        (arena + n_before * self.n_layers * self.n_kv_heads, group % self.arena_groups)
+    }
+
+    fn arena_words(&self) -> usize {
+        self.arena_groups * (self.key_stride + self.value_stride)
     }
 }
 
@@ -83,16 +106,37 @@ impl KvPool {
             .try_fold(n_groups, usize::checked_mul)
             .ok_or(BackendError::OutOfMemory { what: "the KV pool", needed_bytes: u128::MAX })?;
         let words = Words::zeroed("the KV pool", len)?;
-        let n_kv_heads = shape.n_kv_heads;
         let layout = Layout {
             key_words,
             padded_dim,
             group_key_words,
             group_value_words,
+            key_stride: group_key_words,
+            value_stride: group_value_words,
+            arena_groups: n_groups,
+            n_layers: shape.n_layers,
+            n_kv_heads: shape.n_kv_heads,
             n_groups,
-            n_kv_heads,
         };
         Ok(Self { words, shape, layout })
+    }
+
+    /// The same memory as blocks of a model of `shape`, which [fits](KvShape::lodger).
+    pub(super) fn lodge(&self, shape: KvShape) -> Self {
+        let per_word = shape.dtype.per_word();
+        let key_words = shape.head_dim.div_ceil(per_word);
+        let padded_dim = shape.head_dim.next_multiple_of(LANES);
+        let layout = Layout {
+            key_words,
+            padded_dim,
+            group_key_words: key_words * GROUP,
+            group_value_words: GROUP / per_word * padded_dim,
+            n_layers: shape.n_layers,
+            n_kv_heads: shape.n_kv_heads,
+            n_groups: shape.n_blocks * (shape.block_size / GROUP),
+            ..self.layout
+        };
+        Self { words: self.words.share(), shape, layout }
     }
 
     /// Copies whole blocks.
@@ -176,5 +220,66 @@ pub(super) unsafe fn copy_token<E: Element>(
             let x = E::load_one(from.add(i), from_lane % E::PER_WORD);
             E::store_one(to.add(i), to_lane % E::PER_WORD, x);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+    use std::ops::Range;
+
+    /// The words of one block.
+    fn words(pool: &KvPool, block: usize) -> Vec<Range<usize>> {
+        let KvPool { shape, layout, .. } = pool;
+        let per_block = shape.block_size / GROUP;
+        let mut ranges = Vec::new();
+        for layer in 0..shape.n_layers {
+            for head in 0..shape.n_kv_heads {
+                for group in block * per_block..(block + 1) * per_block {
+                    let (keys, values) =
+                        (layout.keys_at(layer, head, group), layout.values_at(layer, head, group));
+                    ranges.push(keys..keys + layout.group_key_words);
+                    ranges.push(values..values + layout.group_value_words);
+                }
+            }
+        }
+        ranges
+    }
+
+    #[test]
+    fn a_second_models_blocks_lie_apart_inside_a_block_each() {
+        let pool = KvPool::new(KvShape {
+            n_layers: 5,
+            n_kv_heads: 3,
+            head_dim: 40,
+            block_size: 32,
+            n_blocks: 4,
+            dtype: Dtype::Bf16,
+        })
+        .unwrap();
+        for (n_layers, n_kv_heads, head_dim, per_block) in
+            [(5, 3, 40, 1), (3, 2, 40, 2), (2, 1, 16, 7), (1, 15, 34, 1)]
+        {
+            let shape = pool.shape.lodger(n_layers, n_kv_heads, head_dim).unwrap();
+            assert_eq!(shape.n_blocks, 4 * per_block);
+            let lodger = pool.lodge(shape);
+            let mut taken = vec![false; pool.words.len()];
+            for block in 0..shape.n_blocks {
+                let inside = words(&pool, block % 4);
+                for range in words(&lodger, block) {
+                    assert!(
+                        inside
+                            .iter()
+                            .any(|host| host.start <= range.start && range.end <= host.end)
+                    );
+                    assert!(range.clone().all(|word| !taken[word]), "two blocks share words");
+                    taken[range].fill(true);
+                }
+            }
+        }
+        assert_eq!(pool.shape.lodger(4, 4, 40), None);
+        assert_eq!(pool.shape.lodger(1, 1, 64), None);
+        assert_eq!(pool.shape.lodger(0, 1, 8), None);
     }
 }

@@ -65,6 +65,18 @@ impl Backend for CpuBackend {
         KvPool::new(shape)
     }
 
+    fn lodge(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
+        let fitting = pool.shape.lodger(shape.n_layers, shape.n_kv_heads, shape.head_dim);
+        if fitting != Some(shape) {
+            return Err(BackendError::Shape {
+                op: "lodge",
+                expected: format!("a shape that fits {:?}", pool.shape),
+                got: format!("{shape:?}"),
+            });
+        }
+        Ok(pool.lodge(shape))
+    }
+
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
         if let Some(token) = batch.tokens.iter().find(|&&t| t as usize >= table.rows) {

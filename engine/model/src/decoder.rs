@@ -1,0 +1,271 @@
+//! The one decoder definition of the Llama family.
+//!
+//! ```text
+//! x = embed(tokens)
+//! each layer:  x += o_proj(attention(rope(qkv_proj(norm(x)))))
+//!              x += down_proj(silu(gate_proj(norm(x))) · up_proj(norm(x)))
+//! logits = lm_head(norm(x))
+//! ```
+//!
+//! Families differ in constants and in two optional steps (biases, norms on query and key heads).
+//! Target, self-speculation, layer-skip and draft models are this forward with another view, mask, row count or
+//! set of weights.
+
+use crate::config::ModelConfig;
+use crate::language_model::LoadOptions;
+use crate::weights::{Checkpoint, TensorRef};
+use crate::{ModelError, Result};
+use galley_backend::{Backend, Batch, LayerMask, Observation, QkNorm, Reach, Rope, Rotation};
+
+/// Weights and activations of one model. Its KV pool is elsewhere.
+pub(crate) struct Decoder<B: Backend> {
+    pub(crate) config: ModelConfig,
+    rope: Rope,
+    embedding: B::Matrix,
+    layers: Vec<Layer<B>>,
+    norm: B::Vector,
+    /// None where the embedding is the output head.
+    head: Option<B::Matrix>,
+    n_logit_rows: usize,
+    activations: Activations<B>,
+}
+
+struct Layer<B: Backend> {
+    attention_norm: B::Vector,
+    /// Queries, keys and values: `(n_heads + 2 n_kv_heads) · head_dim × hidden`.
+    qkv: B::Matrix,
+    qkv_bias: Option<B::Vector>,
+    qk_norm: Option<(B::Vector, B::Vector)>,
+    output: B::Matrix,
+    mlp_norm: B::Vector,
+    gate_up: B::Matrix,
+    down: B::Matrix,
+}
+
+/// Tensors of one forward, allocated once.
+struct Activations<B: Backend> {
+    /// The residual stream, f32, `rows × hidden`.
+    x: B::Tensor,
+    /// Its norm, the operand of projections.
+    normed: B::Tensor,
+    /// f32, `rows × (n_heads + 2 n_kv_heads) · head_dim`.
+    qkv: B::Tensor,
+    /// Operand, `rows × n_heads · head_dim`.
+    q: B::Tensor,
+    /// Operand, the same shape.
+    attended: B::Tensor,
+    /// Operand, `rows × intermediate`.
+    gated: B::Tensor,
+    /// f32, `logit rows × vocabulary`.
+    logits: B::Tensor,
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Packs the weights of `checkpoint`, tensor by tensor; `progress(done, total)` counts layers.
+    pub(crate) fn load(
+        backend: &mut B,
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let config = checkpoint.config().clone();
+        let (hidden, dim) = (config.hidden_size, config.head_dim);
+        let (n_q, n_kv) = (config.n_heads * dim, config.n_kv_heads * dim);
+        let total = config.n_layers + 1;
+        progress(0, total);
+        let mut loader = Loader { backend, checkpoint };
+        let embedding = loader.matrix("model.embed_tokens.weight", config.vocab_size, hidden)?;
+        let head = match config.tie_embeddings {
+            true => None,
+            false => Some(loader.matrix("lm_head.weight", config.vocab_size, hidden)?),
+        };
+        let norm = loader.vector("model.norm.weight", hidden)?;
+        let mut layers = Vec::with_capacity(config.n_layers);
+        for i in 0..config.n_layers {
+            progress(i + 1, total);
+            let name = |part: &str| format!("model.layers.{i}.{part}");
+            let projections = ["q", "k", "v"].map(|p| name(&format!("self_attn.{p}_proj")));
+            let widths = [n_q, n_kv, n_kv];
+            layers.push(Layer {
+                attention_norm: loader.vector(&name("input_layernorm.weight"), hidden)?,
+                qkv: loader.stacked_matrix(&projections, widths, hidden)?,
+                qkv_bias: match config.qkv_bias {
+                    true => Some(loader.stacked_vector(&projections, widths)?),
+                    false => None,
+                },
+                qk_norm: match config.qk_norm {
+                    true => Some((
+                        loader.vector(&name("self_attn.q_norm.weight"), dim)?,
+                        loader.vector(&name("self_attn.k_norm.weight"), dim)?,
+                    )),
+                    false => None,
+                },
+                output: loader.matrix(&name("self_attn.o_proj.weight"), hidden, n_q)?,
+                mlp_norm: loader.vector(&name("post_attention_layernorm.weight"), hidden)?,
+                gate_up: loader.gated(
+                    &name("mlp.gate_proj.weight"),
+                    &name("mlp.up_proj.weight"),
+                    config.intermediate_size,
+                    hidden,
+                )?,
+                down: loader.matrix(
+                    &name("mlp.down_proj.weight"),
+                    hidden,
+                    config.intermediate_size,
+                )?,
+            });
+        }
+        progress(total, total);
+        let rows = options.max_rows;
+        let activations = Activations {
+            x: backend.f32_rows(rows, hidden)?,
+            normed: backend.operand_rows(rows, hidden)?,
+            qkv: backend.f32_rows(rows, n_q + 2 * n_kv)?,
+            q: backend.operand_rows(rows, n_q)?,
+            attended: backend.operand_rows(rows, n_q)?,
+            gated: backend.operand_rows(rows, config.intermediate_size)?,
+            logits: backend.f32_rows(options.max_logit_rows, config.vocab_size)?,
+        };
+        let rope = Rope { inv_freq: config.rope_inv_freq(), attention_scale: 1.0 };
+        Ok(Self { config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
+    }
+
+    /// Runs the layers over `pool`, fills in what is observed, and leaves one row of logits per
+    /// `batch.logit_rows`.
+    pub(crate) fn forward(
+        &mut self,
+        backend: &mut B,
+        pool: &mut B::KvPool,
+        batch: &Batch<'_>,
+        mask: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        let Self { config, activations: a, .. } = self;
+        let n_rows = batch.tokens.len();
+        let eps = config.rms_norm_eps;
+        let scale = 1.0 / (config.head_dim as f32).sqrt();
+        let reach = Reach { scale, window: config.sliding_window };
+        backend.embed(&self.embedding, batch, &mut a.x)?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            if mask.attention(i) {
+                let qk_norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
+                let rotation = Rotation { rope: &self.rope, qk_norm };
+                backend.rms_norm(&a.x, n_rows, &layer.attention_norm, eps, &mut a.normed)?;
+                backend.linear(
+                    &a.normed,
+                    n_rows,
+                    &layer.qkv,
+                    layer.qkv_bias.as_ref(),
+                    &mut a.qkv,
+                )?;
+                backend.rope_and_store_kv(&a.qkv, &rotation, batch, i, pool, &mut a.q)?;
+                for observation in observations.iter_mut() {
+                    backend.observe(&a.q, pool, i, batch, reach, observation)?;
+                }
+                backend.attention(&a.q, pool, i, batch, reach, &mut a.attended)?;
+                backend.linear_add(&a.attended, n_rows, &layer.output, &mut a.x)?;
+            }
+            if mask.mlp(i) {
+                backend.rms_norm(&a.x, n_rows, &layer.mlp_norm, eps, &mut a.normed)?;
+                backend.linear_silu_mul(&a.normed, n_rows, &layer.gate_up, &mut a.gated)?;
+                backend.linear_add(&a.gated, n_rows, &layer.down, &mut a.x)?;
+            }
+        }
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        self.n_logit_rows = batch.logit_rows.len();
+        backend.logits(&a.x, &self.norm, eps, head, batch, &mut a.logits)?;
+        Ok(())
+    }
+
+    /// Logits of the last forward, one f32 row each.
+    pub(crate) fn logits(&self) -> (&B::Tensor, usize) {
+        (&self.activations.logits, self.n_logit_rows)
+    }
+
+    /// Bytes of packed weights.
+    pub(crate) fn weight_bytes(&self, backend: &B) -> usize {
+        let layers = self.layers.iter().flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
+        let matrices = layers.chain([&self.embedding]).chain(&self.head);
+        matrices.map(|m| backend.matrix_bytes(m)).sum()
+    }
+}
+
+/// Moves tensors from a checkpoint to a device, one at a time.
+struct Loader<'a, B: Backend> {
+    backend: &'a mut B,
+    checkpoint: &'a Checkpoint,
+}
+
+impl<B: Backend> Loader<'_, B> {
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
+        let tensor = self.checkpoint.tensor(name, &[rows, cols])?;
+        let matrix = self.backend.load_matrix(rows, cols, &|row, out| tensor.read_row(row, out))?;
+        tensor.release();
+        Ok(matrix)
+    }
+
+    /// Several matrices on top of each other, as one product.
+    fn stacked_matrix(
+        &mut self,
+        names: &[String; 3],
+        rows: [usize; 3],
+        cols: usize,
+    ) -> Result<B::Matrix> {
+        let mut parts: Vec<TensorRef<'_>> = Vec::new();
+        for (name, &rows) in names.iter().zip(&rows) {
+            parts.push(self.checkpoint.tensor(&format!("{name}.weight"), &[rows, cols])?);
+        }
+        let fill = |mut row: usize, out: &mut [f32]| {
+            for (part, &n) in parts.iter().zip(&rows) {
+                if row < n {
+                    return part.read_row(row, out);
+                }
+                row -= n;
+            }
+        };
+        let matrix = self.backend.load_matrix(rows.iter().sum(), cols, &fill)?;
+        parts.iter().for_each(TensorRef::release);
+        Ok(matrix)
+    }
+
+    fn gated(&mut self, gate: &str, up: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
+        let gate = self.checkpoint.tensor(gate, &[rows, cols])?;
+        let up = self.checkpoint.tensor(up, &[rows, cols])?;
+        let matrix = self.backend.load_gated(
+            rows,
+            cols,
+            &|row, out| gate.read_row(row, out),
+            &|row, out| up.read_row(row, out),
+        )?;
+        gate.release();
+        up.release();
+        Ok(matrix)
+    }
+
+    fn read_vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let tensor = self.checkpoint.tensor(name, &[len])?;
+        let mut values = vec![0.0; len];
+        tensor.read_row(0, &mut values);
+        match values.iter().position(|v| !v.is_finite()) {
+            None => Ok(values),
+            Some(i) => Err(ModelError::invalid(
+                self.checkpoint.path(),
+                name,
+                format!("value {i} is {}, not a finite number", values[i]),
+            )),
+        }
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<B::Vector> {
+        let values = self.read_vector(name, len)?;
+        Ok(self.backend.load_vector(&values)?)
+    }
+
+    fn stacked_vector(&mut self, names: &[String; 3], lens: [usize; 3]) -> Result<B::Vector> {
+        let mut values = Vec::new();
+        for (name, len) in names.iter().zip(lens) {
+            values.extend(self.read_vector(&format!("{name}.bias"), len)?);
+        }
+        Ok(self.backend.load_vector(&values)?)
+    }
+}

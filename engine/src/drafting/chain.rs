@@ -1,0 +1,214 @@
+//! Guessing token after token with a model: the target over a view and through a mask, or a draft model.
+
+use super::round::layer_mask;
+use super::{DraftCache, Drafting, SequenceDraft, budgeted};
+use crate::sequence::Sequence;
+use galley_backend::sample::{Pick, Row};
+use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
+use galley_drafter_host::{MaskId, Middle, ModelId, View, ViewId};
+use galley_model::{DraftModelId, LanguageModel, Result};
+
+/// What guesses.
+#[derive(Clone, Copy)]
+pub(super) struct Chain {
+    pub(super) model: ModelId,
+    pub(super) view: Option<ViewId>,
+    pub(super) mask: Option<MaskId>,
+}
+
+/// A sequence that a chain guesses for.
+struct Reader {
+    /// Its place among the running ones.
+    at: usize,
+    /// Tokens that the model has read, of those known and those guessed.
+    n_read: usize,
+    /// Tokens that it reads in this forward.
+    n_now: usize,
+}
+
+impl Drafting {
+    /// Guesses for the rows without a guess. A draft model that has not read all of a sequence reads on, as far as
+    /// one forward reaches, and guesses for it once it is there.
+    pub(super) fn chain(
+        &mut self,
+        index: usize,
+        chain: Chain,
+        rows: &[usize],
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        let drafter = &self.drafters[index];
+        let view = chain.view.map(|view| (view.0 as usize, drafter.views()[view.0 as usize]));
+        let mask = layer_mask(chain.mask, drafter.masks());
+        let super::round::Memory { tokens, positions, logit_rows, ascending, .. } =
+            &mut self.memory;
+        let vocab_size = model.config().vocab_size;
+        let mut guesser = Guesser::new(chain.model, model);
+        let begin = |&at: &usize| guesser.begin(at, &mut running[at]);
+        let mut readers: Vec<Reader> = rows.iter().filter_map(begin).collect();
+        let n_blocks = readers.iter().map(|reader| running[reader.at].table.ids().len()).max();
+        ascending.extend(ascending.len() as u32..n_blocks.unwrap_or(0) as u32);
+        while !readers.is_empty() {
+            tokens.clear();
+            positions.clear();
+            logit_rows.clear();
+            let mut seqs = Vec::with_capacity(readers.len());
+            let mut picks = Vec::with_capacity(readers.len());
+            for reader in &mut readers {
+                let sequence = &running[reader.at];
+                let draft = sequence.draft.as_ref().expect("rows have drafts");
+                let (first, n_known) = (reader.n_read, sequence.tokens.len());
+                let n_unread = n_known + draft.tokens.len() - first;
+                reader.n_now = n_unread.min(guesser.max_rows - tokens.len());
+                if reader.n_now == 0 {
+                    continue;
+                }
+                let read = first..first + reader.n_now;
+                let all = sequence.tokens.iter().chain(&draft.tokens);
+                tokens.extend(
+                    all.skip(read.start).take(reader.n_now).map(|&token| guesser.input(token)),
+                );
+                positions.extend(read.start as u32..read.end as u32);
+                seqs.push(SeqSpan {
+                    first_row: tokens.len() - reader.n_now,
+                    n_rows: reader.n_now,
+                    block_table: guesser.block_table(sequence),
+                    view: match view {
+                        None => KvView::default(),
+                        Some((i, view)) => {
+                            draft.view(i, view, read.start, n_known - 1, &guesser.shape, ascending)
+                        }
+                    },
+                    writes_kv: true,
+                });
+                if reader.n_now == n_unread {
+                    picks.push(sequence.draft_pick(logit_rows.len(), &draft.tokens));
+                    logit_rows.push(tokens.len() as u32 - 1);
+                }
+            }
+            let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
+            guesser.forward(&batch, &mask)?;
+            let picked = if picks.is_empty() { Vec::new() } else { guesser.sample(&picks)? };
+            drop((seqs, picks));
+            let mut picked = picked.into_iter();
+            readers.retain_mut(|reader| {
+                let sequence = &mut running[reader.at];
+                let n_slots = sequence.n_draft_slots;
+                let has_read_all = guesser.end_of_forward(reader, sequence);
+                let draft = sequence.draft.as_mut().expect("rows have drafts");
+                let guess = if has_read_all { picked.next() } else { None };
+                // A draft model may have tokens beyond the target's, for padding.
+                let guess = guess.filter(|guess| (guess.token as usize) < vocab_size);
+                draft.tokens.extend(guess.as_ref().map(|guess| guess.token));
+                guess.is_some() && draft.tokens.len() < n_slots
+            });
+        }
+        Ok(())
+    }
+}
+
+impl SequenceDraft {
+    /// What a forward from position `first` on attends to, where the draft begins at position `n`.
+    fn view<'a>(
+        &'a self,
+        index: usize,
+        view: View,
+        first: usize,
+        n: usize,
+        shape: &KvShape,
+        ascending: &'a [u32],
+    ) -> KvView<'a> {
+        let budgeted = budgeted(view, &self.settings, shape.block_size);
+        let observe = match &view.middle {
+            Middle::Observed(observe) => Some(observe),
+            Middle::Nothing => None,
+        };
+        let view = self.selections[index].view(&budgeted, observe, n, shape, ascending);
+        // A draft model that reads a prompt sees all of it.
+        if first < view.tail_start as usize { KvView::default() } else { view }
+    }
+}
+
+/// The model that guesses.
+struct Guesser<'a> {
+    model: &'a mut dyn LanguageModel,
+    /// None is the target.
+    second: Option<DraftModelId>,
+    id: ModelId,
+    shape: KvShape,
+    vocab_size: usize,
+    max_rows: usize,
+}
+
+impl<'a> Guesser<'a> {
+    fn new(id: ModelId, model: &'a mut dyn LanguageModel) -> Self {
+        let max_rows = model.max_rows();
+        let second = id.0.checked_sub(1).map(|index| DraftModelId(index as usize));
+        let (shape, vocab_size) = match (second, model.draft_models()) {
+            (Some(id), Some(models)) => (models.kv_shape(id), models.config(id).vocab_size),
+            _ => (model.kv_shape(), model.config().vocab_size),
+        };
+        Guesser { model, second, id, shape, vocab_size, max_rows }
+    }
+
+    /// A row that the chain is to guess for, if it is.
+    fn begin(&self, at: usize, sequence: &mut Sequence) -> Option<Reader> {
+        let n_wanted = sequence.tokens.len() + sequence.n_draft_slots;
+        let draft = sequence.draft.as_mut().filter(|draft| draft.tokens.is_empty())?;
+        let n_read = match self.second {
+            None => sequence.table.n_tokens(),
+            Some(_) => {
+                let cache =
+                    draft.caches.iter_mut().find(|cache| cache.model.host_id() == self.id)?;
+                cache.can_read(n_wanted).then(|| cache.first_unread(&sequence.tokens))?
+            }
+        };
+        Some(Reader { at, n_read, n_now: 0 })
+    }
+
+    fn block_table<'b>(&self, sequence: &'b Sequence) -> &'b [u32] {
+        match self.cache(sequence) {
+            None => sequence.table.ids(),
+            Some(cache) => cache.block_table(),
+        }
+    }
+
+    fn cache<'b>(&self, sequence: &'b Sequence) -> Option<&'b DraftCache> {
+        self.second?;
+        let caches = sequence.draft.as_ref()?.caches.iter();
+        caches.into_iter().find(|cache| cache.model.host_id() == self.id)
+    }
+
+    /// A token as the model can read it: a target may have more of them, for padding.
+    fn input(&self, token: u32) -> u32 {
+        token.min(self.vocab_size as u32 - 1)
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, mask: &LayerMask<'_>) -> Result<()> {
+        match self.second {
+            None => self.model.forward(batch, mask, &mut []),
+            Some(id) => self.model.draft_models().expect("it loaded one").forward(id, batch, mask),
+        }
+    }
+
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        match self.second {
+            None => self.model.sample(rows),
+            Some(id) => self.model.draft_models().expect("it loaded one").sample(id, rows),
+        }
+    }
+
+    /// Notes what a row has read. Whether it was all there is.
+    fn end_of_forward(&self, reader: &mut Reader, sequence: &mut Sequence) -> bool {
+        reader.n_read += reader.n_now;
+        let n_known = sequence.tokens.len();
+        let draft = sequence.draft.as_mut().expect("rows have drafts");
+        if self.second.is_some()
+            && let Some(cache) = draft.caches.iter_mut().find(|c| c.model.host_id() == self.id)
+        {
+            let n_guessed = reader.n_read.saturating_sub(n_known);
+            cache.has_read(reader.n_read - n_guessed, &draft.tokens[..n_guessed]);
+        }
+        reader.n_read == n_known + draft.tokens.len()
+    }
+}

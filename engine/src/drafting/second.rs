@@ -1,0 +1,288 @@
+//! Draft models beside the target: loading them, and the KV that one holds of a sequence.
+
+use galley_backend::{BackendError, KvShape};
+use galley_blocks::{BlockManager, BlockTable};
+use galley_drafter_host::{ModelFacts, ModelId, ModelLoader, ModelRefused};
+use galley_model::config::ModelConfig;
+use galley_model::tokenizer::Tokenizer;
+use galley_model::weights::Checkpoint;
+use galley_model::{DraftModelId, LanguageModel, ModelError};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// From the name of a model, as an option of a drafter gives it, to its files. The error is a sentence.
+pub type FindModel = Arc<dyn Fn(&str) -> Result<PathBuf, String> + Send + Sync>;
+
+/// A draft model as sequences need to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SecondModel {
+    pub(crate) id: DraftModelId,
+    /// Its blocks that lie in one block of the pool.
+    blocks_per_block: usize,
+    /// Blocks of the pool.
+    n_pool_blocks: usize,
+    /// Input tokens are below.
+    pub(crate) vocab_size: usize,
+    /// The most tokens that it reads.
+    max_context: usize,
+}
+
+/// The KV that a draft model holds of one sequence: blocks of the pool, and what is in them.
+///
+/// The blocks belong to a table without tokens: nothing of it joins the prefix cache, and giving it up costs no
+/// more than to compute it again.
+#[derive(Debug)]
+pub(crate) struct DraftCache {
+    pub(crate) model: SecondModel,
+    table: BlockTable,
+    /// The draft model's own blocks, one for each `block_size` positions.
+    ids: Vec<u32>,
+    /// The KV of so many first tokens of the sequence is there.
+    n_tokens: usize,
+    /// Tokens after those whose KV is there if they were guessed right.
+    guessed: Vec<u32>,
+}
+
+impl DraftCache {
+    pub(crate) fn new(model: SecondModel) -> Self {
+        let table = BlockTable::new(0);
+        DraftCache { model, table, ids: Vec::new(), n_tokens: 0, guessed: Vec::new() }
+    }
+
+    /// Blocks of the pool that it holds.
+    pub(crate) fn n_blocks(&self) -> usize {
+        self.table.ids().len()
+    }
+
+    /// For the draft model's forward.
+    pub(crate) fn block_table(&self) -> &[u32] {
+        &self.ids
+    }
+
+    #[cfg(test)]
+    pub(crate) fn table(&self) -> &BlockTable {
+        &self.table
+    }
+
+    /// Whether the model can read so many tokens.
+    pub(crate) fn can_read(&self, n_tokens: usize) -> bool {
+        n_tokens <= self.model.max_context
+    }
+
+    /// Blocks of the pool that it lacks to hold the KV of `n_tokens`.
+    pub(crate) fn blocks_needed(&self, n_tokens: usize, block_size: usize) -> usize {
+        let n_blocks = n_tokens.div_ceil(block_size).div_ceil(self.model.blocks_per_block);
+        n_blocks.saturating_sub(self.n_blocks())
+    }
+
+    /// Takes the blocks that it lacks to hold the KV of `n_tokens`. There are as many free as it needs.
+    pub(crate) fn reserve(&mut self, n_tokens: usize, blocks: &mut BlockManager) {
+        let size = blocks.block_size_tokens();
+        let n_blocks = self.n_blocks() + self.blocks_needed(n_tokens, size);
+        blocks.reserve(&mut self.table, n_blocks * size).expect("as many as needed are free");
+        let (per_block, n_pool) = (self.model.blocks_per_block, self.model.n_pool_blocks);
+        let held = self.table.ids();
+        let n = held.len() * per_block;
+        let place = |i: usize| (i % per_block * n_pool) as u32 + held[i / per_block];
+        self.ids.extend((self.ids.len()..n).map(place));
+    }
+
+    /// Gives all blocks back.
+    pub(crate) fn release(&mut self, blocks: &mut BlockManager) {
+        let table = std::mem::replace(&mut self.table, BlockTable::new(0));
+        blocks.release(table);
+        self.ids.clear();
+        self.guessed.clear();
+        self.n_tokens = 0;
+    }
+
+    /// The first of `tokens` that the model has not read, which may be one it has: there is always one to read.
+    pub(crate) fn first_unread(&mut self, tokens: &[u32]) -> usize {
+        let right = self.guessed.iter().zip(&tokens[self.n_tokens..]).take_while(|(a, b)| a == b);
+        self.n_tokens += right.count();
+        self.guessed.clear();
+        self.n_tokens = self.n_tokens.min(tokens.len() - 1);
+        self.n_tokens
+    }
+
+    /// The KV of the first `n_tokens` of the sequence has been written, and of `guessed` after them.
+    pub(crate) fn has_read(&mut self, n_tokens: usize, guessed: &[u32]) {
+        self.n_tokens = n_tokens;
+        self.guessed.clear();
+        self.guessed.extend_from_slice(guessed);
+    }
+}
+
+/// Draft models of an engine, loaded while its drafters are activated.
+pub(super) struct SecondModels<'a> {
+    target: &'a mut dyn LanguageModel,
+    tokenizer: Option<&'a Tokenizer>,
+    find: &'a FindModel,
+    /// By name: two drafters with one model share its weights.
+    loaded: HashMap<String, (SecondModel, ModelFacts)>,
+    /// Those that the drafter being activated has asked for.
+    asked: Vec<SecondModel>,
+}
+
+impl<'a> SecondModels<'a> {
+    pub(super) fn new(
+        target: &'a mut dyn LanguageModel,
+        tokenizer: Option<&'a Tokenizer>,
+        find: &'a FindModel,
+    ) -> Self {
+        SecondModels { target, tokenizer, find, loaded: HashMap::new(), asked: Vec::new() }
+    }
+
+    /// What has been asked for since the last call.
+    pub(super) fn take_asked(&mut self) -> Vec<SecondModel> {
+        std::mem::take(&mut self.asked)
+    }
+
+    fn load_new(&mut self, source: &str) -> Result<(SecondModel, ModelFacts), ModelRefused> {
+        let path = (self.find)(source).map_err(ModelRefused::Failed)?;
+        let checkpoint = Checkpoint::open(&path).map_err(failed)?;
+        self.check_vocabulary(&checkpoint)?;
+        let (target, config) = (self.target.kv_shape(), self.target.config().clone());
+        let Some(models) = self.target.draft_models() else {
+            return Err(ModelRefused::Unsupported(format!(
+                "cannot load {source:?}: this device runs no second model"
+            )));
+        };
+        let id = models.load(&checkpoint).map_err(failed)?;
+        let (shape, own) = (models.kv_shape(id), models.config(id));
+        let second = SecondModel {
+            id,
+            blocks_per_block: shape.n_blocks / target.n_blocks,
+            n_pool_blocks: target.n_blocks,
+            vocab_size: own.vocab_size,
+            max_context: own.max_context,
+        };
+        tracing::info!(
+            "draft model {} beside {:?}: {} MiB of weights",
+            path.display(),
+            config.family,
+            models.weight_bytes(id) >> 20
+        );
+        Ok((second, facts_of(own, &shape)))
+    }
+
+    /// A guess is a token id: it must mean the same to both models.
+    fn check_vocabulary(&self, checkpoint: &Checkpoint) -> Result<(), ModelRefused> {
+        let Some(wanted) = self.tokenizer else {
+            let (own, wanted) = (checkpoint.config().vocab_size, self.target.config().vocab_size);
+            let why = format!("it has {own} tokens, the target {wanted}");
+            return if own == wanted { Ok(()) } else { Err(ModelRefused::Unsupported(why)) };
+        };
+        let own = Tokenizer::open(checkpoint.path(), checkpoint.gguf()).map_err(failed)?;
+        if own.fingerprint() == wanted.fingerprint() {
+            return Ok(());
+        }
+        let n = own.vocab_size().max(wanted.vocab_size()) as u32;
+        let differs = |&id: &u32| own.token_bytes(id) != wanted.token_bytes(id);
+        let first = (0..n).find(differs).unwrap_or_default();
+        let write = |bytes: Option<&[u8]>| match bytes {
+            None => "nothing".to_owned(),
+            Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
+        };
+        Err(ModelRefused::Unsupported(format!(
+            "{} has another tokenizer than the target: token {first} is {} there and {} here. A draft model \
+             has the target's own vocabulary: take one of the same family",
+            checkpoint.path().display(),
+            write(own.token_bytes(first)),
+            write(wanted.token_bytes(first))
+        )))
+    }
+}
+
+impl ModelLoader for SecondModels<'_> {
+    fn load(&mut self, source: &str) -> Result<(ModelId, ModelFacts), ModelRefused> {
+        let (second, facts) = match self.loaded.get(source) {
+            Some(known) => *known,
+            None => self.load_new(source)?,
+        };
+        self.loaded.insert(source.to_owned(), (second, facts));
+        if !self.asked.contains(&second) {
+            self.asked.push(second);
+        }
+        Ok((second.host_id(), facts))
+    }
+}
+
+impl SecondModel {
+    /// What drafters call it.
+    pub(crate) fn host_id(&self) -> ModelId {
+        ModelId(1 + self.id.0 as u32)
+    }
+}
+
+fn failed(error: ModelError) -> ModelRefused {
+    match error {
+        ModelError::Backend(BackendError::OutOfMemory { .. }) => {
+            ModelRefused::NoMemory(error.to_string())
+        }
+        ModelError::Unsupported { .. } => ModelRefused::Unsupported(error.to_string()),
+        _ => ModelRefused::Failed(error.to_string()),
+    }
+}
+
+/// What drafters are told of a model.
+pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
+    ModelFacts {
+        n_layers: config.n_layers as u32,
+        n_heads: config.n_heads as u32,
+        n_kv_heads: config.n_kv_heads as u32,
+        head_dim: config.head_dim as u32,
+        hidden_size: config.hidden_size as u32,
+        vocab_size: config.vocab_size as u32,
+        block_size_tokens: shape.block_size as u32,
+        max_context_tokens: config.max_context as u64,
+        n_parameters: config.parameters() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(blocks_per_block: usize) -> DraftCache {
+        DraftCache::new(SecondModel {
+            id: DraftModelId(0),
+            blocks_per_block,
+            n_pool_blocks: 10,
+            vocab_size: 40,
+            max_context: 100,
+        })
+    }
+
+    #[test]
+    fn several_of_its_blocks_lie_in_one_of_the_pool() {
+        let mut blocks = BlockManager::new(10, 4, true);
+        let mut cache = cache(3);
+        assert_eq!(cache.blocks_needed(13, 4), 2);
+        cache.reserve(13, &mut blocks);
+        let [a, b] = *cache.table.ids() else { panic!("two blocks of the pool") };
+        assert_eq!(cache.block_table(), [a, a + 10, a + 20, b, b + 10, b + 20]);
+        assert_eq!((cache.blocks_needed(24, 4), cache.blocks_needed(25, 4)), (0, 1));
+        cache.reserve(25, &mut blocks);
+        assert_eq!((cache.n_blocks(), blocks.n_used()), (3, 3));
+        blocks.check(&[&cache.table]).unwrap();
+        cache.release(&mut blocks);
+        assert_eq!((cache.n_blocks(), cache.block_table().len(), blocks.n_used()), (0, 0, 0));
+        blocks.check(&[]).unwrap();
+    }
+
+    #[test]
+    fn what_was_guessed_right_need_not_be_read_again() {
+        let mut cache = cache(1);
+        assert_eq!(cache.first_unread(&[5, 6, 7]), 0);
+        // It read all three, guessed 1, 2, 3 and read the first two of those.
+        cache.has_read(3, &[1, 2]);
+        assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9]), 4);
+        cache.has_read(5, &[1, 2]);
+        assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4]), 7);
+        // Everything it read is known, and the last is read again, for its logits.
+        cache.has_read(9, &[8]);
+        assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4, 8]), 9);
+    }
+}

@@ -1,0 +1,145 @@
+//! Drafting with a second model: the same bytes, in the same pool, and never in anybody's way.
+
+use galley_backend::Dtype;
+use galley_engine::{DraftRequest, Engine, EngineConfig, Prompt, Request};
+use galley_tests::data;
+use galley_tests::plugins::drafting;
+use galley_tests::runs::{Setup, alone, open, run_drafting};
+use galley_tests::same_bytes::assert_same_bytes;
+use std::fs;
+use std::path::Path;
+
+fn options(draft_model: &str, more: &str) -> String {
+    format!("model={}{more}", data("models").join(draft_model).display())
+}
+
+#[test]
+fn output_does_not_depend_on_a_second_model() {
+    for (target, draft, dtype, more) in [
+        // Two of its blocks lie in one of the target's.
+        ("llama3", "mistral", Dtype::Bf16, ""),
+        ("llama3", "llama3", Dtype::Bf16, ",sinks=16,budget=64"),
+        // Heads half as wide, and the vocabulary padded to more tokens than the target has.
+        ("qwen3", "mistral", Dtype::F32, ",sinks=0,budget=40"),
+        ("qwen3", "odd", Dtype::F32, ""),
+        // The target has more tokens than the draft model.
+        ("odd", "mistral", Dtype::Bf16, ""),
+    ] {
+        assert_same_bytes(target, dtype, [("small-model", options(draft, more).as_str())]);
+    }
+}
+
+fn request(first: u32, n: u32) -> Request {
+    let tokens = (0..n).map(|i| (i * i * 7 + i * 13 + first * 31) % 250 + 10).collect();
+    Request {
+        max_tokens: Some(40),
+        ignore_eos: true,
+        seed: Some(u64::from(first)),
+        ..Request::new(Prompt::Tokens(tokens))
+    }
+}
+
+/// The target as its own draft model guesses what the target picks: if its KV were not kept up, after rejected
+/// guesses, in chunks or in blocks that are shared with nobody, it would not.
+#[test]
+fn a_draft_model_equal_to_its_target_is_always_right() {
+    let config = EngineConfig { max_num_batched_tokens: 64, ..alone().config };
+    let setup = Setup { config, ..alone() };
+    let requests: Vec<Request> = (0..6).map(|i| request(i, 20 + 31 * i)).collect();
+    for more in ["", ",sinks=16,budget=4096"] {
+        let drafting = drafting("small-model", &options("llama3", more));
+        let model = open("llama3", &setup);
+        let (_, stats) = run_drafting(model, &setup.config, &drafting, &requests, true);
+        assert!(stats.drafts.drafted > 100, "{:?}", stats.drafts);
+        assert_eq!(stats.drafts.accepted, stats.drafts.drafted);
+    }
+}
+
+/// Draft KV is drawn from the pool where everybody sees it, and given up before anybody is preempted or waits.
+#[test]
+fn draft_kv_gives_way() {
+    // Three sequences of 9 blocks each: the pool holds their KV, and some of that of draft models.
+    let requests: Vec<Request> = (0..3).map(|i| request(i, 100)).collect();
+    let run = |n_blocks: usize, drafting_on: bool| {
+        let setup = Setup { n_blocks, ..alone() };
+        let mut config = drafting("small-model", &options("llama3", ""));
+        if !drafting_on {
+            config.drafters.clear();
+        }
+        let (_, stats) =
+            run_drafting(open("llama3", &setup), &setup.config, &config, &requests, true);
+        stats
+    };
+    let (roomy, plain) = (run(256, true), run(256, false));
+    assert_eq!((roomy.kv_blocks_used, roomy.kv_blocks_drafting), (0, 0), "all was given back");
+    assert!(roomy.kv_blocks_peak > plain.kv_blocks_peak + 9, "draft KV is in the pool");
+    for n_blocks in [30, 34, 40] {
+        let (tight, plain) = (run(n_blocks, true), run(n_blocks, false));
+        assert_eq!(plain.preemptions, 0);
+        assert_eq!(tight.preemptions, 0, "{n_blocks} blocks: a sequence gave way to a draft");
+        assert!(tight.drafts.drafted < roomy.drafts.drafted, "{n_blocks} blocks are too many");
+        // 27 blocks for the sequences in the end, 7 to 9 for the KV that one draft model needs.
+        assert_eq!(tight.drafts.drafted > 0, n_blocks > 30, "{n_blocks} blocks");
+    }
+}
+
+fn refusal(target: &str, model: &str) -> String {
+    let setup = alone();
+    let (model, options) = (open(target, &setup), format!("model={model}"));
+    let drafting = drafting("small-model", &options);
+    let engine = Engine::start_with_drafters(model.0, Some(model.1), setup.config, &drafting);
+    engine.err().expect("it cannot draft").to_string()
+}
+
+#[test]
+fn a_model_that_cannot_draft_is_refused_with_the_reason() {
+    let models = data("models");
+    let path = |name: &str| models.join(name).display().to_string();
+    let large = refusal("mistral", &path("llama2"));
+    assert!(large.contains("does not fit into the target's blocks"), "{large}");
+    let missing = refusal("llama3", "nowhere/at-all");
+    assert!(missing.contains("nowhere/at-all"), "{missing}");
+    let none = refusal("llama3", "");
+    assert!(none.contains("the path or name of a model is needed"), "{none}");
+
+    // The same model, but for two tokens of its vocabulary that have changed places.
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let from = models.join("mistral").join(name);
+        if from.exists() {
+            fs::copy(&from, folder.path().join(name)).expect("a copy");
+        }
+    }
+    swap_tokens(&folder.path().join("tokenizer.json"));
+    let other = refusal("llama3", &folder.path().display().to_string());
+    assert!(other.contains("another tokenizer") && other.contains("token 70 is"), "{other}");
+}
+
+/// Swaps the tokens 70 and 71.
+fn swap_tokens(path: &Path) {
+    let text = fs::read_to_string(path).expect("a tokenizer");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let vocab = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
+    for id in vocab.values_mut() {
+        *id = match id.as_u64() {
+            Some(70) => 71.into(),
+            Some(71) => 70.into(),
+            _ => continue,
+        };
+    }
+    fs::write(path, json.to_string()).expect("written");
+}
+
+#[test]
+fn a_request_without_drafts_takes_no_draft_kv() {
+    let setup = alone();
+    let drafting = drafting("small-model", &options("llama3", ""));
+    let off = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
+    let run = |drafts: &DraftRequest| {
+        let request = Request { drafting: drafts.clone(), ..request(1, 100) };
+        run_drafting(open("llama3", &setup), &setup.config, &drafting, &[request], true).1
+    };
+    let (without, with) = (run(&off), run(&DraftRequest::default()));
+    assert_eq!(without.drafts.drafted, 0);
+    assert!(with.kv_blocks_peak > without.kv_blocks_peak);
+}
