@@ -4,7 +4,7 @@
 use galley_backend::Dtype;
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
-use galley_tests::runs::{OtherOrder, alone, open, requests, run, run_drafting};
+use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{assert_same_bytes, with_drafts};
 
 #[test]
@@ -84,4 +84,45 @@ fn a_request_chooses_its_drafter_or_none() {
     };
     assert_eq!(drafted(DrafterChoice::Off), 0);
     assert!(drafted(DrafterChoice::Named("streaming-llm".into())) > 0);
+}
+
+/// What a view selects depends on the tokens alone: a prompt in chunks, or found in the prefix cache, is guessed
+/// from as one that was read at once.
+#[test]
+fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
+    let request = Request {
+        max_tokens: Some(60),
+        ignore_eos: true,
+        seed: Some(3),
+        ..Request::new(Prompt::Tokens((0..170).map(|i| (i * i * 7 + i * 13) % 250 + 10).collect()))
+    };
+    let guesses = |options: &str, chunk: usize, times: usize| {
+        let config = EngineConfig {
+            max_num_batched_tokens: chunk,
+            prefix_caching: times > 1,
+            ..alone().config
+        };
+        let (name, options) = options.split_once(' ').expect("a drafter and its options");
+        let drafting = drafting(name, options);
+        let setup = Setup { config, ..alone() };
+        let requests = vec![request.clone(); times];
+        let (_, stats) =
+            run_drafting(open("llama3", &setup), &setup.config, &drafting, &requests, false);
+        assert_eq!(stats.prefix_hit_tokens > 0, times > 1);
+        let per_position = stats.drafts.accepted_per_position.iter();
+        let per_request: Vec<u64> = per_position.map(|&n| n / times as u64).collect();
+        (stats.drafts.rounds, stats.drafts.drafted, per_request, times as u64)
+    };
+    for options in ["snap-kv budget=96,queries=8,refresh=16", "self-spec budget=96,recent=16"] {
+        let (rounds, drafted, accepted, _) = guesses(options, 512, 1);
+        assert!(drafted > accepted.iter().sum(), "{options}: every guess was right");
+        for (chunk, times) in [(16, 1), (37, 1), (512, 2)] {
+            let n = times as u64;
+            let expected = (rounds * n, drafted * n, accepted.clone(), n);
+            assert_eq!(guesses(options, chunk, times), expected, "{options}: chunks of {chunk}");
+        }
+    }
+    // The control: another selection guesses otherwise.
+    let other = guesses("snap-kv budget=72,queries=8,refresh=16", 512, 1);
+    assert_ne!(other, guesses("snap-kv budget=96,queries=8,refresh=16", 512, 1));
 }

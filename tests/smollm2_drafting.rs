@@ -1,0 +1,125 @@
+//! SmolLM2 on real prompts of 4000 tokens: with every drafter the tokens, the text and the log-probabilities of
+//! plain decoding, bit for bit, and no KV memory but a second model's.
+
+use galley_engine::{
+    DraftConfig, DraftRequest, DrafterChoice, Engine, EngineConfig, Event, Prompt, Request,
+    SchedulePolicy, Stats,
+};
+use galley_model::tokenizer::Tokenizer;
+use galley_model::weights::Checkpoint;
+use galley_model::{LoadOptions, load};
+use galley_tests::plugins::setup;
+use galley_tests::{cpu, texts};
+use std::path::Path;
+use std::sync::Arc;
+
+const PROMPT_TOKENS: usize = 4000;
+const N_GENERATED: u32 = 32;
+const DRAFT_LENGTH: u32 = 3;
+
+/// A speech, continued greedily, and code, sampled.
+fn requests(tokenizer: &Tokenizer) -> Option<Vec<Request>> {
+    let sources = [("sotu/2010_barack_obama_d.txt", 0.0), ("python-stdlib/argparse.py", 0.8)];
+    let request = |(source, temperature): (&str, f32)| {
+        let text = String::from_utf8(texts::read(source)?).expect("UTF-8");
+        let mut tokens = tokenizer.encode(&text, false).expect("tokens");
+        tokens.truncate(PROMPT_TOKENS);
+        assert_eq!(tokens.len(), PROMPT_TOKENS, "{source} is long enough");
+        Some(Request {
+            temperature,
+            seed: Some(7),
+            logprobs: Some(1),
+            max_tokens: Some(N_GENERATED),
+            ignore_eos: true,
+            ..Request::new(Prompt::Tokens(tokens))
+        })
+    };
+    sources.into_iter().map(request).collect()
+}
+
+/// Token ids, text and bits of log-probabilities of every request, and what changed in the statistics.
+fn run(
+    engine: &Engine,
+    requests: &[Request],
+    drafting: &DraftRequest,
+) -> (Vec<Vec<String>>, Stats) {
+    let submit = |request: &Request| {
+        engine
+            .submit(Request { drafting: drafting.clone(), ..request.clone() })
+            .expect("a valid request")
+    };
+    let handles: Vec<_> = requests.iter().map(submit).collect();
+    let mut all = Vec::new();
+    for handle in handles {
+        let mut seen = Vec::new();
+        for event in handle {
+            match event {
+                Event::Token { token, text, logprob, .. } => {
+                    seen.push(format!("{token} {text:?} {:?}", logprob.map(f32::to_bits)));
+                }
+                Event::Finished { reason, .. } => seen.push(reason.as_str().to_owned()),
+                Event::Error { message } => panic!("{message}"),
+            }
+        }
+        all.push(seen);
+    }
+    (all, engine.stats())
+}
+
+fn start(path: &Path, drafters: &[(&str, &str)]) -> (Engine, Vec<Request>) {
+    let checkpoint = Checkpoint::open(path).expect("SmolLM2");
+    let tokenizer = Tokenizer::open(path, checkpoint.gguf()).expect("its tokenizer");
+    let requests = requests(&tokenizer).expect("texts are missing: cargo xtask data");
+    let options = LoadOptions { block_size: 16, n_blocks: 1100, max_rows: 512, max_logit_rows: 64 };
+    let cpu = cpu(None, galley_backend::Dtype::Bf16, 2);
+    let model = load(&checkpoint, cpu, options, &mut |_, _| {}).expect("SmolLM2 loads");
+    let config = EngineConfig {
+        max_num_seqs: 2,
+        max_num_batched_tokens: 512,
+        prefix_caching: true,
+        policy: SchedulePolicy::Fixed,
+    };
+    let drafters = drafters.iter().map(|(name, options)| setup(name, options)).collect();
+    let drafting = DraftConfig { drafters, draft_length: DRAFT_LENGTH, ..DraftConfig::default() };
+    let engine = Engine::start_with_drafters(model, Some(Arc::new(tokenizer)), config, &drafting)
+        .expect("drafters");
+    (engine, requests)
+}
+
+#[test]
+fn long_prompts_give_the_same_bytes_with_every_drafter() {
+    let Some(path) = texts::model() else {
+        return;
+    };
+    let second = format!("model={},sinks=16,budget=512", path.display());
+    // Name, options, and how many of a hundred guesses are right at least.
+    let drafters = [
+        ("ngram", "", 20),
+        ("streaming-llm", "budget=512", 50),
+        ("snap-kv", "budget=512", 40),
+        ("self-spec", "budget=512", 50),
+        ("layer-skip", "mode=exit,exit=20", 0),
+        ("small-model", second.as_str(), 50),
+    ];
+    let (engine, requests) = start(&path, &drafters.map(|(name, options, _)| (name, options)));
+    let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    let (expected, plain) = run(&engine, &requests, &off);
+    assert_eq!(plain.drafts.drafted, 0);
+    let mut before = plain.clone();
+    for (name, _, at_least) in drafters {
+        let drafter = DrafterChoice::Named(name.to_owned());
+        let (got, stats) =
+            run(&engine, &requests, &DraftRequest { drafter, ..DraftRequest::default() });
+        assert_eq!(expected, got, "{name}");
+        let drafted = stats.drafts.drafted - before.drafts.drafted;
+        let accepted = stats.drafts.accepted - before.drafts.accepted;
+        let n_blocks = stats.kv_blocks_peak;
+        println!("{name}: {accepted} of {drafted} accepted, {n_blocks} blocks at most");
+        assert!(drafted > 50, "{name}: {drafted} drafted");
+        assert!(accepted * 100 >= drafted * at_least, "{name}: {accepted} of {drafted}");
+        // A view is no cache: the most a draft takes is the block that its last tokens reach into.
+        let own_kv = n_blocks.saturating_sub(plain.kv_blocks_peak + requests.len());
+        assert_eq!(own_kv > 0, name == "small-model", "{name}: {n_blocks} blocks");
+        before = stats;
+    }
+}
