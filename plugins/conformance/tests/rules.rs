@@ -1,11 +1,10 @@
 //! Every rule: the drafters that come with Galley keep all of them, and for each there is one that breaks it.
 
-use drafter_check::RULES;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod common;
 
-const CHECK: &str = env!("CARGO_BIN_EXE_drafter-check");
+use common::{build, check, failed, our_drafters};
+use drafter_check::RULES;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is broken in tests/c/bad.c, and every rule that notices.
 const BAD: [(&str, &[u8]); 47] = [
@@ -57,42 +56,6 @@ const BAD: [(&str, &[u8]); 47] = [
     ("LOGS_BYTES", &[22]),
     ("LOGS_LOUDER", &[22]),
 ];
-
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Compiles one variant into `folder`.
-fn build(case: &str, folder: &Path) -> PathBuf {
-    let path = folder.join(format!("lib{case}.so"));
-    let status = Command::new("cc")
-        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-pthread"])
-        .args(["-Wno-unused-function", "-Wno-unused-const-variable", "-Wno-unused-variable"])
-        .args(["-fvisibility=hidden", "-I"])
-        .arg(here().join("../abi/include"))
-        .arg(format!("-DCASE_{case}"))
-        .arg(here().join("tests/c/bad.c"))
-        .arg("-o")
-        .arg(&path)
-        .status()
-        .expect("a C compiler is there");
-    assert!(status.success(), "{case} compiles");
-    path
-}
-
-fn check(words: &[&str], libraries: &[PathBuf]) -> Output {
-    Command::new(CHECK).args(words).args(libraries).output().expect("drafter-check runs")
-}
-
-/// The numbers of the rules that failed, and all that was printed.
-fn failed(output: &Output) -> (Vec<u8>, String) {
-    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
-    let lines = text.lines().filter_map(|line| line.strip_prefix("  R"));
-    let numbers = lines
-        .filter(|line| line[2..].starts_with(" FAIL"))
-        .map(|line| line[..2].parse().expect("a number"));
-    (numbers.collect(), text)
-}
 
 /// What a variant of bad.c breaks, and what is said of it.
 fn broken_by(case: &str, patience_s: &str) -> (Vec<u8>, String) {
@@ -150,19 +113,7 @@ fn what_took_its_process_with_it_is_said() {
 /// Those that come with Galley, with options that bring out what they can do.
 #[test]
 fn our_drafters_keep_all_rules() {
-    let names = ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.current_dir(here()).args(["build", "--quiet", "--locked"]);
-    for name in names {
-        build.args(["--package", &format!("galley-drafter-{name}")]);
-    }
-    assert!(build.status().expect("cargo runs").success(), "the drafters build");
-    let folder = Path::new(CHECK).parent().expect("a program is in a folder");
-    let libraries = names.map(|name| {
-        let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        folder.join(format!("{prefix}galley_drafter_{}{suffix}", name.replace('-', "_")))
-    });
+    let libraries = our_drafters();
     for mode in ["static", "exit", "search"] {
         let mode = format!("mode={mode}");
         let output = check(&["--option", "model=small", "--option", &mode], &libraries);

@@ -35,6 +35,7 @@ typedef struct {
   const gd_host_observe *observe;
   const gd_host_chain *chain;
   const gd_host_tokens *tokens;
+  const char *text;
   uint32_t budget, n_guesses;
   gd_view view;
   void *latest;
@@ -79,6 +80,8 @@ static gd_status activate(gd_drafter *d, const gd_limits *limits) {
 #elif defined CASE_FAILS
   gd_log_error(s->host, "I do not feel like it");
   return GD_INTERNAL;
+#elif defined CASE_KEEPS_TEXT
+  if (*(volatile const char *)s->text == 'x') return GD_INVALID; /* freed when create returned */
 #elif defined CASE_RESERVED
   gd_view v;
   gd_observe_args o = {sizeof o, 64, GD_SELECT_TOKENS, 0, 8, GD_OBSERVE_CONTEXT, 8, GD_POOL_NONE, 1, 0, 5};
@@ -128,6 +131,12 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
 #elif defined CASE_FORGED
   gd_view forged = {s->view.id + 1};
   enqueue(s, batch->queue, forged);
+#elif defined CASE_READS_BEHIND_BATCH
+  if (((volatile const uint32_t *)batch)[sizeof *batch / 4] == 1) return GD_NO_GUESS;
+#elif defined CASE_READS_BEHIND_TOKENS
+  gd_row read = {.struct_size = sizeof read};
+  if (s->tokens && s->tokens->row(s->host, batch->queue, 0, &read) == GD_OK)
+    if (((volatile const uint32_t *)read.tokens)[read.n_tokens] == 1) return GD_NO_GUESS;
 #elif defined CASE_TOO_LONG || defined CASE_NO_TOKEN
   for (uint32_t i = 0; i < batch->n_rows; i++) {
     gd_row row = {.struct_size = sizeof row};
@@ -204,6 +213,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   self_t *s = calloc(1, sizeof *s);
   if (!s) return GD_NO_MEMORY;
   s->host = host;
+  s->text = options[0].value.ptr;
   s->models = host->extension(host, GD_EXT_MODELS);
   s->views = host->extension(host, GD_EXT_VIEWS);
   s->observe = host->extension(host, GD_EXT_OBSERVE);
