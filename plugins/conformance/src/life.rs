@@ -94,7 +94,11 @@ impl Subject {
             costs: Vec::new(),
             observed: Observed::default(),
         };
-        let (drafter, observed) = self.create(other, lending);
+        // As the header allows, create runs on a thread of its own.
+        let (drafter, observed) = std::thread::scope(|scope| {
+            let create = scope.spawn(|| self.create(other, lending));
+            create.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         match drafter {
             Err(error) => lived.refused = Some(error.to_string()),
             Ok(drafter) => lived.go_through(drafter, &observed),

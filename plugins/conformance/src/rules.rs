@@ -60,8 +60,8 @@ pub const RULES: [Rule; 22] = [
     ),
     rule(
         3,
-        "With its options as given or by default it is created, activated, asked and destroyed, \
-         and no callback fails.",
+        "With its options as given or by default it is created, on another thread than the rest, \
+         activated, asked and destroyed, and no callback fails.",
         Some(lives::plain),
     ),
     rule(

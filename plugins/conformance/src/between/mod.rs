@@ -58,6 +58,8 @@ struct Order {
 
 thread_local! {
     static NEXT: RefCell<Option<Order>> = const { RefCell::new(None) };
+    /// Of the drafter whose callback runs on this thread, for calls that do not say whose they are.
+    static CURRENT: RefCell<Option<Shared>> = const { RefCell::new(None) };
 }
 
 /// Behind the `gd_host` of one drafter.
@@ -126,7 +128,9 @@ impl Between {
     ) -> Option<gd_status> {
         *self.inside.lock() = Some((callback, std::thread::current().id()));
         self.saw(|observed| observed.sentence = None);
+        CURRENT.set(Some(Arc::clone(&self.observed)));
         let status = call();
+        CURRENT.set(None);
         *self.inside.lock() = None;
         self.saw(|observed| {
             let sentence = observed.sentence.take();
@@ -154,6 +158,12 @@ impl Between {
 /// `host` is NULL or a table that [`tables::Lent`] lent, whose drafter is not destroyed.
 unsafe fn between_of<'a>(host: *const gd_host) -> Option<&'a Between> {
     if host.is_null() {
+        let sentence = "a host function was called with NULL for the host".to_owned();
+        CURRENT.with_borrow(|current| {
+            if let Some(observed) = current {
+                observed.lock().breach(Breach::Argument, sentence);
+            }
+        });
         return None;
     }
     // SAFETY: not NULL, and promised by the caller.

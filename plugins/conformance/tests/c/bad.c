@@ -41,6 +41,10 @@ typedef struct {
   void *latest;
 } self_t;
 
+#ifdef CASE_THREAD_LOCAL
+static _Thread_local self_t *mine;
+#endif
+
 static gd_status make_window(self_t *s, gd_view *out) {
   gd_window_args args = {sizeof args, {0}, 4, s->budget};
 #ifdef CASE_ARGUMENT_SIZE
@@ -128,6 +132,10 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   other_t other = {s, batch->queue};
   pthread_t thread;
   if (pthread_create(&thread, NULL, on_other_thread, &other) == 0) pthread_join(thread, NULL);
+#elif defined CASE_THREAD_LOCAL
+  s = mine;
+#elif defined CASE_NULL_HOST
+  s->host->extension(NULL, GD_EXT_CHAIN);
 #elif defined CASE_FORGED
   gd_view forged = {s->view.id + 1};
   enqueue(s, batch->queue, forged);
@@ -214,6 +222,9 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   if (!s) return GD_NO_MEMORY;
   s->host = host;
   s->text = options[0].value.ptr;
+#ifdef CASE_THREAD_LOCAL
+  mine = s;
+#endif
   s->models = host->extension(host, GD_EXT_MODELS);
   s->views = host->extension(host, GD_EXT_VIEWS);
   s->observe = host->extension(host, GD_EXT_OBSERVE);
