@@ -1,5 +1,7 @@
 //! What measurements share.
 
+pub mod counting;
+
 use std::time::Instant;
 
 /// Median seconds of one call of `f` over `n` calls, after two to warm up.

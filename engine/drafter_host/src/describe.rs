@@ -118,7 +118,10 @@ impl State {
     /// `tokens` are no more than the row's draft length.
     pub(crate) fn push(&mut self, row: u32, tokens: &[u32]) -> Result<(), gd_status> {
         let has_one = |work: &Work| matches!(work, Work::Push { row: other, .. } if *other == row);
-        check(!self.program.work.iter().any(has_one))?;
+        // Rows come in order as a rule, and then there is nothing to look through.
+        let may_have_one = self.highest_pushed.is_some_and(|highest| row <= highest);
+        check(!may_have_one || !self.program.work.iter().any(has_one))?;
+        self.highest_pushed = self.highest_pushed.max(Some(row));
         let n_known = tokens.iter().take_while(|&&token| token < self.target.vocab_size).count();
         if n_known == 0 {
             return Ok(());

@@ -27,6 +27,8 @@ pub(crate) struct State {
     /// The callback read or changed something that a recording could not repeat.
     pub(crate) is_unrecordable: bool,
     pub(crate) must_rerecord: bool,
+    /// The last row with a push in this callback, as rows are numbered.
+    pub(crate) highest_pushed: Option<u32>,
     pub(crate) masks_changed: bool,
     pub(crate) target: ModelFacts,
     pub(crate) models: Arena<(ModelId, ModelFacts)>,
@@ -122,6 +124,7 @@ impl Host {
             program: Program::default(),
             is_unrecordable: false,
             must_rerecord: false,
+            highest_pushed: None,
             masks_changed: false,
             target,
             models: Arena::new(Kind::Model),
@@ -161,6 +164,7 @@ impl Host {
             loader,
         };
         state.is_unrecordable = false;
+        state.highest_pushed = None;
         (state.last_error, state.refusal) = (None, None);
         if let Some(program) = &mut program {
             std::mem::swap(&mut state.program, program);

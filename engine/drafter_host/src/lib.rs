@@ -21,7 +21,7 @@ mod work;
 
 pub use drafter::Drafter;
 pub use error::LoadError;
-pub use library::Library;
+pub use library::{CreateFn, Library};
 pub use manifest::{Manifest, OptionSpec};
 pub use round::{Cost, Limits, ModelFacts, ModelLoader, ModelRefused, Outcome, Timings};
 pub use search::{Found, Search};

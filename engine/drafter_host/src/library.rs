@@ -17,15 +17,15 @@ pub struct Library {
     path: PathBuf,
     manifest: Manifest,
     create: CreateFn,
-    _code: ManuallyDrop<libloading::Library>,
+    _code: Arc<ManuallyDrop<libloading::Library>>,
 }
 
-/// What makes a drafter.
+/// What makes a drafter: `gd_library.create` of the header.
 ///
 /// # Safety
 ///
 /// The host lives until the drafter is destroyed, and the options until the call returns.
-pub(crate) type CreateFn = unsafe extern "C" fn(
+pub type CreateFn = unsafe extern "C" fn(
     *const abi::gd_host,
     *const abi::gd_option,
     usize,
@@ -46,6 +46,7 @@ impl Library {
             })?);
         let create = entry(&code, &manifest)
             .map_err(|reason| LoadError::Incompatible { path: path.to_owned(), reason })?;
+        let code = Arc::new(code);
         Ok(Arc::new(Library { path: path.to_owned(), manifest, create, _code: code }))
     }
 
@@ -59,8 +60,19 @@ impl Library {
         &self.path
     }
 
-    pub(crate) fn create_fn(&self) -> CreateFn {
+    /// What makes its drafters.
+    pub fn create_fn(&self) -> CreateFn {
         self.create
+    }
+
+    /// The same library with another `create`, for whoever stands between a drafter and its host to watch both.
+    ///
+    /// # Safety
+    ///
+    /// `create` keeps all that the header asks of `gd_library.create`: this host relies on it.
+    pub unsafe fn with_create(&self, create: CreateFn) -> Arc<Library> {
+        let (path, manifest) = (self.path.clone(), self.manifest.clone());
+        Arc::new(Library { path, manifest, create, _code: Arc::clone(&self._code) })
     }
 }
 

@@ -91,7 +91,7 @@ pub enum Pool {
 }
 
 /// Which sublayers a pass of `model` runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Mask {
     /// Whose layers.
     pub model: ModelId,
@@ -101,6 +101,21 @@ pub struct Mask {
     pub mlp: Vec<bool>,
     /// Counts changes: scores of replays belong to one version.
     pub version: u64,
+}
+
+/// By hand, because a derived `clone_from` allocates, and a mask that changes is copied within a step.
+impl Clone for Mask {
+    fn clone(&self) -> Self {
+        let Mask { model, attention, mlp, version } = self;
+        Mask { model: *model, attention: attention.clone(), mlp: mlp.clone(), version: *version }
+    }
+
+    fn clone_from(&mut self, from: &Self) {
+        let Mask { model, attention, mlp, version } = from;
+        (self.model, self.version) = (*model, *version);
+        self.attention.clone_from(attention);
+        self.mlp.clone_from(mlp);
+    }
 }
 
 /// One piece of work that a drafter enqueued. Work is done in order, after the callback.

@@ -36,6 +36,7 @@ impl Search {
         start: LayerMask,
         n_layers: u32,
     ) -> Result<Self> {
+        host.need_replay()?;
         let ratio: f64 = options.parse("ratio")?;
         if !(0.0..1.0).contains(&ratio) {
             return Err(options.refuse("ratio", "it lies between 0 and 1"));

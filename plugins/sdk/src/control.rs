@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 
 use galley_drafter_abi::{
-    GD_EXT_LAYERS, GD_EXT_MODELS, GD_EXT_OBSERVE, GD_EXT_VIEWS, GD_OBSERVE_CONTEXT,
+    GD_EXT_LAYERS, GD_EXT_MODELS, GD_EXT_OBSERVE, GD_EXT_REPLAY, GD_EXT_VIEWS, GD_OBSERVE_CONTEXT,
     GD_OBSERVE_VERIFY, GD_POOL_AVERAGE, GD_POOL_MAX, GD_POOL_NONE, GD_SELECT_BLOCKS,
-    GD_SELECT_TOKENS, gd_host_layers, gd_host_models, gd_host_observe, gd_host_views,
-    gd_observe_args, gd_window_args,
+    GD_SELECT_TOKENS, gd_host_layers, gd_host_models, gd_host_observe, gd_host_replay,
+    gd_host_views, gd_observe_args, gd_window_args,
 };
 
 use crate::error::Result;
@@ -170,6 +170,20 @@ impl Control<'_> {
     /// If the host refuses.
     pub fn change(&self, layers: Layers, mask: &LayerMask) -> Result<()> {
         self.host.change(layers, mask)
+    }
+
+    /// Makes sure of replays, for drafters that need them under some options alone: others name
+    /// `galley.replay/1` in their manifest.
+    ///
+    /// # Errors
+    ///
+    /// If the host lacks them.
+    pub fn need_replay(&self) -> Result<()> {
+        // SAFETY: this id is that of gd_host_replay.
+        let table: gd_host_replay = unsafe { self.host.table(GD_EXT_REPLAY)? };
+        table.replay.ok_or_else(|| missing("replay"))?;
+        table.score.ok_or_else(|| missing("score"))?;
+        Ok(())
     }
 }
 

@@ -186,6 +186,7 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   EXPECT(GD_INVALID, s->tokens->push(s->host, batch->queue, 0, tokens, 4)); /* more than its 3 */
   EXPECT(GD_INVALID, s->tokens->push(s->host, batch->queue, 1, NULL, 2));
   EXPECT(GD_OK, s->tokens->push(s->host, batch->queue, 1, tokens, 4)); /* cut before 100 */
+  EXPECT(GD_INVALID, s->tokens->push(s->host, batch->queue, 1, tokens, 1)); /* a second one */
   EXPECT(GD_OK, s->replay->score(s->host, s->mask, &score));
   if (score.n_compared) EXPECT(1, score.n_matched == 3 && score.n_compared == 4);
   EXPECT(GD_OK, s->tokens->lookup(s->host, batch->queue, 1, 3));

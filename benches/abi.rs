@@ -1,0 +1,63 @@
+//! What a call of a drafter costs, and what each host call in it: `cargo bench -p galley-benches --bench abi`.
+//!
+//! A host call costs what a guess with many of them takes more than one without, divided by their number.
+
+mod calls;
+
+use calls::{drafter, library, rows};
+use galley_benches::counting::{Counting, allocations};
+use galley_benches::median_s;
+use galley_drafter_host::{Drafter, Outcome, Program, Row};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() {
+    let library = library();
+    println!("guess                          rows        ns  allocations");
+    for n_rows in [1, 8, 64, 256] {
+        let rows = rows(n_rows);
+        for (what, call, times, is_asked) in [
+            ("repeated from the recording", "chain", 1, false),
+            ("asked, one chain", "chain", 1, true),
+            ("asked, a push for each row", "push", n_rows, true),
+        ] {
+            let mut drafter = drafter(&library, call, times, is_asked);
+            let (ns, n_allocations) = measure(&mut drafter, &rows);
+            println!("{what:30} {n_rows:4} {ns:9.1}  {n_allocations:11}");
+        }
+    }
+    println!("\nhost call       ns");
+    let rows = rows(N_CALLS);
+    let (without, _) = measure(&mut drafter(&library, "none", 0, true), &rows);
+    for call in [
+        "extension",
+        "describe",
+        "log",
+        "chain",
+        "lookup",
+        "row",
+        "push",
+        "replay",
+        "score",
+        "change",
+    ] {
+        let (with, _) = measure(&mut drafter(&library, call, N_CALLS, true), &rows);
+        println!("{call:10} {:8.1}", (with - without) / N_CALLS as f64);
+    }
+}
+
+/// Nanoseconds of one guess, and its allocations.
+fn measure(drafter: &mut Drafter, rows: &[Row<'_>]) -> (f64, u64) {
+    let mut program = Program::default();
+    let mut guess = || {
+        let outcome = drafter.guess(rows, &mut program);
+        assert_eq!(outcome, Outcome::Ready);
+    };
+    let seconds = median_s(N_SAMPLES, || (0..N_GUESSES).for_each(|_| guess()));
+    (seconds * 1e9 / N_GUESSES as f64, allocations(guess))
+}
+
+const N_CALLS: usize = 64;
+const N_GUESSES: usize = 1000;
+const N_SAMPLES: usize = 21;

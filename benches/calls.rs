@@ -1,0 +1,66 @@
+//! The drafter of `c/calls.c` for measurements and for the test beside them.
+
+use galley_drafter_host::{
+    Drafter, Library, Limits, ModelFacts, ModelId, ModelLoader, ModelRefused, Row,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Compiles and loads it.
+pub(crate) fn library() -> Arc<Library> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("libcalls.so");
+    let status = Command::new("cc")
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC"])
+        .args(["-fvisibility=hidden", "-I"])
+        .arg(here.join("../plugins/abi/include"))
+        .arg(here.join("c/calls.c"))
+        .arg("-o")
+        .arg(&path)
+        .status()
+        .expect("a C compiler is there");
+    assert!(status.success(), "calls.c compiles");
+    Library::open(&path).expect("it loads")
+}
+
+/// An active one whose guess makes `call` so many times. What may be recorded is, unless it is asked every round.
+pub(crate) fn drafter(library: &Arc<Library>, call: &str, times: usize, is_asked: bool) -> Drafter {
+    let options = [
+        ("call", call.to_owned()),
+        ("times", times.to_string()),
+        ("every", u8::from(is_asked).to_string()),
+    ];
+    let options: BTreeMap<_, _> = options.map(|(k, v)| (k.to_owned(), v)).into();
+    let facts = ModelFacts {
+        n_layers: 32,
+        n_heads: 32,
+        n_kv_heads: 8,
+        head_dim: 128,
+        hidden_size: 4096,
+        vocab_size: 128_256,
+        block_size_tokens: 16,
+        max_context_tokens: 131_072,
+        n_parameters: 8_000_000_000,
+    };
+    let limits = Limits { max_rows: 1024, max_draft_length: 4, max_context_tokens: 131_072 };
+    let mut drafter = Drafter::create(library, &options, facts).expect("it is created");
+    drafter.activate(limits, &mut NoModels).expect("it is activated");
+    drafter
+}
+
+/// So many rows.
+pub(crate) fn rows(n_rows: usize) -> Vec<Row<'static>> {
+    let row = |sequence| Row { sequence, tokens: &[5; 1000], draft_length: 3 };
+    (0..n_rows as u64).map(row).collect()
+}
+
+struct NoModels;
+
+impl ModelLoader for NoModels {
+    fn load(&mut self, source: &str) -> Result<(ModelId, ModelFacts), ModelRefused> {
+        Err(ModelRefused::Unsupported(source.to_owned()))
+    }
+}

@@ -1,0 +1,240 @@
+//! A drafter's life, from create to destroy, with all that is seen of it.
+
+use crate::between::{self, Lending};
+use crate::observed::{Observed, Shared};
+use galley_drafter_host::{
+    Cost, Drafter, Library, Limits, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
+    ModelRefused, Outcome, Program, Row, Work,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What drafters are told of the target.
+pub(crate) const TARGET: ModelFacts = ModelFacts {
+    n_layers: 6,
+    n_heads: 8,
+    n_kv_heads: 2,
+    head_dim: 64,
+    hidden_size: 512,
+    vocab_size: 1000,
+    block_size_tokens: 16,
+    max_context_tokens: 8192,
+    n_parameters: 20_000_000,
+};
+
+/// What drafters are told of rounds.
+pub(crate) const LIMITS: Limits =
+    Limits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };
+
+/// A library that is checked, and the options it is checked with.
+pub struct Subject {
+    library: Arc<Library>,
+    options: BTreeMap<String, String>,
+}
+
+/// One guess, and what was enqueued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Rows, and the largest draft length of them.
+    pub shape: (usize, u32),
+    /// Whether the host may keep the program.
+    pub is_recordable: bool,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What is to be done.
+    pub program: Program,
+    /// Which activation it was in, from 0.
+    pub activation: u32,
+}
+
+/// What was seen of a life.
+pub struct Lived {
+    /// Why it was not created or not activated.
+    pub refused: Option<String>,
+    /// Views and masks, as they were after the first activation.
+    pub described: String,
+    /// All guesses.
+    pub asked: Vec<Asked>,
+    /// Costs at rising context lengths, under no budget and then under one.
+    pub costs: Vec<(u64, u32, Option<Cost>)>,
+    /// What was seen on the way.
+    pub observed: Observed,
+}
+
+impl Subject {
+    /// Loads a library. Of `options` those are taken that its manifest names.
+    ///
+    /// # Errors
+    ///
+    /// As the host refuses it.
+    pub fn open(path: &Path, options: &BTreeMap<String, String>) -> Result<Self, LoadError> {
+        let library = Library::open(path)?;
+        let mut options = options.clone();
+        options.retain(|key, _| library.manifest().options.iter().any(|o| o.name == *key));
+        Ok(Subject { library, options })
+    }
+
+    /// What the library says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        self.library.manifest()
+    }
+
+    /// A whole life: activated twice, asked for guesses of every shape, over and over with other sequences.
+    pub fn live(&self, lending: Lending) -> Lived {
+        self.live_with(&[], lending)
+    }
+
+    /// The same with other options.
+    pub(crate) fn live_with(&self, other: &[(&str, &str)], lending: Lending) -> Lived {
+        let mut lived = Lived {
+            refused: None,
+            described: String::new(),
+            asked: Vec::new(),
+            costs: Vec::new(),
+            observed: Observed::default(),
+        };
+        // As the header allows, create runs on a thread of its own.
+        let (drafter, observed) = std::thread::scope(|scope| {
+            let create = scope.spawn(|| self.create(other, lending));
+            create.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        match drafter {
+            Err(error) => lived.refused = Some(error.to_string()),
+            Ok(drafter) => lived.go_through(drafter, &observed),
+        }
+        lived.observed = observed.lock().clone();
+        lived
+    }
+
+    /// A drafter that is created and not more.
+    pub(crate) fn create(
+        &self,
+        other: &[(&str, &str)],
+        lending: Lending,
+    ) -> (Result<Drafter, LoadError>, Shared) {
+        let mut options = self.options.clone();
+        options.extend(other.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
+        between::create(&self.library, &options, TARGET, lending)
+    }
+
+    /// A drafter that is active.
+    pub(crate) fn activate(&self) -> Result<(Drafter, Shared), LoadError> {
+        let (drafter, observed) = self.create(&[], Lending::default());
+        let mut drafter = drafter?;
+        drafter.activate(LIMITS, &mut Loader::default())?;
+        Ok((drafter, observed))
+    }
+}
+
+impl Lived {
+    fn go_through(&mut self, mut drafter: Drafter, observed: &Shared) {
+        let mut loader = Loader::default();
+        for activation in 0..2 {
+            if let Err(error) = drafter.activate(LIMITS, &mut loader) {
+                self.refused.get_or_insert(error.to_string());
+                return;
+            }
+            if activation == 0 {
+                self.described = format!("{:?} {:?}", drafter.views(), drafter.masks());
+                self.ask_for_costs(&mut drafter);
+            }
+            for content in 0..N_CONTENTS {
+                self.rounds(&mut drafter, observed, activation, content);
+            }
+            drafter.deactivate();
+        }
+    }
+
+    fn ask_for_costs(&mut self, drafter: &mut Drafter) {
+        for budget in [0, 64] {
+            for context in [1, 64, 1000, LIMITS.max_context_tokens] {
+                self.costs.push((context, budget, drafter.cost(context, budget)));
+            }
+        }
+    }
+
+    /// A round of every shape. Which sequences are in it and what they have said differs by `content`.
+    fn rounds(
+        &mut self,
+        drafter: &mut Drafter,
+        observed: &Shared,
+        activation: u32,
+        content: usize,
+    ) {
+        let mut program = Program::default();
+        for (number, draft_lengths) in SHAPES.iter().enumerate() {
+            let first = 100 * (number + SHAPES.len() * content);
+            let texts: Vec<Vec<u32>> = (0..draft_lengths.len())
+                .map(|row| tokens(first + row, LENGTHS[(row + content) % LENGTHS.len()]))
+                .collect();
+            let rows: Vec<Row<'_>> = draft_lengths
+                .iter()
+                .zip(&texts)
+                .enumerate()
+                .map(|(row, (&draft_length, tokens))| Row {
+                    sequence: (first + row) as u64,
+                    tokens,
+                    draft_length,
+                })
+                .collect();
+            drafter.after_prefill(&rows, &mut program);
+            add_scores(drafter, &program);
+            let outcome = drafter.guess(&rows, &mut program);
+            add_scores(drafter, &program);
+            let longest = draft_lengths.iter().copied().max().unwrap_or(0);
+            self.asked.push(Asked {
+                shape: (rows.len(), longest),
+                is_recordable: observed.lock().is_recordable,
+                outcome,
+                program: program.clone(),
+                activation,
+            });
+            for row in &rows {
+                drafter.end(row.sequence);
+            }
+        }
+    }
+}
+
+/// What an engine would have found.
+fn add_scores(drafter: &mut Drafter, program: &Program) {
+    for work in &program.work {
+        if let Work::Replay { mask, n_tokens } = *work {
+            let version = drafter.masks()[mask.0 as usize].version;
+            let n_compared = u64::from(n_tokens);
+            drafter.add_replay_score(mask, version, n_compared / 2, n_compared);
+        }
+    }
+}
+
+/// Some text: it repeats itself now and then.
+pub(crate) fn tokens(seed: usize, n_tokens: usize) -> Vec<u32> {
+    (0..n_tokens).map(|i| ((i * i % 37 + seed * 31) % TARGET.vocab_size as usize) as u32).collect()
+}
+
+/// Has every model there is: a small one.
+#[derive(Default)]
+pub(crate) struct Loader {
+    n_loaded: u32,
+}
+
+impl ModelLoader for Loader {
+    fn load(&mut self, source: &str) -> Result<(ModelId, ModelFacts), ModelRefused> {
+        if source.is_empty() {
+            return Err(ModelRefused::Failed("a model has a name".to_owned()));
+        }
+        self.n_loaded += 1;
+        let small = ModelFacts { n_layers: 2, hidden_size: 128, n_parameters: 1_000_000, ..TARGET };
+        Ok((ModelId(self.n_loaded), small))
+    }
+}
+
+/// Draft lengths of the rows of each round.
+const SHAPES: [&[u32]; 5] = [&[3], &[1, 4, 2], &[4; 8], &[1], &[2, 2]];
+
+/// Tokens of a row.
+const LENGTHS: [usize; 4] = [40, 1, 7, 300];
+
+/// Times that every shape comes.
+const N_CONTENTS: usize = 3;
