@@ -142,7 +142,10 @@ impl State {
     }
 
     fn enqueue(&mut self, work: Work) -> Result<(), gd_status> {
-        if self.program.work.len() >= MAX_WORK {
+        let is_pass = |work: &&Work| !matches!(work, Work::Push { .. });
+        let is_one_too_many =
+            is_pass(&&work) && self.program.work.iter().filter(is_pass).count() >= MAX_PASSES;
+        if is_one_too_many || self.program.work.len() >= MAX_WORK {
             return Err(GD_NO_MEMORY);
         }
         self.program.work.push(work);
@@ -153,6 +156,10 @@ impl State {
 fn check(is_right: bool) -> Result<(), gd_status> {
     if is_right { Ok(()) } else { Err(GD_INVALID) }
 }
+
+/// Chains, lookups and replays of one callback. Each may be a forward, and no clock is on what is enqueued: without
+/// a limit a drafter would make steps a hundred times longer and never be set aside.
+const MAX_PASSES: usize = 32;
 
 /// More than any sensible drafter enqueues in one callback: a push for each of very many rows fits.
 const MAX_WORK: usize = 4096;

@@ -208,6 +208,15 @@ fn a_slow_drafter_is_set_aside() {
 }
 
 #[test]
+fn a_callback_enqueues_so_much_and_no_more() {
+    let mut drafter = active("FLOODS");
+    let mut program = Program::default();
+    assert_eq!(drafter.guess(&ROWS, &mut program), Outcome::Ready);
+    assert_eq!(program.work.len(), 32 + 1);
+    assert_eq!(program.work[32], Work::Push { row: 0, first: 0, n_tokens: 1 });
+}
+
+#[test]
 fn handles_are_stale_after_deactivate() {
     let mut drafter = active("STALE");
     let mut program = Program::default();

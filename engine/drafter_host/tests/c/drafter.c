@@ -153,6 +153,11 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   uint32_t token = 1;
   nanosleep(&pause, NULL);
   return s->tokens->push(s->host, batch->queue, 0, &token, 1);
+#elif defined CASE_FLOODS
+  while (enqueue_chain(s, batch->queue, target, s->view, every) == GD_OK) {}
+  EXPECT(GD_NO_MEMORY, s->tokens->lookup(s->host, batch->queue, 1, 3));
+  uint32_t token = 1;
+  return s->tokens->push(s->host, batch->queue, 0, &token, 1); /* is no pass over anything */
 #elif defined CASE_NO_GUESS
   return GD_NO_GUESS;
 #elif defined CASE_THREAD
