@@ -267,19 +267,38 @@ pub(crate) struct BenchArgs {
     /// Runs of each row; the median is printed.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
-    /// A text file or a folder of text files; prompts are cut from different places. Python's
-    /// standard library by default.
-    #[arg(long, env = "GALLEY_BENCH_TEXT")]
-    pub(crate) text: Option<PathBuf>,
+    /// What prompts are made of: sotu, moby-dick or code (plain text), niah (a needle in a haystack), cwe (the most
+    /// common words), code-edit (a file to be written again with a change), or a text file or a folder of them.
+    #[arg(
+        long,
+        alias = "text",
+        env = "GALLEY_BENCH_DATASET",
+        value_name = "SET|PATH",
+        default_value = "code"
+    )]
+    pub(crate) dataset: String,
+    /// The folder that `cargo xtask data` filled, for sotu, moby-dick, niah and cwe; found by itself in a workspace.
+    #[arg(long, env = "GALLEY_TEST_DATA", value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Of prompts and of sampling.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Give every sequence the same prompt.
     #[arg(long)]
     pub(crate) shared_prompt: bool,
     /// Prompts of random token ids instead of text.
-    #[arg(long, conflicts_with_all = ["text", "shared_prompt"])]
+    #[arg(long, conflicts_with_all = ["dataset", "shared_prompt"])]
     pub(crate) random_tokens: bool,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl BenchArgs {
+    /// What results call the prompts.
+    pub(crate) fn dataset_name(&self) -> &str {
+        if self.random_tokens { "random tokens" } else { &self.dataset }
+    }
 }
 
 #[derive(Args, Debug)]

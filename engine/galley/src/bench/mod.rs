@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use draft::Draft;
 use floor::{Floor, Machine};
 use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request};
+use prompts::Prompts;
 use serde::Serialize;
 use std::io::Write;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     model: String,
+    dataset: String,
     backend: String,
     batch: usize,
     context: usize,
@@ -78,7 +80,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let blocks =
         args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
-    let corpus = prompts::Corpus::open(args, &files, batch * context)?;
+    let prompts = Prompts::open(args, &files, batch, context)?;
     let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let drafting = args.draft.config(longest, longest, None)?;
     let has_drafter = !drafting.drafters.is_empty();
@@ -92,10 +94,10 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let mut salt = 0;
     for &context in &args.context {
         for &batch in &args.batch {
+            let prompts = prompts.make(batch, context, args.shared_prompt)?;
             let mut rows = Vec::new();
             for _ in 0..args.repeats.max(1) {
                 salt += 1;
-                let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
                 rows.push(measure(args, &files, &loaded, &machine, &prompts, salt)?);
             }
             rows.sort_by(|a, b| a.t_step_ms.total_cmp(&b.t_step_ms));
@@ -107,7 +109,6 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             row.ttft_ms = prefill.ttft_ms;
             print(&mut stdout, args, &row)?;
             if has_drafter {
-                let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
                 for draft in draft::measure(args, &loaded, &prompts, &mut salt)? {
                     let drafter = Some(draft.drafter.clone());
                     print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
@@ -165,6 +166,7 @@ fn measure(
     let for_decode = between.mean(&after_decode);
     Ok(Row {
         model: args.model.model.clone(),
+        dataset: args.dataset_name().to_owned(),
         backend: loaded.device.clone(),
         batch,
         context,
@@ -203,7 +205,7 @@ fn pass(
     for (i, prompt) in prompts.iter().enumerate() {
         let request = Request {
             temperature: args.temperature,
-            seed: Some(i as u64),
+            seed: Some(args.seed.wrapping_add(i as u64)),
             drafting: drafting.clone(),
             max_tokens: Some(u32::try_from(n_tokens)?),
             ignore_eos: true,
