@@ -268,7 +268,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
     /// What prompts are made of: sotu, moby-dick or code (plain text), niah (a needle in a haystack), cwe (the most
-    /// common words), code-edit (a file to be written again with a change), or a text file or a folder of them.
+    /// common words), code-edit (a file to be written again with a change), or a text file or a folder of them. The needle's
+    /// number is a few tokens: measure niah with --gen 8.
     #[arg(
         long,
         alias = "text",

@@ -40,6 +40,8 @@ struct Task<'a> {
     instruction: &'a str,
     question: &'a str,
     answer: &'a str,
+    /// What the answer goes on with.
+    quoted: &'a [u32],
 }
 
 const ADJECTIVES: [&str; 16] = [
@@ -76,6 +78,7 @@ impl Prompts<'_> {
             answer: &format!(
                 "The special magic number for {key} mentioned in the provided text is"
             ),
+            quoted: &[],
         };
         self.task(&task, context, needle.len(), |n_tokens| {
             let text = &text[..n_tokens - needle.len()];
@@ -100,6 +103,7 @@ impl Prompts<'_> {
                           Memorize the ones that appear most often.\n",
             question: "\nQuestion: What are the 10 most common words in the above list?",
             answer: "Answer: The top 10 words that appear most often in the list are:",
+            quoted: &[],
         };
         let mut words = words(self.tokenizer, self.text.all());
         dice.shuffle(&mut words);
@@ -122,16 +126,28 @@ impl Prompts<'_> {
         })
     }
 
+    /// The length of a file's first lines, some 16 to 64 tokens.
+    fn first_lines(&self, code: &[u32]) -> usize {
+        let ends = |&at: &usize| {
+            self.tokenizer.token_bytes(code[at - 1]).is_some_and(|bytes| bytes.contains(&b'\n'))
+        };
+        (16..=code.len().min(64)).find(ends).unwrap_or(code.len().min(16))
+    }
+
     /// Source code, and the request to write it again with a function renamed.
     pub(super) fn code_edit(&self, code: &[u32], context: usize) -> Result<Vec<u32>> {
-        // Of the first half, which is shown in any case.
-        let name = defined_name(&self.tokenizer.decode(&code[..context / 2], false));
+        // Else a small model says what it would do, or starts a file of its own.
+        let quoted = &code[..self.first_lines(code)];
+        // In the first half, which is shown in any case, and not in what the answer has already.
+        let place = &code[quoted.len().min(context / 2)..context / 2];
+        let name = defined_name(&self.tokenizer.decode(place, false));
         let task = Task {
             instruction: "Here is a file of Python code:\n\n```python\n",
             question: &format!(
                 "\n```\n\nWrite the whole file again with one change: rename `{name}` to `new_{name}`.\n"
             ),
             answer: "```python\n",
+            quoted,
         };
         self.task(&task, context, 0, |n_tokens| Ok(code[..n_tokens].to_vec()))
     }
@@ -152,7 +168,7 @@ impl Prompts<'_> {
             (encode(task.instruction)?, encode(task.question)?, encode(task.answer)?);
         let Frame { before, after } = &self.frame;
         let around = [before, &instruction, &question, after, &answer].map(Vec::len);
-        let around: usize = around.iter().sum();
+        let around = around.iter().sum::<usize>() + task.quoted.len();
         let least = around + extra + LEAST_TEXT;
         if context < least {
             bail!(
@@ -161,7 +177,9 @@ impl Prompts<'_> {
             );
         }
         let body = body(context - around)?;
-        Ok([before, &instruction, &body, &question, after, &answer].map(Vec::as_slice).concat())
+        let parts: [&[u32]; 7] =
+            [before, &instruction, &body, &question, after, &answer, task.quoted];
+        Ok(parts.concat())
     }
 }
 
@@ -205,7 +223,7 @@ pub(super) fn defined_name(code: &str) -> String {
         let line = line.trim_start();
         line.strip_prefix("def ").or_else(|| line.strip_prefix("class ")).map(name)
     });
-    let mut defined = defined.filter(|name| name.len() > 3 && !name.starts_with('_'));
+    let mut defined = defined.filter(|name| name.len() > 3 && !name.starts_with("__"));
     let long = || code.split(|c| !is_part(c)).find(|word| word.len() > 4).map(str::to_owned);
     defined.next().or_else(long).unwrap_or_else(|| "self".into())
 }

@@ -8,6 +8,8 @@ use std::process::Command;
 /// A text file, or a folder of them.
 pub(super) struct Source {
     path: PathBuf,
+    /// Of a folder's files.
+    extensions: &'static [&'static str],
 }
 
 impl Source {
@@ -40,10 +42,12 @@ impl Source {
                 "--dataset {set}: neither a set (sotu, moby-dick, code, code-edit, niah, cwe) nor a file or folder"
             );
         }
-        Ok(Self { path })
+        // Beside Python's modules lies its licence.
+        let extensions: &[_] = if source == "code" { &["py"] } else { &["txt", "md", "py"] };
+        Ok(Self { path, extensions })
     }
 
-    /// The file itself, or the text and Python files of a folder, in order of name.
+    /// The file itself, or the texts of a folder in order of name.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let source = &self.path;
         if source.is_file() {
@@ -53,13 +57,13 @@ impl Source {
             .with_context(|| format!("--dataset: cannot read {}", source.display()))?;
         let is_text = |path: &PathBuf| {
             let extension = path.extension().and_then(|e| e.to_str());
-            path.is_file() && matches!(extension, Some("txt" | "py" | "md"))
+            path.is_file() && extension.is_some_and(|e| self.extensions.contains(&e))
         };
         let mut files: Vec<PathBuf> =
             entries.filter_map(|e| Some(e.ok()?.path())).filter(is_text).collect();
         files.sort();
         if files.is_empty() {
-            bail!("--dataset: {} has no .txt, .md or .py file", source.display());
+            bail!("--dataset: {} has no .{} file", source.display(), self.extensions.join(" or ."));
         }
         Ok(files)
     }
@@ -123,12 +127,16 @@ impl Text {
         self.tokens.len()
     }
 
-    /// `n_tokens` from the start of a file on, and where that file is too short, of those after it. Passages of
-    /// one length do not overlap. None: there are not so many.
+    /// `n_tokens` from the start of a file on that is not tiny, and where it is too short, of those after it. Passages
+    /// of one length do not overlap. None: there are not so many.
     pub(super) fn passage(&self, i: usize, n_tokens: usize) -> Option<Vec<u32>> {
-        let mut from = 0;
+        const TINY_TOKENS: usize = 512;
+        let starts = self.starts.iter().copied();
+        let files = starts.clone().zip(starts.skip(1).chain([self.tokens.len()]));
+        let mut files = files.filter(|(start, end)| end - start >= n_tokens.min(TINY_TOKENS));
+        let (mut from, _) = files.next()?;
         for _ in 0..i {
-            from = *self.starts.iter().find(|&&start| start >= from + n_tokens)?;
+            (from, _) = files.find(|(start, _)| *start >= from + n_tokens)?;
         }
         Some(self.tokens.get(from..from + n_tokens)?.to_vec())
     }
