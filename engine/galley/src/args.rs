@@ -92,17 +92,13 @@ impl ModelArgs {
 /// Who guesses tokens ahead. No drafter changes a token of the output, only the speed.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DraftArgs {
-    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`).
+    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). `galley bench` takes
+    /// several, and measures each.
     #[arg(long, env = "GALLEY_DRAFTER", value_name = "NAME[,KEY=VALUE...]")]
-    pub(crate) drafter: Option<String>,
+    pub(crate) drafter: Vec<String>,
     /// A drafter's file; options may follow as for --drafter.
-    #[arg(
-        long,
-        env = "GALLEY_DRAFTER_PLUGIN",
-        value_name = "PATH[,KEY=VALUE...]",
-        conflicts_with = "drafter"
-    )]
-    pub(crate) drafter_plugin: Option<String>,
+    #[arg(long, env = "GALLEY_DRAFTER_PLUGIN", value_name = "PATH[,KEY=VALUE...]")]
+    pub(crate) drafter_plugin: Vec<String>,
     /// Where drafters are looked for first: folders, separated as in PATH.
     #[arg(long, env = "GALLEY_PLUGIN_PATH", value_name = "FOLDERS")]
     pub(crate) plugin_path: Option<OsString>,

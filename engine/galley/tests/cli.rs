@@ -165,6 +165,47 @@ fn bench_measures_a_drafter_beside_plain_decoding() {
 }
 
 #[test]
+fn bench_reads_prompts_once_for_all_drafters() {
+    build_drafter("ngram");
+    build_drafter("streaming-llm");
+    let model = tiny("llama3");
+    let model = model.to_str().expect("UTF-8");
+    let sweep = |extra: &[&str]| -> (Vec<Value>, String) {
+        let args = ["bench", "-m", model, "--context", "200", "--gen", "8", "--json"];
+        let settings = ["--drafter", "ngram,min=1", "--drafter", "streaming-llm"];
+        let output = galley(&[&args[..], &settings, extra].concat());
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{stderr}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect(), stderr)
+    };
+    let lists = ["--batch", "1,3", "--draft-length", "1,2", "--kv-budget", "32,64"];
+    let (rows, stderr) = sweep(&lists);
+    assert_eq!(rows.len(), 2 * (1 + 2 * 2 * 2));
+    // The tokens that a pass read of its prompts, a sequence.
+    let reread = |row: &Value| {
+        row["reread_tokens"].as_u64().map(|n| n / row["batch"].as_u64().expect("a batch"))
+    };
+    assert!(rows.iter().filter_map(reread).all(|n| n <= 17), "{rows:?}");
+    let kinds: Vec<_> = rows[1..9]
+        .iter()
+        .map(|row| (row["drafter"].as_str().expect("a name"), row["draft_length"].as_u64()))
+        .collect();
+    assert_eq!(kinds[3..5], [("ngram,min=1", Some(2)), ("streaming-llm", Some(1))]);
+    assert!(stderr.contains("[18/18] batch 3, context 200: streaming-llm"), "{stderr}");
+    assert!(stderr.contains(" to go)") && !stderr.contains("read again"), "{stderr}");
+    // Without a cache they are read each time, and in one that is too small, which it says.
+    let (rows, _) = sweep(&["--batch", "3", "--no-prefix-caching"]);
+    assert!(rows.iter().filter_map(reread).all(|n| n >= 200), "{rows:?}");
+    let (_, stderr) = sweep(&["--batch", "3", "--kv-cache-tokens", "272"]);
+    assert!(stderr.contains("read again") && stderr.contains("--kv-cache-tokens"), "{stderr}");
+    let twice = ["--drafter", "ngram", "--drafter", "ngram,min=1"];
+    let bench = ["bench", "-m", model, "--context", "32"];
+    refused(&[&bench[..], &twice].concat(), &["\"ngram\"", "ngram,min=1"]);
+    refused(&[&["run", "-m", model, "-p", "x"][..], &twice].concat(), &["ngram,min=1", "bench"]);
+}
+
+#[test]
 fn info_says_what_a_model_is() {
     let model = tiny("qwen3");
     let info = json(&galley(&["info", model.to_str().expect("UTF-8"), "--json"]));

@@ -3,19 +3,21 @@
 //! A row runs in two passes over the same prompts. The first generates one token each: its time is
 //! that of the prefill. The second finds the prompts in the prefix cache, so that all sequences
 //! start to decode together: from the last first token to the end, every step decodes the whole
-//! batch.
+//! batch. Rows with a drafter decode from the same cached prompts, in turns with plain decoding.
 
 mod draft;
 mod floor;
+mod progress;
 mod prompts;
 
 use crate::args::BenchArgs;
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
 use anyhow::{Result, bail};
-use draft::Draft;
+use draft::{Draft, Setting};
 use floor::{Floor, Machine};
 use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request};
+use progress::Progress;
 use prompts::Prompts;
 use serde::Serialize;
 use std::io::Write;
@@ -83,9 +85,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let prompts = Prompts::open(args, &files, batch, context)?;
     let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let drafting = args.draft.config(longest, longest, None)?;
-    let has_drafter = !drafting.drafters.is_empty();
+    let settings = Setting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
+    let mut progress =
+        Progress::new(args, settings.len(), &Floor::of(files.config(), &loaded), &machine.now());
     let mut stdout = std::io::stdout();
     if !args.json {
         writeln!(stdout, "{}", loaded.device)?;
@@ -95,6 +99,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     for &context in &args.context {
         for &batch in &args.batch {
             let prompts = prompts.make(batch, context, args.shared_prompt)?;
+            progress.row(batch, context, "plain decoding");
             let mut rows = Vec::new();
             for _ in 0..args.repeats.max(1) {
                 salt += 1;
@@ -108,11 +113,20 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             row.prefill_floor_fraction = prefill.prefill_floor_fraction;
             row.ttft_ms = prefill.ttft_ms;
             print(&mut stdout, args, &row)?;
-            if has_drafter {
-                for draft in draft::measure(args, &loaded, &prompts, &mut salt)? {
-                    let drafter = Some(draft.drafter.clone());
-                    print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
+            // The last run has left the prompts in the prefix cache.
+            for setting in &settings {
+                progress.row(batch, context, &setting.to_string());
+                let draft = draft::measure(args, &loaded, &prompts, salt, setting)?;
+                let kept = batch * (model.block_size + 1);
+                if draft.reread_tokens as usize > kept && !model.no_prefix_caching {
+                    eprintln!(
+                        "note: {} tokens of prompts were read again, which takes part in the times: the KV cache is \
+                         too small to keep them (--kv-cache-tokens)",
+                        draft.reread_tokens
+                    );
                 }
+                let drafter = Some(draft.drafter.clone());
+                print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
             }
         }
     }
