@@ -27,8 +27,10 @@ Examples:
     Chat(ChatArgs),
     /// Measure prefill and decode, one JSON object a line.
     #[command(after_help = "\
-Example:
-  galley bench -m smollm2-135m-instruct --batch 1,8,32 --context 512,4096 --gen 64 --json")]
+Examples:
+  galley bench -m smollm2-135m-instruct --batch 1,8,32 --context 512,4096 --gen 64 --json
+  galley bench -m smollm2-135m-instruct --dataset sotu --batch 8 --context 4096 \\
+    --drafter ngram --drafter snap-kv --draft-length 2,4 --kv-budget 256,512")]
     Bench(BenchArgs),
     /// Fetch a model and print where it is.
     #[command(after_help = "\
