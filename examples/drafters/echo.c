@@ -1,6 +1,6 @@
 /* echo.c - the smallest drafter in C that computes its guess: the last token, a few times over.
  *
- *   gcc -std=c11 -O2 -shared -fPIC -fvisibility=hidden -I../../plugins/abi/include echo.c -o libecho.so
+ *   cc -std=c11 -O2 -shared -fPIC -fvisibility=hidden -I../../plugins/abi/include echo.c -o libecho.so
  *   galley run --drafter-plugin ./libecho.so ... */
 #include "galley_drafter_sdk.h"
 

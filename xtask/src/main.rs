@@ -1,8 +1,9 @@
-//! Chores of the workspace: `cargo xtask demo | test | data`.
+//! Chores of the workspace: `cargo xtask demo | test | data | bindings`.
 //!
 //! Nothing here is part of Galley. A chore is a list of commands a person could type, run in order,
 //! with a heading and the time each took.
 
+mod bindings;
 mod data;
 mod demo;
 mod shell;
@@ -27,6 +28,8 @@ enum Chore {
     Test(test::TestArgs),
     /// Fetch the long texts that some tests and benches read.
     Data,
+    /// Write the drafter contract's Rust bindings anew from its C header.
+    Bindings(bindings::BindingsArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Data => data::fetch().map(|folder| println!("{}", folder.display())),
+        Chore::Bindings(args) => bindings::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,8 +34,8 @@ pub(crate) fn command<S: AsRef<OsStr>>(
         _ => Command::new(program),
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let tools = std::iter::once(target().join("tools").join("bin"));
-    if let Ok(path) = std::env::join_paths(tools.chain(std::env::split_paths(&path))) {
+    let tools = ["tools/bin", "tools/cargo/bin"].map(|folder| target().join(folder));
+    if let Ok(path) = std::env::join_paths(tools.into_iter().chain(std::env::split_paths(&path))) {
         command.env("PATH", path);
     }
     command.current_dir(root()).args(args).stdin(Stdio::null());

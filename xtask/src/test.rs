@@ -4,7 +4,7 @@
 //! they are skipped. In CI (`CI=true`) it is an error: `.ci/run` has installed all of them.
 
 use crate::shell::{cargo, exists, in_ci, run as run_command, stage};
-use crate::{data, demo};
+use crate::{bindings, data, demo};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -31,6 +31,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         run_command(doc)
     });
     stages.run("dependencies", dependencies);
+    stages.run("bindings", || match or_remark(bindings::generate(), "not compared")? {
+        Some(fresh) => bindings::compare(&fresh),
+        None => Ok(()),
+    });
     let texts = stages.run("long texts", || or_remark(data::fetch(), "some tests are skipped"));
     let model = stages.run("model", || or_remark(model(), "some tests are skipped"));
     let (texts, model) = (texts.flatten(), model.flatten());

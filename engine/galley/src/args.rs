@@ -27,8 +27,10 @@ Examples:
     Chat(ChatArgs),
     /// Measure prefill and decode, one JSON object a line.
     #[command(after_help = "\
-Example:
-  galley bench -m smollm2-135m-instruct --batch 1,8,32 --context 512,4096 --gen 64 --json")]
+Examples:
+  galley bench -m smollm2-135m-instruct --batch 1,8,32 --context 512,4096 --gen 64 --json
+  galley bench -m smollm2-135m-instruct --dataset sotu --batch 8 --context 4096 \\
+    --drafter ngram --drafter snap-kv --draft-length 2,4 --kv-budget 256,512")]
     Bench(BenchArgs),
     /// Fetch a model and print where it is.
     #[command(after_help = "\
@@ -92,17 +94,13 @@ impl ModelArgs {
 /// Who guesses tokens ahead. No drafter changes a token of the output, only the speed.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DraftArgs {
-    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`).
+    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). `galley bench` takes
+    /// several, and measures each.
     #[arg(long, env = "GALLEY_DRAFTER", value_name = "NAME[,KEY=VALUE...]")]
-    pub(crate) drafter: Option<String>,
+    pub(crate) drafter: Vec<String>,
     /// A drafter's file; options may follow as for --drafter.
-    #[arg(
-        long,
-        env = "GALLEY_DRAFTER_PLUGIN",
-        value_name = "PATH[,KEY=VALUE...]",
-        conflicts_with = "drafter"
-    )]
-    pub(crate) drafter_plugin: Option<String>,
+    #[arg(long, env = "GALLEY_DRAFTER_PLUGIN", value_name = "PATH[,KEY=VALUE...]")]
+    pub(crate) drafter_plugin: Vec<String>,
     /// Where drafters are looked for first: folders, separated as in PATH.
     #[arg(long, env = "GALLEY_PLUGIN_PATH", value_name = "FOLDERS")]
     pub(crate) plugin_path: Option<OsString>,
@@ -267,19 +265,39 @@ pub(crate) struct BenchArgs {
     /// Runs of each row; the median is printed.
     #[arg(long, default_value_t = 1)]
     pub(crate) repeats: usize,
-    /// A text file or a folder of text files; prompts are cut from different places. Python's
-    /// standard library by default.
-    #[arg(long, env = "GALLEY_BENCH_TEXT")]
-    pub(crate) text: Option<PathBuf>,
+    /// What prompts are made of: sotu, moby-dick or code (plain text), niah (a needle in a haystack), cwe (the most
+    /// common words), code-edit (a file to be written again with a change), or a text file or a folder of them. The needle's
+    /// number is a few tokens: measure niah with --gen 8.
+    #[arg(
+        long,
+        alias = "text",
+        env = "GALLEY_BENCH_DATASET",
+        value_name = "SET|PATH",
+        default_value = "code"
+    )]
+    pub(crate) dataset: String,
+    /// The folder that `cargo xtask data` filled, for sotu, moby-dick, niah and cwe; found by itself in a workspace.
+    #[arg(long, env = "GALLEY_TEST_DATA", value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Of prompts and of sampling.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Give every sequence the same prompt.
     #[arg(long)]
     pub(crate) shared_prompt: bool,
     /// Prompts of random token ids instead of text.
-    #[arg(long, conflicts_with_all = ["text", "shared_prompt"])]
+    #[arg(long, conflicts_with_all = ["dataset", "shared_prompt"])]
     pub(crate) random_tokens: bool,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl BenchArgs {
+    /// What results call the prompts.
+    pub(crate) fn dataset_name(&self) -> &str {
+        if self.random_tokens { "random tokens" } else { &self.dataset }
+    }
 }
 
 #[derive(Args, Debug)]

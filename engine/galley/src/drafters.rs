@@ -13,25 +13,39 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl DraftArgs {
-    /// The drafter that the flags ask for.
-    pub(crate) fn setup(&self) -> Result<Option<DrafterSetup>> {
-        let (flag, wanted) = match (&self.drafter, &self.drafter_plugin) {
-            (Some(wanted), _) => ("--drafter", wanted),
-            (None, Some(wanted)) => ("--drafter-plugin", wanted),
-            (None, None) => return Ok(None),
-        };
-        let (source, options) = split(wanted).with_context(|| format!("{flag} {wanted:?}"))?;
-        if flag == "--drafter" && matches!(source, "off" | "none" | "") {
-            return Ok(None);
-        }
-        let path = match flag {
-            "--drafter" => search(self.plugin_path.as_deref()).named(source)?,
-            _ => PathBuf::from(source),
-        };
-        Ok(Some(DrafterSetup { library: Library::open(&path)?, options }))
+    /// What the flags ask for, as it was written, with the flag of each.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let named = self.drafter.iter().map(|wanted| ("--drafter", wanted.as_str()));
+        let named = named.filter(|(_, wanted)| !matches!(*wanted, "off" | "none" | ""));
+        named.chain(self.drafter_plugin.iter().map(|path| ("--drafter-plugin", path.as_str())))
     }
 
-    /// How the engine drafts: with that drafter, if any, `draft_length` tokens a round and at most `max` where a
+    /// An error if there are several: for commands that draft in one way.
+    pub(crate) fn at_most_one(&self) -> Result<()> {
+        match self.wanted().map(|(_, wanted)| wanted).collect::<Vec<_>>()[..] {
+            [first, second, ..] => {
+                bail!(
+                    "--drafter: {first:?} and {second:?} are two; only `galley bench` takes several"
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The drafters that the flags ask for.
+    pub(crate) fn setup(&self) -> Result<Vec<DrafterSetup>> {
+        let setup = |(flag, wanted): (&str, &str)| {
+            let (source, options) = split(wanted).with_context(|| format!("{flag} {wanted:?}"))?;
+            let path = match flag {
+                "--drafter" => search(self.plugin_path.as_deref()).named(source)?,
+                _ => PathBuf::from(source),
+            };
+            Ok(DrafterSetup { library: Library::open(&path)?, options })
+        };
+        self.wanted().map(setup).collect()
+    }
+
+    /// How the engine drafts: with those drafters, if any, `draft_length` tokens a round and at most `max` where a
     /// request asks for more.
     pub(crate) fn config(
         &self,

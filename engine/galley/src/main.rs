@@ -22,8 +22,8 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(&args),
-        Command::Chat(args) => chat::chat(&args),
+        Command::Run(args) => args.draft.at_most_one().and_then(|()| run::run(&args)),
+        Command::Chat(args) => args.draft.at_most_one().and_then(|()| chat::chat(&args)),
         Command::Bench(args) => bench::bench(&args),
         Command::Pull(args) => pull::command(&args),
         Command::Info(args) => info::info(&args),

@@ -108,6 +108,103 @@ fn bench_prints_one_object_a_row() {
     }
 }
 
+/// Builds a drafter that comes with Galley to where the binary looks for it: beside itself.
+fn build_drafter(name: &str) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let package = format!("galley-drafter-{name}");
+    let mut build = Command::new(cargo);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.args(["build", "--quiet", "--locked", "--package", &package]);
+    assert!(build.status().expect("cargo runs").success(), "{package} builds");
+}
+
+#[test]
+fn bench_measures_a_drafter_beside_plain_decoding() {
+    build_drafter("ngram");
+    let model = tiny("llama3");
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = folder.path().join("rhyme.txt");
+    std::fs::write(&text, "the same line once more, ".repeat(60)).expect("written");
+    let text = text.to_str().expect("UTF-8");
+    let args = ["bench", "-m", model.to_str().expect("UTF-8"), "--batch", "2", "--context", "64"];
+    let args = [&args[..], &["--gen", "48", "--dataset", text, "--json"]].concat();
+    let rows = |extra: &[&str]| -> Vec<Value> {
+        let output = galley(&[&args[..], extra].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let drafted = rows(&["--drafter", "ngram,min=1", "--draft-length", "1,3", "--seed", "5"]);
+    let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(f64::NAN);
+    for (row, draft_length) in drafted[1..].iter().zip([1, 3]) {
+        assert_eq!(row["drafter"], "ngram,min=1");
+        assert_eq!(row["draft_length"], draft_length);
+        assert!(row.get("kv_budget").is_some_and(Value::is_null), "its own: {row}");
+        assert_eq!(row["dataset"], text);
+        let per_pos = row["accepted_per_pos"].as_array().expect("counts");
+        let n_accepted: u64 = per_pos.iter().filter_map(Value::as_u64).sum();
+        assert!(per_pos.len() <= draft_length && n_accepted > 0, "{row}");
+        let (rate, len) = (number(row, "accept_rate"), number(row, "accept_len"));
+        assert!(rate > 0.0 && rate <= 1.0, "{row}");
+        assert!(len > 1.0 && len <= 1.0 + draft_length as f64, "{row}");
+        for field in ["t_draft_ms", "t_verify_ms", "t_target_ms", "overhead_ms", "speedup"] {
+            assert!(number(row, field) > 0.0, "{field}: {row}");
+        }
+        let round: f64 =
+            ["t_draft_ms", "t_verify_ms", "overhead_ms"].iter().map(|f| number(row, f)).sum();
+        let predicted = number(row, "t_target_ms") * len / round;
+        assert!((predicted / number(row, "predicted_speedup") - 1.0).abs() < 1e-6, "{row}");
+    }
+    assert_eq!(drafted.len(), 3);
+    // Without a drafter there is nothing of it.
+    for row in [&rows(&[])[..], &drafted[..1]].concat() {
+        assert!(row["drafter"].is_null() && row.get("speedup").is_none(), "{row}");
+        assert_eq!(row["dataset"], text);
+    }
+    refused(&[&args[..], &["--drafter", "ngarm"]].concat(), &["ngarm", "ngram"]);
+}
+
+#[test]
+fn bench_reads_prompts_once_for_all_drafters() {
+    build_drafter("ngram");
+    build_drafter("streaming-llm");
+    let model = tiny("llama3");
+    let model = model.to_str().expect("UTF-8");
+    let sweep = |extra: &[&str]| -> (Vec<Value>, String) {
+        let args = ["bench", "-m", model, "--context", "200", "--gen", "8", "--json"];
+        let settings = ["--drafter", "ngram,min=1", "--drafter", "streaming-llm"];
+        let output = galley(&[&args[..], &settings, extra].concat());
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{stderr}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect(), stderr)
+    };
+    let lists = ["--batch", "1,3", "--draft-length", "1,2", "--kv-budget", "32,64"];
+    let (rows, stderr) = sweep(&lists);
+    assert_eq!(rows.len(), 2 * (1 + 2 * 2 * 2));
+    // The tokens that a pass read of its prompts, a sequence.
+    let reread = |row: &Value| {
+        row["reread_tokens"].as_u64().map(|n| n / row["batch"].as_u64().expect("a batch"))
+    };
+    assert!(rows.iter().filter_map(reread).all(|n| n <= 17), "{rows:?}");
+    let kinds: Vec<_> = rows[1..9]
+        .iter()
+        .map(|row| (row["drafter"].as_str().expect("a name"), row["draft_length"].as_u64()))
+        .collect();
+    assert_eq!(kinds[3..5], [("ngram,min=1", Some(2)), ("streaming-llm", Some(1))]);
+    assert!(stderr.contains("[18/18] batch 3, context 200: streaming-llm"), "{stderr}");
+    assert!(stderr.contains(" to go)") && !stderr.contains("read again"), "{stderr}");
+    // Without a cache they are read each time, and in one that is too small, which it says.
+    let (rows, _) = sweep(&["--batch", "3", "--no-prefix-caching"]);
+    assert!(rows.iter().filter_map(reread).all(|n| n >= 200), "{rows:?}");
+    let (_, stderr) = sweep(&["--batch", "3", "--kv-cache-tokens", "272"]);
+    assert!(stderr.contains("read again") && stderr.contains("--kv-cache-tokens"), "{stderr}");
+    let twice = ["--drafter", "ngram", "--drafter", "ngram,min=1"];
+    let bench = ["bench", "-m", model, "--context", "32"];
+    refused(&[&bench[..], &twice].concat(), &["\"ngram\"", "ngram,min=1"]);
+    refused(&[&["run", "-m", model, "-p", "x"][..], &twice].concat(), &["ngram,min=1", "bench"]);
+}
+
 #[test]
 fn info_says_what_a_model_is() {
     let model = tiny("qwen3");
@@ -143,6 +240,9 @@ fn wrong_settings_are_refused_by_name() {
     refused(&["run", "-m", model, "-p", ""], &["prompt"]);
     refused(&["run", "-m", model, "-f", "no/such/file"], &["prompt-file", "no/such/file"]);
     refused(&["bench", "-m", model, "--context", "99999"], &["context", "99999"]);
+    let bench = ["bench", "-m", model, "--context", "32"];
+    refused(&[&bench[..], &["--dataset", "no/such/set"]].concat(), &["no/such/set", "moby-dick"]);
+    refused(&["bench", "-m", model, "--random-tokens", "--dataset", "code"], &["--dataset"]);
     refused(&["run", "-m", "no/such/model", "-p", "text"], &["no/such/model"]);
 }
 

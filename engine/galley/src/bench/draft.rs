@@ -5,12 +5,12 @@ use crate::args::BenchArgs;
 use crate::load::Loaded;
 use crate::request::Output;
 use anyhow::{Result, bail};
-use galley_engine::{DraftRequest, DrafterChoice, Stats};
+use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Stats};
 use serde::Serialize;
 use std::time::Duration;
 
 /// One drafter setting on one row of the benchmark. Times are means over the steps of a pass, in ms.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Draft {
     #[serde(skip)]
     pub(super) drafter: String,
@@ -35,46 +35,81 @@ pub(super) struct Draft {
     /// What the parts above allow: `t_target · accept_len / (t_draft + t_verify + overhead)`.
     predicted_speedup: f64,
     drafted_decode_tok_s: f64,
+    /// Tokens of prompts that its pass computed again: the last, open block of each, unless the cache is too small.
+    pub(super) reread_tokens: u64,
 }
 
-/// Measures every draft length and budget of `args`, each in turn with plain decoding. Fails where a token
-/// differs.
+/// How one row drafts.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    /// As the flag says it, with options.
+    pub(super) flag: String,
+    /// As the engine calls it.
+    pub(super) name: String,
+    pub(super) draft_length: u32,
+    pub(super) kv_budget: Option<u32>,
+}
+
+impl Setting {
+    /// Every drafter of `args` with every draft length and budget. `config` has the same drafters.
+    pub(super) fn all(args: &BenchArgs, config: &DraftConfig) -> Result<Vec<Setting>> {
+        let names = config.drafters.iter().map(|setup| setup.library.manifest().name.clone());
+        let drafters: Vec<_> = args.draft.wanted().map(|(_, flag)| flag).zip(names).collect();
+        for (i, (flag, name)) in drafters.iter().enumerate() {
+            if let Some((other, _)) = drafters[..i].iter().find(|(_, known)| known == name) {
+                bail!("{other:?} and {flag:?} are both {name}: measure them one after the other");
+            }
+        }
+        let budgets: Vec<Option<u32>> = match args.kv_budget.is_empty() {
+            true => vec![None],
+            false => args.kv_budget.iter().copied().map(Some).collect(),
+        };
+        let mut all = Vec::new();
+        for (flag, name) in drafters {
+            for &draft_length in &args.draft_length {
+                for &kv_budget in &budgets {
+                    let (flag, name) = (flag.to_owned(), name.clone());
+                    all.push(Setting { flag, name, draft_length, kv_budget });
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {} tokens a round", self.flag, self.draft_length)?;
+        self.kv_budget.map_or(Ok(()), |budget| write!(f, ", budget {budget}"))
+    }
+}
+
+/// Measures one setting in turn with plain decoding, over prompts that are in the prefix cache under `salt`. Fails
+/// where a token differs.
 pub(super) fn measure(
     args: &BenchArgs,
     loaded: &Loaded,
     prompts: &[Vec<u32>],
-    salt: &mut u64,
-) -> Result<Vec<Draft>> {
-    let budgets: Vec<Option<u32>> = match args.kv_budget.is_empty() {
-        true => vec![None],
-        false => args.kv_budget.iter().copied().map(Some).collect(),
-    };
+    salt: u64,
+    setting: &Setting,
+) -> Result<Draft> {
     let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
-    *salt += 1;
-    // Prompts into the prefix cache.
-    pass(args, loaded, prompts, 1, *salt, &plain)?;
-    let mut rows = Vec::new();
-    for &draft_length in &args.draft_length {
-        for &kv_budget in &budgets {
-            let drafted = DraftRequest {
-                draft_length: Some(draft_length),
-                kv_budget,
-                ..DraftRequest::default()
-            };
-            let mut runs = Vec::new();
-            for _ in 0..args.repeats.max(1) {
-                let target = Pass::run(args, loaded, prompts, *salt, &plain)?;
-                let ours = Pass::run(args, loaded, prompts, *salt, &drafted)?;
-                if target.tokens != ours.tokens {
-                    bail!("a drafted token differs from plain decoding's: this is a bug in Galley");
-                }
-                runs.push(Draft { draft_length, kv_budget, ..Draft::of(args, &target, &ours) });
-            }
-            runs.sort_by(|a, b| a.speedup.total_cmp(&b.speedup));
-            rows.push(runs.swap_remove(runs.len() / 2));
+    let drafted = DraftRequest {
+        drafter: DrafterChoice::Named(setting.name.clone()),
+        draft_length: Some(setting.draft_length),
+        kv_budget: setting.kv_budget,
+    };
+    let mut runs = Vec::new();
+    for _ in 0..args.repeats.max(1) {
+        let target = Pass::run(args, loaded, prompts, salt, &plain)?;
+        let ours = Pass::run(args, loaded, prompts, salt, &drafted)?;
+        if target.tokens != ours.tokens {
+            bail!("a drafted token differs from plain decoding's: this is a bug in Galley");
         }
+        runs.push(Draft::of(args, setting, &target, &ours));
     }
-    Ok(rows)
+    runs.sort_by(|a, b| a.speedup.total_cmp(&b.speedup));
+    Ok(runs.swap_remove(runs.len() / 2))
 }
 
 /// One pass over the prompts.
@@ -110,7 +145,7 @@ impl Pass {
 }
 
 impl Draft {
-    fn of(args: &BenchArgs, target: &Pass, ours: &Pass) -> Self {
+    fn of(args: &BenchArgs, setting: &Setting, target: &Pass, ours: &Pass) -> Self {
         let (before, after) = (&ours.before.drafts, &ours.after.drafts);
         let rounds = (after.rounds - before.rounds) as f64;
         let (drafted, accepted) =
@@ -123,10 +158,11 @@ impl Draft {
         let t_verify_ms = ours.ms(|s| s.forward + s.sampling);
         let overhead_ms = ours.ms(|s| s.bookkeeping);
         let accept_len = if rounds > 0.0 { 1.0 + accepted as f64 / rounds } else { 1.0 };
-        let name = args.draft.drafter.as_ref().or(args.draft.drafter_plugin.as_ref());
         let n_tokens = ours.tokens.len() * (args.gen_tokens - 1);
         Draft {
-            drafter: name.cloned().unwrap_or_default(),
+            drafter: setting.flag.clone(),
+            draft_length: setting.draft_length,
+            kv_budget: setting.kv_budget,
             accept_rate: accepted as f64 / (drafted as f64).max(1.0),
             accept_len,
             accepted_per_pos: per_pos.collect(),
@@ -138,7 +174,7 @@ impl Draft {
             speedup: target.seconds / ours.seconds,
             predicted_speedup: t_target_ms * accept_len / (t_draft_ms + t_verify_ms + overhead_ms),
             drafted_decode_tok_s: n_tokens as f64 / ours.seconds,
-            ..Draft::default()
+            reread_tokens: ours.after.prompt_tokens - ours.before.prompt_tokens,
         }
     }
 }

@@ -3,19 +3,22 @@
 //! A row runs in two passes over the same prompts. The first generates one token each: its time is
 //! that of the prefill. The second finds the prompts in the prefix cache, so that all sequences
 //! start to decode together: from the last first token to the end, every step decodes the whole
-//! batch.
+//! batch. Rows with a drafter decode from the same cached prompts, in turns with plain decoding.
 
 mod draft;
 mod floor;
+mod progress;
 mod prompts;
 
 use crate::args::BenchArgs;
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
 use anyhow::{Result, bail};
-use draft::Draft;
+use draft::{Draft, Setting};
 use floor::{Floor, Machine};
 use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request};
+use progress::Progress;
+use prompts::Prompts;
 use serde::Serialize;
 use std::io::Write;
 use std::time::Duration;
@@ -24,6 +27,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     model: String,
+    dataset: String,
     backend: String,
     batch: usize,
     context: usize,
@@ -78,12 +82,14 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let blocks =
         args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
-    let corpus = prompts::Corpus::open(args, &files, batch * context)?;
+    let prompts = Prompts::open(args, &files, batch, context)?;
     let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let drafting = args.draft.config(longest, longest, None)?;
-    let has_drafter = !drafting.drafters.is_empty();
+    let settings = Setting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
+    let mut progress =
+        Progress::new(args, settings.len(), &Floor::of(files.config(), &loaded), &machine.now());
     let mut stdout = std::io::stdout();
     if !args.json {
         writeln!(stdout, "{}", loaded.device)?;
@@ -92,10 +98,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let mut salt = 0;
     for &context in &args.context {
         for &batch in &args.batch {
+            let prompts = prompts.make(batch, context, args.shared_prompt)?;
+            progress.row(batch, context, "plain decoding");
             let mut rows = Vec::new();
             for _ in 0..args.repeats.max(1) {
                 salt += 1;
-                let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
                 rows.push(measure(args, &files, &loaded, &machine, &prompts, salt)?);
             }
             rows.sort_by(|a, b| a.t_step_ms.total_cmp(&b.t_step_ms));
@@ -106,12 +113,20 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             row.prefill_floor_fraction = prefill.prefill_floor_fraction;
             row.ttft_ms = prefill.ttft_ms;
             print(&mut stdout, args, &row)?;
-            if has_drafter {
-                let prompts = corpus.prompts(batch, context, args.shared_prompt)?;
-                for draft in draft::measure(args, &loaded, &prompts, &mut salt)? {
-                    let drafter = Some(draft.drafter.clone());
-                    print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
+            // The last run has left the prompts in the prefix cache.
+            for setting in &settings {
+                progress.row(batch, context, &setting.to_string());
+                let draft = draft::measure(args, &loaded, &prompts, salt, setting)?;
+                let kept = batch * (model.block_size + 1);
+                if draft.reread_tokens as usize > kept && !model.no_prefix_caching {
+                    eprintln!(
+                        "note: {} tokens of prompts were read again, which takes part in the times: the KV cache is \
+                         too small to keep them (--kv-cache-tokens)",
+                        draft.reread_tokens
+                    );
                 }
+                let drafter = Some(draft.drafter.clone());
+                print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
             }
         }
     }
@@ -165,6 +180,7 @@ fn measure(
     let for_decode = between.mean(&after_decode);
     Ok(Row {
         model: args.model.model.clone(),
+        dataset: args.dataset_name().to_owned(),
         backend: loaded.device.clone(),
         batch,
         context,
@@ -203,7 +219,7 @@ fn pass(
     for (i, prompt) in prompts.iter().enumerate() {
         let request = Request {
             temperature: args.temperature,
-            seed: Some(i as u64),
+            seed: Some(args.seed.wrapping_add(i as u64)),
             drafting: drafting.clone(),
             max_tokens: Some(u32::try_from(n_tokens)?),
             ignore_eos: true,

@@ -1,0 +1,79 @@
+//! How far a benchmark is, and about how long the rest takes: on standard error.
+
+use super::floor::{Floor, Moment};
+use crate::args::BenchArgs;
+use std::time::{Duration, Instant};
+
+/// Rows that are done and to do. What a row takes is guessed from the least it can take: the guesses
+/// are wrong by a factor, and the rows done show by which.
+pub(super) struct Progress {
+    started: Instant,
+    /// Guessed seconds of each row, in the order of the rows.
+    rows: Vec<f64>,
+    n_begun: usize,
+}
+
+impl Progress {
+    /// For every context and batch one row of plain decoding and `n_settings` with a drafter.
+    pub(super) fn new(
+        args: &BenchArgs,
+        n_settings: usize,
+        floor: &Floor,
+        machine: &Moment,
+    ) -> Self {
+        let mut rows = Vec::new();
+        let n_runs = args.repeats.max(1) as f64;
+        for &context in &args.context {
+            for &batch in &args.batch {
+                let decode = floor.decode_s(batch, context, machine) * args.gen_tokens as f64;
+                rows.push(n_runs * (floor.prefill_s(batch, context, machine) + decode));
+                rows.extend(std::iter::repeat_n(n_runs * 2.0 * decode, n_settings));
+            }
+        }
+        Self { started: Instant::now(), rows, n_begun: 0 }
+    }
+
+    /// The next row begins.
+    pub(super) fn row(&mut self, batch: usize, context: usize, what: &str) {
+        let gone = self.started.elapsed();
+        let rest = rest(&self.rows, self.n_begun, gone);
+        self.n_begun += 1;
+        if self.rows.len() > 1 {
+            let rest = rest.map_or(String::new(), |rest| format!(", about {} to go", clock(rest)));
+            eprintln!(
+                "[{}/{}] batch {batch}, context {context}: {what} ({}{rest})",
+                self.n_begun,
+                self.rows.len(),
+                clock(gone)
+            );
+        }
+    }
+}
+
+/// What the rows from `n_done` on take, if those before took `gone`.
+fn rest(rows: &[f64], n_done: usize, gone: Duration) -> Option<Duration> {
+    let (done, to_do) = rows.split_at_checked(n_done)?;
+    let factor = to_do.iter().sum::<f64>() / done.iter().sum::<f64>();
+    Duration::try_from_secs_f64(gone.as_secs_f64() * factor).ok().filter(|_| n_done > 0)
+}
+
+/// Minutes and seconds.
+fn clock(time: Duration) -> String {
+    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_is_guessed_from_what_is_done() {
+        let (rows, gone) = ([1.0, 3.0, 8.0], Duration::from_secs(6));
+        assert_eq!(rest(&rows, 0, gone), None);
+        assert_eq!(rest(&rows, 1, gone), Some(Duration::from_secs(66)));
+        assert_eq!(rest(&rows, 2, gone), Some(Duration::from_secs(12)));
+        assert_eq!(rest(&rows, 3, gone), Some(Duration::ZERO));
+        assert_eq!(rest(&[0.0, 1.0], 1, gone), None, "no guess from nothing");
+        assert_eq!(clock(Duration::from_secs(125)), "2:05");
+    }
+}
