@@ -39,7 +39,7 @@ mod verify;
 
 pub use config::{EngineConfig, SchedulePolicy};
 pub use drafting::{
-    DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup,
+    DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup, Verify,
 };
 pub use error::SubmitError;
 pub use event::{Event, FinishReason, Stopped, Usage};

@@ -3,7 +3,7 @@
 use crate::args::{DraftArgs, DraftersArgs};
 use anyhow::{Context, Result, bail};
 use galley_engine::drafters::{Found, Library, Search};
-use galley_engine::{DraftConfig, DrafterSetup};
+use galley_engine::{DraftConfig, DraftRequest, DrafterSetup};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -39,6 +39,11 @@ impl DraftArgs {
     ) -> Result<DraftConfig> {
         let drafters = self.setup()?.into_iter().collect();
         Ok(DraftConfig { drafters, draft_length, max_draft_length: max, kv_budget })
+    }
+
+    /// What each request asks of it.
+    pub(crate) fn request(&self) -> DraftRequest {
+        DraftRequest { verify: self.verify, ..DraftRequest::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A drafter enqueues a [`Program`]; this module does what it says, with the forward, the sampler and the noise
 //! of the target. All that comes out is [`SequenceDraft::tokens`], a few token ids a sequence, which the
-//! next forward verifies. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
+//! next forward verifies; where a request wants them verified by rejection, with what they were drawn from. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
 //! the verification of the same positions.
 
 mod lookup;
@@ -12,11 +12,12 @@ mod setup;
 mod stats;
 mod window;
 
-pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup};
+pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, Verify};
 pub(crate) use setup::{DraftOffer, DraftSettings};
 pub use stats::{DraftStats, DraftTimes};
 
 use crate::sequence::Sequence;
+use galley_backend::sample::{Pick, Proposal};
 use galley_backend::{KvShape, Observation, PoolScores};
 use galley_drafter_host::{
     Drafter, Limits, LoadError, Middle, ModelFacts, ModelId, ModelLoader, ModelRefused, Program,
@@ -42,6 +43,9 @@ pub(crate) struct SequenceDraft {
     pub(crate) settings: DraftSettings,
     /// This round's guess; empty between rounds.
     pub(crate) tokens: Vec<u32>,
+    /// What they were drawn from, where they are verified by rejection: one each, or none. A guess without is
+    /// compared, which accepts as many of it.
+    pub(crate) proposals: Vec<Proposal>,
     pub(crate) stats: DraftStats,
     /// One for each view of the drafter.
     selections: Vec<Selection>,
@@ -54,10 +58,23 @@ impl SequenceDraft {
         SequenceDraft {
             settings,
             tokens: Vec::new(),
+            proposals: Vec::new(),
             stats: DraftStats::default(),
             selections: Vec::new(),
             is_known: false,
         }
+    }
+
+    /// Appends a token that the host has drawn.
+    fn push(&mut self, pick: Pick) {
+        self.tokens.push(pick.token);
+        self.proposals.extend(pick.proposal.map(|proposal| *proposal));
+    }
+
+    /// Forgets the guess.
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.proposals.clear();
     }
 }
 

@@ -153,7 +153,7 @@ impl Drafting {
                 let n = (n_tokens as usize).min(running[at].n_draft_slots);
                 let tokens = &pushed[first as usize..][..n];
                 let draft = running[at].draft.as_mut().expect("rows have drafts");
-                draft.tokens.clear();
+                draft.clear();
                 draft.tokens.extend_from_slice(tokens);
             }
             Work::Replay { mask, n_tokens } => {
@@ -226,7 +226,7 @@ impl Drafting {
                 let sequence = &mut running[at];
                 if sequence.n_draft_slots > step {
                     let pick = picked.next().expect("a pick for every row");
-                    sequence.draft.as_mut().expect("rows have drafts").tokens.push(pick.token);
+                    sequence.draft.as_mut().expect("rows have drafts").push(pick);
                 }
             }
         }

@@ -7,6 +7,9 @@ use crate::sample::race::gumbel;
 use std::collections::HashSet;
 use std::time::Instant;
 
+mod generations;
+mod reject;
+
 /// Reproducible random numbers for tests: Philox under a key of its own.
 struct Random(u32);
 
@@ -46,6 +49,7 @@ fn row(sampling: &Sampling, position: u32) -> Row<'_> {
         drafted: &[],
         banned: &[],
         reports: true,
+        rejection: None,
     }
 }
 
@@ -258,7 +262,7 @@ fn a_row_that_reports_nothing_has_no_logprobs() {
     let sampling = Sampling { logprobs: Some(2), ..Sampling::greedy() };
     let row = Row { reports: false, ..row(&sampling, 0) };
     let got = pick(&[0.0, 1.0], &row, &mut Scratch::default());
-    assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new() });
+    assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new(), proposal: None });
 }
 
 #[test]
