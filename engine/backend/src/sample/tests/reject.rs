@@ -185,6 +185,27 @@ fn drafts_and_decisions_have_noise_of_their_own() {
     }
 }
 
+/// Whether the drafted token is kept or another one picked, what is reported of it is the model's own.
+#[test]
+fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
+    let mut scratch = Scratch::default();
+    let logits = Random(9).logits(40, 2.0);
+    let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+    let sampling = Sampling { logprobs: Some(1), top_k: 9, ..sampling(3.0) };
+    let mut n_kept = 0;
+    for position in 0..200 {
+        let proposal = proposal_of(&Random(position).logits(40, 2.0), &sampling, &mut scratch);
+        let proposal = proposal.expect("it is not greedy");
+        let row = Row { rejection: Some(Rejection::Verify(&proposal)), ..row(&sampling, position) };
+        let got = pick(&logits, &row, &mut scratch);
+        let exact = f64::from(logits[got.token as usize]) - total.ln();
+        assert!((f64::from(got.logprob.unwrap()) - exact).abs() < 3e-6 && got.top.len() == 1);
+        assert_eq!(got.proposal, None);
+        n_kept += u32::from(got.token == proposal.token());
+    }
+    assert!((10..190).contains(&n_kept), "{n_kept}");
+}
+
 /// Not a test: prints what a rejection takes beside a plain pick.
 #[test]
 fn time_of_a_rejection() {
