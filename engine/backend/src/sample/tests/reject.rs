@@ -15,7 +15,11 @@ pub(super) fn exact(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
     probabilities.iter().map(|p| p / total).collect()
 }
 
-fn proposal_of(logits: &[f32], sampling: &Sampling, scratch: &mut Scratch) -> Option<Proposal> {
+pub(super) fn proposal_of(
+    logits: &[f32],
+    sampling: &Sampling,
+    scratch: &mut Scratch,
+) -> Option<Proposal> {
     let row = Row { rejection: Some(Rejection::Draft), ..row(sampling, 5) };
     pick(logits, &row, scratch).proposal.map(|proposal| *proposal)
 }
@@ -204,41 +208,4 @@ fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
         n_kept += u32::from(got.token == proposal.token());
     }
     assert!((10..190).contains(&n_kept), "{n_kept}");
-}
-
-/// Not a test: prints what a rejection takes beside a plain pick.
-#[test]
-fn time_of_a_rejection() {
-    let mut random = Random(3);
-    for n in [49_152, 151_936] {
-        let logits = random.logits(n, 2.5);
-        for (name, sampling) in [
-            ("temperature", sampling(1.0)),
-            ("top-p 0.95", Sampling { top_p: 0.95, ..sampling(1.0) }),
-        ] {
-            let mut scratch = Scratch::default();
-            let mut proposal = proposal_of(&logits, &sampling, &mut scratch).expect("not greedy");
-            // The draft is sure of what the target hardly does.
-            proposal.from.probabilities.fill(0.0);
-            let token = proposal.from.tokens.first().copied().unwrap_or(0);
-            proposal = Proposal { token, ..proposal };
-            proposal.from.probabilities[0] = 1.0;
-            let kinds = [None, Some(Rejection::Draft), Some(Rejection::Verify(&proposal))];
-            let micros = kinds.map(|rejection| {
-                let mut run = || {
-                    let start = Instant::now();
-                    for position in 0..20 {
-                        let row = Row { rejection, ..row(&sampling, position) };
-                        std::hint::black_box(pick(&logits, &row, &mut scratch));
-                    }
-                    start.elapsed().as_secs_f64() * 1e6 / 20.0
-                };
-                (0..15).map(|_| run()).fold(f64::INFINITY, f64::min)
-            });
-            println!(
-                "{n} {name}: pick {:.0}, draft {:.0}, reject {:.0} us",
-                micros[0], micros[1], micros[2]
-            );
-        }
-    }
 }
