@@ -77,13 +77,14 @@ impl Distribution {
         gather(work, chunk_max, cutoff.least, kept);
         kept.retain(|&(value, token)| cutoff.keeps(value, token));
         let scale = scale(kept.iter().map(|&(value, _)| weight(value - top)).sum());
-        let of = |&(value, token): &(f32, u32)| (token, probability(value, top, scale));
+        let of = |value| probability(value, top, scale);
         if kept.len() * 2 < n_vocab {
-            (self.tokens, self.probabilities) = kept.iter().map(of).unzip();
+            self.tokens.extend(kept.iter().map(|&(_, token)| token));
+            self.probabilities.extend(kept.iter().map(|&(value, _)| of(value)));
         } else {
             self.probabilities.resize(n_vocab, 0.0);
-            for (token, probability) in kept.iter().map(of) {
-                self.probabilities[token as usize] = probability;
+            for &(value, token) in &*kept {
+                self.probabilities[token as usize] = of(value);
             }
         }
     }
