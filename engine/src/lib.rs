@@ -40,6 +40,7 @@ mod verify;
 pub use config::{EngineConfig, SchedulePolicy};
 pub use drafting::{
     DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup, FindModel,
+    Verify,
 };
 pub use error::SubmitError;
 pub use event::{Event, FinishReason, Stopped, Usage};

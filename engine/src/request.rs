@@ -50,7 +50,8 @@ pub struct Request {
     pub priority: i32,
     /// Prompts share KV only with those of the same salt.
     pub cache_salt: u64,
-    /// Who guesses its tokens ahead, and how many. Changes how fast tokens come, never which.
+    /// Who guesses its tokens ahead, and how many. Changes how fast tokens come, never which, unless it asks for
+    /// [verification by rejection](crate::Verify::Rejection).
     pub drafting: DraftRequest,
 }
 

@@ -1,6 +1,6 @@
 //! One stream of tokens of a request, and what its streams have in common.
 
-use crate::drafting::SequenceDraft;
+use crate::drafting::{SequenceDraft, Verify};
 use crate::event::{Event, FinishReason, Usage};
 use crate::output::{TextCodec, TextOutput};
 use crate::request::ValidRequest;
@@ -8,7 +8,7 @@ use crate::stop::StopRules;
 use crate::verify::{AcceptedRun, Kept};
 use crossbeam_channel::Sender;
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Pick, Row, Sampling, Seen};
+use galley_backend::sample::{Pick, Rejection, Row, Sampling, Seen};
 use galley_blocks::{BlockManager, BlockTable};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -161,6 +161,7 @@ impl Sequence {
     /// What picking the token of stream `index` after `drafted` from `logits_row` needs.
     pub(crate) fn row<'a>(&'a self, logits_row: usize, index: u32, drafted: &'a [u32]) -> Row<'a> {
         let is_self = index == self.key.index;
+        let draft = self.draft.as_ref().filter(|_| is_self);
         Row {
             logits_row,
             sampling: &self.shared.sampling,
@@ -170,6 +171,7 @@ impl Sequence {
             banned: self.shared.stop.banned(self.n_generated() + drafted.len()),
             drafted,
             reports: true,
+            rejection: draft.and_then(|d| d.proposals.get(drafted.len())).map(Rejection::Verify),
         }
     }
 
@@ -208,16 +210,20 @@ impl Sequence {
         galley_drafter_host::Row { sequence: self.id(), tokens: &self.tokens, draft_length }
     }
 
-    /// What picking a draft's token after `drafted` needs: the noise and settings of the verifier.
+    /// What picking a draft's token after `drafted` needs: the settings of the verifier, and its noise where
+    /// it compares tokens.
     pub(crate) fn draft_pick<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> Row<'a> {
-        Row { reports: false, ..self.row(logits_row, self.key.index, drafted) }
+        let verify = self.draft.as_ref().map(|draft| draft.settings.verify);
+        let rejection = (verify == Some(Verify::Rejection)).then_some(Rejection::Draft);
+        Row { reports: false, rejection, ..self.row(logits_row, self.key.index, drafted) }
     }
 
     /// What picking the known token at `position` once more needs.
     pub(crate) fn replay_pick(&self, logits_row: usize, position: usize) -> Row<'_> {
         let n_generated = position - self.shared.n_prompt;
         let banned = self.shared.stop.banned(n_generated);
-        Row { position: position as u32, banned, ..self.draft_pick(logits_row, &[]) }
+        let row = self.draft_pick(logits_row, &[]);
+        Row { position: position as u32, banned, rejection: None, ..row }
     }
 
     pub(crate) fn has_penalties(&self) -> bool {
@@ -255,7 +261,7 @@ impl Sequence {
         self.n_draft_slots = 0;
         if let Some(draft) = self.draft.as_mut().filter(|draft| !draft.tokens.is_empty()) {
             draft.stats.add_round(draft.tokens.len(), run.n_accepted(&draft.tokens));
-            draft.tokens.clear();
+            draft.clear();
         }
         blocks.commit(&mut self.table, run.computed());
         blocks.rollback(&mut self.table);

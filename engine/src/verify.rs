@@ -3,7 +3,8 @@
 //! This is the only file that can make an [`AcceptedRun`], and without one the engine commits no KV
 //! but that of tokens it knew before, and emits no token. Verification is equality: noise is keyed by position, so the pick
 //! after an agreeing prefix is the token that plain decoding would have picked there, whoever
-//! guessed what.
+//! guessed what. Where a request asks for rejection, the sampler has decided with the pick: it is the drafted token
+//! or another, and what is kept follows in the same way.
 
 use crate::event::{FinishReason, Stopped};
 use crate::output::TextOutput;
@@ -149,6 +150,7 @@ mod tests {
                 token,
                 logprob: None,
                 top: Vec::new(),
+                proposal: None,
             });
             let run = AcceptedRun::verify(
                 &tokens(self.drafted),

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
+use galley_engine::Verify;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -91,7 +92,8 @@ impl ModelArgs {
     }
 }
 
-/// Who guesses tokens ahead. No drafter changes a token of the output, only the speed.
+/// Who guesses tokens ahead. No drafter changes a token of the output, only the speed, unless --verify rejection
+/// lets it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DraftArgs {
     /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). `galley bench` takes
@@ -104,6 +106,10 @@ pub(crate) struct DraftArgs {
     /// Where drafters are looked for first: folders, separated as in PATH.
     #[arg(long, env = "GALLEY_PLUGIN_PATH", value_name = "FOLDERS")]
     pub(crate) plugin_path: Option<OsString>,
+    /// Which guesses are kept: equality (the output of plain decoding), or rejection (sampled output of the same
+    /// distribution, which then depends on the drafter; keeps a few more).
+    #[arg(long, env = "GALLEY_VERIFY", default_value_t = Verify::Equality)]
+    pub(crate) verify: Verify,
 }
 
 #[derive(Args, Debug)]

@@ -3,7 +3,7 @@
 use crate::args::ChatArgs;
 use crate::load::{Files, start};
 use anyhow::{Context, Result, bail};
-use galley_engine::{Event, FinishReason, Prompt, RequestHandle};
+use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle};
 use galley_model::chat::Message;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -48,7 +48,8 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
         let _ = editor.add_history_entry(line.as_str());
         messages.push(Message::new("user", line));
         let prompt = Prompt::Rendered(template.render(&messages, true)?);
-        let mut handle = match loaded.engine.submit(args.sampling.request(prompt)) {
+        let request = Request { drafting: args.draft.request(), ..args.sampling.request(prompt) };
+        let mut handle = match loaded.engine.submit(request) {
             Ok(handle) => handle,
             Err(error) => {
                 eprintln!("error: {error}\n(/new starts over with an empty context)");

@@ -4,7 +4,7 @@ use crate::args::{DraftArgs, DraftersArgs};
 use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_engine::drafters::{Found, Library, Search};
-use galley_engine::{DraftConfig, DrafterSetup, FindModel};
+use galley_engine::{DraftConfig, DraftRequest, DrafterSetup, FindModel};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -57,6 +57,11 @@ impl DraftArgs {
         let find_model: FindModel =
             Arc::new(|name| pull::resolve(name).map_err(|error| format!("{error:#}")));
         Ok(DraftConfig { drafters, draft_length, max_draft_length: max, kv_budget, find_model })
+    }
+
+    /// What each request asks of it.
+    pub(crate) fn request(&self) -> DraftRequest {
+        DraftRequest { verify: self.verify, ..DraftRequest::default() }
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let request = Request {
         n,
         logprobs: args.logprobs,
+        drafting: args.draft.request(),
         ..args.sampling.request(Prompt::Tokens(tokens.clone()))
     };
     let max_tokens = request.max_tokens.map_or(usize::MAX, |n| n as usize);

@@ -68,6 +68,8 @@ fn a_seed_fixes_the_output_and_another_seed_changes_it() {
     let first = ids(&["--seed", "7"]);
     assert_eq!(first, ids(&["--seed", "7"]));
     assert_eq!(first, ids(&["--seed", "7", "--threads", "1", "--max-num-batched-tokens", "64"]));
+    // There is nothing to verify without a drafter.
+    assert_eq!(first, ids(&["--seed", "7", "--verify", "rejection"]));
     assert_ne!(first, ids(&["--seed", "8"]));
 }
 
@@ -235,6 +237,7 @@ fn wrong_settings_are_refused_by_name() {
     run(&["--cpu", "sse9"], &["sse9", "portable"]);
     run(&["--dtype", "int3"], &["int3", "bf16"]);
     run(&["--logit-bias", "nonsense"], &["nonsense", "TOKEN_ID:BIAS"]);
+    run(&["--verify", "maybe"], &["maybe", "equality or rejection"]);
     run(&["--stop-token-id", "999999"], &["stop_tokens", "999999"]);
     run(&["--max-num-batched-tokens", "3"], &["max-num-batched-tokens"]);
     refused(&["run", "-m", model, "-p", ""], &["prompt"]);

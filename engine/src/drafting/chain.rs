@@ -99,8 +99,13 @@ impl Drafting {
                 let guess = if has_read_all { picked.next() } else { None };
                 // A draft model may have tokens beyond the target's, for padding.
                 let guess = guess.filter(|guess| (guess.token as usize) < vocab_size);
-                draft.tokens.extend(guess.as_ref().map(|guess| guess.token));
-                guess.is_some() && draft.tokens.len() < n_slots
+                let Some(mut guess) = guess else { return false };
+                if guesser.vocab_size != vocab_size {
+                    // Drawn from another set of tokens than the target's: compared, not weighed.
+                    guess.proposal = None;
+                }
+                draft.push(guess);
+                draft.tokens.len() < n_slots
             });
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A drafter enqueues a [`Program`]; this module does what it says, with the forward, the sampler and the noise
 //! of the target. All that comes out is [`SequenceDraft::tokens`], a few token ids a sequence, which the
-//! next forward verifies. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
+//! next forward verifies; where a request wants them verified by rejection, with what they were drawn from. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
 //! the verification of the same positions.
 
 mod chain;
@@ -16,11 +16,12 @@ mod window;
 
 pub(crate) use second::DraftCache;
 pub use second::FindModel;
-pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup};
+pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, Verify};
 pub(crate) use setup::{DraftOffer, DraftSettings, OfferedDrafter};
 pub use stats::{DraftStats, DraftTimes};
 
 use crate::sequence::Sequence;
+use galley_backend::sample::{Pick, Proposal};
 use galley_backend::{KvShape, Observation, PoolScores};
 use galley_blocks::BlockManager;
 use galley_drafter_host::{Drafter, Limits, LoadError, Middle, Program, When};
@@ -46,6 +47,9 @@ pub(crate) struct SequenceDraft {
     pub(crate) settings: DraftSettings,
     /// This round's guess; empty between rounds.
     pub(crate) tokens: Vec<u32>,
+    /// What they were drawn from, where they are verified by rejection: one each, or none. A guess without is
+    /// compared, which accepts as many of it.
+    pub(crate) proposals: Vec<Proposal>,
     pub(crate) stats: DraftStats,
     /// The drafter has been set aside: no more guesses.
     pub(crate) is_off: bool,
@@ -64,6 +68,7 @@ impl SequenceDraft {
             settings,
             is_off: false,
             tokens: Vec::new(),
+            proposals: Vec::new(),
             stats: DraftStats::default(),
             selections: Vec::new(),
             is_known: false,
@@ -88,6 +93,18 @@ impl SequenceDraft {
     /// Gives the draft models' blocks back.
     pub(crate) fn release(&mut self, blocks: &mut BlockManager) {
         self.caches.iter_mut().for_each(|cache| cache.release(blocks));
+    }
+
+    /// Appends a token that the host has drawn.
+    fn push(&mut self, pick: Pick) {
+        self.tokens.push(pick.token);
+        self.proposals.extend(pick.proposal.map(|proposal| *proposal));
+    }
+
+    /// Forgets the guess.
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.proposals.clear();
     }
 }
 

@@ -157,7 +157,7 @@ impl Drafting {
                 let n = (n_tokens as usize).min(running[at].n_draft_slots);
                 let tokens = &pushed[first as usize..][..n];
                 let draft = running[at].draft.as_mut().expect("rows have drafts");
-                draft.tokens.clear();
+                draft.clear();
                 draft.tokens.extend_from_slice(tokens);
             }
             Work::Replay { mask, n_tokens } => {

@@ -45,7 +45,7 @@ impl Default for DraftConfig {
     }
 }
 
-/// What a request asks of drafting. None of it changes a token of the output.
+/// What a request asks of drafting. None of it changes a token of the output, but for `verify`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftRequest {
     /// Who guesses.
@@ -54,6 +54,8 @@ pub struct DraftRequest {
     pub draft_length: Option<u32>,
     /// Cached tokens a guess attends to; None takes the engine's number, or the drafter's.
     pub kv_budget: Option<u32>,
+    /// Which guesses are kept.
+    pub verify: Verify,
 }
 
 /// Who guesses.
@@ -66,6 +68,40 @@ pub enum DrafterChoice {
     Off,
     /// The drafter of this name.
     Named(String),
+}
+
+/// Which drafted tokens are kept. Greedy requests, and guesses that were not drawn from a distribution (looked
+/// up, or pushed by a drafter), go by equality in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Those that equal the target's own: the output is that of plain decoding, token for token.
+    #[default]
+    Equality,
+    /// As many as rejection sampling accepts, a few more. The output has the target's distribution, but which
+    /// one it is depends on the drafter, the draft length and the schedule, with the same seed too. Keeps the
+    /// distribution of each drafted token in memory until it is verified: 4 bytes per token of the vocabulary.
+    Rejection,
+}
+
+impl std::fmt::Display for Verify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verify::Equality => "equality",
+            Verify::Rejection => "rejection",
+        })
+    }
+}
+
+impl std::str::FromStr for Verify {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "equality" => Ok(Verify::Equality),
+            "rejection" => Ok(Verify::Rejection),
+            _ => Err(format!("unknown verification {s:?}: expected equality or rejection")),
+        }
+    }
 }
 
 /// What an engine offers to requests.
@@ -94,6 +130,7 @@ pub(crate) struct DraftSettings {
     pub(crate) models: Arc<[SecondModel]>,
     pub(crate) draft_length: u32,
     pub(crate) kv_budget: Option<u32>,
+    pub(crate) verify: Verify,
 }
 
 impl DraftSettings {
@@ -130,8 +167,9 @@ impl DraftSettings {
                 "0 tokens: a guess sees at least itself",
             ));
         }
-        let models = Arc::clone(&offer.drafters[drafter].models);
-        Ok((draft_length > 0).then_some(DraftSettings { drafter, models, draft_length, kv_budget }))
+        let (models, verify) = (Arc::clone(&offer.drafters[drafter].models), request.verify);
+        let settings = DraftSettings { drafter, models, draft_length, kv_budget, verify };
+        Ok((draft_length > 0).then_some(settings))
     }
 }
 
@@ -149,16 +187,18 @@ mod tests {
     fn a_request_gets_what_it_asks_for_or_a_reason() {
         let agree = |request: DraftRequest| DraftSettings::agree(&request, &offer());
         let settings = |drafter, draft_length, kv_budget| {
-            let models = Arc::default();
-            Ok(Some(DraftSettings { drafter, models, draft_length, kv_budget }))
+            let (models, verify) = (Arc::default(), Verify::Equality);
+            Ok(Some(DraftSettings { drafter, models, draft_length, kv_budget, verify }))
         };
         let named = |name: &str| DrafterChoice::Named(name.into());
         let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
         assert_eq!(agree(DraftRequest::default()), settings(0, 3, None));
         assert_eq!(agree(off), Ok(None));
-        let asked =
-            DraftRequest { drafter: named("two"), draft_length: Some(8), kv_budget: Some(64) };
+        let (drafter, draft_length, kv_budget) = (named("two"), Some(8), Some(64));
+        let asked = DraftRequest { drafter, draft_length, kv_budget, ..DraftRequest::default() };
         assert_eq!(agree(asked), settings(1, 8, Some(64)));
+        let by_rejection = DraftRequest { verify: Verify::Rejection, ..DraftRequest::default() };
+        assert_eq!(agree(by_rejection).unwrap().unwrap().verify, Verify::Rejection);
         let none = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
         assert_eq!(agree(none), Ok(None));
         let wrong = DraftRequest { drafter: named("three"), ..DraftRequest::default() };

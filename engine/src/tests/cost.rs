@@ -47,7 +47,8 @@ impl LanguageModel for Instant {
     }
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         let token = |row: &Row<'_>| row.position % VOCAB as u32;
-        Ok(rows.iter().map(|r| Pick { token: token(r), logprob: None, top: Vec::new() }).collect())
+        let pick = |r| Pick { token: token(r), logprob: None, top: Vec::new(), proposal: None };
+        Ok(rows.iter().map(pick).collect())
     }
     fn read_logits(&self) -> Result<Vec<f32>> {
         Ok(Vec::new())

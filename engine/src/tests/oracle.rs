@@ -45,6 +45,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
             drafted: &[],
             banned: &banned,
             reports: true,
+            rejection: None,
         };
         let pick = pick(&model.logits(), &row, &mut scratch);
         let token = pick.token;
@@ -97,7 +98,7 @@ pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<St
             Event::Token { index, token, text, logprob, top } => {
                 let stream = &mut streams[index as usize];
                 assert_eq!(stream.finish, None, "a token after the end");
-                stream.picks.push(Pick { token, logprob, top });
+                stream.picks.push(Pick { token, logprob, top, proposal: None });
                 stream.text += &text;
             }
             Event::Finished { index, reason, usage } => {

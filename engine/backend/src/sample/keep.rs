@@ -27,6 +27,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Room for tokens and their values.
+    pub(super) fn gathered(&mut self) -> &mut Vec<(f32, u32)> {
+        &mut self.gathered
+    }
+
     /// What [`most_likely`] works with.
     pub(super) fn for_most_likely(&mut self) -> (&mut Vec<f32>, &mut Vec<(f32, u32)>) {
         (&mut self.maxima, &mut self.gathered)
@@ -35,11 +40,11 @@ impl Memory {
 
 impl Cutoff {
     /// Keeps all that is above -inf.
-    const NONE: Cutoff = Cutoff { least: f32::MIN, last: u32::MAX };
+    pub(super) const NONE: Cutoff = Cutoff { least: f32::MIN, last: u32::MAX };
 
     /// What `sampling` keeps of `scratch.work`, `n_vocab` values of at most `top`.
     pub(super) fn of(sampling: &Sampling, n_vocab: usize, top: f32, scratch: &mut Scratch) -> Self {
-        let Scratch { work, chunk_max, keep: memory } = scratch;
+        let Scratch { work, chunk_max, keep: memory, .. } = scratch;
         let row = Values { work, chunk_max, top };
         let k = sampling.top_k as usize;
         let by_k = (k > 0 && k < n_vocab).then(|| top_k(&row, k, memory)).flatten();

@@ -31,7 +31,7 @@ pub(super) fn report(logits: &[f32], n_top: usize, scratch: &mut Scratch) -> Rep
     let log_total = f64::from(max) + mass(total).ln();
     let mut report = Report { log_total, top: Vec::new() };
     if n_top > 0 {
-        let Scratch { work, chunk_max, keep } = scratch;
+        let Scratch { work, chunk_max, keep, .. } = scratch;
         let (maxima, gathered) = keep.for_most_likely();
         most_likely(work, chunk_max, n_top, maxima, gathered);
         gathered.sort_unstable_by(by_likelihood);

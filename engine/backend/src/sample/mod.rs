@@ -11,7 +11,8 @@
 //! 2. bias, penalties and bans on the logits ([`adjust`]);
 //! 3. temperature; 0 picks the largest logit and ends here;
 //! 4. top-k, then top-p over what it left, then min-p: each a cutoff in one order ([`keep`]);
-//! 5. the race ([`race`]).
+//! 5. the race ([`race`]), or the decision on a drafted token where a request has asked for verification
+//!    by rejection ([`reject`]).
 //!
 //! Ties go to the lower token id everywhere. **Odd logits:** NaN counts as -inf and +inf as the
 //! largest finite number. A token at -inf is never picked while another is above it; if there is
@@ -23,10 +24,12 @@ mod logprob;
 mod passes;
 pub mod philox;
 mod race;
+mod reject;
 mod seen;
 #[cfg(test)]
 mod tests;
 
+pub use reject::{Proposal, Rejection};
 pub use seen::Seen;
 
 use keep::Cutoff;
@@ -103,6 +106,8 @@ pub struct Row<'a> {
     pub banned: &'a [u32],
     /// Whether log-probabilities are reported where the request asks for them: drafts need none.
     pub reports: bool,
+    /// The part that the pick has in a verification by rejection; None is a pick like any other.
+    pub rejection: Option<Rejection<'a>>,
 }
 
 /// A picked token.
@@ -115,6 +120,8 @@ pub struct Pick {
     pub logprob: Option<f32>,
     /// The most likely tokens and their log-probabilities, most likely first.
     pub top: Vec<(u32, f32)>,
+    /// What the token was drawn from, where [`Rejection::Draft`] asks for it and the request is not greedy.
+    pub proposal: Option<Box<Proposal>>,
 }
 
 /// Memory that [`pick`] reuses; one a thread. Holds nothing between calls.
@@ -125,6 +132,8 @@ pub struct Scratch {
     /// The largest value of every chunk of `work`.
     chunk_max: Vec<f32>,
     keep: keep::Memory,
+    /// The target's distribution, for a verification by rejection.
+    target: reject::Distribution,
 }
 
 impl Scratch {
@@ -143,14 +152,19 @@ pub fn pick(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Pick {
     let sampling = row.sampling;
     let n_top = sampling.logprobs.filter(|_| row.reports);
     let report = n_top.map(|n_top| logprob::report(logits, n_top as usize, scratch));
-    let token = pick_token(logits, row, scratch);
-    match report {
-        None => Pick { token, logprob: None, top: Vec::new() },
-        Some(report) => Pick { token, logprob: Some(report.of(logits, token)), top: report.top },
-    }
+    let (token, proposal) = pick_token(logits, row, scratch);
+    let (logprob, top) = match report {
+        None => (None, Vec::new()),
+        Some(report) => (Some(report.of(logits, token)), report.top),
+    };
+    Pick { token, logprob, top, proposal }
 }
 
-fn pick_token(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> u32 {
+fn pick_token(
+    logits: &[f32],
+    row: &Row<'_>,
+    scratch: &mut Scratch,
+) -> (u32, Option<Box<Proposal>>) {
     let sampling = row.sampling;
     let mut adjusted = std::mem::take(&mut scratch.keep.adjusted);
     let logits = if adjust::is_needed(row) {
@@ -161,13 +175,26 @@ fn pick_token(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> u32 {
     } else {
         logits
     };
-    let token = if sampling.is_greedy() {
-        argmax(logits)
+    let picked = if sampling.is_greedy() {
+        (argmax(logits), None)
     } else {
+        let n = logits.len();
         let max = scratch.load(logits, 1.0 / sampling.temperature);
-        let cutoff = Cutoff::of(sampling, logits.len(), max, scratch);
-        race::run(&scratch.work, &scratch.chunk_max, cutoff, row.seed, row.position)
+        let cutoff = Cutoff::of(sampling, n, max, scratch);
+        match row.rejection {
+            None => {
+                let Scratch { work, chunk_max, .. } = &*scratch;
+                (race::run(work, chunk_max, cutoff, row.seed, row.position), None)
+            }
+            Some(Rejection::Draft) => {
+                let proposal = reject::draft(n, row, max, cutoff, scratch);
+                (proposal.token(), Some(Box::new(proposal)))
+            }
+            Some(Rejection::Verify(proposal)) => {
+                (reject::verify(n, row, proposal, max, cutoff, scratch), None)
+            }
+        }
     };
     scratch.keep.adjusted = adjusted;
-    token
+    picked
 }

@@ -151,6 +151,22 @@ pub(super) fn mass(weight: u64) -> f64 {
     weight as f64 / WEIGHT_OF_ONE
 }
 
+vectorised! {
+    /// The probability of every value of `work` ([`probability`]), as many as `out` has room for.
+    fn probabilities(work: &[f32], top: f32, scale: f32, out: &mut [f32]) {
+        for (out, &value) in out.iter_mut().zip(work) {
+            *out = probability(value, top, scale);
+        }
+    }
+}
+
+/// The probability of a value, where `scale` is that of `top`, the largest one.
+#[inline(always)]
+pub(super) fn probability(value: f32, top: f32, scale: f32) -> f32 {
+    let probability = exp(value - top) * scale;
+    if value > f32::NEG_INFINITY { probability } else { 0.0 }
+}
+
 /// `exp(x)` for `x` up to 0, within two units in the last place down to e^-87, and that below.
 #[inline(always)]
 fn exp(x: f32) -> f32 {

@@ -3,7 +3,8 @@
 //! once.
 //!
 //! The noise of a token is word `token % 4` of the block with counter `[token / 4, position, 0, 0]`
-//! under the key `seed`.
+//! under the key `seed`. Where the third word is not 0, the block is for something else: seeds of the other
+//! sequences of a request (1), and verification by rejection (2 and 3).
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -33,6 +34,22 @@ pub fn sequence_seed(seed: u64, index: u32) -> u64 {
     // A counter that no token has: the third word is 1.
     let [a, b, _, _] = philox4x32_10([index, 0, 1, 0], key(seed));
     u64::from(a) << 32 | u64::from(b)
+}
+
+/// The seed of the noise that drafts of a sequence are drawn with, where they are verified by rejection.
+pub fn draft_seed(seed: u64) -> u64 {
+    let [a, b, _, _] = philox4x32_10([0, 0, 2, 0], key(seed));
+    u64::from(a) << 32 | u64::from(b)
+}
+
+/// The two random numbers that decide on a drafted token by rejection: from 0 up to, not including, 1.
+pub fn decision(seed: u64, position: u32) -> [f64; 2] {
+    let [a, b, c, d] = philox4x32_10([0, position, 3, 0], key(seed));
+    let uniform = |high: u32, low: u32| {
+        let bits = u64::from(high) << 32 | u64::from(low);
+        (bits >> 11) as f64 / (1u64 << 53) as f64
+    };
+    [uniform(a, b), uniform(c, d)]
 }
 
 /// The words of tokens `first_token .. first_token + 4 * LANES`; `first_token` is a multiple of 4.

@@ -7,6 +7,9 @@ use crate::sample::race::gumbel;
 use std::collections::HashSet;
 use std::time::Instant;
 
+mod generations;
+mod reject;
+
 /// Reproducible random numbers for tests: Philox under a key of its own.
 struct Random(u32);
 
@@ -46,6 +49,7 @@ fn row(sampling: &Sampling, position: u32) -> Row<'_> {
         drafted: &[],
         banned: &[],
         reports: true,
+        rejection: None,
     }
 }
 
@@ -258,7 +262,7 @@ fn a_row_that_reports_nothing_has_no_logprobs() {
     let sampling = Sampling { logprobs: Some(2), ..Sampling::greedy() };
     let row = Row { reports: false, ..row(&sampling, 0) };
     let got = pick(&[0.0, 1.0], &row, &mut Scratch::default());
-    assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new() });
+    assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new(), proposal: None });
 }
 
 #[test]
@@ -436,6 +440,44 @@ fn time_of_a_pick() {
             }
             let [peaked, flat] = micros;
             println!("{n:7} {name:20} {peaked:7.1} us peaked {flat:7.1} us flat");
+        }
+    }
+}
+
+/// Not a test: prints what a rejection takes beside a plain pick.
+#[test]
+fn time_of_a_rejection() {
+    let mut random = Random(3);
+    for n in [49_152, 151_936] {
+        let logits = random.logits(n, 2.5);
+        for (name, sampling) in [
+            ("temperature", sampling(1.0)),
+            ("top-p 0.95", Sampling { top_p: 0.95, ..sampling(1.0) }),
+        ] {
+            let mut scratch = Scratch::default();
+            let mut proposal =
+                reject::proposal_of(&logits, &sampling, &mut scratch).expect("not greedy");
+            // The draft is sure of what the target hardly does.
+            proposal.from.probabilities.fill(0.0);
+            let token = proposal.from.tokens.first().copied().unwrap_or(0);
+            proposal = Proposal { token, ..proposal };
+            proposal.from.probabilities[0] = 1.0;
+            let kinds = [None, Some(Rejection::Draft), Some(Rejection::Verify(&proposal))];
+            let micros = kinds.map(|rejection| {
+                let mut run = || {
+                    let start = Instant::now();
+                    for position in 0..20 {
+                        let row = Row { rejection, ..row(&sampling, position) };
+                        std::hint::black_box(pick(&logits, &row, &mut scratch));
+                    }
+                    start.elapsed().as_secs_f64() * 1e6 / 20.0
+                };
+                (0..15).map(|_| run()).fold(f64::INFINITY, f64::min)
+            });
+            println!(
+                "{n} {name}: pick {:.0}, draft {:.0}, reject {:.0} us",
+                micros[0], micros[1], micros[2]
+            );
         }
     }
 }
