@@ -1,15 +1,13 @@
 //! Drafting beside plain decoding of the same prompts, in turns: what it brought, and where its time went.
 
-use super::pass;
+use super::window::Window;
 use crate::args::BenchArgs;
 use crate::load::Loaded;
-use crate::request::Output;
 use anyhow::{Result, bail};
-use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Stats, Verify};
+use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Verify};
 use serde::Serialize;
-use std::time::Duration;
 
-/// One drafter setting on one row of the benchmark. Times are means over the steps of a pass, in ms.
+/// One drafter setting on one row of the benchmark. Times are means over the steps of a window, in ms.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Draft {
     #[serde(skip)]
@@ -27,16 +25,16 @@ pub(super) struct Draft {
     t_select_ms: f64,
     /// The forward and the picks that verify.
     t_verify_ms: f64,
-    /// A step of plain decoding, in the pass beside it.
+    /// A step of plain decoding, in the window beside it.
     t_target_ms: f64,
     /// All other time of a round.
     overhead_ms: f64,
-    /// Plain decoding over drafting, whole batch, from the last first token to the last token.
+    /// Tokens a second over those of plain decoding, at a full batch.
     speedup: f64,
     /// What the parts above allow: `t_target · accept_len / (t_draft + t_verify + overhead)`.
     predicted_speedup: f64,
     drafted_decode_tok_s: f64,
-    /// Tokens of prompts that its pass computed again: the last, open block of each, unless the cache is too small.
+    /// Tokens of prompts that were computed again: the last, open block of each, unless the cache is too small.
     pub(super) reread_tokens: u64,
 }
 
@@ -105,9 +103,9 @@ pub(super) fn measure(
     let may_differ = args.draft.verify == Verify::Rejection && args.temperature > 0.0;
     let mut runs = Vec::new();
     for _ in 0..args.repeats.max(1) {
-        let target = Pass::run(args, loaded, prompts, salt, &plain)?;
-        let ours = Pass::run(args, loaded, prompts, salt, &drafted)?;
-        if target.tokens != ours.tokens && !may_differ {
+        let target = Window::run(args, loaded, prompts, salt, &plain)?;
+        let ours = Window::run(args, loaded, prompts, salt, &drafted)?;
+        if !may_differ && !ours.agrees_with(&target) {
             bail!("a drafted token differs from plain decoding's: this is a bug in Galley");
         }
         runs.push(Draft::of(args, setting, &target, &ours));
@@ -116,40 +114,8 @@ pub(super) fn measure(
     Ok(runs.swap_remove(runs.len() / 2))
 }
 
-/// One pass over the prompts.
-struct Pass {
-    tokens: Vec<Vec<u32>>,
-    seconds: f64,
-    before: Stats,
-    after: Stats,
-}
-
-impl Pass {
-    fn run(
-        args: &BenchArgs,
-        loaded: &Loaded,
-        prompts: &[Vec<u32>],
-        salt: u64,
-        drafting: &DraftRequest,
-    ) -> Result<Self> {
-        let before = loaded.engine.stats();
-        let outputs = pass(args, loaded, prompts, args.gen_tokens, salt, drafting)?;
-        let after = loaded.engine.stats();
-        let time = |of: fn(&Output) -> Duration| outputs.iter().map(of).max().unwrap_or_default();
-        let seconds = (time(|o| o.usage.last_token) - time(|o| o.usage.first_token)).as_secs_f64();
-        let tokens = outputs.into_iter().map(|output| output.token_ids).collect();
-        Ok(Pass { tokens, seconds, before, after })
-    }
-
-    /// Milliseconds a step.
-    fn ms(&self, of: fn(&Stats) -> Duration) -> f64 {
-        let steps = (self.after.steps - self.before.steps).max(1);
-        (of(&self.after) - of(&self.before)).as_secs_f64() * 1e3 / steps as f64
-    }
-}
-
 impl Draft {
-    fn of(args: &BenchArgs, setting: &Setting, target: &Pass, ours: &Pass) -> Self {
+    fn of(args: &BenchArgs, setting: &Setting, target: &Window, ours: &Window) -> Self {
         let (before, after) = (&ours.before.drafts, &ours.after.drafts);
         let rounds = (after.rounds - before.rounds) as f64;
         let (drafted, accepted) =
@@ -157,12 +123,12 @@ impl Draft {
         let per_pos = after.accepted_per_position.iter().enumerate();
         let per_pos =
             per_pos.map(|(i, n)| n - before.accepted_per_position.get(i).copied().unwrap_or(0));
-        let whole = |pass: &Pass| pass.ms(|s| s.drafting + s.forward + s.sampling + s.bookkeeping);
+        let whole =
+            |window: &Window| window.ms(|s| s.drafting + s.forward + s.sampling + s.bookkeeping);
         let (t_draft_ms, t_target_ms) = (ours.ms(|s| s.drafting), whole(target));
         let t_verify_ms = ours.ms(|s| s.forward + s.sampling);
         let overhead_ms = ours.ms(|s| s.bookkeeping);
         let accept_len = if rounds > 0.0 { 1.0 + accepted as f64 / rounds } else { 1.0 };
-        let n_tokens = ours.tokens.len() * (args.gen_tokens - 1);
         Draft {
             drafter: setting.flag.clone(),
             draft_length: setting.draft_length,
@@ -176,10 +142,10 @@ impl Draft {
             t_verify_ms,
             t_target_ms,
             overhead_ms,
-            speedup: target.seconds / ours.seconds,
+            speedup: ours.speed() / target.speed(),
             predicted_speedup: t_target_ms * accept_len / (t_draft_ms + t_verify_ms + overhead_ms),
-            drafted_decode_tok_s: n_tokens as f64 / ours.seconds,
-            reread_tokens: ours.after.prompt_tokens - ours.before.prompt_tokens,
+            drafted_decode_tok_s: ours.speed(),
+            reread_tokens: ours.reread_tokens,
         }
     }
 }

@@ -9,6 +9,7 @@ mod draft;
 mod floor;
 mod progress;
 mod prompts;
+mod window;
 
 use crate::args::BenchArgs;
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
@@ -68,17 +69,19 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     if args.batch.contains(&0) || args.context.contains(&0) || args.gen_tokens < 2 {
         bail!("--batch and --context must be at least 1, --gen at least 2");
     }
+    // With a drafter, a sequence may run ahead of the others while they are measured.
+    let has_drafter = args.draft.wanted().next().is_some();
+    let gen_tokens = args.gen_tokens * if has_drafter { window::LONGEST } else { 1 };
     let max_context = files.config().max_context;
-    if context + args.gen_tokens > max_context {
+    if context + gen_tokens > max_context {
         bail!(
-            "--context {context} plus --gen {} is over the model's {max_context} tokens",
-            args.gen_tokens
+            "--context {context} plus {gen_tokens} to generate is over the model's {max_context} tokens"
         );
     }
     let mut model = args.model.clone();
     model.max_num_seqs = model.max_num_seqs.max(batch);
     model.max_num_batched_tokens = model.max_num_batched_tokens.max(model.max_num_seqs);
-    let per_sequence = |context: usize| (context + args.gen_tokens).div_ceil(model.block_size) + 2;
+    let per_sequence = |context: usize| (context + gen_tokens).div_ceil(model.block_size) + 2;
     let blocks =
         args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
