@@ -84,11 +84,12 @@ struct Ahead {
 impl Ahead {
     /// For pass `pass` of `n_passes` over a panel. A single pass asks for what it will need itself a
     /// few hundred cycles later. Of more, each asks for its share of the next panel, so that memory
-    /// works while they compute; where that would not fit the cache, each asks for its own weights.
-    fn new(g: &Gemm, panel: usize, (pass, n_passes): (usize, usize)) -> Self {
+    /// works while they compute; where that would not fit the cache, or products are so fast that
+    /// memory never waits, each asks for its own weights.
+    fn new<I: Isa>(g: &Gemm, panel: usize, (pass, n_passes): (usize, usize)) -> Self {
         let this = g.weights.wrapping_add(panel * PANEL * g.k_words).cast::<u8>();
         let bytes = PANEL * g.k_words * 4;
-        if n_passes == 1 || bytes > MOST_AHEAD {
+        if n_passes == 1 || !I::EXPANDS || bytes > MOST_AHEAD {
             return Self { at: this.wrapping_add(BYTES_AHEAD + pass % 2 * LINE), step: PANEL * 4 };
         }
         let step = (PANEL * 4).div_ceil(n_passes);
@@ -117,9 +118,9 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
             std::array::from_fn(|r| I::opaque(g.x.add((row + r) * g.x_stride)));
         let (tile, n_tiles) = (row / I::GEMM_ROWS, g.n_rows.div_ceil(I::GEMM_ROWS));
         let acc: [[I::F; 2]; R] = if 2 * R <= I::ACCUMULATORS {
-            dots::<I, E, R, 2>(g, w, x, Ahead::new(g, panel, (tile, n_tiles)))
+            dots::<I, E, R, 2>(g, w, x, Ahead::new::<I>(g, panel, (tile, n_tiles)))
         } else {
-            let ahead = |half| Ahead::new(g, panel, (2 * tile + half, 2 * n_tiles));
+            let ahead = |half| Ahead::new::<I>(g, panel, (2 * tile + half, 2 * n_tiles));
             let first = dots::<I, E, R, 1>(g, w, x, ahead(0));
             let second = dots::<I, E, R, 1>(g, w.add(LANES), x, ahead(1));
             std::array::from_fn(|r| [first[r][0], second[r][0]])

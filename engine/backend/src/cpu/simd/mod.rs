@@ -246,6 +246,19 @@ impl Element for Bf16 {
                 }
                 return;
             }
+            if I::ACCUMULATORS > 6 {
+                // Thirty-two registers hold both halves of the words beside 24 sums.
+                let words = w.map(|w| I::load_words(w));
+                let (low, high) = (words.map(|w| I::low_bf16(w)), words.map(|w| I::high_bf16(w)));
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    let x = x.cast::<f32>().add(2 * k);
+                    let (first, second) = (I::splat(*x), I::splat(*x.add(1)));
+                    for n in 0..N {
+                        acc[n] = I::fma(high[n], second, I::fma(low[n], first, acc[n]));
+                    }
+                }
+                return;
+            }
             // Sixteen registers of AVX2 hold twelve sums, one half of a vector of words and a
             // multiplier: everything else is read again for each use.
             for half in 0..2 {
