@@ -8,13 +8,18 @@ use std::time::Instant;
 pub fn median_s(n: usize, mut f: impl FnMut()) -> f64 {
     f();
     f();
-    let mut times: Vec<f64> = (0..n)
-        .map(|_| {
-            let start = Instant::now();
-            f();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    median((0..n).map(|_| seconds(&mut f)).collect())
+}
+
+/// Seconds of one call of `f`.
+pub fn seconds(f: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    f();
+    start.elapsed().as_secs_f64()
+}
+
+/// The middle one of `values`, of which there is at least one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -32,6 +32,7 @@ pub(super) const CHUNK: usize = 4;
 /// One call of attention: shapes and pointers that all units share. Strides in words.
 #[derive(Clone, Copy)]
 pub(super) struct Call {
+    /// Queries as multipliers ([`Element::expands`]).
     pub(super) q: *const u32,
     pub(super) q_stride: usize,
     pub(super) out: *mut u32,
@@ -51,17 +52,18 @@ pub(super) struct Call {
 unsafe impl Sync for Call {}
 
 impl Call {
-    /// The query that row `r` of a pass is.
+    /// The query that row `r` of a pass is, as multipliers.
     ///
     /// # Safety
     ///
     /// The pointers must be valid for the shapes and for `rows`.
     #[inline(always)]
-    pub(super) unsafe fn query<E: Element>(&self, rows: &Rows<'_>, r: usize) -> *const u32 {
+    unsafe fn query<I: Isa, E: Element>(&self, rows: &Rows<'_>, r: usize) -> *const u32 {
         let head = rows.kv_head * self.group_size + r % self.group_size;
         let row = rows.first_row + r / self.group_size;
+        let at = row * self.q_stride + E::multiplier_words::<I>(head * self.head_dim);
         // SAFETY: the row is the caller's.
-        unsafe { self.q.add(row * self.q_stride + head * self.head_dim / E::PER_WORD) }
+        I::opaque(unsafe { self.q.add(at) })
     }
 
     /// The group that holds positions `logical · 16 ..` of a sequence.
@@ -149,7 +151,7 @@ impl<'a> State<'a> {
 pub(super) struct Scratch {
     /// Scores, `MAX_ROWS × TILE`.
     scores: Vec<f32>,
-    /// Probabilities as operand words, as many values.
+    /// Probabilities as multipliers, as many values.
     probabilities: Vec<u32>,
     /// One state of `MAX_ROWS` for the tile and one for the run.
     tile: Vec<f32>,
@@ -454,7 +456,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     for r in 0..n_rows {
         // SAFETY: row r of scores and probabilities.
         (state.m[r], state.l[r]) = unsafe {
-            let out = probabilities.add(r * TILE / E::PER_WORD);
+            let out = probabilities.add(E::multiplier_words::<I>(r * TILE));
             soften::<I, E>(scores.add(r * TILE), visible(r), (first, last), call.scale, out)
         };
     }
@@ -464,7 +466,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
         let o = state.o[r * layout.padded_dim..].as_mut_ptr();
         // SAFETY: rows r..r+n of probabilities and outputs; groups of this tile.
         unsafe {
-            let p = probabilities.add(r * TILE / E::PER_WORD).cast_const();
+            let p = probabilities.add(E::multiplier_words::<I>(r * TILE)).cast_const();
             match n {
                 1 => weigh::<I, E, 1>(p, &here, (first, last), layout, o),
                 2 => weigh::<I, E, 2>(p, &here, (first, last), layout, o),
@@ -492,7 +494,7 @@ pub(super) unsafe fn score_rows<I: Isa, E: Element>(
     out: (*mut f32, usize),
 ) {
     // SAFETY: as the caller's.
-    let q = |i: usize| unsafe { call.query::<E>(rows, which.start + i) };
+    let q = |i: usize| unsafe { call.query::<I, E>(rows, which.start + i) };
     let layout = &call.layout;
     // SAFETY: as the caller's.
     unsafe {
@@ -507,7 +509,16 @@ pub(super) unsafe fn score_rows<I: Isa, E: Element>(
     }
 }
 
-/// Scores of R rows against four groups.
+/// Vectors of accumulators beside R rows: a power of two, so that they divide those of a chunk.
+const fn vectors<I: Isa>(n_rows: usize) -> usize {
+    match I::ACCUMULATORS / n_rows {
+        0 | 1 => 1,
+        2 | 3 => 2,
+        _ => 4,
+    }
+}
+
+/// Scores of R rows against four groups, as many groups at a time as registers hold.
 #[inline(always)]
 unsafe fn score<I: Isa, E: Element, const R: usize>(
     q: [*const u32; R],
@@ -518,22 +529,37 @@ unsafe fn score<I: Isa, E: Element, const R: usize>(
     if R > I::ATTENTION_ROWS {
         return;
     }
+    let n = const { vectors::<I>(R) };
+    for first in (0..CHUNK).step_by(n) {
+        let out = (out.wrapping_add(first * GROUP), stride);
+        // SAFETY: as the caller's.
+        unsafe {
+            match n {
+                1 => score_groups::<I, E, R, 1>(q, [groups[first]], layout, out),
+                2 => score_groups::<I, E, R, 2>(q, [groups[first], groups[first + 1]], layout, out),
+                _ => score_groups::<I, E, R, CHUNK>(q, groups, layout, out),
+            }
+        }
+    }
+}
+
+/// Scores of R rows against N groups.
+#[inline(always)]
+unsafe fn score_groups<I: Isa, E: Element, const R: usize, const N: usize>(
+    q: [*const u32; R],
+    groups: [Group<*const u32>; N],
+    layout: &Layout,
+    (out, stride): (*mut f32, usize),
+) {
     // SAFETY: as the caller's.
     unsafe {
-        let mut acc = [[I::splat(0.0); CHUNK]; R];
+        let mut acc = [[I::splat(0.0); N]; R];
         for k in 0..layout.key_words {
-            let mut words = [I::splat_word(0); CHUNK];
-            for (word, group) in words.iter_mut().zip(groups) {
-                // The values of the same tokens are needed as soon as the scores are known.
+            // The values of the same tokens are needed as soon as the scores are known.
+            for group in groups {
                 I::prefetch(group.values.wrapping_add(k * GROUP).cast());
-                *word = I::load_words(group.keys.add(k * GROUP));
             }
-            for (acc, q) in acc.iter_mut().zip(q) {
-                let x = I::splat_word(*q.add(k));
-                for (acc, word) in acc.iter_mut().zip(words) {
-                    *acc = E::dot::<I>(*acc, word, x);
-                }
-            }
+            E::dots::<I, R, N>(&mut acc, groups.map(|group| group.keys.add(k * GROUP)), q, k);
         }
         for (r, acc) in acc.into_iter().enumerate() {
             for (i, acc) in acc.into_iter().enumerate() {
@@ -566,14 +592,14 @@ unsafe fn soften<I: Isa, E: Element>(
         let m = I::reduce_max(max);
         let (max, factor) = (I::splat(m), I::splat(scale));
         let mut sum = I::splat(0.0);
-        for group in first..last {
-            let mut p = I::splat(0.0);
-            if (from..to).contains(&group) {
-                let s = I::load(scores.add(group * GROUP));
-                p = I::exp_nonpositive(I::mul(I::sub(s, max), factor));
-                sum = I::add(sum, p);
-            }
-            E::store::<I>(out, group * GROUP, p);
+        for group in from..to {
+            let s = I::load(scores.add(group * GROUP));
+            let p = I::exp_nonpositive(I::mul(I::sub(s, max), factor));
+            sum = I::add(sum, p);
+            E::store_multipliers::<I>(out, group * GROUP, p);
+        }
+        for group in (first..from).chain(to..last) {
+            E::store_multipliers::<I>(out, group * GROUP, I::splat(0.0));
         }
         (m, I::reduce_add(sum))
     }
@@ -593,20 +619,18 @@ unsafe fn weigh<I: Isa, E: Element, const R: usize>(
     }
     let mut d = 0;
     while d < layout.padded_dim {
+        let left = (layout.padded_dim - d) / LANES;
+        // The largest power of two that registers hold and that is left.
+        let n = const { vectors::<I>(R) }.min(1 << left.ilog2());
         // SAFETY: dimensions d.. and what is left of them; the rest is the caller's.
         unsafe {
-            match (layout.padded_dim - d) / LANES {
+            match n {
                 1 => weigh_dims::<I, E, R, 1>(p, tile, groups, layout, d, o),
-                2 | 3 => weigh_dims::<I, E, R, 2>(p, tile, groups, layout, d, o),
+                2 => weigh_dims::<I, E, R, 2>(p, tile, groups, layout, d, o),
                 _ => weigh_dims::<I, E, R, 4>(p, tile, groups, layout, d, o),
             }
         }
-        d += LANES
-            * match (layout.padded_dim - d) / LANES {
-                1 => 1,
-                2 | 3 => 2,
-                _ => 4,
-            };
+        d += LANES * n;
     }
 }
 
@@ -619,28 +643,34 @@ unsafe fn weigh_dims<I: Isa, E: Element, const R: usize, const N: usize>(
     d: usize,
     o: *mut f32,
 ) {
+    if N > 1 && R * N > I::ACCUMULATORS {
+        return;
+    }
     // SAFETY: as the caller's.
     unsafe {
         let mut acc = [[I::splat(0.0); N]; R];
+        let p: [*const u32; R] =
+            std::array::from_fn(|r| I::opaque(p.add(r * E::multiplier_words::<I>(TILE))));
         for group in first..last {
             let mut v = tile.groups[group].values.add(d);
-            let mut next = tile.next[group].keys.wrapping_add(d * GROUP / E::PER_WORD);
-            let p = p.add(group * GROUP / E::PER_WORD);
-            for pair in 0..GROUP / E::PER_WORD {
-                let mut words = [I::splat_word(0); N];
-                for (n, word) in words.iter_mut().enumerate() {
+            // Keys of the next tile, in the order in which they lie, as many lines as there are
+            // values here; where no tile comes next, of this one, which the cache has.
+            let line = (d / (N * LANES) * TILE_GROUPS + group) * (GROUP / E::PER_WORD) * N;
+            let (wanted, line) = (line / layout.key_words, line % layout.key_words);
+            let mut next = match tile.next.get(wanted) {
+                Some(next) if !next.keys.is_null() => next.keys,
+                _ => tile.groups[group].keys,
+            }
+            .wrapping_add(line * GROUP);
+            let first_pair = group * (GROUP / E::PER_WORD);
+            for pair in first_pair..first_pair + GROUP / E::PER_WORD {
+                for n in 0..N {
                     // Keys of the next tile: as many lines as there are values here.
-                    I::prefetch(next.cast());
-                    next = next.wrapping_add(GROUP);
-                    *word = I::load_words(v.add(n * LANES));
+                    I::prefetch(next.wrapping_add(n * GROUP).cast());
                 }
+                next = next.wrapping_add(N * GROUP);
+                E::dots::<I, R, N>(&mut acc, std::array::from_fn(|n| v.add(n * LANES)), p, pair);
                 v = v.add(layout.padded_dim);
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = I::splat_word(*p.add(r * (TILE / E::PER_WORD) + pair));
-                    for (acc, word) in acc.iter_mut().zip(words) {
-                        *acc = E::dot::<I>(*acc, word, x);
-                    }
-                }
             }
         }
         for (r, acc) in acc.into_iter().enumerate() {

@@ -6,7 +6,8 @@
 //!
 //! Cost: a tile of R rows makes 2·R products per word of k from 2 loads of weights and R
 //! broadcasts. With one row that reads weights as fast as memory gives them; with
-//! [`Isa::GEMM_ROWS`] rows arithmetic is the limit.
+//! [`Isa::GEMM_ROWS`] rows arithmetic is the limit. Where the register file is too small for that
+//! many rows beside a whole panel, a tile takes its halves one after the other.
 
 use super::matrix::PANEL;
 use super::simd::{Element, Isa, LANES};
@@ -22,7 +23,7 @@ pub(super) enum Sink {
     SiluMul { out: *mut u32 },
 }
 
-/// One product; strides in words.
+/// One product; strides in words. `x` are multipliers ([`Element::expands`]).
 #[derive(Clone, Copy)]
 pub(super) struct Gemm {
     pub(super) x: *const u32,
@@ -71,6 +72,39 @@ pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::
     }
 }
 
+/// What a pass over the words of k asks memory for: the hardware's own prefetcher stops at page
+/// borders and needs a while to start on a new panel.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const u8,
+    /// Bytes per word of k.
+    step: usize,
+}
+
+impl Ahead {
+    /// For pass `pass` of `n_passes` over a panel. A single pass asks for what it will need itself a
+    /// few hundred cycles later. Of more, each asks for its share of the next panel, so that memory
+    /// works while they compute; where that would not fit the cache, or products are so fast that
+    /// memory never waits, each asks for its own weights.
+    fn new<I: Isa>(g: &Gemm, panel: usize, (pass, n_passes): (usize, usize)) -> Self {
+        let this = g.weights.wrapping_add(panel * PANEL * g.k_words).cast::<u8>();
+        let bytes = PANEL * g.k_words * 4;
+        if n_passes == 1 || !I::EXPANDS || bytes > MOST_AHEAD {
+            return Self { at: this.wrapping_add(BYTES_AHEAD + pass % 2 * LINE), step: PANEL * 4 };
+        }
+        let step = (PANEL * 4).div_ceil(n_passes);
+        Self { at: this.wrapping_add(bytes + pass * step * g.k_words), step }
+    }
+}
+
+/// How far ahead of the products weights are asked for where they are wanted soon.
+const BYTES_AHEAD: usize = 8 << 10;
+/// Largest panel that is asked for one panel early: three of them fit a second-level cache.
+const MOST_AHEAD: usize = 128 << 10;
+/// Bytes that one prefetch asks for.
+const LINE: usize = 64;
+
+/// R rows by one panel.
 #[inline(always)]
 unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: usize) {
     if R > I::GEMM_ROWS {
@@ -79,23 +113,18 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
     // SAFETY: `row + R <= n_rows` and `panel` is a panel of the weights, so every pointer below
     // stays inside what the caller vouches for.
     unsafe {
-        let mut w = g.weights.add(panel * PANEL * g.k_words);
-        let x: [*const u32; R] = std::array::from_fn(|r| g.x.add((row + r) * g.x_stride));
-        let mut acc = [[I::splat(0.0); 2]; R];
-        for k in 0..g.k_words {
-            // One panel row ahead by a few hundred cycles: the hardware's own prefetcher stops at
-            // page borders and needs a while to start on a new panel.
-            I::prefetch(w.wrapping_add(PREFETCH_WORDS).cast());
-            I::prefetch(w.wrapping_add(PREFETCH_WORDS + LANES).cast());
-            let w0 = I::load_words(w);
-            let w1 = I::load_words(w.add(LANES));
-            w = w.add(PANEL);
-            for r in 0..R {
-                let x = I::splat_word(*x[r].add(k));
-                acc[r][0] = E::dot::<I>(acc[r][0], w0, x);
-                acc[r][1] = E::dot::<I>(acc[r][1], w1, x);
-            }
-        }
+        let w = g.weights.add(panel * PANEL * g.k_words);
+        let x: [*const u32; R] =
+            std::array::from_fn(|r| I::opaque(g.x.add((row + r) * g.x_stride)));
+        let (tile, n_tiles) = (row / I::GEMM_ROWS, g.n_rows.div_ceil(I::GEMM_ROWS));
+        let acc: [[I::F; 2]; R] = if 2 * R <= I::ACCUMULATORS {
+            dots::<I, E, R, 2>(g, w, x, Ahead::new::<I>(g, panel, (tile, n_tiles)))
+        } else {
+            let ahead = |half| Ahead::new::<I>(g, panel, (2 * tile + half, 2 * n_tiles));
+            let first = dots::<I, E, R, 1>(g, w, x, ahead(0));
+            let second = dots::<I, E, R, 1>(g, w.add(LANES), x, ahead(1));
+            std::array::from_fn(|r| [first[r][0], second[r][0]])
+        };
         for (r, [first, second]) in acc.into_iter().enumerate() {
             let at = (row + r) * g.out_stride;
             match g.sink {
@@ -122,8 +151,28 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
     }
 }
 
-/// How far ahead of the products weights are asked for, in words: 8 KiB.
-const PREFETCH_WORDS: usize = 2048;
+/// R rows by N vectors of outputs, from the first word of k to the last.
+#[inline(always)]
+unsafe fn dots<I: Isa, E: Element, const R: usize, const N: usize>(
+    g: &Gemm,
+    mut w: *const u32,
+    x: [*const u32; R],
+    mut ahead: Ahead,
+) -> [[I::F; N]; R] {
+    // SAFETY: as the caller's.
+    unsafe {
+        let mut acc = [[I::splat(0.0); N]; R];
+        for k in 0..g.k_words {
+            for n in 0..N {
+                I::prefetch(ahead.at.wrapping_add(n * LINE));
+            }
+            ahead.at = ahead.at.wrapping_add(ahead.step);
+            E::dots::<I, R, N>(&mut acc, std::array::from_fn(|n| w.add(n * LANES)), x, k);
+            w = w.add(PANEL);
+        }
+        acc
+    }
+}
 
 /// `x / (1 + e^-x)`, by way of `e^-|x|`, which cannot overflow.
 #[inline(always)]

@@ -9,7 +9,7 @@ use super::observe;
 use super::probe;
 use super::rope::{self, RopeStore};
 use super::rows;
-use super::simd::{self, Bf16, F32};
+use super::simd::{self, Bf16, Element, F32, Isa};
 use crate::{BackendError, Dtype, Result};
 use std::ops::Range;
 
@@ -94,6 +94,8 @@ impl std::str::FromStr for InstructionSet {
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
     pub(super) multiply_panels: unsafe fn(&Gemm, Range<usize>),
+    /// Turns words into multipliers, where those are something else.
+    pub(super) expand: Option<unsafe fn(*const u32, usize, *mut u32)>,
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
     pub(super) attend: unsafe fn(&Call, &Rows<'_>, &mut Scratch),
@@ -134,6 +136,7 @@ macro_rules! entry_points {
 
             pub(super) const KERNELS: Kernels = Kernels {
                 multiply_panels,
+                expand: if <$isa>::EXPANDS && <$element>::PER_WORD > 1 { Some(expand) } else { None },
                 rms_norm,
                 rope_and_store,
                 attend,
@@ -148,6 +151,12 @@ macro_rules! entry_points {
             unsafe fn multiply_panels(g: &Gemm, panels: Range<usize>) {
                 // SAFETY: the features are enabled here; the rest is the caller's. So below.
                 unsafe { gemm::multiply_panels::<$isa, $element>(g, panels) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn expand(words: *const u32, n: usize, out: *mut u32) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { <$element>::expand(words, n, out) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -72,6 +72,8 @@ pub struct CpuBackend {
     slots: Vec<Option<usize>>,
     attention: AttentionMemory,
     observers: Vec<observe::Scratch>,
+    /// Rows of a product as multipliers, where those are expanded.
+    expanded: Vec<u32>,
     /// Normed rows for the output head.
     head_rows: Option<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
@@ -121,6 +123,7 @@ impl CpuBackend {
             slots: Vec::new(),
             attention: AttentionMemory::default(),
             observers: (0..n_threads).map(|_| observe::Scratch::default()).collect(),
+            expanded: Vec::new(),
             head_rows: None,
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
         })
@@ -132,9 +135,10 @@ impl CpuBackend {
     }
 
     fn multiply(&mut self, x: &Tensor, n_rows: usize, w: &Matrix, out_stride: usize, sink: Sink) {
+        let (x, x_stride) = self.multipliers(x, n_rows, w.k_words);
         let g = Gemm {
-            x: x.words.as_ptr(),
-            x_stride: x.stride,
+            x,
+            x_stride,
             n_rows,
             weights: w.words.as_ptr(),
             k_words: w.k_words,

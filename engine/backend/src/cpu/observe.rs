@@ -32,9 +32,11 @@ impl CpuBackend {
         expect(OP, "heads in whole groups", 0, n_heads % n_kv_heads)?;
         expect_layer(OP, layer, &pool.shape)?;
         let (rows, choice) = check(observation, batch, &pool.shape, layer)?;
+        let words = q.cols / self.dtype.per_word();
+        let (queries, q_stride) = self.multipliers(q, batch.tokens.len(), words);
         let call = Call {
-            q: q.words.as_ptr(),
-            q_stride: q.stride,
+            q: queries,
+            q_stride,
             out: std::ptr::null_mut(),
             out_stride: 0,
             kv: pool.words.as_ptr(),

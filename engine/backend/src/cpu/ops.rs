@@ -226,9 +226,10 @@ impl Backend for CpuBackend {
         for seq in batch.seqs {
             check_view(OP, seq, batch, &pool.shape, layer)?;
         }
+        let (queries, q_stride) = self.multipliers(q, n_rows, q.cols / self.dtype.per_word());
         let call = Call {
-            q: q.words.as_ptr(),
-            q_stride: q.stride,
+            q: queries,
+            q_stride,
             out_stride: out.stride,
             out: out.words.as_mut_ptr(),
             kv: pool.words.as_ptr(),
@@ -321,6 +322,9 @@ impl Backend for CpuBackend {
 /// Most rows that one thread takes at a time where a row is little work.
 const MAX_ROWS_PER_UNIT: usize = 8;
 
+/// Rows that a thread expands at a time: a row is a tenth of a microsecond, and a dispatch one.
+const EXPANDED_ROWS_PER_UNIT: usize = 32;
+
 /// Most query tokens of a sequence whose tiles are spread over threads. Prompts have rows enough.
 const SPLIT_TOKENS: usize = 16;
 
@@ -328,6 +332,37 @@ impl CpuBackend {
     /// Rows per unit where a row takes about a microsecond: several units a thread.
     fn rows_per_unit(&self, n_rows: usize) -> usize {
         (n_rows / (self.threads.n_threads() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
+    }
+
+    /// The rows of `x` as multipliers of a product, and the words from one to the next.
+    pub(super) fn multipliers(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        k_words: usize,
+    ) -> (*const u32, usize) {
+        let Some(expand) = self.kernels.expand else {
+            return (x.words.as_ptr(), x.stride);
+        };
+        let stride = k_words * self.dtype.per_word();
+        if self.expanded.len() < n_rows * stride {
+            self.expanded.resize(n_rows * stride, 0);
+        }
+        let out = Shared::of(&mut self.expanded);
+        self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), |unit, _| {
+            let first = unit * EXPANDED_ROWS_PER_UNIT;
+            for row in first..(first + EXPANDED_ROWS_PER_UNIT).min(n_rows) {
+                // SAFETY: `x` has the row, the buffer was made to hold it, and one unit writes it.
+                unsafe {
+                    expand(
+                        x.words.as_ptr().add(row * x.stride),
+                        k_words,
+                        out.ptr().add(row * stride),
+                    );
+                }
+            }
+        });
+        (self.expanded.as_ptr(), stride)
     }
 
     fn norm_rows(

@@ -78,10 +78,10 @@ pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usiz
     })
 }
 
-/// Independent dot products of one step: more than latency times throughput.
-const DOTS: usize = 16;
+/// Dot products of one step, over as many independent sums as registers hold.
+const DOTS: usize = 24;
 
-/// `steps` times sixteen dot products.
+/// `steps` times [`DOTS`] dot products.
 ///
 /// # Safety
 ///
@@ -93,8 +93,9 @@ pub(super) unsafe fn dots<I: Isa, E: Element>(steps: usize) -> f32 {
         let mut acc = [I::splat(0.0); DOTS];
         let w = I::splat_word(std::hint::black_box(0x3f80_3f80));
         let x = I::splat_word(std::hint::black_box(0x3380_3380));
-        for _ in 0..steps {
-            for acc in &mut acc {
+        let n_sums = if I::ACCUMULATORS == DOTS { DOTS } else { 6 };
+        for _ in 0..steps * (DOTS / n_sums) {
+            for acc in &mut acc[..n_sums] {
                 *acc = E::dot::<I>(*acc, w, x);
             }
         }

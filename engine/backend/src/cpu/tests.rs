@@ -1,5 +1,6 @@
 //! Every operation against float64, on every instruction set, and row invariance bit by bit.
 
+mod batches;
 mod observe;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! AVX2 and FMA: two registers a vector.
 
 use super::Isa;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA.
@@ -35,25 +36,35 @@ unsafe fn odd(v: __m256i) -> __m256 {
     }
 }
 
+/// The upper halves become those of the nearest bf16, ties to even.
+#[inline(always)]
+unsafe fn up(bits: __m256i) -> __m256i {
+    // SAFETY: see `even`.
+    unsafe {
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)))
+    }
+}
+
 /// bf16 bits of each lane, in the low half of its word.
 #[inline(always)]
 unsafe fn rounded(v: __m256) -> __m256i {
     // SAFETY: see `even`.
     unsafe {
         let bits = _mm256_castps_si256(v);
-        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-        let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
         let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
         let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
-        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(up, quiet, nan))
+        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(up(bits), quiet, nan))
     }
 }
 
 impl Isa for Avx2 {
     type F = F;
     type W = W;
-    const GEMM_ROWS: usize = 2;
-    const ATTENTION_ROWS: usize = 1;
+    const GEMM_ROWS: usize = 6;
+    const ATTENTION_ROWS: usize = 6;
+    const ACCUMULATORS: usize = 6;
+    const EXPANDS: bool = true;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {
@@ -131,6 +142,21 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn low_bf16(w: W) -> F {
+        // SAFETY: see `even`.
+        unsafe { F(even(w.0), even(w.1)) }
+    }
+    #[inline(always)]
+    unsafe fn high_bf16(w: W) -> F {
+        // SAFETY: see `even`.
+        unsafe { F(odd(w.0), odd(w.1)) }
+    }
+    #[inline(always)]
+    unsafe fn round_bf16(v: F) -> F {
+        // SAFETY: see `even`.
+        unsafe { F(odd(up(_mm256_castps_si256(v.0))), odd(up(_mm256_castps_si256(v.1)))) }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: F) {
         // SAFETY: see `load`.
         unsafe {
@@ -175,6 +201,13 @@ impl Isa for Avx2 {
             let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
             _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
         }
+    }
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "there is nothing in it")]
+    #[inline(always)]
+    fn opaque(mut p: *const u32) -> *const u32 {
+        // SAFETY: no instruction at all.
+        unsafe { asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
+        p
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {

@@ -11,13 +11,44 @@ pub(in super::super) struct Avx512;
 #[derive(Clone, Copy)]
 pub(in super::super) struct Avx512Bf16;
 
+#[inline(always)]
+unsafe fn even(v: __m512i) -> __m512 {
+    // SAFETY: the caller vouches for the instruction set; so in this whole file.
+    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v)) }
+}
+
+#[inline(always)]
+unsafe fn odd(v: __m512i) -> __m512 {
+    // SAFETY: see `even`.
+    unsafe {
+        let high = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+        _mm512_castsi512_ps(_mm512_and_si512(v, high))
+    }
+}
+
+/// bf16 bits of each lane, in the low half of its word.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m512i {
+    // SAFETY: see `even`.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+        _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(up, nan, quiet))
+    }
+}
+
 macro_rules! avx512 {
-    ($name:ident, $dot_bf16:item, $store_bf16:item) => {
+    ($name:ident, expands: $expands:literal, $dot_bf16:item, $store_bf16:item) => {
         impl Isa for $name {
             type F = __m512;
             type W = __m512i;
             const GEMM_ROWS: usize = 12;
             const ATTENTION_ROWS: usize = 6;
+            const ACCUMULATORS: usize = 24;
+            const EXPANDS: bool = $expands;
 
             #[inline(always)]
             unsafe fn splat(x: f32) -> __m512 {
@@ -80,6 +111,21 @@ macro_rules! avx512 {
                 unsafe { _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), acc) }
             }
             $dot_bf16
+            #[inline(always)]
+            unsafe fn low_bf16(w: __m512i) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { even(w) }
+            }
+            #[inline(always)]
+            unsafe fn high_bf16(w: __m512i) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { odd(w) }
+            }
+            #[inline(always)]
+            unsafe fn round_bf16(v: __m512) -> __m512 {
+                // SAFETY: see `splat`.
+                unsafe { even(rounded(v)) }
+            }
             $store_bf16
             #[inline(always)]
             unsafe fn round(v: __m512) -> __m512 {
@@ -121,35 +167,22 @@ macro_rules! avx512 {
 
 avx512!(
     Avx512,
+    expands: true,
     #[inline(always)]
     unsafe fn dot_bf16(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
         // SAFETY: see `splat`.
-        unsafe {
-            let high = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
-            let even = |v| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v));
-            let odd = |v| _mm512_castsi512_ps(_mm512_and_si512(v, high));
-            let acc = _mm512_fmadd_ps(even(w), even(x), acc);
-            _mm512_fmadd_ps(odd(w), odd(x), acc)
-        }
+        unsafe { _mm512_fmadd_ps(odd(w), odd(x), _mm512_fmadd_ps(even(w), even(x), acc)) }
     },
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: __m512) {
         // SAFETY: see `load`.
-        unsafe {
-            let bits = _mm512_castps_si512(v);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
-            let rounded = _mm512_mask_mov_epi32(rounded, nan, quiet);
-            let narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
-            _mm256_storeu_si256(p.cast(), narrow);
-        }
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(rounded(v))) }
     }
 );
 
 avx512!(
     Avx512Bf16,
+    expands: false,
     #[inline(always)]
     unsafe fn dot_bf16(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
         // SAFETY: see `splat`; both types are 512 bits and have no invalid values.

@@ -31,10 +31,16 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     type F: Copy;
     /// Sixteen 32-bit words.
     type W: Copy;
-    /// Rows of a matrix tile that the register file holds beside two columns of vectors.
+    /// Most rows of a tile of a matrix product.
     const GEMM_ROWS: usize;
-    /// Rows of an attention tile that the register file holds beside four columns of vectors.
+    /// Most rows of a tile of attention.
     const ATTENTION_ROWS: usize;
+    /// Most accumulators, rows times vectors, of a tile that has more than one vector a row.
+    const ACCUMULATORS: usize;
+    /// Whether products of bf16 are made of f32 ones. Then the rows' side is expanded to f32 once
+    /// for all that it is multiplied by ([`Element::expands`]), and the other side in registers,
+    /// once for all rows of a tile.
+    const EXPANDS: bool;
 
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
@@ -52,8 +58,13 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn dot_f32(acc: Self::F, w: Self::W, x: Self::W) -> Self::F;
     /// `acc + w.low * x.low + w.high * x.high`, words as pairs of bf16.
     unsafe fn dot_bf16(acc: Self::F, w: Self::W, x: Self::W) -> Self::F;
+    /// The low and the high bf16 of each word.
+    unsafe fn low_bf16(w: Self::W) -> Self::F;
+    unsafe fn high_bf16(w: Self::W) -> Self::F;
     /// Rounds to nearest even and stores sixteen bf16.
     unsafe fn store_bf16(p: *mut u16, v: Self::F);
+    /// What [`Self::store_bf16`] would store, as f32; of numbers only.
+    unsafe fn round_bf16(v: Self::F) -> Self::F;
     /// Nearest integer, ties to even, and `2` to that power times `x`; `n` must lie in -126..=127.
     unsafe fn round(v: Self::F) -> Self::F;
     /// `x * 2^n` for integral `n` in -127..=127; -127 gives zero.
@@ -64,6 +75,12 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn reduce_add(v: Self::F) -> f32;
     /// Asks for the cache line at `p`. `p` may point anywhere.
     unsafe fn prefetch(p: *const u8);
+    /// `p`, of which the compiler does not know that it is: where it would keep in a register what
+    /// is cheaper to read again, or count in strides what is better held.
+    #[inline(always)]
+    fn opaque(p: *const u32) -> *const u32 {
+        p
+    }
 
     /// `e^x` to about 2 ulp for `x <= 0`; everything below -87 gives zero, and so does -inf.
     ///
@@ -96,6 +113,59 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// As for [`Isa`].
     unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F;
+    /// `acc[r][n] + w[n] · x[r]` for N vectors of words at `w` and the multipliers of word `k` of
+    /// R rows. Bit for bit what [`Self::dot`] gives.
+    ///
+    /// # Safety
+    /// As for [`Isa`].
+    #[inline(always)]
+    unsafe fn dots<I: Isa, const R: usize, const N: usize>(
+        acc: &mut [[I::F; N]; R],
+        w: [*const u32; N],
+        x: [*const u32; R],
+        k: usize,
+    ) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let w = w.map(|w| I::load_words(w));
+            for (acc, x) in acc.iter_mut().zip(x) {
+                let x = I::splat_word(*x.add(k));
+                for (acc, w) in acc.iter_mut().zip(w) {
+                    *acc = Self::dot::<I>(*acc, w, x);
+                }
+            }
+        }
+    }
+    /// Whether *multipliers*, the rows' side of [`Self::dots`], are one f32 a value instead of
+    /// words as they are in rows.
+    #[inline(always)]
+    fn expands<I: Isa>() -> bool {
+        I::EXPANDS && Self::PER_WORD > 1
+    }
+    /// Words of `n` multipliers, a multiple of [`Self::PER_WORD`].
+    #[inline(always)]
+    fn multiplier_words<I: Isa>(n: usize) -> usize {
+        if Self::expands::<I>() { n } else { n / Self::PER_WORD }
+    }
+    /// Turns `n` words into multipliers.
+    ///
+    /// # Safety
+    /// The pointers must be valid for them.
+    unsafe fn expand(words: *const u32, n: usize, out: *mut u32);
+    /// Stores sixteen multipliers at value index `at` of those at `p`.
+    ///
+    /// # Safety
+    /// As for [`Isa`].
+    #[inline(always)]
+    unsafe fn store_multipliers<I: Isa>(p: *mut u32, at: usize, v: I::F) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match Self::expands::<I>() {
+                true => I::store(p.cast::<f32>().add(at), I::round_bf16(v)),
+                false => Self::store::<I>(p, at, v),
+            }
+        }
+    }
     /// Stores sixteen values at value index `at` of the words at `p`.
     ///
     /// # Safety
@@ -129,6 +199,11 @@ impl Element for F32 {
         unsafe { I::dot_f32(acc, w, x) }
     }
     #[inline(always)]
+    unsafe fn expand(words: *const u32, n: usize, out: *mut u32) {
+        // SAFETY: passed on to the caller.
+        unsafe { std::ptr::copy_nonoverlapping(words, out, n) }
+    }
+    #[inline(always)]
     unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {
         // SAFETY: passed on to the caller.
         unsafe { I::store(p.cast::<f32>().add(at), v) }
@@ -151,6 +226,66 @@ impl Element for Bf16 {
     unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F {
         // SAFETY: passed on to the caller.
         unsafe { I::dot_bf16(acc, w, x) }
+    }
+    #[inline(always)]
+    unsafe fn dots<I: Isa, const R: usize, const N: usize>(
+        acc: &mut [[I::F; N]; R],
+        w: [*const u32; N],
+        x: [*const u32; R],
+        k: usize,
+    ) {
+        // SAFETY: passed on to the caller; multipliers are f32, two of them a word.
+        unsafe {
+            if !I::EXPANDS {
+                let words = w.map(|w| I::load_words(w));
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    let x = I::splat_word(*x.add(k));
+                    for (acc, w) in acc.iter_mut().zip(words) {
+                        *acc = I::dot_bf16(*acc, w, x);
+                    }
+                }
+                return;
+            }
+            if I::ACCUMULATORS > 6 {
+                // Thirty-two registers hold both halves of the words beside 24 sums.
+                let words = w.map(|w| I::load_words(w));
+                let (low, high) = (words.map(|w| I::low_bf16(w)), words.map(|w| I::high_bf16(w)));
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    let x = x.cast::<f32>().add(2 * k);
+                    let (first, second) = (I::splat(*x), I::splat(*x.add(1)));
+                    for n in 0..N {
+                        acc[n] = I::fma(high[n], second, I::fma(low[n], first, acc[n]));
+                    }
+                }
+                return;
+            }
+            // Sixteen registers of AVX2 hold twelve sums, one half of a vector of words and a
+            // multiplier: everything else is read again for each use.
+            for half in 0..2 {
+                for n in 0..N {
+                    let w = match half {
+                        0 => I::low_bf16(I::load_words(w[n])),
+                        _ if R < 3 => I::high_bf16(I::load_words(w[n])),
+                        _ => I::high_bf16(I::load_words(I::opaque(w[n]))),
+                    };
+                    for r in 0..R {
+                        let x = if n == 0 || R < 3 { x[r] } else { I::opaque(x[r]) };
+                        let x = I::splat(*x.cast::<f32>().add(2 * k + half));
+                        acc[r][n] = I::fma(w, x, acc[r][n]);
+                    }
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn expand(words: *const u32, n: usize, out: *mut u32) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let values = words.cast::<u16>();
+            for i in 0..2 * n {
+                *out.add(i) = u32::from(*values.add(i)) << 16;
+            }
+        }
     }
     #[inline(always)]
     unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {

@@ -24,6 +24,8 @@ impl Isa for Portable {
     type W = [u32; LANES];
     const GEMM_ROWS: usize = 2;
     const ATTENTION_ROWS: usize = 1;
+    const ACCUMULATORS: usize = 4;
+    const EXPANDS: bool = false;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::F {
@@ -81,6 +83,18 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn dot_bf16(acc: Self::F, w: Self::W, x: Self::W) -> Self::F {
         each(|i| (acc[i] + low(w[i]) * low(x[i])) + high(w[i]) * high(x[i]))
+    }
+    #[inline(always)]
+    unsafe fn low_bf16(w: Self::W) -> Self::F {
+        w.map(low)
+    }
+    #[inline(always)]
+    unsafe fn high_bf16(w: Self::W) -> Self::F {
+        w.map(high)
+    }
+    #[inline(always)]
+    unsafe fn round_bf16(v: Self::F) -> Self::F {
+        v.map(|x| low(u32::from(bf16_bits(x))))
     }
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: Self::F) {
