@@ -4,7 +4,7 @@ use crate::args::ModelArgs;
 use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_backend::cpu::CpuConfig;
-use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
+use galley_engine::{DraftConfig, DrafterSetup, Engine, EngineConfig, SchedulePolicy};
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
@@ -80,7 +80,14 @@ pub(crate) fn start(
     let tokens = match args.kv_cache_tokens {
         Some(0) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
         Some(tokens) => tokens,
-        None => wanted_tokens.min(free_memory_bytes() / 2 / bytes_per_token).max(args.block_size),
+        None => {
+            // A draft model's KV takes no more blocks than the target's; what is not used is not touched.
+            let needs = |setup: &DrafterSetup| setup.library.manifest().needs.iter();
+            let loads = |need: &String| need.starts_with("galley.models/");
+            let n_models = 1 + usize::from(drafting.drafters.iter().flat_map(needs).any(loads));
+            let affordable = free_memory_bytes() / 2 / bytes_per_token;
+            (n_models * wanted_tokens).min(affordable).max(args.block_size)
+        }
     };
     let options = LoadOptions {
         block_size: args.block_size,

@@ -154,7 +154,9 @@ fn bench_measures_a_drafter_beside_plain_decoding() {
         }
         let round: f64 =
             ["t_draft_ms", "t_verify_ms", "overhead_ms"].iter().map(|f| number(row, f)).sum();
-        let predicted = number(row, "t_target_ms") * len / round;
+        let omega: f64 = (0..=draft_length as i32).map(|i| number(row, "alpha").powi(i)).sum();
+        let a_turn = 1.0 + number(row, "guess_rate") * (omega - 1.0);
+        let predicted = number(row, "t_target_ms") * a_turn / round;
         assert!((predicted / number(row, "predicted_speedup") - 1.0).abs() < 1e-6, "{row}");
     }
     assert_eq!(drafted.len(), 3);

@@ -31,7 +31,12 @@ pub(super) struct Draft {
     overhead_ms: f64,
     /// Tokens a second over those of plain decoding, at a full batch.
     speedup: f64,
-    /// What the parts above allow: `t_target · accept_len / (t_draft + t_verify + overhead)`.
+    /// Turns of a sequence in which it had a guess to verify, of all its turns.
+    guess_rate: f64,
+    /// How likely a guess is accepted if those before it were: accepted over those that were compared.
+    alpha: f64,
+    /// What the parts above allow (arXiv 2211.17192): `t_target · (1 + guess_rate · (Ω − 1)) / (t_draft + t_verify +
+    /// overhead)` with `Ω(γ, α) = (1 − α^(γ+1)) / (1 − α)` tokens a round.
     predicted_speedup: f64,
     drafted_decode_tok_s: f64,
     /// Tokens of prompts that were computed again: the last, open block of each, unless the cache is too small.
@@ -117,33 +122,42 @@ pub(super) fn measure(
 impl Draft {
     fn of(args: &BenchArgs, setting: &Setting, target: &Window, ours: &Window) -> Self {
         let (before, after) = (&ours.before.drafts, &ours.after.drafts);
-        let rounds = (after.rounds - before.rounds) as f64;
-        let (drafted, accepted) =
-            (after.drafted - before.drafted, after.accepted - before.accepted);
+        let (rounds, drafted) = (after.rounds - before.rounds, after.drafted - before.drafted);
+        let accepted = (after.accepted - before.accepted) as f64;
         let per_pos = after.accepted_per_position.iter().enumerate();
         let per_pos =
             per_pos.map(|(i, n)| n - before.accepted_per_position.get(i).copied().unwrap_or(0));
+        let accepted_per_pos: Vec<u64> = per_pos.collect();
+        let draft_length = setting.draft_length as usize;
+        let n_whole = draft_length.checked_sub(1).and_then(|last| accepted_per_pos.get(last));
+        let n_rejected = rounds - n_whole.copied().unwrap_or(0).min(rounds);
+        let alpha = accepted / (accepted + n_rejected as f64).max(1.0);
+        let omega: f64 = (0..=draft_length as i32).map(|i| alpha.powi(i)).sum();
+        let n_turns = (ours.after.steps - ours.before.steps) * ours.tokens.len() as u64;
+        let guess_rate = rounds as f64 / (n_turns as f64).max(1.0);
         let whole =
             |window: &Window| window.ms(|s| s.drafting + s.forward + s.sampling + s.bookkeeping);
         let (t_draft_ms, t_target_ms) = (ours.ms(|s| s.drafting), whole(target));
         let t_verify_ms = ours.ms(|s| s.forward + s.sampling);
         let overhead_ms = ours.ms(|s| s.bookkeeping);
-        let accept_len = if rounds > 0.0 { 1.0 + accepted as f64 / rounds } else { 1.0 };
+        let a_turn = 1.0 + guess_rate * (omega - 1.0);
         Draft {
             drafter: setting.flag.clone(),
             draft_length: setting.draft_length,
             kv_budget: setting.kv_budget,
             verify: args.draft.verify.to_string(),
-            accept_rate: accepted as f64 / (drafted as f64).max(1.0),
-            accept_len,
-            accepted_per_pos: per_pos.collect(),
+            accept_rate: accepted / (drafted as f64).max(1.0),
+            accept_len: 1.0 + accepted / (rounds as f64).max(1.0),
+            accepted_per_pos,
             t_draft_ms,
             t_select_ms: ours.ms(|s| s.draft_times.selecting),
             t_verify_ms,
             t_target_ms,
             overhead_ms,
             speedup: ours.speed() / target.speed(),
-            predicted_speedup: t_target_ms * accept_len / (t_draft_ms + t_verify_ms + overhead_ms),
+            guess_rate,
+            alpha,
+            predicted_speedup: t_target_ms * a_turn / (t_draft_ms + t_verify_ms + overhead_ms),
             drafted_decode_tok_s: ours.speed(),
             reread_tokens: ours.reread_tokens,
         }
