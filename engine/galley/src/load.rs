@@ -4,7 +4,7 @@ use crate::args::ModelArgs;
 use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_backend::cpu::CpuConfig;
-use galley_engine::{DraftConfig, DrafterSetup, Engine, EngineConfig, SchedulePolicy};
+use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
@@ -82,9 +82,9 @@ pub(crate) fn start(
         Some(tokens) => tokens,
         None => {
             // A draft model's KV takes no more blocks than the target's; what is not used is not touched.
-            let needs = |setup: &DrafterSetup| setup.library.manifest().needs.iter();
-            let loads = |need: &String| need.starts_with("galley.models/");
-            let n_models = 1 + usize::from(drafting.drafters.iter().flat_map(needs).any(loads));
+            let needs = drafting.drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
+            let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
+            let n_models = 1 + usize::from(loads);
             let affordable = free_memory_bytes() / 2 / bytes_per_token;
             (n_models * wanted_tokens).min(affordable).max(args.block_size)
         }
