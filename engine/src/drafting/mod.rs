@@ -1,9 +1,11 @@
 //! Drafting: a round of guesses for the sequences that have a drafter.
 //!
 //! A drafter enqueues a [`Program`]; this module does what it says, with the forward, the sampler and the noise
-//! of the target. All that comes out is [`SequenceDraft::tokens`], a few token ids a sequence, which the
-//! next forward verifies; where a request wants them verified by rejection, with what they were drawn from. KV of a draft is written to slots that the sequence has reserved, and is overwritten by
-//! the verification of the same positions.
+//! of the target. All that comes out is [`SequenceDraft::tokens`], a few token ids a sequence, which the next
+//! forward verifies; where a request wants them verified by rejection, with what they were drawn from.
+//!
+//! KV of a target's draft is written to slots that the sequence has reserved, and is overwritten by the verification
+//! of the same positions. KV of a draft model lies in blocks of its own ([`second`]).
 
 mod chain;
 mod lookup;
