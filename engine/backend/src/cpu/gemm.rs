@@ -46,10 +46,11 @@ unsafe impl Sync for Gemm {}
 /// thread may write the same panels, and the CPU must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::ops::Range<usize>) {
+    let most = tile_rows::<I>(g.n_rows);
     for panel in panels {
         let mut row = 0;
         while row < g.n_rows {
-            let n = (g.n_rows - row).min(I::GEMM_ROWS);
+            let n = (g.n_rows - row).min(most);
             // SAFETY: passed on to the caller.
             unsafe {
                 match n {
@@ -69,6 +70,15 @@ pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::
             }
             row += n;
         }
+    }
+}
+
+/// Most rows of a tile of `n_rows` rows: as many tiles as it takes, of even size, since a small rest
+/// would wait for the latency of its products.
+fn tile_rows<I: Isa>(n_rows: usize) -> usize {
+    match I::EXPANDS {
+        true => n_rows.div_ceil(n_rows.div_ceil(I::GEMM_ROWS).max(1)),
+        false => I::GEMM_ROWS,
     }
 }
 
@@ -116,7 +126,8 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
         let w = g.weights.add(panel * PANEL * g.k_words);
         let x: [*const u32; R] =
             std::array::from_fn(|r| I::opaque(g.x.add((row + r) * g.x_stride)));
-        let (tile, n_tiles) = (row / I::GEMM_ROWS, g.n_rows.div_ceil(I::GEMM_ROWS));
+        let most = tile_rows::<I>(g.n_rows);
+        let (tile, n_tiles) = (row / most, g.n_rows.div_ceil(most));
         let acc: [[I::F; 2]; R] = if 2 * R <= I::ACCUMULATORS {
             dots::<I, E, R, 2>(g, w, x, Ahead::new::<I>(g, panel, (tile, n_tiles)))
         } else {

@@ -4,8 +4,7 @@
 use super::*;
 use simd::{Bf16, Element, Isa, LANES};
 
-/// Numbers of rows to try: more than three tiles of any instruction set's AVX2 size, and more than
-/// one of AVX-512's.
+/// Numbers of rows to try: up to more than three tiles of AVX2, and more than one of AVX-512.
 const MOST_ROWS: usize = 20;
 
 #[test]
