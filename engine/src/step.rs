@@ -208,6 +208,7 @@ impl Core {
         stats.prefix_hit_tokens = counts.prefix_hit_tokens;
         stats.preemptions = counts.preemptions;
         stats.draft_times = self.drafting.times();
+        stats.draft_models_behind = self.drafting.n_behind();
         stats.clone()
     }
 

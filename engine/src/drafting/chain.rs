@@ -91,12 +91,17 @@ impl Drafting {
             let picked = if picks.is_empty() { Vec::new() } else { guesser.sample(&picks)? };
             drop((seqs, picks));
             let mut picked = picked.into_iter();
+            let n_behind = &mut self.n_behind;
             readers.retain_mut(|reader| {
                 let sequence = &mut running[reader.at];
                 let n_slots = sequence.n_draft_slots;
                 let has_read_all = guesser.end_of_forward(reader, sequence);
                 let draft = sequence.draft.as_mut().expect("rows have drafts");
-                let guess = if has_read_all { picked.next() } else { None };
+                if !has_read_all {
+                    *n_behind += 1;
+                    return false;
+                }
+                let guess = picked.next();
                 // A draft model may have tokens beyond the target's, for padding.
                 let guess = guess.filter(|guess| (guess.token as usize) < vocab_size);
                 let Some(mut guess) = guess else { return false };

@@ -39,6 +39,8 @@ pub(crate) struct Drafting {
     drafters: Vec<Drafter>,
     offer: DraftOffer,
     times: DraftTimes,
+    /// Sequences of the latest step whose draft model has not read all of them.
+    n_behind: usize,
     program: Program,
     memory: round::Memory,
 }
@@ -173,12 +175,17 @@ impl Drafting {
         DraftTimes { calls, ..self.times }
     }
 
+    pub(crate) fn n_behind(&self) -> usize {
+        self.n_behind
+    }
+
     /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`.
     pub(crate) fn propose(
         &mut self,
         model: &mut dyn LanguageModel,
         running: &mut [Sequence],
     ) -> Result<()> {
+        self.n_behind = 0;
         if !running.iter().any(|sequence| sequence.n_draft_slots > 0) {
             return Ok(());
         }

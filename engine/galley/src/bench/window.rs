@@ -11,7 +11,7 @@ use galley_engine::{DraftRequest, Event, Prompt, Request, RequestHandle, Stats};
 use std::time::{Duration, Instant};
 
 /// How many times its share one sequence may generate before it ends all the same.
-pub(super) const LONGEST: usize = 2;
+pub(super) const LONGEST: usize = 3;
 
 /// What happened in a window.
 pub(super) struct Window {
@@ -49,8 +49,13 @@ impl Window {
             })?);
         }
         let mut tokens = vec![Vec::new(); prompts.len()];
-        while tokens.iter().any(Vec::is_empty) {
+        // The second token is the first that a draft model may have had a part in.
+        let has_begun = |tokens: &Vec<u32>| tokens.len() > 1;
+        while !tokens.iter().all(has_begun) || loaded.engine.stats().draft_models_behind > 0 {
             poll(&mut handles, &mut tokens)?;
+            if handles.iter().all(RequestHandle::is_over) {
+                break; // they were short, or the draft model slow
+            }
         }
         let (before, begin) = (loaded.engine.stats(), Instant::now());
         let n_before: usize = tokens.iter().map(Vec::len).sum();
