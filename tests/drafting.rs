@@ -83,6 +83,8 @@ fn a_request_chooses_its_drafter_or_none() {
         stats.drafts.drafted
     };
     assert_eq!(drafted(DrafterChoice::Off), 0);
+    // Nothing in this prompt is there twice: who looks it up has no guess.
+    assert_eq!(drafted(DrafterChoice::Default), 0);
     assert!(drafted(DrafterChoice::Named("streaming-llm".into())) > 0);
 }
 

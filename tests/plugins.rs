@@ -8,11 +8,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The drafters that need nothing but the target, with options that fit tiny models.
-pub const TARGET_DRAFTERS: [(&str, &str); 6] = [
+pub const TARGET_DRAFTERS: [(&str, &str); 10] = [
     ("ngram", "min=1"),
     ("streaming-llm", "budget=64"),
+    ("streaming-llm", "budget=48,sinks=0,skip=1"),
     ("snap-kv", "budget=96,queries=8,refresh=16"),
+    ("snap-kv", "budget=80,queries=4,refresh=0,pooling=max"),
     ("self-spec", "budget=128,recent=16"),
+    ("self-spec", "budget=96,recent=16,refresh=2"),
+    ("layer-skip", "attention=1,mlp=0"),
     ("layer-skip", "mode=exit,exit=1"),
     ("layer-skip", "mode=search,sinks=16,budget=64"),
 ];
@@ -25,13 +29,16 @@ fn folder() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
+        let test = std::env::current_exe().expect("a test has a path");
+        // target/PROFILE/deps/this-test
+        let folder = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps");
+        let profile = folder.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
+        build.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
         for name in TARGET_DRAFTERS.map(|(name, _)| name).into_iter().chain(["small-model"]) {
             build.args(["--package", &format!("galley-drafter-{name}")]);
         }
         assert!(build.status().expect("cargo runs").success(), "the drafters build");
-        let test = std::env::current_exe().expect("a test has a path");
-        // target/debug/deps/this-test
-        test.ancestors().nth(2).expect("a test is in target/PROFILE/deps").to_path_buf()
+        folder.to_path_buf()
     })
 }
 

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks, under
-//! one token budget. Whoever needs a block and finds none takes it from the last in order, never
-//! from one before it; the first in order can therefore always go on, and has room enough alone
+//! one token budget. Whoever needs a block and finds none takes the KV of draft models first, then
+//! all blocks of the last in order, never of one before it; the first in order can therefore always go on, and has room enough alone
 //! (the request was checked). So every step makes progress, and no sequence is lost.
 //!
 //! No step looks at anything that grows with the context: blocks are counted, not walked. Only
@@ -207,7 +207,7 @@ impl Scheduler {
                     *budget -= n_tokens;
                     return;
                 }
-                Err(_) if self.reclaim_draft_kv(blocks) => {}
+                Err(_) if self.reclaim_draft_kv(budget, blocks) => {}
                 Err(_) if at + 1 < self.running.len() => {
                     *budget += self.preempt(self.running.len() - 1, blocks);
                 }
@@ -220,12 +220,12 @@ impl Scheduler {
     }
 
     /// Reserves slots for drafts behind decodes that are in this step, from what is left: a draft never preempts
-    /// a sequence, nor takes the last blocks that others are about to need.
+    /// a sequence, nor takes blocks that others are about to need.
     fn make_room_for_drafts(&mut self, budget: &mut usize, blocks: &mut BlockManager) {
         let n_picks = self.running.iter().filter(|s| s.picks_now()).map(Sequence::n_streams).sum();
         let mut logit_rows = self.max_logit_rows.saturating_sub(n_picks);
-        let n_running = self.running.len();
         let block_size = blocks.block_size_tokens();
+        let spoken_for = self.n_promised(blocks) + self.running.len();
         let is_waited_for =
             self.refused.is_some_and(|refused| self.waiting.contains_key(&refused.key));
         for sequence in &mut self.running {
@@ -239,16 +239,21 @@ impl Scheduler {
             if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
                 n = chaos.chunk(n);
             }
+            let (n_known, n_left) = (sequence.tokens.len(), sequence.n_left());
             let Some(draft) = sequence.draft.as_mut().filter(|_| n > 0) else { continue };
             // A draft model reads all tokens but the last that it guesses.
-            let n_read = sequence.tokens.len() + n;
+            let n_read = n_known + n - 1;
             let needed_to_read = draft.blocks_needed(n_read, block_size);
-            // What is begun while somebody waits for blocks would be given up for them.
-            if needed_to_read > 0 && draft.n_blocks() == 0 && is_waited_for {
-                continue;
+            if needed_to_read > 0 && draft.n_blocks() == 0 {
+                // What is begun while somebody waits for blocks would be given up for them; what takes as many
+                // steps to read as the sequence has left is of no use to it.
+                let n_steps = n_known.div_ceil(self.max_num_batched_tokens);
+                if is_waited_for || n_steps >= n_left {
+                    continue;
+                }
             }
             let needed = blocks.blocks_needed(&sequence.table, 1 + n) + needed_to_read;
-            if needed + n_running > blocks.n_free() {
+            if needed + spoken_for > blocks.n_free() {
                 continue;
             }
             draft.reserve(n_read, blocks);
@@ -261,12 +266,13 @@ impl Scheduler {
         }
     }
 
-    /// Takes the blocks of draft models from the last running sequence in order that has some. Whether it had any.
-    fn reclaim_draft_kv(&mut self, blocks: &mut BlockManager) -> bool {
+    /// Takes the blocks of draft models from the last running sequence in order that has some, whoever asks: a
+    /// sequence goes on without. Whether it had any.
+    fn reclaim_draft_kv(&mut self, budget: &mut usize, blocks: &mut BlockManager) -> bool {
         let last = self.running.iter_mut().rev().find(|sequence| sequence.n_draft_blocks() > 0);
         let Some(sequence) = last else { return false };
         // Nothing of this step's guess has been computed yet.
-        sequence.n_draft_slots = 0;
+        *budget += std::mem::take(&mut sequence.n_draft_slots);
         sequence.draft.as_mut().expect("it has blocks").release(blocks);
         true
     }
@@ -293,7 +299,7 @@ impl Scheduler {
             let (key, n_streams) = (*head.key(), head.get().n_streams());
             let n_running: usize = self.running.iter().map(|s| s.n_streams()).sum();
             let table = if n_running + n_streams <= self.max_num_seqs {
-                self.place_for(key, blocks)
+                self.place_for(key, budget, blocks)
             } else {
                 None
             };
@@ -319,14 +325,23 @@ impl Scheduler {
         }
     }
 
+    /// Blocks that running sequences lack for what they were admitted with.
+    fn n_promised(&self, blocks: &BlockManager) -> usize {
+        let lacks = |sequence: &Sequence| {
+            blocks.blocks_needed(&sequence.table, sequence.n_todo()) + sequence.n_forks as usize
+        };
+        self.running.iter().map(lacks).sum()
+    }
+
     /// A table with what the prefix cache has of a waiting sequence, if there are blocks for all the rest of
     /// it, for what was promised to those admitted before, and for those running to grow.
-    fn place_for(&mut self, key: SequenceKey, blocks: &mut BlockManager) -> Option<BlockTable> {
-        let mut spoken_for = 0;
-        for sequence in &self.running {
-            spoken_for += blocks.blocks_needed(&sequence.table, sequence.n_todo())
-                + sequence.n_forks as usize;
-        }
+    fn place_for(
+        &mut self,
+        key: SequenceKey,
+        budget: &mut usize,
+        blocks: &mut BlockManager,
+    ) -> Option<BlockTable> {
+        let mut spoken_for = self.n_promised(blocks);
         if !self.running.is_empty() {
             // A block for everyone, and one in a hundred: rather wait than be preempted soon.
             spoken_for += self.running.len() + blocks.n_blocks() / 100;
@@ -349,7 +364,7 @@ impl Scheduler {
         // Blocks of the table that nobody else held are no longer free.
         let wanted = needed + spoken_for;
         if wanted <= blocks.n_free() + n_drafting || self.running.is_empty() {
-            while wanted > blocks.n_free() && self.reclaim_draft_kv(blocks) {}
+            while wanted > blocks.n_free() && self.reclaim_draft_kv(budget, blocks) {}
             return Some(table);
         }
         blocks.release(table);

@@ -236,8 +236,12 @@ impl Sequence {
         if self.n_todo() != 1 || self.n_forks > 0 {
             return 0;
         }
-        let left = self.shared.stop.max_tokens().saturating_sub(self.n_generated() + 1);
-        left.min(draft.settings.draft_length as usize)
+        self.n_left().saturating_sub(1).min(draft.settings.draft_length as usize)
+    }
+
+    /// Tokens that it may still generate.
+    pub(crate) fn n_left(&self) -> usize {
+        self.shared.stop.max_tokens().saturating_sub(self.n_generated())
     }
 
     /// Commits the KV of this step's rows whose tokens were known before it. Ends the step for them.

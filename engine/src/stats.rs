@@ -18,7 +18,7 @@ pub struct Stats {
     pub kv_blocks_total: usize,
     /// Those of the used that hold KV of draft models.
     pub kv_blocks_drafting: usize,
-    /// Sequences whose draft model was still reading them in the last step.
+    /// Draft models that were still reading a sequence in the last step.
     pub draft_models_behind: usize,
     /// Tokens of prompts that were looked up in the prefix cache.
     pub prefix_query_tokens: u64,

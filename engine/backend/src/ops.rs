@@ -185,7 +185,7 @@ pub trait Backend: Send + 'static {
         out: &mut Self::Tensor,
     ) -> Result<()>;
     /// Selects the cached tokens of `layer` that rows of `q` attend to most, and writes that layer's
-    /// part of `observation.out`. What a row observes depends on nothing else in the batch.
+    /// part of the `out` of every observation. What a row observes depends on nothing else in the batch.
     fn observe(
         &mut self,
         q: &Self::Tensor,
@@ -193,7 +193,7 @@ pub trait Backend: Send + 'static {
         layer: usize,
         batch: &Batch<'_>,
         reach: Reach,
-        observation: &mut Observation<'_>,
+        observations: &mut [Observation<'_>],
     ) -> Result<()>;
     /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.
     fn logits(

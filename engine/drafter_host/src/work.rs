@@ -17,7 +17,8 @@ pub struct ViewId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MaskId(pub u32);
 
-/// Which cached tokens a pass of `model` attends to. It never attends to more than its budget.
+/// Which cached tokens a pass of `model` attends to: no more than its budget, once the model has read the sequence
+/// and where the budget has room for a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Whose cache.

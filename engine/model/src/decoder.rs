@@ -159,8 +159,8 @@ impl<B: Backend> Decoder<B> {
                     &mut a.qkv,
                 )?;
                 backend.rope_and_store_kv(&a.qkv, &rotation, batch, i, pool, &mut a.q)?;
-                for observation in observations.iter_mut() {
-                    backend.observe(&a.q, pool, i, batch, reach, observation)?;
+                if !observations.is_empty() {
+                    backend.observe(&a.q, pool, i, batch, reach, observations)?;
                 }
                 backend.attention(&a.q, pool, i, batch, reach, &mut a.attended)?;
                 backend.linear_add(&a.attended, n_rows, &layer.output, &mut a.x)?;

@@ -82,7 +82,12 @@ impl Drafting {
                     writes_kv: true,
                 });
                 if reader.n_now == n_unread {
-                    picks.push(sequence.draft_pick(logit_rows.len(), &draft.tokens));
+                    let mut row = sequence.draft_pick(logit_rows.len(), &draft.tokens);
+                    if guesser.vocab_size > vocab_size {
+                        // Some guesses are no tokens of the target: the others are compared, not weighed.
+                        row.rejection = None;
+                    }
+                    picks.push(row);
                     logit_rows.push(tokens.len() as u32 - 1);
                 }
             }
@@ -104,11 +109,7 @@ impl Drafting {
                 let guess = picked.next();
                 // A draft model may have tokens beyond the target's, for padding.
                 let guess = guess.filter(|guess| (guess.token as usize) < vocab_size);
-                let Some(mut guess) = guess else { return false };
-                if guesser.vocab_size != vocab_size {
-                    // Drawn from another set of tokens than the target's: compared, not weighed.
-                    guess.proposal = None;
-                }
+                let Some(guess) = guess else { return false };
                 draft.push(guess);
                 draft.tokens.len() < n_slots
             });
@@ -163,7 +164,7 @@ impl<'a> Guesser<'a> {
 
     /// A row that the chain is to guess for, if it is.
     fn begin(&self, at: usize, sequence: &mut Sequence) -> Option<Reader> {
-        let n_wanted = sequence.tokens.len() + sequence.n_draft_slots;
+        let n_wanted = sequence.tokens.len() + sequence.n_draft_slots - 1;
         let draft = sequence.draft.as_mut().filter(|draft| draft.tokens.is_empty())?;
         let n_read = match self.second {
             None => sequence.table.n_tokens(),

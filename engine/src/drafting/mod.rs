@@ -51,8 +51,8 @@ pub(crate) struct SequenceDraft {
     pub(crate) settings: DraftSettings,
     /// This round's guess; empty between rounds.
     pub(crate) tokens: Vec<u32>,
-    /// What they were drawn from, where they are verified by rejection: one each, or none. A guess without is
-    /// compared, which accepts as many of it.
+    /// What they were drawn from, where they are verified by rejection: one each, or none. Guesses without are
+    /// compared.
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) stats: DraftStats,
     /// The drafter has been set aside: no more guesses.
@@ -84,14 +84,20 @@ impl SequenceDraft {
         self.caches.iter().map(DraftCache::n_blocks).sum()
     }
 
-    /// Blocks of the pool that the draft models lack to read `n_tokens`.
+    /// Blocks of the pool that the draft models lack to read `n_tokens`, those that can.
     pub(crate) fn blocks_needed(&self, n_tokens: usize, block_size: usize) -> usize {
-        self.caches.iter().map(|cache| cache.blocks_needed(n_tokens, block_size)).sum()
+        let readers = self.caches.iter().filter(|cache| cache.can_read(n_tokens));
+        readers.map(|cache| cache.blocks_needed(n_tokens, block_size)).sum()
     }
 
-    /// Takes those.
+    /// Takes those, and gives back what is of no more use.
     pub(crate) fn reserve(&mut self, n_tokens: usize, blocks: &mut BlockManager) {
-        self.caches.iter_mut().for_each(|cache| cache.reserve(n_tokens, blocks));
+        for cache in &mut self.caches {
+            match cache.can_read(n_tokens) {
+                true => cache.reserve(n_tokens, blocks),
+                false => cache.release(blocks),
+            }
+        }
     }
 
     /// Gives the draft models' blocks back.

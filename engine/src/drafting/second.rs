@@ -22,8 +22,6 @@ pub(crate) struct SecondModel {
     blocks_per_block: usize,
     /// Blocks of the pool.
     n_pool_blocks: usize,
-    /// Input tokens are below.
-    pub(crate) vocab_size: usize,
     /// The most tokens that it reads.
     max_context: usize,
 }
@@ -155,9 +153,16 @@ impl<'a> SecondModels<'a> {
             id,
             blocks_per_block: shape.n_blocks / target.n_blocks,
             n_pool_blocks: target.n_blocks,
-            vocab_size: own.vocab_size,
             max_context: own.max_context,
         };
+        if own.max_context < config.max_context {
+            tracing::warn!(
+                "draft model {} reads {} tokens and the target {}: it guesses for sequences that it can read",
+                path.display(),
+                own.max_context,
+                config.max_context
+            );
+        }
         tracing::info!(
             "draft model {} beside {:?}: {} MiB of weights",
             path.display(),
@@ -250,7 +255,6 @@ mod tests {
             id: DraftModelId(0),
             blocks_per_block,
             n_pool_blocks: 10,
-            vocab_size: 40,
             max_context: 100,
         })
     }

@@ -35,6 +35,7 @@ impl Drafter for LayerSkip {
         let info = host.describe(Model::TARGET)?;
         let modes = [("static", Mode::Static), ("exit", Mode::Exit), ("search", Mode::Search)];
         let mode = options.choose("mode", &modes)?;
+        refuse_what_others_read(mode, options)?;
         let mask = match mode {
             Mode::Static => static_mask(options, info.n_layers)?,
             Mode::Exit => exit_mask(options, &info)?,
@@ -49,10 +50,8 @@ impl Drafter for LayerSkip {
         if budget_tokens != 0 && budget_tokens <= n_sinks {
             return Err(options.refuse("budget", "it leaves no room beside the sinks"));
         }
-        let view = match budget_tokens {
-            0 => View::WHOLE,
-            budget_tokens => host.window(Model::TARGET, n_sinks, budget_tokens)?,
-        };
+        // Without a budget of its own, the window is for requests that bring one.
+        let view = host.window(Model::TARGET, n_sinks, whole_if_0(budget_tokens))?;
         Ok(Self {
             view,
             layers,
@@ -76,6 +75,29 @@ impl Drafter for LayerSkip {
             weights_read: self.weights_read,
             kv_tokens_read: at.attended(self.budget_tokens) * self.attention_share,
         }
+    }
+}
+
+fn whole_if_0(budget_tokens: u32) -> u32 {
+    if budget_tokens == 0 { u32::MAX } else { budget_tokens }
+}
+
+/// An option of another mode is a mistake, most likely a forgotten `mode=`.
+fn refuse_what_others_read(mode: Mode, options: &Options) -> Result<()> {
+    let [exit, skipped] = match mode {
+        Mode::Static => [false, true],
+        Mode::Exit => [true, false],
+        Mode::Search => [false, false],
+    };
+    if !exit && options.text("exit")? != "0" {
+        return Err(options.refuse("exit", "it is for mode=exit"));
+    }
+    match ["attention", "mlp"]
+        .into_iter()
+        .find(|name| options.text(name).is_ok_and(|t| !t.is_empty()))
+    {
+        Some(name) if !skipped => Err(options.refuse(name, "it is for mode=static")),
+        _ => Ok(()),
     }
 }
 
@@ -110,7 +132,7 @@ export_drafter!(
   "name": "layer-skip",
   "version": "0.1.0",
   "description": "Drafts with some of the target's layers (Draft & Verify, LayerSkip, SWIFT)",
-  "needs": ["galley.models/1", "galley.layers/1", "galley.chain/1"],
+  "needs": ["galley.models/1", "galley.layers/1", "galley.views/1", "galley.chain/1"],
   "options": [
     {"name": "mode", "default": "static", "help": "static: skip the same layers; exit: leave early; search: look for better ones while running, with galley.replay/1"},
     {"name": "attention", "default": "", "help": "static: attention sublayers to skip, such as 3,5,7"},
@@ -121,7 +143,7 @@ export_drafter!(
     {"name": "every", "default": "2", "help": "search: rounds between two choices, at least 2"},
     {"name": "seed", "default": "1", "help": "search: where the random choices begin"},
     {"name": "sinks", "default": "16", "help": "first tokens that stay in view under a budget"},
-    {"name": "budget", "default": "0", "help": "tokens attended to in all, sinks included; 0: the whole cache"}
+    {"name": "budget", "default": "0", "help": "tokens attended to in all, sinks included, where a request asks for no other number; 0: the whole cache"}
   ]
 }"#
 );

@@ -2,7 +2,7 @@
 //!
 //! Y. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2022 (arXiv 2211.17192). At long
 //! contexts its cache costs more than its weights: a window of it, as in "MagicDec", 2024 (arXiv 2408.11049), keeps
-//! a guess cheap.
+//! a guess cheap. The window narrows what a guess reads; the cache itself holds the whole sequence.
 
 use galley_drafter::{
     Chain, Control, Cost, CostAt, Drafter, Guess, Limits, Model, Options, Result, Step, View,
@@ -29,10 +29,9 @@ impl Drafter for SmallModel {
             return Err(options.refuse("budget", "it leaves no room beside the sinks"));
         }
         let model = host.load(source)?;
-        let view = match budget_tokens {
-            0 => View::WHOLE,
-            budget_tokens => host.window(model, n_sinks, budget_tokens)?,
-        };
+        // Without a budget of its own, the window is for requests that bring one.
+        let seen_tokens = if budget_tokens == 0 { u32::MAX } else { budget_tokens };
+        let view = host.window(model, n_sinks, seen_tokens)?;
         let (small, target) = (host.describe(model)?, host.describe(Model::TARGET)?);
         Ok(Self {
             model,
@@ -62,11 +61,11 @@ export_drafter!(
   "name": "small-model",
   "version": "0.1.0",
   "description": "Drafts with a second, smaller model (speculative decoding, arXiv 2211.17192)",
-  "needs": ["galley.models/1", "galley.chain/1"],
+  "needs": ["galley.models/1", "galley.views/1", "galley.chain/1"],
   "options": [
     {"name": "model", "default": "", "help": "path or name of a model with the target's vocabulary; required"},
     {"name": "sinks", "default": "16", "help": "first tokens that stay in view under a budget"},
-    {"name": "budget", "default": "0", "help": "tokens attended to in all, sinks included; 0: the whole cache"}
+    {"name": "budget", "default": "0", "help": "tokens attended to in all, sinks included, where a request asks for no other number; 0: the whole cache"}
   ]
 }"#
 );

@@ -155,8 +155,10 @@ impl KvPool {
                     };
                     let keys = |group| layout.keys_at(layer, head, group);
                     let values = |group| layout.values_at(layer, head, group);
-                    copy(keys(from), keys(to), per_block * layout.group_key_words);
-                    copy(values(from), values(to), per_block * layout.group_value_words);
+                    for group in 0..per_block {
+                        copy(keys(from + group), keys(to + group), layout.group_key_words);
+                        copy(values(from + group), values(to + group), layout.group_value_words);
+                    }
                 }
             }
         }
@@ -216,9 +218,13 @@ pub(super) unsafe fn copy_token<E: Element>(
         }
         let from = from.values.add(from_lane / E::PER_WORD * layout.padded_dim);
         let to = to.values.add(to_lane / E::PER_WORD * layout.padded_dim);
+        // Whole words, so that many go at once: a word holds the values of one token or of two.
+        let bits = u32::BITS as usize / E::PER_WORD;
+        let (right, left) = (from_lane % E::PER_WORD * bits, to_lane % E::PER_WORD * bits);
+        let mask = u32::MAX >> (u32::BITS as usize - bits);
         for i in 0..layout.padded_dim {
-            let x = E::load_one(from.add(i), from_lane % E::PER_WORD);
-            E::store_one(to.add(i), to_lane % E::PER_WORD, x);
+            let others = *to.add(i) & !(mask << left);
+            *to.add(i) = others | ((*from.add(i) >> right & mask) << left);
         }
     }
 }

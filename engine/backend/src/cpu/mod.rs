@@ -74,17 +74,16 @@ pub struct CpuBackend {
     observers: Vec<observe::Scratch>,
     /// Rows of a product as multipliers, where those are expanded.
     expanded: Vec<u32>,
-    /// Normed rows for the output head.
-    head_rows: Option<Tensor>,
+    /// Normed rows for the output head, for each width: models take turns.
+    head_rows: Vec<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
 }
 
 /// What attention keeps between calls.
 #[derive(Default)]
 struct AttentionMemory {
-    scratch: Vec<Scratch>,
-    /// Row length and heads the scratch was made for.
-    shape: Option<(usize, usize)>,
+    /// Of every thread, for each head_dim and number of query heads a KV head: models take turns.
+    scratch: Vec<((usize, usize), Vec<Scratch>)>,
     /// States of tiles computed apart.
     states: Vec<f32>,
 }
@@ -124,7 +123,7 @@ impl CpuBackend {
             attention: AttentionMemory::default(),
             observers: (0..n_threads).map(|_| observe::Scratch::default()).collect(),
             expanded: Vec::new(),
-            head_rows: None,
+            head_rows: Vec::new(),
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
         })
     }

@@ -24,14 +24,20 @@ impl CpuBackend {
         layer: usize,
         batch: &Batch<'_>,
         reach: Reach,
-        observation: &mut Observation<'_>,
+        observations: &mut [Observation<'_>],
     ) -> Result<()> {
         let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
         let n_heads = q.cols / head_dim;
         expect_tensor(OP, q, Kind::Operand, batch.tokens.len(), n_heads * head_dim)?;
         expect(OP, "heads in whole groups", 0, n_heads % n_kv_heads)?;
         expect_layer(OP, layer, &pool.shape)?;
-        let (rows, choice) = check(observation, batch, &pool.shape, layer)?;
+        let mut all = Vec::with_capacity(observations.len());
+        for observation in observations {
+            let (rows, choice) = check(observation, batch, &pool.shape, layer)?;
+            let n = n_kv_heads * choice.n_selected;
+            let out = Shared::of(&mut observation.out[layer * n..][..n]);
+            all.push((rows, choice, out));
+        }
         let words = q.cols / self.dtype.per_word();
         let (queries, q_stride) = self.multipliers(q, batch.tokens.len(), words);
         let call = Call {
@@ -48,16 +54,16 @@ impl CpuBackend {
             scale: reach.scale,
             window: reach.window,
         };
-        let n = choice.n_selected;
-        let out = Shared::of(&mut observation.out[layer * n_kv_heads * n..][..n_kv_heads * n]);
         let scratch = Shared::of(&mut self.observers);
         let kernel = self.kernels.sum_probabilities;
-        self.threads.for_each(n_kv_heads, |kv_head, thread| {
-            // SAFETY: shapes, rows and block table were checked; scratch is the thread's own, and
+        self.threads.for_each(all.len() * n_kv_heads, |unit, thread| {
+            let (rows, choice, out) = &all[unit / n_kv_heads];
+            let (kv_head, n) = (unit % n_kv_heads, choice.n_selected);
+            // SAFETY: shapes, rows and block tables were checked; scratch is the thread's own, and
             // one unit writes the run of a head.
             unsafe {
                 let scratch = &mut *scratch.ptr().add(thread);
-                kernel(&call, &Rows { kv_head, ..rows }, scratch);
+                kernel(&call, &Rows { kv_head, ..*rows }, scratch);
                 let out = std::slice::from_raw_parts_mut(out.ptr().add(kv_head * n), n);
                 choice.select(scratch, out);
             }

@@ -252,9 +252,9 @@ impl Backend for CpuBackend {
         layer: usize,
         batch: &Batch<'_>,
         reach: Reach,
-        observation: &mut Observation<'_>,
+        observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        self.observe_layer(q, pool, layer, batch, reach, observation)
+        self.observe_layer(q, pool, layer, batch, reach, observations)
     }
 
     fn logits(
@@ -274,13 +274,15 @@ impl Backend for CpuBackend {
         expect_tensor("logits", out, Kind::F32, rows.len(), head.rows)?;
         expect_tensor("logits", x, Kind::F32, batch.tokens.len(), head.cols)?;
         assert!(rows.iter().all(|&r| (r as usize) < batch.tokens.len()), "logits of a missing row");
-        let mut normed = match self.head_rows.take() {
-            Some(t) if t.max_rows >= rows.len() && t.cols == x.cols => t,
-            _ => self.operand_rows(out.max_rows, x.cols)?,
+        let kept = self.head_rows.iter().position(|kept| kept.cols == x.cols);
+        let kept = kept.map(|at| self.head_rows.swap_remove(at));
+        let mut normed = match kept.filter(|kept| kept.max_rows >= rows.len()) {
+            Some(kept) => kept,
+            None => self.operand_rows(out.max_rows, x.cols)?,
         };
         self.norm_rows(x, norm, eps, |i| rows[i] as usize, rows.len(), &mut normed);
         let result = self.linear(&normed, rows.len(), head, None, out);
-        self.head_rows = Some(normed);
+        self.head_rows.push(normed);
         result
     }
 
@@ -393,12 +395,13 @@ impl CpuBackend {
     fn attend_all(&mut self, call: &Call, batch: &Batch<'_>, n_kv_heads: usize) {
         let memory = &mut self.attention;
         let shape = (call.head_dim, call.group_size);
-        if memory.shape != Some(shape) {
-            memory.shape = Some(shape);
-            memory.scratch = (0..self.threads.n_threads())
-                .map(|_| Scratch::new(&call.layout, call.group_size))
-                .collect();
-        }
+        let kept = memory.scratch.iter().position(|(kept, _)| *kept == shape);
+        let at = kept.unwrap_or_else(|| {
+            let new = || Scratch::new(&call.layout, call.group_size);
+            let of_threads = (0..self.threads.n_threads()).map(|_| new()).collect();
+            memory.scratch.push((shape, of_threads));
+            memory.scratch.len() - 1
+        });
         let mut whole = Vec::new();
         let mut split = Vec::new();
         let mut n_states = 0;
@@ -439,7 +442,7 @@ impl CpuBackend {
             .enumerate()
             .flat_map(|(i, &(.., n_tiles))| (0..n_tiles).step_by(run).map(move |tile| (i, tile)))
             .collect();
-        let scratch = Shared::of(&mut memory.scratch);
+        let scratch = Shared::of(&mut memory.scratch[at].1);
         let states = Shared::of(&mut memory.states);
         let kernels = self.kernels;
         self.threads.for_each(whole.len() + units.len(), |unit, thread| {

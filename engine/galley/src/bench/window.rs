@@ -49,12 +49,17 @@ impl Window {
             })?);
         }
         let mut tokens = vec![Vec::new(); prompts.len()];
-        // The second token is the first that a draft model may have had a part in.
-        let has_begun = |tokens: &Vec<u32>| tokens.len() > 1;
+        // A draft model may begin to read with the second token; with the third, the statistics say so.
+        let has_begun = |tokens: &Vec<u32>| tokens.len() > 2;
         while !tokens.iter().all(has_begun) || loaded.engine.stats().draft_models_behind > 0 {
             poll(&mut handles, &mut tokens)?;
             if handles.iter().all(RequestHandle::is_over) {
-                break; // they were short, or the draft model slow
+                match loaded.engine.stats().draft_models_behind {
+                    0 => break, // a tiny model may have ended before anybody looked
+                    _ => bail!(
+                        "all sequences ended before the draft model had read them: raise --gen"
+                    ),
+                }
             }
         }
         let (before, begin) = (loaded.engine.stats(), Instant::now());
@@ -62,7 +67,6 @@ impl Window {
         let n_wanted = prompts.len() * (args.gen_tokens - 1);
         let n_generated =
             |tokens: &[Vec<u32>]| tokens.iter().map(Vec::len).sum::<usize>() - n_before;
-        // A tiny model may have ended before anybody looked.
         while n_generated(&tokens) < n_wanted && !handles.iter().all(RequestHandle::is_over) {
             poll(&mut handles, &mut tokens)?;
         }

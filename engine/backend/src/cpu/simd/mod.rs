@@ -176,11 +176,6 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for the word that holds it.
     unsafe fn store_one(p: *mut u32, at: usize, v: f32);
-    /// Reads one value at value index `at` of the words at `p`.
-    ///
-    /// # Safety
-    /// `p` must be valid for the word that holds it.
-    unsafe fn load_one(p: *const u32, at: usize) -> f32;
 }
 
 /// Words of one f32.
@@ -212,11 +207,6 @@ impl Element for F32 {
     unsafe fn store_one(p: *mut u32, at: usize, v: f32) {
         // SAFETY: passed on to the caller.
         unsafe { *p.cast::<f32>().add(at) = v }
-    }
-    #[inline(always)]
-    unsafe fn load_one(p: *const u32, at: usize) -> f32 {
-        // SAFETY: passed on to the caller.
-        unsafe { *p.cast::<f32>().add(at) }
     }
 }
 
@@ -296,11 +286,6 @@ impl Element for Bf16 {
     unsafe fn store_one(p: *mut u32, at: usize, v: f32) {
         // SAFETY: passed on to the caller.
         unsafe { *p.cast::<u16>().add(at) = bf16_bits(v) }
-    }
-    #[inline(always)]
-    unsafe fn load_one(p: *const u32, at: usize) -> f32 {
-        // SAFETY: passed on to the caller.
-        unsafe { f32::from_bits(u32::from(*p.cast::<u16>().add(at)) << 16) }
     }
 }
 

@@ -44,7 +44,9 @@ impl Cache {
                     pool: question.pool,
                     out: &mut out,
                 };
-                backend.observe(q, pool, LAYER, batch, reach, &mut observation).unwrap();
+                backend
+                    .observe(q, pool, LAYER, batch, reach, std::slice::from_mut(&mut observation))
+                    .unwrap();
                 out
             };
             out = ask(batch, 0, first..n_rows);
@@ -246,7 +248,7 @@ fn impossible_observations_are_refused() {
                 out: &mut out,
             };
             change(&mut observation);
-            backend.observe(q, pool, LAYER, batch, reach, &mut observation)
+            backend.observe(q, pool, LAYER, batch, reach, std::slice::from_mut(&mut observation))
         };
         ask(&|_| {}).unwrap();
         ask(&|o| o.candidates = 95..99).unwrap();
