@@ -120,7 +120,7 @@ fn long_prompts_give_the_same_bytes_with_every_drafter() {
         let accepted = stats.drafts.accepted - before.drafts.accepted;
         let n_blocks = stats.kv_blocks_peak;
         println!("{name}: {accepted} of {drafted} accepted, {n_blocks} blocks at most");
-        assert!(drafted > 50, "{name}: {drafted} drafted");
+        assert!(drafted > 30, "{name}: {drafted} drafted");
         if let Some(at_least) = at_least {
             assert!(accepted * 100 >= drafted * at_least, "{name}: {accepted} of {drafted}");
         }
