@@ -1,7 +1,7 @@
 //! Drafters that do their worst, through the real engine: output is that of plain decoding, bit for bit, or the
 //! drafter is refused at load; and one that misbehaves is set aside with one warning.
 
-use galley_engine::drafters::{Library, LoadError};
+use galley_engine::drafters::{Drafter, Library, LoadError, ModelFacts};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterSetup, Engine, EngineConfig, Request, SchedulePolicy,
 };
@@ -211,6 +211,7 @@ fn what_cannot_work_is_refused_at_load() {
     for (case, options, part) in [
         ("MAJOR_2", &[][..], "major version 2"),
         ("HALF_A_DRAFTER", &[], "does not reach guess"),
+        ("CREATE_FAILS", &[], "no room for a hat"),
         ("REFUSES", &[], "the stars are not right"),
         ("NONE", &[("knid", "1")], "no option \"knid\""),
         ("panics", &[("every", "0")], "panic in activate"),
@@ -225,6 +226,18 @@ fn what_cannot_work_is_refused_at_load() {
         };
         let error = start(&path, options).err().expect(case).to_string();
         assert!(error.contains(part), "{case}: {error}");
+    }
+}
+
+/// No engine asks for costs yet, so the host alone is asked.
+#[test]
+fn a_cost_that_fails_is_none() {
+    for (case, is_known) in [("NONE", true), ("COST_FAILS", false)] {
+        let (_folder, path) = build(case);
+        let library = Library::open(&path).expect("it loads");
+        let created = Drafter::create(&library, &BTreeMap::new(), ModelFacts::default());
+        let cost = created.expect("it is created").cost(1000, 0);
+        assert_eq!(cost.is_some(), is_known, "{case}: {cost:?}");
     }
 }
 

@@ -113,14 +113,19 @@ static void call_everything(self_t *s, gd_queue queue) {
   s->host->rerecord(s->host);
 }
 
+typedef struct {
+  self_t own; /* copied before the thread is there: it has its own random numbers */
+  self_t *shared;
+} hammer_t;
+
 static void *hammer(void *data) {
-  self_t *s = data;
-  self_t own = *s; /* its own random numbers */
-  while (!atomic_load(&s->is_over)) {
-    call_everything(&own, (gd_queue){atomic_load(&s->queue)});
+  hammer_t *h = data;
+  while (!atomic_load(&h->shared->is_over)) {
+    call_everything(&h->own, (gd_queue){atomic_load(&h->shared->queue)});
     struct timespec pause = {0, 50 * 1000};
     nanosleep(&pause, NULL);
   }
+  free(h);
   return NULL;
 }
 
@@ -138,7 +143,10 @@ static gd_status activate(gd_drafter *d, const gd_limits *limits) {
 #if defined CASE_WRONG_CALLS
   call_everything(s, (gd_queue){1});
 #elif defined CASE_THREAD
-  if (pthread_create(&s->thread, NULL, hammer, s) != 0) return GD_INTERNAL;
+  hammer_t *h = malloc(sizeof *h);
+  if (!h) return GD_NO_MEMORY;
+  *h = (hammer_t){*s, s};
+  if (pthread_create(&s->thread, NULL, hammer, h) != 0) return GD_INTERNAL;
 #elif defined CASE_MANY_HANDLES
   while (s->views->window(s->host, &window, &s->view) == GD_OK) {}
   while (s->layers->mask(s->host, (gd_model){0}, attention, mlp, s->n_layers, &s->mask) == GD_OK) {}
@@ -258,6 +266,17 @@ static void end(gd_drafter *d, uint64_t sequence) {
 #endif
 }
 
+/* The engine does not ask yet. */
+static gd_status cost(gd_drafter *d, uint64_t context_tokens, uint32_t budget_tokens, gd_cost *out) {
+  (void)d, (void)context_tokens, (void)budget_tokens;
+  out->weights_read = out->kv_tokens_read = 1;
+#ifdef CASE_COST_FAILS
+  return GD_INTERNAL;
+#else
+  return GD_OK;
+#endif
+}
+
 static void destroy(gd_drafter *d) { free(d); }
 
 static gd_status create(const gd_host *host, const gd_option *options, size_t n_options, gd_drafter **out) {
@@ -271,6 +290,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
       .after_prefill = after_prefill,
       .guess = guess,
       .end = end,
+      .cost = cost,
   };
   s->host = host;
   s->options = options;
@@ -283,6 +303,11 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   s->replay = host->extension(host, GD_EXT_REPLAY);
 #if defined CASE_WRONG_CALLS
   call_everything(s, (gd_queue){0});
+#elif defined CASE_CREATE_FAILS
+  free(s);
+  *out = (gd_drafter *)16; /* nobody looks at it */
+  gd_log_error(host, "there is no room for a hat");
+  return GD_NO_MEMORY;
 #elif defined CASE_HALF_A_DRAFTER
   s->drafter.struct_size = offsetof(gd_drafter, guess) + 4;
 #endif

@@ -115,6 +115,24 @@ impl Reader {
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && error.contains("times"), "{error}");
     }
+
+    /// Goes through the section "Check it", but for the sanitizer's commands, which are no `sh` block.
+    fn checks(&self) {
+        let commands = block("Check it", "sh");
+        let galley = "--manifest-path ../galley/";
+        assert!(commands.lines().all(|command| command.contains(galley)), "{commands}");
+        // The same folder by the name that does not change: cargo builds nothing again the next time.
+        let commands = commands.replace(galley, &format!("--manifest-path {}/", root().display()));
+        let target = env!("CARGO_TARGET_TMPDIR");
+        let commands = format!("export CARGO_TARGET_DIR='{target}/drafter-check'\n{commands}");
+        let (said, _) = self.succeeds(&commands);
+        assert_eq!(said.matches(" passed, 0 failed, ").count(), 2, "{said}");
+        assert!(said.contains("\nR22  "), "the rules: {said}");
+        // An option that it refuses is noticed.
+        let refused = self.types(&commands.replace("times=4", "times=0"));
+        let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+        assert!(!refused.status.success() && said.contains("R03 FAIL"), "{said}");
+    }
 }
 
 #[test]
@@ -124,6 +142,7 @@ fn a_drafter_in_c_takes_what_the_document_says() {
     let reader = Reader::new();
     reader.write("echo.c", &program);
     reader.builds_and_tries("In C");
+    reader.checks();
     // The checklist's flags.
     let build = block("In C", "sh");
     let flags = "-Wall -Wextra -pedantic -Werror";
@@ -143,4 +162,5 @@ fn a_drafter_in_rust_takes_what_the_document_says() {
     reader.write("Cargo.toml", &manifest);
     reader.write("src/lib.rs", &program);
     reader.builds_and_tries("In Rust");
+    reader.checks();
 }

@@ -14,16 +14,22 @@
  * PHASES. Each function says where it may be called:
  *   [any]      any thread, at any time
  *   [control]  inside create, activate and deactivate; may block, allocate and read files
- *   [step]     inside after_prefill and guess; must not block or allocate. Work is only enqueued: it is
- *              done after the callback has returned
- *   [record]   like [step], inside guess alone, and what is enqueued must depend on the batch's shape (n_rows, draft_length)
- *              alone: the host may keep it and not call guess again for that shape, until rerecord
- * All callbacks of a drafter are called on one thread, one at a time; create may run on another. Host functions marked [control], [step]
- * or [record] are called on that thread, inside a callback; anywhere else they return GD_WRONG_PHASE.
+ *   [step]     inside after_prefill, guess, end and cost; must not block or allocate. Work is only enqueued: it is
+ *              done after the callback has returned. end and cost have no queue
+ *   [record]   like [step], inside guess alone, and what is enqueued must depend on the batch's shape (n_rows,
+ *              draft_length) alone: the host may keep it and not call guess again for that shape, until rerecord
+ * All callbacks of a drafter are called on one thread, one at a time; create may run on another. Host functions marked
+ * [control], [step] or [record] are called on that thread, inside a callback; anywhere else they return GD_WRONG_PHASE.
  *
- * OWNERSHIP. The host owns every handle, table and string it gives; strings and arrays live until the call
- * returns, tables until destroy returns. What a drafter passes is copied at the call. A drafter owns its
- * own struct until destroy. Nothing crosses that the other side has to free. Libraries are never unloaded.
+ * LIMITS. One callback may enqueue 32 chains, lookups and replays in all, and one push a row: beyond that they give
+ * GD_NO_MEMORY and GD_INVALID. A drafter is set aside for good, and called no more but to deactivate and destroy it,
+ * once guess or after_prefill has failed three times in a row, or eight of their calls have taken more than 50 ms (a
+ * thousand quick ones in a row clear that count).
+ *
+ * OWNERSHIP. The host owns every handle, table and string it gives; strings and arrays live until the callback returns
+ * in which it gave them, gd_row.tokens too, and tables until destroy returns. What a drafter passes is copied at the
+ * call. A drafter owns its own struct until destroy. Nothing crosses that the other side has to free. Libraries are
+ * never unloaded.
  *
  * HANDLES are numbers that the host checks at every call: a stale or forged one gives GD_INVALID, not
  * undefined behaviour. Zero is the default: the target model, the whole cache, all layers.
@@ -101,29 +107,35 @@ typedef struct {
   size_t struct_size;
   /* [any] Fills *out up to its struct_size. */
   gd_status (*describe)(const gd_host *, gd_model, gd_model_info *out);
-  /* [control] Loads a draft model from a path or name. GD_UNSUPPORTED when its vocabulary is not the
-   * target's. Its KV is paged in the target's pool, kept up with the sequence by the host, and given up
-   * before any request has to wait for the room. */
+  /* [control] in activate alone. Loads a draft model from a path or name. GD_UNSUPPORTED in create and deactivate, and
+   * when its vocabulary is not the target's. Its KV is paged in the target's pool, kept up with the sequence by the
+   * host, and given up before any request has to wait for the room. */
   gd_status (*load)(const gd_host *, gd_str source, gd_model *out);
 } gd_host_models;
 
-/* Views: the first tokens and a rolling window of the latest (StreamingLLM, arXiv 2309.17453). */
+/* Views: the first tokens (sinks) and a rolling window of the latest (StreamingLLM, arXiv 2309.17453).
+ *
+ * Of these and of observed views: no more is attended to than the budget, or than draft length + 1 tokens where the
+ * budget is smaller still. Sinks are rounded up to whole blocks, and left out where they and draft length + 1 tokens
+ * exceed the budget. A request's KV budget takes the place of the view's own; a chain without a view knows none. A
+ * draft model that still reads a prompt sees all of it. */
 #define GD_EXT_VIEWS "galley.views/1"
 typedef struct {
   size_t struct_size;
   gd_model model;
-  uint32_t n_sinks;       /* first tokens of the sequence, rounded up to whole blocks */
+  uint32_t n_sinks;       /* first tokens of the sequence */
   uint32_t budget_tokens; /* attended to in all, sinks included, where a request asks for no other */
 } gd_window_args;
 
 typedef struct {
   size_t struct_size;
-  /* [control] A sequence no longer than the budget is seen whole. Positions stay those of the sequence. */
+  /* [control] A sequence that fits into the budget with its draft is seen whole. Positions are the sequence's. */
   gd_status (*window)(const gd_host *, const gd_window_args *, gd_view *out);
 } gd_host_views;
 
-/* Observed views: the cached tokens that the target's own attention looked at most, and a tail of the
- * latest. The host selects again by itself as told, on the device; a view never outgrows its budget. */
+/* Observed views: the cached tokens that the target's own attention looked at most, between sinks and a tail of the
+ * latest. The host selects again by itself as told, on the device. The tail grows until then, but never beyond half
+ * of the budget (or draft length + 1 tokens, if that is more). With no room to select it is a window as above. */
 #define GD_EXT_OBSERVE "galley.observe/1"
 enum { GD_SELECT_TOKENS = 0, GD_SELECT_BLOCKS = 1 }; /* either is chosen per layer and KV head */
 enum { GD_POOL_NONE = 0, GD_POOL_AVERAGE = 1, GD_POOL_MAX = 2 };
@@ -134,10 +146,10 @@ enum {
 };
 typedef struct {
   size_t struct_size;
-  uint32_t budget_tokens; /* attended to in all: selected and tail, where a request asks for no other */
+  uint32_t budget_tokens; /* attended to in all: sinks, selected and tail, where a request asks for no other */
   uint32_t granularity;   /* GD_SELECT_ */
-  uint32_t n_sinks;       /* first tokens, always selected */
-  uint32_t n_recent;      /* latest tokens when selecting, always in the tail */
+  uint32_t n_sinks;       /* first tokens of the sequence */
+  uint32_t n_recent;      /* latest tokens when selecting: in the tail, as far as it reaches */
   uint32_t observe;       /* GD_OBSERVE_ */
   uint32_t n_queries;     /* GD_OBSERVE_CONTEXT: how many tokens look back; at least 1 */
   uint32_t pool;          /* GD_POOL_ along the sequence, before the best are taken */
@@ -201,8 +213,8 @@ typedef struct {
   gd_status (*lookup)(const gd_host *, gd_queue, uint32_t min_n, uint32_t max_n);
   /* [step] Fills *out up to its struct_size. */
   gd_status (*row)(const gd_host *, gd_queue, uint32_t row, gd_row *out);
-  /* [step] Inside guess, once a row: the guess for it. More tokens than its draft length are GD_INVALID. A guess ends before the
-   * first token outside the vocabulary. A callback that uses row or push is asked again every round. */
+  /* [step] Inside guess, once a row: the guess for it. More tokens than its draft length are GD_INVALID. A guess ends
+   * before the first token outside the vocabulary. A callback that uses row or push is asked again every round. */
   gd_status (*push)(const gd_host *, gd_queue, uint32_t row, const uint32_t *tokens, uint32_t n_tokens);
 } gd_host_tokens;
 
@@ -263,8 +275,8 @@ struct gd_drafter {
   gd_status (*guess)(gd_drafter *, const gd_batch *);
   /* [step, active] A sequence is over, or has left this drafter. NULL: nothing to do. */
   void (*end)(gd_drafter *, uint64_t sequence);
-  /* [control] [step] What a guessed token costs at a context length under a KV budget (0: the default one), for the
-   * planner's first estimate. NULL: as much as a token of the target. */
+  /* [step] What a guessed token costs at a context length under a KV budget (0: the default one), for a planner's
+   * first estimate. NULL: as much as a token of the target. */
   gd_status (*cost)(gd_drafter *, uint64_t context_tokens, uint32_t budget_tokens, gd_cost *out);
 };
 

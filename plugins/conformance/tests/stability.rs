@@ -1,4 +1,4 @@
-//! The ABI only grows: drafters of every released version run on today's host, today's drafters on shorter hosts say
+//! The ABI only grows: drafters of every frozen version run on today's host, today's drafters on shorter hosts say
 //! so, and nothing in the header moves or goes.
 
 mod common;
@@ -11,8 +11,8 @@ use galley_drafter_host::{Outcome, Work};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Versions that have been released.
-const RELEASED: [&str; 1] = ["1_0"];
+/// Versions that are frozen: 1.0 is the first.
+const FROZEN: [&str; 1] = ["1_0"];
 
 fn snapshots() -> PathBuf {
     here().join("../abi/tests/snapshots")
@@ -29,9 +29,9 @@ fn open(path: &Path) -> Subject {
 }
 
 #[test]
-fn a_drafter_of_every_released_version_runs_on_todays_host() {
+fn a_drafter_of_every_frozen_version_runs_on_todays_host() {
     let folder = tempfile::tempdir().expect("a folder");
-    for version in RELEASED {
+    for version in FROZEN {
         let source = snapshots().join(format!("echo_{version}.c"));
         // No other header is in reach.
         let library = compile(&source, &snapshots(), &["-O2"], version, folder.path());
@@ -50,7 +50,7 @@ fn a_drafter_of_every_released_version_runs_on_todays_host() {
 
 #[test]
 fn headers_only_grow() {
-    for version in RELEASED {
+    for version in FROZEN {
         let then = snapshots();
         let now = here().join("../abi");
         let layout_then = read(&then.join(format!("layout_{version}.txt")));
@@ -62,7 +62,7 @@ fn headers_only_grow() {
     }
 }
 
-/// Files of released versions are never changed, least of all to please a test.
+/// Files of frozen versions are never changed, least of all to please a test.
 #[test]
 fn snapshots_are_frozen() {
     for (name, sum) in [
