@@ -1,11 +1,14 @@
 //! Drafters that do their worst, through the real engine: output is that of plain decoding, bit for bit, or the
 //! drafter is refused at load; and one that misbehaves is set aside with one warning.
 
+mod sanitizer;
+
 use galley_engine::drafters::{Drafter, Library, LoadError, ModelFacts};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterSetup, Engine, EngineConfig, Request, SchedulePolicy,
 };
 use galley_tests::runs::{OtherOrder, Seen, Setup, alone, open, requests, run, run_drafting};
+use sanitizer::sanitizer;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -263,22 +266,6 @@ fn a_sanitizer_finds_nothing_but_what_is_planted() {
     let (is_fine, said) = run("planted");
     assert!(!is_fine && said.contains("AddressSanitizer: heap-use-after-free"), "{said}");
     assert!(said.contains("hostile.c"), "it says where: {said}");
-}
-
-/// The runtime to load first. None, with a remark, where there is none; in CI that is an error.
-fn sanitizer() -> Option<PathBuf> {
-    let ask = |name: &str| {
-        let file = format!("-print-file-name={name}");
-        let output = Command::new("cc").arg(file).output().expect("a C compiler is there");
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-    };
-    // What the compiler does not have it gives back as it was asked for.
-    if ask("libubsan.so").is_absolute() && ask("libasan.so").is_absolute() {
-        return Some(ask("libasan.so"));
-    }
-    assert!(std::env::var_os("CI").is_none(), "cc has no libasan and libubsan: install them");
-    println!("skipped: cc has no libasan and libubsan here");
-    None
 }
 
 /// Set in the process that has the sanitizer's runtime.

@@ -1,6 +1,7 @@
 //! Guessing token after token with a model: the target over a view and through a mask, or a draft model.
 
 use super::round::layer_mask;
+use super::second::SecondModel;
 use super::{DraftCache, Drafting, SequenceDraft, budgeted};
 use crate::sequence::Sequence;
 use galley_backend::sample::{Pick, Row};
@@ -145,7 +146,6 @@ struct Guesser<'a> {
     model: &'a mut dyn LanguageModel,
     /// None is the target.
     second: Option<DraftModelId>,
-    id: ModelId,
     shape: KvShape,
     vocab_size: usize,
     max_rows: usize,
@@ -154,12 +154,12 @@ struct Guesser<'a> {
 impl<'a> Guesser<'a> {
     fn new(id: ModelId, model: &'a mut dyn LanguageModel) -> Self {
         let max_rows = model.max_rows();
-        let second = id.0.checked_sub(1).map(|index| DraftModelId(index as usize));
+        let second = SecondModel::of_host(id);
         let (shape, vocab_size) = match (second, model.draft_models()) {
             (Some(id), Some(models)) => (models.kv_shape(id), models.config(id).vocab_size),
             _ => (model.kv_shape(), model.config().vocab_size),
         };
-        Guesser { model, second, id, shape, vocab_size, max_rows }
+        Guesser { model, second, shape, vocab_size, max_rows }
     }
 
     /// A row that the chain is to guess for, if it is.
@@ -168,9 +168,8 @@ impl<'a> Guesser<'a> {
         let draft = sequence.draft.as_mut().filter(|draft| draft.tokens.is_empty())?;
         let n_read = match self.second {
             None => sequence.table.n_tokens(),
-            Some(_) => {
-                let cache =
-                    draft.caches.iter_mut().find(|cache| cache.model.host_id() == self.id)?;
+            Some(id) => {
+                let cache = draft.cache_mut(id)?;
                 cache.can_read(n_wanted).then(|| cache.first_unread(&sequence.tokens))?
             }
         };
@@ -178,16 +177,8 @@ impl<'a> Guesser<'a> {
     }
 
     fn block_table<'b>(&self, sequence: &'b Sequence) -> &'b [u32] {
-        match self.cache(sequence) {
-            None => sequence.table.ids(),
-            Some(cache) => cache.block_table(),
-        }
-    }
-
-    fn cache<'b>(&self, sequence: &'b Sequence) -> Option<&'b DraftCache> {
-        self.second?;
-        let caches = sequence.draft.as_ref()?.caches.iter();
-        caches.into_iter().find(|cache| cache.model.host_id() == self.id)
+        let cache = self.second.and_then(|id| sequence.draft.as_ref()?.cache(id));
+        cache.map_or(sequence.table.ids(), DraftCache::block_table)
     }
 
     /// A token as the model can read it: a target may have more of them, for padding.
@@ -214,11 +205,9 @@ impl<'a> Guesser<'a> {
         reader.n_read += reader.n_now;
         let n_known = sequence.tokens.len();
         let draft = sequence.draft.as_mut().expect("rows have drafts");
-        if self.second.is_some()
-            && let Some(cache) = draft.caches.iter_mut().find(|c| c.model.host_id() == self.id)
-        {
+        if let Some(id) = self.second {
             let n_guessed = reader.n_read.saturating_sub(n_known);
-            cache.has_read(reader.n_read - n_guessed, &draft.tokens[..n_guessed]);
+            draft.has_read(id, reader.n_read - n_guessed, n_guessed);
         }
         reader.n_read == n_known + draft.tokens.len()
     }

@@ -28,7 +28,7 @@ use galley_backend::{KvShape, Observation, PoolScores};
 use galley_blocks::BlockManager;
 use galley_drafter_host::{Drafter, Limits, LoadError, Middle, Program, When};
 use galley_model::tokenizer::Tokenizer;
-use galley_model::{LanguageModel, Result};
+use galley_model::{DraftModelId, LanguageModel, Result};
 use second::{SecondModels, facts_of};
 use selection::Selection;
 use window::{Budgeted, Wanted};
@@ -76,6 +76,22 @@ impl SequenceDraft {
             stats: DraftStats::default(),
             selections: Vec::new(),
             is_known: false,
+        }
+    }
+
+    /// What a draft model has read.
+    fn cache(&self, model: DraftModelId) -> Option<&DraftCache> {
+        self.caches.iter().find(|cache| cache.model.id == model)
+    }
+
+    fn cache_mut(&mut self, model: DraftModelId) -> Option<&mut DraftCache> {
+        self.caches.iter_mut().find(|cache| cache.model.id == model)
+    }
+
+    /// A draft model has read the first `n_tokens` of the sequence, and `n_guessed` of the guess.
+    fn has_read(&mut self, model: DraftModelId, n_tokens: usize, n_guessed: usize) {
+        if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.id == model) {
+            cache.has_read(n_tokens, &self.tokens[..n_guessed]);
         }
     }
 

@@ -215,6 +215,11 @@ impl ModelLoader for SecondModels<'_> {
 }
 
 impl SecondModel {
+    /// The model that drafters call `id`; None is the target.
+    pub(super) fn of_host(id: ModelId) -> Option<DraftModelId> {
+        id.0.checked_sub(1).map(|index| DraftModelId(index as usize))
+    }
+
     /// What drafters call it.
     pub(crate) fn host_id(&self) -> ModelId {
         ModelId(1 + self.id.0 as u32)

@@ -1,8 +1,11 @@
 //! `drafter-check` with the C compiler's address sanitizer: what a drafter reads of its host's memory is watched.
 
 mod common;
+#[path = "../../../tests/sanitizer.rs"]
+mod runtime;
 
-use common::{CHECK, build_with, sanitizer};
+use common::{CHECK, build_with};
+use runtime::sanitizer;
 use std::process::Command;
 
 #[test]

@@ -26,11 +26,8 @@ impl CpuBackend {
         reach: Reach,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
-        let n_heads = q.cols / head_dim;
-        expect_tensor(OP, q, Kind::Operand, batch.tokens.len(), n_heads * head_dim)?;
-        expect(OP, "heads in whole groups", 0, n_heads % n_kv_heads)?;
-        expect_layer(OP, layer, &pool.shape)?;
+        let n_kv_heads = pool.shape.n_kv_heads;
+        let call = self.call(OP, q, batch.tokens.len(), pool, layer, reach)?;
         let mut all = Vec::with_capacity(observations.len());
         for observation in observations {
             let (rows, choice) = check(observation, batch, &pool.shape, layer)?;
@@ -38,22 +35,6 @@ impl CpuBackend {
             let out = Shared::of(&mut observation.out[layer * n..][..n]);
             all.push((rows, choice, out));
         }
-        let words = q.cols / self.dtype.per_word();
-        let (queries, q_stride) = self.multipliers(q, batch.tokens.len(), words);
-        let call = Call {
-            q: queries,
-            q_stride,
-            out: std::ptr::null_mut(),
-            out_stride: 0,
-            kv: pool.words.as_ptr(),
-            layout: pool.layout,
-            layer,
-            head_dim,
-            group_size: n_heads / n_kv_heads,
-            groups_per_block: block_size / GROUP,
-            scale: reach.scale,
-            window: reach.window,
-        };
         let scratch = Shared::of(&mut self.observers);
         let kernel = self.kernels.sum_probabilities;
         self.threads.for_each(all.len() * n_kv_heads, |unit, thread| {

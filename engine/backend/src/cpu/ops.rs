@@ -216,31 +216,17 @@ impl Backend for CpuBackend {
         out: &mut Tensor,
     ) -> Result<()> {
         const OP: &str = "attention";
-        let head_dim = pool.shape.head_dim;
         let n_rows = batch.tokens.len();
         expect_tensor(OP, q, Kind::Operand, n_rows, out.cols)?;
         expect_tensor(OP, out, Kind::Operand, n_rows, q.cols)?;
-        let n_heads = q.cols / head_dim;
-        expect_layer(OP, layer, &pool.shape)?;
-        expect(OP, "heads in whole groups", 0, n_heads % pool.shape.n_kv_heads)?;
+        let call = Call {
+            out_stride: out.stride,
+            out: out.words.as_mut_ptr(),
+            ..self.call(OP, q, n_rows, pool, layer, reach)?
+        };
         for seq in batch.seqs {
             check_view(OP, seq, batch, &pool.shape, layer)?;
         }
-        let (queries, q_stride) = self.multipliers(q, n_rows, q.cols / self.dtype.per_word());
-        let call = Call {
-            q: queries,
-            q_stride,
-            out_stride: out.stride,
-            out: out.words.as_mut_ptr(),
-            kv: pool.words.as_ptr(),
-            layout: pool.layout,
-            layer,
-            head_dim,
-            group_size: n_heads / pool.shape.n_kv_heads,
-            groups_per_block: pool.shape.block_size / GROUP,
-            scale: reach.scale,
-            window: reach.window,
-        };
         self.attend_all(&call, batch, pool.shape.n_kv_heads);
         Ok(())
     }
@@ -334,6 +320,38 @@ impl CpuBackend {
     /// Rows per unit where a row takes about a microsecond: several units a thread.
     fn rows_per_unit(&self, n_rows: usize) -> usize {
         (n_rows / (self.threads.n_threads() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
+    }
+
+    /// A call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
+    pub(super) fn call(
+        &mut self,
+        op: &'static str,
+        q: &Tensor,
+        n_rows: usize,
+        pool: &KvPool,
+        layer: usize,
+        reach: Reach,
+    ) -> Result<Call> {
+        let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
+        let n_heads = q.cols / head_dim;
+        expect_tensor(op, q, Kind::Operand, n_rows, n_heads * head_dim)?;
+        expect(op, "heads in whole groups", 0, n_heads % n_kv_heads)?;
+        expect_layer(op, layer, &pool.shape)?;
+        let (queries, q_stride) = self.multipliers(q, n_rows, q.cols / self.dtype.per_word());
+        Ok(Call {
+            q: queries,
+            q_stride,
+            out: std::ptr::null_mut(),
+            out_stride: 0,
+            kv: pool.words.as_ptr(),
+            layout: pool.layout,
+            layer,
+            head_dim,
+            group_size: n_heads / n_kv_heads,
+            groups_per_block: block_size / GROUP,
+            scale: reach.scale,
+            window: reach.window,
+        })
     }
 
     /// The rows of `x` as multipliers of a product, and the words from one to the next.
