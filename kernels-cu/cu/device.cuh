@@ -1,0 +1,111 @@
+// The only file that knows which compiler is at work. Kernels use what is declared here: no inline PTX of their own, and
+// no <<<>>>.
+#pragma once
+
+#include "galley_kernels.h"
+
+#ifdef __CUDACC__
+#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#define GK_LAUNCHER(name) extern "C" int32_t galley_cuda_##name
+#define GK_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                      \
+  ((kernel)<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__), (int32_t)cudaGetLastError())
+#define GK_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#define GK_ALLOW_SHARED(kernel, bytes)                                                                                 \
+  ((int32_t)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
+#else
+#include "emulator.h"
+#define GK_LAUNCHER(name) extern "C" int32_t galley_emulated_##name
+#define GK_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                      \
+  ((void)(stream), emulator::launch(kernel, grid, block, shared_bytes, __VA_ARGS__))
+#define GK_DYNAMIC_SHARED(name) unsigned char *const name = emulator::block().shared
+#define GK_ALLOW_SHARED(kernel, bytes) ((bytes) > 232448 ? 1 : 0)  // 227 KiB: what sm_90 gives a block
+#endif
+
+#define GK_DEVICE static __device__ __forceinline__
+
+// Launchers return this where a call does not fit together.
+#define GK_REQUIRE(condition)                                                                                          \
+  do {                                                                                                                 \
+    if (!(condition)) return GK_BAD_CALL;                                                                              \
+  } while (0)
+
+namespace gk {
+
+using bf16 = __nv_bfloat16;
+static constexpr unsigned ALL_LANES = 0xffffffffu;
+
+GK_DEVICE float to_f32(bf16 value) { return __bfloat162float(value); }
+GK_DEVICE bf16 to_bf16(float value) { return __float2bfloat16(value); }  // to nearest, ties to even
+GK_DEVICE int lane_id() { return threadIdx.x & 31; }
+GK_DEVICE int warp_id() { return threadIdx.x >> 5; }
+
+template <class T>
+static constexpr __host__ __device__ T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+#ifdef __CUDACC__
+
+GK_DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
+// Copies 16 bytes from global to shared memory, or writes zeros where `valid` is false. Lands at a wait.
+GK_DEVICE void copy_async_16(void *to, const void *from, bool valid = true) {
+  int n = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(n) : "memory");
+}
+GK_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+// Waits until at most N of this thread's groups are under way.
+template <int N>
+GK_DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
+}
+
+// Four 8×8 matrices of bf16. Lane i gives the address of row i % 8 of matrix i / 8.
+GK_DEVICE void load_matrix_x4(uint32_t (&r)[4], const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+GK_DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// d += a b on a tensor core: m16n8k16, bf16 operands, f32 sums.
+GK_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Two values as bf16, the first in the low half.
+GK_DEVICE uint32_t pack_bf16(float low, float high) {
+  __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<uint32_t *>(&v);
+}
+
+#else
+
+using namespace emulator::device;
+
+#endif
+
+GK_DEVICE const bf16 *as_bf16(const gk_bf16 *p) { return reinterpret_cast<const bf16 *>(p); }
+GK_DEVICE bf16 *as_bf16(gk_bf16 *p) { return reinterpret_cast<bf16 *>(p); }
+
+// The key of a slot; its value is `kv.values_at` further.
+GK_DEVICE bf16 *key_address(const gk_kv &kv, int layer, int kv_head, int block, int slot) {
+  int64_t arena = (int64_t)layer * kv.n_kv_heads + kv_head;
+  if (block >= kv.arena_blocks) {  // only a second model has such blocks
+    arena += (int64_t)(block / kv.arena_blocks) * kv.n_layers * kv.n_kv_heads;
+    block %= kv.arena_blocks;
+  }
+  return as_bf16(kv.base) + arena * kv.arena_stride + block * kv.block_stride + (int64_t)slot * kv.head_dim;
+}
+
+}  // namespace gk
