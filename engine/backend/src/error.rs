@@ -24,6 +24,14 @@ pub enum BackendError {
         /// What it was given.
         got: String,
     },
+    /// The device refused or failed: its state is unknown from here on.
+    #[error("{op} on the device failed: {error}")]
+    Device {
+        /// What was being done.
+        op: &'static str,
+        /// The error, by the name its maker gave it.
+        error: String,
+    },
     /// A setting that this machine or build does not have.
     #[error("{0}")]
     Unsupported(String),

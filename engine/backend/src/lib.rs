@@ -11,6 +11,8 @@
 
 mod batch;
 pub mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub mod cuda;
 mod dtype;
 mod error;
 mod ops;

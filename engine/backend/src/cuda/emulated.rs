@@ -1,0 +1,85 @@
+//! The emulation as a device: its memory is ordinary memory, and its work is done when a launcher returns.
+
+use super::device::{Device, Memory, Recording};
+use crate::{BackendError, Result};
+use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+/// Every allocation begins at a multiple of this, as on a GPU.
+const ALIGNMENT: usize = 256;
+
+/// The CPU as a device for kernels.
+#[derive(Debug, Default)]
+pub(super) struct Emulated;
+
+impl Device for Emulated {
+    fn description(&self) -> String {
+        "emulated on the CPU".into()
+    }
+
+    fn kernels(&self) -> &'static gk_kernels {
+        galley_kernels_cu::emulated()
+    }
+
+    fn stream(&self) -> gk_stream {
+        std::ptr::null_mut()
+    }
+
+    fn memory(&self) -> Result<Memory> {
+        // What an allocation cannot have, the allocator says.
+        Ok(Memory { free_bytes: usize::MAX, total_bytes: usize::MAX })
+    }
+
+    fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
+        let failed = || BackendError::OutOfMemory { what, needed_bytes: n_bytes as u128 };
+        let layout = layout(n_bytes).ok_or_else(failed)?;
+        // SAFETY: the layout is not empty.
+        let address = unsafe { alloc_zeroed(layout) };
+        if address.is_null() { Err(failed()) } else { Ok(address.expose_provenance() as u64) }
+    }
+
+    fn free(&self, address: u64, n_bytes: usize) {
+        if let Some(layout) = layout(n_bytes) {
+            // SAFETY: `allocate` gave this address for as many bytes.
+            unsafe { dealloc(std::ptr::with_exposed_provenance_mut(address as usize), layout) }
+        }
+    }
+
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        let to = std::ptr::with_exposed_provenance_mut::<u8>(to as usize);
+        // SAFETY: the caller's buffer holds as many bytes, and no work is under way.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    fn download(&self, from: u64, out: &mut [u8]) -> Result<()> {
+        let from = std::ptr::with_exposed_provenance::<u8>(from as usize);
+        // SAFETY: as for uploads.
+        unsafe { from.copy_to_nonoverlapping(out.as_mut_ptr(), out.len()) };
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn begin_recording(&self) -> Result<()> {
+        Err(no_recordings())
+    }
+
+    fn end_recording(&self) -> Result<Recording> {
+        Err(no_recordings())
+    }
+
+    fn replay(&self, _: &Recording) -> Result<()> {
+        Err(no_recordings())
+    }
+}
+
+fn layout(n_bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(n_bytes.max(1), ALIGNMENT).ok()
+}
+
+fn no_recordings() -> BackendError {
+    BackendError::Unsupported("the emulation records no work: launch it every time".into())
+}
