@@ -34,11 +34,22 @@ pub enum CudaDevice {
 pub struct CudaConfig {
     /// Where it computes.
     pub device: CudaDevice,
+    /// How much of the device's memory may be taken, by everybody together, once the KV pool is there: what is left
+    /// is for draft models, and for working memory that grows.
+    pub memory_share: f64,
+}
+
+impl CudaConfig {
+    /// `device`, with nine tenths of its memory.
+    pub fn new(device: CudaDevice) -> Self {
+        Self { device, memory_share: 0.9 }
+    }
 }
 
 /// A backend on a GPU: weights, matrix operands and the KV cache in bf16.
 pub struct CudaBackend {
     device: Arc<dyn Device>,
+    memory_share: f64,
 }
 
 impl CudaBackend {
@@ -54,7 +65,7 @@ impl CudaBackend {
             #[cfg(feature = "emulate")]
             CudaDevice::Emulated => Arc::new(emulated::Emulated::default()),
         };
-        Ok(Self { device })
+        Ok(Self { device, memory_share: config.memory_share })
     }
 
     /// The format of weights, matrix operands and the KV cache.
