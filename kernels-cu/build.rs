@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// Kernel sources: one compilation unit each.
 const UNITS: [&str; 6] = ["attention", "linear", "observe", "rows", "sample", "table"];
 
+/// Sources of the emulation.
+const EMULATOR: [&str; 6] = ["blocks", "collectives", "fibers", "launch", "recordings", "settings"];
+
 fn main() {
     for folder in ["cu", "emulator", "include"] {
         println!("cargo:rerun-if-changed={folder}");
@@ -23,7 +26,9 @@ fn emulated() {
     build.cpp(true).std("c++17").opt_level(2).include("include").include("emulator");
     // Units are C++ by content, not by name. `#pragma unroll` is nvcc's.
     build.flag("-x").flag("c++").flag("-Wno-unknown-pragmas").flag("-Wno-unused-parameter");
-    build.files(UNITS.map(unit)).files(["emulator/emulator.cpp"]);
+    build.flag("-ffp-contract=off");
+    build.files(UNITS.map(unit));
+    build.files(EMULATOR.map(|name| format!("emulator/{name}.cpp")));
     build.compile("galley_emulated");
 }
 

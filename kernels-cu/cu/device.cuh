@@ -20,7 +20,7 @@
 #define GK_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                      \
   ((void)(stream), emulator::launch(kernel, grid, block, shared_bytes, __VA_ARGS__))
 #define GK_DYNAMIC_SHARED(name) unsigned char *const name = emulator::block().shared
-#define GK_ALLOW_SHARED(kernel, bytes) ((bytes) > 232448 ? 1 : 0)  // 227 KiB: what sm_90 gives a block
+#define GK_ALLOW_SHARED(kernel, bytes) (emulator::allow_shared(reinterpret_cast<const void *>(kernel), bytes))
 #endif
 
 #define GK_DEVICE static __device__ __forceinline__

@@ -27,7 +27,7 @@ static const char *error_name(int32_t error) {
 #ifdef __CUDACC__
   return cudaGetErrorName((cudaError_t)error);
 #else
-  return "an error of the emulation";
+  return emulator::error_name(error);
 #endif
 }
 
