@@ -245,7 +245,8 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
 #pragma unroll
           for (int i = 2 * half; i < 2 * half + 2; i++) o[mt][nt][i] = fold(next(), o[mt][nt][i]);
         }
-        if (mt == warp) l[2 * half] = fold(parked ? shared.parked[(Memory::PARKED - 2 + half) * THREADS + threadIdx.x] : 0.0f, l[2 * half]);
+        const float *total_l = shared.parked + (Memory::PARKED - 2 + half) * THREADS + threadIdx.x;
+        if (mt == warp) l[2 * half] = fold(parked ? *total_l : 0.0f, l[2 * half]);
       }
     }
   };
@@ -498,7 +499,8 @@ __global__ void __launch_bounds__(THREADS) merge_states(const gk_attention call)
 template <int HEAD_DIM, int M_TILES>
 int32_t launch(const gk_attention &call, gk_stream stream) {
   using Memory = Shared<HEAD_DIM, M_TILES>;
-  // Smaller devices get fewer stages, down to one.
+  // Smaller devices get fewer stages, down to one. Where that is too much (on sm_89, head_dim over 128 with 32 queries a
+  // unit) the runtime's error says so: 16 queries a unit do with less.
   const int limit = shared_bytes_limit();
   int stages = attention_stages(HEAD_DIM, M_TILES);
   while (stages > 1 && Memory::bytes(stages) > limit) stages--;

@@ -28,9 +28,10 @@ struct View {
   int n_selected_partitions;
   int tail_start;
   int window;
-  int low;   // the first position that the unit's first row, and so any of them, may see
-  int tail;  // the first of the tail that any of them sees
-  int high;  // the last position of its last row
+  int first;  // the position of the unit's first row
+  int low;    // the first position that it, and so any of them, may see
+  int tail;   // the first of the tail that any of them sees
+  int high;   // the position of the last row
   int block_size;
 
   // The position of a query row, counted from the unit's first.
@@ -59,7 +60,8 @@ GK_DEVICE View view_of(const gk_attention &call, const Rows &rows, int kv_head) 
   view.ids = call.batch.selected + seq.selected + run * seq.n_selected;
   view.tail_start = seq.tail_start;
   view.window = call.window;
-  view.low = view.lowest(view.position(0));
+  view.first = view.position(0);
+  view.low = view.lowest(view.first);
   view.tail = max(view.low, view.tail_start);
   view.high = view.position(rows.n_queries - 1);
   return view;
@@ -151,7 +153,7 @@ GK_DEVICE bool seen_by_all(const Tiles &tiles, const View &view) {
   if (tiles.at + TILE > tiles.end) return false;
   if (tiles.partition < view.n_selected_partitions) return view.window == 0;
   const int lowest = max(view.lowest(view.high), view.tail_start);
-  return tiles.at >= lowest && tiles.at + TILE - 1 <= view.position(0);
+  return tiles.at >= lowest && tiles.at + TILE - 1 <= view.first;
 }
 
 }  // namespace
