@@ -5,185 +5,14 @@
 // A block of four warps takes up to 16 · M_TILES query rows of one KV head, tile by tile:
 //   scores    warp w: all rows by 16 of the 64 tokens; maxima of rows through shared memory, then probabilities, bf16
 //   products  warp w: all rows by a quarter of the dimensions, over all 64 tokens
-#include "attention_view.cuh"
+#include "attention_load.cuh"
+#include "attention_state.cuh"
 #include "tuning.h"
 
 namespace {
 
-constexpr int WARPS = 4;
-constexpr int THREADS = 32 * WARPS;
-// Values of padding: rows of operands start 16 bytes further in the banks, so that ldmatrix meets no conflict.
-constexpr int PADDING = 8;
 constexpr float LOG2_E = 1.4426950408889634f;
-constexpr float NOTHING = -INFINITY;  // the maximum of no score
 constexpr uint32_t ONES = 0x3f803f80u;  // two ones, bf16
-
-// ---- States
-
-// 2^e for a whole e <= 0, exactly; 0 below the normal numbers, for -inf, and for the NaN of (-inf) - (-inf).
-GK_DEVICE float power_of_two(float e) {
-  if (!(e >= -126.0f)) return 0.0f;
-  const uint32_t bits = (uint32_t)((int)e + 127) << 23;
-  float power;
-  __builtin_memcpy(&power, &bits, sizeof power);
-  return power;
-}
-
-// The fold of a partition's state into the total of those before it. The only one: units and merges share it.
-struct Fold {
-  float m;
-  float kept;
-  float added;
-
-  GK_DEVICE_MEMBER Fold(float total_m, float state_m)
-      : m(fmaxf(total_m, state_m)), kept(power_of_two(total_m - m)), added(power_of_two(state_m - m)) {}
-  // A row that saw nothing of the partition has 0 · 0 added to its total · 1.
-  GK_DEVICE_MEMBER float operator()(float total, float state) const { return fmaf(state, added, total * kept); }
-};
-
-// A state of one KV head: m and l of its rows, then o, row by row.
-template <class Float>
-struct State {
-  Float *m;
-  Float *l;
-  Float *o;
-};
-
-GK_DEVICE State<float> state_at(const gk_attention &call, int state, int kv_head) {
-  const int64_t size = (int64_t)call.queries_per_unit * (call.kv.head_dim + 2);
-  float *m = call.states + ((int64_t)state * call.kv.n_kv_heads + kv_head) * size;
-  return {m, m + call.queries_per_unit, m + 2 * call.queries_per_unit};
-}
-
-// ---- Outputs
-
-// Where the output of a query row begins.
-GK_DEVICE bf16 *output_of(const gk_attention &call, const View &view, int kv_head, int row) {
-  const int token = (view.first_query + row) / view.group;
-  const int head = kv_head * view.group + (view.first_query + row) - token * view.group;
-  return as_bf16(call.out) + (view.first_row + token) * call.out_stride + head * call.kv.head_dim;
-}
-
-// Operand rows are zero up to a whole step: whoever writes the last head of a token sees to it.
-GK_DEVICE void clear_padding(const gk_attention &call, const View &view, int kv_head, int row) {
-  const int n_cols = call.n_heads * call.kv.head_dim;
-  const int end = ceil_div(n_cols, GK_K_STEP) * GK_K_STEP;
-  if (n_cols == end || kv_head != call.kv.n_kv_heads - 1) return;
-  if ((view.first_query + row) % view.group != view.group - 1) return;
-  bf16 *out = output_of(call, view, kv_head, row) + call.kv.head_dim;
-  for (int i = 0; i < end - n_cols; i += 8) *reinterpret_cast<uint4 *>(out + i) = make_uint4(0, 0, 0, 0);
-}
-
-// ---- The kernel
-
-// Shared memory of a block, in bytes from its beginning. Every part is a multiple of 16.
-template <int HEAD_DIM, int M_TILES>
-struct Shared {
-  static constexpr int ROWS = 16 * M_TILES;
-  static constexpr int STRIDE = HEAD_DIM + PADDING;
-  static constexpr int P_STRIDE = TILE + PADDING;
-  // Running totals, parked from partition to partition: o, the maxima of two rows an m-tile, and l of two rows.
-  static constexpr int PARKED = M_TILES * (HEAD_DIM / 8 + 2) + 2;
-  static constexpr int QUERIES_BYTES = ROWS * STRIDE * 2;
-  static constexpr int P_BYTES = ROWS * P_STRIDE * 2;
-  static constexpr int MAXIMA_BYTES = ROWS * WARPS * 4;
-  static constexpr int PARKED_BYTES = PARKED * THREADS * 4;
-  static constexpr int HALF_STAGE_BYTES = TILE * STRIDE * 2;
-  static constexpr int STAGE_BYTES = 2 * HALF_STAGE_BYTES + TILE * 4;
-  static constexpr int bytes(int stages) {
-    return QUERIES_BYTES + P_BYTES + MAXIMA_BYTES + PARKED_BYTES + stages * STAGE_BYTES;
-  }
-
-  bf16 *queries;
-  bf16 *p;
-  float *maxima;
-  float *parked;
-  bf16 *keys;      // a tile for each stage
-  bf16 *values;    // the same
-  int *positions;  // of a tile's tokens, for each stage
-
-  GK_DEVICE_MEMBER Shared(unsigned char *base, int stages) {
-    queries = reinterpret_cast<bf16 *>(base);
-    p = reinterpret_cast<bf16 *>(base += QUERIES_BYTES);
-    maxima = reinterpret_cast<float *>(base += P_BYTES);
-    parked = reinterpret_cast<float *>(base += MAXIMA_BYTES);
-    keys = reinterpret_cast<bf16 *>(base += PARKED_BYTES);
-    values = reinterpret_cast<bf16 *>(base += stages * HALF_STAGE_BYTES);
-    positions = reinterpret_cast<int *>(base + stages * HALF_STAGE_BYTES);
-  }
-};
-
-// Waits until at most n groups of copies are under way: 2 · stages - 1 are the most that occur.
-GK_DEVICE void wait_for_all_but(int n) {
-  switch (n) {
-    case 0: return copy_async_wait<0>();
-    case 1: return copy_async_wait<1>();
-    case 2: return copy_async_wait<2>();
-    default: return copy_async_wait<3>();
-  }
-}
-
-// Copies rows of 16-byte pieces: eight lanes a row, so that a warp reads whole lines. What is not valid becomes zero.
-template <int HEAD_DIM>
-GK_DEVICE void copy_row(bf16 *to, const bf16 *from, bool valid, int head_dim) {
-#pragma unroll
-  for (int i = 0; i < HEAD_DIM; i += 64) {
-    const int column = i + lane_id() % 8 * 8;
-    if (HEAD_DIM % 64 == 0 || column < HEAD_DIM)
-      copy_async_16(to + column, from + column, valid && column < head_dim);
-  }
-}
-
-// Brings tiles to shared memory, first the keys of one and then its values. One lane of a warp looks up one token.
-template <int HEAD_DIM, int M_TILES>
-struct Loader {
-  const gk_kv &kv;
-  const View &view;
-  const Shared<HEAD_DIM, M_TILES> &shared;
-  Tiles tiles;
-  Token token;      // of the tile to come, looked up early
-  int64_t address;  // of the tile under way; negative: nothing
-  int kv_head;
-
-  // Four passes over a tile of 64 tokens: a warp takes four tokens in each, one for eight lanes.
-  static GK_DEVICE_MEMBER int token_of_lane() { return lane_id() % 16 / 4 * 16 + warp_id() * 4 + lane_id() % 4; }
-
-  GK_DEVICE_MEMBER Loader(const gk_kv &kv, const View &view, const Shared<HEAD_DIM, M_TILES> &shared, Tiles tiles,
-                          int kv_head)
-      : kv(kv), view(view), shared(shared), tiles(tiles), address(-1), kv_head(kv_head) {
-    token = find_token(tiles, view, token_of_lane());
-  }
-
-  GK_DEVICE_MEMBER void copy_tile(bf16 *to, int64_t from) const {
-#pragma unroll
-    for (int pass = 0; pass < TILE / 16; pass++) {
-      const int64_t at = __shfl_sync(ALL_LANES, address, pass * 4 + lane_id() / 8);
-      const int row = pass * 16 + warp_id() * 4 + lane_id() / 8;
-      copy_row<HEAD_DIM>(to + row * Shared<HEAD_DIM, M_TILES>::STRIDE, as_bf16(kv.base) + (at < 0 ? 0 : at + from),
-                         at >= 0, kv.head_dim);
-    }
-  }
-
-  GK_DEVICE_MEMBER void keys(int stage) {
-    if (!tiles.done()) {
-      address = -1;
-      if (token.position >= 0)
-        address = key_address(kv, kv.layer, kv_head, token.block, token.slot) - as_bf16(kv.base);
-      if (lane_id() < 16) shared.positions[stage * TILE + token_of_lane()] = token.position;
-      copy_tile(shared.keys + stage * TILE * Shared<HEAD_DIM, M_TILES>::STRIDE, 0);
-    }
-    copy_async_commit();
-  }
-
-  GK_DEVICE_MEMBER void values(int stage) {
-    if (!tiles.done()) {
-      copy_tile(shared.values + stage * TILE * Shared<HEAD_DIM, M_TILES>::STRIDE, kv.values_at);
-      next_tile(tiles, view);
-      token = find_token(tiles, view, token_of_lane());
-    }
-    copy_async_commit();
-  }
-};
 
 template <int HEAD_DIM, int M_TILES>
 __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 2)
@@ -206,7 +35,8 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
     const bool valid = row < view.n_queries;
     const int query = view.first_query + (valid ? row : 0);
     const int head = kv_head * view.group + query % view.group;
-    const bf16 *from = as_bf16(call.q) + (view.first_row + query / view.group) * call.q_stride + head * call.kv.head_dim;
+    const int64_t of_token = (view.first_row + query / view.group) * call.q_stride;
+    const bf16 *from = as_bf16(call.q) + of_token + head * call.kv.head_dim;
     copy_row<HEAD_DIM>(shared.queries + row * STRIDE, from, valid, call.kv.head_dim);
   }
 
@@ -402,7 +232,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
   const int head_dim = call.kv.head_dim;
   const int column = warp * (HEAD_DIM / WARPS) + lane % 4 * 2;
   if (unit.state >= 0) {
-    const State<float> state = state_at(call, unit.state, kv_head);
+    const State state = state_at(call, unit.state, kv_head);
 #pragma unroll
     for (int mt = 0; mt < M_TILES; mt++) {
 #pragma unroll
@@ -461,7 +291,7 @@ __global__ void __launch_bounds__(THREADS) merge_states(const gk_attention call)
   const int kv_head = blockIdx.y, row = blockIdx.z * WARPS + warp_id(), head_dim = call.kv.head_dim;
   if (row >= merge.n_queries) return;
   const View view = view_of(call, merge, kv_head);
-  const State<float> first = state_at(call, merge.state, kv_head);
+  const State first = state_at(call, merge.state, kv_head);
   const int64_t stride = (int64_t)call.kv.n_kv_heads * call.queries_per_unit * (head_dim + 2);
   for (int column = lane_id() * 4; column < head_dim; column += 128) {
     float m = NOTHING, l = 0.0f;
@@ -499,8 +329,8 @@ __global__ void __launch_bounds__(THREADS) merge_states(const gk_attention call)
 template <int HEAD_DIM, int M_TILES>
 int32_t launch(const gk_attention &call, gk_stream stream) {
   using Memory = Shared<HEAD_DIM, M_TILES>;
-  // Smaller devices get fewer stages, down to one. Where that is too much (on sm_89, head_dim over 128 with 32 queries a
-  // unit) the runtime's error says so: 16 queries a unit do with less.
+  // Smaller devices get fewer stages, down to one. Where that is still too much (on sm_89, head_dim over 128 with 32
+  // queries a unit) the runtime refuses: 16 queries a unit do with less.
   const int limit = shared_bytes_limit();
   int stages = attention_stages(HEAD_DIM, M_TILES);
   while (stages > 1 && Memory::bytes(stages) > limit) stages--;
