@@ -24,6 +24,7 @@
 #endif
 
 #define GK_DEVICE static __device__ __forceinline__
+#define GK_DEVICE_MEMBER __device__ __forceinline__
 
 // Launchers return this where a call does not fit together.
 #define GK_REQUIRE(condition)                                                                                          \
@@ -47,6 +48,21 @@ static constexpr __host__ __device__ T ceil_div(T a, T b) {
 }
 
 #ifdef __CUDACC__
+
+// Shared memory that a block may have on the current device; 0 where there is none.
+static inline int shared_bytes_limit() {
+  int device = 0, bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes;
+}
+
+// 2^x in one instruction, to 2 ulp; results below the smallest normal number are zero.
+GK_DEVICE float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 GK_DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
@@ -92,6 +108,16 @@ GK_DEVICE uint32_t pack_bf16(float low, float high) {
 #else
 
 using namespace emulator::device;
+
+// 227 KiB is what sm_90 gives a block; tests set less to run what smaller devices run.
+static inline int shared_bytes_limit() {
+  const char *bytes = std::getenv("GALLEY_EMULATOR_SHARED_BYTES");
+  return bytes ? std::atoi(bytes) : 232448;
+}
+GK_DEVICE float exp2_fast(float x) {
+  float y = exp2f(x);
+  return y < 1.17549435e-38f ? 0.0f : y;
+}
 
 #endif
 
