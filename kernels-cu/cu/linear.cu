@@ -29,6 +29,7 @@ struct Tile {
   static constexpr int SHARED_BYTES = RING_BYTES > SUMS_BYTES ? RING_BYTES : SUMS_BYTES;
   static_assert(K % GK_K_STEP == 0 && K / 16 % 4 == 0, "registers alternate between k steps, and pairs of them");
   static_assert(W_ROWS % PASS == 0 && X_ROWS % PASS == 0, "every thread copies as many chunks");
+  static_assert((PASS & (PASS - 1)) == 0 && W_ROWS % 8 == 0, "chunks are exchanged by the bits of a row");
   static_assert(WARP_W % 16 == 0 && (WARP_X == 8 || WARP_X % 16 == 0), "what ldmatrix loads");
 };
 
@@ -43,37 +44,49 @@ static __host__ __device__ int computed_rows(const gk_linear &call) {
   return call.epilogue == GK_SILU_MUL ? 2 * round_up(call.n_out, GK_K_STEP) : call.n_out;
 }
 
-// A thread's share of copying: one chunk of every PASS-th row of W and of x.
+// A thread's share of copying: one chunk of every PASS-th row of W and of x. Chunk c of row r lies at c ^ (r % 8), so
+// that the same chunk of 8 rows is in 8 groups of banks.
 template <class T>
 struct Copies {
-  const bf16 *w, *x;
+  const bf16 *w, *x;       // of the next step
   int64_t w_pass, x_pass;  // values from a row to the one PASS further
-  int w_rows, x_rows;      // how many of the rows from its own on are there
-  int row, chunk, n_in;
+  int w_rows, x_rows;      // how many rows from its own on are there
+  int left;                // how many values of k from its chunk on
+  int place, exchanged;    // where its rows begin in a stage, and its chunk there
+  bf16 *stage;             // to be filled next
 
-  __device__ __forceinline__ Copies(const gk_linear &call, int first_w, int first_x) {
-    row = threadIdx.x / T::CHUNKS, chunk = threadIdx.x % T::CHUNKS;
-    n_in = round_up(call.n_in, GK_K_STEP);
+  __device__ __forceinline__ Copies(const gk_linear &call, bf16 *ring, int first_w, int first_x) {
+    const int row = threadIdx.x / T::CHUNKS, chunk = threadIdx.x % T::CHUNKS, n_in = round_up(call.n_in, GK_K_STEP);
     w = as_bf16(call.w) + (int64_t)(first_w + row) * n_in + chunk * 8;
     x = as_bf16(call.x) + (int64_t)(first_x + row) * call.x_stride + chunk * 8;
     w_pass = (int64_t)T::PASS * n_in, x_pass = T::PASS * call.x_stride;
     w_rows = packed_rows(call) - first_w - row, x_rows = call.n_rows - first_x - row;
+    left = n_in - chunk * 8, place = row * T::K, exchanged = (chunk ^ (row & 7)) * 8, stage = ring;
   }
 
-  // Chunks of 8 rows lie beside each other in 8 groups of banks: chunk c of row r is at c ^ (r % 8).
-  __device__ __forceinline__ void start(bf16 *stage, int step) const {
-    int64_t k = (int64_t)step * T::K;
-    bool inside = k + chunk * 8 < n_in;
+  // Starts a part of the copies of a step: between products there is time for a few. Beyond k and rows, zeros are
+  // written and nothing is read.
+  __device__ __forceinline__ void start(int part, int n_parts) const {
+    constexpr int PASSES_W = T::W_ROWS / T::PASS, PASSES = PASSES_W + T::X_ROWS / T::PASS;
 #pragma unroll
-    for (int i = 0; i < T::W_ROWS; i += T::PASS) {
-      bf16 *to = stage + (row + i) * T::K + (chunk ^ ((row + i) & 7)) * 8;
-      copy_async_16(to, w + i / T::PASS * w_pass + k, inside && i < w_rows);
+    for (int pass = 0; pass < PASSES; pass++) {
+      if (pass * n_parts / PASSES != part) continue;
+      // A row is below PASS and PASS a power of two: adding pass * PASS flips bits of r % 8, or none.
+      bf16 *to = stage + place + pass * T::PASS * T::K + (exchanged ^ ((pass * T::PASS & 7) * 8));
+      if (pass < PASSES_W) {
+        copy_async_16(to, w + pass * w_pass, left > 0 && pass * T::PASS < w_rows);
+      } else {
+        copy_async_16(to, x + (pass - PASSES_W) * x_pass, left > 0 && (pass - PASSES_W) * T::PASS < x_rows);
+      }
     }
-#pragma unroll
-    for (int i = 0; i < T::X_ROWS; i += T::PASS) {
-      bf16 *to = stage + (T::W_ROWS + row + i) * T::K + (chunk ^ ((row + i) & 7)) * 8;
-      copy_async_16(to, x + i / T::PASS * x_pass + k, inside && i < x_rows);
-    }
+  }
+
+  // All parts are started: on to the next step.
+  __device__ __forceinline__ void commit(const bf16 *ring) {
+    copy_async_commit();
+    w += T::K, x += T::K, left -= T::K;
+    stage = stage == ring + (T::STAGES - 1) * T::STAGE_VALUES ? stage - (T::STAGES - 1) * T::STAGE_VALUES
+                                                              : stage + T::STAGE_VALUES;
   }
 };
 
@@ -124,39 +137,41 @@ struct Operands {
   }
 };
 
-// The chain of products over k.
+// The chain of products over k. Leaves the ring to whoever comes next.
 template <class T>
-GK_DEVICE void sum_over_k(float (&sums)[T::TILES_W][T::TILES_X][4], bf16 *ring, const Copies<T> &copies) {
-  const int n_in = copies.n_in, n_steps = ceil_div(n_in, T::K);
-#pragma unroll
-  for (int stage = 0; stage < T::STAGES; stage++) {
-    if (stage < n_steps) copies.start(ring + stage * T::STAGE_VALUES, stage);
-    copy_async_commit();
+GK_DEVICE void sum_over_k(float (&sums)[T::TILES_W][T::TILES_X][4], const bf16 *ring, Copies<T> &copies, int n_in) {
+  constexpr int PRODUCTS = T::K / 16;
+  const int n_steps = ceil_div(n_in, T::K);
+#pragma unroll 1
+  for (int step = 0; step < T::STAGES - 1; step++) {
+    copies.start(0, 1);
+    copies.commit(ring);
   }
-  copy_async_wait<T::STAGES - 1>();
+  copy_async_wait<T::STAGES - 2>();
   __syncthreads();
   Operands<T> operands;
-  bf16 *stage = ring;
+  const bf16 *stage = ring;
   operands.load(stage, 0);
+#pragma unroll 1
   for (int step = 0; step < n_steps; step++) {
 #pragma unroll
-    for (int k16 = 0; k16 < T::K / 16; k16++) {
-      // n_in may end inside of the last step. Products of zeros would change no sum, but this is a matter of course.
+    for (int k16 = 0; k16 < PRODUCTS; k16++) {
+      // n_in may end inside of a step. That products of zeros change no sum is not left to the tensor core.
       if (k16 > 0 && k16 * 16 % GK_K_STEP == 0 && step * T::K + k16 * 16 >= n_in) break;
-      if (k16 + 1 < T::K / 16) {
-        operands.load(stage, k16 + 1);
-      } else if (step + 1 < n_steps) {
+      if (k16 + 1 < PRODUCTS) operands.load(stage, k16 + 1);
+      copies.start(k16, PRODUCTS);  // into the stage that the last step has left
+      if (k16 + 1 == PRODUCTS) {
+        copies.commit(ring);
         copy_async_wait<T::STAGES - 2>();
-        __syncthreads();  // the next stage has landed, and all warps have this one in registers: it can be refilled
-        if (step + T::STAGES < n_steps) copies.start(stage, step + T::STAGES);
-        copy_async_commit();
-        stage += T::STAGE_VALUES;
-        if (stage == ring + T::STAGES * T::STAGE_VALUES) stage = ring;
-        operands.load(stage, 0);
+        __syncthreads();  // the next stage has landed, and all warps have this one in registers: it may be filled
+        stage = stage == ring + (T::STAGES - 1) * T::STAGE_VALUES ? ring : stage + T::STAGE_VALUES;
+        operands.load(stage, 0);  // zeros after the last step
       }
       operands.multiply(sums, k16);
     }
   }
+  copy_async_wait<0>();
+  __syncthreads();
 }
 
 // ---- What becomes of the sums. They lie in shared memory, row by row of x.
@@ -241,10 +256,11 @@ __global__ void __launch_bounds__(Tile<VARIANT>::THREADS, Tile<VARIANT>::BLOCKS)
   const int first_x = (group * LINEAR_GROUP + at % group_rows) * T::X_ROWS, first_w = at / group_rows * T::W_ROWS;
 
   float sums[T::TILES_W][T::TILES_X][4] = {};
-  sum_over_k<T>(sums, reinterpret_cast<bf16 *>(shared), Copies<T>(call, first_w, first_x));
+  bf16 *ring = reinterpret_cast<bf16 *>(shared);
+  Copies<T> copies(call, ring, first_w, first_x);
+  sum_over_k<T>(sums, ring, copies, round_up(call.n_in, GK_K_STEP));
 
   // Lane 4g + t holds rows g and g + 8 of W for rows 2t and 2t + 1 of x.
-  __syncthreads();  // the ring is read by nobody any more, and its copies have landed: each was multiplied
   float *all = reinterpret_cast<float *>(shared);
   const int g = lane_id() >> 2, t = lane_id() & 3;
   const int w_row = warp_id() / T::WARPS_X * T::WARP_W + g, x_row = warp_id() % T::WARPS_X * T::WARP_X + 2 * t;

@@ -13,7 +13,7 @@ struct linear_tile {
 
 // What is in flight: about 18 KB an SM cover the 700 ns of a read at 3.35 TB/s / 132.
 constexpr linear_tile LINEAR_TILES[] = {
-    // Decode. 4096 outputs are 128 blocks for 132 SMs, each with 48 KB of W under way: three blocks fit on an SM where
+    // Decode. 4096 outputs are 128 blocks for 132 SMs, each with 40 KB of W under way: three blocks fit on an SM where
     // there are more. A step of 128 is 8 products of ~33 cycles in a chain, against ~560 cycles for its 8 KB of W.
     {32, 8, 128, 6, 2, 1, 3},
     {32, 16, 128, 6, 2, 1, 3},
