@@ -1,4 +1,4 @@
-// Matrix products: out[row][n] = Σ_k x[row][k] · W[n][k], of bf16 operands.
+// Matrix products: out[row][n] = Σ_k x[row][k] · W[n][k], of bf16 operands. docs/kernels.md explains the variants.
 //
 // Every sum is one chain of m16n8k16 products over k, from k = 0 up, starting from zero, on a tensor core; it is never
 // split and never reassociated. Rows of W are the 16 rows of such a product, rows of x its 8 columns. So the bits of an
