@@ -155,8 +155,12 @@ typedef struct gk_copy_blocks {
 enum {
   GK_STORE = 0,    /* out = x Wᵀ + bias, f32 rows; bias may be null */
   GK_ADD = 1,      /* out += x Wᵀ, f32 rows */
-  GK_SILU_MUL = 2, /* out = silu(x Gᵀ) · (x Uᵀ), operand rows; W is gated */
+  GK_SILU_MUL = 2, /* out = silu(x Gᵀ) · (x Uᵀ), operand rows, zero from n_out to the next multiple of GK_K_STEP; W is
+                      gated */
 };
+
+/* Ways to cut a product into blocks of threads. They differ in speed alone. */
+#define GK_LINEAR_VARIANTS 4
 
 /* W is row-major, n_out rows (padded to GK_N_STEP) of n_in values (padded to GK_K_STEP). Of a gated matrix, GK_GATED_RUN
  * rows of the gate and as many of up alternate, and n_out counts the rows of one of them.
@@ -173,6 +177,7 @@ typedef struct gk_linear {
   int32_t n_in;
   int32_t n_out;
   int32_t epilogue;
+  int32_t variant; /* 0: the launcher chooses; 1 to GK_LINEAR_VARIANTS: this one, for tests and measurements */
 } gk_linear;
 
 /* ---- Attention ----

@@ -6,6 +6,7 @@ pub const GK_N_STEP: u32 = 64;
 pub const GK_GATED_RUN: u32 = 8;
 pub const GK_MAX_HEAD_DIM: u32 = 256;
 pub const GK_PARTITION: u32 = 512;
+pub const GK_LINEAR_VARIANTS: u32 = 4;
 pub type gk_stream = *mut ::core::ffi::c_void;
 pub type gk_bf16 = u16;
 #[repr(C)]
@@ -256,10 +257,11 @@ pub struct gk_linear {
     pub n_in: i32,
     pub n_out: i32,
     pub epilogue: i32,
+    pub variant: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gk_linear"][::core::mem::size_of::<gk_linear>() - 72usize];
+    ["Size of gk_linear"][::core::mem::size_of::<gk_linear>() - 80usize];
     ["Alignment of gk_linear"][::core::mem::align_of::<gk_linear>() - 8usize];
     ["Offset of field: gk_linear::w"][::core::mem::offset_of!(gk_linear, w) - 0usize];
     ["Offset of field: gk_linear::x"][::core::mem::offset_of!(gk_linear, x) - 8usize];
@@ -276,6 +278,7 @@ const _: () = {
     ["Offset of field: gk_linear::n_out"][::core::mem::offset_of!(gk_linear, n_out) - 64usize];
     ["Offset of field: gk_linear::epilogue"]
         [::core::mem::offset_of!(gk_linear, epilogue) - 68usize];
+    ["Offset of field: gk_linear::variant"][::core::mem::offset_of!(gk_linear, variant) - 72usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
