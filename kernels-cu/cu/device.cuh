@@ -4,6 +4,9 @@
 
 #include "galley_kernels.h"
 
+#include <cmath>
+#include <cstring>
+
 #ifdef __CUDACC__
 #include <cstdint>
 #include <cuda_bf16.h>
@@ -38,6 +41,16 @@ static constexpr unsigned ALL_LANES = 0xffffffffu;
 
 GK_DEVICE float to_f32(bf16 value) { return __bfloat162float(value); }
 GK_DEVICE bf16 to_bf16(float value) { return __float2bfloat16(value); }  // to nearest, ties to even
+GK_DEVICE float f32_of_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+GK_DEVICE uint32_t bits_of_f32(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
 GK_DEVICE int lane_id() { return threadIdx.x & 31; }
 GK_DEVICE int warp_id() { return threadIdx.x >> 5; }
 
@@ -45,6 +58,9 @@ template <class T>
 static constexpr __host__ __device__ T ceil_div(T a, T b) {
   return (a + b - 1) / b;
 }
+
+// Whether a pointer that a launcher got is a multiple of `bytes`.
+static inline bool is_aligned(const void *p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
 
 #ifdef __CUDACC__
 
@@ -94,6 +110,10 @@ GK_DEVICE uint32_t pack_bf16(float low, float high) {
 using namespace emulator::device;
 
 #endif
+
+// The two values of a word that pack_bf16 made.
+GK_DEVICE float low_f32(uint32_t two) { return f32_of_bits(two << 16); }
+GK_DEVICE float high_f32(uint32_t two) { return f32_of_bits(two & 0xffff0000u); }
 
 GK_DEVICE const bf16 *as_bf16(const gk_bf16 *p) { return reinterpret_cast<const bf16 *>(p); }
 GK_DEVICE bf16 *as_bf16(gk_bf16 *p) { return reinterpret_cast<bf16 *>(p); }
