@@ -128,4 +128,12 @@ GK_DEVICE bf16 *key_address(const gk_kv &kv, int layer, int kv_head, int block, 
   return as_bf16(kv.base) + arena * kv.arena_stride + block * kv.block_stride + (int64_t)slot * kv.head_dim;
 }
 
+// Whether a launcher was given a pool that its kernel can step through, 16 bytes at a time.
+static inline bool is_pool(const gk_kv &kv) {
+  return kv.n_layers > 0 && kv.n_kv_heads > 0 && kv.arena_blocks > 0 && kv.head_dim > 0 && kv.head_dim % 8 == 0 &&
+         kv.head_dim <= GK_MAX_HEAD_DIM && kv.block_size > 0 && kv.block_size % 16 == 0 && kv.arena_stride % 8 == 0 &&
+         kv.values_at % 8 == 0 && kv.block_stride % 8 == 0 && kv.block_stride >= (int64_t)kv.block_size * kv.head_dim &&
+         is_aligned(kv.base, 16);
+}
+
 }  // namespace gk

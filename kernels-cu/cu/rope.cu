@@ -10,8 +10,8 @@ using namespace gk;
 
 constexpr int THREADS = 256;
 
-// Sine and cosine of x, to the last bit of f32 but for rare ties. sincosf needs a stack for arguments over 105615, which
-// positions reach; in f64 a reduction by two parts of pi / 2 and a few terms of the series do for every position.
+// Sine and cosine of x, to the last bit of f32 but for rare ties. sincosf needs a stack for arguments over 105615,
+// which positions reach; in f64 a reduction by two parts of pi / 2 and a few terms of the series do for every position.
 GK_DEVICE void sine_cosine(float x, float *sine, float *cosine) {
   const double quarter = rint((double)x * 0.63661977236758134308);  // 2 / pi
   double r = fma(quarter, -1.57079632679489655800, (double)x);
@@ -146,13 +146,6 @@ __global__ void __launch_bounds__(THREADS) copy_whole_blocks(gk_copy_blocks call
     bf16 *to = key_address(call.kv, layer, kv_head, call.pairs[2 * i + 1], 0) + offset;
     *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(from);
   }
-}
-
-bool is_pool(const gk_kv &kv) {
-  return kv.n_layers > 0 && kv.n_kv_heads > 0 && kv.arena_blocks > 0 && kv.head_dim > 0 && kv.head_dim % 8 == 0 &&
-         kv.head_dim <= GK_MAX_HEAD_DIM && kv.block_size > 0 && kv.block_size % 16 == 0 && kv.arena_stride % 8 == 0 &&
-         kv.values_at % 8 == 0 && kv.block_stride % 8 == 0 && kv.block_stride >= (int64_t)kv.block_size * kv.head_dim &&
-         is_aligned(kv.base, 16);
 }
 
 }  // namespace

@@ -128,7 +128,9 @@ fn norms_agree_with_float64_and_with_themselves() {
 
 #[test]
 fn angles_are_exact_to_the_last_bit_or_nearly() {
-    let positions = [0, 1, 2, 77, 4095, 32767, 105_615, 105_616, 131_071, 131_072, 1_000_003];
+    // 355 and 104348 are nearly multiples of pi: their sines show a reduction that is too coarse.
+    let positions =
+        [0, 1, 2, 77, 355, 4095, 32767, 104_348, 105_615, 105_616, 131_071, 131_072, 1_000_003];
     let inv_freq: Vec<f32> = (0..32).map(|i| 500_000_f32.powf(-i as f32 / 32.0)).collect();
     let (n, half) = (positions.len(), inv_freq.len());
     let mut angles = vec![f32::NAN; n * 2 * half];
