@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Kernel sources: one compilation unit each.
-const UNITS: [&str; 6] = ["attention", "linear", "observe", "rows", "sample", "table"];
+const UNITS: [&str; 8] =
+    ["attention", "history", "linear", "observe", "rows", "sample", "table", "verify"];
 
 fn main() {
     for folder in ["cu", "emulator", "include"] {

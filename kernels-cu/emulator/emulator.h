@@ -94,6 +94,12 @@ static inline int __all_sync(unsigned m, int p) { return __ballot_sync(m, !p) ==
 static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __ffs(int v) { return __builtin_ffs(v); }
 static inline int __clz(int v) { return v ? __builtin_clz((unsigned)v) : 32; }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline unsigned __float_as_uint(float v) { unsigned u; __builtin_memcpy(&u, &v, 4); return u; }
+static inline float __uint_as_float(unsigned u) { float v; __builtin_memcpy(&v, &u, 4); return v; }
 template <class T> inline T __ldg(const T* p) { return *p; }
 static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static inline float emulator_expf(float x) { return std::exp(x); }
