@@ -3,7 +3,7 @@
 // a cutoff is a whole number. (Noise is f64: its logarithms may differ in the last bit, and near-ties of 1e-15 with it.)
 //
 // One block of threads a row, which stays in L2: a row of 128k values is 512 KB, and an SM takes about 64 bytes a cycle,
-// so a pass costs about 5 us on sm_90. Greedy is one pass; plain temperature is two, and the noise about 20 us more at one
+// so by arithmetic (nobody has measured it) a pass costs about 5 us on sm_90. Greedy is one pass; plain temperature is two, and the noise about 20 us more at one
 // SM's integer rate; top-k and top-p are two passes each, and leave next to no noise to be worked out; log-probabilities
 // are two passes, and two more where alternatives are asked for. Few rows leave the other SMs idle: under 60 us beside
 // a forward of milliseconds, and no work to be merged.
