@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Kernel sources: one compilation unit each.
-const UNITS: [&str; 7] = ["attention", "linear", "observe", "rope", "rows", "sample", "table"];
+const UNITS: [&str; 9] =
+    ["attention", "history", "linear", "observe", "rope", "rows", "sample", "table", "verify"];
 
 /// Sources of the emulation.
 const EMULATOR: [&str; 6] = ["blocks", "collectives", "fibers", "launch", "recordings", "settings"];

@@ -283,6 +283,11 @@ typedef struct gk_observe {
 
 enum { GK_SEEN = 1, GK_BANNED = 2 };
 
+/* Largest vocabulary that can be sampled from. */
+#define GK_MAX_VOCAB 4194304
+/* A token that there is none of. */
+#define GK_NO_TOKEN 0xffffffffu
+
 /* What a request changes about the logit of a token. A row's edits name each token once. */
 typedef struct gk_edit {
   uint32_t token;
@@ -304,7 +309,7 @@ typedef struct gk_sample_row {
   float frequency_penalty;
   int32_t first_edit;
   int32_t n_edits;
-  int32_t edited; /* which row of gk_sample.edited is its own; -1 where there are no edits */
+  int32_t edited; /* which row of gk_sample.edited is its own, where there are edits */
   int32_t n_top;  /* log-probabilities: -1 none, 0 that of the pick, n also those of the n most likely */
   int32_t top;    /* where its n_top entries begin in gk_sample.top */
 } gk_sample_row;
@@ -320,11 +325,53 @@ typedef struct gk_sample {
   const gk_edit *edits;
   float *edited;  /* rows of n_vocab floats, for rows with edits */
   gk_pick *picks; /* n_rows */
-  gk_pick *top;   /* most likely first */
+  gk_pick *top;   /* most likely first; GK_NO_TOKEN at -inf after the last that is above -inf */
   int64_t logits_stride;
   int32_t n_rows;
   int32_t n_vocab;
 } gk_sample;
+
+/* ---- Verification ---- */
+
+/* Drafted tokens of a sequence, and what the target picked: picks[i] follows drafted[..i], so there is one more. */
+typedef struct gk_verify_seq {
+  int32_t first_pick;    /* of gk_verify.picks */
+  int32_t first_drafted; /* of gk_verify.drafted */
+  int32_t n_drafted;
+} gk_verify_seq;
+
+typedef struct gk_verified {
+  int32_t n_accepted; /* the length of the prefix that agrees */
+  uint32_t next;      /* the pick after it */
+} gk_verified;
+
+typedef struct gk_verify {
+  const gk_pick *picks;
+  const uint32_t *drafted; /* null where no sequence has any */
+  const gk_verify_seq *seqs;
+  gk_verified *out; /* n_seqs */
+  int32_t n_seqs;
+} gk_verify;
+
+/* ---- History ---- */
+
+/* A sequence in which the latest earlier occurrence of its longest suffix is looked for. */
+typedef struct gk_history_seq {
+  int64_t first; /* of gk_history.tokens */
+  int32_t n_tokens;
+  int32_t min_n; /* tokens of a suffix, at least; 0 is 1 */
+  int32_t max_n; /* at most */
+  int32_t n;     /* tokens after it that are wanted */
+} gk_history_seq;
+
+typedef struct gk_history {
+  const uint32_t *tokens;
+  const gk_history_seq *seqs;
+  uint32_t *found; /* n_seqs × found_stride */
+  int32_t *counts; /* n_seqs: how many were found, at most found_stride */
+  int32_t n_seqs;
+  int32_t found_stride;
+} gk_history;
 
 /* ---- The table ---- */
 
@@ -340,6 +387,8 @@ typedef struct gk_kernels {
   int32_t (*attention)(const gk_attention *, gk_stream);
   int32_t (*observe)(const gk_observe *, gk_stream);
   int32_t (*sample)(const gk_sample *, gk_stream);
+  int32_t (*verify)(const gk_verify *, gk_stream);
+  int32_t (*history)(const gk_history *, gk_stream);
 } gk_kernels;
 
 const gk_kernels *galley_cuda_kernels(void);
