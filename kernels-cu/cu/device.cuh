@@ -125,11 +125,7 @@ GK_DEVICE uint32_t pack_bf16(float low, float high) {
 
 using namespace emulator::device;
 
-// 227 KiB is what sm_90 gives a block; tests set less to run what smaller devices run.
-static inline int shared_bytes_limit() {
-  const char *bytes = std::getenv("GALLEY_EMULATOR_SHARED_BYTES");
-  return bytes ? std::atoi(bytes) : 232448;
-}
+static inline int shared_bytes_limit() { return (int)emulator::shared_bytes_limit(); }
 GK_DEVICE float exp2_fast(float x) {
   float y = exp2f(x);
   return y < 1.17549435e-38f ? 0.0f : y;

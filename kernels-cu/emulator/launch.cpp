@@ -103,8 +103,10 @@ const char *error_name(int32_t error) {
   }
 }
 
+size_t shared_bytes_limit() { return settings().shared_bytes; }
+
 int32_t allow_shared(const void *kernel, size_t bytes) {
-  if (bytes > MAX_SHARED) return INVALID_VALUE;
+  if (bytes > settings().shared_bytes) return INVALID_VALUE;
   std::lock_guard<std::mutex> hold(allowances_lock);
   allowances()[kernel] = bytes;
   return 0;

@@ -15,8 +15,9 @@ inline Shared block() { return {block_here.shared}; }
 enum : int32_t { INVALID_VALUE = 1, INVALID_CONFIGURATION = 9 };
 const char *error_name(int32_t error);
 
-// What sm_90 gives a block that asked for it, and one that did not.
-static constexpr size_t MAX_SHARED = 232448, MAX_UNASKED_SHARED = 49152;
+// What a block gets that has not asked for more, and the most there is.
+static constexpr size_t MAX_UNASKED_SHARED = 49152;
+size_t shared_bytes_limit();
 int32_t allow_shared(const void *kernel, size_t bytes);
 
 struct Grid {

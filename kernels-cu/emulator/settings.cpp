@@ -43,6 +43,8 @@ Settings read() {
   found.early_copies = choice("GALLEY_EMULATOR_COPIES", copies, 2, "late or early") == 1;
   found.seed = number("GALLEY_EMULATOR_SEED", 0, 0, UINT64_MAX, "a number");
   found.n_threads = (unsigned)number("GALLEY_EMULATOR_THREADS", n_threads, 1, 256, "a number from 1 to 256");
+  found.shared_bytes =
+      number("GALLEY_EMULATOR_SHARED_BYTES", 232448, 49152, 232448, "a number of bytes from 49152 to 232448");
   return found;
 }
 

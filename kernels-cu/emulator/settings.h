@@ -11,6 +11,8 @@ struct Settings {
   uint64_t seed;
   bool early_copies;
   unsigned n_threads;
+  // Most shared memory of a block. 227 KiB are what sm_90 gives; less is to run what smaller devices run.
+  uint64_t shared_bytes;
 };
 
 // Read once. A value that is none ends the process with a sentence that names those that are.
