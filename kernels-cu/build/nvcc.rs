@@ -26,7 +26,8 @@ pub(crate) fn compile(units: &[(&str, PathBuf)]) -> Result<()> {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let nvcc = find()?;
-    check_version(&nvcc)?;
+    let (major, minor) = checked_version(&nvcc)?;
+    println!("cargo:rustc-env=GALLEY_CUDA_RELEASE={major}.{minor}");
     let archs = architectures(&env::var("GALLEY_CUDA_ARCHS").unwrap_or_else(|_| ARCHS.into()))?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: cargo sets it")?);
     let host_compiler = cc::Build::new().cpp(true).get_compiler();
@@ -107,13 +108,13 @@ fn starts(nvcc: &Path) -> bool {
     Command::new(nvcc).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-fn check_version(nvcc: &Path) -> Result<()> {
+fn checked_version(nvcc: &Path) -> Result<(u32, u32)> {
     let output = Command::new(nvcc).arg("--version").output();
     let output = output.map_err(|error| format!("{}: {error}", nvcc.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (oldest_major, oldest_minor) = OLDEST;
     match version(&text) {
-        Some(found) if found >= OLDEST => Ok(()),
+        Some(found) if found >= OLDEST => Ok(found),
         Some((major, minor)) => Err(format!(
             "{} is of CUDA {major}.{minor}; the kernels need {oldest_major}.{oldest_minor} or newer: \
              `cargo xtask cuda` installs one, NVCC or CUDA_HOME name another",
