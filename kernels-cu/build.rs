@@ -1,6 +1,10 @@
 //! Compiles the kernels: by nvcc (feature `cuda`), by a C++ compiler for the emulation (feature `emulate`), or not at all.
 
+#[path = "build/nvcc.rs"]
+mod nvcc;
+
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Kernel sources: one compilation unit each.
 const UNITS: [&str; 9] =
@@ -9,16 +13,20 @@ const UNITS: [&str; 9] =
 /// Sources of the emulation.
 const EMULATOR: [&str; 6] = ["blocks", "collectives", "fibers", "launch", "recordings", "settings"];
 
-fn main() {
-    for folder in ["cu", "emulator", "include"] {
+fn main() -> ExitCode {
+    for folder in ["cu", "emulator", "include", "build"] {
         println!("cargo:rerun-if-changed={folder}");
     }
     if std::env::var_os("CARGO_FEATURE_EMULATE").is_some() {
         emulated();
     }
-    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
-        cuda();
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some()
+        && let Err(error) = nvcc::compile(&UNITS.map(|name| (name, unit(name))))
+    {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 /// All units and the emulation, as one library.
@@ -31,16 +39,6 @@ fn emulated() {
     build.files(UNITS.map(unit));
     build.files(EMULATOR.map(|name| format!("emulator/{name}.cpp")));
     build.compile("galley_emulated");
-}
-
-/// One library a unit: with several units in one build, `cc` would switch to relocatable device code, which is slower.
-fn cuda() {
-    for name in UNITS {
-        let mut build = cc::Build::new();
-        build.cuda(true).cpp(true).std("c++17").include("include").debug(false);
-        build.flag("-O3").file(unit(name));
-        build.compile(&format!("galley_cuda_{name}"));
-    }
 }
 
 fn unit(name: &str) -> PathBuf {

@@ -23,6 +23,10 @@ use bindings::gk_kernels;
 #[cfg(feature = "emulate")]
 pub use recording::{Recording, record};
 
+/// The CUDA release whose runtime is linked in, such as "13.0": a driver has to be of the same major release or newer.
+#[cfg(feature = "cuda")]
+pub const CUDA_RELEASE: &str = env!("GALLEY_CUDA_RELEASE");
+
 /// The kernels for a GPU. Loading them needs no GPU: launchers answer with an error where there is none.
 #[cfg(feature = "cuda")]
 pub fn cuda() -> &'static gk_kernels {
@@ -35,4 +39,44 @@ pub fn cuda() -> &'static gk_kernels {
 pub fn emulated() -> &'static gk_kernels {
     // SAFETY: it returns the address of a constant.
     unsafe { &*bindings::galley_emulated_kernels() }
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    /// On machines without a driver, too: the table is there, and errors have names.
+    #[test]
+    fn the_table_is_there_without_a_gpu() {
+        let kernels = cuda();
+        // SAFETY: the table is of constants: names that end, and functions that match their types.
+        let name = unsafe { CStr::from_ptr(kernels.name) };
+        assert_eq!(name.to_str(), Ok("cuda"));
+        let error_name = kernels.error_name.expect("a table without holes");
+        // SAFETY: as above.
+        let name = unsafe { CStr::from_ptr(error_name(35)) };
+        assert_eq!(name.to_str(), Ok("cudaErrorInsufficientDriver"));
+    }
+
+    /// A launch without a driver is an error and no crash.
+    #[test]
+    fn a_launch_without_a_driver_is_an_error() {
+        if std::path::Path::new("/dev/nvidiactl").exists() {
+            println!("skipped: this machine has a driver");
+            return;
+        }
+        let null = std::ptr::null_mut::<f32>();
+        let call = bindings::gk_angles {
+            positions: null.cast(),
+            inv_freq: null.cast(),
+            angles: null,
+            n_rows: 1,
+            half: 32,
+            scale: 1.0,
+        };
+        let angles = cuda().angles.expect("a table without holes");
+        // SAFETY: the call outlives the launch, and no device is there that could follow its pointers.
+        assert_ne!(unsafe { angles(&call, null.cast()) }, 0);
+    }
 }

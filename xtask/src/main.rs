@@ -1,11 +1,13 @@
-//! Chores of the workspace: `cargo xtask demo | test | data | bindings`.
+//! Chores of the workspace: `cargo xtask demo | test | data | bindings | cuda | kernels`.
 //!
 //! Nothing here is part of Galley. A chore is a list of commands a person could type, run in order,
 //! with a heading and the time each took.
 
 mod bindings;
+mod cuda;
 mod data;
 mod demo;
+mod kernels;
 mod shell;
 mod test;
 
@@ -28,8 +30,12 @@ enum Chore {
     Test(test::TestArgs),
     /// Fetch the long texts that some tests and benches read.
     Data,
-    /// Write the drafter contract's Rust bindings anew from its C header.
+    /// Write Rust bindings of the C headers (drafters, kernels) anew.
     Bindings(bindings::BindingsArgs),
+    /// Install nvcc, CUDA's compiler, below the target folder.
+    Cuda,
+    /// Compile the CUDA kernels and check what can be checked without a GPU; needs nvcc.
+    Kernels,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +44,8 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Data => data::fetch().map(|folder| println!("{}", folder.display())),
         Chore::Bindings(args) => bindings::run(&args),
+        Chore::Cuda => cuda::run(),
+        Chore::Kernels => kernels::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

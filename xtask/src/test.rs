@@ -4,7 +4,7 @@
 //! they are skipped. In CI (`CI=true`) it is an error: `.ci/run` has installed all of them.
 
 use crate::shell::{cargo, exists, in_ci, run as run_command, stage};
-use crate::{bindings, data, demo};
+use crate::{bindings, cuda, data, demo, kernels};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -18,14 +18,19 @@ pub(crate) struct TestArgs {
     runner_args: Vec<String>,
 }
 
+/// The CUDA backend's kernels, emulated on the CPU: what is behind a feature is checked and tested with it.
+const FEATURES: &str = "--features galley-kernels-cu/emulate,galley-backend/emulate";
+
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();
     stages.run("format", || run_command(cargo("fmt --all --check")));
     stages.run("lints", || {
-        run_command(cargo("clippy --workspace --all-targets --locked -- -D warnings"))
+        let clippy = format!("clippy --workspace {FEATURES} --all-targets --locked -- -D warnings");
+        run_command(cargo(&clippy))
     });
     stages.run("documentation", || {
-        let mut doc = cargo("doc --workspace --no-deps --document-private-items --locked");
+        let doc = format!("doc --workspace {FEATURES} --no-deps --document-private-items --locked");
+        let mut doc = cargo(&doc);
         // With private items, as readers of it are contributors: links to them are fine.
         doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         run_command(doc)
@@ -33,6 +38,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     stages.run("dependencies", dependencies);
     stages.run("bindings", || match or_remark(bindings::generate(), "not compared")? {
         Some(fresh) => bindings::compare(&fresh),
+        None => Ok(()),
+    });
+    stages.run("cuda kernels", || match or_remark(cuda::program("nvcc"), "not compiled")? {
+        Some(_) => kernels::run(),
         None => Ok(()),
     });
     let texts = stages.run("long texts", || or_remark(data::fetch(), "some tests are skipped"));
@@ -44,7 +53,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         command
     };
     stages.run("examples in the documentation", || {
-        run_command(with_data(cargo("test --workspace --doc --locked --quiet")))
+        let tests = format!("test --workspace {FEATURES} --doc --locked --quiet");
+        run_command(with_data(cargo(&tests)))
     });
     stages.run("tests", || {
         let mut tests = with_data(runner()?);
@@ -102,13 +112,13 @@ fn model() -> Result<PathBuf> {
 
 fn runner() -> Result<Command> {
     if exists(cargo("nextest --version")) {
-        return Ok(cargo("nextest run --workspace --locked --no-fail-fast"));
+        return Ok(cargo(&format!("nextest run --workspace {FEATURES} --locked --no-fail-fast")));
     }
     if in_ci() {
         bail!("cargo-nextest is not installed");
     }
     eprintln!("cargo-nextest is not installed: cargo test runs the tests, more slowly");
-    Ok(cargo("test --workspace --all-targets --locked --no-fail-fast"))
+    Ok(cargo(&format!("test --workspace {FEATURES} --all-targets --locked --no-fail-fast")))
 }
 
 /// In CI the error; at home a remark, and nothing.

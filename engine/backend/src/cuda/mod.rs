@@ -14,6 +14,9 @@ mod emulated;
 mod gpu;
 mod memory;
 
+#[cfg(feature = "cuda")]
+pub use gpu::{GpuInfo, gpus};
+
 use crate::{Dtype, Result};
 use device::Device;
 use std::sync::Arc;

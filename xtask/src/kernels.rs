@@ -1,0 +1,185 @@
+//! What can be known of the CUDA kernels without a GPU: that they compile without a warning, that registers suffice, that
+//! tensor cores and asynchronous copies are used, and that a binary with them starts where there is no driver.
+
+use crate::cuda::program;
+use crate::shell::{cargo, command, output, root, run as run_command, target};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Compute capabilities that releases hold machine code for: those of `kernels-cu/build/nvcc.rs`.
+const ARCHS: [&str; 3] = ["80", "89", "90"];
+
+/// Units whose products run on tensor cores, with operands that are copied to shared memory meanwhile.
+const TENSOR_UNITS: [&str; 2] = ["attention", "linear"];
+
+/// Tensor core products, their operands from shared memory, copies to shared memory past the registers.
+const TENSOR_INSTRUCTIONS: [&str; 3] = ["HMMA", "LDSM", "LDGSTS"];
+
+pub(crate) fn run() -> Result<()> {
+    let tools = (program("nvcc")?, program("cuobjdump")?);
+    let out = target().join("kernels");
+    fs::create_dir_all(&out)?;
+    let units = units()?;
+    let jobs: Vec<_> =
+        units.iter().flat_map(|unit| ARCHS.map(|arch| (unit.as_str(), arch))).collect();
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut complaints = Vec::new();
+    println!("{:<70} {:>4} {:>5} {:>7} {:>5}", "kernel", "arch", "regs", "shared", "local");
+    for jobs in jobs.chunks(n_threads) {
+        let reports: Vec<Result<Report>> = std::thread::scope(|scope| {
+            let work = |&(unit, arch)| {
+                scope.spawn({
+                    let (tools, out) = (&tools, &out);
+                    move || inspect(tools, out, unit, arch)
+                })
+            };
+            let workers: Vec<_> = jobs.iter().map(work).collect();
+            workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+        });
+        for (&(unit, arch), report) in jobs.iter().zip(reports) {
+            let report = report.with_context(|| format!("{unit} for sm_{arch}"))?;
+            for kernel in &report.kernels {
+                let Kernel { name, registers, shared, local } = kernel;
+                println!("{name:<70} {arch:>4} {registers:>5} {shared:>7} {local:>5}");
+            }
+            complaints.extend(
+                complain(unit, &report).map(|what| format!("{unit} for sm_{arch}: {what}")),
+            );
+        }
+    }
+    ensure!(complaints.is_empty(), "kernels are not as they should be:\n{}", complaints.join("\n"));
+    // It launches where there may be no driver, and wants a clean answer.
+    run_command(cargo("test --quiet --locked --package galley-kernels-cu --features cuda"))
+}
+
+/// Names of the compilation units.
+fn units() -> Result<Vec<String>> {
+    let files = fs::read_dir(root().join("kernels-cu/cu")).context("kernels-cu/cu")?;
+    let paths = files.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
+    let sources = paths.iter().filter(|path| path.extension().is_some_and(|end| end == "cu"));
+    let mut names: Vec<_> =
+        sources.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// What a unit compiled to.
+struct Report {
+    kernels: Vec<Kernel>,
+    /// Its machine code, as text.
+    code: String,
+}
+
+/// What a kernel takes: registers a thread, bytes of static shared memory a block, bytes of local memory a thread, which
+/// hold what does not fit into registers (spills) and arrays that are indexed at run time (a stack).
+#[derive(Debug, PartialEq)]
+struct Kernel {
+    name: String,
+    registers: u32,
+    shared: u32,
+    local: u32,
+}
+
+fn inspect(
+    (nvcc, cuobjdump): &(PathBuf, PathBuf),
+    out: &Path,
+    unit: &str,
+    arch: &str,
+) -> Result<Report> {
+    let cubin = out.join(format!("{unit}.{arch}.cubin"));
+    let arch = format!("-arch=sm_{arch}");
+    let source = format!("kernels-cu/cu/{unit}.cu");
+    let flags = ["-std=c++17", "-O3", "-cubin", "-Werror", "all-warnings", "-Ikernels-cu/include"];
+    let mut compile = command(&nvcc.to_string_lossy(), flags);
+    compile.args([&arch, &source, "-o"]).arg(&cubin);
+    run_command(compile)?;
+    let dump = |what| {
+        output({
+            let mut dump = command(&cuobjdump.to_string_lossy(), [what]);
+            dump.arg(&cubin);
+            dump
+        })
+    };
+    let kernels = kernels(&dump("--dump-resource-usage")?);
+    let code = if kernels.is_empty() { String::new() } else { dump("--dump-sass")? };
+    Ok(Report { kernels, code })
+}
+
+/// Kernels in what `cuobjdump --dump-resource-usage` writes: " Function NAME:", then "  REG:32 STACK:0 SHARED:0 LOCAL:0 …".
+fn kernels(text: &str) -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    let mut name = "";
+    for line in text.lines() {
+        let line = line.trim();
+        if let Some(function) = line.strip_prefix("Function ") {
+            name = function.trim_end_matches(':');
+        } else if line.starts_with("REG:") {
+            let number = |field: &str| {
+                let mut words = line.split_whitespace();
+                words
+                    .find_map(|word| word.strip_prefix(field)?.strip_prefix(':')?.parse().ok())
+                    .unwrap_or(0)
+            };
+            kernels.push(Kernel {
+                name: short(name),
+                registers: number("REG"),
+                shared: number("SHARED"),
+                local: number("STACK") + number("LOCAL"),
+            });
+        }
+    }
+    kernels
+}
+
+/// A mangled name without what nvcc adds for an anonymous namespace: a hash that says nothing.
+fn short(name: &str) -> String {
+    let Some(rest) = name.strip_prefix("_ZN") else { return name.to_owned() };
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let n: usize = rest[..digits].parse().unwrap_or(0);
+    match rest.get(digits..digits + n) {
+        Some(space) if space.contains("GLOBAL__N_") => rest[digits + n..].to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+fn complain<'a>(unit: &'a str, report: &'a Report) -> impl Iterator<Item = String> + 'a {
+    let local = report.kernels.iter().filter(|kernel| kernel.local > 0);
+    let local =
+        local.map(|kernel| format!("{}: {} bytes of local memory", kernel.name, kernel.local));
+    let wanted = TENSOR_INSTRUCTIONS.iter().filter(move |_| TENSOR_UNITS.contains(&unit));
+    let absent = wanted.filter(|instruction| !report.code.contains(**instruction));
+    local.chain(absent.map(|instruction| format!("no {instruction} in its machine code")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "Resource usage:\n Common:\n  GLOBAL:0\n \
+        Function _ZN47_GLOBAL__N__0123456789abcdef_01_attention_cu_0456decodeEv:\n  \
+        REG:148 STACK:16 SHARED:1024 LOCAL:0 CONSTANT[0]:1000 TEXTURE:0\n";
+
+    #[test]
+    fn a_kernel_is_read_from_a_dump() {
+        let name = short("_ZN12_GLOBAL__N_16decodeEv");
+        assert_eq!((name.as_str(), short("plain").as_str()), ("6decodeEv", "plain"));
+        let found = kernels(DUMP);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].registers, found[0].shared, found[0].local), (148, 1024, 16));
+    }
+
+    #[test]
+    fn local_memory_and_missing_instructions_are_noticed() {
+        let mut report = Report { kernels: kernels(DUMP), code: "HMMA LDSM LDGSTS".into() };
+        assert_eq!(complain("attention", &report).count(), 1);
+        report.kernels[0].local = 0;
+        assert_eq!(complain("attention", &report).count(), 0);
+        report.code = "HMMA LDGSTS".into();
+        assert_eq!(
+            complain("attention", &report).collect::<Vec<_>>(),
+            ["no LDSM in its machine code"]
+        );
+        assert_eq!(complain("rows", &report).count(), 0);
+    }
+}
