@@ -10,6 +10,7 @@
 //! on KV tiles at fixed absolute positions, merged in position order.
 
 mod batch;
+mod checks;
 pub mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
