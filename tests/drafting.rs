@@ -3,16 +3,17 @@
 
 use galley_backend::Dtype;
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
+use galley_tests::on_cpu;
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
 use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run, run_drafting};
-use galley_tests::same_bytes::{assert_same_bytes, with_drafts};
+use galley_tests::same_bytes::{Extent, assert_same_bytes, with_drafts};
 
 #[test]
 fn output_does_not_depend_on_the_drafter() {
-    assert_same_bytes("llama3", Dtype::Bf16, TARGET_DRAFTERS);
-    assert_same_bytes("mistral", Dtype::Bf16, TARGET_DRAFTERS);
-    assert_same_bytes("qwen3", Dtype::F32, TARGET_DRAFTERS);
-    assert_same_bytes("smollm2", Dtype::Bf16, TARGET_DRAFTERS);
+    assert_same_bytes("llama3", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
+    assert_same_bytes("mistral", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
+    assert_same_bytes("qwen3", Extent::Full, |n| on_cpu(Dtype::F32, n), TARGET_DRAFTERS);
+    assert_same_bytes("smollm2", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
 }
 
 /// The negative control: a target that sums in another order when it verifies several rows. Plain decodes are

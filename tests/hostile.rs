@@ -3,10 +3,12 @@
 
 mod sanitizer;
 
+use galley_backend::Dtype;
 use galley_engine::drafters::{Drafter, Library, LoadError, ModelFacts};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterSetup, Engine, EngineConfig, Request, SchedulePolicy,
 };
+use galley_tests::on_cpu;
 use galley_tests::runs::{OtherOrder, Seen, Setup, alone, open, requests, run, run_drafting};
 use sanitizer::sanitizer;
 use std::collections::BTreeMap;
@@ -88,7 +90,7 @@ fn crowded() -> Setup {
         prefix_caching: true,
         policy: SchedulePolicy::Random { seed: 5 },
     };
-    Setup { n_threads: 2, n_blocks: 40, config, max_logit_rows: 48, ..alone() }
+    Setup { device: on_cpu(Dtype::Bf16, 2), n_blocks: 40, config, max_logit_rows: 48 }
 }
 
 /// Everything that can be asked for, and what plain decoding makes of it.

@@ -4,8 +4,8 @@
 
 use galley_backend::Dtype;
 use galley_engine::{EngineConfig, SchedulePolicy};
-use galley_tests::TINY_MODELS;
 use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run};
+use galley_tests::{TINY_MODELS, on_cpu};
 use std::sync::Arc;
 
 #[test]
@@ -13,7 +13,7 @@ fn output_does_not_depend_on_the_schedule() {
     let (mut preemptions, mut hits) = (0, 0);
     for (name, _) in TINY_MODELS {
         for dtype in [Dtype::Bf16, Dtype::F32] {
-            let base = Setup { dtype, ..alone() };
+            let base = Setup { device: on_cpu(dtype, 1), ..alone() };
             let model = open(name, &base);
             let config = model.0.config();
             // Twice, so that the second half finds the first in the prefix cache.
@@ -25,7 +25,7 @@ fn output_does_not_depend_on_the_schedule() {
                 // A pool that hardly holds the longest request, and budgets from a row per
                 // sequence to whole prompts.
                 let setup = Setup {
-                    n_threads: 1 + seed as usize % 2,
+                    device: on_cpu(dtype, 1 + seed as usize % 2),
                     n_blocks: if seed < 2 { 28 } else { 200 },
                     config: EngineConfig {
                         max_num_seqs: 3 + 5 * seed as usize,
@@ -33,7 +33,6 @@ fn output_does_not_depend_on_the_schedule() {
                         prefix_caching: seed != 3,
                         policy: SchedulePolicy::Random { seed },
                     },
-                    dtype,
                     ..alone()
                 };
                 let (got, stats) = run(open(name, &setup), &setup.config, &requests, true);

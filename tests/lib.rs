@@ -4,7 +4,7 @@
 use galley_backend::cpu::{CpuConfig, InstructionSet};
 use galley_backend::{Batch, Dtype, KvView, LayerMask, SeqSpan};
 use galley_model::weights::Checkpoint;
-use galley_model::{LanguageModel, LoadOptions, load};
+use galley_model::{Device, LanguageModel, LoadOptions, load};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -36,11 +36,16 @@ pub fn cpu(isa: Option<InstructionSet>, dtype: Dtype, n_threads: usize) -> CpuCo
     CpuConfig { n_threads: Some(n_threads), instruction_set: isa, dtype }
 }
 
+/// The CPU with its best instruction set.
+pub fn on_cpu(dtype: Dtype, n_threads: usize) -> Device {
+    cpu(None, dtype, n_threads).into()
+}
+
 /// Loads a tiny model with a pool of 64 blocks of 16 tokens.
-pub fn load_tiny(name: &str, cpu: CpuConfig) -> Box<dyn LanguageModel> {
+pub fn load_tiny(name: &str, device: impl Into<Device>) -> Box<dyn LanguageModel> {
     let checkpoint = Checkpoint::open(&data("models").join(name)).expect("a tiny model");
     let options = LoadOptions { block_size: 16, n_blocks: 64, max_rows: 128, max_logit_rows: 128 };
-    load(&checkpoint, cpu, options, &mut |_, _| {}).expect("a tiny model loads")
+    load(&checkpoint, device, options, &mut |_, _| {}).expect("a tiny model loads")
 }
 
 /// A sequence that transformers ran in float32.
@@ -119,6 +124,13 @@ pub fn run_rows(
     }
     let logits = model.read_logits().expect("logits");
     logits.chunks(model.config().vocab_size).map(<[f32]>::to_vec).collect()
+}
+
+/// Largest difference over the largest logit of the row.
+pub fn relative_error(expected: &[f32], got: &[f32]) -> f32 {
+    assert_eq!(expected.len(), got.len());
+    let size = expected.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+    expected.iter().zip(got).fold(0.0_f32, |m, (e, g)| m.max((e - g).abs())) / size
 }
 
 /// Index of the largest value, the first of them.

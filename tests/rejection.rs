@@ -10,6 +10,7 @@ use galley_engine::{
 };
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
+use galley_tests::on_cpu;
 use galley_tests::plugins::setup;
 use galley_tests::run_rows;
 use galley_tests::runs::{Setup, alone, open, requests, run, run_drafting};
@@ -180,7 +181,7 @@ fn chaotic() -> Setup {
         prefix_caching: true,
         policy: SchedulePolicy::Random { seed: 5 },
     };
-    Setup { n_threads: 1, n_blocks: 72, config, dtype: Dtype::F32, max_logit_rows: 160 }
+    Setup { device: on_cpu(Dtype::F32, 1), n_blocks: 72, config, max_logit_rows: 160 }
 }
 
 /// Ways to decide on a drafted token.
@@ -296,7 +297,7 @@ fn sequences_follow_the_target() {
         ("a window", Setting { drafter: WINDOW, ..TOP_5 }),
     ];
     for (name, setting) in settings {
-        let (mut model, _) = open(MODEL, &Setup { dtype: Dtype::F32, ..alone() });
+        let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Dtype::F32, 1), ..alone() });
         let cells = setting.cells(&mut *model);
         let sum: f64 = cells.iter().sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
@@ -314,7 +315,7 @@ fn sequences_follow_the_target() {
 /// The test above must be able to fail.
 #[test]
 fn wrong_verifiers_do_not_follow_the_target() {
-    let (mut model, _) = open(MODEL, &Setup { dtype: Dtype::F32, ..alone() });
+    let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Dtype::F32, 1), ..alone() });
     let cells = TOP_5.cells(&mut *model);
     for verifier in [Verifier::AcceptsAlways, Verifier::ForgetsTheResidual, Verifier::ReusesNoise] {
         let sample = TOP_5.sample(&cells, Verify::Rejection, verifier);
@@ -334,7 +335,7 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     let greedy = sampled.iter().map(|request| Request { temperature: 0.0, ..request.clone() });
     let all: Vec<Request> = sampled.iter().cloned().chain(greedy).collect();
     let (expected, _) = run(plain, &base.config, &all, false);
-    let schedule = Setup { dtype: base.dtype, n_blocks: 200, ..chaotic() };
+    let schedule = Setup { device: base.device, n_blocks: 200, ..chaotic() };
     for (name, options) in [("ngram", "min=1"), EXIT, ("snap-kv", "budget=48,queries=8,refresh=16")]
     {
         let verify = |request: &Request, verify| {

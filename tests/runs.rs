@@ -1,6 +1,6 @@
 //! Runs of requests on tiny models, and all that a user can see of them: what must be the same bytes.
 
-use crate::{cpu, data};
+use crate::{data, on_cpu};
 use galley_backend::sample::{Pick, Row};
 use galley_backend::{
     Batch, Dtype, KvShape, KvView, LayerMask, Observation, Selected, Selection, SeqSpan,
@@ -11,7 +11,7 @@ use galley_engine::{
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
-use galley_model::{LanguageModel, LoadOptions, Result, load};
+use galley_model::{Device, LanguageModel, LoadOptions, Result, load};
 use std::sync::Arc;
 
 /// All that a user can see of a sequence, log-probabilities as bits.
@@ -29,14 +29,12 @@ pub struct Seen {
 
 /// A model and an engine over it.
 pub struct Setup {
-    /// Threads of the backend.
-    pub n_threads: usize,
+    /// Where the model runs.
+    pub device: Device,
     /// Blocks of the pool.
     pub n_blocks: usize,
     /// The engine.
     pub config: EngineConfig,
-    /// Weights and KV.
-    pub dtype: Dtype,
     /// Rows of logits that a step may leave.
     pub max_logit_rows: usize,
 }
@@ -49,7 +47,7 @@ pub fn alone() -> Setup {
         prefix_caching: false,
         policy: SchedulePolicy::Fixed,
     };
-    Setup { n_threads: 1, n_blocks: 256, config, dtype: Dtype::Bf16, max_logit_rows: 64 }
+    Setup { device: on_cpu(Dtype::Bf16, 1), n_blocks: 256, config, max_logit_rows: 64 }
 }
 
 /// Loads a tiny model.
@@ -63,8 +61,8 @@ pub fn open(name: &str, setup: &Setup) -> (Box<dyn LanguageModel>, Arc<Tokenizer
         max_rows: setup.config.max_num_batched_tokens,
         max_logit_rows: setup.max_logit_rows,
     };
-    let cpu = cpu(None, setup.dtype, setup.n_threads);
-    (load(&checkpoint, cpu, options, &mut |_, _| {}).expect("it loads"), Arc::new(tokenizer))
+    let model = load(&checkpoint, setup.device, options, &mut |_, _| {}).expect("it loads");
+    (model, Arc::new(tokenizer))
 }
 
 /// Requests of every kind: greedy and sampled, filtered, penalised, biased, stopped, several

@@ -3,14 +3,7 @@
 
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
-use galley_tests::{TINY_MODELS, argmax, cpu, load_tiny, references, run_prompt};
-
-/// Largest difference over the largest logit of the row.
-fn relative_error(expected: &[f32], got: &[f32]) -> f32 {
-    assert_eq!(expected.len(), got.len());
-    let size = expected.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
-    expected.iter().zip(got).fold(0.0_f32, |m, (e, g)| m.max((e - g).abs())) / size
-}
+use galley_tests::{TINY_MODELS, argmax, cpu, load_tiny, references, relative_error, run_prompt};
 
 fn worst_error(model: &str, reference: &str, isa: InstructionSet, dtype: Dtype) -> f32 {
     let mut loaded = load_tiny(model, cpu(Some(isa), dtype, 2));

@@ -114,6 +114,10 @@ pub trait Backend: Send + 'static {
     fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
     /// A tensor of operand rows.
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
+    /// Bytes that a KV pool may take at this moment; None where the caller has to know.
+    fn room_bytes(&self) -> Result<Option<usize>> {
+        Ok(None)
+    }
     /// A KV pool, zeroed.
     fn kv_pool(&mut self, shape: KvShape) -> Result<Self::KvPool>;
     /// The blocks of a second model in the memory of `pool`, of a shape that [`KvShape::lodger`] gave. Who writes

@@ -1,5 +1,6 @@
 //! The command line. Every flag has a twin in the environment.
 
+use crate::device::DeviceArg;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use galley_backend::Dtype;
@@ -51,7 +52,13 @@ pub(crate) struct ModelArgs {
     /// A Hugging Face directory, a .gguf file, a hub id or a known name (see `galley pull`).
     #[arg(short, long, env = "GALLEY_MODEL")]
     pub(crate) model: String,
-    /// Format of weights and KV cache: bf16 or f32.
+    /// auto (the first GPU where there is one, else the CPU), cpu, or cuda:N.
+    #[arg(long, env = "GALLEY_DEVICE", default_value_t = DeviceArg::Auto)]
+    pub(crate) device: DeviceArg,
+    /// Share of a GPU's memory that may be taken, by everybody together, once weights and KV cache are there.
+    #[arg(long, env = "GALLEY_GPU_MEMORY_UTILIZATION", default_value_t = 0.9)]
+    pub(crate) gpu_memory_utilization: f64,
+    /// Format of weights and KV cache: bf16 or f32 (CPU only).
     #[arg(long, env = "GALLEY_DTYPE", default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
     /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by
@@ -65,7 +72,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, env = "GALLEY_BLOCK_SIZE", default_value_t = 16)]
     pub(crate) block_size: usize,
     /// Size of the KV cache in tokens; by default what the command can use, within half of the
-    /// free memory.
+    /// free memory, or of a GPU all that --gpu-memory-utilization leaves.
     #[arg(long, env = "GALLEY_KV_CACHE_TOKENS")]
     pub(crate) kv_cache_tokens: Option<usize>,
     /// Most sequences decoded together.

@@ -1,10 +1,14 @@
 //! From command-line arguments to a running engine.
 
 use crate::args::ModelArgs;
+use crate::device::{self, Choice};
 use crate::pull;
 use anyhow::{Context, Result, bail};
-use galley_backend::cpu::CpuConfig;
+#[cfg(feature = "cuda")]
+use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
+#[cfg(feature = "cuda")]
+use galley_model::Device;
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
@@ -14,6 +18,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// More KV than any GPU holds: the pool is cut down to what is there.
+#[cfg(feature = "cuda")]
+const MOST_KV_TOKENS: usize = 1 << 30;
 
 /// A model's files, opened: enough to tokenize with.
 pub(crate) struct Files {
@@ -60,11 +68,7 @@ pub(crate) fn start(
     wanted_tokens: usize,
 ) -> Result<Loaded> {
     let started = Instant::now();
-    let cpu = CpuConfig {
-        n_threads: args.threads,
-        instruction_set: args.instruction_set()?,
-        dtype: args.dtype,
-    };
+    let Choice { device, reason } = device::choose(args)?;
     if args.block_size == 0 || !args.block_size.is_multiple_of(16) {
         bail!("--block-size {}: a multiple of 16 is needed", args.block_size);
     }
@@ -77,10 +81,13 @@ pub(crate) fn start(
         );
     }
     let bytes_per_token = files.config().kv_values_per_token() * args.dtype.bytes();
-    let tokens = match args.kv_cache_tokens {
-        Some(0) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
-        Some(tokens) => tokens,
-        None => {
+    let tokens = match (args.kv_cache_tokens, device) {
+        (Some(0), _) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
+        (Some(tokens), _) => tokens,
+        // The pool takes what the device has.
+        #[cfg(feature = "cuda")]
+        (None, Device::Cuda(CudaConfig { device: CudaDevice::Gpu(_), .. })) => MOST_KV_TOKENS,
+        (None, _) => {
             // A draft model's KV takes no more blocks than the target's; what is not used is not touched.
             let needs = drafting.drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
             let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
@@ -96,12 +103,15 @@ pub(crate) fn start(
         max_logit_rows: max_logit_rows(args, drafting),
     };
     let bar = progress_bar("loading", "layers", 0);
-    let model = load(&files.checkpoint, cpu, options, &mut |done, total| {
+    let model = load(&files.checkpoint, device, options, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     })
     .with_context(|| format!("cannot load {}", files.path.display()))?;
     bar.finish_and_clear();
+    if let (Some(reason), true) = (reason, cfg!(feature = "cuda")) {
+        eprintln!("{}: {reason}", model.device());
+    }
     let (device, weight_bytes) = (model.device(), model.weight_bytes());
     let kv_bytes_per_token = model.kv_shape().bytes_per_token();
     let engine = Engine::start_with_drafters(

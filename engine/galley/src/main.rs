@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod chat;
+mod device;
 mod drafters;
 mod info;
 mod load;

@@ -2,9 +2,7 @@
 
 use crate::Result;
 use crate::config::ModelConfig;
-use crate::llama::Llama;
 use crate::weights::Checkpoint;
-use galley_backend::cpu::{CpuBackend, CpuConfig};
 use galley_backend::{Batch, KvShape, LayerMask, Observation, sample};
 
 /// A model and its KV pool on one device. Object-safe, so that the engine does not name the device.
@@ -76,21 +74,12 @@ pub struct DraftModelId(pub usize);
 pub struct LoadOptions {
     /// Tokens per KV block.
     pub block_size: usize,
-    /// Blocks in the KV pool.
+    /// Blocks in the KV pool: fewer where the device says that it has no room for all ([`Backend::room_bytes`]).
+    ///
+    /// [`Backend::room_bytes`]: galley_backend::Backend::room_bytes
     pub n_blocks: usize,
     /// Most rows (tokens) in one forward.
     pub max_rows: usize,
     /// Most rows of logits in one forward.
     pub max_logit_rows: usize,
-}
-
-/// Loads `checkpoint` onto the CPU. `progress(done, total)` counts layers as they are packed.
-pub fn load(
-    checkpoint: &Checkpoint,
-    cpu: CpuConfig,
-    options: LoadOptions,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<Box<dyn LanguageModel>> {
-    let backend = CpuBackend::new(cpu)?;
-    Ok(Box::new(Llama::load(backend, checkpoint, cpu.dtype, options, progress)?))
 }

@@ -7,11 +7,13 @@
 pub mod chat;
 pub mod config;
 mod decoder;
+mod device;
 mod error;
 mod language_model;
 mod llama;
 pub mod tokenizer;
 pub mod weights;
 
+pub use device::{Device, load};
 pub use error::{ModelError, Result};
-pub use language_model::{DraftModelId, DraftModels, LanguageModel, LoadOptions, load};
+pub use language_model::{DraftModelId, DraftModels, LanguageModel, LoadOptions};

@@ -34,7 +34,7 @@ impl<B: Backend> Llama<B> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let target = Decoder::load(&mut backend, checkpoint, &options, progress)?;
-        let kv_shape = KvShape {
+        let mut kv_shape = KvShape {
             n_layers: target.config.n_layers,
             n_kv_heads: target.config.n_kv_heads,
             head_dim: target.config.head_dim,
@@ -42,6 +42,11 @@ impl<B: Backend> Llama<B> {
             n_blocks: options.n_blocks,
             dtype,
         };
+        if let Some(room) = backend.room_bytes()? {
+            let per_block = kv_shape.bytes_per_token() * kv_shape.block_size;
+            // A pool of one block at least: what is wrong with it, its allocation says.
+            kv_shape.n_blocks = kv_shape.n_blocks.min((room / per_block).max(1));
+        }
         let pool = backend.kv_pool(kv_shape)?;
         Ok(Self { backend, target, pool, kv_shape, options, drafts: Vec::new() })
     }

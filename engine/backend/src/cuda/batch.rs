@@ -287,7 +287,8 @@ fn sequences(batch: &Batch<'_>, shape: &KvShape) -> (Vec<gk_seq>, Vec<u32>, Vec<
 }
 
 fn span(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> Span {
-    let per_id = if matches!(seq.view.selected, Selected::Blocks(_)) { shape.block_size } else { 1 };
+    let per_id =
+        if matches!(seq.view.selected, Selected::Blocks(_)) { shape.block_size } else { 1 };
     Span {
         n_rows: seq.n_rows,
         first_position: batch.positions.get(seq.first_row).map_or(0, |&p| p as usize),

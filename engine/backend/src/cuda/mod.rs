@@ -55,11 +55,22 @@ pub enum CudaDevice {
 pub struct CudaConfig {
     /// Where it computes.
     pub device: CudaDevice,
+    /// How much of the device's memory may be taken, by everybody together, once the KV pool is there: what is left
+    /// is for draft models, and for working memory that grows.
+    pub memory_share: f64,
+}
+
+impl CudaConfig {
+    /// `device`, with nine tenths of its memory.
+    pub fn new(device: CudaDevice) -> Self {
+        Self { device, memory_share: 0.9 }
+    }
 }
 
 /// A backend on a GPU: weights, matrix operands and the KV cache in bf16.
 pub struct CudaBackend {
     device: Arc<dyn Device>,
+    memory_share: f64,
     begun: Begun,
     /// Inverse frequencies on the device: models take turns.
     ropes: Vec<(Rope, Buffer)>,
@@ -90,6 +101,7 @@ impl CudaBackend {
         };
         Ok(Self {
             device,
+            memory_share: config.memory_share,
             begun: Begun::new(),
             ropes: Vec::new(),
             rope: 0,

@@ -73,7 +73,8 @@ impl Observing {
         if !self.layers.is_empty() {
             return Err(BackendError::Shape {
                 op: OP,
-                expected: "the same observations in every layer, or `finish_observing` between".into(),
+                expected: "the same observations in every layer, or `finish_observing` between"
+                    .into(),
                 got: "others".into(),
             });
         }

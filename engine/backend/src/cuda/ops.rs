@@ -1,5 +1,6 @@
 //! [`Backend`] on the device: shapes are checked here, so that kernels need not.
 
+use super::device::Memory;
 use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
@@ -49,6 +50,15 @@ impl Backend for CudaBackend {
 
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
         Tensor::new(&self.device, Kind::Operand, max_rows, cols)
+    }
+
+    fn room_bytes(&self) -> Result<Option<usize>> {
+        let Memory { free_bytes, total_bytes } = self.device.memory()?;
+        if total_bytes == usize::MAX {
+            return Ok(None); // the emulation, whose memory is the machine's
+        }
+        let kept = total_bytes as f64 * (1.0 - self.memory_share);
+        Ok(Some(free_bytes.saturating_sub(kept as usize)))
     }
 
     fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {

@@ -5,9 +5,7 @@ use super::memory::{Blob, Growing};
 use super::{Tensor, launch};
 use crate::sample::{self, Pick, Row, edits};
 use crate::{BackendError, Result};
-use galley_kernels_cu::bindings::{
-    GK_BANNED, GK_SEEN, gk_edit, gk_pick, gk_sample, gk_sample_row,
-};
+use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit, gk_pick, gk_sample, gk_sample_row};
 use std::sync::Arc;
 
 const OP: &str = "sample";

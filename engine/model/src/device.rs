@@ -1,0 +1,70 @@
+//! Where a model runs, and how it gets there.
+
+use crate::Result;
+use crate::language_model::{LanguageModel, LoadOptions};
+use crate::llama::Llama;
+use crate::weights::Checkpoint;
+use galley_backend::Dtype;
+use galley_backend::cpu::{CpuBackend, CpuConfig};
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+use galley_backend::cuda::{CudaBackend, CudaConfig};
+
+/// A device for a model. The variants of CUDA need a feature of this crate.
+#[derive(Clone, Copy, Debug)]
+pub enum Device {
+    /// The CPU.
+    Cpu(CpuConfig),
+    /// A GPU, or the emulation of one. Weights and KV are bf16.
+    #[cfg(any(feature = "cuda", feature = "emulate"))]
+    Cuda(CudaConfig),
+}
+
+impl Device {
+    /// The format of weights and KV there.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Device::Cpu(config) => config.dtype,
+            #[cfg(any(feature = "cuda", feature = "emulate"))]
+            Device::Cuda(_) => Dtype::Bf16,
+        }
+    }
+}
+
+impl From<CpuConfig> for Device {
+    fn from(config: CpuConfig) -> Self {
+        Device::Cpu(config)
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+impl From<CudaConfig> for Device {
+    fn from(config: CudaConfig) -> Self {
+        Device::Cuda(config)
+    }
+}
+
+/// Loads `checkpoint` onto a device. `progress(done, total)` counts layers as they are packed.
+///
+/// # Errors
+///
+/// A device that is not there or too small, a file that does not hold what its configuration says.
+pub fn load(
+    checkpoint: &Checkpoint,
+    device: impl Into<Device>,
+    options: LoadOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Box<dyn LanguageModel>> {
+    let device = device.into();
+    let dtype = device.dtype();
+    Ok(match device {
+        Device::Cpu(config) => {
+            let backend = CpuBackend::new(config)?;
+            Box::new(Llama::load(backend, checkpoint, dtype, options, progress)?)
+        }
+        #[cfg(any(feature = "cuda", feature = "emulate"))]
+        Device::Cuda(config) => {
+            let backend = CudaBackend::new(config)?;
+            Box::new(Llama::load(backend, checkpoint, dtype, options, progress)?)
+        }
+    })
+}

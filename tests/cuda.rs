@@ -1,0 +1,99 @@
+//! The CUDA backend, on the emulation of its device and on a GPU: the tests that any backend has to pass.
+//!
+//! Without features there is nothing to run. With `emulate`, kernels run on the CPU: small cases, as it is slow. With
+//! `cuda`, and `GALLEY_TEST_GPU` naming a GPU's number, everything runs there as on the CPU.
+#![cfg(any(feature = "cuda", feature = "emulate"))]
+
+use galley_backend::cuda::{CudaConfig, CudaDevice};
+use galley_model::Device;
+use galley_tests::plugins::TARGET_DRAFTERS;
+use galley_tests::runs::{OtherOrder, Setup, alone, open, run};
+use galley_tests::same_bytes::{Extent, assert_same_bytes, chaotic, extent_requests};
+use galley_tests::{TINY_MODELS, argmax, load_tiny, references, relative_error, run_prompt};
+
+/// The devices that this build and machine have, and how much to run on them.
+fn devices() -> Vec<(Device, Extent)> {
+    let mut devices = Vec::new();
+    #[cfg(feature = "emulate")]
+    devices.push((CudaConfig::new(CudaDevice::Emulated).into(), Extent::Small));
+    #[cfg(feature = "cuda")]
+    if let Ok(number) = std::env::var("GALLEY_TEST_GPU") {
+        let number = number.parse().expect("GALLEY_TEST_GPU is the number of a GPU");
+        devices.push((CudaConfig::new(CudaDevice::Gpu(number)).into(), Extent::Full));
+    }
+    devices
+}
+
+#[test]
+fn logits_agree_with_transformers() {
+    for (device, _) in devices() {
+        for (model, reference) in TINY_MODELS {
+            let mut loaded = load_tiny(model, device);
+            let mut worst = 0.0_f32;
+            for reference in references(reference) {
+                let logits = run_prompt(&mut *loaded, &reference.tokens, 32);
+                for (&position, expected) in reference.positions.iter().zip(&reference.logits) {
+                    worst = worst.max(relative_error(expected, &logits[position as usize]));
+                }
+            }
+            println!("{model:14} {worst:.1e}");
+            assert!(worst < 0.05, "{model}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn greedy_continuations_agree_with_transformers() {
+    for (device, _) in devices() {
+        for (model, reference) in TINY_MODELS {
+            let mut loaded = load_tiny(model, device);
+            for reference in references(reference) {
+                let known = [&reference.tokens[..], &reference.greedy].concat();
+                let logits = run_prompt(&mut *loaded, &known, 128);
+                for (i, &expected) in reference.greedy.iter().enumerate() {
+                    let picked = argmax(&logits[reference.tokens.len() - 1 + i]);
+                    assert_eq!(picked, expected, "{model}, {i} tokens after the prompt");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn output_does_not_depend_on_the_schedule() {
+    for (device, extent) in devices() {
+        for model in ["llama3", "mistral", "odd"] {
+            let base = Setup { device, ..alone() };
+            let plain = open(model, &base);
+            let requests = extent_requests(extent, plain.0.config());
+            let (expected, _) = run(plain, &base.config, &requests, false);
+            for seed in 0..2 {
+                let setup = chaotic(seed, device);
+                let (got, _) = run(open(model, &setup), &setup.config, &requests, true);
+                assert_eq!(expected, got, "{model}, schedule {seed}");
+            }
+        }
+    }
+}
+
+/// The negative control: the same tokens attended to in another order must be noticed.
+#[test]
+fn another_order_of_summation_is_noticed() {
+    for (device, extent) in devices() {
+        let base = Setup { device, ..alone() };
+        let plain = open("llama3", &base);
+        let requests = extent_requests(extent, plain.0.config());
+        let (expected, _) = run(plain, &base.config, &requests, false);
+        let (model, tokenizer) = open("llama3", &base);
+        let shuffled = (Box::new(OtherOrder(model)) as _, tokenizer);
+        let (got, _) = run(shuffled, &base.config, &requests, true);
+        assert_ne!(expected, got);
+    }
+}
+
+#[test]
+fn output_does_not_depend_on_the_drafter() {
+    for (device, extent) in devices() {
+        assert_same_bytes("llama3", extent, |_| device, TARGET_DRAFTERS);
+    }
+}
