@@ -18,6 +18,8 @@ mod dtype;
 mod error;
 mod ops;
 pub mod sample;
+#[cfg(test)]
+mod testing;
 
 pub use batch::{Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan};
 pub use dtype::Dtype;
