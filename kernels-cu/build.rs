@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// Kernel sources: one compilation unit each.
-const UNITS: [&str; 6] = ["attention", "linear", "observe", "rows", "sample", "table"];
+const UNITS: [&str; 9] =
+    ["attention", "history", "linear", "observe", "rope", "rows", "sample", "table", "verify"];
+
+/// Sources of the emulation.
+const EMULATOR: [&str; 6] = ["blocks", "collectives", "fibers", "launch", "recordings", "settings"];
 
 fn main() {
     for folder in ["cu", "emulator", "include"] {
@@ -23,7 +27,9 @@ fn emulated() {
     build.cpp(true).std("c++17").opt_level(2).include("include").include("emulator");
     // Units are C++ by content, not by name. `#pragma unroll` is nvcc's.
     build.flag("-x").flag("c++").flag("-Wno-unknown-pragmas").flag("-Wno-unused-parameter");
-    build.files(UNITS.map(unit)).files(["emulator/emulator.cpp"]);
+    build.flag("-ffp-contract=off");
+    build.files(UNITS.map(unit));
+    build.files(EMULATOR.map(|name| format!("emulator/{name}.cpp")));
     build.compile("galley_emulated");
 }
 

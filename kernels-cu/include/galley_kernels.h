@@ -36,6 +36,11 @@ typedef uint16_t gk_bf16;
 #define GK_MAX_HEAD_DIM 256
 /* Cached tokens of a partition: the unit of the order in which attention is summed. */
 #define GK_PARTITION 512
+/* Positions of a tile of an observation: the unit of the order in which its softmax is summed. */
+#define GK_OBSERVED_TILE 64
+/* Query rows of an observation (rows times query heads of a KV head) up to which their scores are kept, and keys are
+ * read once instead of twice. */
+#define GK_KEPT_QUERIES 16
 
 /* ---- Keys and values ----
  *
@@ -155,8 +160,12 @@ typedef struct gk_copy_blocks {
 enum {
   GK_STORE = 0,    /* out = x Wᵀ + bias, f32 rows; bias may be null */
   GK_ADD = 1,      /* out += x Wᵀ, f32 rows */
-  GK_SILU_MUL = 2, /* out = silu(x Gᵀ) · (x Uᵀ), operand rows; W is gated */
+  GK_SILU_MUL = 2, /* out = silu(x Gᵀ) · (x Uᵀ), operand rows, zero from n_out to the next multiple of GK_K_STEP; W is
+                      gated */
 };
+
+/* Ways to cut a product into blocks of threads. They differ in speed alone. */
+#define GK_LINEAR_VARIANTS 4
 
 /* W is row-major, n_out rows (padded to GK_N_STEP) of n_in values (padded to GK_K_STEP). Of a gated matrix, GK_GATED_RUN
  * rows of the gate and as many of up alternate, and n_out counts the rows of one of them.
@@ -173,6 +182,7 @@ typedef struct gk_linear {
   int32_t n_in;
   int32_t n_out;
   int32_t epilogue;
+  int32_t variant; /* 0: the launcher chooses; 1 to GK_LINEAR_VARIANTS: this one, for tests and measurements */
 } gk_linear;
 
 /* ---- Attention ----
@@ -241,8 +251,12 @@ typedef struct gk_observation {
   int32_t pool;       /* GK_POOL_* */
   int32_t pool_width; /* odd; windows are centred and hold candidates only; those missing count as 0 */
   int32_t reserved;
-  int64_t scores; /* where its sums begin in gk_observe.scores: n_kv_heads × (last observing position + 1) */
-  int64_t stats;  /* where its maxima and sums begin in gk_observe.stats */
+  /* Where its floats begin in gk_observe.scores, a multiple of 4. With n_queries = n_rows · n_heads / n_kv_heads and
+   * n_tiles = the last observing position / GK_OBSERVED_TILE + 1, there are
+   * n_kv_heads · (n_queries <= GK_KEPT_QUERIES ? n_queries + 1 : 2) · n_tiles · GK_OBSERVED_TILE of them. */
+  int64_t scores;
+  /* The same in gk_observe.stats, a multiple of 2: n_kv_heads · n_queries · (n_tiles + 1) · 2 floats. */
+  int64_t stats;
   int64_t out;    /* where its ids of this layer begin in gk_observe.out: n_kv_heads × n_selected, each run ascending */
 } gk_observation;
 
@@ -250,7 +264,7 @@ typedef struct gk_observe {
   const gk_bf16 *q;
   const gk_observation *observations;
   const gk_observation *host_observations; /* host: the same */
-  float *scores;
+  float *scores; /* working memory, as is stats; see gk_observation */
   float *stats;
   uint32_t *out;
   gk_batch batch;
@@ -268,6 +282,11 @@ typedef struct gk_observe {
  * What engine/backend/src/sample/ does on the CPU, for one row a block of threads. */
 
 enum { GK_SEEN = 1, GK_BANNED = 2 };
+
+/* Largest vocabulary that can be sampled from. */
+#define GK_MAX_VOCAB 4194304
+/* A token that there is none of. */
+#define GK_NO_TOKEN 0xffffffffu
 
 /* What a request changes about the logit of a token. A row's edits name each token once. */
 typedef struct gk_edit {
@@ -290,7 +309,7 @@ typedef struct gk_sample_row {
   float frequency_penalty;
   int32_t first_edit;
   int32_t n_edits;
-  int32_t edited; /* which row of gk_sample.edited is its own; -1 where there are no edits */
+  int32_t edited; /* which row of gk_sample.edited is its own, where there are edits */
   int32_t n_top;  /* log-probabilities: -1 none, 0 that of the pick, n also those of the n most likely */
   int32_t top;    /* where its n_top entries begin in gk_sample.top */
 } gk_sample_row;
@@ -306,11 +325,53 @@ typedef struct gk_sample {
   const gk_edit *edits;
   float *edited;  /* rows of n_vocab floats, for rows with edits */
   gk_pick *picks; /* n_rows */
-  gk_pick *top;   /* most likely first */
+  gk_pick *top;   /* most likely first; GK_NO_TOKEN at -inf after the last that is above -inf */
   int64_t logits_stride;
   int32_t n_rows;
   int32_t n_vocab;
 } gk_sample;
+
+/* ---- Verification ---- */
+
+/* Drafted tokens of a sequence, and what the target picked: picks[i] follows drafted[..i], so there is one more. */
+typedef struct gk_verify_seq {
+  int32_t first_pick;    /* of gk_verify.picks */
+  int32_t first_drafted; /* of gk_verify.drafted */
+  int32_t n_drafted;
+} gk_verify_seq;
+
+typedef struct gk_verified {
+  int32_t n_accepted; /* the length of the prefix that agrees */
+  uint32_t next;      /* the pick after it */
+} gk_verified;
+
+typedef struct gk_verify {
+  const gk_pick *picks;
+  const uint32_t *drafted; /* null where no sequence has any */
+  const gk_verify_seq *seqs;
+  gk_verified *out; /* n_seqs */
+  int32_t n_seqs;
+} gk_verify;
+
+/* ---- History ---- */
+
+/* A sequence in which the latest earlier occurrence of its longest suffix is looked for. */
+typedef struct gk_history_seq {
+  int64_t first; /* of gk_history.tokens */
+  int32_t n_tokens;
+  int32_t min_n; /* tokens of a suffix, at least; 0 is 1 */
+  int32_t max_n; /* at most */
+  int32_t n;     /* tokens after it that are wanted */
+} gk_history_seq;
+
+typedef struct gk_history {
+  const uint32_t *tokens;
+  const gk_history_seq *seqs;
+  uint32_t *found; /* n_seqs × found_stride */
+  int32_t *counts; /* n_seqs: how many were found, at most found_stride */
+  int32_t n_seqs;
+  int32_t found_stride;
+} gk_history;
 
 /* ---- The table ---- */
 
@@ -326,10 +387,22 @@ typedef struct gk_kernels {
   int32_t (*attention)(const gk_attention *, gk_stream);
   int32_t (*observe)(const gk_observe *, gk_stream);
   int32_t (*sample)(const gk_sample *, gk_stream);
+  int32_t (*verify)(const gk_verify *, gk_stream);
+  int32_t (*history)(const gk_history *, gk_stream);
 } gk_kernels;
 
 const gk_kernels *galley_cuda_kernels(void);
 const gk_kernels *galley_emulated_kernels(void);
+
+/* ---- Recordings of the emulation ----
+ *
+ * What CUDA graphs are on a GPU. Between begin and end, the launches of the calling thread are kept and not run, with
+ * their arguments by value. A replay runs them in order, over what then lies in memory; on any thread, also on several at
+ * once. GK_BAD_CALL where a recording is under way already (begin, replay) or none is (end). */
+int32_t galley_emulated_begin_recording(void);
+int32_t galley_emulated_end_recording(void **recording);
+int32_t galley_emulated_replay(const void *recording);
+void galley_emulated_free_recording(void *recording);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,11 @@ pub const GK_N_STEP: u32 = 64;
 pub const GK_GATED_RUN: u32 = 8;
 pub const GK_MAX_HEAD_DIM: u32 = 256;
 pub const GK_PARTITION: u32 = 512;
+pub const GK_OBSERVED_TILE: u32 = 64;
+pub const GK_KEPT_QUERIES: u32 = 16;
+pub const GK_LINEAR_VARIANTS: u32 = 4;
+pub const GK_MAX_VOCAB: u32 = 4194304;
+pub const GK_NO_TOKEN: u32 = 4294967295;
 pub type gk_stream = *mut ::core::ffi::c_void;
 pub type gk_bf16 = u16;
 #[repr(C)]
@@ -256,10 +261,11 @@ pub struct gk_linear {
     pub n_in: i32,
     pub n_out: i32,
     pub epilogue: i32,
+    pub variant: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gk_linear"][::core::mem::size_of::<gk_linear>() - 72usize];
+    ["Size of gk_linear"][::core::mem::size_of::<gk_linear>() - 80usize];
     ["Alignment of gk_linear"][::core::mem::align_of::<gk_linear>() - 8usize];
     ["Offset of field: gk_linear::w"][::core::mem::offset_of!(gk_linear, w) - 0usize];
     ["Offset of field: gk_linear::x"][::core::mem::offset_of!(gk_linear, x) - 8usize];
@@ -276,6 +282,7 @@ const _: () = {
     ["Offset of field: gk_linear::n_out"][::core::mem::offset_of!(gk_linear, n_out) - 64usize];
     ["Offset of field: gk_linear::epilogue"]
         [::core::mem::offset_of!(gk_linear, epilogue) - 68usize];
+    ["Offset of field: gk_linear::variant"][::core::mem::offset_of!(gk_linear, variant) - 72usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -581,6 +588,102 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct gk_verify_seq {
+    pub first_pick: i32,
+    pub first_drafted: i32,
+    pub n_drafted: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gk_verify_seq"][::core::mem::size_of::<gk_verify_seq>() - 12usize];
+    ["Alignment of gk_verify_seq"][::core::mem::align_of::<gk_verify_seq>() - 4usize];
+    ["Offset of field: gk_verify_seq::first_pick"]
+        [::core::mem::offset_of!(gk_verify_seq, first_pick) - 0usize];
+    ["Offset of field: gk_verify_seq::first_drafted"]
+        [::core::mem::offset_of!(gk_verify_seq, first_drafted) - 4usize];
+    ["Offset of field: gk_verify_seq::n_drafted"]
+        [::core::mem::offset_of!(gk_verify_seq, n_drafted) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gk_verified {
+    pub n_accepted: i32,
+    pub next: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gk_verified"][::core::mem::size_of::<gk_verified>() - 8usize];
+    ["Alignment of gk_verified"][::core::mem::align_of::<gk_verified>() - 4usize];
+    ["Offset of field: gk_verified::n_accepted"]
+        [::core::mem::offset_of!(gk_verified, n_accepted) - 0usize];
+    ["Offset of field: gk_verified::next"][::core::mem::offset_of!(gk_verified, next) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gk_verify {
+    pub picks: *const gk_pick,
+    pub drafted: *const u32,
+    pub seqs: *const gk_verify_seq,
+    pub out: *mut gk_verified,
+    pub n_seqs: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gk_verify"][::core::mem::size_of::<gk_verify>() - 40usize];
+    ["Alignment of gk_verify"][::core::mem::align_of::<gk_verify>() - 8usize];
+    ["Offset of field: gk_verify::picks"][::core::mem::offset_of!(gk_verify, picks) - 0usize];
+    ["Offset of field: gk_verify::drafted"][::core::mem::offset_of!(gk_verify, drafted) - 8usize];
+    ["Offset of field: gk_verify::seqs"][::core::mem::offset_of!(gk_verify, seqs) - 16usize];
+    ["Offset of field: gk_verify::out"][::core::mem::offset_of!(gk_verify, out) - 24usize];
+    ["Offset of field: gk_verify::n_seqs"][::core::mem::offset_of!(gk_verify, n_seqs) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gk_history_seq {
+    pub first: i64,
+    pub n_tokens: i32,
+    pub min_n: i32,
+    pub max_n: i32,
+    pub n: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gk_history_seq"][::core::mem::size_of::<gk_history_seq>() - 24usize];
+    ["Alignment of gk_history_seq"][::core::mem::align_of::<gk_history_seq>() - 8usize];
+    ["Offset of field: gk_history_seq::first"]
+        [::core::mem::offset_of!(gk_history_seq, first) - 0usize];
+    ["Offset of field: gk_history_seq::n_tokens"]
+        [::core::mem::offset_of!(gk_history_seq, n_tokens) - 8usize];
+    ["Offset of field: gk_history_seq::min_n"]
+        [::core::mem::offset_of!(gk_history_seq, min_n) - 12usize];
+    ["Offset of field: gk_history_seq::max_n"]
+        [::core::mem::offset_of!(gk_history_seq, max_n) - 16usize];
+    ["Offset of field: gk_history_seq::n"][::core::mem::offset_of!(gk_history_seq, n) - 20usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gk_history {
+    pub tokens: *const u32,
+    pub seqs: *const gk_history_seq,
+    pub found: *mut u32,
+    pub counts: *mut i32,
+    pub n_seqs: i32,
+    pub found_stride: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gk_history"][::core::mem::size_of::<gk_history>() - 40usize];
+    ["Alignment of gk_history"][::core::mem::align_of::<gk_history>() - 8usize];
+    ["Offset of field: gk_history::tokens"][::core::mem::offset_of!(gk_history, tokens) - 0usize];
+    ["Offset of field: gk_history::seqs"][::core::mem::offset_of!(gk_history, seqs) - 8usize];
+    ["Offset of field: gk_history::found"][::core::mem::offset_of!(gk_history, found) - 16usize];
+    ["Offset of field: gk_history::counts"][::core::mem::offset_of!(gk_history, counts) - 24usize];
+    ["Offset of field: gk_history::n_seqs"][::core::mem::offset_of!(gk_history, n_seqs) - 32usize];
+    ["Offset of field: gk_history::found_stride"]
+        [::core::mem::offset_of!(gk_history, found_stride) - 36usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct gk_kernels {
     pub name: *const ::core::ffi::c_char,
     pub error_name:
@@ -611,10 +714,16 @@ pub struct gk_kernels {
     pub sample: ::core::option::Option<
         unsafe extern "C" fn(arg1: *const gk_sample, arg2: gk_stream) -> i32,
     >,
+    pub verify: ::core::option::Option<
+        unsafe extern "C" fn(arg1: *const gk_verify, arg2: gk_stream) -> i32,
+    >,
+    pub history: ::core::option::Option<
+        unsafe extern "C" fn(arg1: *const gk_history, arg2: gk_stream) -> i32,
+    >,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gk_kernels"][::core::mem::size_of::<gk_kernels>() - 88usize];
+    ["Size of gk_kernels"][::core::mem::size_of::<gk_kernels>() - 104usize];
     ["Alignment of gk_kernels"][::core::mem::align_of::<gk_kernels>() - 8usize];
     ["Offset of field: gk_kernels::name"][::core::mem::offset_of!(gk_kernels, name) - 0usize];
     ["Offset of field: gk_kernels::error_name"]
@@ -633,10 +742,25 @@ const _: () = {
     ["Offset of field: gk_kernels::observe"]
         [::core::mem::offset_of!(gk_kernels, observe) - 72usize];
     ["Offset of field: gk_kernels::sample"][::core::mem::offset_of!(gk_kernels, sample) - 80usize];
+    ["Offset of field: gk_kernels::verify"][::core::mem::offset_of!(gk_kernels, verify) - 88usize];
+    ["Offset of field: gk_kernels::history"]
+        [::core::mem::offset_of!(gk_kernels, history) - 96usize];
 };
 unsafe extern "C" {
     pub fn galley_cuda_kernels() -> *const gk_kernels;
 }
 unsafe extern "C" {
     pub fn galley_emulated_kernels() -> *const gk_kernels;
+}
+unsafe extern "C" {
+    pub fn galley_emulated_begin_recording() -> i32;
+}
+unsafe extern "C" {
+    pub fn galley_emulated_end_recording(recording: *mut *mut ::core::ffi::c_void) -> i32;
+}
+unsafe extern "C" {
+    pub fn galley_emulated_replay(recording: *const ::core::ffi::c_void) -> i32;
+}
+unsafe extern "C" {
+    pub fn galley_emulated_free_recording(recording: *mut ::core::ffi::c_void);
 }

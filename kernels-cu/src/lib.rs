@@ -16,7 +16,12 @@
 )]
 pub mod bindings;
 
+#[cfg(feature = "emulate")]
+mod recording;
+
 use bindings::gk_kernels;
+#[cfg(feature = "emulate")]
+pub use recording::{Recording, record};
 
 /// The kernels for a GPU. Loading them needs no GPU: launchers answer with an error where there is none.
 #[cfg(feature = "cuda")]

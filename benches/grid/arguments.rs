@@ -1,0 +1,140 @@
+//! What the grid is asked to measure.
+
+use galley_backend::cpu::CpuConfig;
+use galley_model::Device;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub(crate) struct Arguments {
+    pub(crate) model: PathBuf,
+    pub(crate) device: Device,
+    pub(crate) contexts: Vec<usize>,
+    pub(crate) batches: Vec<usize>,
+    pub(crate) gammas: Vec<usize>,
+    pub(crate) drafts: Vec<Draft>,
+    pub(crate) repeats: usize,
+}
+
+/// A draft of the target over a part of its own cache, with a KV budget in tokens.
+pub(crate) enum Draft {
+    /// The first block and the most recent tokens.
+    StreamingLlm(usize),
+    /// Tokens of its own for every layer and KV head, and the most recent ones.
+    SnapKv(usize),
+}
+
+impl Draft {
+    /// Acceptance rate of Llama-3.1-8B on PG-19, by context: tables of the paper and its code. SnapKV's is published
+    /// from 32k on, and taken for shorter contexts too.
+    pub(crate) fn published_acceptance(&self, context: usize) -> f64 {
+        match (self, context) {
+            (Draft::SnapKv(_), _) => 0.89,
+            (Draft::StreamingLlm(_), ..6000) => 0.84,
+            (Draft::StreamingLlm(_), ..12000) => 0.83,
+            (Draft::StreamingLlm(_), ..24000) => 0.82,
+            (Draft::StreamingLlm(_), ..48000) => 0.81,
+            (Draft::StreamingLlm(_), _) => 0.79,
+        }
+    }
+}
+
+impl FromStr for Draft {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once(':').and_then(|(name, budget)| {
+            let budget = budget.parse().ok().filter(|budget| *budget >= 64)?;
+            match name {
+                "streaming-llm" => Some(Draft::StreamingLlm(budget)),
+                "snap-kv" => Some(Draft::SnapKv(budget)),
+                _ => None,
+            }
+        });
+        parsed.ok_or_else(|| format!("{text:?} is not streaming-llm:BUDGET or snap-kv:BUDGET"))
+    }
+}
+
+impl fmt::Display for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Draft::StreamingLlm(budget) => write!(f, "streaming-llm:{budget}"),
+            Draft::SnapKv(budget) => write!(f, "snap-kv:{budget}"),
+        }
+    }
+}
+
+const USAGE: &str = "--model DIR [--device cpu|cuda:N|emulated] [--contexts 4096,…] [--batches 4,…] [--gammas 1,…] \
+                     [--drafts streaming-llm:512,snap-kv:2048] [--repeats 5]";
+
+impl Arguments {
+    /// Those of the process; what is wrong with them ends it.
+    pub(crate) fn from_command_line() -> Self {
+        Self::parse(std::env::args().skip(1)).unwrap_or_else(|error| {
+            eprintln!("{error}\nusage: {USAGE}");
+            std::process::exit(2)
+        })
+    }
+
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut arguments = Arguments {
+            model: PathBuf::new(),
+            device: CpuConfig::default().into(),
+            contexts: vec![4096],
+            batches: vec![4],
+            gammas: vec![1, 2, 3, 4],
+            drafts: vec![Draft::StreamingLlm(512), Draft::SnapKv(2048)],
+            repeats: 5,
+        };
+        while let Some(word) = words.next() {
+            if word == "--bench" {
+                continue; // cargo's
+            }
+            let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+            match word.as_str() {
+                "--model" => arguments.model = value.into(),
+                "--device" => arguments.device = device(&value)?,
+                "--contexts" => arguments.contexts = list(&word, &value)?,
+                "--batches" => arguments.batches = list(&word, &value)?,
+                "--gammas" => arguments.gammas = list(&word, &value)?,
+                "--drafts" => arguments.drafts = list(&word, &value)?,
+                "--repeats" => arguments.repeats = value.parse().map_err(|_| "--repeats N")?,
+                _ => return Err(format!("{word} is unknown")),
+            }
+        }
+        let largest = arguments.drafts.iter().map(|draft| match draft {
+            Draft::StreamingLlm(budget) | Draft::SnapKv(budget) => *budget,
+        });
+        let shortest = arguments.contexts.iter().copied().min().unwrap_or(0);
+        if largest.max().is_some_and(|budget| budget > shortest) {
+            return Err("a budget is larger than a context: it would draft over everything".into());
+        }
+        if arguments.model.as_os_str().is_empty() || arguments.repeats == 0 {
+            return Err("a model, and at least one repeat".into());
+        }
+        Ok(arguments)
+    }
+}
+
+fn list<T: FromStr>(name: &str, text: &str) -> Result<Vec<T>, String> {
+    let parsed = text.split(',').map(|item| item.parse().map_err(|_| format!("{name}: {item:?}?")));
+    parsed.collect()
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    match text {
+        "cpu" => Ok(CpuConfig::default().into()),
+        #[cfg(feature = "emulate")]
+        "emulated" => {
+            use galley_backend::cuda::{CudaConfig, CudaDevice};
+            Ok(CudaConfig::new(CudaDevice::Emulated).into())
+        }
+        #[cfg(feature = "cuda")]
+        _ if text.starts_with("cuda:") => {
+            use galley_backend::cuda::{CudaConfig, CudaDevice};
+            let number = text["cuda:".len()..].parse().map_err(|_| "cuda:N, N a number")?;
+            Ok(CudaConfig::new(CudaDevice::Gpu(number)).into())
+        }
+        _ => Err(format!("--device {text}: this build has no such device")),
+    }
+}

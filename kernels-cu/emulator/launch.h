@@ -1,0 +1,48 @@
+// Starts kernels: at once, or into a recording.
+#pragma once
+#include "threads.h"
+
+#include <functional>
+
+namespace emulator {
+
+struct Shared {
+  unsigned char *shared;
+};
+inline Shared block() { return {block_here.shared}; }
+
+// Numbers as those of the CUDA runtime.
+enum : int32_t { INVALID_VALUE = 1, INVALID_CONFIGURATION = 9 };
+const char *error_name(int32_t error);
+
+// What sm_90 gives a block that asked for it, and one that did not.
+static constexpr size_t MAX_SHARED = 232448, MAX_UNASKED_SHARED = 49152;
+int32_t allow_shared(const void *kernel, size_t bytes);
+
+struct Grid {
+  const void *kernel;
+  dim3 n_blocks, block;
+  size_t shared_bytes;
+};
+int32_t check(const Grid &grid);
+
+typedef void (*Body)(const void *argument);
+void run(const Grid &grid, Body body, const void *argument);
+
+bool is_recording();
+void record(const Grid &grid, std::function<void()> body);
+
+template <class... P, class... A>
+int32_t launch(void (*kernel)(P...), dim3 n_blocks, dim3 block, size_t shared_bytes, A... arguments) {
+  const Grid grid = {reinterpret_cast<const void *>(kernel), n_blocks, block, shared_bytes};
+  if (int32_t error = check(grid)) return error;
+  auto body = [=] { kernel(arguments...); };
+  if (is_recording()) {
+    record(grid, body);
+  } else {
+    run(grid, [](const void *argument) { (*static_cast<const decltype(body) *>(argument))(); }, &body);
+  }
+  return 0;
+}
+
+}  // namespace emulator

@@ -1,0 +1,138 @@
+//! Kernels under the sanitizers of the C++ compiler, on the emulation: AddressSanitizer and UBSan for memory, and
+//! ThreadSanitizer, to which a CUDA thread is a fiber, for races between threads of a block and between blocks.
+//!
+//! The programs are in `sanitizers/`: `pipeline.cu`, a small kernel from which one thing can be taken away, shows that
+//! each detector detects; `launchers.cpp` calls the real kernels.
+#![cfg(feature = "emulate")]
+
+mod common;
+#[path = "../../tests/sanitizer.rs"]
+mod runtime;
+
+use common::{folder, link, objects, run, sources, stderr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// Cases of `launchers.cpp`.
+const LAUNCHERS: [&str; 7] =
+    ["embed", "rms_norm", "rope_store", "linear", "sample", "attention", "observe"];
+
+const ADDRESS: [&str; 3] = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+const THREAD: [&str; 2] = ["-O1", "-fsanitize=thread"];
+/// The emulation speaks to ThreadSanitizer and is not watched itself: it moves values between threads by design.
+const THREAD_RUNTIME: [&str; 2] = ["-O1", "-DGALLEY_EMULATOR_TSAN"];
+
+/// The emulation's objects for a sanitizer. Compiled once: both tests use them.
+static ADDRESS_EMULATOR: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
+    objects(&folder("sanitizers"), "address", &sources("emulator", "cpp"), &ADDRESS)
+});
+static THREAD_EMULATOR: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
+    objects(&folder("sanitizers"), "thread", &sources("emulator", "cpp"), &THREAD_RUNTIME)
+});
+
+/// Whether both sanitizers are there; a remark where not, and in CI an error.
+fn sanitizers_are_there() -> bool {
+    let Some(_) = runtime::sanitizer() else { return false };
+    let output = Command::new("c++").arg("-print-file-name=libtsan.so").output();
+    let path = output.expect("a C++ compiler is there").stdout;
+    let found = Path::new(String::from_utf8_lossy(&path).trim()).is_absolute();
+    assert!(found || std::env::var_os("CI").is_none(), "c++ has no libtsan: install it");
+    if !found {
+        println!("skipped: c++ has no libtsan here");
+    }
+    found
+}
+
+/// The pipeline with a plant.
+fn pipeline(name: &str, plant: u32, emulator: &[PathBuf], flags: &[&str]) -> PathBuf {
+    let folder = folder("sanitizers");
+    let plant_flag = format!("-DGALLEY_PLANT={plant}");
+    let flags = [flags, &[plant_flag.as_str()]].concat();
+    let name = format!("{name}-{plant}");
+    let mut parts = objects(&folder, &name, &["sanitizers/pipeline.cu".into()], &flags);
+    parts.extend_from_slice(emulator);
+    link(&folder, &name, &parts, &flags)
+}
+
+const LATE: &[(&str, &str)] = &[("COPIES", "late")];
+const EARLY: &[(&str, &str)] = &[("COPIES", "early")];
+const RANDOM: &[(&str, &str)] = &[("SCHEDULE", "random"), ("SEED", "3"), ("THREADS", "1")];
+const RACE: &str = "WARNING: ThreadSanitizer: data race";
+
+#[test]
+fn detectors_find_what_is_planted_and_nothing_else() {
+    if !sanitizers_are_there() {
+        return;
+    }
+    let (address, thread) = std::thread::scope(|scope| {
+        let address = scope.spawn(|| ADDRESS_EMULATOR.as_slice());
+        let thread = THREAD_EMULATOR.as_slice();
+        (address.join().expect("compiles"), thread)
+    });
+    let plain = [Path::new(env!("OUT_DIR")).join("libgalley_emulated.a")];
+    // Without a plant: no detector says anything.
+    let clean = [
+        pipeline("plain", 0, &plain, &["-O1"]),
+        pipeline("address", 0, address, &ADDRESS),
+        pipeline("thread", 0, thread, &THREAD),
+    ];
+    for program in &clean {
+        for settings in [LATE, EARLY, RANDOM] {
+            let output = run(program, &[], settings);
+            let said = stderr(&output);
+            assert!(
+                output.status.success() && said.is_empty(),
+                "{program:?}, {settings:?}: {said}"
+            );
+        }
+    }
+    let found = |program: &Path, settings: &[(&str, &str)], sentence: &str| {
+        let output = run(program, &[], settings);
+        !output.status.success() && stderr(&output).contains(sentence)
+    };
+    // A wait for copies is missing: copies that land late give wrong numbers.
+    let program = pipeline("plain", 1, &plain, &["-O1"]);
+    assert!(found(&program, LATE, "wrong numbers"), "a missing wait");
+    // A barrier is missing: after the wait, and before a stage is filled again.
+    let program = pipeline("thread", 2, thread, &THREAD);
+    assert!(found(&program, LATE, RACE), "a missing barrier after a wait");
+    let program = pipeline("thread", 3, thread, &THREAD);
+    assert!(found(&program, EARLY, RACE), "a missing barrier before a stage is filled again");
+    // A shuffle brings values and orders no memory.
+    let program = pipeline("thread", 5, thread, &THREAD);
+    assert!(found(&program, LATE, RACE), "a missing __syncwarp");
+    // Shared memory is too small: the sanitizer names the line, the emulation the bytes.
+    let program = pipeline("address", 4, address, &ADDRESS);
+    assert!(found(&program, LATE, "heap-buffer-overflow"), "too little shared memory");
+    let program = pipeline("plain", 4, &plain, &["-O1"]);
+    assert!(found(&program, LATE, "bytes of dynamic shared memory"), "too little shared memory");
+}
+
+#[test]
+fn kernels_run_under_sanitizers_without_a_report() {
+    if !sanitizers_are_there() {
+        return;
+    }
+    let program = |name: &str, emulator: &[PathBuf], flags: &[&str]| {
+        let folder = folder("sanitizers");
+        let units = [sources("cu", "cu"), vec!["sanitizers/launchers.cpp".into()]].concat();
+        let mut parts = objects(&folder, &format!("{name}-unit"), &units, flags);
+        parts.extend_from_slice(emulator);
+        link(&folder, &format!("{name}-launchers"), &parts, flags)
+    };
+    std::thread::scope(|scope| {
+        let address = scope.spawn(|| program("address", &ADDRESS_EMULATOR, &ADDRESS));
+        let thread = program("thread", &THREAD_EMULATOR, &THREAD);
+        for program in [address.join().expect("compiles"), thread] {
+            for settings in [LATE, EARLY] {
+                let output = run(&program, &LAUNCHERS, settings);
+                let said = stderr(&output);
+                assert!(
+                    output.status.success() && said.is_empty(),
+                    "{program:?}, {settings:?}: {said}"
+                );
+            }
+        }
+    });
+}
