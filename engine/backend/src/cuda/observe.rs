@@ -7,13 +7,14 @@ use super::{CudaBackend, KvPool, Tensor, launch};
 use crate::checks::{check_observation, expect, expect_layer};
 use crate::{BackendError, Batch, Observation, PoolScores, Reach, Result};
 use galley_kernels_cu::bindings::{
-    GK_POOL_AVERAGE, GK_POOL_MAX, GK_POOL_NONE, gk_observation, gk_observe,
+    GK_KEPT_QUERIES, GK_OBSERVED_TILE, GK_POOL_AVERAGE, GK_POOL_MAX, GK_POOL_NONE, gk_observation,
+    gk_observe,
 };
 use std::sync::Arc;
 
 const OP: &str = "observe";
-const TILE: usize = 64;
-const KEPT_QUERIES: usize = 16;
+const TILE: usize = GK_OBSERVED_TILE as usize;
+const KEPT_QUERIES: usize = GK_KEPT_QUERIES as usize;
 
 /// The observations of a batch.
 pub(super) struct Observing {

@@ -389,6 +389,7 @@ fn product(x: &Tensor, n_rows: usize, w: &Matrix, out: &Tensor) -> gk_linear {
         n_in: w.cols as i32,
         n_out: w.rows as i32,
         epilogue: 0,
+        variant: 0,
     }
 }
 
