@@ -10,6 +10,7 @@
 //! on KV tiles at fixed absolute positions, merged in position order.
 
 mod batch;
+mod checks;
 pub mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
@@ -17,6 +18,8 @@ mod dtype;
 mod error;
 mod ops;
 pub mod sample;
+#[cfg(test)]
+mod testing;
 
 pub use batch::{Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan};
 pub use dtype::Dtype;

@@ -124,6 +124,17 @@ pub trait Backend: Send + 'static {
     /// which block is up to the caller: a block of `pool` belongs to one model at a time.
     fn lodge(&mut self, pool: &Self::KvPool, shape: KvShape) -> Result<Self::KvPool>;
 
+    /// Takes a batch in: the operations that follow, up to the next `begin`, are of this batch, over `pool`, with
+    /// this rotation, `n_heads` query heads and this reach. Fails where rows, blocks or views are not what they must
+    /// be. A device sends all that it needs to know of the batch here, once.
+    fn begin(
+        &mut self,
+        batch: &Batch<'_>,
+        pool: &Self::KvPool,
+        rope: &Rope,
+        n_heads: usize,
+        reach: Reach,
+    ) -> Result<()>;
     /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`.
     fn embed(
         &mut self,
@@ -188,8 +199,8 @@ pub trait Backend: Send + 'static {
         reach: Reach,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Selects the cached tokens of `layer` that rows of `q` attend to most, and writes that layer's
-    /// part of the `out` of every observation. What a row observes depends on nothing else in the batch.
+    /// Selects the cached tokens of `layer` that rows of `q` attend to most: that layer's part of the `out` of every
+    /// observation, which holds it after [`Backend::finish_observing`]. What a row observes depends on nothing else in the batch.
     fn observe(
         &mut self,
         q: &Self::Tensor,
@@ -199,6 +210,8 @@ pub trait Backend: Send + 'static {
         reach: Reach,
         observations: &mut [Observation<'_>],
     ) -> Result<()>;
+    /// Fills in what [`Backend::observe`] has selected since the batch began; `observations` are the same as there.
+    fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
     /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.
     fn logits(
         &mut self,

@@ -145,6 +145,7 @@ impl<B: Backend> Decoder<B> {
         let eps = config.rms_norm_eps;
         let scale = 1.0 / (config.head_dim as f32).sqrt();
         let reach = Reach { scale, window: config.sliding_window };
+        backend.begin(batch, pool, &self.rope, config.n_heads, reach)?;
         backend.embed(&self.embedding, batch, &mut a.x)?;
         for (i, layer) in self.layers.iter().enumerate() {
             if mask.attention(i) {
@@ -174,6 +175,9 @@ impl<B: Backend> Decoder<B> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         self.n_logit_rows = batch.logit_rows.len();
         backend.logits(&a.x, &self.norm, eps, head, batch, &mut a.logits)?;
+        if !observations.is_empty() {
+            backend.finish_observing(observations)?;
+        }
         Ok(())
     }
 

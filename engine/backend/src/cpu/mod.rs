@@ -27,10 +27,14 @@ mod simd;
 mod tests;
 mod threads;
 
+use crate::checks::{
+    check_copies, check_lodger, check_observation, check_tokens, check_view, expect, expect_layer,
+    for_each_slot,
+};
 use crate::sample::{Pick, Row};
 use crate::{
-    Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rotation,
-    Selected, SeqSpan,
+    Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rope,
+    Rotation,
 };
 use attention::{Call, MAX_ROWS, Rows, Scratch, State};
 use buffer::Shared;
@@ -155,23 +159,6 @@ impl CpuBackend {
             unsafe { kernel(&g, first..(first + per_unit).min(n_panels)) };
         });
     }
-}
-
-/// Fails unless two shapes agree.
-fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<()> {
-    if expected == got {
-        return Ok(());
-    }
-    Err(BackendError::Shape { op, expected: format!("{what} {expected}"), got: got.to_string() })
-}
-
-/// Fails unless the pool has the layer.
-fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> Result<()> {
-    if layer < shape.n_layers {
-        return Ok(());
-    }
-    let expected = format!("a layer below {}", shape.n_layers);
-    Err(BackendError::Shape { op, expected, got: layer.to_string() })
 }
 
 /// Fails unless `tensor` is of `kind`, has `cols` columns and room for `n_rows` rows.

@@ -7,7 +7,6 @@
 
 use super::attention::{CHUNK, score_rows};
 use super::kv::Group;
-use super::ops::check_view;
 use super::simd::{Element, Isa};
 use super::*;
 use crate::{KvView, PoolScores};
@@ -30,7 +29,8 @@ impl CpuBackend {
         let call = self.call(OP, q, batch.tokens.len(), pool, layer, reach)?;
         let mut all = Vec::with_capacity(observations.len());
         for observation in observations {
-            let (rows, choice) = check(observation, batch, &pool.shape, layer)?;
+            check_observation(observation, batch, &pool.shape, layer)?;
+            let (rows, choice) = (observing(observation, batch), Choice::of(observation));
             let n = n_kv_heads * choice.n_selected;
             let out = Shared::of(&mut observation.out[layer * n..][..n]);
             all.push((rows, choice, out));
@@ -50,6 +50,20 @@ impl CpuBackend {
             }
         });
         Ok(())
+    }
+}
+
+/// The observing rows, of KV head 0.
+fn observing<'a>(observation: &Observation<'_>, batch: &Batch<'a>) -> Rows<'a> {
+    let span = &batch.seqs[observation.seq];
+    let first_row = span.first_row + observation.rows.start;
+    Rows {
+        first_row,
+        first_position: batch.positions[first_row],
+        n_tokens: observation.rows.len(),
+        kv_head: 0,
+        block_table: span.block_table,
+        view: KvView::default(),
     }
 }
 
@@ -169,8 +183,14 @@ struct Choice {
 }
 
 impl Choice {
-    fn n_candidates(&self) -> usize {
-        self.candidates.len() / self.granularity
+    fn of(observation: &Observation<'_>) -> Self {
+        let Observation { candidates, granularity, n_selected, pool, .. } = observation;
+        Choice {
+            candidates: candidates.start as usize..candidates.end as usize,
+            granularity: *granularity as usize,
+            n_selected: *n_selected,
+            pool: *pool,
+        }
     }
 
     /// Writes the selected ids, ascending.
@@ -204,72 +224,4 @@ impl Choice {
         }
         out.sort_unstable();
     }
-}
-
-/// Checks an observation; returns its rows (of KV head 0) and what to select.
-fn check<'a>(
-    observation: &Observation<'_>,
-    batch: &Batch<'a>,
-    shape: &KvShape,
-    layer: usize,
-) -> Result<(Rows<'a>, Choice)> {
-    let refuse = |expected: String, got: String| {
-        Err::<(Rows<'a>, Choice), _>(BackendError::Shape { op: OP, expected, got })
-    };
-    let Observation { seq, rows, candidates, granularity, n_selected, pool, out } = observation;
-    let Some(span) = batch.seqs.get(*seq) else {
-        return refuse(format!("a sequence below {}", batch.seqs.len()), seq.to_string());
-    };
-    if rows.is_empty() || rows.end > span.n_rows {
-        return refuse(format!("rows, some of 0..{}", span.n_rows), format!("{rows:?}"));
-    }
-    let view = KvView::default();
-    check_view(OP, &SeqSpan { view, ..*span }, batch, shape, layer)?;
-    let first_row = span.first_row + rows.start;
-    let first_position = batch.positions[first_row];
-    if candidates.start > candidates.end || candidates.end > first_position + 1 {
-        return refuse(
-            format!("candidates within 0..={first_position}"),
-            format!("{candidates:?}"),
-        );
-    }
-    match *granularity as usize {
-        1 => {}
-        g if g == shape.block_size => {
-            if !(candidates.start as usize).is_multiple_of(g)
-                || !(candidates.end as usize).is_multiple_of(g)
-            {
-                return refuse(format!("candidates in blocks of {g}"), format!("{candidates:?}"));
-            }
-            if *pool != PoolScores::None {
-                return refuse("no pooling of blocks".into(), format!("{pool:?}"));
-            }
-        }
-        g => return refuse(format!("granularity 1 or {}", shape.block_size), g.to_string()),
-    }
-    if let PoolScores::Average(width) | PoolScores::Max(width) = pool
-        && width.is_multiple_of(2)
-    {
-        return refuse("a pooling window of odd width".into(), width.to_string());
-    }
-    let choice = Choice {
-        candidates: candidates.start as usize..candidates.end as usize,
-        granularity: *granularity as usize,
-        n_selected: *n_selected,
-        pool: *pool,
-    };
-    if choice.n_candidates() < *n_selected {
-        let expected = format!("at least {n_selected} candidates");
-        return refuse(expected, choice.n_candidates().to_string());
-    }
-    expect(OP, "ids in out", shape.n_layers * shape.n_kv_heads * n_selected, out.len())?;
-    let rows = Rows {
-        first_row,
-        first_position,
-        n_tokens: rows.len(),
-        kv_head: 0,
-        block_table: span.block_table,
-        view,
-    };
-    Ok((rows, choice))
 }

@@ -66,26 +66,17 @@ impl Backend for CpuBackend {
     }
 
     fn lodge(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
-        let fitting = pool.shape.lodger(shape.n_layers, shape.n_kv_heads, shape.head_dim);
-        if fitting != Some(shape) {
-            return Err(BackendError::Shape {
-                op: "lodge",
-                expected: format!("a shape that fits {:?}", pool.shape),
-                got: format!("{shape:?}"),
-            });
-        }
+        check_lodger(&pool.shape, &shape)?;
         Ok(pool.lodge(shape))
+    }
+
+    fn begin(&mut self, _: &Batch<'_>, _: &KvPool, _: &Rope, _: usize, _: Reach) -> Result<()> {
+        Ok(()) // every operation reads the batch where it is
     }
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
-        if let Some(token) = batch.tokens.iter().find(|&&t| t as usize >= table.rows) {
-            return Err(BackendError::Shape {
-                op: "embed",
-                expected: format!("token ids below {}", table.rows),
-                got: token.to_string(),
-            });
-        }
+        check_tokens(batch, table.rows)?;
         let (stride, cols) = (out.stride, out.cols);
         let out = Shared::<f32>::new(&mut out.words);
         self.threads.for_each(batch.tokens.len(), |row, _| {
@@ -180,7 +171,8 @@ impl Backend for CpuBackend {
         }
         expect_layer(OP, layer, &pool.shape)?;
         self.angles.prepare(rotation.rope, batch.positions);
-        fill_slots(batch, &pool.shape, &mut self.slots)?;
+        self.slots.clear();
+        for_each_slot(batch, &pool.shape, |slot| self.slots.push(slot))?;
         let call = RopeStore {
             qkv: qkv.words.as_ptr().cast(),
             qkv_stride: qkv.stride,
@@ -243,6 +235,10 @@ impl Backend for CpuBackend {
         self.observe_layer(q, pool, layer, batch, reach, observations)
     }
 
+    fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
+        Ok(()) // `observe` has written them
+    }
+
     fn logits(
         &mut self,
         x: &Tensor,
@@ -294,14 +290,7 @@ impl Backend for CpuBackend {
     }
 
     fn copy_blocks(&mut self, pool: &mut KvPool, copies: &[(u32, u32)]) -> Result<()> {
-        let n_blocks = pool.shape.n_blocks;
-        if let Some(copy) = copies.iter().find(|(a, b)| (*a).max(*b) as usize >= n_blocks) {
-            return Err(BackendError::Shape {
-                op: "copy_blocks",
-                expected: format!("block ids below {n_blocks}"),
-                got: format!("{copy:?}"),
-            });
-        }
+        check_copies(copies, &pool.shape)?;
         pool.copy_blocks(copies);
         Ok(())
     }
@@ -494,100 +483,4 @@ impl CpuBackend {
             }
         });
     }
-}
-
-/// The slot of every row, checked against block tables and pool.
-fn fill_slots(batch: &Batch<'_>, shape: &KvShape, slots: &mut Vec<Option<usize>>) -> Result<()> {
-    slots.clear();
-    for seq in batch.seqs {
-        expect("batch", "first row", slots.len(), seq.first_row)?;
-        for row in seq.first_row..seq.first_row + seq.n_rows {
-            let position = *batch.positions.get(row).ok_or_else(|| missing_row(row))? as usize;
-            let block = seq.block_table.get(position / shape.block_size);
-            match block {
-                Some(&b) if (b as usize) < shape.n_blocks => {
-                    let slot = b as usize * shape.block_size + position % shape.block_size;
-                    slots.push(seq.writes_kv.then_some(slot));
-                }
-                _ => {
-                    return Err(BackendError::Shape {
-                        op: "batch",
-                        expected: format!("a block of the pool for position {position}"),
-                        got: format!("{block:?}"),
-                    });
-                }
-            }
-        }
-    }
-    expect("batch", "rows", batch.tokens.len(), slots.len())?;
-    expect("batch", "positions", batch.tokens.len(), batch.positions.len())
-}
-
-fn missing_row(row: usize) -> BackendError {
-    BackendError::Shape {
-        op: "batch",
-        expected: format!("a position for row {row}"),
-        got: "none".into(),
-    }
-}
-
-/// Checks what kernels take on trust: rows at consecutive positions, blocks inside the pool, and
-/// selections inside the sequence.
-pub(super) fn check_view(
-    op: &'static str,
-    seq: &SeqSpan<'_>,
-    batch: &Batch<'_>,
-    shape: &KvShape,
-    layer: usize,
-) -> Result<()> {
-    let refuse = |expected: &str, got: String| {
-        Err(BackendError::Shape { op, expected: expected.into(), got })
-    };
-    let Some(positions) = batch.positions.get(seq.first_row..seq.first_row + seq.n_rows) else {
-        return Err(missing_row(seq.first_row + seq.n_rows));
-    };
-    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else {
-        return Ok(());
-    };
-    if positions.windows(2).any(|w| w[1] != w[0].wrapping_add(1)) {
-        return refuse("rows at consecutive positions", format!("{first} to {last}"));
-    }
-    let n_logical = last as usize / shape.block_size + 1;
-    match seq.block_table.get(..n_logical) {
-        Some(ids) if ids.iter().all(|&id| (id as usize) < shape.n_blocks) => {}
-        _ => {
-            return refuse(
-                "a block of the pool for every position",
-                format!("{:?}", seq.block_table),
-            );
-        }
-    }
-    if seq.view.tail_start > first {
-        return refuse("a tail that includes every row", format!("{}", seq.view.tail_start));
-    }
-    let tail_start = seq.view.tail_start as usize;
-    let (what, chosen, limit) = match seq.view.selected {
-        Selected::None => return Ok(()),
-        Selected::Blocks(blocks) => ("whole blocks", blocks, tail_start / shape.block_size),
-        Selected::Tokens(tokens) => ("positions", tokens, tail_start),
-    };
-    let n_heads = match chosen.n_kv_heads {
-        0 => {
-            expect(op, "selected ids", chosen.n, chosen.ids.len())?;
-            1
-        }
-        n => {
-            expect(op, "KV heads selected for", shape.n_kv_heads, n)?;
-            expect(op, "selected ids", shape.n_layers * n * chosen.n, chosen.ids.len())?;
-            n
-        }
-    };
-    for head in 0..n_heads {
-        let ids = chosen.of(layer, head);
-        let is_below = ids.last().is_none_or(|&id| (id as usize) < limit);
-        if !is_below || !ids.is_sorted_by(|a, b| a < b) {
-            return refuse(&format!("ascending {what} before the tail"), format!("{ids:?}"));
-        }
-    }
-    Ok(())
 }

@@ -4,30 +4,8 @@ mod batches;
 mod observe;
 
 use super::*;
-use crate::{KvView, Rope, Selection};
-
-/// A small deterministic generator (SplitMix64): values in -1..1.
-struct Values(u64);
-
-impl Values {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1_u64 << 23) as f32;
-        // Rounded to bf16, so that both dtypes hold the same numbers.
-        f32::from_bits(u32::from(simd::bf16_bits(unit - 1.0)) << 16)
-    }
-
-    fn take(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        ((self.next() + 1.0) / 2.0 * n as f32) as usize % n
-    }
-}
+use crate::testing::*;
+use crate::{KvShape, KvView, Selected, Selection, SeqSpan};
 
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
@@ -49,68 +27,43 @@ fn backends() -> Vec<CpuBackend> {
     all
 }
 
-/// Largest error that rounding operands may leave, relative to the size of the values.
-fn tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 2e-5,
-        Dtype::Bf16 => 1.6e-2,
+impl TestBackend for CpuBackend {
+    fn dtype(&self) -> Dtype {
+        self.dtype
     }
-}
 
-fn operand(backend: &mut CpuBackend, rows: &[f32], cols: usize) -> Tensor {
-    let mut tensor = backend.operand_rows(rows.len() / cols, cols).unwrap();
-    for (row, values) in rows.chunks(cols).enumerate() {
+    fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
+        let at = tensor.words.as_mut_ptr().wrapping_add(row * tensor.stride);
+        assert!(row < tensor.max_rows && values.len() <= tensor.cols);
         for (i, &x) in values.iter().enumerate() {
-            write(&mut tensor, backend.dtype, row, i, x);
-        }
-    }
-    tensor
-}
-
-fn write(tensor: &mut Tensor, dtype: Dtype, row: usize, i: usize, x: f32) {
-    let at = tensor.words.as_mut_ptr().wrapping_add(row * tensor.stride);
-    // SAFETY: tests stay within the row.
-    unsafe {
-        match (tensor.kind, dtype) {
-            (Kind::Operand, Dtype::Bf16) => <simd::Bf16 as simd::Element>::store_one(at, i, x),
-            _ => <simd::F32 as simd::Element>::store_one(at, i, x),
-        }
-    }
-}
-
-fn read_operand(tensor: &Tensor, dtype: Dtype, row: usize) -> Vec<f32> {
-    let at = tensor.words.as_ptr().wrapping_add(row * tensor.stride);
-    let read = |i| {
-        // SAFETY: tests stay within the row.
-        unsafe {
-            match dtype {
-                Dtype::Bf16 => f32::from_bits(u32::from(*at.cast::<u16>().add(i)) << 16),
-                Dtype::F32 => *at.cast::<f32>().add(i),
+            // SAFETY: the row was checked to hold as many values.
+            unsafe {
+                match (tensor.kind, self.dtype) {
+                    (Kind::Operand, Dtype::Bf16) => {
+                        <simd::Bf16 as simd::Element>::store_one(at, i, x);
+                    }
+                    _ => <simd::F32 as simd::Element>::store_one(at, i, x),
+                }
             }
         }
-    };
-    (0..tensor.cols).map(read).collect()
-}
-
-fn assert_close(what: &str, expected: &[f64], got: &[f32], tolerance: f64) {
-    assert_eq!(expected.len(), got.len(), "{what}");
-    let size = expected.iter().fold(1e-3_f64, |m, x| m.max(x.abs()));
-    for (i, (e, g)) in expected.iter().zip(got).enumerate() {
-        let error = (e - f64::from(*g)).abs() / size;
-        assert!(error <= tolerance, "{what}[{i}]: expected {e}, got {g}");
     }
-}
 
-fn load(backend: &mut CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Matrix {
-    backend
-        .load_matrix(rows, cols, &|row, out| out.copy_from_slice(&values[row * cols..][..cols]))
-        .unwrap()
-}
-
-fn product(x: &[f32], w: &[f32], cols: usize) -> Vec<f64> {
-    let dot =
-        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-    x.chunks(cols).flat_map(|x| w.chunks(cols).map(move |w| dot(x, w))).collect()
+    fn read(&self, tensor: &Tensor, row: usize) -> Vec<f32> {
+        assert!(row < tensor.max_rows);
+        let at = tensor.words.as_ptr().wrapping_add(row * tensor.stride);
+        let read = |i| {
+            // SAFETY: the row holds `cols` values.
+            unsafe {
+                match (tensor.kind, self.dtype) {
+                    (Kind::Operand, Dtype::Bf16) => {
+                        half::bf16::from_bits(*at.cast::<u16>().add(i)).to_f32()
+                    }
+                    _ => *at.cast::<f32>().add(i),
+                }
+            }
+        };
+        (0..tensor.cols).map(read).collect()
+    }
 }
 
 #[test]
@@ -149,8 +102,7 @@ fn linear_layers_agree_with_float64() {
             backend.linear_silu_mul(&xs, n_rows, &gated, &mut out).unwrap();
             let expected: Vec<f64> =
                 xw.iter().zip(&xu).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-            let got: Vec<f32> =
-                (0..n_rows).flat_map(|r| read_operand(&out, backend.dtype, r)).collect();
+            let got: Vec<f32> = (0..n_rows).flat_map(|r| backend.read(&out, r)).collect();
             assert_close(&name, &expected, &got, tolerance);
         }
     }
@@ -185,178 +137,11 @@ fn norms_and_embeddings_agree_with_float64() {
             let weight = backend.load_vector(&weight).unwrap();
             let mut out = backend.operand_rows(3, cols).unwrap();
             backend.rms_norm(&embedded, 3, &weight, 1e-5, &mut out).unwrap();
-            let got: Vec<f32> = (0..3).flat_map(|r| read_operand(&out, backend.dtype, r)).collect();
+            let got: Vec<f32> = (0..3).flat_map(|r| backend.read(&out, r)).collect();
             assert_close(&backend.description(), &expected, &got, tolerance(backend.dtype));
         }
     }
 }
-
-/// Layers of test pools, of which the last is used.
-const LAYERS: usize = 2;
-const LAYER: usize = LAYERS - 1;
-
-/// A cache of one layer with random contents, and queries against it.
-struct Cache {
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    block_size: usize,
-    table: Vec<u32>,
-    /// Rotated keys and values are what the pool holds; `qkv` is what went in, per position.
-    qkv: Vec<f32>,
-    rope: Rope,
-}
-
-impl Cache {
-    fn new(
-        values: &mut Values,
-        (n_heads, n_kv_heads, head_dim): (usize, usize, usize),
-        len: usize,
-    ) -> Self {
-        let block_size = 16 * (1 + values.below(2));
-        let n_blocks = len.div_ceil(block_size);
-        // A scattered table: odd ids descending, then even ones.
-        let table = (0..n_blocks as u32).map(|i| (i * 7 + 3) % (n_blocks as u32 * 7 + 1)).collect();
-        let width = (n_heads + 2 * n_kv_heads) * head_dim;
-        let inv_freq = (0..head_dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect();
-        let qkv = values.take(len * width).iter().map(|v| v * 2.0).collect();
-        let rope = Rope { inv_freq, attention_scale: 1.0 };
-        Self { n_heads, n_kv_heads, head_dim, block_size, table, qkv, rope }
-    }
-
-    fn width(&self) -> usize {
-        (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
-    }
-
-    /// Runs the positions through a backend in the given chunks; returns one output per position,
-    /// with `view` applied to rows that are not before its tail.
-    fn run(
-        &self,
-        backend: &mut CpuBackend,
-        chunks: &[usize],
-        view: KvView<'_>,
-        window: Option<u32>,
-    ) -> Vec<Vec<f32>> {
-        let n = *chunks.iter().max().unwrap();
-        let mut out = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
-        let reach = Reach { scale: self.scale(), window };
-        let mut outputs = Vec::new();
-        self.run_chunks(backend, chunks, view, |backend, q, pool, batch| {
-            backend.attention(q, pool, LAYER, batch, reach, &mut out).unwrap();
-            let n_rows = batch.tokens.len();
-            outputs.extend((0..n_rows).map(|row| read_operand(&out, backend.dtype, row)));
-        });
-        outputs
-    }
-
-    /// Runs the positions through a backend in the given chunks, up to queries, keys and values;
-    /// then calls `each`.
-    fn run_chunks(
-        &self,
-        backend: &mut CpuBackend,
-        chunks: &[usize],
-        view: KvView<'_>,
-        mut each: impl FnMut(&mut CpuBackend, &Tensor, &mut KvPool, &Batch<'_>),
-    ) {
-        let shape = KvShape {
-            n_layers: LAYERS,
-            n_kv_heads: self.n_kv_heads,
-            head_dim: self.head_dim,
-            block_size: self.block_size,
-            n_blocks: self.table.iter().max().map_or(1, |&m| m as usize + 1),
-            dtype: backend.dtype,
-        };
-        let mut pool = backend.kv_pool(shape).unwrap();
-        let n = *chunks.iter().max().unwrap();
-        let mut qkv = backend.f32_rows(n, self.width()).unwrap();
-        let mut q = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
-        let rotation = Rotation { rope: &self.rope, qk_norm: None };
-        let mut first = 0;
-        for &n_rows in chunks {
-            let positions: Vec<u32> = (first..first + n_rows).map(|p| p as u32).collect();
-            let applies = view.tail_start as usize <= first;
-            let view = if applies { view } else { KvView::default() };
-            let seqs =
-                [SeqSpan { first_row: 0, n_rows, block_table: &self.table, writes_kv: true, view }];
-            let tokens = vec![0; n_rows];
-            let batch =
-                Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
-            for row in 0..n_rows {
-                for (i, &x) in
-                    self.qkv[(first + row) * self.width()..][..self.width()].iter().enumerate()
-                {
-                    write(&mut qkv, backend.dtype, row, i, x);
-                }
-            }
-            backend.rope_and_store_kv(&qkv, &rotation, &batch, LAYER, &mut pool, &mut q).unwrap();
-            each(backend, &q, &mut pool, &batch);
-            first += n_rows;
-        }
-    }
-
-    fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
-    /// A rotated query or key in float64.
-    fn rotated(&self, at: usize, head: usize) -> Vec<f64> {
-        let dim = self.head_dim;
-        let x = &self.qkv[at * self.width() + head * dim..][..dim];
-        let mut out = vec![0.0; dim];
-        for i in 0..dim / 2 {
-            let (sin, cos) = (at as f64 * f64::from(self.rope.inv_freq[i])).sin_cos();
-            let (a, b) = (f64::from(x[i]), f64::from(x[i + dim / 2]));
-            out[i] = a * cos - b * sin;
-            out[i + dim / 2] = b * cos + a * sin;
-        }
-        out
-    }
-
-    /// How much query head `head` of position `p` attends to each position of `seen`, in float64.
-    fn probabilities(&self, p: usize, head: usize, seen: &[usize]) -> Vec<f64> {
-        let kv_head = head / (self.n_heads / self.n_kv_heads);
-        let q = self.rotated(p, head);
-        let score = |&at: &usize| {
-            let k = self.rotated(at, self.n_heads + kv_head);
-            q.iter().zip(&k).map(|(a, b)| a * b).sum::<f64>() * f64::from(self.scale())
-        };
-        let scores: Vec<f64> = seen.iter().map(score).collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        weights.into_iter().map(|weight| weight / sum).collect()
-    }
-
-    /// Output of position `p` in float64, over the positions that `sees(kv_head, position)`.
-    fn expected(&self, p: usize, sees: impl Fn(usize, usize) -> bool) -> Vec<f64> {
-        let dim = self.head_dim;
-        let mut out = Vec::new();
-        for head in 0..self.n_heads {
-            let kv_head = head / (self.n_heads / self.n_kv_heads);
-            let seen: Vec<usize> = (0..=p).filter(|&at| sees(kv_head, at)).collect();
-            let weights = self.probabilities(p, head, &seen);
-            for d in 0..dim {
-                let value = |at: usize| {
-                    let v = (self.n_heads + self.n_kv_heads + kv_head) * dim + d;
-                    f64::from(self.qkv[at * self.width() + v])
-                };
-                out.push(seen.iter().zip(&weights).map(|(&at, w)| w * value(at)).sum());
-            }
-        }
-        out
-    }
-}
-
-/// Attention in bf16 rounds queries, keys, values and probabilities.
-fn attention_tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 2e-5,
-        Dtype::Bf16 => 3e-2,
-    }
-}
-
-const SHAPES: [(usize, usize, usize); 5] =
-    [(3, 1, 64), (4, 4, 16), (7, 1, 24), (4, 2, 96), (2, 2, 128)];
 
 #[test]
 fn attention_agrees_with_float64() {

@@ -80,6 +80,7 @@ fn layout(n_bytes: usize) -> Option<Layout> {
     Layout::from_size_align(n_bytes.max(1), ALIGNMENT).ok()
 }
 
+#[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
 fn no_recordings() -> BackendError {
     BackendError::Unsupported("the emulation records no work: launch it every time".into())
 }

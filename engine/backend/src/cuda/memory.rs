@@ -1,7 +1,10 @@
-//! Device memory that frees itself.
+//! Device memory that frees itself, and plain values on their way there.
 
 use super::device::Device;
 use crate::Result;
+use galley_kernels_cu::bindings::{
+    gk_edit, gk_merge, gk_observation, gk_pick, gk_sample_row, gk_seq, gk_unit,
+};
 use std::sync::Arc;
 
 /// Some bytes of a device.
@@ -22,14 +25,50 @@ impl Buffer {
         Ok(Self { device: Arc::clone(device), address, n_bytes })
     }
 
-    /// Where it begins on the device.
-    pub(super) fn address(&self) -> u64 {
-        self.address
+    /// The bytes of `values`.
+    pub(super) fn of<T: Plain>(
+        device: &Arc<dyn Device>,
+        what: &'static str,
+        values: &[T],
+    ) -> Result<Self> {
+        let buffer = Self::new(device, what, size_of_val(values))?;
+        buffer.upload(0, bytes_of(values))?;
+        Ok(buffer)
+    }
+
+    /// The device address of value `at`.
+    pub(super) fn at<T>(&self, at: usize) -> *mut T {
+        debug_assert!(at * size_of::<T>() <= self.n_bytes);
+        std::ptr::with_exposed_provenance_mut((self.address as usize) + at * size_of::<T>())
+    }
+
+    /// The device address of an array that begins at byte `at`.
+    pub(super) fn part<T>(&self, at: usize) -> *mut T {
+        self.at::<u8>(at).cast()
     }
 
     /// Its size in bytes.
     pub(super) fn len(&self) -> usize {
         self.n_bytes
+    }
+
+    /// Writes `bytes` from byte `at` on.
+    pub(super) fn upload(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        assert!(at + bytes.len() <= self.n_bytes, "an upload beyond the end");
+        self.device.upload(self.address + at as u64, bytes)
+    }
+
+    /// Reads `n` values from byte `at` on, after all work enqueued before.
+    pub(super) fn download<T: Plain>(&self, at: usize, n: usize) -> Result<Vec<T>> {
+        assert!(at + n * size_of::<T>() <= self.n_bytes, "a download beyond the end");
+        // SAFETY: all bits 0 is a plain value.
+        let mut values = vec![unsafe { std::mem::zeroed::<T>() }; n];
+        // SAFETY: plain values may hold any bytes.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), n * size_of::<T>())
+        };
+        self.device.download(self.address + at as u64, bytes)?;
+        Ok(values)
     }
 }
 
@@ -37,4 +76,84 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         self.device.free(self.address, self.n_bytes);
     }
+}
+
+/// A buffer that grows to the largest size asked for. Its contents do not survive growing.
+pub(super) struct Growing {
+    what: &'static str,
+    buffer: Option<Buffer>,
+}
+
+impl Growing {
+    /// Nothing yet; `what` names it in errors.
+    pub(super) fn new(what: &'static str) -> Self {
+        Self { what, buffer: None }
+    }
+
+    /// At least `n_bytes`.
+    pub(super) fn get(&mut self, device: &Arc<dyn Device>, n_bytes: usize) -> Result<&Buffer> {
+        let kept = self.buffer.take().filter(|buffer| buffer.len() >= n_bytes);
+        let buffer = match kept {
+            Some(buffer) => buffer,
+            // Twice as much, so that a context that grows by a token at a time allocates rarely.
+            None => Buffer::new(device, self.what, n_bytes.next_power_of_two().max(4096))?,
+        };
+        Ok(self.buffer.insert(buffer))
+    }
+
+    /// At least the bytes of `values`, which it holds then.
+    pub(super) fn holding<T: Plain>(
+        &mut self,
+        device: &Arc<dyn Device>,
+        values: &[T],
+    ) -> Result<&Buffer> {
+        let buffer = self.get(device, size_of_val(values))?;
+        buffer.upload(0, bytes_of(values))?;
+        Ok(buffer)
+    }
+}
+
+/// Every array of a [`Blob`] begins at a multiple of this: what the widest access wants.
+const ALIGNMENT: usize = 16;
+
+/// Arrays one after another, on the host.
+#[derive(Default)]
+pub(super) struct Blob {
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Blob {
+    /// Appends an array; returns where it begins.
+    pub(super) fn push<T: Plain>(&mut self, values: &[T]) -> usize {
+        let at = self.bytes.len().next_multiple_of(ALIGNMENT);
+        self.bytes.resize(at, 0);
+        self.bytes.extend_from_slice(bytes_of(values));
+        at
+    }
+}
+
+/// Values that are their bytes.
+///
+/// # Safety
+///
+/// The type has no padding, and every pattern of bits is one of its values.
+pub(super) unsafe trait Plain: Copy {}
+
+/// Marks types as [`Plain`].
+macro_rules! plain {
+    ($($name:ident),*) => {
+        $(
+            // SAFETY: integers and floats, of which sizes and orders leave no gaps.
+            unsafe impl Plain for $name {}
+        )*
+    };
+}
+
+plain!(u8, u16, u32, i32, f32, gk_seq, gk_unit, gk_merge, gk_observation);
+plain!(gk_sample_row, gk_edit, gk_pick);
+
+/// The bytes of plain values.
+pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: plain values have no padding.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }

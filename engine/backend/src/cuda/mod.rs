@@ -2,23 +2,43 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`device`] | what a device offers: memory, a stream, launchers; a GPU ([`gpu`]) or the emulation ([`emulated`]) |
+//! | [`device`] | what a device offers: memory, a stream, launchers; a GPU (`gpu`) or the emulation (`emulated`) |
 //! | [`memory`] | buffers that free themselves |
+//! | [`matrix`] | weights on their way to the device, activations |
+//! | [`pool`] | keys and values |
+//! | [`batch`], [`units`] | what is sent of a batch, and how attention over it is cut up |
+//! | [`ops`], [`observe`], [`sample`] | the operations |
 //!
 //! The emulation runs the same kernels on the CPU, slowly: it is for tests.
 
+mod batch;
 mod device;
 #[cfg(feature = "emulate")]
 mod emulated;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod matrix;
 mod memory;
+mod observe;
+mod ops;
+mod pool;
+mod sample;
+#[cfg(all(test, feature = "emulate"))]
+mod tests;
+mod units;
 
+use crate::{BackendError, Dtype, Reach, Result, Rope};
+use batch::Begun;
+use device::Device;
+use galley_kernels_cu::bindings::gk_stream;
 #[cfg(feature = "cuda")]
 pub use gpu::{GpuInfo, gpus};
-
-use crate::{Dtype, Result};
-use device::Device;
+pub use matrix::{Matrix, Tensor, Vector};
+use memory::{Buffer, Growing};
+use observe::Observing;
+pub use pool::KvPool;
+use sample::Sampler;
+use std::ffi::CStr;
 use std::sync::Arc;
 
 /// Where a [`CudaBackend`] computes.
@@ -53,6 +73,19 @@ impl CudaConfig {
 pub struct CudaBackend {
     device: Arc<dyn Device>,
     memory_share: f64,
+    begun: Begun,
+    /// Inverse frequencies on the device: models take turns.
+    ropes: Vec<(Rope, Buffer)>,
+    /// Which of them the batch has.
+    rope: usize,
+    angles: Growing,
+    /// States of attention units.
+    states: Growing,
+    /// Normed rows for the output head, for each width: models take turns.
+    head_rows: Vec<Tensor>,
+    copies: Growing,
+    observing: Observing,
+    sampler: Sampler,
 }
 
 impl CudaBackend {
@@ -68,11 +101,53 @@ impl CudaBackend {
             #[cfg(feature = "emulate")]
             CudaDevice::Emulated => Arc::new(emulated::Emulated::default()),
         };
-        Ok(Self { device, memory_share: config.memory_share })
+        Ok(Self {
+            device,
+            memory_share: config.memory_share,
+            begun: Begun::new(),
+            ropes: Vec::new(),
+            rope: 0,
+            angles: Growing::new("angles"),
+            states: Growing::new("states of attention"),
+            head_rows: Vec::new(),
+            copies: Growing::new("copies of blocks"),
+            observing: Observing::new(),
+            sampler: Sampler::new(),
+        })
     }
 
     /// The format of weights, matrix operands and the KV cache.
     pub fn dtype(&self) -> Dtype {
         Dtype::Bf16
     }
+}
+
+/// A launcher of the table.
+type Launcher<C> = Option<unsafe extern "C" fn(*const C, gk_stream) -> i32>;
+
+/// Enqueues a kernel.
+///
+/// `call` must hold device addresses that are valid for its shapes: the callers check what they are given.
+fn launch<C>(
+    device: &Arc<dyn Device>,
+    op: &'static str,
+    launcher: Launcher<C>,
+    call: &C,
+) -> Result<()> {
+    let failed = |error: String| Err(BackendError::Device { op, error });
+    let Some(launcher) = launcher else { return failed("there is no such kernel".into()) };
+    // SAFETY: the addresses belong to buffers that are freed after the work enqueued before, and shapes were checked.
+    let status = unsafe { launcher(call, device.stream()) };
+    if status == 0 {
+        return Ok(());
+    }
+    let Some(error_name) = device.kernels().error_name else { return failed(status.to_string()) };
+    // SAFETY: names are constants, null-terminated.
+    let name = unsafe { CStr::from_ptr(error_name(status)) };
+    failed(format!("{} ({status})", name.to_string_lossy()))
+}
+
+/// A window as kernels count it.
+fn window(reach: Reach) -> i32 {
+    reach.window.map_or(0, |window| i32::try_from(window).unwrap_or(i32::MAX))
 }

@@ -9,6 +9,60 @@ pub(super) fn is_needed(row: &Row<'_>) -> bool {
         || (row.seen.is_some() && row.sampling.has_penalties())
 }
 
+/// What [`adjust`] does to one logit: adds `bias`, then penalises it if seen, then bans it.
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Edit {
+    pub(crate) token: u32,
+    pub(crate) bias: f32,
+    pub(crate) is_seen: bool,
+    pub(crate) n_in_output: u32,
+    pub(crate) is_banned: bool,
+}
+
+/// What [`adjust`] would do to a row of `n_vocab` logits, each token once. None where a token has several biases: sums
+/// of floats depend on their order.
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
+    let sampling = row.sampling;
+    let seen = row.seen.filter(|_| sampling.has_penalties());
+    let mut edits: Vec<Edit> = Vec::new();
+    for seen in seen.into_iter().flat_map(|seen| seen.iter()) {
+        let super::seen::SeenToken { token, n_in_output } = seen;
+        edits.push(Edit { token, is_seen: true, n_in_output, ..Edit::default() });
+    }
+    let n_seen = edits.len();
+    // Tokens seen are where `Seen` has them; the others are few.
+    let edit = |edits: &mut Vec<Edit>, token: u32| {
+        let at = seen.and_then(|seen| seen.place(token));
+        let at = at.or_else(|| (n_seen..edits.len()).find(|&at| edits[at].token == token));
+        at.unwrap_or_else(|| {
+            edits.push(Edit { token, ..Edit::default() });
+            edits.len() - 1
+        })
+    };
+    let mut biased: Vec<u32> = sampling.logit_bias.iter().map(|&(token, _)| token).collect();
+    biased.sort_unstable();
+    if biased.windows(2).any(|pair| pair[0] == pair[1]) {
+        return None;
+    }
+    for &(token, bias) in &sampling.logit_bias {
+        let at = edit(&mut edits, token);
+        edits[at].bias = bias;
+    }
+    for &token in row.drafted.iter().filter(|_| seen.is_some()) {
+        let at = edit(&mut edits, token);
+        edits[at].is_seen = true;
+        edits[at].n_in_output += 1;
+    }
+    for &token in row.banned {
+        let at = edit(&mut edits, token);
+        edits[at].is_banned = true;
+    }
+    edits.retain(|edit| (edit.token as usize) < n_vocab);
+    Some(edits)
+}
+
 /// Bias first, then penalties, then bans (the order of vLLM). Token ids outside of the vocabulary
 /// are passed over.
 pub(super) fn adjust(logits: &mut [f32], row: &Row<'_>) {
@@ -60,4 +114,81 @@ fn penalised(logit: f32, n_in_output: u32, sampling: &Sampling) -> f32 {
         return logit;
     }
     logit - sampling.frequency_penalty * n_in_output as f32 - sampling.presence_penalty
+}
+
+#[cfg(all(test, any(feature = "cuda", feature = "emulate")))]
+mod tests {
+    use super::super::Seen;
+    use super::*;
+
+    /// The edits, applied as a device does.
+    fn applied(logits: &[f32], row: &Row<'_>) -> Option<Vec<f32>> {
+        let mut logits = logits.to_vec();
+        for edit in edits(row, logits.len())? {
+            let logit = &mut logits[edit.token as usize];
+            *logit += edit.bias;
+            if edit.is_seen {
+                *logit = penalised(*logit, edit.n_in_output, row.sampling);
+            }
+            if edit.is_banned {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        Some(logits)
+    }
+
+    #[test]
+    fn edits_do_what_adjusting_does() {
+        let logits: Vec<f32> = (0..20).map(|i| 0.37 * (i * 7 % 20) as f32 - 3.0).collect();
+        let mut seen = Seen::of_prompt(&[3, 5, 3, 11, 99]);
+        [5, 5, 7, 98].into_iter().for_each(|token| seen.push_output(token));
+        let penalties = Sampling {
+            repetition_penalty: 1.3,
+            presence_penalty: 0.2,
+            frequency_penalty: 0.7,
+            logit_bias: vec![(3, 1.5), (8, -2.0), (40, 1.0)],
+            ..Sampling::greedy()
+        };
+        let biased_twice = Sampling { logit_bias: vec![(3, 0.1), (3, 0.2)], ..penalties.clone() };
+        let no_penalties = Sampling { repetition_penalty: 1.0, ..penalties.clone() };
+        let no_penalties =
+            Sampling { presence_penalty: 0.0, frequency_penalty: 0.0, ..no_penalties };
+        for sampling in [&penalties, &no_penalties, &biased_twice] {
+            for seen in [None, Some(&seen)] {
+                for drafted in [&[][..], &[7, 2, 7, 3, 77]] {
+                    for banned in [&[][..], &[2, 3, 19, 60]] {
+                        let row = Row {
+                            logits_row: 0,
+                            sampling,
+                            seed: 0,
+                            position: 0,
+                            seen,
+                            drafted,
+                            banned,
+                            reports: false,
+                            rejection: None,
+                        };
+                        let mut expected = logits.clone();
+                        adjust(&mut expected, &row);
+                        let got = applied(&logits, &row);
+                        let possible = !std::ptr::eq(sampling, &raw const biased_twice);
+                        assert_eq!(got, possible.then_some(expected), "{row:?}");
+                    }
+                }
+            }
+        }
+        // The control: one occurrence more is noticed.
+        let base = Row {
+            logits_row: 0,
+            sampling: &penalties,
+            seed: 0,
+            position: 0,
+            seen: Some(&seen),
+            drafted: &[7],
+            banned: &[],
+            reports: false,
+            rejection: None,
+        };
+        assert_ne!(applied(&logits, &base), applied(&logits, &Row { drafted: &[7, 7], ..base }));
+    }
 }

@@ -29,6 +29,8 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(crate) use adjust::edits;
 pub use reject::{Proposal, Rejection};
 pub use seen::Seen;
 
@@ -81,7 +83,7 @@ impl Sampling {
             || self.frequency_penalty != 0.0
     }
 
-    fn is_greedy(&self) -> bool {
+    pub(crate) fn is_greedy(&self) -> bool {
         self.temperature < 1e-4
     }
 }

@@ -42,6 +42,12 @@ impl Seen {
         self.entries.iter().copied()
     }
 
+    /// Where [`Seen::iter`] has a token.
+    #[cfg(any(feature = "cuda", feature = "emulate"))]
+    pub(super) fn place(&self, token: u32) -> Option<usize> {
+        self.index.get(&token).map(|&at| at as usize)
+    }
+
     fn entry(&mut self, token: u32) -> &mut SeenToken {
         let next = self.entries.len() as u32;
         let at = *self.index.entry(token).or_insert(next);

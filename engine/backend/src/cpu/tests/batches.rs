@@ -30,8 +30,7 @@ fn products_of_any_number_of_rows_have_the_same_bits() {
                 backend.linear_add(&xs, n, &ws, &mut out).unwrap();
                 let mut silu = backend.operand_rows(n, outputs).unwrap();
                 backend.linear_silu_mul(&xs, n, &gated, &mut silu).unwrap();
-                let dtype = backend.dtype;
-                (0..n).map(|r| (out.f32_row(r).to_vec(), read_operand(&silu, dtype, r))).collect()
+                (0..n).map(|r| (out.f32_row(r).to_vec(), backend.read(&silu, r))).collect()
             };
             let alone: Vec<_> = x.chunks(inputs).flat_map(&mut all).collect();
             // Rows are of different numbers, so that one in the place of another is noticed.

@@ -1,0 +1,210 @@
+//! What every device checks before it trusts a caller: shapes, rows, blocks and views.
+
+use crate::{
+    BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, SeqSpan,
+};
+
+/// Fails unless two shapes agree.
+pub(crate) fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(BackendError::Shape { op, expected: format!("{what} {expected}"), got: got.to_string() })
+}
+
+/// Fails unless the pool has the layer.
+pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> Result<()> {
+    if layer < shape.n_layers {
+        return Ok(());
+    }
+    let expected = format!("a layer below {}", shape.n_layers);
+    Err(BackendError::Shape { op, expected, got: layer.to_string() })
+}
+
+/// Fails unless the embedding table has every token.
+pub(crate) fn check_tokens(batch: &Batch<'_>, n_tokens: usize) -> Result<()> {
+    let Some(token) = batch.tokens.iter().find(|&&t| t as usize >= n_tokens) else { return Ok(()) };
+    Err(BackendError::Shape {
+        op: "embed",
+        expected: format!("token ids below {n_tokens}"),
+        got: token.to_string(),
+    })
+}
+
+/// Fails unless `lodger` is a shape that [`KvShape::lodger`] gave.
+pub(crate) fn check_lodger(host: &KvShape, lodger: &KvShape) -> Result<()> {
+    if host.lodger(lodger.n_layers, lodger.n_kv_heads, lodger.head_dim) == Some(*lodger) {
+        return Ok(());
+    }
+    Err(BackendError::Shape {
+        op: "lodge",
+        expected: format!("a shape that fits {host:?}"),
+        got: format!("{lodger:?}"),
+    })
+}
+
+/// Fails unless all blocks are in the pool.
+pub(crate) fn check_copies(copies: &[(u32, u32)], shape: &KvShape) -> Result<()> {
+    let n_blocks = shape.n_blocks;
+    let outside = |(from, to): &&(u32, u32)| (*from).max(*to) as usize >= n_blocks;
+    let Some(copy) = copies.iter().find(outside) else { return Ok(()) };
+    Err(BackendError::Shape {
+        op: "copy_blocks",
+        expected: format!("block ids below {n_blocks}"),
+        got: format!("{copy:?}"),
+    })
+}
+
+/// Calls `each` with the slot of every row in order, None where its keys and values are not stored. Slots are checked
+/// against block tables and pool.
+pub(crate) fn for_each_slot(
+    batch: &Batch<'_>,
+    shape: &KvShape,
+    mut each: impl FnMut(Option<usize>),
+) -> Result<()> {
+    let mut n_rows = 0;
+    for seq in batch.seqs {
+        expect("batch", "first row", n_rows, seq.first_row)?;
+        n_rows += seq.n_rows;
+        for row in seq.first_row..seq.first_row + seq.n_rows {
+            let position = *batch.positions.get(row).ok_or_else(|| missing_row(row))? as usize;
+            let block = seq.block_table.get(position / shape.block_size);
+            match block {
+                Some(&b) if (b as usize) < shape.n_blocks => {
+                    let slot = b as usize * shape.block_size + position % shape.block_size;
+                    each(seq.writes_kv.then_some(slot));
+                }
+                _ => {
+                    return Err(BackendError::Shape {
+                        op: "batch",
+                        expected: format!("a block of the pool for position {position}"),
+                        got: format!("{block:?}"),
+                    });
+                }
+            }
+        }
+    }
+    expect("batch", "rows", batch.tokens.len(), n_rows)?;
+    expect("batch", "positions", batch.tokens.len(), batch.positions.len())
+}
+
+fn missing_row(row: usize) -> BackendError {
+    BackendError::Shape {
+        op: "batch",
+        expected: format!("a position for row {row}"),
+        got: "none".into(),
+    }
+}
+
+/// Checks what kernels take on trust: rows at consecutive positions, blocks inside the pool, and
+/// selections inside the sequence.
+pub(crate) fn check_view(
+    op: &'static str,
+    seq: &SeqSpan<'_>,
+    batch: &Batch<'_>,
+    shape: &KvShape,
+    layer: usize,
+) -> Result<()> {
+    let refuse = |expected: &str, got: String| {
+        Err(BackendError::Shape { op, expected: expected.into(), got })
+    };
+    let Some(positions) = batch.positions.get(seq.first_row..seq.first_row + seq.n_rows) else {
+        return Err(missing_row(seq.first_row + seq.n_rows));
+    };
+    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else {
+        return Ok(());
+    };
+    if positions.windows(2).any(|w| w[1] != w[0].wrapping_add(1)) {
+        return refuse("rows at consecutive positions", format!("{first} to {last}"));
+    }
+    let n_logical = last as usize / shape.block_size + 1;
+    match seq.block_table.get(..n_logical) {
+        Some(ids) if ids.iter().all(|&id| (id as usize) < shape.n_blocks) => {}
+        _ => {
+            return refuse(
+                "a block of the pool for every position",
+                format!("{:?}", seq.block_table),
+            );
+        }
+    }
+    if seq.view.tail_start > first {
+        return refuse("a tail that includes every row", format!("{}", seq.view.tail_start));
+    }
+    let tail_start = seq.view.tail_start as usize;
+    let (what, chosen, limit) = match seq.view.selected {
+        Selected::None => return Ok(()),
+        Selected::Blocks(blocks) => ("whole blocks", blocks, tail_start / shape.block_size),
+        Selected::Tokens(tokens) => ("positions", tokens, tail_start),
+    };
+    let n_heads = match chosen.n_kv_heads {
+        0 => {
+            expect(op, "selected ids", chosen.n, chosen.ids.len())?;
+            1
+        }
+        n => {
+            expect(op, "KV heads selected for", shape.n_kv_heads, n)?;
+            expect(op, "selected ids", shape.n_layers * n * chosen.n, chosen.ids.len())?;
+            n
+        }
+    };
+    for head in 0..n_heads {
+        let ids = chosen.of(layer, head);
+        let is_below = ids.last().is_none_or(|&id| (id as usize) < limit);
+        if !is_below || !ids.is_sorted_by(|a, b| a < b) {
+            return refuse(&format!("ascending {what} before the tail"), format!("{ids:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks an observation against the batch whose rows look back.
+pub(crate) fn check_observation(
+    observation: &Observation<'_>,
+    batch: &Batch<'_>,
+    shape: &KvShape,
+    layer: usize,
+) -> Result<()> {
+    const OP: &str = "observe";
+    let refuse = |expected: String, got: String| Err(BackendError::Shape { op: OP, expected, got });
+    let Observation { seq, rows, candidates, granularity, n_selected, pool, out } = observation;
+    let Some(span) = batch.seqs.get(*seq) else {
+        return refuse(format!("a sequence below {}", batch.seqs.len()), seq.to_string());
+    };
+    if rows.is_empty() || rows.end > span.n_rows {
+        return refuse(format!("rows, some of 0..{}", span.n_rows), format!("{rows:?}"));
+    }
+    let view = KvView::default();
+    check_view(OP, &SeqSpan { view, ..*span }, batch, shape, layer)?;
+    let first_row = span.first_row + rows.start;
+    let first_position = batch.positions[first_row];
+    if candidates.start > candidates.end || candidates.end > first_position + 1 {
+        return refuse(
+            format!("candidates within 0..={first_position}"),
+            format!("{candidates:?}"),
+        );
+    }
+    match *granularity as usize {
+        1 => {}
+        g if g == shape.block_size => {
+            if !(candidates.start as usize).is_multiple_of(g)
+                || !(candidates.end as usize).is_multiple_of(g)
+            {
+                return refuse(format!("candidates in blocks of {g}"), format!("{candidates:?}"));
+            }
+            if *pool != PoolScores::None {
+                return refuse("no pooling of blocks".into(), format!("{pool:?}"));
+            }
+        }
+        g => return refuse(format!("granularity 1 or {}", shape.block_size), g.to_string()),
+    }
+    if let PoolScores::Average(width) | PoolScores::Max(width) = pool
+        && width.is_multiple_of(2)
+    {
+        return refuse("a pooling window of odd width".into(), width.to_string());
+    }
+    let n_candidates = candidates.len() / *granularity as usize;
+    if n_candidates < *n_selected {
+        return refuse(format!("at least {n_selected} candidates"), n_candidates.to_string());
+    }
+    expect(OP, "ids in out", shape.n_layers * shape.n_kv_heads * n_selected, out.len())
+}

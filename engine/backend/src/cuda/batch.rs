@@ -1,0 +1,298 @@
+//! A batch on the device: one blob of small arrays, sent once a forward.
+
+use super::device::Device;
+use super::memory::{Blob, Buffer, Growing};
+use super::pool::KvPool;
+use super::units::{self, Class, Heads, Span};
+use crate::checks::{check_view, expect, for_each_slot};
+use crate::{BackendError, Batch, KvShape, Reach, Result, Selected, SeqSpan};
+use galley_kernels_cu::bindings::{
+    GK_SELECTED_BLOCKS, GK_SELECTED_NONE, GK_SELECTED_TOKENS, gk_batch, gk_merge, gk_seq, gk_unit,
+};
+use std::sync::Arc;
+
+/// The batch that `begin` took in.
+pub(super) struct Begun {
+    blob: Growing,
+    host: Blob,
+    sections: Sections,
+    /// Of what it was made; None before the first.
+    made_of: Option<MadeOf>,
+    pub(super) launches: Vec<Launch>,
+    n_rows: usize,
+    n_seqs: usize,
+}
+
+/// What tells one batch from another without looking at it all.
+#[derive(Clone, Copy, PartialEq)]
+struct MadeOf {
+    /// Addresses and lengths of tokens, positions, sequences and logit rows.
+    slices: [(usize, usize); 4],
+    heads: Heads,
+    shape: KvShape,
+    base: usize,
+}
+
+/// Where arrays begin in the blob, in bytes.
+#[derive(Clone, Copy, Default)]
+struct Sections {
+    tokens: usize,
+    positions: usize,
+    slots: usize,
+    seqs: usize,
+    block_tables: usize,
+    selected: usize,
+    logit_rows: usize,
+}
+
+/// One launch of attention.
+pub(super) struct Launch {
+    pub(super) queries_per_unit: usize,
+    pub(super) n_units: usize,
+    pub(super) n_merges: usize,
+    /// Floats of all its states.
+    pub(super) states_len: usize,
+    units: usize,
+    merges: usize,
+}
+
+impl Begun {
+    pub(super) fn new() -> Self {
+        Self {
+            blob: Growing::new("a batch"),
+            host: Blob::default(),
+            sections: Sections::default(),
+            made_of: None,
+            launches: Vec::new(),
+            n_rows: 0,
+            n_seqs: 0,
+        }
+    }
+
+    /// Checks a batch and sends it.
+    pub(super) fn take(
+        &mut self,
+        device: &Arc<dyn Device>,
+        batch: &Batch<'_>,
+        pool: &KvPool,
+        n_heads: usize,
+        reach: Reach,
+    ) -> Result<()> {
+        // Whatever fails, the batch before is no longer there.
+        self.made_of = None;
+        let shape = &pool.shape;
+        let heads = heads(shape, n_heads, reach)?;
+        let mut slots = Vec::with_capacity(batch.tokens.len());
+        for_each_slot(batch, shape, |slot| slots.push(slot.map_or(-1, |slot| slot as i32)))?;
+        let last = batch.tokens.len();
+        if let Some(row) = batch.logit_rows.iter().find(|&&row| row as usize >= last) {
+            let expected = format!("logit rows below {last}");
+            return Err(BackendError::Shape { op: "batch", expected, got: row.to_string() });
+        }
+        for seq in batch.seqs {
+            // Selections for all are looked at once, others layer by layer.
+            let per_head = selection(seq).is_some_and(|(_, ids)| ids.n_kv_heads > 0);
+            for layer in 0..if per_head { shape.n_layers } else { 1 } {
+                check_view("batch", seq, batch, shape, layer)?;
+            }
+        }
+        let (seqs, block_tables, selected) = sequences(batch, shape);
+        let spans: Vec<Span> = batch.seqs.iter().map(|seq| span(seq, batch, shape)).collect();
+        let host = &mut self.host;
+        host.bytes.clear();
+        self.sections = Sections {
+            tokens: host.push(batch.tokens),
+            positions: host.push(batch.positions),
+            slots: host.push(&slots),
+            seqs: host.push(&seqs),
+            block_tables: host.push(&block_tables),
+            selected: host.push(&selected),
+            logit_rows: host.push(batch.logit_rows),
+        };
+        let launch = |class: Class| Launch {
+            queries_per_unit: class.queries_per_unit,
+            n_units: class.units.len(),
+            n_merges: class.merges.len(),
+            states_len: class.n_states * heads.state_len(class.queries_per_unit),
+            units: host.push(&class.units),
+            merges: host.push(&class.merges),
+        };
+        self.launches = units::classes(&spans, &heads).into_iter().map(launch).collect();
+        self.blob.get(device, host.bytes.len())?.upload(0, &host.bytes)?;
+        self.n_rows = batch.tokens.len();
+        self.n_seqs = batch.seqs.len();
+        self.made_of = Some(MadeOf::new(batch, pool, heads));
+        Ok(())
+    }
+
+    /// Fails unless this is the batch taken in.
+    pub(super) fn expect(&self, op: &'static str, batch: &Batch<'_>) -> Result<()> {
+        match &self.made_of {
+            Some(made_of) if made_of.slices == slices(batch) => Ok(()),
+            _ => Err(BackendError::Shape {
+                op,
+                expected: "the batch that was taken in by `begin`".into(),
+                got: "another".into(),
+            }),
+        }
+    }
+
+    /// Fails unless this is the batch taken in, over this pool.
+    pub(super) fn expect_over(
+        &self,
+        op: &'static str,
+        batch: &Batch<'_>,
+        pool: &KvPool,
+    ) -> Result<()> {
+        self.expect(op, batch)?;
+        match &self.made_of {
+            Some(made_of) if made_of.base == base(pool) && made_of.shape == pool.shape => Ok(()),
+            _ => Err(BackendError::Shape {
+                op,
+                expected: "the pool that `begin` was given".into(),
+                got: format!("another, of {:?}", pool.shape),
+            }),
+        }
+    }
+
+    /// Fails unless this is the batch taken in, over this pool, for attention of so many heads with this reach.
+    pub(super) fn expect_heads(
+        &self,
+        op: &'static str,
+        batch: &Batch<'_>,
+        pool: &KvPool,
+        n_heads: usize,
+        reach: Reach,
+    ) -> Result<()> {
+        self.expect_over(op, batch, pool)?;
+        let heads = heads(&pool.shape, n_heads, reach)?;
+        match &self.made_of {
+            Some(made_of) if made_of.heads == heads => Ok(()),
+            made_of => Err(BackendError::Shape {
+                op,
+                expected: format!("what `begin` was given: {:?}", made_of.map(|made| made.heads)),
+                got: format!("{heads:?}"),
+            }),
+        }
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The batch as kernels see it.
+    pub(super) fn gk_batch(&mut self, device: &Arc<dyn Device>) -> Result<gk_batch> {
+        let (n_rows, n_seqs) = (self.n_rows as i32, self.n_seqs as i32);
+        let at = self.sections;
+        let blob = self.buffer(device)?;
+        Ok(gk_batch {
+            tokens: blob.part(at.tokens),
+            positions: blob.part(at.positions),
+            slots: blob.part(at.slots),
+            seqs: blob.part(at.seqs),
+            block_tables: blob.part(at.block_tables),
+            selected: blob.part(at.selected),
+            n_rows,
+            n_seqs,
+        })
+    }
+
+    /// Its logit rows.
+    pub(super) fn logit_rows(&mut self, device: &Arc<dyn Device>) -> Result<*const u32> {
+        let at = self.sections.logit_rows;
+        Ok(self.buffer(device)?.part(at))
+    }
+
+    /// Units and merges of a launch.
+    pub(super) fn work(
+        &mut self,
+        device: &Arc<dyn Device>,
+        launch: usize,
+    ) -> Result<(*const gk_unit, *const gk_merge)> {
+        let Launch { units, merges, .. } = self.launches[launch];
+        let blob = self.buffer(device)?;
+        Ok((blob.part(units), blob.part(merges)))
+    }
+
+    /// The blob, which is there since the batch was taken in.
+    fn buffer(&mut self, device: &Arc<dyn Device>) -> Result<&Buffer> {
+        self.blob.get(device, self.host.bytes.len())
+    }
+}
+
+impl MadeOf {
+    fn new(batch: &Batch<'_>, pool: &KvPool, heads: Heads) -> Self {
+        Self { slices: slices(batch), heads, shape: pool.shape, base: base(pool) }
+    }
+}
+
+fn slices(batch: &Batch<'_>) -> [(usize, usize); 4] {
+    fn of<T>(slice: &[T]) -> (usize, usize) {
+        (slice.as_ptr().addr(), slice.len())
+    }
+    [of(batch.tokens), of(batch.positions), of(batch.seqs), of(batch.logit_rows)]
+}
+
+fn base(pool: &KvPool) -> usize {
+    pool.kv(0).base.addr()
+}
+
+fn heads(shape: &KvShape, n_heads: usize, reach: Reach) -> Result<Heads> {
+    expect("batch", "heads in whole groups", 0, n_heads % shape.n_kv_heads)?;
+    if reach.window == Some(0) {
+        let expected = "a window of at least 1".into();
+        return Err(BackendError::Shape { op: "batch", expected, got: "0".into() });
+    }
+    Ok(Heads {
+        n_kv_heads: shape.n_kv_heads,
+        group_size: n_heads / shape.n_kv_heads,
+        head_dim: shape.head_dim,
+        window: reach.window,
+    })
+}
+
+/// The kind of a selection and the selection, where there is one.
+fn selection<'a>(seq: &SeqSpan<'a>) -> Option<(u32, crate::Selection<'a>)> {
+    match seq.view.selected {
+        Selected::None => None,
+        Selected::Blocks(ids) => Some((GK_SELECTED_BLOCKS, ids)),
+        Selected::Tokens(ids) => Some((GK_SELECTED_TOKENS, ids)),
+    }
+}
+
+/// Sequences, their block tables and their selected ids.
+fn sequences(batch: &Batch<'_>, shape: &KvShape) -> (Vec<gk_seq>, Vec<u32>, Vec<u32>) {
+    let (mut seqs, mut block_tables, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+    for seq in batch.seqs {
+        let positions = &batch.positions[seq.first_row..][..seq.n_rows];
+        let chosen = selection(seq);
+        seqs.push(gk_seq {
+            first_row: seq.first_row as i32,
+            n_rows: seq.n_rows as i32,
+            first_position: positions.first().map_or(0, |&p| p as i32),
+            tail_start: seq.view.tail_start as i32,
+            block_table: block_tables.len() as i32,
+            selected_kind: chosen.map_or(GK_SELECTED_NONE, |(kind, _)| kind) as i32,
+            n_selected: chosen.map_or(0, |(_, ids)| ids.n as i32),
+            selected_per_head: chosen.map_or(0, |(_, ids)| (ids.n_kv_heads > 0).into()),
+            selected: selected.len() as i64,
+        });
+        let n_logical = positions.last().map_or(0, |&p| p as usize / shape.block_size + 1);
+        block_tables.extend_from_slice(&seq.block_table[..n_logical]);
+        if let Some((_, ids)) = chosen {
+            selected.extend_from_slice(ids.ids);
+        }
+    }
+    (seqs, block_tables, selected)
+}
+
+fn span(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> Span {
+    let per_id =
+        if matches!(seq.view.selected, Selected::Blocks(_)) { shape.block_size } else { 1 };
+    Span {
+        n_rows: seq.n_rows,
+        first_position: batch.positions.get(seq.first_row).map_or(0, |&p| p as usize),
+        tail_start: seq.view.tail_start as usize,
+        n_selected: selection(seq).map_or(0, |(_, ids)| ids.n * per_id),
+    }
+}

@@ -1,0 +1,190 @@
+//! Weights and activations on the device, and weights on their way there.
+//!
+//! A matrix is row-major bf16, padded with zeros to whole steps of rows and columns. Of a gated one, runs of
+//! [`GK_GATED_RUN`] rows of the gate and as many of up alternate. Rows are packed by all cores, some megabytes at a
+//! time, and uploaded while the next ones are packed where the device can.
+
+use super::device::Device;
+use super::memory::{Buffer, bytes_of};
+use crate::{BackendError, FillRow, Result};
+use galley_kernels_cu::bindings::{GK_GATED_RUN, GK_K_STEP, GK_N_STEP};
+use half::bf16;
+use std::sync::Arc;
+
+const GATED_RUN: usize = GK_GATED_RUN as usize;
+const K_STEP: usize = GK_K_STEP as usize;
+const N_STEP: usize = GK_N_STEP as usize;
+
+/// Values that are packed before they are uploaded: few beside a model, many beside a transfer's start.
+const STAGED_VALUES: usize = 8 << 20;
+
+/// A packed weight matrix.
+pub struct Matrix {
+    pub(super) buffer: Buffer,
+    /// Outputs.
+    pub(super) rows: usize,
+    /// Inputs.
+    pub(super) cols: usize,
+    /// Values from one row to the next.
+    pub(super) stride: usize,
+    /// Gate and up rows alternate; `rows` counts the gated outputs.
+    pub(super) gated: bool,
+}
+
+impl Matrix {
+    /// Packs rows that `fill` writes; with `up`, `fill` is the gate.
+    pub(super) fn pack(
+        device: &Arc<dyn Device>,
+        (rows, cols): (usize, usize),
+        fill: &FillRow<'_>,
+        up: Option<&FillRow<'_>>,
+    ) -> Result<Self> {
+        let stride = cols.next_multiple_of(K_STEP);
+        let packed_rows = match up {
+            Some(_) => (2 * rows.next_multiple_of(GATED_RUN)).next_multiple_of(N_STEP),
+            None => rows.next_multiple_of(N_STEP),
+        };
+        let n_bytes = packed_rows
+            .checked_mul(stride)
+            .and_then(|n| n.checked_mul(size_of::<bf16>()))
+            .ok_or(BackendError::OutOfMemory { what: "weights", needed_bytes: u128::MAX })?;
+        let buffer = Buffer::new(device, "weights", n_bytes)?;
+        let write = |packed_row: usize, scratch: &mut [f32], out: &mut [u16]| {
+            let (fill, row) = source(packed_row, fill, up);
+            if row < rows {
+                fill(row, scratch);
+                for (out, x) in out.iter_mut().zip(scratch) {
+                    *out = bf16::from_f32(*x).to_bits();
+                }
+            }
+        };
+        let per_stage = (STAGED_VALUES / stride.max(1)).clamp(1, packed_rows.max(1));
+        let mut stage = vec![0_u16; per_stage * stride];
+        for first in (0..packed_rows).step_by(per_stage) {
+            let n = per_stage.min(packed_rows - first);
+            let stage = &mut stage[..n * stride];
+            stage.fill(0);
+            pack_rows(stage, (stride, cols), first, &write);
+            buffer.upload(first * stride * size_of::<bf16>(), bytes_of(stage))?;
+        }
+        Ok(Self { buffer, rows, cols, stride, gated: up.is_some() })
+    }
+}
+
+/// Where the packed row comes from: a projection and a row of it.
+fn source<'a, 'b>(
+    packed_row: usize,
+    fill: &'a FillRow<'b>,
+    up: Option<&'a FillRow<'b>>,
+) -> (&'a FillRow<'b>, usize) {
+    let Some(up) = up else { return (fill, packed_row) };
+    let (run, at) = (packed_row / GATED_RUN, packed_row % GATED_RUN);
+    (if run.is_multiple_of(2) { fill } else { up }, run / 2 * GATED_RUN + at)
+}
+
+/// Writes the packed rows from `first` on to `stage`, on all cores.
+fn pack_rows(
+    stage: &mut [u16],
+    (stride, cols): (usize, usize),
+    first: usize,
+    write: &(dyn Fn(usize, &mut [f32], &mut [u16]) + Sync),
+) {
+    if stage.is_empty() {
+        return;
+    }
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let per_thread = (stage.len() / stride).div_ceil(n_threads);
+    std::thread::scope(|scope| {
+        for (part, rows) in stage.chunks_mut(per_thread * stride).enumerate() {
+            let first = first + part * per_thread;
+            scope.spawn(move || {
+                let mut scratch = vec![0.0; cols];
+                for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
+                    write(first + i, &mut scratch, &mut row[..cols]);
+                }
+            });
+        }
+    });
+}
+
+/// A small f32 vector.
+pub struct Vector {
+    pub(super) buffer: Buffer,
+    pub(super) len: usize,
+}
+
+impl Vector {
+    pub(super) fn new(device: &Arc<dyn Device>, values: &[f32]) -> Result<Self> {
+        Ok(Self { buffer: Buffer::of(device, "a weight vector", values)?, len: values.len() })
+    }
+}
+
+/// What the rows of a tensor are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    F32,
+    Operand,
+}
+
+/// Activations: f32 rows or operand rows, zero beyond their columns.
+pub struct Tensor {
+    pub(super) buffer: Buffer,
+    pub(super) kind: Kind,
+    pub(super) max_rows: usize,
+    pub(super) cols: usize,
+    /// Values from one row to the next.
+    pub(super) stride: usize,
+}
+
+impl Tensor {
+    pub(super) fn new(
+        device: &Arc<dyn Device>,
+        kind: Kind,
+        max_rows: usize,
+        cols: usize,
+    ) -> Result<Self> {
+        let (stride, bytes) = match kind {
+            Kind::F32 => (cols.next_multiple_of(N_STEP), size_of::<f32>()),
+            Kind::Operand => (cols.next_multiple_of(K_STEP), size_of::<bf16>()),
+        };
+        let n_bytes = max_rows
+            .checked_mul(stride)
+            .and_then(|n| n.checked_mul(bytes))
+            .ok_or(BackendError::OutOfMemory { what: "activations", needed_bytes: u128::MAX })?;
+        let buffer = Buffer::new(device, "activations", n_bytes)?;
+        Ok(Self { buffer, kind, max_rows, cols, stride })
+    }
+
+    /// The first `n_rows` rows of f32, without what lies between them.
+    pub(super) fn read_f32(&self, first_row: usize, n_rows: usize) -> Result<Vec<f32>> {
+        let row_bytes = self.stride * size_of::<f32>();
+        let mut values: Vec<f32> =
+            self.buffer.download(first_row * row_bytes, n_rows * self.stride)?;
+        if self.stride != self.cols {
+            for row in 0..n_rows {
+                let from = row * self.stride;
+                values.copy_within(from..from + self.cols, row * self.cols);
+            }
+            values.truncate(n_rows * self.cols);
+        }
+        Ok(values)
+    }
+
+    /// Fails unless it is of `kind`, has `cols` columns and room for `n_rows` rows.
+    pub(super) fn expect(
+        &self,
+        op: &'static str,
+        kind: Kind,
+        n_rows: usize,
+        cols: usize,
+    ) -> Result<()> {
+        if self.kind == kind && self.cols == cols && n_rows <= self.max_rows {
+            return Ok(());
+        }
+        Err(BackendError::Shape {
+            op,
+            expected: format!("{kind:?} rows of {cols}, at least {n_rows}"),
+            got: format!("{:?} rows of {}, {} of them", self.kind, self.cols, self.max_rows),
+        })
+    }
+}

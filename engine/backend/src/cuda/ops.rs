@@ -1,0 +1,404 @@
+//! [`Backend`] on the device: shapes are checked here, so that kernels need not.
+
+use super::device::Memory;
+use super::matrix::Kind;
+use super::*;
+use crate::checks::{check_copies, check_tokens, expect, expect_layer};
+use crate::sample::{Pick, Row};
+use crate::{Backend, Batch, FillRow, KvShape, Observation, Rotation};
+use galley_kernels_cu::bindings::{
+    GK_ADD, GK_SILU_MUL, GK_STORE, gk_angles, gk_attention, gk_copy_blocks, gk_embed, gk_linear,
+    gk_rms_norm, gk_rope_store,
+};
+use std::ptr::{null, null_mut};
+
+impl Backend for CudaBackend {
+    type Matrix = Matrix;
+    type Vector = Vector;
+    type Tensor = Tensor;
+    type KvPool = KvPool;
+
+    fn description(&self) -> String {
+        format!("{}, {}", self.device.description(), self.dtype())
+    }
+
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Matrix> {
+        Matrix::pack(&self.device, (rows, cols), fill, None)
+    }
+
+    fn load_gated(
+        &mut self,
+        rows: usize,
+        cols: usize,
+        gate: &FillRow<'_>,
+        up: &FillRow<'_>,
+    ) -> Result<Matrix> {
+        Matrix::pack(&self.device, (rows, cols), gate, Some(up))
+    }
+
+    fn load_vector(&mut self, values: &[f32]) -> Result<Vector> {
+        Vector::new(&self.device, values)
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix) -> usize {
+        matrix.buffer.len()
+    }
+
+    fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(&self.device, Kind::F32, max_rows, cols)
+    }
+
+    fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(&self.device, Kind::Operand, max_rows, cols)
+    }
+
+    fn room_bytes(&self) -> Result<Option<usize>> {
+        let Memory { free_bytes, total_bytes } = self.device.memory()?;
+        if total_bytes == usize::MAX {
+            return Ok(None); // the emulation, whose memory is the machine's
+        }
+        let kept = total_bytes as f64 * (1.0 - self.memory_share);
+        Ok(Some(free_bytes.saturating_sub(kept as usize)))
+    }
+
+    fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {
+        KvPool::new(&self.device, shape)
+    }
+
+    fn lodge(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
+        pool.lodge(shape)
+    }
+
+    fn begin(
+        &mut self,
+        batch: &Batch<'_>,
+        pool: &KvPool,
+        rope: &Rope,
+        n_heads: usize,
+        reach: Reach,
+    ) -> Result<()> {
+        let half = pool.shape.head_dim / 2;
+        expect("batch", "inverse frequencies", half, rope.inv_freq.len())?;
+        self.observing.clear();
+        self.begun.take(&self.device, batch, pool, n_heads, reach)?;
+        self.rope = match self.ropes.iter().position(|(kept, _)| kept == rope) {
+            Some(at) => at,
+            None => {
+                let inv_freq = Buffer::of(&self.device, "inverse frequencies", &rope.inv_freq)?;
+                self.ropes.push((rope.clone(), inv_freq));
+                self.ropes.len() - 1
+            }
+        };
+        let n_rows = self.begun.n_rows();
+        let angles = self.angles.get(&self.device, n_rows * 2 * half * size_of::<f32>())?;
+        let call = gk_angles {
+            positions: self.begun.gk_batch(&self.device)?.positions,
+            inv_freq: self.ropes[self.rope].1.at(0),
+            angles: angles.at(0),
+            n_rows: n_rows as i32,
+            half: half as i32,
+            scale: rope.attention_scale,
+        };
+        launch(&self.device, "angles", self.device.kernels().angles, &call)
+    }
+
+    fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
+        out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
+        expect_gated("embed", table, false)?;
+        check_tokens(batch, table.rows)?;
+        self.begun.expect("embed", batch)?;
+        let call = gk_embed {
+            table: table.buffer.at(0),
+            tokens: self.begun.gk_batch(&self.device)?.tokens,
+            out: out.buffer.at(0),
+            table_stride: table.stride as i64,
+            out_stride: out.stride as i64,
+            n_rows: batch.tokens.len() as i32,
+            n_cols: table.cols as i32,
+            n_tokens: table.rows as i32,
+        };
+        launch(&self.device, "embed", self.device.kernels().embed, &call)
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        weight: &Vector,
+        eps: f32,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        expect("rms_norm", "weights", x.cols, weight.len)?;
+        x.expect("rms_norm", Kind::F32, n_rows, x.cols)?;
+        out.expect("rms_norm", Kind::Operand, n_rows, x.cols)?;
+        self.norm_rows(x, n_rows, null(), weight, eps, out)
+    }
+
+    fn linear(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        w: &Matrix,
+        bias: Option<&Vector>,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        expect_gated("linear", w, false)?;
+        x.expect("linear", Kind::Operand, n_rows, w.cols)?;
+        out.expect("linear", Kind::F32, n_rows, w.rows)?;
+        if let Some(bias) = bias {
+            expect("linear", "biases", w.rows, bias.len)?;
+        }
+        let bias = bias.map_or(null(), |bias| bias.buffer.at::<f32>(0).cast_const());
+        let stores = gk_linear { bias, out: out.buffer.at(0), ..product(x, n_rows, w, out) };
+        self.multiply("linear", GK_STORE as i32, stores)
+    }
+
+    fn linear_add(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        w: &Matrix,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        expect_gated("linear_add", w, false)?;
+        x.expect("linear_add", Kind::Operand, n_rows, w.cols)?;
+        out.expect("linear_add", Kind::F32, n_rows, w.rows)?;
+        let adds = gk_linear { out: out.buffer.at(0), ..product(x, n_rows, w, out) };
+        self.multiply("linear_add", GK_ADD as i32, adds)
+    }
+
+    fn linear_silu_mul(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        gate_up: &Matrix,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        expect_gated("linear_silu_mul", gate_up, true)?;
+        x.expect("linear_silu_mul", Kind::Operand, n_rows, gate_up.cols)?;
+        out.expect("linear_silu_mul", Kind::Operand, n_rows, gate_up.rows)?;
+        let operand_out = out.buffer.at(0);
+        let gates = gk_linear { operand_out, ..product(x, n_rows, gate_up, out) };
+        self.multiply("linear_silu_mul", GK_SILU_MUL as i32, gates)
+    }
+
+    fn rope_and_store_kv(
+        &mut self,
+        qkv: &Tensor,
+        rotation: &Rotation<'_, Vector>,
+        batch: &Batch<'_>,
+        layer: usize,
+        pool: &mut KvPool,
+        q: &mut Tensor,
+    ) -> Result<()> {
+        const OP: &str = "rope_and_store_kv";
+        let KvShape { n_kv_heads, head_dim, .. } = pool.shape;
+        let n_rows = batch.tokens.len();
+        let n_heads = q.cols / head_dim;
+        qkv.expect(OP, Kind::F32, n_rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
+        q.expect(OP, Kind::Operand, n_rows, n_heads * head_dim)?;
+        if let Some(norm) = &rotation.qk_norm {
+            expect(OP, "query norm weights", head_dim, norm.q.len)?;
+            expect(OP, "key norm weights", head_dim, norm.k.len)?;
+        }
+        expect_layer(OP, layer, &pool.shape)?;
+        self.begun.expect_over(OP, batch, pool)?;
+        if self.ropes[self.rope].0 != *rotation.rope {
+            return Err(BackendError::Shape {
+                op: OP,
+                expected: "the rotation that `begin` was given".into(),
+                got: "another".into(),
+            });
+        }
+        let angles = n_rows * head_dim * size_of::<f32>();
+        let weight = |vector: &Vector| vector.buffer.at::<f32>(0).cast_const();
+        let call = gk_rope_store {
+            qkv: qkv.buffer.at(0),
+            angles: self.angles.get(&self.device, angles)?.at(0),
+            q_norm: rotation.qk_norm.as_ref().map_or(null(), |norm| weight(norm.q)),
+            k_norm: rotation.qk_norm.as_ref().map_or(null(), |norm| weight(norm.k)),
+            slots: self.begun.gk_batch(&self.device)?.slots,
+            q: q.buffer.at(0),
+            kv: pool.kv(layer),
+            qkv_stride: qkv.stride as i64,
+            q_stride: q.stride as i64,
+            n_rows: n_rows as i32,
+            n_heads: n_heads as i32,
+            eps: rotation.qk_norm.as_ref().map_or(0.0, |norm| norm.eps),
+        };
+        launch(&self.device, OP, self.device.kernels().rope_store, &call)
+    }
+
+    fn attention(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        reach: Reach,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        const OP: &str = "attention";
+        let n_rows = batch.tokens.len();
+        let n_heads = q.cols / pool.shape.head_dim;
+        q.expect(OP, Kind::Operand, n_rows, n_heads * pool.shape.head_dim)?;
+        out.expect(OP, Kind::Operand, n_rows, q.cols)?;
+        expect_layer(OP, layer, &pool.shape)?;
+        self.begun.expect_heads(OP, batch, pool, n_heads, reach)?;
+        let device = &self.device;
+        // One stream: a launch may use the states of the one before.
+        let states = self.begun.launches.iter().map(|launch| launch.states_len).max().unwrap_or(0);
+        let states = self.states.get(device, states * size_of::<f32>())?.at(0);
+        let batch = self.begun.gk_batch(device)?;
+        for at in 0..self.begun.launches.len() {
+            let (units, merges) = self.begun.work(device, at)?;
+            let work = &self.begun.launches[at];
+            let call = gk_attention {
+                q: q.buffer.at(0),
+                out: out.buffer.at(0),
+                units,
+                merges,
+                states,
+                batch,
+                kv: pool.kv(layer),
+                q_stride: q.stride as i64,
+                out_stride: out.stride as i64,
+                n_heads: n_heads as i32,
+                n_units: work.n_units as i32,
+                n_merges: work.n_merges as i32,
+                queries_per_unit: work.queries_per_unit as i32,
+                scale: reach.scale,
+                window: window(reach),
+            };
+            launch(device, OP, device.kernels().attention, &call)?;
+        }
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        reach: Reach,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        self.observe_layer(q, pool, layer, batch, reach, observations)
+    }
+
+    fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
+        self.fetch_observed(observations)
+    }
+
+    fn logits(
+        &mut self,
+        x: &Tensor,
+        norm: &Vector,
+        eps: f32,
+        head: &Matrix,
+        batch: &Batch<'_>,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        let n_rows = batch.logit_rows.len();
+        if n_rows == 0 {
+            return Ok(());
+        }
+        expect("logits", "norm weights", x.cols, norm.len)?;
+        out.expect("logits", Kind::F32, n_rows, head.rows)?;
+        x.expect("logits", Kind::F32, batch.tokens.len(), head.cols)?;
+        self.begun.expect("logits", batch)?;
+        let kept = self.head_rows.iter().position(|kept| kept.cols == x.cols);
+        let kept = kept.map(|at| self.head_rows.swap_remove(at));
+        let mut normed = match kept.filter(|kept| kept.max_rows >= n_rows) {
+            Some(kept) => kept,
+            None => self.operand_rows(out.max_rows, x.cols)?,
+        };
+        let rows = self.begun.logit_rows(&self.device)?;
+        let result = self
+            .norm_rows(x, n_rows, rows, norm, eps, &mut normed)
+            .and_then(|()| self.linear(&normed, n_rows, head, None, out));
+        self.head_rows.push(normed);
+        result
+    }
+
+    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        logits.expect("sample", Kind::F32, 0, logits.cols)?;
+        self.sampler.pick(&self.device, logits, rows)
+    }
+
+    fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {
+        tensor.expect("read_f32", Kind::F32, n_rows, tensor.cols)?;
+        tensor.read_f32(0, n_rows)
+    }
+
+    fn copy_blocks(&mut self, pool: &mut KvPool, copies: &[(u32, u32)]) -> Result<()> {
+        check_copies(copies, &pool.shape)?;
+        let pairs: Vec<u32> = copies.iter().flat_map(|&(from, to)| [from, to]).collect();
+        let call = gk_copy_blocks {
+            pairs: self.copies.holding(&self.device, &pairs)?.at(0),
+            kv: pool.kv(0),
+            n_pairs: copies.len() as i32,
+        };
+        launch(&self.device, "copy_blocks", self.device.kernels().copy_blocks, &call)
+    }
+}
+
+impl CudaBackend {
+    /// Norms rows of `x`: the first `n_rows`, or those that `rows` names on the device.
+    fn norm_rows(
+        &self,
+        x: &Tensor,
+        n_rows: usize,
+        rows: *const u32,
+        weight: &Vector,
+        eps: f32,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        let call = gk_rms_norm {
+            x: x.buffer.at(0),
+            weight: weight.buffer.at(0),
+            rows,
+            out: out.buffer.at(0),
+            x_stride: x.stride as i64,
+            out_stride: out.stride as i64,
+            n_rows: n_rows as i32,
+            n_cols: x.cols as i32,
+            eps,
+        };
+        launch(&self.device, "rms_norm", self.device.kernels().rms_norm, &call)
+    }
+
+    fn multiply(&self, op: &'static str, epilogue: i32, call: gk_linear) -> Result<()> {
+        let call = gk_linear { epilogue, ..call };
+        launch(&self.device, op, self.device.kernels().linear, &call)
+    }
+}
+
+/// A product whose results go nowhere yet.
+fn product(x: &Tensor, n_rows: usize, w: &Matrix, out: &Tensor) -> gk_linear {
+    gk_linear {
+        w: w.buffer.at(0),
+        x: x.buffer.at(0),
+        bias: null(),
+        out: null_mut(),
+        operand_out: null_mut(),
+        x_stride: x.stride as i64,
+        out_stride: out.stride as i64,
+        n_rows: n_rows as i32,
+        n_in: w.cols as i32,
+        n_out: w.rows as i32,
+        epilogue: 0,
+        variant: 0,
+    }
+}
+
+/// Fails unless the matrix was loaded as gate and up, or was not.
+fn expect_gated(op: &'static str, w: &Matrix, gated: bool) -> Result<()> {
+    if w.gated == gated {
+        return Ok(());
+    }
+    let name = |gated| if gated { "gate and up" } else { "one matrix" };
+    let (expected, got) = (name(gated).into(), name(w.gated).into());
+    Err(BackendError::Shape { op, expected, got })
+}

@@ -1,0 +1,82 @@
+//! Keys and values on the device: the arenas of `galley_kernels.h`.
+
+use super::device::Device;
+use super::memory::Buffer;
+use crate::checks::check_lodger;
+use crate::{BackendError, Dtype, KvShape, Result};
+use galley_kernels_cu::bindings::{GK_MAX_HEAD_DIM, gk_kv};
+use std::sync::Arc;
+
+/// Tokens that a block is a multiple of.
+const BLOCK_STEP: usize = 16;
+/// Values that a head is a multiple of: 16 bytes, what one access reads.
+const HEAD_STEP: usize = 8;
+
+/// The KV pool of a model, or a second model's blocks inside it.
+pub struct KvPool {
+    buffer: Arc<Buffer>,
+    pub(super) shape: KvShape,
+    /// The shape that the memory was cut up for: that of the first model.
+    host: KvShape,
+}
+
+impl KvPool {
+    pub(super) fn new(device: &Arc<dyn Device>, shape: KvShape) -> Result<Self> {
+        check_shape(&shape)?;
+        let n_bytes = [shape.n_blocks, shape.block_size, shape.bytes_per_token()]
+            .into_iter()
+            .try_fold(1, usize::checked_mul)
+            .ok_or(BackendError::OutOfMemory { what: "the KV pool", needed_bytes: u128::MAX })?;
+        let buffer = Arc::new(Buffer::new(device, "the KV pool", n_bytes)?);
+        Ok(Self { buffer, shape, host: shape })
+    }
+
+    pub(super) fn lodge(&self, shape: KvShape) -> Result<Self> {
+        check_lodger(&self.shape, &shape)?;
+        check_shape(&shape)?;
+        Ok(Self { buffer: Arc::clone(&self.buffer), shape, host: self.host })
+    }
+
+    /// What kernels need to know, about `layer`.
+    pub(super) fn kv(&self, layer: usize) -> gk_kv {
+        let Self { shape, host, .. } = self;
+        let block = host.block_size * host.head_dim;
+        let values_at = host.n_blocks * block;
+        gk_kv {
+            base: self.buffer.at(0),
+            arena_stride: 2 * values_at as i64,
+            values_at: values_at as i64,
+            block_stride: block as i64,
+            arena_blocks: host.n_blocks as i32,
+            n_layers: shape.n_layers as i32,
+            n_kv_heads: shape.n_kv_heads as i32,
+            head_dim: shape.head_dim as i32,
+            block_size: shape.block_size as i32,
+            layer: layer as i32,
+        }
+    }
+}
+
+fn check_shape(shape: &KvShape) -> Result<()> {
+    let KvShape { head_dim, block_size, n_blocks, dtype, .. } = *shape;
+    let refuse = |what: String| Err(BackendError::Unsupported(what));
+    if dtype != Dtype::Bf16 {
+        return refuse(format!("a KV cache in {dtype} on a GPU: use bf16, or the CPU"));
+    }
+    if head_dim == 0 || head_dim > GK_MAX_HEAD_DIM as usize || !head_dim.is_multiple_of(HEAD_STEP) {
+        return refuse(format!(
+            "head_dim {head_dim} on a GPU: a multiple of {HEAD_STEP} up to {GK_MAX_HEAD_DIM} is needed, or the CPU"
+        ));
+    }
+    if block_size == 0 || !block_size.is_multiple_of(BLOCK_STEP) {
+        return refuse(format!("block size {block_size} is not a multiple of {BLOCK_STEP} tokens"));
+    }
+    let n_slots = n_blocks.checked_mul(block_size);
+    if n_slots.and_then(|n| i32::try_from(n).ok()).is_none() {
+        return refuse(format!(
+            "a KV pool of {n_blocks} blocks of {block_size} tokens: slots are numbered up to {}, use fewer blocks",
+            i32::MAX
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Picks on the device are those of the host.
+
+use super::*;
+use crate::sample::{Rejection, Row, Sampling, Seen};
+
+#[test]
+fn picks_are_those_of_the_host() {
+    let (n_rows, n_vocab) = (3, 300);
+    let mut values = Values(11);
+    let logits: Vec<f32> = values.take(n_rows * n_vocab).iter().map(|x| x * 8.0).collect();
+    let mut seen = Seen::of_prompt(&[3, 5, 11]);
+    [5, 5, 7].into_iter().for_each(|token| seen.push_output(token));
+    let plain = Sampling { temperature: 0.9, logprobs: Some(3), ..Sampling::greedy() };
+    let settings = [
+        Sampling { logprobs: Some(0), ..Sampling::greedy() },
+        plain.clone(),
+        Sampling { top_k: 20, top_p: 0.8, min_p: 0.01, ..plain.clone() },
+        Sampling {
+            repetition_penalty: 1.2,
+            presence_penalty: 0.3,
+            frequency_penalty: 0.2,
+            logit_bias: vec![(9, 4.0)],
+            ..plain.clone()
+        },
+        // What only the host does: a token biased twice.
+        Sampling { logit_bias: vec![(9, 4.0), (9, 0.5)], ..plain },
+    ];
+    let mut rows = Vec::new();
+    for sampling in &settings {
+        for rejection in [None, Some(Rejection::Draft)] {
+            for (logits_row, banned) in [(2, &[][..]), (0, &[9, 40]), (1, &[])] {
+                let at = rows.len() as u32;
+                rows.push(Row {
+                    logits_row,
+                    sampling,
+                    seed: u64::from(at) * 77,
+                    position: at,
+                    seen: sampling.has_penalties().then_some(&seen),
+                    drafted: &[5, 8],
+                    banned,
+                    reports: true,
+                    rejection,
+                });
+            }
+        }
+    }
+    fn run<B: TestBackend>(
+        backend: &mut B,
+        logits: &[f32],
+        n_vocab: usize,
+        rows: &[Row<'_>],
+    ) -> Vec<crate::sample::Pick> {
+        let mut tensor = backend.f32_rows(logits.len() / n_vocab, n_vocab).unwrap();
+        for (row, values) in logits.chunks(n_vocab).enumerate() {
+            backend.write(&mut tensor, row, values);
+        }
+        backend.sample(&tensor, rows).unwrap()
+    }
+    let expected = run(&mut cpu(), &logits, n_vocab, &rows);
+    let got = run(&mut emulated(), &logits, n_vocab, &rows);
+    assert_eq!(expected.len(), got.len());
+    for ((expected, got), row) in expected.iter().zip(&got).zip(&rows) {
+        assert_eq!((expected.token, &expected.proposal), (got.token, &got.proposal), "{row:?}");
+        let (e, g) = (expected.logprob.unwrap(), got.logprob.unwrap());
+        assert!((e - g).abs() < 1e-5, "{e} {g} {row:?}");
+        assert_eq!(expected.top.len(), got.top.len());
+        for (expected, got) in expected.top.iter().zip(&got.top) {
+            assert_eq!(expected.0, got.0);
+            assert!((expected.1 - got.1).abs() < 1e-5);
+        }
+    }
+    // The control: other seeds pick other tokens.
+    let others: Vec<Row<'_>> = rows.iter().map(|row| Row { seed: row.seed + 1, ..*row }).collect();
+    let others = run(&mut emulated(), &logits, n_vocab, &others);
+    assert!(others.iter().zip(&expected).any(|(other, pick)| other.token != pick.token));
+    let outside = [Row { logits_row: 99, ..rows[0] }];
+    let mut backend = emulated();
+    let tensor = backend.f32_rows(1, n_vocab).unwrap();
+    assert!(backend.sample(&tensor, &outside).is_err());
+}

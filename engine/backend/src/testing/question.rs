@@ -1,0 +1,133 @@
+//! Observations of a cache, and what they should select.
+
+use super::{Cache, LAYER, LAYERS, TestBackend};
+use crate::{Batch, Dtype, KvView, Observation, PoolScores, SeqSpan};
+use std::ops::Range;
+
+/// What a test asks of the last rows of a cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) n_rows: usize,
+    pub(crate) candidates: Range<u32>,
+    pub(crate) is_blocks: bool,
+    pub(crate) n_selected: usize,
+    pub(crate) pool: PoolScores,
+    pub(crate) window: Option<u32>,
+}
+
+impl Cache {
+    /// The ids that the last rows of the last chunk select, per KV head.
+    pub(crate) fn observe<B: TestBackend>(
+        &self,
+        backend: &mut B,
+        chunks: &[usize],
+        question: &Question,
+    ) -> Vec<Vec<u32>> {
+        let n = question.n_selected;
+        let len: usize = chunks.iter().sum();
+        let reach = self.reach(question.window);
+        let mut out = Vec::new();
+        self.run_chunks(
+            backend,
+            chunks,
+            KvView::default(),
+            question.window,
+            |backend, q, pool, batch| {
+                let n_rows = batch.tokens.len();
+                if *batch.positions.last().unwrap() as usize + 1 < len {
+                    return;
+                }
+                let first = n_rows - question.n_rows;
+                let mut ask = |batch: &Batch<'_>, seq: usize, rows: Range<usize>| {
+                    let mut out = vec![u32::MAX; LAYERS * self.n_kv_heads * n];
+                    let mut observation = Observation {
+                        seq,
+                        rows,
+                        candidates: question.candidates.clone(),
+                        granularity: if question.is_blocks { self.block_size as u32 } else { 1 },
+                        n_selected: n,
+                        pool: question.pool,
+                        out: &mut out,
+                    };
+                    let observations = std::slice::from_mut(&mut observation);
+                    self.begin(backend, batch, pool, question.window);
+                    backend.observe(q, pool, LAYER, batch, reach, observations).unwrap();
+                    backend.finish_observing(observations).unwrap();
+                    out
+                };
+                out = ask(batch, 0, first..n_rows);
+                // The same rows as a sequence of their own, after another.
+                let [all] = *batch.seqs else { panic!("one sequence") };
+                let before = SeqSpan { n_rows: first, ..all };
+                let rest = SeqSpan { first_row: first, n_rows: question.n_rows, ..all };
+                let apart = ask(&Batch { seqs: &[before, rest], ..*batch }, 1, 0..question.n_rows);
+                assert_eq!(out, apart, "{}", backend.description());
+            },
+        );
+        let (other_layers, here) = out.split_at(LAYER * self.n_kv_heads * n);
+        assert!(other_layers.iter().all(|&id| id == u32::MAX), "another layer's ids");
+        here.chunks(n).map(<[u32]>::to_vec).collect()
+    }
+
+    /// Scores of the candidates in float64, per KV head.
+    pub(crate) fn scores(&self, len: usize, question: &Question) -> Vec<Vec<f64>> {
+        let group_size = self.n_heads / self.n_kv_heads;
+        let candidates = question.candidates.start as usize..question.candidates.end as usize;
+        let of_head = |kv_head: usize| {
+            let mut sums = vec![0.0; len];
+            for p in len - question.n_rows..len {
+                let earliest = question.window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
+                let seen: Vec<usize> = (earliest..=p).collect();
+                for head in kv_head * group_size..(kv_head + 1) * group_size {
+                    for (at, x) in seen.iter().zip(self.probabilities(p, head, &seen)) {
+                        sums[*at] += x;
+                    }
+                }
+            }
+            let sums = &sums[candidates.clone()];
+            if question.is_blocks {
+                return sums.chunks(self.block_size).map(|block| block.iter().sum()).collect();
+            }
+            let (PoolScores::Average(width) | PoolScores::Max(width)) = question.pool else {
+                return sums.to_vec();
+            };
+            let pooled = |i: usize| {
+                let near = (0..sums.len()).filter(|j| j.abs_diff(i) <= width / 2).map(|j| sums[j]);
+                match question.pool {
+                    PoolScores::Max(_) => near.fold(0.0, f64::max),
+                    _ => near.sum::<f64>() / width as f64,
+                }
+            };
+            (0..sums.len()).map(pooled).collect()
+        };
+        (0..self.n_kv_heads).map(of_head).collect()
+    }
+
+    /// Whether `ids` are the highest of `scores`, give or take rounding.
+    pub(crate) fn are_highest(
+        &self,
+        ids: &[u32],
+        scores: &[f64],
+        question: &Question,
+        slack: f64,
+    ) -> bool {
+        let unit = if question.is_blocks { self.block_size as u32 } else { 1 };
+        let mut sorted = scores.to_vec();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let threshold = sorted[question.n_selected - 1];
+        let is_selected = |i: usize| ids.contains(&(question.candidates.start / unit + i as u32));
+        ids.is_sorted_by(|a, b| a < b)
+            && (0..scores.len()).filter(|&i| is_selected(i)).count() == question.n_selected
+            && scores.iter().enumerate().all(|(i, &score)| match is_selected(i) {
+                true => score >= threshold * (1.0 - slack),
+                false => score <= threshold * (1.0 + slack),
+            })
+    }
+}
+
+pub(crate) fn slack(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 1e-4,
+        Dtype::Bf16 => 6e-2,
+    }
+}
