@@ -69,6 +69,16 @@ impl Matrix {
         }
         Ok(Self { buffer, rows, cols, stride, gated: up.is_some() })
     }
+
+    /// Fails unless it was loaded as gate and up, or was not.
+    pub(super) fn expect_gated(&self, op: &'static str, gated: bool) -> Result<()> {
+        if self.gated == gated {
+            return Ok(());
+        }
+        let name = |gated| if gated { "gate and up" } else { "one matrix" };
+        let (expected, got) = (name(gated).into(), name(self.gated).into());
+        Err(BackendError::Shape { op, expected, got })
+    }
 }
 
 /// Where the packed row comes from: a projection and a row of it.

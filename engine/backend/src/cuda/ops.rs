@@ -104,7 +104,7 @@ impl Backend for CudaBackend {
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
-        expect_gated("embed", table, false)?;
+        table.expect_gated("embed", false)?;
         check_tokens(batch, table.rows)?;
         self.begun.expect("embed", batch)?;
         let call = gk_embed {
@@ -142,7 +142,7 @@ impl Backend for CudaBackend {
         bias: Option<&Vector>,
         out: &mut Tensor,
     ) -> Result<()> {
-        expect_gated("linear", w, false)?;
+        w.expect_gated("linear", false)?;
         x.expect("linear", Kind::Operand, n_rows, w.cols)?;
         out.expect("linear", Kind::F32, n_rows, w.rows)?;
         if let Some(bias) = bias {
@@ -160,7 +160,7 @@ impl Backend for CudaBackend {
         w: &Matrix,
         out: &mut Tensor,
     ) -> Result<()> {
-        expect_gated("linear_add", w, false)?;
+        w.expect_gated("linear_add", false)?;
         x.expect("linear_add", Kind::Operand, n_rows, w.cols)?;
         out.expect("linear_add", Kind::F32, n_rows, w.rows)?;
         let adds = gk_linear { out: out.buffer.at(0), ..product(x, n_rows, w, out) };
@@ -174,7 +174,7 @@ impl Backend for CudaBackend {
         gate_up: &Matrix,
         out: &mut Tensor,
     ) -> Result<()> {
-        expect_gated("linear_silu_mul", gate_up, true)?;
+        gate_up.expect_gated("linear_silu_mul", true)?;
         x.expect("linear_silu_mul", Kind::Operand, n_rows, gate_up.cols)?;
         out.expect("linear_silu_mul", Kind::Operand, n_rows, gate_up.rows)?;
         let operand_out = out.buffer.at(0);
@@ -391,14 +391,4 @@ fn product(x: &Tensor, n_rows: usize, w: &Matrix, out: &Tensor) -> gk_linear {
         epilogue: 0,
         variant: 0,
     }
-}
-
-/// Fails unless the matrix was loaded as gate and up, or was not.
-fn expect_gated(op: &'static str, w: &Matrix, gated: bool) -> Result<()> {
-    if w.gated == gated {
-        return Ok(());
-    }
-    let name = |gated| if gated { "gate and up" } else { "one matrix" };
-    let (expected, got) = (name(gated).into(), name(w.gated).into());
-    Err(BackendError::Shape { op, expected, got })
 }

@@ -84,9 +84,9 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
     let ids: Vec<u32> = (0..480 / cache.block_size as u32).collect();
     let selected = Selected::Blocks(Selection::everywhere(&ids));
     let view = KvView { selected, tail_start: 480 };
-    let full = cache.run(&mut backend, &[len - 1, 1], KvView::default(), None);
-    let shifted = cache.run(&mut backend, &[len - 1, 1], view, None);
-    assert_ne!(full[len - 1], shifted[len - 1]);
+    let full = cache.run(&mut backend, &[500, len - 500], KvView::default(), None);
+    let shifted = cache.run(&mut backend, &[500, len - 500], view, None);
+    assert!(full[..500] == shifted[..500] && full[500..] != shifted[500..]);
     let close: Vec<f64> = full[len - 1].iter().map(|&x| f64::from(x)).collect();
     assert_close("shifted partitions", &close, &shifted[len - 1], 2e-2);
 
@@ -232,8 +232,11 @@ fn selections_agree_with_float64() {
             for (ids, scores) in got.iter().zip(&scores) {
                 assert!(cache.are_highest(ids, scores, &question, slack), "{shape:?} {question:?}");
             }
-            // The control: of a row less.
-            let other = Question { n_rows: question.n_rows + 1, window: Some(30), ..question };
+            if question.is_blocks {
+                continue; // of which there are too few to differ
+            }
+            // The control: what other rows with another window attend to.
+            let other = Question { n_rows: question.n_rows + 1, window: Some(90), ..question };
             let scores = cache.scores(len, &other);
             assert!(!cache.are_highest(&got[0], &scores[0], &other, slack), "{other:?}");
         }
