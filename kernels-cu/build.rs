@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Kernel sources: one compilation unit each.
-const UNITS: [&str; 6] = ["attention", "linear", "observe", "rows", "sample", "table"];
+const UNITS: [&str; 7] = ["attention", "linear", "observe", "rope", "rows", "sample", "table"];
 
 /// Sources of the emulation.
 const EMULATOR: [&str; 6] = ["blocks", "collectives", "fibers", "launch", "recordings", "settings"];

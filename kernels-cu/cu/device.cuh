@@ -4,6 +4,9 @@
 
 #include "galley_kernels.h"
 
+#include <cmath>
+#include <cstring>
+
 #ifdef __CUDACC__
 #include <cstdint>
 #include <cuda_bf16.h>
@@ -38,6 +41,16 @@ static constexpr unsigned ALL_LANES = 0xffffffffu;
 
 GK_DEVICE float to_f32(bf16 value) { return __bfloat162float(value); }
 GK_DEVICE bf16 to_bf16(float value) { return __float2bfloat16(value); }  // to nearest, ties to even
+GK_DEVICE float f32_of_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+GK_DEVICE uint32_t bits_of_f32(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
 GK_DEVICE int lane_id() { return threadIdx.x & 31; }
 GK_DEVICE int warp_id() { return threadIdx.x >> 5; }
 
@@ -45,6 +58,9 @@ template <class T>
 static constexpr __host__ __device__ T ceil_div(T a, T b) {
   return (a + b - 1) / b;
 }
+
+// Whether a pointer that a launcher got is a multiple of `bytes`.
+static inline bool is_aligned(const void *p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
 
 #ifdef __CUDACC__
 
@@ -95,6 +111,10 @@ using namespace emulator::device;
 
 #endif
 
+// The two values of a word that pack_bf16 made.
+GK_DEVICE float low_f32(uint32_t two) { return f32_of_bits(two << 16); }
+GK_DEVICE float high_f32(uint32_t two) { return f32_of_bits(two & 0xffff0000u); }
+
 GK_DEVICE const bf16 *as_bf16(const gk_bf16 *p) { return reinterpret_cast<const bf16 *>(p); }
 GK_DEVICE bf16 *as_bf16(gk_bf16 *p) { return reinterpret_cast<bf16 *>(p); }
 
@@ -106,6 +126,14 @@ GK_DEVICE bf16 *key_address(const gk_kv &kv, int layer, int kv_head, int block, 
     block %= kv.arena_blocks;
   }
   return as_bf16(kv.base) + arena * kv.arena_stride + block * kv.block_stride + (int64_t)slot * kv.head_dim;
+}
+
+// Whether a launcher was given a pool that its kernel can step through, 16 bytes at a time.
+static inline bool is_pool(const gk_kv &kv) {
+  return kv.n_layers > 0 && kv.n_kv_heads > 0 && kv.arena_blocks > 0 && kv.head_dim > 0 && kv.head_dim % 8 == 0 &&
+         kv.head_dim <= GK_MAX_HEAD_DIM && kv.block_size > 0 && kv.block_size % 16 == 0 && kv.arena_stride % 8 == 0 &&
+         kv.values_at % 8 == 0 && kv.block_stride % 8 == 0 && kv.block_stride >= (int64_t)kv.block_size * kv.head_dim &&
+         is_aligned(kv.base, 16);
 }
 
 }  // namespace gk

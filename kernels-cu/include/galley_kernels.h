@@ -36,6 +36,11 @@ typedef uint16_t gk_bf16;
 #define GK_MAX_HEAD_DIM 256
 /* Cached tokens of a partition: the unit of the order in which attention is summed. */
 #define GK_PARTITION 512
+/* Positions of a tile of an observation: the unit of the order in which its softmax is summed. */
+#define GK_OBSERVED_TILE 64
+/* Query rows of an observation (rows times query heads of a KV head) up to which their scores are kept, and keys are
+ * read once instead of twice. */
+#define GK_KEPT_QUERIES 16
 
 /* ---- Keys and values ----
  *
@@ -241,8 +246,12 @@ typedef struct gk_observation {
   int32_t pool;       /* GK_POOL_* */
   int32_t pool_width; /* odd; windows are centred and hold candidates only; those missing count as 0 */
   int32_t reserved;
-  int64_t scores; /* where its sums begin in gk_observe.scores: n_kv_heads × (last observing position + 1) */
-  int64_t stats;  /* where its maxima and sums begin in gk_observe.stats */
+  /* Where its floats begin in gk_observe.scores, a multiple of 4. With n_queries = n_rows · n_heads / n_kv_heads and
+   * n_tiles = the last observing position / GK_OBSERVED_TILE + 1, there are
+   * n_kv_heads · (n_queries <= GK_KEPT_QUERIES ? n_queries + 1 : 2) · n_tiles · GK_OBSERVED_TILE of them. */
+  int64_t scores;
+  /* The same in gk_observe.stats, a multiple of 2: n_kv_heads · n_queries · (n_tiles + 1) · 2 floats. */
+  int64_t stats;
   int64_t out;    /* where its ids of this layer begin in gk_observe.out: n_kv_heads × n_selected, each run ascending */
 } gk_observation;
 
@@ -250,7 +259,7 @@ typedef struct gk_observe {
   const gk_bf16 *q;
   const gk_observation *observations;
   const gk_observation *host_observations; /* host: the same */
-  float *scores;
+  float *scores; /* working memory, as is stats; see gk_observation */
   float *stats;
   uint32_t *out;
   gk_batch batch;

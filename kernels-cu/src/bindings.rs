@@ -6,6 +6,8 @@ pub const GK_N_STEP: u32 = 64;
 pub const GK_GATED_RUN: u32 = 8;
 pub const GK_MAX_HEAD_DIM: u32 = 256;
 pub const GK_PARTITION: u32 = 512;
+pub const GK_OBSERVED_TILE: u32 = 64;
+pub const GK_KEPT_QUERIES: u32 = 16;
 pub type gk_stream = *mut ::core::ffi::c_void;
 pub type gk_bf16 = u16;
 #[repr(C)]

@@ -1,0 +1,277 @@
+//! Sequences in a paged pool, questions to their last rows, and the answers in float64 and by sorting.
+
+use crate::paged::{Numbers, Pool, from_bf16, stride, to_bf16};
+use galley_kernels_cu::bindings::*;
+use galley_kernels_cu::emulated;
+use std::ops::Range;
+use std::ptr::{null, null_mut};
+
+pub(crate) const LAYER: usize = 1;
+const TILE: usize = GK_OBSERVED_TILE as usize;
+
+/// What is asked of the last rows of a sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) seq: usize,
+    pub(crate) n_rows: usize,
+    pub(crate) candidates: Range<usize>,
+    pub(crate) is_blocks: bool,
+    pub(crate) n_selected: usize,
+    pub(crate) pool: u32,
+    pub(crate) pool_width: usize,
+}
+
+impl Question {
+    pub(crate) fn new(
+        seq: usize,
+        n_rows: usize,
+        candidates: Range<usize>,
+        n_selected: usize,
+    ) -> Self {
+        let (is_blocks, pool, pool_width) = (false, GK_POOL_NONE, 0);
+        Self { seq, n_rows, candidates, is_blocks, n_selected, pool, pool_width }
+    }
+}
+
+/// For each KV head: the sums of the candidates, and what was selected.
+pub(crate) type Answer = Vec<(Vec<f32>, Vec<u32>)>;
+
+/// Sequences whose keys are in a pool. What no sequence owns is NaN there.
+pub(crate) struct World {
+    pub(crate) n_heads: usize,
+    pub(crate) lens: Vec<usize>,
+    pub(crate) tables: Vec<Vec<u32>>,
+    /// Of each sequence, a row a position.
+    pub(crate) queries: Vec<Vec<gk_bf16>>,
+    pub(crate) pool: Pool,
+}
+
+impl World {
+    pub(crate) fn new(
+        numbers: &mut Numbers,
+        (n_heads, n_kv_heads, head_dim): (usize, usize, usize),
+        lens: &[usize],
+    ) -> Self {
+        let block_size = [16, 32, 48][numbers.below(3)];
+        let n_each: Vec<_> = lens.iter().map(|len| len.div_ceil(block_size)).collect();
+        let n_blocks = n_each.iter().sum::<usize>() + 3;
+        let mut pool =
+            Pool::new((3, n_kv_heads, head_dim), block_size, n_blocks, numbers.below(2) == 0);
+        let mut blocks = numbers.shuffled(n_blocks).into_iter();
+        let tables: Vec<Vec<_>> =
+            n_each.iter().map(|&n| blocks.by_ref().take(n).collect()).collect();
+        for (len, table) in lens.iter().zip(&tables) {
+            for position in 0..*len {
+                let slot =
+                    table[position / block_size] as usize * block_size + position % block_size;
+                for head in 0..n_kv_heads {
+                    let at = pool.key_at(LAYER, head, slot);
+                    pool.memory[at..at + head_dim].fill_with(|| to_bf16(numbers.normal()));
+                }
+            }
+        }
+        let queries = lens.iter().map(|len| {
+            let normals = numbers.normals(len * n_heads * head_dim);
+            normals.into_iter().map(to_bf16).collect()
+        });
+        let queries = queries.collect();
+        Self { n_heads, lens: lens.to_vec(), tables, queries, pool }
+    }
+
+    pub(crate) fn scale(&self) -> f32 {
+        1.3 / (self.pool.shape.head_dim as f32).sqrt()
+    }
+
+    pub(crate) fn key(&self, seq: usize, head: usize, position: usize) -> &[gk_bf16] {
+        let size = self.pool.shape.block_size as usize;
+        self.pool.key(
+            LAYER,
+            head,
+            self.tables[seq][position / size] as usize * size + position % size,
+        )
+    }
+
+    /// Asks in one call, in a batch of the last `rows[seq]` rows of each sequence; `change` may spoil it.
+    pub(crate) fn ask_as(
+        &mut self,
+        rows: &[usize],
+        questions: &[Question],
+        window: usize,
+        change: &dyn Fn(&mut gk_observation, &mut gk_observe),
+    ) -> Result<Vec<Answer>, i32> {
+        let (n_heads, n_kv_heads) = (self.n_heads, self.pool.shape.n_kv_heads as usize);
+        let width = n_heads * self.pool.shape.head_dim as usize;
+        let (mut seqs, mut q, mut block_tables) = (vec![], vec![], vec![7; 5]);
+        for (seq, &n) in rows.iter().enumerate() {
+            let first = self.lens[seq] - n;
+            seqs.push(gk_seq {
+                first_row: (q.len() / stride(width)) as i32,
+                n_rows: n as i32,
+                first_position: first as i32,
+                tail_start: first as i32, // views do not matter
+                block_table: block_tables.len() as i32,
+                selected_kind: GK_SELECTED_NONE as i32,
+                n_selected: 0,
+                selected_per_head: 0,
+                selected: 0,
+            });
+            block_tables.extend(&self.tables[seq]);
+            for row in self.queries[seq][first * width..].chunks(width) {
+                q.extend(row);
+                q.resize(q.len().next_multiple_of(stride(width)), 0);
+            }
+        }
+        // Memory of each is followed by four floats that nobody may write.
+        let (mut n_scores, mut n_stats, mut n_out) = (4, 4, 4);
+        let observations = questions.iter().map(|question| {
+            let n_queries = question.n_rows * n_heads / n_kv_heads;
+            let n_tiles = (self.lens[question.seq] - 1) / TILE + 1;
+            let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
+            let (scores, stats, out) = (n_scores, n_stats, n_out);
+            n_scores += n_kv_heads * n_planes * n_tiles * TILE + 4;
+            n_stats += n_kv_heads * n_queries * (n_tiles + 1) * 2 + 4;
+            n_out += n_kv_heads * question.n_selected + 4;
+            gk_observation {
+                seq: question.seq as i32,
+                first_row: (rows[question.seq] - question.n_rows) as i32,
+                n_rows: question.n_rows as i32,
+                first_candidate: question.candidates.start as i32,
+                n_candidates: question.candidates.len() as i32,
+                granularity: if question.is_blocks { self.pool.shape.block_size } else { 1 },
+                n_selected: question.n_selected as i32,
+                pool: question.pool as i32,
+                pool_width: question.pool_width as i32,
+                reserved: 0,
+                scores: scores as i64,
+                stats: stats as i64,
+                out: out as i64,
+            }
+        });
+        let mut observations: Vec<_> = observations.collect();
+        let (mut scores, mut stats) = (vec![f32::NAN; n_scores], vec![f32::NAN; n_stats]);
+        let mut out = vec![u32::MAX; n_out];
+        let mut call = gk_observe {
+            q: q.as_ptr(),
+            observations: null(),
+            host_observations: null(),
+            scores: scores.as_mut_ptr(),
+            stats: stats.as_mut_ptr(),
+            out: out.as_mut_ptr(),
+            batch: gk_batch {
+                tokens: null(),
+                positions: null(),
+                slots: null(),
+                seqs: seqs.as_ptr(),
+                block_tables: block_tables.as_ptr(),
+                selected: null(),
+                n_rows: rows.iter().sum::<usize>() as i32,
+                n_seqs: seqs.len() as i32,
+            },
+            kv: self.pool.of_layer(LAYER),
+            q_stride: stride(width) as i64,
+            n_heads: n_heads as i32,
+            n_observations: observations.len() as i32,
+            max_positions: questions.iter().map(|q| self.lens[q.seq]).max().unwrap_or(1) as i32,
+            scale: self.scale(),
+            window: window as i32,
+        };
+        change(&mut observations[0], &mut call);
+        call.observations = observations.as_ptr();
+        call.host_observations = observations.as_ptr();
+        // SAFETY: buffers are as long as the header says, or the call is refused.
+        let error = unsafe { emulated().observe.unwrap()(&call, null_mut()) };
+        if error != 0 {
+            return Err(error);
+        }
+        let answers = questions.iter().zip(&observations).map(|(question, asked)| {
+            let n_queries = question.n_rows * n_heads / n_kv_heads;
+            let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
+            let n_positions = ((self.lens[question.seq] - 1) / TILE + 1) * TILE;
+            let of_head = |head: usize| {
+                let sums = &scores[asked.scores as usize + head * n_planes * n_positions..];
+                let ids = &out[asked.out as usize + head * question.n_selected..];
+                (sums[question.candidates.clone()].to_vec(), ids[..question.n_selected].to_vec())
+            };
+            let end = asked.out as usize + n_kv_heads * question.n_selected;
+            assert_eq!(out[end..end + 4], [u32::MAX; 4]);
+            let end = asked.scores as usize + n_kv_heads * n_planes * n_positions;
+            assert!(scores[end..end + 4].iter().all(|x| x.is_nan()));
+            let end = asked.stats as usize + n_kv_heads * n_queries * (n_positions / TILE + 1) * 2;
+            assert!(stats[end..end + 4].iter().all(|x| x.is_nan()));
+            (0..n_kv_heads).map(of_head).collect()
+        });
+        Ok(answers.collect())
+    }
+
+    pub(crate) fn ask(
+        &mut self,
+        rows: &[usize],
+        questions: &[Question],
+        window: usize,
+    ) -> Vec<Answer> {
+        self.ask_as(rows, questions, window, &|_, _| {}).unwrap()
+    }
+
+    /// The sums of the candidates of a KV head in float64.
+    pub(crate) fn sums(&self, question: &Question, window: usize, kv_head: usize) -> Vec<f64> {
+        let (dim, group) =
+            (self.pool.shape.head_dim as usize, self.n_heads / self.pool.shape.n_kv_heads as usize);
+        let len = self.lens[question.seq];
+        let mut sums = vec![0.0; len];
+        for position in len - question.n_rows..len {
+            let first = if window > 0 { (position + 1).saturating_sub(window) } else { 0 };
+            for head in kv_head * group..(kv_head + 1) * group {
+                let q =
+                    &self.queries[question.seq][(position * self.n_heads + head) * dim..][..dim];
+                let score = |at: usize| {
+                    let products = q.iter().zip(self.key(question.seq, kv_head, at));
+                    let dot: f64 = products
+                        .map(|(&q, &k)| f64::from(from_bf16(q)) * f64::from(from_bf16(k)))
+                        .sum();
+                    dot * f64::from(self.scale())
+                };
+                let scores: Vec<f64> = (first..=position).map(score).collect();
+                let max = scores.iter().copied().fold(f64::MIN, f64::max);
+                let total: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+                for (sum, s) in sums[first..].iter_mut().zip(&scores) {
+                    *sum += (s - max).exp() / total;
+                }
+            }
+        }
+        sums[question.candidates.clone()].to_vec()
+    }
+
+    pub(crate) fn block_size(&self) -> usize {
+        self.pool.shape.block_size as usize
+    }
+}
+
+pub(crate) fn are_close(got: &[f32], expected: &[f64]) -> bool {
+    let near = |(&got, &x): (&f32, &f64)| (f64::from(got) - x).abs() <= x * 1e-4;
+    got.len() == expected.len() && got.iter().zip(expected).all(near)
+}
+
+/// What sorting selects.
+pub(crate) fn highest(sums: &[f32], question: &Question, block_size: usize) -> Vec<u32> {
+    let reach = question.pool_width / 2;
+    let near = |i: usize| &sums[i.saturating_sub(reach)..(i + reach + 1).min(sums.len())];
+    let scores: Vec<f32> = match question.pool {
+        _ if question.is_blocks => {
+            sums.chunks(block_size).map(|block| block.iter().sum()).collect()
+        }
+        GK_POOL_AVERAGE => (0..sums.len())
+            .map(|i| near(i).iter().sum::<f32>() / question.pool_width as f32)
+            .collect(),
+        GK_POOL_MAX => {
+            (0..sums.len()).map(|i| near(i).iter().copied().fold(0.0, f32::max)).collect()
+        }
+        _ => sums.to_vec(),
+    };
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    let first = question.candidates.start / if question.is_blocks { block_size } else { 1 };
+    let mut ids: Vec<u32> =
+        order[..question.n_selected].iter().map(|i| (first + i) as u32).collect();
+    ids.sort_unstable();
+    ids
+}
