@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 /// Cases of `launchers.cpp` whose kernels are there.
-const LAUNCHERS: [&str; 3] = ["embed", "rms_norm", "rope_store"];
+const LAUNCHERS: [&str; 4] = ["embed", "rms_norm", "rope_store", "observe"];
 
 // Optimised, a kernel with many unrolled loops takes minutes to compile with these.
 const ADDRESS: [&str; 3] = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
