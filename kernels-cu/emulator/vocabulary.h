@@ -21,7 +21,11 @@
 #define __host__
 #define __constant__
 #define __grid_constant__
+#if defined(GALLEY_EMULATOR_ASAN) || defined(GALLEY_EMULATOR_TSAN)
+#define __forceinline__ inline  // inlined checks make kernels that take minutes to compile
+#else
 #define __forceinline__ inline __attribute__((always_inline))
+#endif
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __shared__ static thread_local  // an OS thread runs one block at a time

@@ -239,7 +239,9 @@ void observe() {
     one.n_rows = n_rows, one.granularity = granularity;
     one.n_candidates = 48, one.n_selected = granularity == 1 ? 10 : 2;
     one.pool = granularity == 1 ? GK_POOL_MAX : GK_POOL_NONE, one.pool_width = 5;
-    Values<float> scores(2 * n_positions), stats(2 * (size_t)cache.n_heads * n_rows);
+    const size_t n_queries = 2 * n_rows, n_tiles = (n_positions - 1) / GK_OBSERVED_TILE + 1;
+    static_assert(2 * n_rows <= GK_KEPT_QUERIES, "scores are kept");
+    Values<float> scores(2 * (n_queries + 1) * n_tiles * GK_OBSERVED_TILE), stats(2 * n_queries * (n_tiles + 1) * 2);
     Values<uint32_t> out((size_t)2 * one.n_selected);
     gk_observe call = {};
     call.q = q.at, call.observations = call.host_observations = observations.at;

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// Cases of `launchers.cpp`.
-const LAUNCHERS: [&str; 7] =
-    ["embed", "rms_norm", "rope_store", "linear", "sample", "attention", "observe"];
+/// Cases of `launchers.cpp` whose kernels are there.
+const LAUNCHERS: [&str; 4] = ["embed", "rms_norm", "rope_store", "observe"];
 
-const ADDRESS: [&str; 3] = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+// Optimised, a kernel with many unrolled loops takes minutes to compile with these.
+const ADDRESS: [&str; 3] = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 const THREAD: [&str; 2] = ["-O1", "-fsanitize=thread"];
 /// The emulation speaks to ThreadSanitizer and is not watched itself: it moves values between threads by design.
 const THREAD_RUNTIME: [&str; 2] = ["-O1", "-DGALLEY_EMULATOR_TSAN"];
