@@ -5,7 +5,7 @@ use galley_backend::Dtype;
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
 use galley_tests::on_cpu;
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
-use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run, run_drafting};
+use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, with_drafts};
 
 #[test]
@@ -29,7 +29,7 @@ fn a_verification_that_is_not_row_invariant_is_noticed() {
     let requests = with_drafts(&requests);
     let wrong = |is_wrong: bool| {
         let (model, tokenizer) = open("llama3", &base);
-        let model = if is_wrong { Box::new(OtherOrder(model)) } else { model };
+        let model = if is_wrong { Box::new(Altered(model, Alteration::OtherOrder)) } else { model };
         let drafting = drafting("streaming-llm", "budget=64");
         run_drafting((model, tokenizer), &config, &drafting, &requests, false).0
     };

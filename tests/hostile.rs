@@ -9,7 +9,9 @@ use galley_engine::{
     DraftConfig, DraftRequest, DrafterSetup, Engine, EngineConfig, Request, SchedulePolicy,
 };
 use galley_tests::on_cpu;
-use galley_tests::runs::{OtherOrder, Seen, Setup, alone, open, requests, run, run_drafting};
+use galley_tests::runs::{
+    Alteration, Altered, Seen, Setup, alone, open, requests, run, run_drafting,
+};
 use sanitizer::sanitizer;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -198,7 +200,7 @@ fn a_wrong_verification_is_noticed() {
     let drafting = drafting(&path, &[]).expect("it loads");
     let seen = |is_wrong: bool| {
         let (model, tokenizer) = open(MODEL, &base);
-        let model = if is_wrong { Box::new(OtherOrder(model)) } else { model };
+        let model = if is_wrong { Box::new(Altered(model, Alteration::OtherOrder)) } else { model };
         run_drafting((model, tokenizer), &base.config, &drafting, requests, false).0
     };
     assert_eq!(*expected, seen(false));

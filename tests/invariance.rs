@@ -4,7 +4,7 @@
 
 use galley_backend::Dtype;
 use galley_engine::{EngineConfig, SchedulePolicy};
-use galley_tests::runs::{OtherOrder, Setup, alone, open, requests, run};
+use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run};
 use galley_tests::{TINY_MODELS, on_cpu};
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ fn another_order_of_summation_is_noticed() {
     let (got, _) = run(open("llama3", &setup), &setup.config, &requests, true);
     assert_eq!(expected, got, "chunks alone change nothing");
 
-    let shuffled = Box::new(OtherOrder(open("llama3", &setup).0));
+    let shuffled = Box::new(Altered(open("llama3", &setup).0, Alteration::OtherOrder));
     let (got, _) = run((shuffled, tokenizer), &setup.config, &requests, true);
     assert_ne!(expected, got);
 }

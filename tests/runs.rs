@@ -151,11 +151,19 @@ pub fn run_drafting(
     (all, engine.stats())
 }
 
-/// A model that is wrong by a rounding: it attends to what lies before a chunk of several rows as a selection of all
-/// its blocks, so that tiles are cut at other places. For negative controls.
-pub struct OtherOrder(pub Box<dyn LanguageModel>);
+/// A model that is not row invariant: several rows that go on with a sequence attend to it in some other way.
+pub struct Altered(pub Box<dyn LanguageModel>, pub Alteration);
 
-impl LanguageModel for OtherOrder {
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alteration {
+    /// To the same tokens, in another order of summation.
+    OtherOrder,
+    /// To all but the first sixteen. For devices whose sums are so short that bf16 hides their order.
+    FewerTokens,
+}
+
+impl LanguageModel for Altered {
     fn config(&self) -> &ModelConfig {
         self.0.config()
     }
@@ -189,8 +197,14 @@ impl LanguageModel for OtherOrder {
                 if seq.n_rows == 1 || whole == 0 {
                     return *seq;
                 }
-                let selected = Selected::Blocks(Selection::everywhere(&all[..whole as usize]));
-                SeqSpan { view: KvView { selected, tail_start: whole * 16 }, ..*seq }
+                let view = match self.1 {
+                    Alteration::OtherOrder => {
+                        let blocks = Selection::everywhere(&all[..whole as usize]);
+                        KvView { selected: Selected::Blocks(blocks), tail_start: whole * 16 }
+                    }
+                    Alteration::FewerTokens => KvView { tail_start: 16, ..KvView::default() },
+                };
+                SeqSpan { view, ..*seq }
             })
             .collect();
         self.0.forward(&Batch { seqs: &seqs, ..*batch }, layers, observations)

@@ -92,12 +92,15 @@ fn source<'a, 'b>(
     (if run.is_multiple_of(2) { fill } else { up }, run / 2 * GATED_RUN + at)
 }
 
+/// Writes packed row `i` as bits of bf16, with room for a row of f32.
+type WriteRow<'a> = dyn Fn(usize, &mut [f32], &mut [u16]) + Sync + 'a;
+
 /// Writes the packed rows from `first` on to `stage`, on all cores.
 fn pack_rows(
     stage: &mut [u16],
     (stride, cols): (usize, usize),
     first: usize,
-    write: &(dyn Fn(usize, &mut [f32], &mut [u16]) + Sync),
+    write: &WriteRow<'_>,
 ) {
     if stage.is_empty() {
         return;

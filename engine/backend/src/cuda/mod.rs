@@ -99,7 +99,7 @@ impl CudaBackend {
             #[cfg(feature = "cuda")]
             CudaDevice::Gpu(ordinal) => gpu::open(ordinal)?,
             #[cfg(feature = "emulate")]
-            CudaDevice::Emulated => Arc::new(emulated::Emulated::default()),
+            CudaDevice::Emulated => Arc::new(emulated::Emulated),
         };
         Ok(Self {
             device,

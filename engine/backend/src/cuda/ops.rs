@@ -310,13 +310,13 @@ impl Backend for CudaBackend {
         self.begun.expect("logits", batch)?;
         let kept = self.head_rows.iter().position(|kept| kept.cols == x.cols);
         let kept = kept.map(|at| self.head_rows.swap_remove(at));
-        let mut normed = match kept.filter(|kept| kept.max_rows >= n_rows) {
+        let normed = match kept.filter(|kept| kept.max_rows >= n_rows) {
             Some(kept) => kept,
             None => self.operand_rows(out.max_rows, x.cols)?,
         };
         let rows = self.begun.logit_rows(&self.device)?;
         let result = self
-            .norm_rows(x, n_rows, rows, norm, eps, &mut normed)
+            .norm_rows(x, n_rows, rows, norm, eps, &normed)
             .and_then(|()| self.linear(&normed, n_rows, head, None, out));
         self.head_rows.push(normed);
         result
@@ -353,7 +353,7 @@ impl CudaBackend {
         rows: *const u32,
         weight: &Vector,
         eps: f32,
-        out: &mut Tensor,
+        out: &Tensor,
     ) -> Result<()> {
         let call = gk_rms_norm {
             x: x.buffer.at(0),

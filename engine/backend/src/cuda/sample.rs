@@ -62,8 +62,7 @@ impl Calls {
         self.n_top += n_top.max(0) as usize;
         self.edits.extend(edits.into_iter().map(|edit| gk_edit {
             token: edit.token,
-            flags: u32::from(edit.is_seen) * GK_SEEN as u32
-                + u32::from(edit.is_banned) * GK_BANNED as u32,
+            flags: u32::from(edit.is_seen) * GK_SEEN + u32::from(edit.is_banned) * GK_BANNED,
             n_in_output: edit.n_in_output,
             bias: edit.bias,
         }));

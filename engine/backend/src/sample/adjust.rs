@@ -149,7 +149,7 @@ mod tests {
             logit_bias: vec![(3, 1.5), (8, -2.0), (40, 1.0)],
             ..Sampling::greedy()
         };
-        let biased_twice = Sampling { logit_bias: vec![(3, 0.1), (3, 0.2)], ..penalties.clone() };
+        let biased_twice = Sampling { logit_bias: vec![(3, 0.1), (3, 0.2)], ..penalties };
         let no_penalties = Sampling { repetition_penalty: 1.0, ..penalties.clone() };
         let no_penalties =
             Sampling { presence_penalty: 0.0, frequency_penalty: 0.0, ..no_penalties };
