@@ -7,7 +7,7 @@
 use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_engine::EngineConfig;
 use galley_model::Device;
-use galley_tests::plugins::TARGET_DRAFTERS;
+use galley_tests::plugins::{TARGET_DRAFTERS, second_model};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, run};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, chaotic, extent_requests};
 use galley_tests::{TINY_MODELS, argmax, load_tiny, references, relative_error, run_prompt};
@@ -101,5 +101,20 @@ fn chunks_that_see_less_are_noticed() {
 fn output_does_not_depend_on_the_drafter() {
     for (device, extent) in devices() {
         assert_same_bytes("llama3", extent, |_| device, TARGET_DRAFTERS);
+    }
+}
+
+#[test]
+fn output_does_not_depend_on_a_second_model() {
+    for (device, extent) in devices() {
+        for (target, draft, more) in [
+            // Two of its blocks lie in one of the target's.
+            ("llama3", "mistral", ""),
+            // Heads of another width, and more tokens than the target has.
+            ("qwen3", "odd", ",sinks=0,budget=40"),
+        ] {
+            let options = second_model(draft, more);
+            assert_same_bytes(target, extent, |_| device, [("small-model", options.as_str())]);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The drafters that come with Galley, built for the profile that tests run in.
 
+use crate::data;
 use galley_engine::drafters::Library;
 use galley_engine::{DraftConfig, DrafterSetup};
 use std::collections::BTreeMap;
@@ -59,4 +60,9 @@ pub fn setup(name: &str, options: &str) -> DrafterSetup {
 /// An engine's drafting with one drafter.
 pub fn drafting(name: &str, options: &str) -> DraftConfig {
     DraftConfig { drafters: vec![setup(name, options)], ..DraftConfig::default() }
+}
+
+/// Options of `small-model`: a tiny model to draft with, and what comes after it.
+pub fn second_model(draft_model: &str, more: &str) -> String {
+    format!("model={}{more}", data("models").join(draft_model).display())
 }

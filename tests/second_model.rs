@@ -4,15 +4,11 @@ use galley_backend::Dtype;
 use galley_engine::{DraftRequest, Engine, EngineConfig, Prompt, Request};
 use galley_tests::data;
 use galley_tests::on_cpu;
-use galley_tests::plugins::drafting;
+use galley_tests::plugins::{drafting, second_model as options};
 use galley_tests::runs::{Setup, alone, open, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes};
 use std::fs;
 use std::path::Path;
-
-fn options(draft_model: &str, more: &str) -> String {
-    format!("model={}{more}", data("models").join(draft_model).display())
-}
 
 #[test]
 fn output_does_not_depend_on_a_second_model() {

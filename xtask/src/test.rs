@@ -19,7 +19,7 @@ pub(crate) struct TestArgs {
 }
 
 /// The CUDA backend's kernels, emulated on the CPU: what is behind a feature is checked and tested with it.
-const FEATURES: &str = "--features galley-kernels-cu/emulate,galley-backend/emulate";
+const FEATURES: &str = "--features galley-kernels-cu/emulate,galley/emulate,galley-tests/emulate,galley-benches/emulate";
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();

@@ -93,7 +93,7 @@ fn first_gpu(args: &ModelArgs) -> Result<Device, String> {
     if args.dtype != Dtype::Bf16 {
         return Err(format!("--dtype {}: GPUs compute in bf16", args.dtype));
     }
-    galley_backend::cuda::gpus()?;
+    galley_backend::cuda::gpus().map_err(|error| error.to_string())?;
     gpu(0, args).map_err(|error| error.to_string())
 }
 

@@ -74,6 +74,15 @@ fn a_seed_fixes_the_output_and_another_seed_changes_it() {
 }
 
 #[test]
+#[cfg(feature = "emulate")]
+fn another_device_writes_the_same_greedy_text() {
+    let on = |device| run_tiny(&["--device", device, "--max-tokens", "8"]);
+    let (cpu, emulated) = (on("cpu"), on("emulated"));
+    assert!(emulated["backend"].as_str().expect("a backend").starts_with("emulated"));
+    assert_eq!(cpu["outputs"][0]["token_ids"], emulated["outputs"][0]["token_ids"]);
+}
+
+#[test]
 fn all_file_formats_of_a_model_give_the_same_tokens() {
     let ids = |name: &str| {
         let model = tiny(name);
@@ -238,6 +247,14 @@ fn wrong_settings_are_refused_by_name() {
     run(&["--threads", "0"], &["threads"]);
     run(&["--cpu", "sse9"], &["sse9", "portable"]);
     run(&["--dtype", "int3"], &["int3", "bf16"]);
+    run(&["--device", "gpu"], &["gpu", "cuda:N"]);
+    run(&["--gpu-memory-utilization", "2"], &["gpu-memory-utilization", "0.05 to 1"]);
+    if !cfg!(feature = "cuda") {
+        run(&["--device", "cuda:1"], &["cuda:1", "--features cuda", "--device cpu"]);
+    }
+    if cfg!(feature = "emulate") {
+        run(&["--device", "emulated", "--dtype", "f32"], &["bf16", "--device cpu"]);
+    }
     run(&["--logit-bias", "nonsense"], &["nonsense", "TOKEN_ID:BIAS"]);
     run(&["--verify", "maybe"], &["maybe", "equality or rejection"]);
     run(&["--stop-token-id", "999999"], &["stop_tokens", "999999"]);
