@@ -11,7 +11,8 @@ const UNITS: [&str; 9] =
     ["attention", "history", "linear", "observe", "rope", "rows", "sample", "table", "verify"];
 
 /// Sources of the emulation.
-const EMULATOR: [&str; 6] = ["blocks", "collectives", "fibers", "launch", "recordings", "settings"];
+const EMULATOR: [&str; 7] =
+    ["blocks", "collectives", "complaints", "fibers", "launch", "recordings", "settings"];
 
 fn main() -> ExitCode {
     for folder in ["cu", "emulator", "include", "build"] {

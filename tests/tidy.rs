@@ -26,17 +26,20 @@ const UNSAFE_PLACES: [(&str, &str); 9] = [
 const GENERATED: [&str; 2] = ["plugins/abi/src/bindings.rs", "kernels-cu/src/bindings.rs"];
 
 /// Files over [`MAX_LINES`], and what keeps them whole.
-const LONG_FILES: [(&str, &str); 5] = [
+const LONG_FILES: [(&str, &str); 6] = [
     ("engine/backend/src/cpu/attention.rs", "one algorithm, whose parts make sense together only"),
     (
         "engine/backend/src/cpu/ops.rs",
         "one trait, implemented in the order in which it is declared",
     ),
     ("engine/backend/src/sample/tests.rs", "every step of a pick against one naive sampler"),
+    ("kernels-cu/include/galley_kernels.h", "one contract, between all kernels and their callers"),
     (GENERATED[0], "generated"),
     (GENERATED[1], "generated"),
 ];
 const MAX_LINES: usize = 400;
+/// Of C++, which no formatter holds to it.
+const MAX_COLUMNS: usize = 120;
 
 /// Where the same call gives the same result every time: no clock, no environment, no randomness.
 const PURE: [&str; 3] = ["block_manager/src/", "engine/backend/src/", "engine/model/src/"];
@@ -114,6 +117,13 @@ fn check_length(path: &str, text: &str) -> Vec<String> {
         (false, true) => vec![format!("{n_lines} lines: no longer belongs into LONG_FILES")],
         _ => vec![],
     }
+}
+
+/// No line is wider than [`MAX_COLUMNS`].
+fn check_columns(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.chars().count()).enumerate();
+    let wide = lines.filter(|(_, n_columns)| *n_columns > MAX_COLUMNS);
+    wide.map(|(i, n_columns)| format!("line {}: {n_columns} columns", i + 1)).collect()
 }
 
 /// The code of a line: without its comment and without the content of strings. Strings over
@@ -298,8 +308,17 @@ fn rust_files_follow_the_rules() {
 }
 
 #[test]
+fn kernels_follow_the_rules() {
+    let mut files = files(&[".cu", ".cuh", ".h", ".cpp"]);
+    files.retain(|(path, _)| path.starts_with("kernels-cu/"));
+    assert!(!files.is_empty(), "no kernels");
+    hold(&files, |path, text| [check_length(path, text), check_columns(text)].concat());
+}
+
+#[test]
 fn no_file_knows_a_machine() {
-    let extensions = [".rs", ".toml", ".md", ".py", ".c", ".h", ".cu", ".sh", ".txt", "run"];
+    let extensions =
+        [".rs", ".toml", ".md", ".py", ".c", ".h", ".cu", ".cuh", ".cpp", ".sh", ".txt", "run"];
     hold(&files(&extensions), |_, text| check_machine_paths(text));
 }
 

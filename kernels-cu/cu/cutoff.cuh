@@ -35,8 +35,8 @@ struct RowView {
   float top;    /* the largest value */
 };
 
-// Calls `act(logits, first_token)` for four tokens at a time; all threads of a block equally often, those beyond the row
-// with -inf. UNROLL loads of 16 bytes a thread are under way at once.
+// Calls `act(logits, first_token)` for four tokens at a time; all threads of a block equally often, those beyond the
+// row with -inf. UNROLL loads of 16 bytes a thread are under way at once.
 template <int UNROLL, class F>
 GK_DEVICE void for_each_quad(const float *row, int n, F act) {
   bool is_aligned = ((uintptr_t)row & 15) == 0;

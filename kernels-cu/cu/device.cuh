@@ -1,5 +1,5 @@
-// The only file that knows which compiler is at work. Kernels use what is declared here: no inline PTX of their own, and
-// no <<<>>>.
+// The only file that knows which compiler is at work. Kernels use what is declared here: no inline PTX of their own,
+// and no <<<>>>.
 #pragma once
 
 #include "galley_kernels.h"
@@ -85,7 +85,8 @@ GK_DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_gener
 // Copies 16 bytes from global to shared memory, or writes zeros where `valid` is false. Lands at a wait.
 GK_DEVICE void copy_async_16(void *to, const void *from, bool valid = true) {
   int n = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(n) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(n)
+               : "memory");
 }
 GK_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 // Waits until at most N of this thread's groups are under way.
@@ -110,7 +111,8 @@ GK_DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const void *row) {
 
 // d += a b on a tensor core: m16n8k16, bf16 operands, f32 sums.
 GK_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

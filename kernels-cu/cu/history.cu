@@ -1,6 +1,6 @@
-// Prompt lookup: the tokens that followed the latest earlier occurrence of the longest suffix of a sequence. The definition
-// is engine/src/drafting/lookup.rs. One block a sequence; every earlier place of the last token is tried, and the longest
-// match wins, among equals the latest: a maximum over (length, place), whoever finds it.
+// Prompt lookup: the tokens that followed the latest earlier occurrence of the longest suffix of a sequence. The
+// definition is engine/src/drafting/lookup.rs. One block a sequence; every earlier place of the last token is tried,
+// and the longest match wins, among equals the latest: a maximum over (length, place), whoever finds it.
 #include "block.cuh"
 #include "tuning.h"
 
@@ -40,6 +40,6 @@ GK_LAUNCHER(history)(const gk_history *call, gk_stream stream) {
   GK_REQUIRE(call->n_seqs >= 0);
   if (call->n_seqs == 0) return 0;
   GK_REQUIRE(call->tokens && call->seqs && call->found && call->counts && call->found_stride > 0);
-  return GK_LAUNCH(history_kernel, dim3((unsigned)call->n_seqs), dim3(HISTORY_THREADS), gk::MAX_WARPS * sizeof(uint64_t),
-                   stream, *call);
+  return GK_LAUNCH(history_kernel, dim3((unsigned)call->n_seqs), dim3(HISTORY_THREADS),
+                   gk::MAX_WARPS * sizeof(uint64_t), stream, *call);
 }

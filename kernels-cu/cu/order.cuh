@@ -1,5 +1,5 @@
-// The order of tokens (larger value first, then lower id) as numbers, and the weight of a token: both bit for bit those of
-// engine/backend/src/sample/ (passes.rs, keep.rs).
+// The order of tokens (larger value first, then lower id) as numbers, and the weight of a token: both bit for bit those
+// of engine/backend/src/sample/ (passes.rs, keep.rs).
 #pragma once
 
 #include "device.cuh"

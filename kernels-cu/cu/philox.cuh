@@ -1,5 +1,6 @@
-// Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3"), as engine/backend/src/sample/philox.rs
-// has it, and the Gumbel noise that is made of it. The noise of a token is a function of seed, position and token.
+// Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3"), as
+// engine/backend/src/sample/philox.rs has it, and the Gumbel noise that is made of it. The noise of a token is a
+// function of seed, position and token.
 #pragma once
 
 #include "device.cuh"

@@ -1,12 +1,13 @@
-// Picks a token from a row of logits by Gumbel-max: argmax(logits / temperature + noise) over what top-k, top-p and min-p
-// leave. The definition is engine/backend/src/sample/; equal logits give equal tokens there and here, as all that decides
-// a cutoff is a whole number. (Noise is f64: its logarithms may differ in the last bit, and near-ties of 1e-15 with it.)
+// Picks a token from a row of logits by Gumbel-max: argmax(logits / temperature + noise) over what top-k, top-p and
+// min-p leave. The definition is engine/backend/src/sample/; equal logits give equal tokens there and here, as all that
+// decides a cutoff is a whole number. (Noise is f64: its logarithms may differ in the last bit, and near-ties of 1e-15
+// with it.)
 //
-// One block of threads a row, which stays in L2: a row of 128k values is 512 KB, and an SM takes about 64 bytes a cycle,
-// so by arithmetic (nobody has measured it) a pass costs about 5 us on sm_90. Greedy is one pass; plain temperature is two, and the noise about 20 us more at one
-// SM's integer rate; top-k and top-p are two passes each, and leave next to no noise to be worked out; log-probabilities
-// are two passes, and two more where alternatives are asked for. Few rows leave the other SMs idle: under 60 us beside
-// a forward of milliseconds, and no work to be merged.
+// One block of threads a row, which stays in L2: a row of 128k values is 512 KB, and an SM takes about 64 bytes a
+// cycle, so by arithmetic (nobody has measured it) a pass costs about 5 us on sm_90. Greedy is one pass; plain
+// temperature is two, and the noise about 20 us more at one SM's integer rate; top-k and top-p are two passes each, and
+// leave next to no noise to be worked out; log-probabilities are two passes, and two more where alternatives are asked
+// for. Few rows leave the other SMs idle: under 60 us beside a forward of milliseconds, and no work to be merged.
 #include "philox.cuh"
 #include "cutoff.cuh"
 
@@ -66,7 +67,8 @@ GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_t
     __syncthreads();
     if (threadIdx.x == 0) select_memory.n_listed = 0;
     __syncthreads();
-    for_each_key(row, after, last, [&](uint64_t key) { select_memory.list[atomicAdd(&select_memory.n_listed, 1u)] = key; });
+    for_each_key(row, after, last,
+                 [&](uint64_t key) { select_memory.list[atomicAdd(&select_memory.n_listed, 1u)] = key; });
     __syncthreads();
     int n_listed = (int)select_memory.n_listed;
     for (int i = threadIdx.x; i < n_listed; i += blockDim.x) {

@@ -46,8 +46,8 @@ constexpr double SM_FLOP_PER_S = 0.62 * 990e12 / 132;  // mma.sync: 62 % of what
 
 // ---- sample.cu, cutoff.cuh
 
-// A block has an SM to itself and lives on the latency of L2, so as many warps as the registers allow: with 1024 threads
-// there are 64 a thread, and some would be spilled.
+// A block has an SM to itself and lives on the latency of L2, so as many warps as the registers allow: with 1024
+// threads there are 64 a thread, and some would be spilled.
 static constexpr int SAMPLE_THREADS = 768;
 // A small vocabulary takes fewer threads: barriers would cost more than values.
 static constexpr int SAMPLE_VALUES_PER_THREAD = 8;

@@ -1,5 +1,5 @@
-// Verification by equality: how many drafted tokens of a sequence are the ones that the target picked after them, and the
-// pick that follows. One warp a sequence.
+// Verification by equality: how many drafted tokens of a sequence are the ones that the target picked after them, and
+// the pick that follows. One warp a sequence.
 #include "device.cuh"
 #include "tuning.h"
 

@@ -2,13 +2,10 @@
 #include "blocks.h"
 
 #include "collectives.h"
+#include "complaints.h"
 #include "copies.h"
-#include "fibers.h"
 #include "settings.h"
-
-#include <cstdarg>
-#include <memory>
-#include <vector>
+#include "worker.h"
 
 namespace emulator {
 
@@ -17,68 +14,8 @@ __thread Block block_here;
 
 namespace {
 
-constexpr unsigned MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / 32;
-constexpr int MAX_MEETINGS = 8;      // of a warp at a time, each with another mask
 constexpr size_t CANARY_BYTES = 64;  // behind dynamic shared memory
 constexpr unsigned char CANARY = 0xa5;
-
-struct Fiber : Thread {
-  Context context;
-  struct WarpState *warp;
-  unsigned linear;
-  // What it waits for.
-  const char *waits_for, *file;
-  int line;
-  uint32_t mask;
-  std::unique_ptr<AsyncCopies> memory_of_copies;
-};
-
-struct Meeting {
-  uint32_t mask, arrived;
-  Collective what;
-  const char *file;
-  int line;
-  char tags[2];    // for the race detector; two, since a quick lane arrives at the next before a slow one has left this
-  uint8_t n_past;  // its low bit chooses
-};
-
-struct WarpState {
-  Exchange exchange;
-  Meeting meetings[MAX_MEETINGS];
-  uint32_t alive, ready, at_barrier;  // lanes
-  unsigned number;
-};
-
-// Everything that an OS thread needs to run blocks.
-struct Worker {
-  Context home = {};
-  std::vector<unsigned char *> stacks;  // of 32 threads each
-  std::vector<std::unique_ptr<Fiber[]>> fibers;
-  std::unique_ptr<WarpState[]> warps{new WarpState[MAX_WARPS]()};
-  uint32_t ready_warps = 0;
-  unsigned n_threads = 0, n_alive = 0, n_at_barrier = 0, n_votes = 0;
-  Votes votes = {};
-  const char *barrier_file = nullptr;
-  int barrier_line = 0;
-  char barrier_tags[2], start_tag, end_tag;
-  unsigned n_barriers = 0;
-  dim3 shape = dim3(0, 0, 0);
-  Schedule schedule = Schedule::Fifo;
-  uint64_t random = 0;
-  Body body = nullptr;
-  const void *argument = nullptr;
-  unsigned char *shared = nullptr;
-  size_t shared_bytes = 0, shared_room = 0;
-
-  Fiber &fiber(unsigned i) { return fibers[i / 32][i % 32]; }
-  ~Worker() {
-    for (auto &warp : fibers) {
-      for (int lane = 0; lane < 32; lane++) forget(warp[lane].context);
-    }
-    for (unsigned char *memory : stacks) unmap_stacks(memory, 32);
-    free(shared);
-  }
-};
 
 __thread Worker *worker __attribute__((tls_model("initial-exec"))) = nullptr;
 
@@ -118,40 +55,6 @@ Fiber *next(Worker &w, const WarpState *last) {
   warp.ready &= ~(1u << lane);
   if (!warp.ready) w.ready_warps &= ~(1u << number);
   return &w.fibers[number][lane];
-}
-
-void describe(const Worker &w, const Fiber &fiber) {
-  fprintf(stderr, "waits at %s of %s:%d", fiber.waits_for, fiber.file, fiber.line);
-  if (!fiber.mask) return;
-  const WarpState &warp = *fiber.warp;
-  for (const Meeting &meeting : warp.meetings) {
-    if (meeting.arrived >> fiber.lane & 1) {
-      fprintf(stderr, " (mask %08x, missing lanes %08x)", meeting.mask, meeting.mask & warp.alive & ~meeting.arrived);
-    }
-  }
-  (void)w;
-}
-
-[[noreturn]] void deadlock(Worker &w) {
-  fprintf(stderr, "emulator: block (%u,%u,%u): deadlock, every thread waits for another:\n", block_here.index.x,
-          block_here.index.y, block_here.index.z);
-  auto alive = [&](unsigned i) { return w.warps[i / 32].alive >> (i % 32) & 1; };
-  auto same = [&](const Fiber &a, const Fiber &b) {
-    return a.waits_for == b.waits_for && a.line == b.line && a.mask == b.mask && a.warp == b.warp;
-  };
-  for (unsigned first = 0, end; first < w.n_threads; first = end) {
-    for (end = first + 1; end < w.n_threads && alive(end) == alive(first); end++) {
-      if (alive(first) && !same(w.fiber(first), w.fiber(end))) break;
-    }
-    fprintf(stderr, end - first > 1 ? "  threads %u to %u: " : "  thread %u: ", first, end - 1);
-    if (alive(first)) {
-      describe(w, w.fiber(first));
-    } else {
-      fprintf(stderr, "have ended");
-    }
-    fputc('\n', stderr);
-  }
-  abort();
 }
 
 void go_to(Fiber *from, Fiber *to) {
@@ -285,7 +188,8 @@ void check_canary(const Worker &w) {
 #ifndef GALLEY_EMULATOR_ASAN
   for (size_t i = 0; w.shared_bytes && i < CANARY_BYTES; i++) {
     if (w.shared[w.shared_bytes + i] == CANARY) continue;
-    fail("wrote %zu bytes behind its %zu bytes of dynamic shared memory: ask for more at the launch", i, w.shared_bytes);
+    fail("wrote %zu bytes behind its %zu bytes of dynamic shared memory: ask for more at the launch", i,
+         w.shared_bytes);
   }
 #endif
   (void)w;
@@ -360,18 +264,6 @@ void fence() {
   release(&tag);
 }
 
-void fail(const char *format, ...) {
-  const uint3 block = block_here.index, thread = current ? current->index : uint3{0, 0, 0};
-  fprintf(stderr, "emulator: block (%u,%u,%u) thread (%u,%u,%u): ", block.x, block.y, block.z, thread.x, thread.y,
-          thread.z);
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  fputc('\n', stderr);
-  abort();
-}
-
 AsyncCopies &new_copies() {
   Fiber &me = *static_cast<Fiber *>(current);
   me.memory_of_copies.reset(new AsyncCopies);
@@ -382,7 +274,10 @@ AsyncCopies &new_copies() {
 
 void begin_blocks(const Blocks &blocks) {
   static thread_local std::unique_ptr<Worker> mine;
-  if (!mine) mine.reset(new Worker);
+  if (!mine) {
+    mine.reset(new Worker);
+    watch_stacks();
+  }
   worker = mine.get();
   Worker &w = *worker;
   adopt_this_thread(w.home);

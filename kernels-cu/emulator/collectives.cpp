@@ -121,10 +121,10 @@ void give(uint32_t value, uint32_t here, Exchange &warp) {
 }  // namespace
 
 const char *name_of(Collective what) {
-  static const char *const names[] = {"__syncwarp",        "__shfl_sync",       "__ballot_sync",    "__match_any_sync",
-                                      "__reduce_add_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_and_sync",
-                                      "__reduce_or_sync",  "__reduce_xor_sync", "__reduce_min_sync", "__reduce_max_sync",
-                                      "load_matrix_x4",    "load_matrix_x4_transposed", "mma_bf16"};
+  static const char *const names[] = {
+      "__syncwarp",        "__shfl_sync",       "__ballot_sync",     "__match_any_sync",  "__reduce_add_sync",
+      "__reduce_min_sync", "__reduce_max_sync", "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync",
+      "__reduce_min_sync", "__reduce_max_sync", "load_matrix_x4",    "load_matrix_x4_transposed", "mma_bf16"};
   return names[(int)what];
 }
 

@@ -1,5 +1,5 @@
-// Runs CUDA C++ kernels on the CPU, for tests: one fiber for each CUDA thread. Included instead of <cuda_runtime.h> when
-// a .cu file is compiled by a C++17 compiler (-x c++).
+// Runs CUDA C++ kernels on the CPU, for tests: one fiber for each CUDA thread. Included instead of <cuda_runtime.h>
+// when a .cu file is compiled by a C++17 compiler (-x c++).
 //
 // The threads of a block run one at a time and change places where they wait for each other: at barriers, and at warp
 // collectives, whose result is computed by the last lane that arrives. What hardware leaves undefined and this can see

@@ -53,7 +53,8 @@ galley_emulator_change:
 namespace emulator {
 
 unsigned char *map_stacks(size_t n) {
-  void *stacks = mmap(nullptr, n * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void *stacks = mmap(nullptr, n * STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (stacks == MAP_FAILED) {
     perror("emulator: no memory for the stacks of threads");
     abort();

@@ -13,7 +13,7 @@ struct Context {
   void *identity;    // ThreadSanitizer's
 };
 
-// Of a thread's local variables; a kernel that needs more hits the guard page below and dies by SIGSEGV.
+// Of a thread's local variables; a kernel that needs more hits the guard page below and dies (watch_stacks).
 #if defined(GALLEY_EMULATOR_ASAN) || defined(GALLEY_EMULATOR_TSAN)
 static constexpr size_t STACK_BYTES = 256 * 1024;
 #else

@@ -28,7 +28,8 @@ inline T exchange(Collective what, uint32_t mask, T value, int source, const cha
 // The lane to read where `to` lies in the same group of `width` lanes, else its own.
 inline int within(int to, int width) {
   const int lane = (int)current->lane, first = lane & ~(width - 1);
-  if (width < 1 || width > 32 || (width & (width - 1))) fail("shuffle: the width %d is no power of two up to 32", width);
+  const bool is_power = width > 0 && (width & (width - 1)) == 0;
+  if (!is_power || width > 32) fail("shuffle: the width %d is no power of two up to 32", width);
   return to >= first && to < first + width ? to : lane;
 }
 

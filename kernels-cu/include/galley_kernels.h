@@ -167,8 +167,8 @@ enum {
 /* Ways to cut a product into blocks of threads. They differ in speed alone. */
 #define GK_LINEAR_VARIANTS 4
 
-/* W is row-major, n_out rows (padded to GK_N_STEP) of n_in values (padded to GK_K_STEP). Of a gated matrix, GK_GATED_RUN
- * rows of the gate and as many of up alternate, and n_out counts the rows of one of them.
+/* W is row-major, n_out rows (padded to GK_N_STEP) of n_in values (padded to GK_K_STEP). Of a gated matrix,
+ * GK_GATED_RUN rows of the gate and as many of up alternate, and n_out counts the rows of one of them.
  * Every value of the product is one sum over n_in in one order, however many rows there are. */
 typedef struct gk_linear {
   const gk_bf16 *w;
@@ -397,8 +397,8 @@ const gk_kernels *galley_emulated_kernels(void);
 /* ---- Recordings of the emulation ----
  *
  * What CUDA graphs are on a GPU. Between begin and end, the launches of the calling thread are kept and not run, with
- * their arguments by value. A replay runs them in order, over what then lies in memory; on any thread, also on several at
- * once. GK_BAD_CALL where a recording is under way already (begin, replay) or none is (end). */
+ * their arguments by value. A replay runs them in order, over what then lies in memory; on any thread, also on several
+ * at once. GK_BAD_CALL where a recording is under way already (begin, replay) or none is (end). */
 int32_t galley_emulated_begin_recording(void);
 int32_t galley_emulated_end_recording(void **recording);
 int32_t galley_emulated_replay(const void *recording);

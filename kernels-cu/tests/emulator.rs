@@ -37,7 +37,7 @@ fn computes_what_cuda_defines_in_every_schedule() {
 }
 
 /// Cases that end their process, and what is said then.
-const DEATHS: [(&str, &[&str]); 14] = [
+const DEATHS: [(&str, &[&str]); 15] = [
     ("lane_outside_its_mask", &["__shfl_sync: lane 3 calls it and is not in its mask 000000f0"]),
     (
         "shuffle_from_a_lane_that_is_not_there",
@@ -63,6 +63,7 @@ const DEATHS: [(&str, &[&str]); 14] = [
     ("multiply_without_all_lanes", &["mma_bf16 needs all 32 lanes", "fffffffe"]),
     ("too_many_groups", &["more than 32 groups of cp.async"]),
     ("launch_in_a_kernel", &["a kernel launches a kernel"]),
+    ("too_large_a_stack", &["its local variables need more than the 64 KiB of a stack"]),
 ];
 
 #[test]

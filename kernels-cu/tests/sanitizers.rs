@@ -2,20 +2,19 @@
 //! ThreadSanitizer, to which a CUDA thread is a fiber, for races between threads of a block and between blocks.
 //!
 //! The programs are in `sanitizers/`: `pipeline.cu`, a small kernel from which one thing can be taken away, shows that
-//! each detector detects; `launchers.cpp` calls the real kernels.
+//! each detector detects; `launchers.cpp` calls the real kernels, every one of the table.
 #![cfg(feature = "emulate")]
 
 mod common;
 #[path = "../../tests/sanitizer.rs"]
 mod runtime;
+mod table;
 
 use common::{folder, link, objects, run, sources, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-
-/// Cases of `launchers.cpp` whose kernels are there.
-const LAUNCHERS: [&str; 4] = ["embed", "rms_norm", "rope_store", "observe"];
+use table::{header, launchers};
 
 // Optimised, a kernel with many unrolled loops takes minutes to compile with these.
 const ADDRESS: [&str; 3] = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
@@ -58,6 +57,7 @@ fn pipeline(name: &str, plant: u32, emulator: &[PathBuf], flags: &[&str]) -> Pat
 const LATE: &[(&str, &str)] = &[("COPIES", "late")];
 const EARLY: &[(&str, &str)] = &[("COPIES", "early")];
 const RANDOM: &[(&str, &str)] = &[("SCHEDULE", "random"), ("SEED", "3"), ("THREADS", "1")];
+const LIFO: &[(&str, &str)] = &[("SCHEDULE", "lifo"), ("COPIES", "early")];
 const RACE: &str = "WARNING: ThreadSanitizer: data race";
 
 #[test]
@@ -116,23 +116,46 @@ fn kernels_run_under_sanitizers_without_a_report() {
     }
     let program = |name: &str, emulator: &[PathBuf], flags: &[&str]| {
         let folder = folder("sanitizers");
-        let units = [sources("cu", "cu"), vec!["sanitizers/launchers.cpp".into()]].concat();
-        let mut parts = objects(&folder, &format!("{name}-unit"), &units, flags);
+        let mut parts = objects(&folder, &format!("{name}-kernel"), &sources("cu", "cu"), flags);
+        parts.extend(objects(
+            &folder,
+            &format!("{name}-case"),
+            &sources("sanitizers", "cpp"),
+            flags,
+        ));
         parts.extend_from_slice(emulator);
         link(&folder, &format!("{name}-launchers"), &parts, flags)
     };
-    std::thread::scope(|scope| {
+    let header = header();
+    let names = launchers(&header);
+    // A launcher that is added to the table and has no case is noticed.
+    let added = header.replace(
+        "} gk_kernels;",
+        "  int32_t (*rerank)(const gk_rerank *, gk_stream);\n} gk_kernels;",
+    );
+    let unknown = launchers(&added);
+    assert_eq!((unknown.len(), unknown.last()), (names.len() + 1, Some(&"rerank")));
+    let [address, thread] = std::thread::scope(|scope| {
         let address = scope.spawn(|| program("address", &ADDRESS_EMULATOR, &ADDRESS));
         let thread = program("thread", &THREAD_EMULATOR, &THREAD);
-        for program in [address.join().expect("compiles"), thread] {
-            for settings in [LATE, EARLY] {
-                let output = run(&program, &LAUNCHERS, settings);
-                let said = stderr(&output);
-                assert!(
-                    output.status.success() && said.is_empty(),
-                    "{program:?}, {settings:?}: {said}"
-                );
-            }
+        [address.join().expect("compiles"), thread]
+    });
+    let output = run(&address, &unknown[names.len()..], LATE);
+    let said = stderr(&output);
+    assert!(!output.status.success() && said.contains("rerank has no case"), "{said}");
+    let check = |program: &Path| {
+        for settings in [LATE, LIFO, RANDOM] {
+            let output = run(program, &names, settings);
+            let said = stderr(&output);
+            assert!(
+                output.status.success() && said.is_empty(),
+                "{program:?}, {settings:?}: {said}"
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        for program in [&address, &thread] {
+            scope.spawn(|| check(program));
         }
     });
 }

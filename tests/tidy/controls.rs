@@ -45,6 +45,14 @@ fn first_lines_and_lengths() {
 }
 
 #[test]
+fn columns() {
+    // Characters, not bytes.
+    let (fits, wide) = ("ᵀ".repeat(MAX_COLUMNS), "x".repeat(MAX_COLUMNS + 1));
+    assert!(check_columns(&format!("{fits}\n{fits}")).is_empty());
+    assert_eq!(check_columns(&format!("{fits}\n{wide}\n{wide}\n")).len(), 2);
+}
+
+#[test]
 fn unsafe_code() {
     let fine = [
         "// SAFETY: because.\nunsafe { f() }",

@@ -71,8 +71,9 @@ struct Report {
     code: String,
 }
 
-/// What a kernel takes: registers a thread, bytes of static shared memory a block, bytes of local memory a thread, which
-/// hold what does not fit into registers (spills) and arrays that are indexed at run time (a stack).
+/// What a kernel takes: registers a thread, bytes of static shared memory a block (with the 1024 that the system keeps for
+/// itself from sm_90 on), bytes of local memory a thread, which hold what does not fit into registers (spills) and arrays
+/// that are indexed at run time (a stack).
 #[derive(Debug, PartialEq)]
 struct Kernel {
     name: String,

@@ -58,7 +58,8 @@ CASE(votes_and_reductions) {
   std::vector<unsigned> out(64 * 12);
   CHECK(GK_LAUNCH(vote_and_reduce, 1, 64, 0, nullptr, out.data()) == 0);
   for (int thread = 0; thread < 64; thread++) {
-    const int first = thread / 32 * 32 + (thread % 32 < 20 ? 0 : 20), end = thread / 32 * 32 + (thread % 32 < 20 ? 20 : 32);
+    const bool low = thread % 32 < 20;
+    const int first = thread / 32 * 32 + (low ? 0 : 20), end = thread / 32 * 32 + (low ? 20 : 32);
     unsigned want[12] = {0, 0, 1, 0, 0, ~0u, 0, 100, (unsigned)-100, ~0u, 0, 0};
     for (int i = first; i < end; i++) {
       const unsigned value = noise(i) % 100, bit = 1u << (i % 32);
