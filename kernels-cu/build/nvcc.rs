@@ -34,7 +34,9 @@ pub(crate) fn compile(units: &[(&str, PathBuf)]) -> Result<()> {
     let one = |(name, source): &(&str, PathBuf)| -> Result<PathBuf> {
         let object = out.join(format!("{name}.o"));
         let mut command = Command::new(&nvcc);
-        command.args(["-c", "-std=c++17", "-O3", "-Iinclude", "-Xcompiler", "-fPIC,-Wall"]);
+        // Lines for profilers and compute-sanitizer: they change no machine code.
+        command.args(["-c", "-std=c++17", "-O3", "-lineinfo", "-Iinclude"]);
+        command.args(["-Xcompiler", "-fPIC,-Wall"]);
         command.arg("-ccbin").arg(host_compiler.path()).args(&archs);
         // A warning is an error where the compiler is ours; a newer one may warn of more.
         if env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {

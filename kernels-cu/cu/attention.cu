@@ -326,11 +326,19 @@ __global__ void __launch_bounds__(THREADS) merge_states(const gk_attention call)
 
 // ---- Launching
 
+// The most query rows of a unit whose block, with one stage, is within `limit`. With the 99 KB of sm_89 that is 16 where
+// head_dim is over 128.
+template <int HEAD_DIM>
+int queries_within(int limit) {
+  if (HEAD_DIM <= 128 && Shared<HEAD_DIM, 4>::bytes(1) <= limit) return 64;
+  if (Shared<HEAD_DIM, 2>::bytes(1) <= limit) return 32;
+  return Shared<HEAD_DIM, 1>::bytes(1) <= limit ? 16 : 0;
+}
+
 template <int HEAD_DIM, int M_TILES>
 int32_t launch(const gk_attention &call, gk_stream stream) {
   using Memory = Shared<HEAD_DIM, M_TILES>;
-  // Smaller devices get fewer stages, down to one. Where that is still too much (on sm_89, head_dim over 128 with 32
-  // queries a unit) the runtime refuses: 16 queries a unit do with less.
+  // Smaller devices get fewer stages, down to one. Where that is still too much the runtime refuses.
   const int limit = shared_bytes_limit();
   int stages = attention_stages(HEAD_DIM, M_TILES);
   while (stages > 1 && Memory::bytes(stages) > limit) stages--;
@@ -391,4 +399,10 @@ GK_LAUNCHER(attention)(const gk_attention *call, gk_stream stream) {
   if (call->n_merges == 0) return 0;
   const dim3 grid(call->n_merges, kv.n_kv_heads, ceil_div(queries, WARPS));
   return GK_LAUNCH(merge_states, grid, dim3(THREADS), 0, stream, *call);
+}
+
+GK_LAUNCHER(attention_queries)(int32_t head_dim) {
+  GK_REQUIRE(head_dim > 0 && head_dim <= GK_MAX_HEAD_DIM);
+  const int limit = shared_bytes_limit();
+  return head_dim <= 128 ? queries_within<128>(limit) : queries_within<256>(limit);
 }

@@ -16,7 +16,7 @@
   ((kernel)<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__), (int32_t)cudaGetLastError())
 #define GK_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #define GK_ALLOW_SHARED(kernel, bytes)                                                                                 \
-  ((int32_t)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
+  (gk::cleared(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))))
 #else
 #include "emulator.h"
 #define GK_LAUNCHER(name) extern "C" int32_t galley_emulated_##name
@@ -65,11 +65,18 @@ static inline bool is_aligned(const void *p, size_t bytes) { return reinterpret_
 
 #ifdef __CUDACC__
 
+// The error of a call other than a launch, no longer remembered by the runtime: GK_LAUNCH asks for the last error, and
+// would take it for one of the next launch of this thread.
+static inline int32_t cleared(cudaError_t error) {
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return (int32_t)error;
+}
+
 // Shared memory that a block may have on the current device; 0 where there is none.
 static inline int shared_bytes_limit() {
   int device = 0, bytes = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (cleared(cudaGetDevice(&device)) != 0) return 0;
+  if (cleared(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device)) != 0) return 0;
   return bytes;
 }
 

@@ -15,11 +15,22 @@ __global__ void __launch_bounds__(HISTORY_THREADS) history_kernel(gk_history cal
   const uint32_t *tokens = call.tokens + seq.first;
   int last = seq.n_tokens - 1;
   uint64_t best = 0;  // length, then the place that follows
-  for (int at = threadIdx.x; at < last; at += blockDim.x) {
-    int length = 0;
-    while (length < seq.max_n && length <= at && tokens[at - length] == tokens[last - length]) length++;
-    uint64_t match = (uint64_t)length << 32 | (uint32_t)(at + 1);
-    best = match > best ? match : best;
+  const uint32_t last_token = last >= 0 ? tokens[last] : 0;
+  for (int first = threadIdx.x; first < last; first += HISTORY_AHEAD * blockDim.x) {
+    uint32_t here[HISTORY_AHEAD];  // read together: hardly any goes on from there
+#pragma unroll
+    for (int i = 0; i < HISTORY_AHEAD; i++) {
+      int at = first + i * (int)blockDim.x;
+      here[i] = at < last ? tokens[at] : ~last_token;
+    }
+#pragma unroll
+    for (int i = 0; i < HISTORY_AHEAD; i++) {
+      if (here[i] != last_token) continue;
+      int at = first + i * (int)blockDim.x, length = 0;
+      while (length < seq.max_n && length <= at && tokens[at - length] == tokens[last - length]) length++;
+      uint64_t match = (uint64_t)length << 32 | (uint32_t)(at + 1);
+      best = match > best ? match : best;
+    }
   }
   best = ~block_min(~best, scratch);
   int length = (int)(best >> 32), follows = (int)(uint32_t)best;

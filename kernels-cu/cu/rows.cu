@@ -11,10 +11,15 @@ using namespace gk;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
 
-// Four columns of a row of f32, those past its end as zero. `whole` says that rows begin at multiples of 16 bytes.
-GK_DEVICE float4 load_4(const float *row, int col, int n_cols, bool whole) {
-  if (whole && col + 4 <= n_cols) return *reinterpret_cast<const float4 *>(row + col);
+// Four columns of a row of f32, those past its end as zero. WHOLE: rows begin at multiples of 16 bytes and end at one. It
+// is known to the compiler: a branch would make every load wait for the one before.
+template <bool WHOLE>
+GK_DEVICE float4 load_4(const float *row, int col, int n_cols) {
   float4 v = make_float4(0, 0, 0, 0);
+  if (WHOLE) {
+    if (col < n_cols) v = *reinterpret_cast<const float4 *>(row + col);
+    return v;
+  }
   if (col + 0 < n_cols) v.x = row[col + 0];
   if (col + 1 < n_cols) v.y = row[col + 1];
   if (col + 2 < n_cols) v.z = row[col + 2];
@@ -48,19 +53,29 @@ __global__ void __launch_bounds__(THREADS) embed_rows(gk_embed call, bool whole)
   }
 }
 
-// One block a row. The second reading finds the row in the cache of its SM.
-__global__ void __launch_bounds__(THREADS) rms_norm_rows(gk_rms_norm call, bool whole) {
+// Runs of a thread that are read together, 4096 columns of a row: what a row takes is a wait for memory, and then one for
+// the cache of its SM, where the second reading finds it.
+constexpr int AHEAD = 4;
+
+// One block a row.
+template <bool WHOLE>
+__global__ void __launch_bounds__(THREADS) rms_norm_rows(gk_rms_norm call) {
   __shared__ float partial[WARPS];
   const int64_t row = call.rows ? call.rows[blockIdx.x] : blockIdx.x;
   const float *x = call.x + row * call.x_stride;
   float sum = 0;
-#pragma unroll 4
-  for (int col = threadIdx.x * 4; col < call.n_cols; col += THREADS * 4) {
-    const float4 v = load_4(x, col, call.n_cols, whole);
-    sum += v.x * v.x;
-    sum += v.y * v.y;
-    sum += v.z * v.z;
-    sum += v.w * v.w;
+#pragma unroll 1
+  for (int first = threadIdx.x * 4; first < call.n_cols; first += AHEAD * THREADS * 4) {
+    float4 v[AHEAD];
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) v[i] = load_4<WHOLE>(x, first + i * THREADS * 4, call.n_cols);
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {  // past the columns 0 · 0 is added, which changes nothing
+      sum += v[i].x * v[i].x;
+      sum += v[i].y * v[i].y;
+      sum += v[i].z * v[i].z;
+      sum += v[i].w * v[i].w;
+    }
   }
 #pragma unroll
   for (int other = 16; other; other >>= 1) sum += __shfl_xor_sync(ALL_LANES, sum, other);
@@ -72,14 +87,23 @@ __global__ void __launch_bounds__(THREADS) rms_norm_rows(gk_rms_norm call, bool 
   const float factor = 1.0f / sqrtf(total / (float)call.n_cols + call.eps);
 
   bf16 *out = as_bf16(call.out) + (int64_t)blockIdx.x * call.out_stride;
-#pragma unroll 4
-  for (int col = threadIdx.x * 4; col < call.out_stride; col += THREADS * 4) {
-    const float4 v = load_4(x, col, call.n_cols, whole);
-    const float4 w = load_4(call.weight, col, call.n_cols, whole);
-    uint2 packed;  // zero past the columns, since both factors are
-    packed.x = pack_bf16(v.x * factor * w.x, v.y * factor * w.y);
-    packed.y = pack_bf16(v.z * factor * w.z, v.w * factor * w.w);
-    *reinterpret_cast<uint2 *>(out + col) = packed;
+#pragma unroll 1
+  for (int first = threadIdx.x * 4; first < call.out_stride; first += AHEAD * THREADS * 4) {
+    float4 v[AHEAD], w[AHEAD];
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+      w[i] = load_4<WHOLE>(call.weight, first + i * THREADS * 4, call.n_cols);
+      v[i] = load_4<WHOLE>(x, first + i * THREADS * 4, call.n_cols);
+    }
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+      const int col = first + i * THREADS * 4;
+      if (col >= call.out_stride) break;
+      uint2 packed;  // zero past the columns, since both factors are
+      packed.x = pack_bf16(v[i].x * factor * w[i].x, v[i].y * factor * w[i].y);
+      packed.y = pack_bf16(v[i].z * factor * w[i].z, v[i].w * factor * w[i].w);
+      *reinterpret_cast<uint2 *>(out + col) = packed;
+    }
   }
 }
 
@@ -98,6 +122,8 @@ GK_LAUNCHER(rms_norm)(const gk_rms_norm *call, gk_stream stream) {
   if (call->n_rows == 0) return 0;
   GK_REQUIRE(call->n_rows > 0 && call->n_cols > 0 && call->x_stride >= call->n_cols);
   GK_REQUIRE(call->out_stride >= call->n_cols && call->out_stride % GK_K_STEP == 0 && is_aligned(call->out, 16));
-  const bool whole = call->x_stride % 4 == 0 && is_aligned(call->x, 16) && is_aligned(call->weight, 16);
-  return GK_LAUNCH(rms_norm_rows, dim3(call->n_rows), dim3(THREADS), 0, stream, *call, whole);
+  const bool whole = call->n_cols % 4 == 0 && call->x_stride % 4 == 0 && is_aligned(call->x, 16) &&
+                     is_aligned(call->weight, 16);
+  auto kernel = whole ? rms_norm_rows<true> : rms_norm_rows<false>;
+  return GK_LAUNCH(kernel, dim3(call->n_rows), dim3(THREADS), 0, stream, *call);
 }

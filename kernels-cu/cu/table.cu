@@ -21,6 +21,7 @@ int32_t GK_NAME(observe)(const gk_observe *, gk_stream);
 int32_t GK_NAME(sample)(const gk_sample *, gk_stream);
 int32_t GK_NAME(verify)(const gk_verify *, gk_stream);
 int32_t GK_NAME(history)(const gk_history *, gk_stream);
+int32_t GK_NAME(attention_queries)(int32_t);
 }
 
 static const char *error_name(int32_t error) {
@@ -37,7 +38,7 @@ extern "C" const gk_kernels *GK_NAME(kernels)(void) {
   static const gk_kernels table = {
       GK_TABLE_NAME,     error_name,          GK_NAME(embed),     GK_NAME(rms_norm), GK_NAME(angles),
       GK_NAME(rope_store), GK_NAME(copy_blocks), GK_NAME(linear), GK_NAME(attention), GK_NAME(observe),
-      GK_NAME(sample),   GK_NAME(verify),     GK_NAME(history),
+      GK_NAME(sample),   GK_NAME(verify),     GK_NAME(history),   GK_NAME(attention_queries),
   };
   return &table;
 }

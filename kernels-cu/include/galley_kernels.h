@@ -229,7 +229,7 @@ typedef struct gk_attention {
   int32_t n_heads;
   int32_t n_units;
   int32_t n_merges;
-  int32_t queries_per_unit; /* 16, 32 or 64; at most 32 where head_dim is over 128 */
+  int32_t queries_per_unit; /* 16, 32 or 64; at most what gk_kernels.attention_queries says */
   float scale;              /* factor on scores */
   int32_t window;           /* a row at p sees positions greater than p - window; 0: no window */
 } gk_attention;
@@ -389,6 +389,9 @@ typedef struct gk_kernels {
   int32_t (*sample)(const gk_sample *, gk_stream);
   int32_t (*verify)(const gk_verify *, gk_stream);
   int32_t (*history)(const gk_history *, gk_stream);
+  /* A gk_attention.queries_per_unit that the current device has the shared memory for: 64, 32 or 16, as many as its
+   * heads allow; 0 where even 16 are too many, and where there is no device. */
+  int32_t (*attention_queries)(int32_t head_dim);
 } gk_kernels;
 
 const gk_kernels *galley_cuda_kernels(void);

@@ -720,10 +720,11 @@ pub struct gk_kernels {
     pub history: ::core::option::Option<
         unsafe extern "C" fn(arg1: *const gk_history, arg2: gk_stream) -> i32,
     >,
+    pub attention_queries: ::core::option::Option<unsafe extern "C" fn(head_dim: i32) -> i32>,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gk_kernels"][::core::mem::size_of::<gk_kernels>() - 104usize];
+    ["Size of gk_kernels"][::core::mem::size_of::<gk_kernels>() - 112usize];
     ["Alignment of gk_kernels"][::core::mem::align_of::<gk_kernels>() - 8usize];
     ["Offset of field: gk_kernels::name"][::core::mem::offset_of!(gk_kernels, name) - 0usize];
     ["Offset of field: gk_kernels::error_name"]
@@ -745,6 +746,8 @@ const _: () = {
     ["Offset of field: gk_kernels::verify"][::core::mem::offset_of!(gk_kernels, verify) - 88usize];
     ["Offset of field: gk_kernels::history"]
         [::core::mem::offset_of!(gk_kernels, history) - 96usize];
+    ["Offset of field: gk_kernels::attention_queries"]
+        [::core::mem::offset_of!(gk_kernels, attention_queries) - 104usize];
 };
 unsafe extern "C" {
     pub fn galley_cuda_kernels() -> *const gk_kernels;

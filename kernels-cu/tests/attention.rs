@@ -8,7 +8,7 @@ mod reference;
 mod world;
 
 use calls::{Plan, launch};
-use galley_kernels_cu::bindings::{GK_BAD_CALL, gk_attention};
+use galley_kernels_cu::bindings::{GK_BAD_CALL, gk_attention, gk_unit};
 use std::process::Command;
 use world::{Data, PERIOD, Random, Rows, Selected, Shape, World};
 
@@ -241,6 +241,48 @@ fn devices_with_less_shared_memory_compute_the_same_bits() {
     // Below what one stage takes, the launch is refused: the setting does reach the kernels.
     let (fine, _, text) = digest_with(Some(16 * 1024));
     assert!(!fine, "ran without memory: {text}");
+}
+
+/// Runs in a process of its own, as above: what units may hold is what a launch accepts, and no less.
+#[test]
+fn queries_of_units() {
+    let ask = galley_kernels_cu::emulated().attention_queries.expect("a table without holes");
+    // SAFETY: it takes a number and returns one.
+    let ask = |head_dim: i32| unsafe { ask(head_dim) };
+    println!("queries {} {}, ", ask(128), ask(256));
+    for head_dim in [128, 256] {
+        let mut world = World::new(Shape::new(2, 1, head_dim as usize), &[20], 0, Data::Plain);
+        let mut call = world.empty_call();
+        call.n_units = 1;
+        let unit = gk_unit {
+            seq: 0,
+            first_query: 0,
+            n_queries: 0, // nothing to do
+            partition: 0,
+            n_partitions: 0,
+            state: -1,
+        };
+        call.units = &raw const unit;
+        for queries_per_unit in [16, 32, 64] {
+            call.queries_per_unit = queries_per_unit;
+            let fits = queries_per_unit <= ask(head_dim);
+            assert_eq!(launch(&call) == 0, fits, "{queries_per_unit} of head_dim {head_dim}");
+        }
+    }
+    assert!(ask(0) < 0 && ask(264) < 0, "no such heads");
+}
+
+#[test]
+fn units_hold_what_the_device_has_memory_for() {
+    for (bytes, queries) in [(227, "64 32"), (99, "64 16"), (64, "16 0")] {
+        let mut child = Command::new(std::env::current_exe().expect("a test has a file"));
+        child.args(["queries_of_units", "--exact", "--nocapture"]);
+        child.env("GALLEY_EMULATOR_SHARED_BYTES", (bytes * 1024).to_string());
+        let output = child.output().expect("a test can be run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{bytes} KiB: {text}");
+        assert!(text.contains(&format!("queries {queries}, ")), "{bytes} KiB: {text}");
+    }
 }
 
 type Spoil = fn(&mut gk_attention);

@@ -81,7 +81,7 @@ impl Begun {
         // Whatever fails, the batch before is no longer there.
         self.made_of = None;
         let shape = &pool.shape;
-        let heads = heads(shape, n_heads, reach)?;
+        let heads = heads(pool, n_heads, reach)?;
         let mut slots = Vec::with_capacity(batch.tokens.len());
         for_each_slot(batch, shape, |slot| slots.push(slot.map_or(-1, |slot| slot as i32)))?;
         let last = batch.tokens.len();
@@ -165,7 +165,7 @@ impl Begun {
         reach: Reach,
     ) -> Result<()> {
         self.expect_over(op, batch, pool)?;
-        let heads = heads(&pool.shape, n_heads, reach)?;
+        let heads = heads(pool, n_heads, reach)?;
         match &self.made_of {
             Some(made_of) if made_of.heads == heads => Ok(()),
             made_of => Err(BackendError::Shape {
@@ -237,7 +237,8 @@ fn base(pool: &KvPool) -> usize {
     pool.kv(0).base.addr()
 }
 
-fn heads(shape: &KvShape, n_heads: usize, reach: Reach) -> Result<Heads> {
+fn heads(pool: &KvPool, n_heads: usize, reach: Reach) -> Result<Heads> {
+    let shape = &pool.shape;
     expect("batch", "heads in whole groups", 0, n_heads % shape.n_kv_heads)?;
     if reach.window == Some(0) {
         let expected = "a window of at least 1".into();
@@ -247,6 +248,7 @@ fn heads(shape: &KvShape, n_heads: usize, reach: Reach) -> Result<Heads> {
         n_kv_heads: shape.n_kv_heads,
         group_size: n_heads / shape.n_kv_heads,
         head_dim: shape.head_dim,
+        max_queries: pool.max_queries,
         window: reach.window,
     })
 }

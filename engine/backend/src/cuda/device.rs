@@ -10,8 +10,8 @@ pub(super) trait Device: Send + Sync {
     fn description(&self) -> String;
     /// The launchers.
     fn kernels(&self) -> &'static gk_kernels;
-    /// The stream that launchers enqueue on.
-    fn stream(&self) -> gk_stream;
+    /// The stream that launchers enqueue on, once the device is the current one of this thread.
+    fn stream(&self) -> Result<gk_stream>;
     /// What is free at this moment.
     fn memory(&self) -> Result<Memory>;
     /// Zeroed memory at a multiple of 256 bytes: its device address. `what` names it in errors.

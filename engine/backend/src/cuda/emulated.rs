@@ -21,8 +21,8 @@ impl Device for Emulated {
         galley_kernels_cu::emulated()
     }
 
-    fn stream(&self) -> gk_stream {
-        std::ptr::null_mut()
+    fn stream(&self) -> Result<gk_stream> {
+        Ok(std::ptr::null_mut())
     }
 
     fn memory(&self) -> Result<Memory> {

@@ -167,10 +167,9 @@ impl Device for Gpu {
         galley_kernels_cu::cuda()
     }
 
-    fn stream(&self) -> gk_stream {
-        // Where this fails, so does the launch that follows, and says so.
-        let _ = self.context.bind_to_thread();
-        self.stream.cu_stream().cast()
+    fn stream(&self) -> Result<gk_stream> {
+        // Not left to the launch: without a context the runtime would take that of the first GPU.
+        Ok(self.bound("launching a kernel")?.cast())
     }
 
     fn memory(&self) -> Result<Memory> {
@@ -199,8 +198,10 @@ impl Device for Gpu {
     }
 
     fn free(&self, address: u64, _: usize) {
-        // A device that fails here fails at the next call, which has somebody to tell.
-        if let Ok(stream) = self.bound("freeing memory") {
+        const OP: &str = "freeing memory";
+        // The first call may only hand on what failed in somebody's drop: no reason to keep the memory. A device that
+        // fails here fails at the next call, which has somebody to tell.
+        if let Ok(stream) = self.bound(OP).or_else(|_| self.bound(OP)) {
             // SAFETY: the stream lives as long as `self`.
             let _ = unsafe { result::stream::synchronize(stream) };
             // SAFETY: `allocate` gave this address, and no work is left that uses it.

@@ -47,6 +47,11 @@ impl Buffer {
         self.at::<u8>(at).cast()
     }
 
+    /// Where it lies.
+    pub(super) fn device(&self) -> &Arc<dyn Device> {
+        &self.device
+    }
+
     /// Its size in bytes.
     pub(super) fn len(&self) -> usize {
         self.n_bytes
@@ -95,8 +100,7 @@ impl Growing {
         let kept = self.buffer.take().filter(|buffer| buffer.len() >= n_bytes);
         let buffer = match kept {
             Some(buffer) => buffer,
-            // Twice as much, so that a context that grows by a token at a time allocates rarely.
-            None => Buffer::new(device, self.what, n_bytes.next_power_of_two().max(4096))?,
+            None => Buffer::new(device, self.what, with_room(n_bytes))?,
         };
         Ok(self.buffer.insert(buffer))
     }
@@ -111,6 +115,18 @@ impl Growing {
         buffer.upload(0, bytes_of(values))?;
         Ok(buffer)
     }
+}
+
+/// A buffer of this size grows by eighths: all that grow share what the KV pool left.
+const LARGE_BYTES: usize = 64 << 20;
+
+/// What is allocated for `n_bytes`: up to twice as much, so that a context that grows by a token at a time allocates
+/// rarely, and up to a quarter more where that would be large.
+fn with_room(n_bytes: usize) -> usize {
+    if n_bytes <= LARGE_BYTES {
+        return n_bytes.next_power_of_two().max(4096);
+    }
+    n_bytes.next_multiple_of((n_bytes / 8).next_power_of_two())
 }
 
 /// Every array of a [`Blob`] begins at a multiple of this: what the widest access wants.
@@ -156,4 +172,20 @@ plain!(gk_sample_row, gk_edit, gk_pick);
 pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
     // SAFETY: plain values have no padding.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growing_buffers_have_room_and_large_ones_little_of_it() {
+        const MIB: usize = 1 << 20;
+        let allocated = [0, 4097, 33 * MIB, 64 * MIB, 65 * MIB, 900 * MIB].map(with_room);
+        assert_eq!(allocated, [4096, 8192, 64 * MIB, 64 * MIB, 80 * MIB, 1024 * MIB]);
+        let mut sizes: Vec<_> = (1..4096).map(|n| with_room(n * MIB)).collect();
+        assert!(sizes.iter().zip(1..).all(|(&size, n)| size >= n * MIB));
+        sizes.dedup();
+        assert!(sizes.len() < 64, "{sizes:?}");
+    }
 }

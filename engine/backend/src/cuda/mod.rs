@@ -136,8 +136,9 @@ fn launch<C>(
 ) -> Result<()> {
     let failed = |error: String| Err(BackendError::Device { op, error });
     let Some(launcher) = launcher else { return failed("there is no such kernel".into()) };
+    let stream = device.stream()?;
     // SAFETY: the addresses belong to buffers that are freed after the work enqueued before, and shapes were checked.
-    let status = unsafe { launcher(call, device.stream()) };
+    let status = unsafe { launcher(call, stream) };
     if status == 0 {
         return Ok(());
     }

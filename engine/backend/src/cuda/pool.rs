@@ -18,23 +18,27 @@ pub struct KvPool {
     pub(super) shape: KvShape,
     /// The shape that the memory was cut up for: that of the first model.
     host: KvShape,
+    /// Query rows that a unit of attention may hold.
+    pub(super) max_queries: usize,
 }
 
 impl KvPool {
     pub(super) fn new(device: &Arc<dyn Device>, shape: KvShape) -> Result<Self> {
         check_shape(&shape)?;
+        let max_queries = max_queries(device, shape.head_dim)?;
         let n_bytes = [shape.n_blocks, shape.block_size, shape.bytes_per_token()]
             .into_iter()
             .try_fold(1, usize::checked_mul)
             .ok_or(BackendError::OutOfMemory { what: "the KV pool", needed_bytes: u128::MAX })?;
         let buffer = Arc::new(Buffer::new(device, "the KV pool", n_bytes)?);
-        Ok(Self { buffer, shape, host: shape })
+        Ok(Self { buffer, shape, host: shape, max_queries })
     }
 
     pub(super) fn lodge(&self, shape: KvShape) -> Result<Self> {
         check_lodger(&self.shape, &shape)?;
         check_shape(&shape)?;
-        Ok(Self { buffer: Arc::clone(&self.buffer), shape, host: self.host })
+        let max_queries = max_queries(self.buffer.device(), shape.head_dim)?;
+        Ok(Self { buffer: Arc::clone(&self.buffer), shape, host: self.host, max_queries })
     }
 
     /// What kernels need to know, about `layer`.
@@ -54,6 +58,21 @@ impl KvPool {
             block_size: shape.block_size as i32,
             layer: layer as i32,
         }
+    }
+}
+
+/// Query rows that a unit of attention may hold on this device: 16, 32 or 64.
+fn max_queries(device: &Arc<dyn Device>, head_dim: usize) -> Result<usize> {
+    device.stream()?; // makes it the one that is asked
+    let ask = device.kernels().attention_queries;
+    // SAFETY: it takes a number, and returns one.
+    let answer = ask.map_or(0, |ask| unsafe { ask(head_dim as i32) });
+    match usize::try_from(answer) {
+        Ok(held @ 16..) => Ok(held),
+        _ => Err(BackendError::Unsupported(format!(
+            "attention with head_dim {head_dim} on {}: a block of its threads has too little shared memory, use the CPU",
+            device.description()
+        ))),
     }
 }
 

@@ -13,8 +13,6 @@ pub(super) const PARTITION: usize = GK_PARTITION as usize;
 
 /// Query rows of a unit, by class.
 const CLASSES: [usize; 3] = [16, 32, 64];
-/// Largest head of which a unit can hold 64 query rows.
-const WIDE_HEAD_DIM: usize = 128;
 
 /// Blocks of threads that fill a device: two on each of the 132 multiprocessors of an H100.
 const FULL_DEVICE: usize = 2 * 132;
@@ -38,6 +36,8 @@ pub(super) struct Heads {
     /// Query heads of a KV head.
     pub(super) group_size: usize,
     pub(super) head_dim: usize,
+    /// Query rows that a unit may hold on this device.
+    pub(super) max_queries: usize,
     pub(super) window: Option<u32>,
 }
 
@@ -49,8 +49,9 @@ impl Heads {
 
     /// The smallest class that holds all query rows of a sequence, or the largest there is.
     fn class(&self, n_queries: usize) -> usize {
-        let n = if self.head_dim > WIDE_HEAD_DIM { CLASSES.len() - 1 } else { CLASSES.len() };
-        CLASSES[..n].iter().position(|&held| n_queries <= held).unwrap_or(n - 1)
+        let mut allowed = CLASSES.iter().take_while(|&&held| held <= self.max_queries);
+        let last = allowed.clone().count().saturating_sub(1);
+        allowed.position(|&held| n_queries <= held).unwrap_or(last)
     }
 }
 
@@ -145,7 +146,8 @@ fn class(mut rows: Vec<Rows>, queries_per_unit: usize, heads: &Heads) -> Class {
 mod tests {
     use super::*;
 
-    const HEADS: Heads = Heads { n_kv_heads: 8, group_size: 4, head_dim: 128, window: None };
+    const HEADS: Heads =
+        Heads { n_kv_heads: 8, group_size: 4, head_dim: 128, max_queries: 64, window: None };
 
     fn span(n_rows: usize, first_position: usize) -> Span {
         Span { n_rows, first_position, tail_start: 0, n_selected: 0 }
@@ -204,14 +206,14 @@ mod tests {
     #[test]
     fn every_row_sees_every_partition_once() {
         for group_size in [1, 3, 4, 7, 64] {
-            for head_dim in [64, 256] {
+            for (head_dim, max_queries) in [(64, 64), (256, 32), (256, 16)] {
                 for window in [None, Some(1), Some(700)] {
-                    let heads = Heads { n_kv_heads: 2, group_size, head_dim, window };
+                    let heads = Heads { n_kv_heads: 2, group_size, head_dim, max_queries, window };
                     let selected = Span { tail_start: 2048, n_selected: 600, ..span(3, 2100) };
                     let spans = [span(1, 0), span(1, 511), span(1, 512), span(40, 500), selected];
-                    for class in check(&spans, &heads) {
-                        assert!(head_dim == 64 || class.queries_per_unit <= 32);
-                    }
+                    let classes = check(&spans, &heads);
+                    let largest = classes.iter().map(|class| class.queries_per_unit).max();
+                    assert_eq!(largest, Some(max_queries), "40 rows fill the largest class");
                 }
             }
         }
