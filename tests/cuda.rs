@@ -4,7 +4,6 @@
 //! `cuda`, and `GALLEY_TEST_GPU` naming a GPU's number, everything runs there as on the CPU.
 #![cfg(any(feature = "cuda", feature = "emulate"))]
 
-use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_engine::EngineConfig;
 use galley_model::Device;
 use galley_tests::plugins::{TARGET_DRAFTERS, second_model};
@@ -16,16 +15,19 @@ use galley_tests::{TINY_MODELS, argmax, load_tiny, references, relative_error, r
 fn devices() -> Vec<(Device, Extent)> {
     [
         #[cfg(feature = "emulate")]
-        Some((CudaConfig::new(CudaDevice::Emulated).into(), Extent::Small)),
+        Some((emulated(), Extent::Small)),
         #[cfg(feature = "cuda")]
-        std::env::var("GALLEY_TEST_GPU").ok().map(|number| {
-            let number = number.parse().expect("GALLEY_TEST_GPU is the number of a GPU");
-            (CudaConfig::new(CudaDevice::Gpu(number)).into(), Extent::Full)
-        }),
+        galley_tests::gpu().map(|gpu| (gpu, Extent::Full)),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+#[cfg(feature = "emulate")]
+fn emulated() -> Device {
+    use galley_backend::cuda::{CudaConfig, CudaDevice};
+    CudaConfig::new(CudaDevice::Emulated).into()
 }
 
 #[test]

@@ -28,7 +28,14 @@ pub const TINY_MODELS: [(&str, &str); 8] = [
 
 /// A file or directory of `tests/data`.
 pub fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
+    let here = || PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    carried().map_or_else(here, |root| root.join("tests")).join("data").join(name)
+}
+
+/// The folder that `GALLEY_TEST_ROOT` names, for tests that were carried to a machine without this repository: it has
+/// `tests/data`, and the drafters in `bin`.
+fn carried() -> Option<PathBuf> {
+    std::env::var_os("GALLEY_TEST_ROOT").map(PathBuf::from)
 }
 
 /// A CPU configuration.
@@ -39,6 +46,16 @@ pub fn cpu(isa: Option<InstructionSet>, dtype: Dtype, n_threads: usize) -> CpuCo
 /// The CPU with its best instruction set.
 pub fn on_cpu(dtype: Dtype, n_threads: usize) -> Device {
     cpu(None, dtype, n_threads).into()
+}
+
+/// The GPU whose number `GALLEY_TEST_GPU` is, if it is set.
+#[cfg(feature = "cuda")]
+pub fn gpu() -> Option<Device> {
+    use galley_backend::cuda::{CudaConfig, CudaDevice};
+    std::env::var("GALLEY_TEST_GPU").ok().map(|number| {
+        let number = number.parse().expect("GALLEY_TEST_GPU is the number of a GPU");
+        CudaConfig::new(CudaDevice::Gpu(number)).into()
+    })
 }
 
 /// Loads a tiny model with a pool of 64 blocks of 16 tokens.

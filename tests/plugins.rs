@@ -22,11 +22,14 @@ pub const TARGET_DRAFTERS: [(&str, &str); 10] = [
     ("layer-skip", "mode=search,sinks=16,budget=64"),
 ];
 
-/// Builds the drafters, once a process; returns the folder they are in. Cargo has built them before as a rule, and
-/// sees that nothing is to be done.
+/// Builds the drafters, once a process, unless they were carried here; returns the folder they are in. Cargo has built
+/// them before as a rule, and sees that nothing is to be done.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
+        if let Some(root) = crate::carried() {
+            return root.join("bin");
+        }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
@@ -51,7 +54,7 @@ pub fn setup(name: &str, options: &str) -> DrafterSetup {
         name.replace('-', "_"),
         std::env::consts::DLL_SUFFIX
     );
-    let library = Library::open(&folder().join(file)).expect("a drafter that was just built");
+    let library = Library::open(&folder().join(file)).expect("a drafter that was built");
     let pairs = options.split(',').filter_map(|pair| pair.split_once('='));
     let options: BTreeMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     DrafterSetup { library, options }

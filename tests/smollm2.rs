@@ -2,13 +2,14 @@
 //!
 //! The reference computes in float32 with weights rounded to bf16. Galley picks the same greedy
 //! tokens, near-ties excepted: in float32, where it keeps the file's unrounded weights, and in bf16,
-//! where operands are rounded too and a tie may be wider.
+//! where operands are rounded too and a tie may be wider. In builds with `cuda`, where `GALLEY_TEST_GPU` names a GPU, it is
+//! that which picks.
 
 use galley_backend::Dtype;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
-use galley_model::{LanguageModel, LoadOptions, load};
-use galley_tests::{argmax, cpu, data, run_rows, texts};
+use galley_model::{Device, LanguageModel, LoadOptions, load};
+use galley_tests::{argmax, data, on_cpu, run_rows, texts};
 use serde_json::Value;
 
 /// Top-2 gap of the reference below which a token may differ. The logits' standard deviation is 6.
@@ -69,9 +70,8 @@ fn greedy_continuations_of_real_prompts_agree_with_transformers() {
     let options = LoadOptions { block_size: 16, n_blocks: 260, max_rows: 512, max_logit_rows: 64 };
     let prompts = prompts(&tokenizer);
     assert!(prompts.len() >= 7, "texts are missing: cargo xtask data");
-    for (dtype, near_tie) in NEAR_TIES {
-        let cpu = cpu(None, dtype, 2);
-        let mut model = load(&checkpoint, cpu, options, &mut |_, _| {}).expect("SmolLM2 loads");
+    for (dtype, near_tie, device) in devices() {
+        let mut model = load(&checkpoint, device, options, &mut |_, _| {}).expect("SmolLM2 loads");
         for prompt in &prompts {
             if dtype == Dtype::F32 && prompt.tokens.len() > MAX_F32_TOKENS {
                 continue;
@@ -80,6 +80,16 @@ fn greedy_continuations_of_real_prompts_agree_with_transformers() {
             check(&mut *model, prompt, near_tie);
         }
     }
+}
+
+/// What runs, in which format, and how wide ties are there.
+fn devices() -> Vec<(Dtype, f64, Device)> {
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = galley_tests::gpu() {
+        let (dtype, near_tie) = NEAR_TIES[1];
+        return vec![(dtype, near_tie, gpu)];
+    }
+    NEAR_TIES.map(|(dtype, near_tie)| (dtype, near_tie, on_cpu(dtype, 2))).into()
 }
 
 fn check(model: &mut dyn LanguageModel, prompt: &Prompt, near_tie: f64) {

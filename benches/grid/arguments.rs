@@ -14,6 +14,8 @@ pub(crate) struct Arguments {
     pub(crate) gammas: Vec<usize>,
     pub(crate) drafts: Vec<Draft>,
     pub(crate) repeats: usize,
+    /// Bytes a second that the device can move, for rooflines.
+    pub(crate) bandwidth: Option<f64>,
 }
 
 /// A draft of the target over a part of its own cache, with a KV budget in tokens.
@@ -25,6 +27,13 @@ pub(crate) enum Draft {
 }
 
 impl Draft {
+    /// Cached tokens that a draft reads.
+    pub(crate) fn budget(&self) -> usize {
+        match self {
+            Draft::StreamingLlm(budget) | Draft::SnapKv(budget) => *budget,
+        }
+    }
+
     /// Acceptance rate of Llama-3.1-8B on PG-19, by context: tables of the paper and its code. SnapKV's is published
     /// from 32k on, and taken for shorter contexts too.
     pub(crate) fn published_acceptance(&self, context: usize) -> f64 {
@@ -65,7 +74,7 @@ impl fmt::Display for Draft {
 }
 
 const USAGE: &str = "--model DIR [--device cpu|cuda:N|emulated] [--contexts 4096,…] [--batches 4,…] [--gammas 1,…] \
-                     [--drafts streaming-llm:512,snap-kv:2048] [--repeats 5]";
+                     [--drafts streaming-llm:512,snap-kv:2048] [--repeats 5] [--bandwidth GB/S, for rooflines]";
 
 impl Arguments {
     /// Those of the process; what is wrong with them ends it.
@@ -85,6 +94,7 @@ impl Arguments {
             gammas: vec![1, 2, 3, 4],
             drafts: vec![Draft::StreamingLlm(512), Draft::SnapKv(2048)],
             repeats: 5,
+            bandwidth: None,
         };
         while let Some(word) = words.next() {
             if word == "--bench" {
@@ -98,13 +108,15 @@ impl Arguments {
                 "--batches" => arguments.batches = list(&word, &value)?,
                 "--gammas" => arguments.gammas = list(&word, &value)?,
                 "--drafts" => arguments.drafts = list(&word, &value)?,
+                "--bandwidth" => {
+                    let rate: f64 = value.parse().map_err(|_| "--bandwidth is in GB/s")?;
+                    arguments.bandwidth = Some(rate * 1e9);
+                }
                 "--repeats" => arguments.repeats = value.parse().map_err(|_| "--repeats N")?,
                 _ => return Err(format!("{word} is unknown")),
             }
         }
-        let largest = arguments.drafts.iter().map(|draft| match draft {
-            Draft::StreamingLlm(budget) | Draft::SnapKv(budget) => *budget,
-        });
+        let largest = arguments.drafts.iter().map(Draft::budget);
         let shortest = arguments.contexts.iter().copied().min().unwrap_or(0);
         if largest.max().is_some_and(|budget| budget > shortest) {
             return Err("a budget is larger than a context: it would draft over everything".into());

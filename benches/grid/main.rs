@@ -32,7 +32,11 @@ fn main() {
     };
     let model = load(&checkpoint, arguments.device, options, &mut |_, _| {}).expect("a model");
     println!("{}, {}", checkpoint.path().display(), model.device());
-    println!("batch context draft γ T_target T_draft T_verify T_verify/T_target α speedup (ms)");
+    let rooflines =
+        if arguments.bandwidth.is_some() { " roofline/target roofline/draft" } else { "" };
+    println!(
+        "batch context draft γ T_target T_draft T_verify T_verify/T_target α speedup (ms){rooflines}"
+    );
     let mut bed = Bed::new(model);
     for &context in &arguments.contexts {
         for &batch in &arguments.batches {
@@ -91,6 +95,14 @@ impl Bed {
 
     fn holds(&self, n_seqs: usize, n_tokens: usize) -> bool {
         n_seqs * n_tokens.div_ceil(BLOCK) <= self.blocks.len()
+    }
+
+    /// Bytes that a step reads: every weight but those of the embedding, and so many cached tokens.
+    fn bytes(&self, n_cached: usize) -> f64 {
+        let config = self.model.config();
+        let weights = config.n_layers * config.layer_parameters() + config.head_parameters();
+        let value = self.model.kv_shape().dtype.bytes();
+        ((weights + n_cached * config.kv_values_per_token()) * value) as f64
     }
 
     /// Runs a pass with logits of `logit_rows` of each sequence.
@@ -180,10 +192,18 @@ impl Bed {
                 let alpha = draft.published_acceptance(context);
                 let tokens = (1.0 - alpha.powi(gamma as i32 + 1)) / (1.0 - alpha);
                 let speedup = t_target * tokens / (gamma as f64 * t_draft + t_verify);
+                let share = |n_tokens: usize, time: f64| {
+                    let floor = |rate: f64| self.bytes(n_seqs * n_tokens) / rate * 1e3;
+                    arguments
+                        .bandwidth
+                        .map_or(String::new(), |r| format!(" {:.3}", floor(r) / time))
+                };
                 println!(
                     "{n_seqs} {context} {draft} {gamma} {t_target:.3} {t_draft:.3} {t_verify:.3} {:.3} {alpha} \
-                     {speedup:.3}",
-                    t_verify / t_target
+                     {speedup:.3}{}{}",
+                    t_verify / t_target,
+                    share(context, t_target),
+                    share(draft.budget(), t_draft),
                 );
             }
         }

@@ -23,7 +23,6 @@ pub(super) trait Device: Send + Sync {
     /// Copies from the device, after all work enqueued before.
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()>;
     /// Waits for all work enqueued so far.
-    #[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
     fn synchronize(&self) -> Result<()>;
     /// Records the work that follows instead of doing it.
     #[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]

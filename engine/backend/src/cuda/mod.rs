@@ -23,7 +23,7 @@ mod observe;
 mod ops;
 mod pool;
 mod sample;
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
 mod tests;
 mod units;
 
@@ -119,6 +119,15 @@ impl CudaBackend {
     /// The format of weights, matrix operands and the KV cache.
     pub fn dtype(&self) -> Dtype {
         Dtype::Bf16
+    }
+
+    /// Waits for all work enqueued so far: operations return before they are done.
+    ///
+    /// # Errors
+    ///
+    /// Where the work failed.
+    pub fn synchronize(&self) -> Result<()> {
+        self.device.synchronize()
     }
 }
 

@@ -1,4 +1,6 @@
-//! Every operation on the emulated device against float64 and the CPU, and row invariance bit by bit.
+//! Every operation on a device against float64 and the CPU, and row invariance bit by bit.
+//!
+//! The device is the emulation. In builds with `cuda` it is the GPU whose number `GALLEY_TEST_GPU` is, where that is set.
 
 mod attention;
 mod picks;
@@ -11,8 +13,20 @@ use crate::testing::*;
 use crate::{Backend, Batch, KvShape, KvView, SeqSpan};
 use half::bf16;
 
-fn emulated() -> CudaBackend {
-    CudaBackend::new(CudaConfig::new(CudaDevice::Emulated)).unwrap()
+/// A backend on the device to test; None where this build has none without being told of a GPU.
+fn backend() -> Option<CudaBackend> {
+    #[cfg(feature = "cuda")]
+    if let Ok(number) = std::env::var("GALLEY_TEST_GPU") {
+        let number = number.parse().expect("GALLEY_TEST_GPU is the number of a GPU");
+        return Some(CudaBackend::new(CudaConfig::new(CudaDevice::Gpu(number))).unwrap());
+    }
+    #[cfg(feature = "emulate")]
+    return Some(CudaBackend::new(CudaConfig::new(CudaDevice::Emulated)).unwrap());
+    #[cfg(not(feature = "emulate"))]
+    {
+        println!("skipped: GALLEY_TEST_GPU names no GPU");
+        None
+    }
 }
 
 fn cpu() -> CpuBackend {
@@ -48,7 +62,7 @@ impl TestBackend for CudaBackend {
 
 #[test]
 fn packed_matrices_are_what_kernels_read() {
-    let backend = emulated();
+    let Some(backend) = backend() else { return };
     for (rows, cols) in [(1, 1), (64, 64), (70, 100), (130, 65)] {
         let value = |row: usize, i: usize| (row * 7 + i) as f32 % 251.0 + 1.0;
         let fill = |row: usize, out: &mut [f32]| {
@@ -83,7 +97,7 @@ fn packed_matrices_are_what_kernels_read() {
 #[test]
 fn linear_layers_agree_with_float64() {
     let mut values = Values(1);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     for (n_rows, outputs, inputs) in [(1, 64, 64), (2, 100, 72), (13, 33, 100), (70, 80, 48)] {
         let x = values.take(n_rows * inputs);
         let (w, u) = (values.take(outputs * inputs), values.take(outputs * inputs));
@@ -153,11 +167,12 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         let normed = (0..4).flat_map(|row| backend.read(&normed, row)).collect();
         [backend.read_f32(&x, 4).unwrap(), normed, backend.read_f32(&logits, 2).unwrap()]
     }
+    let Some(mut backend) = backend() else { return };
     let mut values = Values(2);
     for cols in [64, 72, 100] {
         let (table, weight) = (values.take(5 * cols), values.take(cols));
         let expected = run(&mut cpu(), &table, &weight);
-        let got = run(&mut emulated(), &table, &weight);
+        let got = run(&mut backend, &table, &weight);
         assert_eq!(expected[0], got[0], "embeddings are exact");
         for (expected, got) in expected.iter().zip(&got) {
             let expected: Vec<f64> = expected.iter().map(|&x| f64::from(x)).collect();
@@ -168,7 +183,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
 
 #[test]
 fn what_was_not_begun_is_refused() {
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     let mut values = Values(3);
     let cache = Cache::new(&mut values, (2, 1, 16), 40);
     let mut out = backend.operand_rows(40, 32).unwrap();

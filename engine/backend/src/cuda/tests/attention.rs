@@ -8,7 +8,7 @@ const SHAPES: [(usize, usize, usize); 3] = [(3, 1, 64), (7, 1, 24), (4, 2, 96)];
 #[test]
 fn attention_agrees_with_float64() {
     let mut values = Values(3);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     for shape in SHAPES {
         let cache = Cache::new(&mut values, shape, 200);
         for window in [None, Some(40)] {
@@ -26,7 +26,7 @@ fn attention_agrees_with_float64() {
 #[test]
 fn attention_over_views_agrees_with_float64() {
     let mut values = Values(4);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     for shape in [(3, 1, 64), (4, 2, 24)] {
         let len = 330;
         let cache = Cache::new(&mut values, shape, len);
@@ -72,7 +72,7 @@ fn attention_over_views_agrees_with_float64() {
 #[test]
 fn a_row_has_the_same_bits_however_it_is_batched() {
     let mut values = Values(5);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     let len = 1040;
     let cache = Cache::new(&mut values, (4, 2, 32), len);
     let whole = cache.run(&mut backend, &[len], KvView::default(), Some(700));
@@ -108,7 +108,7 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
 #[test]
 fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
     let mut values = Values(6);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     let cache = Cache::new(&mut values, (4, 2, 32), 120);
     let table = cache.table.clone();
     let mut q_all = backend.operand_rows(46, 128).unwrap();
@@ -157,7 +157,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
 #[test]
 fn copied_blocks_and_lodgers_keep_what_they_hold() {
     let mut values = Values(7);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     let mut cache = Cache::new(&mut values, (2, 2, 16), 60);
     (cache.block_size, cache.table) = (16, vec![0, 1, 2, 3]);
     let shape = KvShape {
@@ -204,7 +204,7 @@ fn copied_blocks_and_lodgers_keep_what_they_hold() {
 fn selections_agree_with_float64() {
     use PoolScores::{Average, Max, None as Unpooled};
     let mut values = Values(8);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     for shape in [(3, 1, 64), (6, 2, 24)] {
         let len = 230;
         let cache = Cache::new(&mut values, shape, len);
@@ -246,7 +246,7 @@ fn selections_agree_with_float64() {
 #[test]
 fn impossible_observations_are_refused() {
     let mut values = Values(10);
-    let mut backend = emulated();
+    let Some(mut backend) = backend() else { return };
     let cache = Cache::new(&mut values, (2, 1, 16), 40);
     cache.run_chunks(&mut backend, &[40], KvView::default(), None, |backend, q, pool, batch| {
         let mut out = vec![0; LAYERS * 4];

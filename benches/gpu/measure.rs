@@ -1,0 +1,176 @@
+//! What the measurements share: the device with its clock and copy bandwidth, sizes, known numbers, and the check.
+
+use crate::bed::{self, Heads};
+use galley_backend::cuda::{CudaBackend, CudaConfig, CudaDevice};
+use galley_backend::{Backend, Result};
+use galley_benches::{median, seconds};
+
+/// How large everything is.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) heads: Heads,
+    pub(crate) n_seqs: usize,
+    pub(crate) contexts: &'static [usize],
+    /// Rows of a verification.
+    pub(crate) verified: &'static [usize],
+    /// KV budgets of views.
+    pub(crate) budgets: &'static [usize],
+    /// Tokens with keys and values of their own; the rest of the cache is copies.
+    pub(crate) n_filled: usize,
+    /// Tokens of the block that is copied to measure the bandwidth.
+    pub(crate) n_copied: usize,
+    pub(crate) models: &'static [Model],
+    /// Rows of matrix products.
+    pub(crate) n_rows: &'static [usize],
+    /// What the weights of a product take at least, in copies: more than the L2 cache holds of it.
+    pub(crate) weight_bytes: usize,
+}
+
+/// The matrices of a model.
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) hidden: usize,
+    pub(crate) n_heads: usize,
+    pub(crate) n_kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) inner: usize,
+    pub(crate) vocabulary: usize,
+}
+
+impl Sizes {
+    pub(crate) const REAL: Self = Self {
+        heads: Heads { n_heads: 32, n_kv_heads: 8, head_dim: 128 },
+        n_seqs: 32,
+        contexts: &[4096, 8192, 16384, 32768],
+        verified: &[2, 4, 8],
+        budgets: &[512, 2048],
+        n_filled: 1024,
+        n_copied: 1 << 18, // 1 GiB of keys and values
+        models: &[
+            Model {
+                name: "llama-3.2-1b",
+                hidden: 2048,
+                n_heads: 32,
+                n_kv_heads: 8,
+                head_dim: 64,
+                inner: 8192,
+                vocabulary: 128_256,
+            },
+            Model {
+                name: "llama-3.1-8b",
+                hidden: 4096,
+                n_heads: 32,
+                n_kv_heads: 8,
+                head_dim: 128,
+                inner: 14336,
+                vocabulary: 128_256,
+            },
+            Model {
+                name: "qwen2.5-7b",
+                hidden: 3584,
+                n_heads: 28,
+                n_kv_heads: 4,
+                head_dim: 128,
+                inner: 18944,
+                vocabulary: 152_064,
+            },
+        ],
+        n_rows: &[1, 8, 32, 64, 256, 2048],
+        weight_bytes: 256 << 20,
+    };
+
+    #[cfg(feature = "emulate")]
+    pub(crate) const TINY: Self = Self {
+        heads: Heads { n_heads: 4, n_kv_heads: 2, head_dim: 32 },
+        n_seqs: 2,
+        contexts: &[96, 560],
+        verified: &[2, 8],
+        budgets: &[96],
+        n_filled: 64,
+        n_copied: 64,
+        models: &[Model {
+            name: "tiny",
+            hidden: 64,
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 16,
+            inner: 128,
+            vocabulary: 200,
+        }],
+        n_rows: &[1, 8, 20],
+        weight_bytes: 1,
+    };
+}
+
+/// An open device, and what it can do.
+pub(crate) struct Gpu {
+    pub(crate) backend: CudaBackend,
+    pub(crate) sizes: Sizes,
+    /// Bytes read and written a second by a large copy, as it is counted for memory: both ways.
+    pub(crate) bandwidth: f64,
+}
+
+impl Gpu {
+    /// Opens the device, measures its copy bandwidth and prints both.
+    pub(crate) fn open(device: CudaDevice, sizes: Sizes) -> Result<Self> {
+        let backend = CudaBackend::new(CudaConfig::new(device))?;
+        println!("{}", backend.description());
+        let mut gpu = Self { backend, sizes, bandwidth: 0.0 };
+        // A block of all its tokens, copied to another. What copies say is checked with the attention over them.
+        let mut pool = bed::pool(&mut gpu.backend, sizes.heads, 1, sizes.n_copied, 2);
+        bed::fill(&mut gpu.backend, sizes.heads, &mut pool, &[0], sizes.n_copied);
+        let time = seconds_each(&mut gpu.backend, |backend, _| {
+            backend.copy_blocks(&mut pool, &[(0, 1)]).expect("a copy");
+        });
+        let n_bytes = 2 * sizes.n_copied * sizes.heads.bytes_per_token();
+        gpu.bandwidth = n_bytes as f64 / time;
+        println!("copy bandwidth: {:.1} GB/s (read and written)", gpu.bandwidth / 1e9);
+        Ok(gpu)
+    }
+
+    /// A rate as GB/s and as a share of the copy bandwidth, as cells of a table.
+    pub(crate) fn rate(&self, n_bytes: usize, time: f64) -> String {
+        let rate = n_bytes as f64 / time;
+        format!("{:.1} | {:.1} %", rate / 1e9, rate / self.bandwidth * 100.0)
+    }
+}
+
+/// Seconds of one call of `enqueue`, many of which are on their way at a time: the median of some runs. It is given the
+/// number of the call.
+pub(crate) fn seconds_each(
+    backend: &mut CudaBackend,
+    mut enqueue: impl FnMut(&mut CudaBackend, usize),
+) -> f64 {
+    let mut run = |n: usize| {
+        seconds(|| {
+            (0..n).for_each(|i| enqueue(backend, i));
+            backend.synchronize().expect("the device works");
+        }) / n as f64
+    };
+    run(1);
+    let estimate = run(2);
+    // Long enough that the start and the wait do not count, short enough for clocks to stay.
+    let n = (0.02 / estimate).clamp(1.0, 400.0) as usize;
+    median((0..5).map(|_| run(n)).collect())
+}
+
+/// A number that host and device both know exactly: a multiple of 1/64 from -2 up to 2.
+pub(crate) fn value(row: usize, at: usize) -> f32 {
+    let mixed = (row as u32).wrapping_mul(0x9e37_79b1)
+        ^ (at as u32).wrapping_add(7).wrapping_mul(0x85eb_ca77);
+    let mixed = (mixed ^ (mixed >> 15)).wrapping_mul(0x2c1b_3c6d);
+    f32::from((((mixed ^ (mixed >> 13)) >> 11) & 0xff) as i16 - 128) / 64.0
+}
+
+/// Fails unless `got` is `expected` up to `tolerance`, relative to the largest value, and unless it would be noticed if
+/// it were something else: the same values in the next places are not as close.
+pub(crate) fn check(what: &str, expected: &[f64], got: &[f32], tolerance: f64) {
+    assert_eq!(expected.len(), got.len(), "{what}");
+    let size = expected.iter().fold(1e-9_f64, |m, x| m.max(x.abs()));
+    let error = |shift: usize| {
+        let got = got.iter().cycle().skip(shift);
+        expected.iter().zip(got).map(|(e, g)| (e - f64::from(*g)).abs() / size).fold(0.0, f64::max)
+    };
+    assert!(error(0) <= tolerance, "{what}: an error of {:.4}, {tolerance} is allowed", error(0));
+    assert!(error(1) > 4.0 * tolerance, "{what}: the check cannot tell values apart");
+}
