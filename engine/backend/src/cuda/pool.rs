@@ -20,6 +20,14 @@ pub struct KvPool {
     host: KvShape,
 }
 
+/// Which blocks of which memory a pool is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct PoolId {
+    base: u64,
+    shape: KvShape,
+    host: KvShape,
+}
+
 impl KvPool {
     pub(super) fn new(device: &Arc<dyn Device>, shape: KvShape) -> Result<Self> {
         check_shape(&shape)?;
@@ -35,6 +43,10 @@ impl KvPool {
         check_lodger(&self.shape, &shape)?;
         check_shape(&shape)?;
         Ok(Self { buffer: Arc::clone(&self.buffer), shape, host: self.host })
+    }
+
+    pub(super) fn id(&self) -> PoolId {
+        PoolId { base: self.buffer.address(), shape: self.shape, host: self.host }
     }
 
     /// What kernels need to know, about `layer`.

@@ -2,13 +2,14 @@
 
 mod attention;
 mod picks;
+mod recorded;
 
 use super::matrix::Kind;
 use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, SeqSpan};
+use crate::{Backend, Batch, KvShape, KvView, Rope, SeqSpan};
 use half::bf16;
 
 fn emulated() -> CudaBackend {
