@@ -24,4 +24,4 @@ mod testing;
 pub use batch::{Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan};
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
-pub use ops::{Backend, FillRow, KvShape, QkNorm, Reach, Rope, Rotation};
+pub use ops::{Backend, FillRow, Forward, KvShape, ModelId, QkNorm, Reach, Rope, Rotation};

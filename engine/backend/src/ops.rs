@@ -1,6 +1,7 @@
 //! The contract between a model and a device.
 
-use crate::{Batch, Dtype, Observation, Result, sample};
+use crate::{Batch, Dtype, LayerMask, Observation, Result, sample};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes row `i` of a matrix as f32 into the slice: how weights reach a backend without a second
 /// copy of the file. Called from several threads, in any order.
@@ -77,6 +78,28 @@ pub struct QkNorm<'a, V> {
     pub eps: f32,
 }
 
+/// The weights and activations of one model on a device, told from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelId(u64);
+
+impl ModelId {
+    /// One that there was none of before.
+    #[expect(clippy::new_without_default, reason = "no two are equal, as defaults are")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What decides the operations of a forward, beside its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Whose weights and activations they name: always the same ones.
+    pub model: ModelId,
+    /// Which sub-layers run.
+    pub layers: LayerMask<'a>,
+}
+
 /// The operations of one device. All are called from the engine thread, one at a time.
 ///
 /// Tensors come in two kinds: *f32 rows* (the residual stream, queries, logits) and *operand rows*
@@ -135,6 +158,21 @@ pub trait Backend: Send + 'static {
         n_heads: usize,
         reach: Reach,
     ) -> Result<()>;
+    /// Does the `work` of a forward: operations of the batch that `begin` took in, all that are to be done with it.
+    ///
+    /// A device may keep what `work` asks of it, and ask that again instead of calling `work`, for another batch of
+    /// as many rows, sequences and logit rows. So `work` depends on `forward` and these numbers alone (kernels find
+    /// tokens, positions and views where `begin` sent them), calls nothing that gives values to the host
+    /// ([`Backend::observe`] neither), and may be called twice where the device could not keep it.
+    fn run_forward(
+        &mut self,
+        forward: &Forward<'_>,
+        batch: &Batch<'_>,
+        work: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let _ = (forward, batch);
+        work(self)
+    }
     /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`.
     fn embed(
         &mut self,

@@ -15,10 +15,13 @@ use crate::config::ModelConfig;
 use crate::language_model::LoadOptions;
 use crate::weights::{Checkpoint, TensorRef};
 use crate::{ModelError, Result};
-use galley_backend::{Backend, Batch, LayerMask, Observation, QkNorm, Reach, Rope, Rotation};
+use galley_backend::{
+    Backend, Batch, Forward, LayerMask, ModelId, Observation, QkNorm, Reach, Rope, Rotation,
+};
 
 /// Weights and activations of one model. Its KV pool is elsewhere.
 pub(crate) struct Decoder<B: Backend> {
+    id: ModelId,
     pub(crate) config: ModelConfig,
     rope: Rope,
     embedding: B::Matrix,
@@ -127,7 +130,8 @@ impl<B: Backend> Decoder<B> {
             logits: backend.f32_rows(options.max_logit_rows, config.vocab_size)?,
         };
         let rope = Rope { inv_freq: config.rope_inv_freq(), attention_scale: 1.0 };
-        Ok(Self { config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
+        let id = ModelId::new();
+        Ok(Self { id, config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
     }
 
     /// Runs the layers over `pool`, fills in what is observed, and leaves one row of logits per
@@ -140,12 +144,35 @@ impl<B: Backend> Decoder<B> {
         mask: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        let Self { config, activations: a, .. } = self;
-        let n_rows = batch.tokens.len();
-        let eps = config.rms_norm_eps;
+        let config = &self.config;
         let scale = 1.0 / (config.head_dim as f32).sqrt();
         let reach = Reach { scale, window: config.sliding_window };
         backend.begin(batch, pool, &self.rope, config.n_heads, reach)?;
+        self.n_logit_rows = batch.logit_rows.len();
+        if observations.is_empty() {
+            let forward = Forward { model: self.id, layers: *mask };
+            let mut work = |backend: &mut B| self.run(backend, pool, batch, reach, mask, &mut []);
+            backend.run_forward(&forward, batch, &mut work)?;
+        } else {
+            self.run(backend, pool, batch, reach, mask, observations)?;
+            backend.finish_observing(observations)?;
+        }
+        Ok(())
+    }
+
+    /// The operations of a forward, on a batch that the backend took in.
+    fn run(
+        &mut self,
+        backend: &mut B,
+        pool: &mut B::KvPool,
+        batch: &Batch<'_>,
+        reach: Reach,
+        mask: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> galley_backend::Result<()> {
+        let a = &mut self.activations;
+        let n_rows = batch.tokens.len();
+        let eps = self.config.rms_norm_eps;
         backend.embed(&self.embedding, batch, &mut a.x)?;
         for (i, layer) in self.layers.iter().enumerate() {
             if mask.attention(i) {
@@ -173,12 +200,7 @@ impl<B: Backend> Decoder<B> {
             }
         }
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        self.n_logit_rows = batch.logit_rows.len();
-        backend.logits(&a.x, &self.norm, eps, head, batch, &mut a.logits)?;
-        if !observations.is_empty() {
-            backend.finish_observing(observations)?;
-        }
-        Ok(())
+        backend.logits(&a.x, &self.norm, eps, head, batch, &mut a.logits)
     }
 
     /// Logits of the last forward, one f32 row each.

@@ -1,9 +1,12 @@
 //! A batch on the device: one blob of small arrays, sent once a forward.
+//!
+//! Arrays lie at places that numbers of rows, sequences and logit rows decide, and rounded numbers of units and blocks: a
+//! recorded forward finds those of the next step where it found those of the last.
 
 use super::device::Device;
 use super::memory::{Blob, Buffer, Growing};
-use super::pool::KvPool;
-use super::units::{self, Class, Heads, Span};
+use super::pool::{KvPool, PoolId};
+use super::units::{self, Class, Heads, Span, rounded};
 use crate::checks::{check_view, expect, for_each_slot};
 use crate::{BackendError, Batch, KvShape, Reach, Result, Selected, SeqSpan};
 use galley_kernels_cu::bindings::{
@@ -11,16 +14,34 @@ use galley_kernels_cu::bindings::{
 };
 use std::sync::Arc;
 
+/// Blocks that the tables of a batch are rounded up to, at least: 1 KiB.
+const TABLES_STEP: usize = 256;
+
 /// The batch that `begin` took in.
 pub(super) struct Begun {
-    blob: Growing,
+    pub(super) blob: Growing,
     host: Blob,
     sections: Sections,
     /// Of what it was made; None before the first.
     made_of: Option<MadeOf>,
     pub(super) launches: Vec<Launch>,
+    /// Floats of the states of the launch that has most.
+    pub(super) states_len: usize,
     n_rows: usize,
     n_seqs: usize,
+    n_logit_rows: usize,
+}
+
+/// All that launches are told of a batch: what differs besides, kernels read from the blob.
+#[derive(Clone, PartialEq)]
+pub(super) struct BatchShape {
+    pub(super) n_rows: usize,
+    n_seqs: usize,
+    n_logit_rows: usize,
+    sections: Sections,
+    launches: Vec<Launch>,
+    heads: Heads,
+    pool: PoolId,
 }
 
 /// What tells one batch from another without looking at it all.
@@ -29,29 +50,27 @@ struct MadeOf {
     /// Addresses and lengths of tokens, positions, sequences and logit rows.
     slices: [(usize, usize); 4],
     heads: Heads,
-    shape: KvShape,
-    base: usize,
+    pool: PoolId,
 }
 
 /// Where arrays begin in the blob, in bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct Sections {
     tokens: usize,
     positions: usize,
     slots: usize,
     seqs: usize,
+    logit_rows: usize,
     block_tables: usize,
     selected: usize,
-    logit_rows: usize,
 }
 
 /// One launch of attention.
+#[derive(Clone, PartialEq)]
 pub(super) struct Launch {
     pub(super) queries_per_unit: usize,
     pub(super) n_units: usize,
     pub(super) n_merges: usize,
-    /// Floats of all its states.
-    pub(super) states_len: usize,
     units: usize,
     merges: usize,
 }
@@ -64,8 +83,10 @@ impl Begun {
             sections: Sections::default(),
             made_of: None,
             launches: Vec::new(),
+            states_len: 0,
             n_rows: 0,
             n_seqs: 0,
+            n_logit_rows: 0,
         }
     }
 
@@ -96,31 +117,38 @@ impl Begun {
                 check_view("batch", seq, batch, shape, layer)?;
             }
         }
-        let (seqs, block_tables, selected) = sequences(batch, shape);
+        let (seqs, mut block_tables, selected) = sequences(batch, shape);
         let spans: Vec<Span> = batch.seqs.iter().map(|seq| span(seq, batch, shape)).collect();
         let host = &mut self.host;
         host.bytes.clear();
-        self.sections = Sections {
+        let mut sections = Sections {
             tokens: host.push(batch.tokens),
             positions: host.push(batch.positions),
             slots: host.push(&slots),
             seqs: host.push(&seqs),
-            block_tables: host.push(&block_tables),
-            selected: host.push(&selected),
             logit_rows: host.push(batch.logit_rows),
+            ..Sections::default()
         };
+        let mut classes = units::classes(&spans, &heads);
+        let states_len = |class: &Class| class.n_states * heads.state_len(class.queries_per_unit);
+        self.states_len = classes.iter().map(states_len).max().unwrap_or(0);
+        classes.iter_mut().for_each(Class::pad);
         let launch = |class: Class| Launch {
             queries_per_unit: class.queries_per_unit,
             n_units: class.units.len(),
             n_merges: class.merges.len(),
-            states_len: class.n_states * heads.state_len(class.queries_per_unit),
             units: host.push(&class.units),
             merges: host.push(&class.merges),
         };
-        self.launches = units::classes(&spans, &heads).into_iter().map(launch).collect();
+        self.launches = classes.into_iter().map(launch).collect();
+        block_tables.resize(rounded(block_tables.len(), TABLES_STEP), 0);
+        sections.block_tables = host.push(&block_tables);
+        sections.selected = host.push(&selected);
+        self.sections = sections;
         self.blob.get(device, host.bytes.len())?.upload(0, &host.bytes)?;
         self.n_rows = batch.tokens.len();
         self.n_seqs = batch.seqs.len();
+        self.n_logit_rows = batch.logit_rows.len();
         self.made_of = Some(MadeOf::new(batch, pool, heads));
         Ok(())
     }
@@ -146,7 +174,7 @@ impl Begun {
     ) -> Result<()> {
         self.expect(op, batch)?;
         match &self.made_of {
-            Some(made_of) if made_of.base == base(pool) && made_of.shape == pool.shape => Ok(()),
+            Some(made_of) if made_of.pool == pool.id() => Ok(()),
             _ => Err(BackendError::Shape {
                 op,
                 expected: "the pool that `begin` was given".into(),
@@ -176,8 +204,18 @@ impl Begun {
         }
     }
 
-    pub(super) fn n_rows(&self) -> usize {
-        self.n_rows
+    /// What launches are told of it; None where no batch is taken in.
+    pub(super) fn shape(&self) -> Option<BatchShape> {
+        let made_of = self.made_of?;
+        Some(BatchShape {
+            n_rows: self.n_rows,
+            n_seqs: self.n_seqs,
+            n_logit_rows: self.n_logit_rows,
+            sections: self.sections,
+            launches: self.launches.clone(),
+            heads: made_of.heads,
+            pool: made_of.pool,
+        })
     }
 
     /// The batch as kernels see it.
@@ -222,7 +260,7 @@ impl Begun {
 
 impl MadeOf {
     fn new(batch: &Batch<'_>, pool: &KvPool, heads: Heads) -> Self {
-        Self { slices: slices(batch), heads, shape: pool.shape, base: base(pool) }
+        Self { slices: slices(batch), heads, pool: pool.id() }
     }
 }
 
@@ -231,10 +269,6 @@ fn slices(batch: &Batch<'_>) -> [(usize, usize); 4] {
         (slice.as_ptr().addr(), slice.len())
     }
     [of(batch.tokens), of(batch.positions), of(batch.seqs), of(batch.logit_rows)]
-}
-
-fn base(pool: &KvPool) -> usize {
-    pool.kv(0).base.addr()
 }
 
 fn heads(pool: &KvPool, n_heads: usize, reach: Reach) -> Result<Heads> {

@@ -24,15 +24,16 @@ pub(super) trait Device: Send + Sync {
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()>;
     /// Waits for all work enqueued so far.
     fn synchronize(&self) -> Result<()>;
-    /// Records the work that follows instead of doing it.
-    #[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
+    /// Records the work that follows instead of doing it. Memory can neither be allocated nor copied meanwhile.
     fn begin_recording(&self) -> Result<()>;
-    /// Ends what [`Device::begin_recording`] began.
-    #[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
+    /// Ends what [`Device::begin_recording`] began, whatever has become of it.
     fn end_recording(&self) -> Result<Recording>;
     /// Enqueues recorded work.
-    #[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
-    fn replay(&self, recording: &Recording) -> Result<()>;
+    ///
+    /// # Safety
+    ///
+    /// The buffers that it names are still there.
+    unsafe fn replay(&self, recording: &Recording) -> Result<()>;
 }
 
 /// Memory of a device, in bytes.
@@ -43,5 +44,4 @@ pub(super) struct Memory {
 }
 
 /// Work that can be enqueued again: what it is, the device knows.
-#[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
 pub(super) struct Recording(pub(super) Box<dyn Any + Send>);

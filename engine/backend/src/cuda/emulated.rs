@@ -4,13 +4,27 @@ use super::device::{Device, Memory, Recording};
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Every allocation begins at a multiple of this, as on a GPU.
 const ALIGNMENT: usize = 256;
 
 /// The CPU as a device for kernels.
 #[derive(Debug, Default)]
-pub(super) struct Emulated;
+pub(super) struct Emulated {
+    is_recording: AtomicBool,
+}
+
+impl Emulated {
+    /// Refuses what a GPU could not record.
+    fn not_while_recording(&self, op: &'static str) -> Result<()> {
+        if self.is_recording.load(Ordering::Relaxed) {
+            let error = "it cannot be recorded: do it before or after".into();
+            return Err(BackendError::Device { op, error });
+        }
+        Ok(())
+    }
+}
 
 impl Device for Emulated {
     fn description(&self) -> String {
@@ -31,6 +45,7 @@ impl Device for Emulated {
     }
 
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
+        self.not_while_recording("allocating memory")?;
         let failed = || BackendError::OutOfMemory { what, needed_bytes: n_bytes as u128 };
         let layout = layout(n_bytes).ok_or_else(failed)?;
         // SAFETY: the layout is not empty.
@@ -46,6 +61,7 @@ impl Device for Emulated {
     }
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        self.not_while_recording("copying to the device")?;
         let to = std::ptr::with_exposed_provenance_mut::<u8>(to as usize);
         // SAFETY: the caller's buffer holds as many bytes, and no work is under way.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
@@ -53,6 +69,7 @@ impl Device for Emulated {
     }
 
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()> {
+        self.not_while_recording("copying from the device")?;
         let from = std::ptr::with_exposed_provenance::<u8>(from as usize);
         // SAFETY: as for uploads.
         unsafe { from.copy_to_nonoverlapping(out.as_mut_ptr(), out.len()) };
@@ -64,23 +81,31 @@ impl Device for Emulated {
     }
 
     fn begin_recording(&self) -> Result<()> {
-        Err(no_recordings())
+        galley_kernels_cu::record().map_err(failed("beginning a recording"))?;
+        self.is_recording.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn end_recording(&self) -> Result<Recording> {
-        Err(no_recordings())
+        self.is_recording.store(false, Ordering::Relaxed);
+        let launches = galley_kernels_cu::Recording::end().map_err(failed("ending a recording"))?;
+        Ok(Recording(Box::new(launches)))
     }
 
-    fn replay(&self, _: &Recording) -> Result<()> {
-        Err(no_recordings())
+    unsafe fn replay(&self, recording: &Recording) -> Result<()> {
+        const OP: &str = "replaying a recording";
+        let foreign = || BackendError::Device { op: OP, error: "it is of another device".into() };
+        let launches: &galley_kernels_cu::Recording =
+            recording.0.downcast_ref().ok_or_else(foreign)?;
+        // SAFETY: the caller answers for the buffers; launchers have checked shapes when they recorded.
+        unsafe { launches.replay() }.map_err(failed(OP))
     }
+}
+
+fn failed(op: &'static str) -> impl Fn(i32) -> BackendError {
+    move |code| BackendError::Device { op, error: code.to_string() }
 }
 
 fn layout(n_bytes: usize) -> Option<Layout> {
     Layout::from_size_align(n_bytes.max(1), ALIGNMENT).ok()
-}
-
-#[allow(dead_code, reason = "for forwards that are recorded, which none is yet")]
-fn no_recordings() -> BackendError {
-    BackendError::Unsupported("the emulation records no work: launch it every time".into())
 }

@@ -241,10 +241,6 @@ impl Device for Gpu {
         self.stream.synchronize().map_err(failed(OP))
     }
 
-    fn synchronize(&self) -> Result<()> {
-        self.stream.synchronize().map_err(failed("waiting for the device"))
-    }
-
     fn begin_recording(&self) -> Result<()> {
         // Of this thread: another may allocate meanwhile.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -264,7 +260,7 @@ impl Device for Gpu {
         Ok(Recording(Box::new(Graph(graph))))
     }
 
-    fn replay(&self, recording: &Recording) -> Result<()> {
+    unsafe fn replay(&self, recording: &Recording) -> Result<()> {
         const OP: &str = "replaying a recording";
         let foreign = || BackendError::Device { op: OP, error: "it is of another device".into() };
         let Graph(graph) = recording.0.downcast_ref().ok_or_else(foreign)?;

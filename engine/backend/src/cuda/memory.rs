@@ -52,6 +52,11 @@ impl Buffer {
         &self.device
     }
 
+    /// Its device address.
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+
     /// Its size in bytes.
     pub(super) fn len(&self) -> usize {
         self.n_bytes
@@ -93,6 +98,17 @@ impl Growing {
     /// Nothing yet; `what` names it in errors.
     pub(super) fn new(what: &'static str) -> Self {
         Self { what, buffer: None }
+    }
+
+    /// The device address of what is there now; 0 where nothing is.
+    pub(super) fn address(&self) -> u64 {
+        self.buffer.as_ref().map_or(0, Buffer::address)
+    }
+
+    /// What is there, to be replaced: for tests that must keep it.
+    #[cfg(test)]
+    pub(super) fn take(&mut self) -> Option<Buffer> {
+        self.buffer.take()
     }
 
     /// At least `n_bytes`.

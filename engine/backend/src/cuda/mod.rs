@@ -6,11 +6,13 @@
 //! | [`memory`] | buffers that free themselves |
 //! | [`matrix`] | weights on their way to the device, activations |
 //! | [`pool`] | keys and values |
-//! | [`batch`], [`units`] | what is sent of a batch, and how attention over it is cut up |
+//! | [`batch`], [`angles`], [`units`] | what is sent of a batch, its rotation, how attention over it is cut up |
 //! | [`ops`], [`observe`], [`sample`] | the operations |
+//! | [`recorded`] | forwards that are recorded once and replayed |
 //!
 //! The emulation runs the same kernels on the CPU, slowly: it is for tests.
 
+mod angles;
 mod batch;
 mod device;
 #[cfg(feature = "emulate")]
@@ -22,21 +24,25 @@ mod memory;
 mod observe;
 mod ops;
 mod pool;
+mod recorded;
 mod sample;
 #[cfg(test)]
 mod tests;
 mod units;
 
-use crate::{BackendError, Dtype, Reach, Result, Rope};
+use crate::{BackendError, Dtype, Reach, Result};
+use angles::Angles;
 use batch::Begun;
 use device::Device;
 use galley_kernels_cu::bindings::gk_stream;
 #[cfg(feature = "cuda")]
 pub use gpu::{GpuInfo, gpus};
 pub use matrix::{Matrix, Tensor, Vector};
-use memory::{Buffer, Growing};
+use memory::Growing;
 use observe::Observing;
 pub use pool::KvPool;
+pub use recorded::ForwardCounts;
+use recorded::Recorded;
 use sample::Sampler;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -74,11 +80,11 @@ pub struct CudaBackend {
     device: Arc<dyn Device>,
     memory_share: f64,
     begun: Begun,
-    /// Inverse frequencies on the device: models take turns.
-    ropes: Vec<(Rope, Buffer)>,
-    /// Which of them the batch has.
-    rope: usize,
-    angles: Growing,
+    angles: Angles,
+    /// The factor on scores of the batch.
+    scale: f32,
+    /// Tokens of the table that was last embedded from.
+    n_tokens: usize,
     /// States of attention units.
     states: Growing,
     /// Normed rows for the output head, for each width: models take turns.
@@ -86,6 +92,7 @@ pub struct CudaBackend {
     copies: Growing,
     observing: Observing,
     sampler: Sampler,
+    recorded: Recorded,
 }
 
 impl CudaBackend {
@@ -99,20 +106,21 @@ impl CudaBackend {
             #[cfg(feature = "cuda")]
             CudaDevice::Gpu(ordinal) => gpu::open(ordinal)?,
             #[cfg(feature = "emulate")]
-            CudaDevice::Emulated => Arc::new(emulated::Emulated),
+            CudaDevice::Emulated => Arc::<emulated::Emulated>::default(),
         };
         Ok(Self {
             device,
             memory_share: config.memory_share,
             begun: Begun::new(),
-            ropes: Vec::new(),
-            rope: 0,
-            angles: Growing::new("angles"),
+            angles: Angles::new(),
+            scale: 0.0,
+            n_tokens: 0,
             states: Growing::new("states of attention"),
             head_rows: Vec::new(),
             copies: Growing::new("copies of blocks"),
             observing: Observing::new(),
             sampler: Sampler::new(),
+            recorded: Recorded::default(),
         })
     }
 

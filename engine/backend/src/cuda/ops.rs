@@ -5,10 +5,10 @@ use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
 use crate::sample::{Pick, Row};
-use crate::{Backend, Batch, FillRow, KvShape, Observation, Rotation};
+use crate::{Backend, Batch, FillRow, Forward, KvShape, Observation, Rope, Rotation};
 use galley_kernels_cu::bindings::{
-    GK_ADD, GK_SILU_MUL, GK_STORE, gk_angles, gk_attention, gk_copy_blocks, gk_embed, gk_linear,
-    gk_rms_norm, gk_rope_store,
+    GK_ADD, GK_SILU_MUL, GK_STORE, gk_attention, gk_copy_blocks, gk_embed, gk_linear, gk_rms_norm,
+    gk_rope_store,
 };
 use std::ptr::{null, null_mut};
 
@@ -19,7 +19,9 @@ impl Backend for CudaBackend {
     type KvPool = KvPool;
 
     fn description(&self) -> String {
-        format!("{}, {}", self.device.description(), self.dtype())
+        let given_up = self.recorded.given_up.as_ref();
+        let why = given_up.map_or(String::new(), |why| format!(", forwards not recorded: {why}"));
+        format!("{}, {}{why}", self.device.description(), self.dtype())
     }
 
     fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Matrix> {
@@ -77,29 +79,22 @@ impl Backend for CudaBackend {
         n_heads: usize,
         reach: Reach,
     ) -> Result<()> {
-        let half = pool.shape.head_dim / 2;
-        expect("batch", "inverse frequencies", half, rope.inv_freq.len())?;
         self.observing.clear();
+        // Working memory is as large as this batch wants it before any of it is recorded.
+        self.angles.begin(&self.device, rope, pool.shape.head_dim, batch.tokens.len())?;
         self.begun.take(&self.device, batch, pool, n_heads, reach)?;
-        self.rope = match self.ropes.iter().position(|(kept, _)| kept == rope) {
-            Some(at) => at,
-            None => {
-                let inv_freq = Buffer::of(&self.device, "inverse frequencies", &rope.inv_freq)?;
-                self.ropes.push((rope.clone(), inv_freq));
-                self.ropes.len() - 1
-            }
-        };
-        let n_rows = self.begun.n_rows();
-        let angles = self.angles.get(&self.device, n_rows * 2 * half * size_of::<f32>())?;
-        let call = gk_angles {
-            positions: self.begun.gk_batch(&self.device)?.positions,
-            inv_freq: self.ropes[self.rope].1.at(0),
-            angles: angles.at(0),
-            n_rows: n_rows as i32,
-            half: half as i32,
-            scale: rope.attention_scale,
-        };
-        launch(&self.device, "angles", self.device.kernels().angles, &call)
+        self.states.get(&self.device, self.begun.states_len * size_of::<f32>())?;
+        self.scale = reach.scale;
+        Ok(())
+    }
+
+    fn run_forward(
+        &mut self,
+        forward: &Forward<'_>,
+        batch: &Batch<'_>,
+        work: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.launch_or_replay(forward, batch, work)
     }
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
@@ -107,6 +102,7 @@ impl Backend for CudaBackend {
         table.expect_gated("embed", false)?;
         check_tokens(batch, table.rows)?;
         self.begun.expect("embed", batch)?;
+        self.n_tokens = table.rows;
         let call = gk_embed {
             table: table.buffer.at(0),
             tokens: self.begun.gk_batch(&self.device)?.tokens,
@@ -203,18 +199,12 @@ impl Backend for CudaBackend {
         }
         expect_layer(OP, layer, &pool.shape)?;
         self.begun.expect_over(OP, batch, pool)?;
-        if self.ropes[self.rope].0 != *rotation.rope {
-            return Err(BackendError::Shape {
-                op: OP,
-                expected: "the rotation that `begin` was given".into(),
-                got: "another".into(),
-            });
-        }
-        let angles = n_rows * head_dim * size_of::<f32>();
+        let positions = self.begun.gk_batch(&self.device)?.positions;
+        let angles = self.angles.get(&self.device, OP, rotation.rope, positions)?;
         let weight = |vector: &Vector| vector.buffer.at::<f32>(0).cast_const();
         let call = gk_rope_store {
             qkv: qkv.buffer.at(0),
-            angles: self.angles.get(&self.device, angles)?.at(0),
+            angles,
             q_norm: rotation.qk_norm.as_ref().map_or(null(), |norm| weight(norm.q)),
             k_norm: rotation.qk_norm.as_ref().map_or(null(), |norm| weight(norm.k)),
             slots: self.begun.gk_batch(&self.device)?.slots,
@@ -247,8 +237,8 @@ impl Backend for CudaBackend {
         self.begun.expect_heads(OP, batch, pool, n_heads, reach)?;
         let device = &self.device;
         // One stream: a launch may use the states of the one before.
-        let states = self.begun.launches.iter().map(|launch| launch.states_len).max().unwrap_or(0);
-        let states = self.states.get(device, states * size_of::<f32>())?.at(0);
+        let states_len = self.begun.states_len;
+        let states = self.states.get(device, states_len * size_of::<f32>())?.at(0);
         let batch = self.begun.gk_batch(device)?;
         for at in 0..self.begun.launches.len() {
             let (units, merges) = self.begun.work(device, at)?;
@@ -307,19 +297,23 @@ impl Backend for CudaBackend {
         expect("logits", "norm weights", x.cols, norm.len)?;
         out.expect("logits", Kind::F32, n_rows, head.rows)?;
         x.expect("logits", Kind::F32, batch.tokens.len(), head.cols)?;
+        head.expect_gated("logits", false)?;
         self.begun.expect("logits", batch)?;
-        let kept = self.head_rows.iter().position(|kept| kept.cols == x.cols);
-        let kept = kept.map(|at| self.head_rows.swap_remove(at));
-        let normed = match kept.filter(|kept| kept.max_rows >= n_rows) {
-            Some(kept) => kept,
-            None => self.operand_rows(out.max_rows, x.cols)?,
-        };
         let rows = self.begun.logit_rows(&self.device)?;
-        let result = self
-            .norm_rows(x, n_rows, rows, norm, eps, &normed)
-            .and_then(|()| self.linear(&normed, n_rows, head, None, out));
-        self.head_rows.push(normed);
-        result
+        let fits = |kept: &Tensor| kept.cols == x.cols && kept.max_rows >= n_rows;
+        let at = match self.head_rows.iter().position(fits) {
+            Some(at) => at,
+            None => {
+                let normed = self.operand_rows(out.max_rows, x.cols)?;
+                self.head_rows.retain(|kept| kept.cols != x.cols);
+                self.head_rows.push(normed);
+                self.head_rows.len() - 1
+            }
+        };
+        let normed = &self.head_rows[at];
+        self.norm_rows(x, n_rows, rows, norm, eps, normed)?;
+        let stores = gk_linear { out: out.buffer.at(0), ..product(normed, n_rows, head, out) };
+        self.multiply("logits", GK_STORE as i32, stores)
     }
 
     fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {

@@ -22,6 +22,14 @@ pub struct KvPool {
     pub(super) max_queries: usize,
 }
 
+/// Which blocks of which memory a pool is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct PoolId {
+    base: u64,
+    shape: KvShape,
+    host: KvShape,
+}
+
 impl KvPool {
     pub(super) fn new(device: &Arc<dyn Device>, shape: KvShape) -> Result<Self> {
         check_shape(&shape)?;
@@ -39,6 +47,10 @@ impl KvPool {
         check_shape(&shape)?;
         let max_queries = max_queries(self.buffer.device(), shape.head_dim)?;
         Ok(Self { buffer: Arc::clone(&self.buffer), shape, host: self.host, max_queries })
+    }
+
+    pub(super) fn id(&self) -> PoolId {
+        PoolId { base: self.buffer.address(), shape: self.shape, host: self.host }
     }
 
     /// What kernels need to know, about `layer`.

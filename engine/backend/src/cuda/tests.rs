@@ -4,13 +4,14 @@
 
 mod attention;
 mod picks;
+mod recorded;
 
 use super::matrix::Kind;
 use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, SeqSpan};
+use crate::{Backend, Batch, KvShape, KvView, Rope, SeqSpan};
 use half::bf16;
 
 /// A backend on the device to test; None where this build has none without being told of a GPU.

@@ -16,6 +16,11 @@ const CLASSES: [usize; 3] = [16, 32, 64];
 
 /// Blocks of threads that fill a device: two on each of the 132 multiprocessors of an H100.
 const FULL_DEVICE: usize = 2 * 132;
+/// Units and merges of a launch come in multiples of this: blocks of threads that end at once cost nothing beside it.
+const WORK_STEP: usize = 4;
+const NO_UNIT: gk_unit =
+    gk_unit { seq: 0, first_query: 0, n_queries: 0, partition: 0, n_partitions: 0, state: -1 };
+const NO_MERGE: gk_merge = gk_merge { seq: 0, first_query: 0, n_queries: 0, state: 0, n_states: 0 };
 /// Most memory for states, in floats: 128 MiB. Units beyond fold.
 const MAX_STATES_LEN: usize = 32 << 20;
 
@@ -62,6 +67,21 @@ pub(super) struct Class {
     pub(super) units: Vec<gk_unit>,
     pub(super) merges: Vec<gk_merge>,
     pub(super) n_states: usize,
+}
+
+impl Class {
+    /// Adds units and merges of no rows, which end at once, up to rounded numbers: contexts grow for many steps before
+    /// these change.
+    pub(super) fn pad(&mut self) {
+        let (units, merges) = (self.units.len(), self.merges.len());
+        self.units.resize(rounded(units, WORK_STEP), NO_UNIT);
+        self.merges.resize(rounded(merges, WORK_STEP), NO_MERGE);
+    }
+}
+
+/// `n`, and up to a third more: a multiple of `step`, or of a quarter of the next power of two. 0 stays 0.
+pub(super) fn rounded(n: usize, step: usize) -> usize {
+    n.next_multiple_of(step.max(n.next_power_of_two() / 4))
 }
 
 /// Query rows that a unit holds, and the partitions that they see.
@@ -226,6 +246,23 @@ mod tests {
         let classes = check(&[span(1, 9), span(5, 9), span(8, 9), span(9, 9)], &HEADS);
         let sizes: Vec<_> = classes.iter().map(|c| (c.queries_per_unit, c.units.len())).collect();
         assert_eq!(sizes, [(16, 1), (32, 2), (64, 1)]);
+    }
+
+    #[test]
+    fn numbers_of_units_change_rarely_while_a_context_grows() {
+        let mut shapes = Vec::new();
+        for position in 0..65_536 {
+            let mut classes = classes(&[span(1, position)], &HEADS);
+            let units = classes[0].units.len();
+            classes[0].pad();
+            let padded = &classes[0].units;
+            assert!(padded.len() - units < WORK_STEP.max(units.div_ceil(2)), "{units}");
+            assert!(padded[units..].iter().all(|unit| unit.n_queries == 0));
+            shapes.push((padded.len(), classes[0].merges.len()));
+        }
+        shapes.dedup();
+        assert!(shapes.len() < 24, "{shapes:?}");
+        assert_eq!([0, 1, 4, 5, 17, 65].map(|n| rounded(n, 4)), [0, 4, 4, 8, 24, 96]);
     }
 
     #[test]

@@ -1,0 +1,179 @@
+//! Forwards that are recorded once and replayed.
+//!
+//! A forward of a small model is some 270 launches of 2.5 µs each, which take the host longer than the device. Most
+//! steps ask for the launches of an earlier step, with the same arguments: values that differ lie in the batch's blob.
+//! `docs/kernels.md` says what is compared, so that nothing else can differ.
+
+use super::CudaBackend;
+use super::batch::BatchShape;
+use super::device::Recording;
+use crate::checks::check_tokens;
+use crate::{Batch, Forward, LayerMask, ModelId, Result};
+
+/// Recordings that are kept, the most recent ones. A batch that shrinks has two shapes a size (draft and verification);
+/// a graph of 270 launches holds some hundred KB.
+const MAX_KEPT: usize = 64;
+/// Rows of the largest forward that is worth it: with more, the device takes longer than the host, and prompts seldom
+/// come in the same shape.
+const MAX_ROWS: usize = 256;
+
+/// Recordings, and how forwards went so far.
+#[derive(Default)]
+pub(super) struct Recorded {
+    /// The least recently used first.
+    kept: Vec<(Key, Kept)>,
+    /// Shapes that came once, the oldest first: one that never comes again is not worth a recording.
+    seen: Vec<Key>,
+    /// Why the device records nothing any more.
+    pub(super) given_up: Option<String>,
+    counts: ForwardCounts,
+    /// A bug for a test to notice: buffers are taken for the same wherever they are.
+    #[cfg(test)]
+    pub(super) ignores_buffers: bool,
+}
+
+/// How a backend did its forwards so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForwardCounts {
+    /// Launch by launch.
+    pub launched: u64,
+    /// Recorded, then replayed.
+    pub recorded: u64,
+    /// Replayed, from an earlier recording.
+    pub replayed: u64,
+}
+
+/// Whatever decides the launches of a forward and their arguments.
+#[derive(Clone, PartialEq)]
+struct Key {
+    model: ModelId,
+    layers: Layers,
+    batch: BatchShape,
+    rope: usize,
+    scale: u32,
+    /// Addresses of working memory that may be replaced.
+    buffers: Vec<u64>,
+}
+
+/// A [`LayerMask`] to keep.
+#[derive(Clone, PartialEq)]
+enum Layers {
+    All,
+    Only { attention: Vec<bool>, mlp: Vec<bool> },
+}
+
+struct Kept {
+    recording: Recording,
+    /// Tokens of the table that it embeds from.
+    n_tokens: usize,
+}
+
+impl Recorded {
+    /// Whether it has come before, a short while ago.
+    fn comes_again(&mut self, key: &Key) -> bool {
+        if let Some(at) = self.seen.iter().position(|seen| seen == key) {
+            self.seen.remove(at);
+            return true;
+        }
+        if self.seen.len() == MAX_KEPT {
+            self.seen.remove(0);
+        }
+        self.seen.push(key.clone());
+        false
+    }
+
+    fn keep(&mut self, key: Key, kept: Kept) -> &Kept {
+        if self.kept.len() == MAX_KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push((key, kept));
+        &self.kept[self.kept.len() - 1].1
+    }
+
+    /// What is kept of this forward, which is the most recently used then.
+    fn find(&mut self, key: &Key) -> Option<&Kept> {
+        let at = self.kept.iter().position(|(kept, _)| kept == key)?;
+        self.kept[at..].rotate_left(1);
+        self.kept.last().map(|(_, kept)| kept)
+    }
+}
+
+impl CudaBackend {
+    /// How forwards went so far.
+    pub fn forward_counts(&self) -> ForwardCounts {
+        self.recorded.counts
+    }
+
+    /// [`Backend::run_forward`](crate::Backend::run_forward).
+    pub(super) fn launch_or_replay(
+        &mut self,
+        forward: &Forward<'_>,
+        batch: &Batch<'_>,
+        work: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.begun.expect("run_forward", batch)?;
+        let key = self.key(forward).filter(|key| (1..=MAX_ROWS).contains(&key.batch.n_rows));
+        let Some(key) = key else { return self.launch_all(work) };
+        if let Some(kept) = self.recorded.find(&key) {
+            check_tokens(batch, kept.n_tokens)?;
+            // SAFETY: the key holds the addresses of all working memory. Weights and activations are those of a model,
+            // whose id is used with them alone, and ends with them.
+            unsafe { self.device.replay(&kept.recording) }?;
+            self.recorded.counts.replayed += 1;
+            return Ok(());
+        }
+        if self.recorded.given_up.is_some() || !self.recorded.comes_again(&key) {
+            return self.launch_all(work);
+        }
+        match self.record(work) {
+            Ok(kept) => {
+                let kept = self.recorded.keep(key, kept);
+                // SAFETY: it has just been recorded.
+                unsafe { self.device.replay(&kept.recording) }?;
+                self.recorded.counts.recorded += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.recorded.given_up = Some(error.to_string());
+                self.launch_all(work)
+            }
+        }
+    }
+
+    fn launch_all(&mut self, work: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.angles.forget();
+        self.recorded.counts.launched += 1;
+        work(self)
+    }
+
+    fn record(&mut self, work: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<Kept> {
+        self.angles.forget();
+        self.n_tokens = usize::MAX;
+        self.device.begin_recording()?;
+        let worked = work(self);
+        // Whatever went wrong: the device must not go on recording.
+        let recording = self.device.end_recording();
+        self.angles.forget();
+        worked?;
+        Ok(Kept { recording: recording?, n_tokens: self.n_tokens })
+    }
+
+    /// None where no batch is taken in.
+    fn key(&self, forward: &Forward<'_>) -> Option<Key> {
+        let batch = self.begun.shape()?;
+        let (rope, angles) = self.angles.identity();
+        let working = [self.begun.blob.address(), angles, self.states.address()];
+        let head_rows = self.head_rows.iter().map(|rows| rows.buffer.address());
+        let buffers: Vec<u64> = working.into_iter().chain(head_rows).collect();
+        #[cfg(test)]
+        let buffers = if self.recorded.ignores_buffers { Vec::new() } else { buffers };
+        let layers = match forward.layers {
+            LayerMask::All => Layers::All,
+            LayerMask::Only { attention, mlp } => {
+                Layers::Only { attention: attention.to_vec(), mlp: mlp.to_vec() }
+            }
+        };
+        let scale = self.scale.to_bits();
+        Some(Key { model: forward.model, layers, batch, rope, scale, buffers })
+    }
+}

@@ -1,0 +1,313 @@
+//! Recorded forwards against launched ones, bit for bit, and what has to be noticed.
+
+use super::*;
+use crate::cuda::memory::Buffer;
+use crate::cuda::recorded::ForwardCounts;
+use crate::{Forward, LayerMask, ModelId, Rotation};
+
+const VOCAB: usize = 50;
+const HIDDEN: usize = 64;
+const BLOCK: usize = 16;
+const MAX_LOGIT_ROWS: usize = 8;
+
+/// A decoder of two layers that share their weights.
+struct Model {
+    id: ModelId,
+    n_heads: usize,
+    rope: Rope,
+    table: Matrix,
+    norm: Vector,
+    qkv: Matrix,
+    output: Matrix,
+    x: Tensor,
+    normed: Tensor,
+    projected: Tensor,
+    q: Tensor,
+    attended: Tensor,
+    logits: Tensor,
+    pool: KvPool,
+}
+
+impl Model {
+    fn new(backend: &mut CudaBackend, values: &mut Values, n_heads: usize, pool: KvPool) -> Self {
+        let KvShape { n_kv_heads, head_dim, .. } = pool.shape;
+        let (width, out) = ((n_heads + 2 * n_kv_heads) * head_dim, n_heads * head_dim);
+        let rows = 512;
+        Self {
+            id: ModelId::new(),
+            n_heads,
+            rope: Rope {
+                inv_freq: (0..head_dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect(),
+                attention_scale: 1.0,
+            },
+            table: load(backend, VOCAB, HIDDEN, &values.take(VOCAB * HIDDEN)),
+            norm: backend.load_vector(&values.take(HIDDEN)).unwrap(),
+            qkv: load(backend, width, HIDDEN, &values.take(width * HIDDEN)),
+            output: load(backend, HIDDEN, out, &values.take(HIDDEN * out)),
+            x: backend.f32_rows(rows, HIDDEN).unwrap(),
+            normed: backend.operand_rows(rows, HIDDEN).unwrap(),
+            projected: backend.f32_rows(rows, width).unwrap(),
+            q: backend.operand_rows(rows, out).unwrap(),
+            attended: backend.operand_rows(rows, out).unwrap(),
+            logits: backend.f32_rows(MAX_LOGIT_ROWS, VOCAB).unwrap(),
+            pool,
+        }
+    }
+
+    /// The logits of a batch, as bits. `eps` is what a caller bakes into launches.
+    fn forward(
+        &mut self,
+        backend: &mut CudaBackend,
+        batch: &Batch<'_>,
+        layers: LayerMask<'_>,
+        how: How,
+    ) -> Result<Vec<u32>> {
+        let reach = Reach { scale: 0.25, window: None };
+        backend.begin(batch, &self.pool, &self.rope, self.n_heads, reach)?;
+        let forward = Forward { model: self.id, layers };
+        let position = batch.positions[batch.positions.len() - 1];
+        let is_baked_in = matches!(how, How::BakedIn | How::BakedInAndLaunched);
+        let eps = if is_baked_in { position as f32 } else { 1e-5 };
+        let mut work = |backend: &mut CudaBackend| {
+            let n_rows = batch.tokens.len();
+            backend.embed(&self.table, batch, &mut self.x)?;
+            for layer in (0..2).filter(|&layer| layers.attention(layer)) {
+                let rotation = Rotation { rope: &self.rope, qk_norm: None };
+                backend.rms_norm(&self.x, n_rows, &self.norm, eps, &mut self.normed)?;
+                backend.linear(&self.normed, n_rows, &self.qkv, None, &mut self.projected)?;
+                let (qkv, q) = (&self.projected, &mut self.q);
+                backend.rope_and_store_kv(qkv, &rotation, batch, layer, &mut self.pool, q)?;
+                backend.attention(q, &self.pool, layer, batch, reach, &mut self.attended)?;
+                backend.linear_add(&self.attended, n_rows, &self.output, &mut self.x)?;
+            }
+            if how == How::ReadsBack {
+                backend.read_f32(&self.x, n_rows)?;
+            }
+            backend.logits(&self.x, &self.norm, eps, &self.table, batch, &mut self.logits)
+        };
+        if matches!(how, How::Launched | How::BakedInAndLaunched) {
+            work(backend)?;
+        } else {
+            backend.run_forward(&forward, batch, &mut work)?;
+        }
+        let logits = backend.read_f32(&self.logits, batch.logit_rows.len())?;
+        Ok(logits.into_iter().map(f32::to_bits).collect())
+    }
+}
+
+/// How a test does its forwards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    /// Without recordings.
+    Launched,
+    Recorded,
+    /// A bug: a value of the batch is an argument of launches.
+    BakedIn,
+    /// Launched, with that value.
+    BakedInAndLaunched,
+    /// A bug: a recording outlives the buffer that it reads.
+    KeptTooLong,
+    /// What no device can record: values on their way to the host.
+    ReadsBack,
+}
+
+/// A sequence: how many tokens are cached, and its blocks.
+#[derive(Clone)]
+struct Sequence {
+    n: usize,
+    blocks: Vec<u32>,
+}
+
+/// Rows `n..n + n_rows` of each sequence, through a model.
+fn pass(
+    backend: &mut CudaBackend,
+    model: &mut Model,
+    seqs: &[(&Sequence, usize)],
+    layers: LayerMask<'_>,
+    how: How,
+) -> Vec<u32> {
+    let (mut tokens, mut positions, mut spans, mut logit_rows) = (vec![], vec![], vec![], vec![]);
+    for &(seq, n_rows) in seqs {
+        spans.push(SeqSpan {
+            first_row: tokens.len(),
+            n_rows,
+            block_table: &seq.blocks,
+            writes_kv: true,
+            view: KvView::default(),
+        });
+        positions.extend((seq.n..seq.n + n_rows).map(|p| p as u32));
+        tokens.extend((seq.n..seq.n + n_rows).map(|p| (p * 7 + seqs.len()) as u32 % VOCAB as u32));
+        let n_logits = n_rows.min(2);
+        logit_rows.extend((tokens.len() - n_logits..tokens.len()).map(|row| row as u32));
+    }
+    let batch =
+        Batch { tokens: &tokens, positions: &positions, seqs: &spans, logit_rows: &logit_rows };
+    model.forward(backend, &batch, layers, how).unwrap()
+}
+
+/// Two models over one pool: contexts that grow over the end of a partition, drafts through a layer mask, sequences that
+/// leave, come, and move to other blocks.
+fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
+    let mut backend = emulated();
+    let mut values = Values(21);
+    let shape = KvShape {
+        n_layers: 4,
+        n_kv_heads: 2,
+        head_dim: 16,
+        block_size: BLOCK,
+        n_blocks: 60,
+        dtype: Dtype::Bf16,
+    };
+    let pool = backend.kv_pool(shape).unwrap();
+    let lodger = backend.lodge(&pool, shape.lodger(2, 1, 16).unwrap()).unwrap();
+    let mut target = Model::new(&mut backend, &mut values, 4, pool);
+    let mut second = Model::new(&mut backend, &mut values, 3, lodger);
+    let (all, some) =
+        (LayerMask::All, LayerMask::Only { attention: &[true, false], mlp: &[true, true] });
+    let mut seqs = [
+        Sequence { n: 492, blocks: (0..36).collect() },
+        Sequence { n: 20, blocks: vec![40, 37, 45, 38] },
+        Sequence { n: 3, blocks: vec![41, 39, 46, 43] },
+    ];
+    // Of the second model, four blocks lie in one of the pool.
+    let mut own = Sequence { n: 30, blocks: (50..58).collect() };
+    let mut out = Vec::new();
+    for seq in &seqs {
+        let prompt = Sequence { n: 0, ..seq.clone() };
+        out.push(pass(&mut backend, &mut target, &[(&prompt, seq.n)], all, how));
+    }
+    let prompt = Sequence { n: 0, ..own.clone() };
+    out.push(pass(&mut backend, &mut second, &[(&prompt, own.n)], all, how));
+    let mut replaced = Vec::new();
+    for step in 0..36 {
+        if step == 12 {
+            // Preempted, and computed anew elsewhere.
+            seqs[1].blocks = vec![49, 48, 47, 44];
+            let prompt = Sequence { n: 0, ..seqs[1].clone() };
+            out.push(pass(&mut backend, &mut target, &[(&prompt, seqs[1].n)], all, how));
+        }
+        if step == 24 {
+            replaced.push(replace_blob(&mut backend));
+        }
+        let running = if (16..30).contains(&step) { &seqs[..2] } else { &seqs[..] };
+        let draft: Vec<_> = running.iter().map(|seq| (seq, 1)).collect();
+        let verified: Vec<_> = running.iter().map(|seq| (seq, 2)).collect();
+        out.push(pass(&mut backend, &mut target, &draft, some, how));
+        out.push(pass(&mut backend, &mut second, &[(&own, 1)], all, how));
+        out.push(pass(&mut backend, &mut target, &verified, all, how));
+        let n_running = running.len();
+        seqs[..n_running].iter_mut().for_each(|seq| seq.n += 1);
+        own.n += 1;
+    }
+    (out, backend.forward_counts())
+}
+
+#[test]
+fn replayed_forwards_have_the_bits_of_launched_ones() {
+    let (expected, counts) = script(How::Launched);
+    assert_eq!(counts, ForwardCounts::default());
+    let (got, counts) = script(How::Recorded);
+    assert!(expected == got);
+    println!("{counts:?}");
+    // 108 forwards and 5 prompts, most of them again what an earlier one was.
+    assert_eq!(counts.launched + counts.recorded + counts.replayed, 113);
+    assert!(counts.replayed > 70 && counts.recorded > 4, "{counts:?}");
+}
+
+/// A larger blob in the place of the one there is, which is kept from being given to somebody else.
+fn replace_blob(backend: &mut CudaBackend) -> Buffer {
+    let blob = backend.begun.blob.take().unwrap();
+    backend.begun.blob.get(&backend.device, 2 * blob.len()).unwrap();
+    blob
+}
+
+/// The controls: what a recording must not hold, and when it must not be used.
+#[test]
+fn stale_recordings_are_noticed() {
+    let run = |how: How| {
+        let mut backend = emulated();
+        backend.recorded.ignores_buffers = how == How::KeptTooLong;
+        let mut model = single(&mut backend);
+        let mut replaced = None;
+        let step = |n: usize| {
+            if n == 8 {
+                replaced = Some(replace_blob(&mut backend));
+            }
+            pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, how)
+        };
+        let out: Vec<_> = (0..16).map(step).collect();
+        drop(replaced);
+        (out, backend.forward_counts())
+    };
+    let (expected, counts) = run(How::Recorded);
+    assert_eq!(counts, ForwardCounts { launched: 3, recorded: 2, replayed: 11 });
+    assert!(expected == run(How::Launched).0);
+    let (got, counts) = run(How::KeptTooLong);
+    assert_eq!(counts.replayed, 14);
+    assert!(got[..8] == expected[..8] && got[8] == got[7] && got[8] != expected[8]);
+    let (got, counts) = run(How::BakedIn);
+    assert_eq!(counts.replayed, 11);
+    let launched = run(How::BakedInAndLaunched).0;
+    assert!(got[2] == launched[2] && got[3] != launched[3], "as it was when it was recorded");
+}
+
+/// One row after 20 others of one sequence; `n` counts from there.
+fn decode(n: usize) -> (Sequence, [u32; 1]) {
+    (Sequence { n: 20 + n, blocks: (0..4).collect() }, [20 + n as u32])
+}
+
+fn single(backend: &mut CudaBackend) -> Model {
+    let shape = KvShape {
+        n_layers: 2,
+        n_kv_heads: 1,
+        head_dim: 16,
+        block_size: BLOCK,
+        n_blocks: 4,
+        dtype: Dtype::Bf16,
+    };
+    let pool = backend.kv_pool(shape).unwrap();
+    Model::new(backend, &mut Values(22), 2, pool)
+}
+
+#[test]
+fn what_cannot_be_recorded_is_launched_and_said() {
+    let run = |how: How| {
+        let mut backend = emulated();
+        let mut model = single(&mut backend);
+        let all = LayerMask::All;
+        let pass = |n: usize| pass(&mut backend, &mut model, &[(&decode(n).0, 1)], all, how);
+        let out: Vec<_> = (0..5).map(pass).collect();
+        (out, backend.forward_counts(), backend.description())
+    };
+    let (expected, counts, text) = run(How::Recorded);
+    // The first time, rows for the output head are not there yet.
+    assert_eq!(counts, ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
+    assert!(!text.contains("recorded"), "{text}");
+    let (got, counts, text) = run(How::ReadsBack);
+    assert!(expected == got);
+    assert_eq!(counts, ForwardCounts { launched: 5, recorded: 0, replayed: 0 });
+    assert!(text.contains("forwards not recorded: copying from the device"), "{text}");
+}
+
+#[test]
+fn a_replay_checks_what_launches_check() {
+    let mut backend = emulated();
+    let mut model = single(&mut backend);
+    let mut run = |n: usize, token: u32| {
+        let (seq, positions) = decode(n);
+        let view = KvView::default();
+        let seqs =
+            [SeqSpan { first_row: 0, n_rows: 1, block_table: &seq.blocks, writes_kv: true, view }];
+        let batch =
+            Batch { tokens: &[token], positions: &positions, seqs: &seqs, logit_rows: &[0] };
+        model.forward(&mut backend, &batch, LayerMask::All, How::Recorded)
+    };
+    for n in 0..4 {
+        run(n, VOCAB as u32 - 1).unwrap();
+    }
+    let error = run(4, VOCAB as u32).unwrap_err().to_string();
+    assert!(error.contains("token ids below 50"), "{error}");
+    assert!(run(44, 0).is_err(), "a position without a block");
+    run(4, 0).unwrap();
+    assert_eq!(backend.forward_counts(), ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
+}
