@@ -38,6 +38,7 @@ pub(crate) struct Model {
 }
 
 impl Sizes {
+    #[cfg(feature = "cuda")]
     pub(crate) const REAL: Self = Self {
         heads: Heads { n_heads: 32, n_kv_heads: 8, head_dim: 128 },
         n_seqs: 32,
