@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cuda::memory::Buffer;
-use crate::cuda::recorded::ForwardCounts;
+use crate::cuda::recorded::{ForwardCounts, MAX_KEPT};
 use crate::{Forward, LayerMask, ModelId, Rotation};
 
 const VOCAB: usize = 50;
@@ -310,4 +310,30 @@ fn a_replay_checks_what_launches_check() {
     assert!(run(44, 0).is_err(), "a position without a block");
     run(4, 0).unwrap();
     assert_eq!(backend.forward_counts(), ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
+}
+
+#[test]
+fn the_least_recently_used_recording_makes_room() {
+    let mut backend = emulated();
+    let mut model = single(&mut backend);
+    let mut run = |id: ModelId, n: usize| {
+        model.id = id;
+        pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, How::Recorded);
+        backend.forward_counts()
+    };
+    run(ModelId::new(), 0); // from here on, working memory is there
+    let first = ModelId::new();
+    let ids: Vec<ModelId> = (1..MAX_KEPT).map(|_| ModelId::new()).collect();
+    for id in [first].iter().chain(&ids) {
+        run(*id, 1);
+        run(*id, 1);
+    }
+    let full = run(first, 2);
+    assert_eq!((full.recorded, full.replayed), (MAX_KEPT as u64, 1));
+    let another = ModelId::new();
+    run(another, 2);
+    run(another, 2);
+    assert_eq!(run(first, 3).replayed, 2, "used a short while ago");
+    let counts = run(ids[0], 3);
+    assert_eq!((counts.replayed, counts.launched), (2, full.launched + 2), "it made room");
 }
