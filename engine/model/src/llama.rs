@@ -152,3 +152,69 @@ impl<B: Backend> DraftModels for Llama<B> {
         Ok(self.backend.sample(self.drafts[id.0].decoder.logits().0, rows)?)
     }
 }
+
+#[cfg(all(test, feature = "emulate"))]
+mod tests {
+    use super::*;
+    use galley_backend::cuda::{CudaBackend, CudaConfig, CudaDevice};
+    use galley_backend::{KvView, SeqSpan};
+    use std::path::Path;
+
+    const PROMPT: usize = 20;
+    const LEN: usize = 44;
+
+    fn checkpoint(name: &str) -> Checkpoint {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models");
+        Checkpoint::open(&models.join(name)).expect("a tiny model")
+    }
+
+    fn emulated() -> Llama<CudaBackend> {
+        let backend = CudaBackend::new(CudaConfig::new(CudaDevice::Emulated)).expect("emulated");
+        let options = LoadOptions { block_size: 16, n_blocks: 8, max_rows: 64, max_logit_rows: 64 };
+        Llama::load(backend, &checkpoint("llama3"), Dtype::Bf16, options, &mut |_, _| {})
+            .expect("a tiny model loads")
+    }
+
+    /// Calls `run` with the rows `first..end` of one sequence, and with logits of all.
+    fn rows<T>(first: usize, end: usize, blocks: &[u32], run: impl FnOnce(&Batch<'_>) -> T) -> T {
+        let positions: Vec<u32> = (first..end).map(|p| p as u32).collect();
+        let tokens: Vec<u32> = positions.iter().map(|p| p * 5 % 60).collect();
+        let logit_rows: Vec<u32> = (0..tokens.len() as u32).collect();
+        let view = KvView::default();
+        let n_rows = tokens.len();
+        let seqs = [SeqSpan { first_row: 0, n_rows, block_table: blocks, writes_kv: true, view }];
+        run(&Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &logit_rows })
+    }
+
+    /// A target and a draft model take turns; logits are those of one forward over all tokens.
+    #[test]
+    fn most_decodes_are_replayed() {
+        let all = LayerMask::All;
+        let mut whole = emulated();
+        rows(0, LEN, &[0, 1, 2], |batch| {
+            whole.target.forward(&mut whole.backend, &mut whole.pool, batch, &all, &mut [])
+        })
+        .expect("a prompt");
+        let expected = whole.read_logits().expect("logits");
+        let n_vocab = whole.target.config.vocab_size;
+
+        let mut llama = emulated();
+        let draft = DraftModels::load(&mut llama, &checkpoint("llama3")).expect("a draft model");
+        for (first, end) in [(0, PROMPT)].into_iter().chain((PROMPT..LEN).map(|p| (p, p + 1))) {
+            rows(first, end, &[3, 4, 5], |batch| {
+                DraftModels::forward(&mut llama, draft, batch, &all)
+            })
+            .expect("a draft");
+            rows(first, end, &[0, 1, 2], |batch| {
+                LanguageModel::forward(&mut llama, batch, &all, &mut [])
+            })
+            .expect("a step");
+            let logits = llama.read_logits().expect("logits");
+            assert!(logits == expected[first * n_vocab..end * n_vocab], "{first}..{end}");
+        }
+        let counts = llama.backend.forward_counts();
+        // Two prompts, and of each model one decode to see the shape and one to record it.
+        assert_eq!((counts.launched, counts.recorded), (4, 2));
+        assert_eq!(counts.replayed, 2 * (LEN - PROMPT - 2) as u64);
+    }
+}

@@ -12,7 +12,7 @@ use crate::{Batch, Forward, LayerMask, ModelId, Result};
 
 /// Recordings that are kept, the most recent ones. A batch that shrinks has two shapes a size (draft and verification);
 /// a graph of 270 launches holds some hundred KB.
-const MAX_KEPT: usize = 64;
+pub(super) const MAX_KEPT: usize = 64;
 /// Rows of the largest forward that is worth it: with more, the device takes longer than the host, and prompts seldom
 /// come in the same shape.
 const MAX_ROWS: usize = 256;

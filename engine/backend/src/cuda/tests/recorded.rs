@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cuda::memory::Buffer;
-use crate::cuda::recorded::ForwardCounts;
+use crate::cuda::recorded::{ForwardCounts, MAX_KEPT};
 use crate::{Forward, LayerMask, ModelId, Rotation};
 
 const VOCAB: usize = 50;
@@ -148,7 +148,7 @@ fn pass(
 /// Two models over one pool: contexts that grow over the end of a partition, drafts through a layer mask, sequences that
 /// leave, come, and move to other blocks.
 fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
-    let mut backend = emulated();
+    let mut backend = backend().expect("a device");
     let mut values = Values(21);
     let shape = KvShape {
         n_layers: 4,
@@ -204,6 +204,9 @@ fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
 
 #[test]
 fn replayed_forwards_have_the_bits_of_launched_ones() {
+    if backend().is_none() {
+        return;
+    }
     let (expected, counts) = script(How::Launched);
     assert_eq!(counts, ForwardCounts::default());
     let (got, counts) = script(How::Recorded);
@@ -224,8 +227,11 @@ fn replace_blob(backend: &mut CudaBackend) -> Buffer {
 /// The controls: what a recording must not hold, and when it must not be used.
 #[test]
 fn stale_recordings_are_noticed() {
+    if backend().is_none() {
+        return;
+    }
     let run = |how: How| {
-        let mut backend = emulated();
+        let mut backend = backend().expect("a device");
         backend.recorded.ignores_buffers = how == How::KeptTooLong;
         let mut model = single(&mut backend);
         let mut replaced = None;
@@ -271,8 +277,11 @@ fn single(backend: &mut CudaBackend) -> Model {
 
 #[test]
 fn what_cannot_be_recorded_is_launched_and_said() {
+    if backend().is_none() {
+        return;
+    }
     let run = |how: How| {
-        let mut backend = emulated();
+        let mut backend = backend().expect("a device");
         let mut model = single(&mut backend);
         let all = LayerMask::All;
         let pass = |n: usize| pass(&mut backend, &mut model, &[(&decode(n).0, 1)], all, how);
@@ -291,7 +300,10 @@ fn what_cannot_be_recorded_is_launched_and_said() {
 
 #[test]
 fn a_replay_checks_what_launches_check() {
-    let mut backend = emulated();
+    if backend().is_none() {
+        return;
+    }
+    let mut backend = backend().expect("a device");
     let mut model = single(&mut backend);
     let mut run = |n: usize, token: u32| {
         let (seq, positions) = decode(n);
@@ -310,4 +322,33 @@ fn a_replay_checks_what_launches_check() {
     assert!(run(44, 0).is_err(), "a position without a block");
     run(4, 0).unwrap();
     assert_eq!(backend.forward_counts(), ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
+}
+
+#[test]
+fn the_least_recently_used_recording_makes_room() {
+    if backend().is_none() {
+        return;
+    }
+    let mut backend = backend().expect("a device");
+    let mut model = single(&mut backend);
+    let mut run = |id: ModelId, n: usize| {
+        model.id = id;
+        pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, How::Recorded);
+        backend.forward_counts()
+    };
+    run(ModelId::new(), 0); // from here on, working memory is there
+    let first = ModelId::new();
+    let ids: Vec<ModelId> = (1..MAX_KEPT).map(|_| ModelId::new()).collect();
+    for id in [first].iter().chain(&ids) {
+        run(*id, 1);
+        run(*id, 1);
+    }
+    let full = run(first, 2);
+    assert_eq!((full.recorded, full.replayed), (MAX_KEPT as u64, 1));
+    let another = ModelId::new();
+    run(another, 2);
+    run(another, 2);
+    assert_eq!(run(first, 3).replayed, 2, "used a short while ago");
+    let counts = run(ids[0], 3);
+    assert_eq!((counts.replayed, counts.launched), (2, full.launched + 2), "it made room");
 }
