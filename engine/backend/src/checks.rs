@@ -2,6 +2,7 @@
 
 use crate::{
     BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, SeqSpan,
+    pick_of,
 };
 
 /// Fails unless two shapes agree.
@@ -21,14 +22,18 @@ pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> R
     Err(BackendError::Shape { op, expected, got: layer.to_string() })
 }
 
-/// Fails unless the embedding table has every token.
-pub(crate) fn check_tokens(batch: &Batch<'_>, n_tokens: usize) -> Result<()> {
-    let Some(token) = batch.tokens.iter().find(|&&t| t as usize >= n_tokens) else { return Ok(()) };
-    Err(BackendError::Shape {
-        op: "embed",
-        expected: format!("token ids below {n_tokens}"),
-        got: token.to_string(),
-    })
+/// Fails unless the embedding table has every token, and every pick has been made.
+pub(crate) fn check_tokens(tokens: &[u32], n_tokens: usize, n_picks: usize) -> Result<()> {
+    let is_known = |token: u32| match pick_of(token) {
+        Some(pick) => pick < n_picks,
+        None => (token as usize) < n_tokens,
+    };
+    let Some(&token) = tokens.iter().find(|&&token| !is_known(token)) else { return Ok(()) };
+    let (expected, got) = match pick_of(token) {
+        Some(pick) => (format!("picks made ahead below {n_picks}"), pick),
+        None => (format!("token ids below {n_tokens}"), token as usize),
+    };
+    Err(BackendError::Shape { op: "embed", expected, got: got.to_string() })
 }
 
 /// Fails unless `lodger` is a shape that [`KvShape::lodger`] gave.

@@ -101,9 +101,13 @@ impl CudaBackend {
             #[cfg(feature = "emulate")]
             CudaDevice::Emulated => Arc::new(emulated::Emulated),
         };
-        Ok(Self {
+        Ok(Self::on(device, config.memory_share))
+    }
+
+    fn on(device: Arc<dyn Device>, memory_share: f64) -> Self {
+        Self {
             device,
-            memory_share: config.memory_share,
+            memory_share,
             begun: Begun::new(),
             ropes: Vec::new(),
             rope: 0,
@@ -113,7 +117,7 @@ impl CudaBackend {
             copies: Growing::new("copies of blocks"),
             observing: Observing::new(),
             sampler: Sampler::new(),
-        })
+        }
     }
 
     /// The format of weights, matrix operands and the KV cache.

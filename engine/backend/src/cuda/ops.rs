@@ -10,6 +10,7 @@ use galley_kernels_cu::bindings::{
     GK_ADD, GK_SILU_MUL, GK_STORE, gk_angles, gk_attention, gk_copy_blocks, gk_embed, gk_linear,
     gk_rms_norm, gk_rope_store,
 };
+use std::ops::Range;
 use std::ptr::{null, null_mut};
 
 impl Backend for CudaBackend {
@@ -105,17 +106,20 @@ impl Backend for CudaBackend {
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
         table.expect_gated("embed", false)?;
-        check_tokens(batch, table.rows)?;
+        check_tokens(batch.tokens, table.rows, self.sampler.n_ahead())?;
         self.begun.expect("embed", batch)?;
+        let (picks, n_picks) = self.sampler.ahead(&self.device)?;
         let call = gk_embed {
             table: table.buffer.at(0),
             tokens: self.begun.gk_batch(&self.device)?.tokens,
+            picks,
             out: out.buffer.at(0),
             table_stride: table.stride as i64,
             out_stride: out.stride as i64,
             n_rows: batch.tokens.len() as i32,
             n_cols: table.cols as i32,
             n_tokens: table.rows as i32,
+            n_picks: n_picks as i32,
         };
         launch(&self.device, "embed", self.device.kernels().embed, &call)
     }
@@ -325,6 +329,15 @@ impl Backend for CudaBackend {
     fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         logits.expect("sample", Kind::F32, 0, logits.cols)?;
         self.sampler.pick(&self.device, logits, rows)
+    }
+
+    fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        logits.expect("sample", Kind::F32, 0, logits.cols)?;
+        self.sampler.pick_ahead(&self.device, logits, rows)
+    }
+
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        self.sampler.take_picks()
     }
 
     fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {

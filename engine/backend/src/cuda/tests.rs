@@ -1,6 +1,8 @@
 //! Every operation on the emulated device against float64 and the CPU, and row invariance bit by bit.
 
+mod ahead;
 mod attention;
+mod counting;
 mod picks;
 
 use super::matrix::Kind;
@@ -8,7 +10,7 @@ use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, SeqSpan};
+use crate::{Backend, Batch, KvShape, KvView, SeqSpan, TOKEN_OF_PICK};
 use half::bf16;
 
 fn emulated() -> CudaBackend {
@@ -150,6 +152,9 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         backend.logits(&x, &norm, 1e-5, &table, &batch, &mut logits).unwrap();
         let bad = Batch { tokens: &[2, 0, 5, 1], ..batch };
         assert!(backend.embed(&table, &bad, &mut x).is_err(), "a token outside of the table");
+        let bad = Batch { tokens: &[2, 0, TOKEN_OF_PICK, 1], ..batch };
+        let error = backend.embed(&table, &bad, &mut x).unwrap_err().to_string();
+        assert!(error.contains("picks made ahead below 0"), "{error}");
         let normed = (0..4).flat_map(|row| backend.read(&normed, row)).collect();
         [backend.read_f32(&x, 4).unwrap(), normed, backend.read_f32(&logits, 2).unwrap()]
     }
