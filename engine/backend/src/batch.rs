@@ -77,12 +77,14 @@ pub struct Selection<'a> {
     pub n: usize,
     /// KV heads per layer; 0 where every layer and head has the same `ids`.
     pub n_kv_heads: usize,
+    /// Tells these ids from all others that the backend is given, so that a device may keep them; 0 is anything.
+    pub version: u64,
 }
 
 impl<'a> Selection<'a> {
     /// The same ids for every layer and KV head.
     pub fn everywhere(ids: &'a [u32]) -> Self {
-        Self { ids, n: ids.len(), n_kv_heads: 0 }
+        Self { ids, n: ids.len(), n_kv_heads: 0, version: 0 }
     }
 
     /// The ids selected for one layer and KV head.

@@ -7,6 +7,7 @@
 //! | [`matrix`] | weights on their way to the device, activations |
 //! | [`pool`] | keys and values |
 //! | [`batch`], [`units`] | what is sent of a batch, and how attention over it is cut up |
+//! | [`selections`] | selected tokens, which stay on the device |
 //! | [`ops`], [`observe`], [`sample`] | the operations |
 //!
 //! The emulation runs the same kernels on the CPU, slowly: it is for tests.
@@ -23,6 +24,7 @@ mod observe;
 mod ops;
 mod pool;
 mod sample;
+mod selections;
 #[cfg(all(test, feature = "emulate"))]
 mod tests;
 mod units;

@@ -1,6 +1,5 @@
 //! [`Backend`] on the device: shapes are checked here, so that kernels need not.
 
-use super::device::Memory;
 use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
@@ -54,12 +53,7 @@ impl Backend for CudaBackend {
     }
 
     fn room_bytes(&self) -> Result<Option<usize>> {
-        let Memory { free_bytes, total_bytes } = self.device.memory()?;
-        if total_bytes == usize::MAX {
-            return Ok(None); // the emulation, whose memory is the machine's
-        }
-        let kept = total_bytes as f64 * (1.0 - self.memory_share);
-        Ok(Some(free_bytes.saturating_sub(kept as usize)))
+        Ok(self.device.memory()?.room_bytes(self.memory_share))
     }
 
     fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {
@@ -327,12 +321,10 @@ impl Backend for CudaBackend {
     }
 
     fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        logits.expect("sample", Kind::F32, 0, logits.cols)?;
         self.sampler.pick(&self.device, logits, rows)
     }
 
     fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        logits.expect("sample", Kind::F32, 0, logits.cols)?;
         self.sampler.pick_ahead(&self.device, logits, rows)
     }
 

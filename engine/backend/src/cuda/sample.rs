@@ -1,6 +1,7 @@
 //! Picking tokens where the logits are. What kernels do not do, the host does with a row of logits read back.
 
 use super::device::Device;
+use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
 use crate::sample::{self, Pick, Row, edits, names};
@@ -235,6 +236,7 @@ impl Sampler {
 const MIN_AHEAD: usize = 4096;
 
 fn check_rows(logits: &Tensor, rows: &[Row<'_>]) -> Result<()> {
+    logits.expect(OP, Kind::F32, 0, logits.cols)?;
     let outside = |row: &&Row<'_>| row.logits_row >= logits.max_rows;
     let Some(row) = rows.iter().find(outside) else { return Ok(()) };
     let expected = format!("rows of logits below {}", logits.max_rows);

@@ -4,6 +4,7 @@ mod ahead;
 mod attention;
 mod counting;
 mod picks;
+mod selections;
 
 use super::matrix::Kind;
 use super::memory::bytes_of;
