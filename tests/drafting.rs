@@ -1,12 +1,18 @@
 //! The same bytes, whoever drafts: tokens, text and log-probabilities with every drafter are those of plain
 //! decoding, bit for bit, whatever the schedule.
 
-use galley_backend::Dtype;
+use galley_backend::sample::{Pick, Row};
+use galley_backend::{Batch, Dtype, KvShape, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
+use galley_model::config::ModelConfig;
+use galley_model::{LanguageModel, Result};
 use galley_tests::on_cpu;
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, with_drafts};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[test]
 fn output_does_not_depend_on_the_drafter() {
@@ -128,4 +134,94 @@ fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
     // The control: another selection guesses otherwise.
     let other = guesses("snap-kv budget=72,queries=8,refresh=16", 512, 1);
     assert_ne!(other, guesses("snap-kv budget=96,queries=8,refresh=16", 512, 1));
+}
+
+/// What a model has been asked for.
+#[derive(Default)]
+struct Counts {
+    forwards: AtomicU64,
+    samples: AtomicU64,
+    takes: AtomicU64,
+}
+
+/// A model that counts.
+struct Counted(Box<dyn LanguageModel>, Arc<Counts>);
+
+impl LanguageModel for Counted {
+    fn config(&self) -> &ModelConfig {
+        self.0.config()
+    }
+    fn kv_shape(&self) -> KvShape {
+        self.0.kv_shape()
+    }
+    fn max_rows(&self) -> usize {
+        self.0.max_rows()
+    }
+    fn max_logit_rows(&self) -> usize {
+        self.0.max_logit_rows()
+    }
+    fn device(&self) -> String {
+        self.0.device()
+    }
+    fn weight_bytes(&self) -> usize {
+        self.0.weight_bytes()
+    }
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        self.1.forwards.fetch_add(1, Relaxed);
+        self.0.forward(batch, layers, observations)
+    }
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        self.1.samples.fetch_add(1, Relaxed);
+        self.0.sample(rows)
+    }
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.0.sample_ahead(rows)
+    }
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        self.1.takes.fetch_add(1, Relaxed);
+        self.0.take_picks()
+    }
+    fn read_logits(&self) -> Result<Vec<f32>> {
+        self.0.read_logits()
+    }
+    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
+        self.0.copy_blocks(copies)
+    }
+}
+
+/// A draft of several tokens waits for the device once, at its end. Penalties look at what was drafted: with them,
+/// every guess is waited for.
+#[test]
+fn a_chain_is_waited_for_at_its_end() {
+    let base = alone();
+    for frequency_penalty in [0.0, 0.5] {
+        let counts = Arc::new(Counts::default());
+        let (model, tokenizer) = open("llama3", &base);
+        let model = Box::new(Counted(model, Arc::clone(&counts)));
+        let request = Request {
+            max_tokens: Some(40),
+            ignore_eos: true,
+            temperature: 0.8,
+            frequency_penalty,
+            ..Request::new(Prompt::Tokens((10..90).collect()))
+        };
+        let drafting = drafting("streaming-llm", "budget=64");
+        let (_, stats) =
+            run_drafting((model, tokenizer), &base.config, &drafting, &[request], true);
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        let (forwards, samples, takes) =
+            (of(&counts.forwards), of(&counts.samples), of(&counts.takes));
+        assert!(stats.drafts.drafted > stats.drafts.rounds, "{:?}", stats.drafts);
+        match frequency_penalty {
+            0.0 => {
+                assert_eq!((samples, takes), (forwards - stats.drafts.drafted, stats.drafts.rounds))
+            }
+            _ => assert_eq!((samples, takes), (forwards, 0)),
+        }
+    }
 }

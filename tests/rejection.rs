@@ -277,6 +277,12 @@ impl LanguageModel for Verifying {
         });
         Ok(picks.collect())
     }
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
+        self.model.sample_ahead(rows)
+    }
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        self.model.take_picks()
+    }
     fn read_logits(&self) -> Result<Vec<f32>> {
         self.model.read_logits()
     }

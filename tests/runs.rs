@@ -212,6 +212,12 @@ impl LanguageModel for Altered {
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         self.0.sample(rows)
     }
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
+        self.0.sample_ahead(rows)
+    }
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        self.0.take_picks()
+    }
     fn read_logits(&self) -> Result<Vec<f32>> {
         self.0.read_logits()
     }

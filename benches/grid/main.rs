@@ -231,7 +231,7 @@ impl Draft {
                 tail_start: (context - (budget - BLOCK)) as u32,
             },
             Draft::SnapKv(budget) => {
-                let selection = Selection { ids, n: budget - SNAP_TAIL, n_kv_heads };
+                let selection = Selection { ids, n: budget - SNAP_TAIL, n_kv_heads, version: 0 };
                 KvView {
                     selected: Selected::Tokens(selection),
                     tail_start: (context - SNAP_TAIL) as u32,

@@ -94,18 +94,29 @@ typedef struct gk_batch {
   int32_t n_seqs;
 } gk_batch;
 
+/* A token that gk_sample has picked. */
+typedef struct gk_pick {
+  uint32_t token;
+  float logprob; /* where asked for */
+} gk_pick;
+
+/* A token of a batch with this bit is a pick that the host has not seen yet: the other bits are its number. */
+#define GK_TOKEN_OF_PICK 0x80000000u
+
 /* ---- Rows ---- */
 
-/* out[row] = table[token]: a packed matrix to f32 rows. */
+/* out[row] = table[token]: a packed matrix to f32 rows. NaN for a token or a pick that there is not. */
 typedef struct gk_embed {
   const gk_bf16 *table; /* n_tokens × table_stride */
   const uint32_t *tokens;
+  const gk_pick *picks; /* n_picks; null where there are none */
   float *out;
   int64_t table_stride;
   int64_t out_stride;
   int32_t n_rows;
   int32_t n_cols;
   int32_t n_tokens;
+  int32_t n_picks;
 } gk_embed;
 
 /* out[i] = x[rows[i]] / rms(x[rows[i]]) * weight: f32 rows to operand rows, zero up to their stride. */
@@ -313,11 +324,6 @@ typedef struct gk_sample_row {
   int32_t n_top;  /* log-probabilities: -1 none, 0 that of the pick, n also those of the n most likely */
   int32_t top;    /* where its n_top entries begin in gk_sample.top */
 } gk_sample_row;
-
-typedef struct gk_pick {
-  uint32_t token;
-  float logprob; /* where asked for */
-} gk_pick;
 
 typedef struct gk_sample {
   const float *logits;

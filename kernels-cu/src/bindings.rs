@@ -8,6 +8,7 @@ pub const GK_MAX_HEAD_DIM: u32 = 256;
 pub const GK_PARTITION: u32 = 512;
 pub const GK_OBSERVED_TILE: u32 = 64;
 pub const GK_KEPT_QUERIES: u32 = 16;
+pub const GK_TOKEN_OF_PICK: u32 = 2147483648;
 pub const GK_LINEAR_VARIANTS: u32 = 4;
 pub const GK_MAX_VOCAB: u32 = 4194304;
 pub const GK_NO_TOKEN: u32 = 4294967295;
@@ -107,30 +108,47 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct gk_pick {
+    pub token: u32,
+    pub logprob: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gk_pick"][::core::mem::size_of::<gk_pick>() - 8usize];
+    ["Alignment of gk_pick"][::core::mem::align_of::<gk_pick>() - 4usize];
+    ["Offset of field: gk_pick::token"][::core::mem::offset_of!(gk_pick, token) - 0usize];
+    ["Offset of field: gk_pick::logprob"][::core::mem::offset_of!(gk_pick, logprob) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct gk_embed {
     pub table: *const gk_bf16,
     pub tokens: *const u32,
+    pub picks: *const gk_pick,
     pub out: *mut f32,
     pub table_stride: i64,
     pub out_stride: i64,
     pub n_rows: i32,
     pub n_cols: i32,
     pub n_tokens: i32,
+    pub n_picks: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gk_embed"][::core::mem::size_of::<gk_embed>() - 56usize];
+    ["Size of gk_embed"][::core::mem::size_of::<gk_embed>() - 64usize];
     ["Alignment of gk_embed"][::core::mem::align_of::<gk_embed>() - 8usize];
     ["Offset of field: gk_embed::table"][::core::mem::offset_of!(gk_embed, table) - 0usize];
     ["Offset of field: gk_embed::tokens"][::core::mem::offset_of!(gk_embed, tokens) - 8usize];
-    ["Offset of field: gk_embed::out"][::core::mem::offset_of!(gk_embed, out) - 16usize];
+    ["Offset of field: gk_embed::picks"][::core::mem::offset_of!(gk_embed, picks) - 16usize];
+    ["Offset of field: gk_embed::out"][::core::mem::offset_of!(gk_embed, out) - 24usize];
     ["Offset of field: gk_embed::table_stride"]
-        [::core::mem::offset_of!(gk_embed, table_stride) - 24usize];
+        [::core::mem::offset_of!(gk_embed, table_stride) - 32usize];
     ["Offset of field: gk_embed::out_stride"]
-        [::core::mem::offset_of!(gk_embed, out_stride) - 32usize];
-    ["Offset of field: gk_embed::n_rows"][::core::mem::offset_of!(gk_embed, n_rows) - 40usize];
-    ["Offset of field: gk_embed::n_cols"][::core::mem::offset_of!(gk_embed, n_cols) - 44usize];
-    ["Offset of field: gk_embed::n_tokens"][::core::mem::offset_of!(gk_embed, n_tokens) - 48usize];
+        [::core::mem::offset_of!(gk_embed, out_stride) - 40usize];
+    ["Offset of field: gk_embed::n_rows"][::core::mem::offset_of!(gk_embed, n_rows) - 48usize];
+    ["Offset of field: gk_embed::n_cols"][::core::mem::offset_of!(gk_embed, n_cols) - 52usize];
+    ["Offset of field: gk_embed::n_tokens"][::core::mem::offset_of!(gk_embed, n_tokens) - 56usize];
+    ["Offset of field: gk_embed::n_picks"][::core::mem::offset_of!(gk_embed, n_picks) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -544,19 +562,6 @@ const _: () = {
     ["Offset of field: gk_sample_row::n_top"]
         [::core::mem::offset_of!(gk_sample_row, n_top) - 56usize];
     ["Offset of field: gk_sample_row::top"][::core::mem::offset_of!(gk_sample_row, top) - 60usize];
-};
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct gk_pick {
-    pub token: u32,
-    pub logprob: f32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of gk_pick"][::core::mem::size_of::<gk_pick>() - 8usize];
-    ["Alignment of gk_pick"][::core::mem::align_of::<gk_pick>() - 4usize];
-    ["Offset of field: gk_pick::token"][::core::mem::offset_of!(gk_pick, token) - 0usize];
-    ["Offset of field: gk_pick::logprob"][::core::mem::offset_of!(gk_pick, logprob) - 4usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

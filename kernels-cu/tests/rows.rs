@@ -31,17 +31,23 @@ fn embeddings_are_rows_of_the_table() {
         let (n_tokens, table_stride) = (9, stride(n_cols));
         let table: Vec<_> =
             (0..n_tokens * table_stride).map(|_| to_bf16(numbers.normal())).collect();
-        let tokens = [8, 0, 3, 3, 9];
+        // Some stand for picks, and one for a pick that there is not.
+        let picks = [5, 9].map(|token| gk_pick { token, logprob: 0.0 });
+        let named = [0, 1, 2].map(|pick| GK_TOKEN_OF_PICK | pick);
+        let given = [8, named[0], 3, named[1], 3, 9, named[2]];
+        let tokens = [8, 5, 3, 9, 3, 9, 9];
         let mut out = vec![7.0_f32; tokens.len() * out_stride];
         let call = gk_embed {
             table: table.as_ptr(),
-            tokens: tokens.as_ptr(),
+            tokens: given.as_ptr(),
+            picks: picks.as_ptr(),
             out: out.as_mut_ptr(),
             table_stride: table_stride as i64,
             out_stride: out_stride as i64,
             n_rows: tokens.len() as i32,
             n_cols: n_cols as i32,
             n_tokens: n_tokens as i32,
+            n_picks: picks.len() as i32,
         };
         assert_eq!(launch!(embed, call), 0);
         for (token, row) in tokens.iter().zip(out.chunks(out_stride)) {
@@ -56,6 +62,7 @@ fn embeddings_are_rows_of_the_table() {
             }
         }
         assert_eq!(launch!(embed, gk_embed { table_stride: n_cols as i64 + 1, ..call }), BAD_CALL);
+        assert_eq!(launch!(embed, gk_embed { picks: null(), ..call }), BAD_CALL);
         assert_eq!(launch!(embed, gk_embed { n_rows: 0, table_stride: 1, ..call }), 0);
     }
 }

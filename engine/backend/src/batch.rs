@@ -8,7 +8,7 @@ use std::ops::Range;
 /// which rows belong together and which cached tokens they attend to.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// Token ids, one a row.
+    /// Token ids, one a row, or picks made ahead ([`TOKEN_OF_PICK`]).
     pub tokens: &'a [u32],
     /// Absolute position of each row in its sequence.
     pub positions: &'a [u32],
@@ -16,6 +16,17 @@ pub struct Batch<'a> {
     pub seqs: &'a [SeqSpan<'a>],
     /// Rows whose logits are wanted, ascending.
     pub logit_rows: &'a [u32],
+}
+
+/// A token of a [`Batch`] with this bit is a pick that was made ahead and has not been waited for
+/// ([`Backend::sample_ahead`]); the other bits are its number. Ids of tokens do not have it.
+///
+/// [`Backend::sample_ahead`]: crate::Backend::sample_ahead
+pub const TOKEN_OF_PICK: u32 = 1 << 31;
+
+/// The number of the pick that a token of a batch stands for; None where it is a token.
+pub fn pick_of(token: u32) -> Option<usize> {
+    (token & TOKEN_OF_PICK != 0).then_some((token & !TOKEN_OF_PICK) as usize)
 }
 
 /// The rows of one sequence in a [`Batch`].
@@ -66,12 +77,14 @@ pub struct Selection<'a> {
     pub n: usize,
     /// KV heads per layer; 0 where every layer and head has the same `ids`.
     pub n_kv_heads: usize,
+    /// Tells these ids from all others that the backend is given, so that a device may keep them; 0 is anything.
+    pub version: u64,
 }
 
 impl<'a> Selection<'a> {
     /// The same ids for every layer and KV head.
     pub fn everywhere(ids: &'a [u32]) -> Self {
-        Self { ids, n: ids.len(), n_kv_heads: 0 }
+        Self { ids, n: ids.len(), n_kv_heads: 0, version: 0 }
     }
 
     /// The ids selected for one layer and KV head.

@@ -1,7 +1,8 @@
 //! What every device checks before it trusts a caller: shapes, rows, blocks and views.
 
 use crate::{
-    BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, SeqSpan,
+    BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, Selection,
+    SeqSpan, pick_of,
 };
 
 /// Fails unless two shapes agree.
@@ -21,14 +22,18 @@ pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> R
     Err(BackendError::Shape { op, expected, got: layer.to_string() })
 }
 
-/// Fails unless the embedding table has every token.
-pub(crate) fn check_tokens(batch: &Batch<'_>, n_tokens: usize) -> Result<()> {
-    let Some(token) = batch.tokens.iter().find(|&&t| t as usize >= n_tokens) else { return Ok(()) };
-    Err(BackendError::Shape {
-        op: "embed",
-        expected: format!("token ids below {n_tokens}"),
-        got: token.to_string(),
-    })
+/// Fails unless the embedding table has every token, and every pick has been made.
+pub(crate) fn check_tokens(tokens: &[u32], n_tokens: usize, n_picks: usize) -> Result<()> {
+    let is_known = |token: u32| match pick_of(token) {
+        Some(pick) => pick < n_picks,
+        None => (token as usize) < n_tokens,
+    };
+    let Some(&token) = tokens.iter().find(|&&token| !is_known(token)) else { return Ok(()) };
+    let (expected, got) = match pick_of(token) {
+        Some(pick) => (format!("picks made ahead below {n_picks}"), pick),
+        None => (format!("token ids below {n_tokens}"), token as usize),
+    };
+    Err(BackendError::Shape { op: "embed", expected, got: got.to_string() })
 }
 
 /// Fails unless `lodger` is a shape that [`KvShape::lodger`] gave.
@@ -105,6 +110,17 @@ pub(crate) fn check_view(
     shape: &KvShape,
     layer: usize,
 ) -> Result<()> {
+    check_rows(op, seq, batch, shape)?;
+    check_selected(op, seq, shape, layer)
+}
+
+/// The part of [`check_view`] that is about rows, blocks and the tail.
+pub(crate) fn check_rows(
+    op: &'static str,
+    seq: &SeqSpan<'_>,
+    batch: &Batch<'_>,
+    shape: &KvShape,
+) -> Result<()> {
     let refuse = |expected: &str, got: String| {
         Err(BackendError::Shape { op, expected: expected.into(), got })
     };
@@ -130,31 +146,68 @@ pub(crate) fn check_view(
     if seq.view.tail_start > first {
         return refuse("a tail that includes every row", format!("{}", seq.view.tail_start));
     }
-    let tail_start = seq.view.tail_start as usize;
-    let (what, chosen, limit) = match seq.view.selected {
-        Selected::None => return Ok(()),
-        Selected::Blocks(blocks) => ("whole blocks", blocks, tail_start / shape.block_size),
-        Selected::Tokens(tokens) => ("positions", tokens, tail_start),
-    };
-    let n_heads = match chosen.n_kv_heads {
-        0 => {
-            expect(op, "selected ids", chosen.n, chosen.ids.len())?;
-            1
-        }
-        n => {
-            expect(op, "KV heads selected for", shape.n_kv_heads, n)?;
-            expect(op, "selected ids", shape.n_layers * n * chosen.n, chosen.ids.len())?;
-            n
-        }
-    };
-    for head in 0..n_heads {
+    Ok(())
+}
+
+/// The part of [`check_view`] that is about the ids selected for a layer.
+pub(crate) fn check_selected(
+    op: &'static str,
+    seq: &SeqSpan<'_>,
+    shape: &KvShape,
+    layer: usize,
+) -> Result<()> {
+    let Some((what, chosen, limit)) = selected(op, seq, shape)? else { return Ok(()) };
+    for head in 0..chosen.n_kv_heads.max(1) {
         let ids = chosen.of(layer, head);
         let is_below = ids.last().is_none_or(|&id| (id as usize) < limit);
         if !is_below || !ids.is_sorted_by(|a, b| a < b) {
-            return refuse(&format!("ascending {what} before the tail"), format!("{ids:?}"));
+            return refuse_ids(op, what, &format!("{ids:?}"));
         }
     }
     Ok(())
+}
+
+/// The same for ids of all layers that were ascending when they were last looked at; `last` is the largest.
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(crate) fn check_known(
+    op: &'static str,
+    seq: &SeqSpan<'_>,
+    shape: &KvShape,
+    last: Option<u32>,
+) -> Result<()> {
+    match (selected(op, seq, shape)?, last) {
+        (Some((what, _, limit)), Some(last)) if last as usize >= limit => {
+            refuse_ids(op, what, &last.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_ids(op: &'static str, what: &str, got: &str) -> Result<()> {
+    let expected = format!("ascending {what} before the tail");
+    Err(BackendError::Shape { op, expected, got: got.into() })
+}
+
+/// What is selected for a sequence, its kind, and what its ids must be below; as many as there must be.
+fn selected<'a>(
+    op: &'static str,
+    seq: &SeqSpan<'a>,
+    shape: &KvShape,
+) -> Result<Option<(&'static str, Selection<'a>, usize)>> {
+    let tail_start = seq.view.tail_start as usize;
+    let (what, chosen, limit) = match seq.view.selected {
+        Selected::None => return Ok(None),
+        Selected::Blocks(blocks) => ("whole blocks", blocks, tail_start / shape.block_size),
+        Selected::Tokens(tokens) => ("positions", tokens, tail_start),
+    };
+    match chosen.n_kv_heads {
+        0 => expect(op, "selected ids", chosen.n, chosen.ids.len())?,
+        n => {
+            expect(op, "KV heads selected for", shape.n_kv_heads, n)?;
+            expect(op, "selected ids", shape.n_layers * n * chosen.n, chosen.ids.len())?;
+        }
+    }
+    Ok(Some((what, chosen, limit)))
 }
 
 /// Checks an observation against the batch whose rows look back.

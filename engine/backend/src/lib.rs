@@ -21,7 +21,10 @@ pub mod sample;
 #[cfg(test)]
 mod testing;
 
-pub use batch::{Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan};
+pub use batch::{
+    Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan, TOKEN_OF_PICK,
+    pick_of,
+};
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
 pub use ops::{Backend, FillRow, Forward, KvShape, ModelId, QkNorm, Reach, Rope, Rotation};

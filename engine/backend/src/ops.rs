@@ -1,6 +1,7 @@
 //! The contract between a model and a device.
 
 use crate::{Batch, Dtype, LayerMask, Observation, Result, sample};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes row `i` of a matrix as f32 into the slice: how weights reach a backend without a second
@@ -173,7 +174,8 @@ pub trait Backend: Send + 'static {
         let _ = (forward, batch);
         work(self)
     }
-    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`.
+    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`. A token may be a pick that was made ahead and
+    /// not taken yet ([`TOKEN_OF_PICK`](crate::TOKEN_OF_PICK)).
     fn embed(
         &mut self,
         table: &Self::Matrix,
@@ -266,6 +268,16 @@ pub trait Backend: Send + 'static {
         logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
     ) -> Result<Vec<sample::Pick>>;
+    /// Picks as [`Backend::sample`] does, without waiting for the device. Returns, in the order of `rows`, what stands
+    /// for the picks in the tokens of batches until they are taken. Keeps tokens alone: no log-probabilities, no
+    /// proposals.
+    fn sample_ahead(
+        &mut self,
+        logits: &Self::Tensor,
+        rows: &[sample::Row<'_>],
+    ) -> Result<Range<u32>>;
+    /// Waits for all picks made ahead since the last call: pick `i` is token `i` of these.
+    fn take_picks(&mut self) -> Result<Vec<u32>>;
     /// Reads rows of logits back, for tests and for callers that want raw logits.
     fn read_f32(&self, tensor: &Self::Tensor, n_rows: usize) -> Result<Vec<f32>>;
     /// Copies whole blocks, all layers: `(from, to)`. For copy-on-write.

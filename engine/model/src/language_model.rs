@@ -4,6 +4,7 @@ use crate::Result;
 use crate::config::ModelConfig;
 use crate::weights::Checkpoint;
 use galley_backend::{Batch, KvShape, LayerMask, Observation, sample};
+use std::ops::Range;
 
 /// A model and its KV pool on one device. Object-safe, so that the engine does not name the device.
 pub trait LanguageModel: Send {
@@ -31,6 +32,13 @@ pub trait LanguageModel: Send {
     ) -> Result<()>;
     /// Picks a token from each row of logits of the last forward.
     fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
+    /// The same without waiting for the device: what stands for the picks in the tokens of forwards, of this model and
+    /// of those beside it, until they are taken ([`Backend::sample_ahead`]).
+    ///
+    /// [`Backend::sample_ahead`]: galley_backend::Backend::sample_ahead
+    fn sample_ahead(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
+    /// Waits for all picks made ahead since the last call, by this model and those beside it, in order.
+    fn take_picks(&mut self) -> Result<Vec<u32>>;
     /// Logits of the last forward, `logit_rows × vocab_size`. Read before [`Self::sample`].
     fn read_logits(&self) -> Result<Vec<f32>>;
     /// Copies whole blocks, `(from, to)`.
@@ -63,6 +71,8 @@ pub trait DraftModels {
     ) -> Result<()>;
     /// Picks a token from each row of logits of its last forward.
     fn sample(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
+    /// [`LanguageModel::sample_ahead`] of it; [`LanguageModel::take_picks`] takes them.
+    fn sample_ahead(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
 }
 
 /// A model that [`DraftModels::load`] gave.

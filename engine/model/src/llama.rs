@@ -6,6 +6,7 @@ use crate::language_model::{DraftModelId, DraftModels, LanguageModel, LoadOption
 use crate::weights::Checkpoint;
 use crate::{ModelError, Result};
 use galley_backend::{Backend, Batch, Dtype, KvShape, LayerMask, Observation, sample};
+use std::ops::Range;
 
 /// Models of the Llama family that share a device and its KV pool.
 pub(crate) struct Llama<B: Backend> {
@@ -94,6 +95,14 @@ impl<B: Backend> LanguageModel for Llama<B> {
         Ok(self.backend.sample(self.target.logits().0, rows)?)
     }
 
+    fn sample_ahead(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
+        Ok(self.backend.sample_ahead(self.target.logits().0, rows)?)
+    }
+
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        Ok(self.backend.take_picks()?)
+    }
+
     fn read_logits(&self) -> Result<Vec<f32>> {
         let (logits, n_rows) = self.target.logits();
         Ok(self.backend.read_f32(logits, n_rows)?)
@@ -150,6 +159,10 @@ impl<B: Backend> DraftModels for Llama<B> {
 
     fn sample(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>> {
         Ok(self.backend.sample(self.drafts[id.0].decoder.logits().0, rows)?)
+    }
+
+    fn sample_ahead(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
+        Ok(self.backend.sample_ahead(self.drafts[id.0].decoder.logits().0, rows)?)
     }
 }
 

@@ -1,13 +1,18 @@
 //! Guessing token after token with a model: the target over a view and through a mask, or a draft model.
+//!
+//! A chain does not wait for the device before its end: what stands for a guess is in the draft, and in the batch that
+//! reads it, until all guesses are taken at once. Rows whose next guess depends on the values of those before (a penalty,
+//! a proposal) do wait for theirs.
 
 use super::round::layer_mask;
 use super::second::SecondModel;
 use super::{DraftCache, Drafting, SequenceDraft, budgeted};
 use crate::sequence::Sequence;
 use galley_backend::sample::{Pick, Row};
-use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
+use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan, pick_of};
 use galley_drafter_host::{MaskId, Middle, ModelId, View, ViewId};
 use galley_model::{DraftModelId, LanguageModel, Result};
+use std::ops::Range;
 
 /// What guesses.
 #[derive(Clone, Copy)]
@@ -25,6 +30,8 @@ struct Reader {
     n_read: usize,
     /// Tokens that it reads in this forward.
     n_now: usize,
+    /// Its guesses are waited for.
+    waits: bool,
 }
 
 impl Drafting {
@@ -46,6 +53,7 @@ impl Drafting {
         let vocab_size = model.config().vocab_size;
         let mut guesser = Guesser::new(chain.model, model);
         let begin = |&at: &usize| guesser.begin(at, &mut running[at]);
+        let mut n_ahead = 0;
         let mut readers: Vec<Reader> = rows.iter().filter_map(begin).collect();
         let n_blocks = readers.iter().map(|reader| running[reader.at].table.ids().len()).max();
         ascending.extend(ascending.len() as u32..n_blocks.unwrap_or(0) as u32);
@@ -54,7 +62,7 @@ impl Drafting {
             positions.clear();
             logit_rows.clear();
             let mut seqs = Vec::with_capacity(readers.len());
-            let mut picks = Vec::with_capacity(readers.len());
+            let (mut picks, mut ahead) = (Vec::new(), Vec::with_capacity(readers.len()));
             for reader in &mut readers {
                 let sequence = &running[reader.at];
                 let draft = sequence.draft.as_ref().expect("rows have drafts");
@@ -88,14 +96,19 @@ impl Drafting {
                         // Some guesses are no tokens of the target: the others are compared, not weighed.
                         row.rejection = None;
                     }
-                    picks.push(row);
+                    reader.waits = row.needs_the_host();
+                    let of_kind = if reader.waits { &mut picks } else { &mut ahead };
+                    of_kind.push(row);
                     logit_rows.push(tokens.len() as u32 - 1);
                 }
             }
             let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
             guesser.forward(&batch, &mask)?;
+            let mut stand_ins =
+                if ahead.is_empty() { 0..0 } else { guesser.sample_ahead(&ahead)? };
+            n_ahead += stand_ins.len();
             let picked = if picks.is_empty() { Vec::new() } else { guesser.sample(&picks)? };
-            drop((seqs, picks));
+            drop((seqs, picks, ahead));
             let mut picked = picked.into_iter();
             let n_behind = &mut self.n_behind;
             readers.retain_mut(|reader| {
@@ -107,19 +120,41 @@ impl Drafting {
                     *n_behind += 1;
                     return false;
                 }
-                let guess = picked.next();
+                let guess = match reader.waits {
+                    true => picked.next(),
+                    false => stand_ins.next().map(Pick::of),
+                };
                 // A draft model may have tokens beyond the target's, for padding.
-                let guess = guess.filter(|guess| (guess.token as usize) < vocab_size);
+                let is_known = |token: u32| (token as usize) < vocab_size;
+                let guess = guess.filter(|guess| !reader.waits || is_known(guess.token));
                 let Some(guess) = guess else { return false };
                 draft.push(guess);
                 draft.tokens.len() < n_slots
             });
+        }
+        if n_ahead > 0 {
+            let picks = guesser.model.take_picks()?;
+            for &at in rows {
+                let draft = running[at].draft.as_mut().expect("rows have drafts");
+                draft.resolve(&picks, vocab_size);
+            }
         }
         Ok(())
     }
 }
 
 impl SequenceDraft {
+    /// Puts picks in the place of what stands for them. The draft ends before the first that is no token of the target.
+    fn resolve(&mut self, picks: &[u32], vocab_size: usize) {
+        if !self.tokens.iter().any(|&token| pick_of(token).is_some()) {
+            return;
+        }
+        resolve(&mut self.tokens, picks);
+        self.caches.iter_mut().for_each(|cache| cache.resolve(picks));
+        let is_known = |token: &&u32| (**token as usize) < vocab_size;
+        self.tokens.truncate(self.tokens.iter().take_while(is_known).count());
+    }
+
     /// What a forward from position `first` on attends to, where the draft begins at position `n`.
     fn view<'a>(
         &'a self,
@@ -138,6 +173,15 @@ impl SequenceDraft {
         let view = self.selections[index].view(&budgeted, observe, n, shape, ascending);
         // A draft model that reads a prompt sees all of it.
         if first < view.tail_start as usize { KvView::default() } else { view }
+    }
+}
+
+/// Puts picks in the place of what stands for them.
+pub(super) fn resolve(tokens: &mut [u32], picks: &[u32]) {
+    for token in tokens {
+        if let Some(&pick) = pick_of(*token).and_then(|at| picks.get(at)) {
+            *token = pick;
+        }
     }
 }
 
@@ -173,7 +217,7 @@ impl<'a> Guesser<'a> {
                 cache.can_read(n_wanted).then(|| cache.first_unread(&sequence.tokens))?
             }
         };
-        Some(Reader { at, n_read, n_now: 0 })
+        Some(Reader { at, n_read, n_now: 0, waits: false })
     }
 
     fn block_table<'b>(&self, sequence: &'b Sequence) -> &'b [u32] {
@@ -181,9 +225,9 @@ impl<'a> Guesser<'a> {
         cache.map_or(sequence.table.ids(), DraftCache::block_table)
     }
 
-    /// A token as the model can read it: a target may have more of them, for padding.
+    /// A token as the model can read it: a target may have more of them, for padding. What stands for a guess is its own.
     fn input(&self, token: u32) -> u32 {
-        token.min(self.vocab_size as u32 - 1)
+        if pick_of(token).is_some() { token } else { token.min(self.vocab_size as u32 - 1) }
     }
 
     fn forward(&mut self, batch: &Batch<'_>, mask: &LayerMask<'_>) -> Result<()> {
@@ -200,6 +244,13 @@ impl<'a> Guesser<'a> {
         }
     }
 
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        match self.second {
+            None => self.model.sample_ahead(rows),
+            Some(id) => self.model.draft_models().expect("it loaded one").sample_ahead(id, rows),
+        }
+    }
+
     /// Notes what a row has read. Whether it was all there is.
     fn end_of_forward(&self, reader: &mut Reader, sequence: &mut Sequence) -> bool {
         reader.n_read += reader.n_now;
@@ -210,5 +261,32 @@ impl<'a> Guesser<'a> {
             draft.has_read(id, reader.n_read - n_guessed, n_guessed);
         }
         reader.n_read == n_known + draft.tokens.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drafting::{DraftSettings, Verify};
+    use galley_backend::TOKEN_OF_PICK;
+
+    #[test]
+    fn a_draft_ends_before_what_is_no_token_of_the_target() {
+        let drafted = |picks: &[u32]| {
+            let mut draft = SequenceDraft::new(DraftSettings {
+                drafter: 0,
+                models: [].into(),
+                draft_length: 3,
+                kv_budget: None,
+                verify: Verify::Equality,
+            });
+            draft.tokens = vec![TOKEN_OF_PICK, TOKEN_OF_PICK | 2, TOKEN_OF_PICK | 4];
+            draft.resolve(picks, 100);
+            draft.tokens
+        };
+        assert_eq!(drafted(&[7, 0, 99, 0, 5]), [7, 99, 5]);
+        assert_eq!(drafted(&[7, 0, 100, 0, 5]), [7]);
+        assert_eq!(drafted(&[100, 0, 8, 0, 5]), [0; 0]);
+        assert_eq!(drafted(&[7, 0, 99]), [7, 99], "a pick that is missing is no token");
     }
 }

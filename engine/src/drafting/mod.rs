@@ -41,6 +41,8 @@ pub(crate) struct Drafting {
     times: DraftTimes,
     /// Sequences of the latest step whose draft model has not read all of them.
     n_behind: usize,
+    /// Selections so far: the number of each is its version.
+    n_selections: u64,
     program: Program,
     memory: round::Memory,
 }
@@ -247,12 +249,14 @@ impl Drafting {
     }
 
     /// What the verification has selected belongs to the sequences.
-    pub(crate) fn end_rides(&self, rides: Vec<Ride>, running: &mut [Sequence]) {
+    pub(crate) fn end_rides(&mut self, rides: Vec<Ride>, running: &mut [Sequence]) {
         for ride in rides {
             let sequence = &mut running[ride.at];
             let n = sequence.table.n_tokens();
             let draft = sequence.draft.as_mut().expect("it had one before the forward");
-            draft.selections[ride.view].put_back(ride.out, &ride.wanted, ride.unit, n);
+            self.n_selections += 1;
+            let version = self.n_selections;
+            draft.selections[ride.view].put_back(ride.out, &ride.wanted, ride.unit, n, version);
         }
     }
 

@@ -201,7 +201,9 @@ impl Drafting {
                 let n = running[at].table.n_tokens();
                 let draft = running[at].draft.as_mut().expect("rows have drafts");
                 let unit = unit(&observe, shape.block_size);
-                draft.selections[id.0 as usize].put_back(raw, &wanted, unit, n);
+                self.n_selections += 1;
+                let version = self.n_selections;
+                draft.selections[id.0 as usize].put_back(raw, &wanted, unit, n, version);
             }
         }
         Ok(())

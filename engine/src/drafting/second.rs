@@ -1,5 +1,6 @@
 //! Draft models beside the target: loading them, and the KV that one holds of a sequence.
 
+use super::chain::resolve;
 use galley_backend::{BackendError, KvShape};
 use galley_blocks::{BlockManager, BlockTable};
 use galley_drafter_host::{ModelFacts, ModelId, ModelLoader, ModelRefused};
@@ -102,6 +103,11 @@ impl DraftCache {
         self.guessed.clear();
         self.n_tokens = self.n_tokens.min(tokens.len() - 1);
         self.n_tokens
+    }
+
+    /// What it has read of the guess is known by now.
+    pub(super) fn resolve(&mut self, picks: &[u32]) {
+        resolve(&mut self.guessed, picks);
     }
 
     /// The KV of the first `n_tokens` of the sequence has been written, and of `guessed` after them.
@@ -254,6 +260,7 @@ pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use galley_backend::TOKEN_OF_PICK;
 
     fn cache(blocks_per_block: usize) -> DraftCache {
         DraftCache::new(SecondModel {
@@ -290,6 +297,13 @@ mod tests {
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9]), 4);
         cache.has_read(5, &[1, 2]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4]), 7);
+        // The guess was picked ahead: before it is taken nobody knows whether it was right.
+        let ahead = [TOKEN_OF_PICK, TOKEN_OF_PICK | 1];
+        cache.has_read(5, &ahead);
+        assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 5);
+        cache.has_read(5, &ahead);
+        cache.resolve(&[1, 2]);
+        assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 7);
         // Everything it read is known, and the last is read again, for its logits.
         cache.has_read(9, &[8]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4, 8]), 9);

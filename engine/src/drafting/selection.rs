@@ -12,6 +12,8 @@ pub(crate) struct Selection {
     /// `n_layers × n_kv_heads × n`, sinks first, each run ascending.
     ids: Vec<u32>,
     n: usize,
+    /// Tells these ids from all other selections of the engine.
+    version: u64,
     /// Where the tail began when it was made; 0 before the first time.
     to: usize,
     /// Tokens that were known then.
@@ -49,8 +51,15 @@ impl Selection {
         raw
     }
 
-    /// What the forward selected when `n` tokens were in the cache becomes the selection.
-    pub(crate) fn put_back(&mut self, raw: Vec<u32>, wanted: &Wanted, unit: usize, n: usize) {
+    /// What the forward selected when `n` tokens were in the cache becomes the selection. No other has had `version`.
+    pub(crate) fn put_back(
+        &mut self,
+        raw: Vec<u32>,
+        wanted: &Wanted,
+        unit: usize,
+        n: usize,
+        version: u64,
+    ) {
         let n_sinks = wanted.from / unit;
         self.ids.clear();
         for run in raw.chunks_exact(wanted.n) {
@@ -58,6 +67,7 @@ impl Selection {
             self.ids.extend_from_slice(run);
         }
         self.n = n_sinks + wanted.n;
+        self.version = version;
         (self.to, self.made_at, self.n_rounds) = (wanted.to, n, 0);
         self.raw = raw;
     }
@@ -79,7 +89,12 @@ impl Selection {
         };
         let selected = match observe {
             Some(observe) if is_made => {
-                let ids = Ids { ids: &self.ids, n: self.n, n_kv_heads: shape.n_kv_heads };
+                let ids = Ids {
+                    ids: &self.ids,
+                    n: self.n,
+                    n_kv_heads: shape.n_kv_heads,
+                    version: self.version,
+                };
                 match observe.granularity {
                     Granularity::Tokens => Selected::Tokens(ids),
                     Granularity::Blocks => Selected::Blocks(ids),

@@ -46,9 +46,13 @@ impl LanguageModel for Instant {
         Ok(())
     }
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        let token = |row: &Row<'_>| row.position % VOCAB as u32;
-        let pick = |r| Pick { token: token(r), logprob: None, top: Vec::new(), proposal: None };
-        Ok(rows.iter().map(pick).collect())
+        Ok(rows.iter().map(|row| Pick::of(row.position % VOCAB as u32)).collect())
+    }
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
+        self.0.sample_ahead(rows)
+    }
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        self.0.take_picks()
     }
     fn read_logits(&self) -> Result<Vec<f32>> {
         Ok(Vec::new())

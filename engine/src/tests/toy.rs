@@ -2,11 +2,12 @@
 //! one slot not copied, one row too few, and everything after it is different.
 
 use galley_backend::sample::philox::philox4x32_10;
-use galley_backend::sample::{Pick, Row, Scratch, pick};
+use galley_backend::sample::{Ahead, Pick, Row, Scratch, pick};
 use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::{LanguageModel, Result};
 use std::collections::HashSet;
+use std::ops::Range;
 
 pub(super) const VOCAB: usize = 40;
 pub(super) const EOS: u32 = 39;
@@ -21,6 +22,7 @@ pub(super) struct Toy {
     slots: Vec<Slot>,
     logits: Vec<f32>,
     scratch: Scratch,
+    ahead: Ahead,
     /// Copies are forgotten: the negative control.
     pub(super) ignores_copies: bool,
     /// What the device does after so many forwards.
@@ -72,6 +74,7 @@ impl Toy {
             slots: vec![0; n_blocks * block_size],
             logits: Vec::new(),
             scratch: Scratch::default(),
+            ahead: Ahead::default(),
             ignores_copies: false,
             breaks: None,
             n_forwards: 0,
@@ -163,6 +166,7 @@ impl LanguageModel for Toy {
         let mut written = HashSet::new();
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
+        let tokens = self.ahead.resolve(batch.tokens);
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
@@ -175,7 +179,7 @@ impl LanguageModel for Toy {
                 assert_eq!(position, batch.positions[seq.first_row] as usize + row - seq.first_row);
                 assert!(written.insert(slot(position)), "two rows write to one slot");
                 let before = (0..position).map(|p| self.slots[slot(p)]);
-                *slot_of_row = attend(before, batch.tokens[row], position);
+                *slot_of_row = attend(before, tokens[row], position);
                 self.slots[slot(position)] = *slot_of_row;
             }
         }
@@ -190,6 +194,15 @@ impl LanguageModel for Toy {
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         let logits = |row: &Row<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
         Ok(rows.iter().map(|row| pick(logits(row), row, &mut self.scratch)).collect())
+    }
+
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        let picks = self.sample(rows)?;
+        Ok(self.ahead.push(picks.into_iter().map(|pick| pick.token)))
+    }
+
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        Ok(self.ahead.take())
     }
 
     fn read_logits(&self) -> Result<Vec<f32>> {

@@ -31,7 +31,7 @@ use crate::checks::{
     check_copies, check_lodger, check_observation, check_tokens, check_view, expect, expect_layer,
     for_each_slot,
 };
-use crate::sample::{Pick, Row};
+use crate::sample::{Ahead, Pick, Row};
 use crate::{
     Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rope,
     Rotation,
@@ -81,6 +81,7 @@ pub struct CpuBackend {
     /// Normed rows for the output head, for each width: models take turns.
     head_rows: Vec<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
+    ahead: Ahead,
 }
 
 /// What attention keeps between calls.
@@ -129,6 +130,7 @@ impl CpuBackend {
             expanded: Vec::new(),
             head_rows: Vec::new(),
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
+            ahead: Ahead::default(),
         })
     }
 

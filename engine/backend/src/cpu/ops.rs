@@ -1,6 +1,7 @@
 //! [`Backend`] on the CPU: shapes are checked here, so that kernels need not.
 
 use super::*;
+use std::ops::Range;
 
 impl Backend for CpuBackend {
     type Matrix = Matrix;
@@ -76,13 +77,15 @@ impl Backend for CpuBackend {
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
-        check_tokens(batch, table.rows)?;
+        check_tokens(batch.tokens, table.rows, self.ahead.n_picks())?;
+        let tokens = self.ahead.resolve(batch.tokens);
+        check_tokens(&tokens, table.rows, 0)?;
         let (stride, cols) = (out.stride, out.cols);
         let out = Shared::<f32>::new(&mut out.words);
         self.threads.for_each(batch.tokens.len(), |row, _| {
             // SAFETY: `out` holds the row, and one unit writes it.
             let to = unsafe { std::slice::from_raw_parts_mut(out.ptr().add(row * stride), cols) };
-            table.read_row(batch.tokens[row] as usize, to);
+            table.read_row(tokens[row] as usize, to);
         });
         Ok(())
     }
@@ -282,6 +285,15 @@ impl Backend for CpuBackend {
             }
         });
         Ok(picks.into_iter().flatten().collect())
+    }
+
+    fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        let picks = self.sample(logits, rows)?;
+        Ok(self.ahead.push(picks.into_iter().map(|pick| pick.token)))
+    }
+
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        Ok(self.ahead.take())
     }
 
     fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {

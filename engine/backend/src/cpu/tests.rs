@@ -186,9 +186,9 @@ fn attention_over_views_agrees_with_float64() {
             (0..LAYERS * shape.1).flat_map(one).collect()
         };
         let positions = choose(600, per_head);
-        let tokens = Selection { ids: &positions, n: per_head, n_kv_heads: shape.1 };
+        let tokens = Selection { ids: &positions, n: per_head, n_kv_heads: shape.1, version: 0 };
         let blocks = choose(600 / cache.block_size, 17);
-        let per_head = Selection { ids: &blocks, n: 17, n_kv_heads: shape.1 };
+        let per_head = Selection { ids: &blocks, n: 17, n_kv_heads: shape.1, version: 0 };
         let everywhere = Selection::everywhere(&blocks[..17]);
         let views = [
             KvView { selected: Selected::None, tail_start: 600 },
@@ -321,7 +321,7 @@ fn lying_batches_are_refused() {
     );
     let blocks = KvView { selected: Selected::Blocks(Selection::everywhere(&[1])), tail_start: 16 };
     assert!(run(&[16, 17], &[0, 1], blocks).is_err(), "a selected block inside the tail");
-    let few = Selection { ids: &[0], n: 1, n_kv_heads: 2 };
+    let few = Selection { ids: &[0], n: 1, n_kv_heads: 2, version: 0 };
     let few = KvView { selected: Selected::Blocks(few), tail_start: 16 };
     assert!(run(&[16, 17], &[0, 1], few).is_err(), "blocks of another number of heads");
 }

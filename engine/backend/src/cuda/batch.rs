@@ -6,8 +6,9 @@
 use super::device::Device;
 use super::memory::{Blob, Buffer, Growing};
 use super::pool::{KvPool, PoolId};
+use super::selections::Selections;
 use super::units::{self, Class, Heads, Span, rounded};
-use crate::checks::{check_view, expect, for_each_slot};
+use crate::checks::{check_known, check_rows, check_selected, expect, for_each_slot};
 use crate::{BackendError, Batch, KvShape, Reach, Result, Selected, SeqSpan};
 use galley_kernels_cu::bindings::{
     GK_SELECTED_BLOCKS, GK_SELECTED_NONE, GK_SELECTED_TOKENS, gk_batch, gk_merge, gk_seq, gk_unit,
@@ -21,6 +22,7 @@ const TABLES_STEP: usize = 256;
 pub(super) struct Begun {
     pub(super) blob: Growing,
     host: Blob,
+    pub(super) selections: Selections,
     sections: Sections,
     /// Of what it was made; None before the first.
     made_of: Option<MadeOf>,
@@ -62,7 +64,6 @@ struct Sections {
     seqs: usize,
     logit_rows: usize,
     block_tables: usize,
-    selected: usize,
 }
 
 /// One launch of attention.
@@ -80,6 +81,7 @@ impl Begun {
         Self {
             blob: Growing::new("a batch"),
             host: Blob::default(),
+            selections: Selections::new(),
             sections: Sections::default(),
             made_of: None,
             launches: Vec::new(),
@@ -111,13 +113,11 @@ impl Begun {
             return Err(BackendError::Shape { op: "batch", expected, got: row.to_string() });
         }
         for seq in batch.seqs {
-            // Selections for all are looked at once, others layer by layer.
-            let per_head = selection(seq).is_some_and(|(_, ids)| ids.n_kv_heads > 0);
-            for layer in 0..if per_head { shape.n_layers } else { 1 } {
-                check_view("batch", seq, batch, shape, layer)?;
-            }
+            self.check(seq, batch, shape)?;
         }
-        let (seqs, mut block_tables, selected) = sequences(batch, shape);
+        let selected: Vec<_> = batch.seqs.iter().filter_map(selection).map(|(_, s)| s).collect();
+        let selected = self.selections.place(device, &selected)?;
+        let (seqs, mut block_tables) = sequences(batch, shape, &selected);
         let spans: Vec<Span> = batch.seqs.iter().map(|seq| span(seq, batch, shape)).collect();
         let host = &mut self.host;
         host.bytes.clear();
@@ -143,7 +143,6 @@ impl Begun {
         self.launches = classes.into_iter().map(launch).collect();
         block_tables.resize(rounded(block_tables.len(), TABLES_STEP), 0);
         sections.block_tables = host.push(&block_tables);
-        sections.selected = host.push(&selected);
         self.sections = sections;
         self.blob.get(device, host.bytes.len())?.upload(0, &host.bytes)?;
         self.n_rows = batch.tokens.len();
@@ -151,6 +150,19 @@ impl Begun {
         self.n_logit_rows = batch.logit_rows.len();
         self.made_of = Some(MadeOf::new(batch, pool, heads));
         Ok(())
+    }
+
+    /// Looks at a sequence. Selections that are on the device have been looked at, but for their place before the tail.
+    fn check(&self, seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> Result<()> {
+        const OP: &str = "batch";
+        check_rows(OP, seq, batch, shape)?;
+        let Some((_, ids)) = selection(seq) else { return Ok(()) };
+        if let Some(last) = self.selections.known(&ids) {
+            return check_known(OP, seq, shape, last);
+        }
+        // Selections for all are looked at once, others layer by layer.
+        let mut layers = 0..if ids.n_kv_heads > 0 { shape.n_layers } else { 1 };
+        layers.try_for_each(|layer| check_selected(OP, seq, shape, layer))
     }
 
     /// Fails unless this is the batch taken in.
@@ -222,6 +234,7 @@ impl Begun {
     pub(super) fn gk_batch(&mut self, device: &Arc<dyn Device>) -> Result<gk_batch> {
         let (n_rows, n_seqs) = (self.n_rows as i32, self.n_seqs as i32);
         let at = self.sections;
+        let selected = self.selections.ids();
         let blob = self.buffer(device)?;
         Ok(gk_batch {
             tokens: blob.part(at.tokens),
@@ -229,7 +242,7 @@ impl Begun {
             slots: blob.part(at.slots),
             seqs: blob.part(at.seqs),
             block_tables: blob.part(at.block_tables),
-            selected: blob.part(at.selected),
+            selected,
             n_rows,
             n_seqs,
         })
@@ -296,9 +309,10 @@ fn selection<'a>(seq: &SeqSpan<'a>) -> Option<(u32, crate::Selection<'a>)> {
     }
 }
 
-/// Sequences, their block tables and their selected ids.
-fn sequences(batch: &Batch<'_>, shape: &KvShape) -> (Vec<gk_seq>, Vec<u32>, Vec<u32>) {
-    let (mut seqs, mut block_tables, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+/// Sequences and their block tables. `selected` says where ids begin, for the sequences that have any.
+fn sequences(batch: &Batch<'_>, shape: &KvShape, selected: &[usize]) -> (Vec<gk_seq>, Vec<u32>) {
+    let (mut seqs, mut block_tables) = (Vec::new(), Vec::new());
+    let mut selected = selected.iter();
     for seq in batch.seqs {
         let positions = &batch.positions[seq.first_row..][..seq.n_rows];
         let chosen = selection(seq);
@@ -311,15 +325,12 @@ fn sequences(batch: &Batch<'_>, shape: &KvShape) -> (Vec<gk_seq>, Vec<u32>, Vec<
             selected_kind: chosen.map_or(GK_SELECTED_NONE, |(kind, _)| kind) as i32,
             n_selected: chosen.map_or(0, |(_, ids)| ids.n as i32),
             selected_per_head: chosen.map_or(0, |(_, ids)| (ids.n_kv_heads > 0).into()),
-            selected: selected.len() as i64,
+            selected: chosen.and_then(|_| selected.next()).map_or(0, |&at| at as i64),
         });
         let n_logical = positions.last().map_or(0, |&p| p as usize / shape.block_size + 1);
         block_tables.extend_from_slice(&seq.block_table[..n_logical]);
-        if let Some((_, ids)) = chosen {
-            selected.extend_from_slice(ids.ids);
-        }
     }
-    (seqs, block_tables, selected)
+    (seqs, block_tables)
 }
 
 fn span(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> Span {

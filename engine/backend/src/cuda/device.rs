@@ -43,5 +43,14 @@ pub(super) struct Memory {
     pub(super) total_bytes: usize,
 }
 
+impl Memory {
+    /// What may be taken where `share` of all memory may be in use; None on the emulation, whose memory is the machine's.
+    pub(super) fn room_bytes(self, share: f64) -> Option<usize> {
+        let kept = self.total_bytes as f64 * (1.0 - share);
+        let is_known = self.total_bytes != usize::MAX;
+        is_known.then(|| self.free_bytes.saturating_sub(kept as usize))
+    }
+}
+
 /// Work that can be enqueued again: what it is, the device knows.
 pub(super) struct Recording(pub(super) Box<dyn Any + Send>);

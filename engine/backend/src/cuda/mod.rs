@@ -7,6 +7,7 @@
 //! | [`matrix`] | weights on their way to the device, activations |
 //! | [`pool`] | keys and values |
 //! | [`batch`], [`angles`], [`units`] | what is sent of a batch, its rotation, how attention over it is cut up |
+//! | [`selections`] | selected tokens, which stay on the device |
 //! | [`ops`], [`observe`], [`sample`] | the operations |
 //! | [`recorded`] | forwards that are recorded once and replayed |
 //!
@@ -26,6 +27,7 @@ mod ops;
 mod pool;
 mod recorded;
 mod sample;
+mod selections;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -108,9 +110,13 @@ impl CudaBackend {
             #[cfg(feature = "emulate")]
             CudaDevice::Emulated => Arc::<emulated::Emulated>::default(),
         };
-        Ok(Self {
+        Ok(Self::on(device, config.memory_share))
+    }
+
+    fn on(device: Arc<dyn Device>, memory_share: f64) -> Self {
+        Self {
             device,
-            memory_share: config.memory_share,
+            memory_share,
             begun: Begun::new(),
             angles: Angles::new(),
             scale: 0.0,
@@ -121,7 +127,7 @@ impl CudaBackend {
             observing: Observing::new(),
             sampler: Sampler::new(),
             recorded: Recorded::default(),
-        })
+        }
     }
 
     /// The format of weights, matrix operands and the KV cache.

@@ -1,6 +1,5 @@
 //! [`Backend`] on the device: shapes are checked here, so that kernels need not.
 
-use super::device::Memory;
 use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
@@ -10,6 +9,7 @@ use galley_kernels_cu::bindings::{
     GK_ADD, GK_SILU_MUL, GK_STORE, gk_attention, gk_copy_blocks, gk_embed, gk_linear, gk_rms_norm,
     gk_rope_store,
 };
+use std::ops::Range;
 use std::ptr::{null, null_mut};
 
 impl Backend for CudaBackend {
@@ -55,12 +55,7 @@ impl Backend for CudaBackend {
     }
 
     fn room_bytes(&self) -> Result<Option<usize>> {
-        let Memory { free_bytes, total_bytes } = self.device.memory()?;
-        if total_bytes == usize::MAX {
-            return Ok(None); // the emulation, whose memory is the machine's
-        }
-        let kept = total_bytes as f64 * (1.0 - self.memory_share);
-        Ok(Some(free_bytes.saturating_sub(kept as usize)))
+        Ok(self.device.memory()?.room_bytes(self.memory_share))
     }
 
     fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {
@@ -100,18 +95,21 @@ impl Backend for CudaBackend {
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
         table.expect_gated("embed", false)?;
-        check_tokens(batch, table.rows)?;
+        check_tokens(batch.tokens, table.rows, self.sampler.n_ahead())?;
         self.begun.expect("embed", batch)?;
         self.n_tokens = table.rows;
+        let (picks, n_picks) = self.sampler.ahead(&self.device)?;
         let call = gk_embed {
             table: table.buffer.at(0),
             tokens: self.begun.gk_batch(&self.device)?.tokens,
+            picks,
             out: out.buffer.at(0),
             table_stride: table.stride as i64,
             out_stride: out.stride as i64,
             n_rows: batch.tokens.len() as i32,
             n_cols: table.cols as i32,
             n_tokens: table.rows as i32,
+            n_picks: n_picks as i32,
         };
         launch(&self.device, "embed", self.device.kernels().embed, &call)
     }
@@ -317,8 +315,15 @@ impl Backend for CudaBackend {
     }
 
     fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        logits.expect("sample", Kind::F32, 0, logits.cols)?;
         self.sampler.pick(&self.device, logits, rows)
+    }
+
+    fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.sampler.pick_ahead(&self.device, logits, rows)
+    }
+
+    fn take_picks(&mut self) -> Result<Vec<u32>> {
+        self.sampler.take_picks()
     }
 
     fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {

@@ -115,7 +115,7 @@ impl CudaBackend {
         let key = self.key(forward).filter(|key| (1..=MAX_ROWS).contains(&key.batch.n_rows));
         let Some(key) = key else { return self.launch_all(work) };
         if let Some(kept) = self.recorded.find(&key) {
-            check_tokens(batch, kept.n_tokens)?;
+            check_tokens(batch.tokens, kept.n_tokens, self.sampler.n_ahead())?;
             // SAFETY: the key holds the addresses of all working memory. Weights and activations are those of a model,
             // whose id is used with them alone, and ends with them.
             unsafe { self.device.replay(&kept.recording) }?;
@@ -162,7 +162,13 @@ impl CudaBackend {
     fn key(&self, forward: &Forward<'_>) -> Option<Key> {
         let batch = self.begun.shape()?;
         let (rope, angles) = self.angles.identity();
-        let working = [self.begun.blob.address(), angles, self.states.address()];
+        let working = [
+            self.begun.blob.address(),
+            self.begun.selections.address(),
+            self.sampler.ahead_address(),
+            angles,
+            self.states.address(),
+        ];
         let head_rows = self.head_rows.iter().map(|rows| rows.buffer.address());
         let buffers: Vec<u64> = working.into_iter().chain(head_rows).collect();
         #[cfg(test)]

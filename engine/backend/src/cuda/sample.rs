@@ -1,11 +1,14 @@
 //! Picking tokens where the logits are. What kernels do not do, the host does with a row of logits read back.
 
 use super::device::Device;
-use super::memory::{Blob, Growing};
+use super::matrix::Kind;
+use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
-use crate::sample::{self, Pick, Row, edits};
+use crate::sample::{self, Pick, Row, edits, names};
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit, gk_pick, gk_sample, gk_sample_row};
+use std::ops::Range;
+use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
 const OP: &str = "sample";
@@ -16,6 +19,9 @@ pub(super) struct Sampler {
     edited: Growing,
     /// Picks, then the most likely tokens of the rows that ask for them.
     picked: Growing,
+    /// Picks made ahead, at one address until they no longer fit.
+    ahead: Option<Buffer>,
+    n_ahead: usize,
     blob: Blob,
     host: sample::Scratch,
 }
@@ -76,6 +82,8 @@ impl Sampler {
             calls: Growing::new("rows to sample"),
             edited: Growing::new("edited logits"),
             picked: Growing::new("picked tokens"),
+            ahead: None,
+            n_ahead: 0,
             blob: Blob::default(),
             host: sample::Scratch::default(),
         }
@@ -88,14 +96,10 @@ impl Sampler {
         logits: &Tensor,
         rows: &[Row<'_>],
     ) -> Result<Vec<Pick>> {
-        if let Some(row) = rows.iter().find(|row| row.logits_row >= logits.max_rows) {
-            let expected = format!("rows of logits below {}", logits.max_rows);
-            let got = row.logits_row.to_string();
-            return Err(BackendError::Shape { op: OP, expected, got });
-        }
+        check_rows(logits, rows)?;
         let mut calls = Calls::default();
         let on_device: Vec<bool> = rows.iter().map(|row| calls.add(row, logits.cols)).collect();
-        let mut picked = self.launch(device, logits, &calls)?.into_iter();
+        let mut picked = self.pick_on_device(device, logits, &calls)?.into_iter();
         let mut picks = Vec::with_capacity(rows.len());
         for (row, on_device) in rows.iter().zip(on_device) {
             let picked = if on_device { picked.next() } else { None };
@@ -110,8 +114,73 @@ impl Sampler {
         Ok(picks)
     }
 
+    /// Picks without waiting, but for rows that only the host can pick for. Returns what stands for the picks in the
+    /// tokens of batches.
+    pub(super) fn pick_ahead(
+        &mut self,
+        device: &Arc<dyn Device>,
+        logits: &Tensor,
+        rows: &[Row<'_>],
+    ) -> Result<Range<u32>> {
+        check_rows(logits, rows)?;
+        self.make_room(device, self.n_ahead + rows.len())?;
+        let mut calls = Calls::default();
+        let mut add = |row: &Row<'_>| calls.add(&Row { reports: false, ..*row }, logits.cols);
+        if rows.iter().all(&mut add) {
+            let picks = self.ahead.as_ref().map_or(null_mut(), |ahead| ahead.at(self.n_ahead));
+            self.enqueue(device, logits, &calls, (picks, null_mut()))?;
+        } else {
+            let picks = self.pick(device, logits, rows)?;
+            let of = |pick: &Pick| gk_pick { token: pick.token, logprob: 0.0 };
+            let picks: Vec<gk_pick> = picks.iter().map(of).collect();
+            if let Some(ahead) = &self.ahead {
+                ahead.upload(self.n_ahead * size_of::<gk_pick>(), bytes_of(&picks))?;
+            }
+        }
+        self.n_ahead += rows.len();
+        Ok(names(self.n_ahead - rows.len(), rows.len()))
+    }
+
+    /// Waits for the picks made ahead since the last call.
+    pub(super) fn take_picks(&mut self) -> Result<Vec<u32>> {
+        let n = std::mem::take(&mut self.n_ahead);
+        let Some(ahead) = self.ahead.as_ref().filter(|_| n > 0) else { return Ok(Vec::new()) };
+        Ok(ahead.download::<gk_pick>(0, n)?.iter().map(|pick| pick.token).collect())
+    }
+
+    /// The device address of picks made ahead; 0 before there are any.
+    pub(super) fn ahead_address(&self) -> u64 {
+        self.ahead.as_ref().map_or(0, Buffer::address)
+    }
+
+    /// How many picks have been made ahead and not taken.
+    pub(super) fn n_ahead(&self) -> usize {
+        self.n_ahead
+    }
+
+    /// Where picks made ahead are, and how many there is room for.
+    pub(super) fn ahead(&mut self, device: &Arc<dyn Device>) -> Result<(*const gk_pick, usize)> {
+        self.make_room(device, 0)?;
+        let Some(ahead) = &self.ahead else { return Ok((null(), 0)) };
+        Ok((ahead.at(0), ahead.len() / size_of::<gk_pick>()))
+    }
+
+    /// Room for `n` picks made ahead. Those there are move with it.
+    fn make_room(&mut self, device: &Arc<dyn Device>, n: usize) -> Result<()> {
+        let n_bytes = n.next_power_of_two().max(MIN_AHEAD) * size_of::<gk_pick>();
+        if self.ahead.as_ref().is_some_and(|ahead| ahead.len() >= n_bytes) {
+            return Ok(());
+        }
+        let larger = Buffer::new(device, "picks made ahead", n_bytes)?;
+        if let Some(ahead) = self.ahead.as_ref().filter(|_| self.n_ahead > 0) {
+            larger.upload(0, bytes_of(&ahead.download::<gk_pick>(0, self.n_ahead)?))?;
+        }
+        self.ahead = Some(larger);
+        Ok(())
+    }
+
     /// Picks for the rows of `calls`, in their order.
-    fn launch(
+    fn pick_on_device(
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
@@ -120,27 +189,12 @@ impl Sampler {
         if calls.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let n_vocab = logits.cols;
-        self.blob.bytes.clear();
-        let (rows, edits) = (self.blob.push(&calls.rows), self.blob.push(&calls.edits));
-        let sent = self.calls.get(device, self.blob.bytes.len())?;
-        sent.upload(0, &self.blob.bytes)?;
         let (n_rows, n_top) = (calls.rows.len(), calls.n_top);
-        let picked = self.picked.get(device, (n_rows + n_top) * size_of::<gk_pick>())?;
-        let edited = calls.n_edited * n_vocab * size_of::<f32>();
-        let call = gk_sample {
-            logits: logits.buffer.at(0),
-            rows: sent.part(rows),
-            edits: sent.part(edits),
-            edited: self.edited.get(device, edited)?.at(0),
-            picks: picked.at(0),
-            top: picked.at(n_rows),
-            logits_stride: logits.stride as i64,
-            n_rows: n_rows as i32,
-            n_vocab: n_vocab as i32,
-        };
-        launch(device, OP, device.kernels().sample, &call)?;
-        let picked: Vec<gk_pick> = picked.download(0, n_rows + n_top)?;
+        let n_bytes = (n_rows + n_top) * size_of::<gk_pick>();
+        let picked = self.picked.get(device, n_bytes)?;
+        let places = (picked.at(0), picked.at(n_rows));
+        self.enqueue(device, logits, calls, places)?;
+        let picked: Vec<gk_pick> = self.picked.get(device, n_bytes)?.download(0, n_rows + n_top)?;
         let (picks, top) = picked.split_at(n_rows);
         let pick = |(row, pick): (&gk_sample_row, &gk_pick)| Pick {
             token: pick.token,
@@ -153,4 +207,43 @@ impl Sampler {
         };
         Ok(calls.rows.iter().zip(picks).map(pick).collect())
     }
+
+    /// Has the device pick for the rows of `calls`, in their order, to where picks and most likely tokens go.
+    fn enqueue(
+        &mut self,
+        device: &Arc<dyn Device>,
+        logits: &Tensor,
+        calls: &Calls,
+        (picks, top): (*mut gk_pick, *mut gk_pick),
+    ) -> Result<()> {
+        let n_vocab = logits.cols;
+        self.blob.bytes.clear();
+        let (rows, edits) = (self.blob.push(&calls.rows), self.blob.push(&calls.edits));
+        let sent = self.calls.get(device, self.blob.bytes.len())?;
+        sent.upload(0, &self.blob.bytes)?;
+        let edited = calls.n_edited * n_vocab * size_of::<f32>();
+        let call = gk_sample {
+            logits: logits.buffer.at(0),
+            rows: sent.part(rows),
+            edits: sent.part(edits),
+            edited: self.edited.get(device, edited)?.at(0),
+            picks,
+            top,
+            logits_stride: logits.stride as i64,
+            n_rows: calls.rows.len() as i32,
+            n_vocab: n_vocab as i32,
+        };
+        launch(device, OP, device.kernels().sample, &call)
+    }
+}
+
+/// Picks made ahead that there is room for from the start: a round of a hundred sequences with drafts of forty.
+const MIN_AHEAD: usize = 4096;
+
+fn check_rows(logits: &Tensor, rows: &[Row<'_>]) -> Result<()> {
+    logits.expect(OP, Kind::F32, 0, logits.cols)?;
+    let outside = |row: &&Row<'_>| row.logits_row >= logits.max_rows;
+    let Some(row) = rows.iter().find(outside) else { return Ok(()) };
+    let expected = format!("rows of logits below {}", logits.max_rows);
+    Err(BackendError::Shape { op: OP, expected, got: row.logits_row.to_string() })
 }

@@ -2,16 +2,22 @@
 //!
 //! The device is the emulation. In builds with `cuda` it is the GPU whose number `GALLEY_TEST_GPU` is, where that is set.
 
+#[cfg(feature = "emulate")]
+mod ahead;
 mod attention;
+#[cfg(feature = "emulate")]
+mod counting;
 mod picks;
 mod recorded;
+#[cfg(feature = "emulate")]
+mod selections;
 
 use super::matrix::Kind;
 use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, Rope, SeqSpan};
+use crate::{Backend, Batch, KvShape, KvView, Rope, SeqSpan, TOKEN_OF_PICK};
 use half::bf16;
 
 /// A backend on the device to test; None where this build has none without being told of a GPU.
@@ -165,6 +171,9 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         backend.logits(&x, &norm, 1e-5, &table, &batch, &mut logits).unwrap();
         let bad = Batch { tokens: &[2, 0, 5, 1], ..batch };
         assert!(backend.embed(&table, &bad, &mut x).is_err(), "a token outside of the table");
+        let bad = Batch { tokens: &[2, 0, TOKEN_OF_PICK, 1], ..batch };
+        let error = backend.embed(&table, &bad, &mut x).unwrap_err().to_string();
+        assert!(error.contains("picks made ahead below 0"), "{error}");
         let normed = (0..4).flat_map(|row| backend.read(&normed, row)).collect();
         [backend.read_f32(&x, 4).unwrap(), normed, backend.read_f32(&logits, 2).unwrap()]
     }

@@ -19,6 +19,7 @@
 //! none, the pick is token 0.
 
 mod adjust;
+mod ahead;
 mod keep;
 mod logprob;
 mod passes;
@@ -31,6 +32,9 @@ mod tests;
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) use adjust::edits;
+pub use ahead::Ahead;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(crate) use ahead::names;
 pub use reject::{Proposal, Rejection};
 pub use seen::Seen;
 
@@ -112,6 +116,18 @@ pub struct Row<'a> {
     pub rejection: Option<Rejection<'a>>,
 }
 
+impl Row<'_> {
+    /// Whether the values of `drafted` matter, or a proposal comes of the pick: such a row is for [`Backend::sample`],
+    /// others may be for [`Backend::sample_ahead`].
+    ///
+    /// [`Backend::sample`]: crate::Backend::sample
+    /// [`Backend::sample_ahead`]: crate::Backend::sample_ahead
+    pub fn needs_the_host(&self) -> bool {
+        let proposes = self.rejection.is_some() && !self.sampling.is_greedy();
+        proposes || (self.seen.is_some() && self.sampling.has_penalties())
+    }
+}
+
 /// A picked token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pick {
@@ -124,6 +140,13 @@ pub struct Pick {
     pub top: Vec<(u32, f32)>,
     /// What the token was drawn from, where [`Rejection::Draft`] asks for it and the request is not greedy.
     pub proposal: Option<Box<Proposal>>,
+}
+
+impl Pick {
+    /// A token and nothing about it.
+    pub fn of(token: u32) -> Self {
+        Pick { token, logprob: None, top: Vec::new(), proposal: None }
+    }
 }
 
 /// Memory that [`pick`] reuses; one a thread. Holds nothing between calls.

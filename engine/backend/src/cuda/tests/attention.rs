@@ -36,7 +36,7 @@ fn attention_over_views_agrees_with_float64() {
             (0..runs).flat_map(|run| (0..n).map(move |i| i * step + run % step)).collect()
         };
         let (positions, blocks) = (ids(90, 3), ids(4, 2));
-        let per_head = |ids, n| Selection { ids, n, n_kv_heads: shape.1 };
+        let per_head = |ids, n| Selection { ids, n, n_kv_heads: shape.1, version: 0 };
         let views = [
             KvView { selected: Selected::None, tail_start: 300 },
             KvView { selected: Selected::Tokens(per_head(&positions, 90)), tail_start: 300 },

@@ -1,0 +1,166 @@
+//! A chain of picks that stays on the device.
+
+use super::counting::Counting;
+use super::*;
+use crate::sample::{Row, Sampling};
+use crate::{TOKEN_OF_PICK, pick_of};
+
+const COLS: usize = 64;
+const N_VOCAB: usize = 90;
+const LENGTH: usize = 6;
+
+/// A model without layers: a token's embedding decides the next one.
+struct Layerless {
+    table: Vec<f32>,
+    head: Vec<f32>,
+    norm: Vec<f32>,
+}
+
+impl Layerless {
+    fn new() -> Self {
+        let mut values = Values(21);
+        let (table, head) = (values.take(N_VOCAB * COLS), values.take(N_VOCAB * COLS));
+        Layerless { table, head, norm: vec![1.0; COLS] }
+    }
+
+    /// Two sequences go on from tokens 3 and 4, token by token; a third joins late. The picks by sequence.
+    fn chain<B: TestBackend>(
+        &self,
+        backend: &mut B,
+        samplings: [&Sampling; 3],
+        ahead: bool,
+    ) -> Vec<Vec<u32>> {
+        let shape = KvShape {
+            n_layers: 1,
+            n_kv_heads: 1,
+            head_dim: 16,
+            block_size: 16,
+            n_blocks: 3,
+            dtype: Dtype::Bf16,
+        };
+        let pool = backend.kv_pool(shape).unwrap();
+        let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
+        let reach = Reach { scale: 1.0, window: None };
+        let table = load(backend, N_VOCAB, COLS, &self.table);
+        let head = load(backend, N_VOCAB, COLS, &self.head);
+        let norm = backend.load_vector(&self.norm).unwrap();
+        let mut x = backend.f32_rows(3, COLS).unwrap();
+        let mut logits = backend.f32_rows(3, N_VOCAB).unwrap();
+        let mut chains = vec![vec![3], vec![4], vec![5]];
+        for step in 0..LENGTH {
+            let n_seqs = if step < 2 { 2 } else { 3 };
+            let tokens: Vec<u32> = (0..n_seqs).map(|at| *chains[at].last().unwrap()).collect();
+            let positions: Vec<u32> = (0..n_seqs).map(|at| chains[at].len() as u32 - 1).collect();
+            let seqs: Vec<SeqSpan<'_>> = [&[0], &[1], &[2]][..n_seqs]
+                .iter()
+                .enumerate()
+                .map(|(first_row, block_table)| SeqSpan {
+                    first_row,
+                    n_rows: 1,
+                    block_table: *block_table,
+                    writes_kv: true,
+                    view: KvView::default(),
+                })
+                .collect();
+            let logit_rows: Vec<u32> = (0..n_seqs as u32).collect();
+            let batch = Batch {
+                tokens: &tokens,
+                positions: &positions,
+                seqs: &seqs,
+                logit_rows: &logit_rows,
+            };
+            backend.begin(&batch, &pool, &rope, 1, reach).unwrap();
+            backend.embed(&table, &batch, &mut x).unwrap();
+            backend.logits(&x, &norm, 1e-5, &head, &batch, &mut logits).unwrap();
+            let row = |logits_row: usize| Row {
+                logits_row,
+                sampling: samplings[logits_row],
+                seed: 5,
+                position: positions[logits_row] + 1,
+                seen: None,
+                drafted: &[],
+                banned: &[],
+                reports: true,
+                rejection: None,
+            };
+            let rows: Vec<Row<'_>> = (0..n_seqs).map(row).collect();
+            let next: Vec<u32> = match ahead {
+                true => backend.sample_ahead(&logits, &rows).unwrap().collect(),
+                false => {
+                    let picks = backend.sample(&logits, &rows).unwrap();
+                    picks.iter().map(|pick| pick.token).collect()
+                }
+            };
+            chains.iter_mut().zip(next).for_each(|(chain, token)| chain.push(token));
+        }
+        if ahead {
+            let picks = backend.take_picks().unwrap();
+            assert_eq!(picks.len(), 2 * 2 + 3 * (LENGTH - 2));
+            let take = |token: &mut u32| *token = pick_of(*token).map_or(*token, |at| picks[at]);
+            chains.iter_mut().flatten().for_each(take);
+            assert_eq!(backend.take_picks().unwrap(), [0_u32; 0], "they are taken once");
+        }
+        chains
+    }
+}
+
+#[test]
+fn a_chain_is_waited_for_once() {
+    let model = Layerless::new();
+    let drawn = Sampling { temperature: 1.0, logprobs: Some(2), ..Sampling::greedy() };
+    let samplings = [&Sampling::greedy(), &drawn, &drawn];
+    let expected = model.chain(&mut cpu(), samplings, false);
+    assert_eq!(expected, model.chain(&mut cpu(), samplings, true));
+    let (mut backend, counting) = Counting::backend();
+    assert_eq!(expected, model.chain(&mut backend, samplings, false));
+    assert_eq!(counting.take_waits(), LENGTH, "each pick is waited for");
+    assert_eq!(expected, model.chain(&mut backend, samplings, true));
+    assert_eq!(counting.take_waits(), 1);
+    // The control: what a token stands for matters.
+    let other = model.chain(&mut backend, [&drawn, &drawn, &drawn], true);
+    assert_ne!(expected[0], other[0]);
+}
+
+/// A token biased twice: the host picks, and the picks join those on the device.
+#[test]
+fn what_only_the_host_picks_joins_the_chain() {
+    let Some(mut backend) = backend() else { return };
+    let model = Layerless::new();
+    let twice = Sampling { logit_bias: vec![(9, 1.0), (9, 0.5)], ..Sampling::greedy() };
+    let samplings = [&Sampling::greedy(), &twice, &twice];
+    let expected = model.chain(&mut cpu(), samplings, false);
+    assert_eq!(expected, model.chain(&mut backend, samplings, true));
+}
+
+#[test]
+fn picks_survive_that_more_are_made_than_expected() {
+    let Some(mut backend) = backend() else { return };
+    let mut values = Values(22);
+    let logits = values.take(N_VOCAB);
+    let mut tensor = backend.f32_rows(1, N_VOCAB).unwrap();
+    backend.write(&mut tensor, 0, &logits);
+    let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    let row = |position: u32| Row {
+        logits_row: 0,
+        sampling: &sampling,
+        seed: 1,
+        position,
+        seen: None,
+        drafted: &[],
+        banned: &[],
+        reports: false,
+        rejection: None,
+    };
+    let few: Vec<Row<'_>> = (0..5).map(row).collect();
+    let expected = backend.sample(&tensor, &few).unwrap();
+    assert!(expected.iter().any(|pick| pick.token != expected[0].token));
+    backend.sample_ahead(&tensor, &few).unwrap();
+    let (before, n_room) = backend.sampler.ahead(&backend.device).unwrap();
+    let many: Vec<Row<'_>> = (0..n_room as u32).map(|_| row(0)).collect();
+    let names = backend.sample_ahead(&tensor, &many).unwrap();
+    assert_eq!(names.start, TOKEN_OF_PICK | 5);
+    assert_ne!(before, backend.sampler.ahead(&backend.device).unwrap().0, "they have moved");
+    let picks = backend.take_picks().unwrap();
+    assert!(expected.iter().zip(&picks).all(|(pick, &token)| pick.token == token));
+    assert!(picks[5..].iter().all(|&token| token == expected[0].token));
+}

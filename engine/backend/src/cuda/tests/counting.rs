@@ -1,0 +1,78 @@
+//! The emulated device, counting what goes to it and what is waited for.
+
+use super::*;
+use crate::cuda::device::{Memory, Recording};
+use crate::cuda::emulated::Emulated;
+use galley_kernels_cu::bindings::gk_kernels;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Counters of a device.
+#[derive(Default)]
+pub(super) struct Counting {
+    device: Emulated,
+    n_downloads: AtomicUsize,
+    n_synchronized: AtomicUsize,
+    uploaded_bytes: AtomicUsize,
+}
+
+impl Counting {
+    /// A backend on a device that counts.
+    pub(super) fn backend() -> (CudaBackend, Arc<Counting>) {
+        let counting = Arc::new(Counting::default());
+        let device: Arc<dyn Device> = counting.clone();
+        (CudaBackend::on(device, 0.9), counting)
+    }
+
+    /// How often the host has waited for the device since the last call.
+    pub(super) fn take_waits(&self) -> usize {
+        self.n_downloads.swap(0, Relaxed) + self.n_synchronized.swap(0, Relaxed)
+    }
+
+    /// Bytes that were sent since the last call.
+    pub(super) fn take_uploaded(&self) -> usize {
+        self.uploaded_bytes.swap(0, Relaxed)
+    }
+}
+
+impl Device for Counting {
+    fn description(&self) -> String {
+        self.device.description()
+    }
+    fn kernels(&self) -> &'static gk_kernels {
+        self.device.kernels()
+    }
+    fn stream(&self) -> Result<gk_stream> {
+        self.device.stream()
+    }
+    fn memory(&self) -> Result<Memory> {
+        self.device.memory()
+    }
+    fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
+        self.device.allocate(what, n_bytes)
+    }
+    fn free(&self, address: u64, n_bytes: usize) {
+        self.device.free(address, n_bytes);
+    }
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        self.uploaded_bytes.fetch_add(bytes.len(), Relaxed);
+        self.device.upload(to, bytes)
+    }
+    fn download(&self, from: u64, out: &mut [u8]) -> Result<()> {
+        self.n_downloads.fetch_add(1, Relaxed);
+        self.device.download(from, out)
+    }
+    fn synchronize(&self) -> Result<()> {
+        self.n_synchronized.fetch_add(1, Relaxed);
+        self.device.synchronize()
+    }
+    fn begin_recording(&self) -> Result<()> {
+        self.device.begin_recording()
+    }
+    fn end_recording(&self) -> Result<Recording> {
+        self.device.end_recording()
+    }
+    unsafe fn replay(&self, recording: &Recording) -> Result<()> {
+        // SAFETY: the caller's word.
+        unsafe { self.device.replay(recording) }
+    }
+}
