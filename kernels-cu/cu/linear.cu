@@ -36,7 +36,7 @@ struct Tile {
 static constexpr __host__ __device__ int round_up(int value, int step) { return (value + step - 1) / step * step; }
 
 // Rows of W that are there, and those that have outputs: the operand rows of a gated product are zero up to a step.
-static __host__ __device__ int packed_rows(const gk_linear &call) {
+GK_DEVICE int packed_rows(const gk_linear &call) {
   int rows = call.epilogue == GK_SILU_MUL ? 2 * round_up(call.n_out, GK_GATED_RUN) : call.n_out;
   return round_up(rows, GK_N_STEP);
 }

@@ -133,15 +133,24 @@ fn kernels(text: &str) -> Vec<Kernel> {
     kernels
 }
 
-/// A mangled name without what nvcc adds for an anonymous namespace: a hash that says nothing.
+/// What a mangled name says: the kernel, and the numbers of its template.
 fn short(name: &str) -> String {
     let Some(rest) = name.strip_prefix("_ZN") else { return name.to_owned() };
-    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let n: usize = rest[..digits].parse().unwrap_or(0);
-    match rest.get(digits..digits + n) {
-        Some(space) if space.contains("GLOBAL__N_") => rest[digits + n..].to_owned(),
-        _ => name.to_owned(),
-    }
+    // The anonymous namespace has a hash in its name that says nothing.
+    let Some((_, rest)) = identifier(rest) else { return name.to_owned() };
+    let Some((kernel, rest)) = identifier(rest) else { return name.to_owned() };
+    let arguments = rest.strip_prefix('I').and_then(|rest| rest.split_once("EE"));
+    let Some((arguments, _)) = arguments else { return kernel.to_owned() };
+    let numbers: Vec<_> =
+        arguments.split('E').map(|text| text.trim_start_matches(char::is_alphabetic)).collect();
+    format!("{kernel}<{}>", numbers.join(", "))
+}
+
+/// An identifier behind its length, and what follows.
+fn identifier(text: &str) -> Option<(&str, &str)> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let length = text[..text.len() - rest.len()].parse().ok()?;
+    rest.split_at_checked(length)
 }
 
 fn complain<'a>(unit: &'a str, report: &'a Report) -> impl Iterator<Item = String> + 'a {
@@ -163,8 +172,10 @@ mod tests {
 
     #[test]
     fn a_kernel_is_read_from_a_dump() {
-        let name = short("_ZN12_GLOBAL__N_16decodeEv");
-        assert_eq!((name.as_str(), short("plain").as_str()), ("6decodeEv", "plain"));
+        let shown = |name| short(name);
+        assert_eq!(shown("_ZN12_GLOBAL__N_16decodeEv"), "decode");
+        assert_eq!(shown("_ZN12_GLOBAL__N_16decodeILi64ELb1EEEvi"), "decode<64, 1>");
+        assert_eq!(shown("plain"), "plain");
         let found = kernels(DUMP);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].registers, found[0].shared, found[0].local), (148, 1024, 16));

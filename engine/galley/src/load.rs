@@ -7,13 +7,11 @@ use anyhow::{Context, Result, bail};
 #[cfg(feature = "cuda")]
 use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
-#[cfg(feature = "cuda")]
-use galley_model::Device;
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
-use galley_model::{LoadOptions, load};
+use galley_model::{Device, LoadOptions, load};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +50,7 @@ impl Files {
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
     pub(crate) device: String,
+    pub(crate) is_on_cpu: bool,
     pub(crate) weight_bytes: usize,
     pub(crate) kv_bytes_per_token: usize,
     pub(crate) load_time: Duration,
@@ -69,6 +68,7 @@ pub(crate) fn start(
 ) -> Result<Loaded> {
     let started = Instant::now();
     let Choice { device, reason } = device::choose(args)?;
+    let is_on_cpu = matches!(device, Device::Cpu(_));
     if args.block_size == 0 || !args.block_size.is_multiple_of(16) {
         bail!("--block-size {}: a multiple of 16 is needed", args.block_size);
     }
@@ -126,7 +126,15 @@ pub(crate) fn start(
         drafting,
     )?;
     let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
-    Ok(Loaded { engine, device, weight_bytes, kv_bytes_per_token, load_time, load_peak_rss_bytes })
+    Ok(Loaded {
+        engine,
+        device,
+        is_on_cpu,
+        weight_bytes,
+        kv_bytes_per_token,
+        load_time,
+        load_peak_rss_bytes,
+    })
 }
 
 /// One row of logits a sequence, and one more for each token of its draft.

@@ -16,7 +16,7 @@ use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
 use anyhow::{Result, bail};
 use draft::{Draft, Setting};
-use floor::{Floor, Machine};
+use floor::{Floor, Machine, Moment};
 use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request};
 use progress::Progress;
 use prompts::Prompts;
@@ -51,12 +51,12 @@ struct Row {
     kv_blocks_used: usize,
     /// Most memory resident while loading or in this row, the probes' own not counted.
     peak_rss_mb: f64,
-    /// What the machine could read and compute beside this row.
-    read_gb_s: f64,
-    peak_gflop_s: f64,
+    /// What the machine could read and compute beside this row; None where the model does not run on the CPU.
+    read_gb_s: Option<f64>,
+    peak_gflop_s: Option<f64>,
     /// Floor over measured time: 1 is as fast as memory and arithmetic allow.
-    decode_floor_fraction: f64,
-    prefill_floor_fraction: f64,
+    decode_floor_fraction: Option<f64>,
+    prefill_floor_fraction: Option<f64>,
 }
 
 /// Runs the command.
@@ -93,6 +93,8 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let machine = Machine::new(&model)?;
     let mut progress =
         Progress::new(args, settings.len(), &Floor::of(files.config(), &loaded), &machine.now());
+    // The floor is that of this machine's cores and memory.
+    let machine = loaded.is_on_cpu.then_some(&machine);
     let mut stdout = std::io::stdout();
     if !args.json {
         writeln!(stdout, "{}", loaded.device)?;
@@ -106,7 +108,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             let mut rows = Vec::new();
             for _ in 0..args.repeats.max(1) {
                 salt += 1;
-                rows.push(measure(args, &files, &loaded, &machine, &prompts, salt)?);
+                rows.push(measure(args, &files, &loaded, machine, &prompts, salt)?);
             }
             rows.sort_by(|a, b| a.t_step_ms.total_cmp(&b.t_step_ms));
             let mut row = rows[rows.len() / 2].clone();
@@ -150,23 +152,24 @@ fn measure(
     args: &BenchArgs,
     files: &Files,
     loaded: &Loaded,
-    machine: &Machine,
+    machine: Option<&Machine>,
     prompts: &[Vec<u32>],
     salt: u64,
 ) -> Result<Row> {
     let (batch, context) = (prompts.len(), prompts[0].len());
-    let before_prefill = machine.now();
+    let now = || machine.map(Machine::now);
+    let before_prefill = now();
     forget_peak_rss();
     let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
     let prefill = pass(args, loaded, prompts, 1, salt, &plain)?;
     let prefill_peak = peak_rss_bytes();
-    let between = machine.now();
+    let between = now();
     forget_peak_rss();
     let stats = loaded.engine.stats();
     let decode = pass(args, loaded, prompts, args.gen_tokens, salt, &plain)?;
     let after = loaded.engine.stats();
     let peak = loaded.load_peak_rss_bytes.max(prefill_peak).max(peak_rss_bytes());
-    let after_decode = machine.now();
+    let after_decode = now();
 
     let mut first: Vec<Duration> = prefill.iter().map(|o| o.usage.first_token).collect();
     first.sort();
@@ -179,8 +182,9 @@ fn measure(
     let busy = bookkeeping + spent(|s| s.forward) + spent(|s| s.sampling);
 
     let floor = Floor::of(files.config(), loaded);
-    let for_prefill = before_prefill.mean(&between);
-    let for_decode = between.mean(&after_decode);
+    let mean = |a: &Option<Moment>, b: &Option<Moment>| Some(a.as_ref()?.mean(b.as_ref()?));
+    let for_prefill = mean(&before_prefill, &between);
+    let for_decode = mean(&between, &after_decode);
     Ok(Row {
         model: args.model.model.clone(),
         dataset: args.dataset_name().to_owned(),
@@ -201,11 +205,12 @@ fn measure(
             / 1e6,
         kv_blocks_used: after.kv_blocks_peak,
         peak_rss_mb: peak as f64 / 1e6,
-        read_gb_s: for_decode.read_bytes_s / 1e9,
-        peak_gflop_s: for_prefill.flops_s / 1e9,
-        decode_floor_fraction: floor.decode_s(batch, context + args.gen_tokens / 2, &for_decode)
-            / step_s,
-        prefill_floor_fraction: floor.prefill_s(batch, context, &for_prefill) / prefill_s,
+        read_gb_s: for_decode.map(|moment| moment.read_bytes_s / 1e9),
+        peak_gflop_s: for_prefill.map(|moment| moment.flops_s / 1e9),
+        decode_floor_fraction: for_decode
+            .map(|moment| floor.decode_s(batch, context + args.gen_tokens / 2, &moment) / step_s),
+        prefill_floor_fraction: for_prefill
+            .map(|moment| floor.prefill_s(batch, context, &moment) / prefill_s),
     })
 }
 
@@ -246,20 +251,25 @@ impl Row {
                           step ms   read GB/s   KV blocks   peak MB";
 }
 
+/// A number with so many decimals, or a dash for none.
+fn shown(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
+}
+
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:5} {:7} {:15.0} ({:3.0} %) {:10.1} {:14.1} ({:3.0} %) {:10.2} {:11.1} {:11} {:9.0}",
+            "{:5} {:7} {:15.0} ({:>3} %) {:10.1} {:14.1} ({:>3} %) {:10.2} {:>11} {:11} {:9.0}",
             self.batch,
             self.context,
             self.prefill_tok_s,
-            self.prefill_floor_fraction * 100.0,
+            shown(self.prefill_floor_fraction.map(|share| share * 100.0), 0),
             self.ttft_ms,
             self.decode_tok_s,
-            self.decode_floor_fraction * 100.0,
+            shown(self.decode_floor_fraction.map(|share| share * 100.0), 0),
             self.t_step_ms,
-            self.read_gb_s,
+            shown(self.read_gb_s, 1),
             self.kv_blocks_used,
             self.peak_rss_mb
         )
