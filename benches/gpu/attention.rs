@@ -86,8 +86,9 @@ pub(crate) fn views(gpu: &mut Gpu) {
         let adjacent: Vec<u32> = blocks.iter().flat_map(of_blocks).collect();
         let scattered: Vec<u32> = (0..n_runs).flat_map(|run| spread(n, tail_start, run)).collect();
         let view = |selected| KvView { selected, tail_start: tail_start as u32 };
-        let by_blocks = Selected::Blocks(Selection { ids: &blocks, n: n_blocks, n_kv_heads });
-        let tokens = |ids| Selected::Tokens(Selection { ids, n, n_kv_heads });
+        let by_blocks =
+            Selected::Blocks(Selection { ids: &blocks, n: n_blocks, n_kv_heads, version: 0 });
+        let tokens = |ids| Selected::Tokens(Selection { ids, n, n_kv_heads, version: 0 });
         let mut expected = None;
         let mut time_of_blocks = None;
         for (name, selected, ids) in [

@@ -231,7 +231,9 @@ impl Draft {
                 tail_start: (context - (budget - BLOCK)) as u32,
             },
             Draft::SnapKv(budget) => {
-                let selection = Selection { ids, n: budget - SNAP_TAIL, n_kv_heads, version: 0 };
+                // As in the engine: sent once, then on the device.
+                let version = (context as u64) << 32 | *budget as u64;
+                let selection = Selection { ids, n: budget - SNAP_TAIL, n_kv_heads, version };
                 KvView {
                     selected: Selected::Tokens(selection),
                     tail_start: (context - SNAP_TAIL) as u32,
