@@ -285,8 +285,8 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
 
 // ---- Launching
 
-// The most query rows of a unit whose block, with one stage, is within `limit`. With the 99 KB of sm_89 that is 16 where
-// head_dim is over 128.
+// The most query rows of a unit whose block, with one stage, is within `limit`. With the 99 KB of sm_89 that is 16
+// where head_dim is over 128.
 template <int HEAD_DIM>
 int queries_within(int limit) {
   if (HEAD_DIM <= 128 && Shared<HEAD_DIM, 4>::bytes(1) <= limit) return 64;

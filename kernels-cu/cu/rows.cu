@@ -11,8 +11,8 @@ using namespace gk;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
 
-// Four columns of a row of f32, those past its end as zero. WHOLE: rows begin at multiples of 16 bytes and end at one. It
-// is known to the compiler: a branch would make every load wait for the one before.
+// Four columns of a row of f32, those past its end as zero. WHOLE: rows begin at multiples of 16 bytes and end at one.
+// It is known to the compiler: a branch would make every load wait for the one before.
 template <bool WHOLE>
 GK_DEVICE float4 load_4(const float *row, int col, int n_cols) {
   float4 v = make_float4(0, 0, 0, 0);
@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(THREADS) embed_rows(gk_embed call, bool whole)
   }
 }
 
-// Runs of a thread that are read together, 4096 columns of a row: what a row takes is a wait for memory, and then one for
-// the cache of its SM, where the second reading finds it.
+// Runs of a thread that are read together, 4096 columns of a row: what a row takes is a wait for memory, and then one
+// for the cache of its SM, where the second reading finds it.
 constexpr int AHEAD = 4;
 
 // One block a row.

@@ -59,7 +59,7 @@ static constexpr unsigned SELECT_PAIRS = 128;
 // ---- verify.cu, history.cu
 
 static constexpr int VERIFY_WARPS = 4;
-// A history is short beside a row of logits: 4096 tokens are 16 a thread. One token after the other would wait for L2 each
-// time: 0.2 ms for 128k tokens.
+// A history is short beside a row of logits: 4096 tokens are 16 a thread. One token after the other would wait for L2
+// each time: 0.2 ms for 128k tokens.
 static constexpr int HISTORY_THREADS = 256;
 static constexpr int HISTORY_AHEAD = 8;
