@@ -2,15 +2,13 @@
 //! decoding, bit for bit, whatever the schedule.
 
 use galley_backend::sample::{Pick, Row};
-use galley_backend::{Batch, Dtype, KvShape, LayerMask, Observation};
+use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
-use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
-use galley_tests::on_cpu;
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, with_drafts};
-use std::ops::Range;
+use galley_tests::{left_to_the_inner_model, on_cpu};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -148,24 +146,8 @@ struct Counts {
 struct Counted(Box<dyn LanguageModel>, Arc<Counts>);
 
 impl LanguageModel for Counted {
-    fn config(&self) -> &ModelConfig {
-        self.0.config()
-    }
-    fn kv_shape(&self) -> KvShape {
-        self.0.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.0.max_rows()
-    }
-    fn max_logit_rows(&self) -> usize {
-        self.0.max_logit_rows()
-    }
-    fn device(&self) -> String {
-        self.0.device()
-    }
-    fn weight_bytes(&self) -> usize {
-        self.0.weight_bytes()
-    }
+    left_to_the_inner_model!(0);
+
     fn forward(
         &mut self,
         batch: &Batch<'_>,
@@ -179,18 +161,9 @@ impl LanguageModel for Counted {
         self.1.samples.fetch_add(1, Relaxed);
         self.0.sample(rows)
     }
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        self.0.sample_ahead(rows)
-    }
     fn take_picks(&mut self) -> Result<Vec<u32>> {
         self.1.takes.fetch_add(1, Relaxed);
         self.0.take_picks()
-    }
-    fn read_logits(&self) -> Result<Vec<f32>> {
-        self.0.read_logits()
-    }
-    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
-        self.0.copy_blocks(copies)
     }
 }
 

@@ -8,6 +8,7 @@ use galley_model::{Device, LanguageModel, LoadOptions, load};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
+mod around;
 pub mod plugins;
 pub mod runs;
 pub mod same_bytes;

@@ -4,16 +4,15 @@
 
 use galley_backend::sample::philox::{decision, draft_seed, word};
 use galley_backend::sample::{Pick, Proposal, Rejection, Row};
-use galley_backend::{Batch, Dtype, KvShape, LayerMask, Observation};
+use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{
     DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
 };
-use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
-use galley_tests::on_cpu;
 use galley_tests::plugins::setup;
 use galley_tests::run_rows;
 use galley_tests::runs::{Setup, alone, open, requests, run, run_drafting};
+use galley_tests::{left_to_the_inner_model, on_cpu};
 
 const MODEL: &str = "llama3";
 const PROMPT: [u32; 7] = [40, 99, 13, 200, 77, 31, 8];
@@ -236,24 +235,8 @@ fn decided_by_the_draft(target: &[(u32, f64)], proposal: &Proposal, row: &Row<'_
 }
 
 impl LanguageModel for Verifying {
-    fn config(&self) -> &ModelConfig {
-        self.model.config()
-    }
-    fn kv_shape(&self) -> KvShape {
-        self.model.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.model.max_rows()
-    }
-    fn max_logit_rows(&self) -> usize {
-        self.model.max_logit_rows()
-    }
-    fn device(&self) -> String {
-        self.model.device()
-    }
-    fn weight_bytes(&self) -> usize {
-        self.model.weight_bytes()
-    }
+    left_to_the_inner_model!(model);
+
     fn forward(
         &mut self,
         batch: &Batch<'_>,
@@ -277,17 +260,8 @@ impl LanguageModel for Verifying {
         });
         Ok(picks.collect())
     }
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
-        self.model.sample_ahead(rows)
-    }
     fn take_picks(&mut self) -> Result<Vec<u32>> {
         self.model.take_picks()
-    }
-    fn read_logits(&self) -> Result<Vec<f32>> {
-        self.model.read_logits()
-    }
-    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
-        self.model.copy_blocks(copies)
     }
 }
 

@@ -1,14 +1,11 @@
 //! Runs of requests on tiny models, and all that a user can see of them: what must be the same bytes.
 
-use crate::{data, on_cpu};
+use crate::{data, left_to_the_inner_model, on_cpu};
 use galley_backend::sample::{Pick, Row};
-use galley_backend::{
-    Batch, Dtype, KvShape, KvView, LayerMask, Observation, Selected, Selection, SeqSpan,
-};
+use galley_backend::{Batch, Dtype, KvView, LayerMask, Observation, Selected, Selection, SeqSpan};
 use galley_engine::{
     DraftConfig, Engine, EngineConfig, Event, Prompt, Request, SchedulePolicy, Stats,
 };
-use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LanguageModel, LoadOptions, Result, load};
@@ -164,24 +161,8 @@ pub enum Alteration {
 }
 
 impl LanguageModel for Altered {
-    fn config(&self) -> &ModelConfig {
-        self.0.config()
-    }
-    fn kv_shape(&self) -> KvShape {
-        self.0.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.0.max_rows()
-    }
-    fn max_logit_rows(&self) -> usize {
-        self.0.max_logit_rows()
-    }
-    fn device(&self) -> String {
-        self.0.device()
-    }
-    fn weight_bytes(&self) -> usize {
-        self.0.weight_bytes()
-    }
+    left_to_the_inner_model!(0);
+
     fn forward(
         &mut self,
         batch: &Batch<'_>,
@@ -212,16 +193,7 @@ impl LanguageModel for Altered {
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         self.0.sample(rows)
     }
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
-        self.0.sample_ahead(rows)
-    }
     fn take_picks(&mut self) -> Result<Vec<u32>> {
         self.0.take_picks()
-    }
-    fn read_logits(&self) -> Result<Vec<f32>> {
-        self.0.read_logits()
-    }
-    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
-        self.0.copy_blocks(copies)
     }
 }

@@ -1,0 +1,39 @@
+//! Models around another model, which change a little of what it does.
+
+/// Those methods of `LanguageModel` that a model around another leaves to the one in field `$inner`: all but `forward`,
+/// `sample` and `take_picks`, which tests change or count.
+#[macro_export]
+macro_rules! left_to_the_inner_model {
+    ($inner:tt) => {
+        fn config(&self) -> &::galley_model::config::ModelConfig {
+            self.$inner.config()
+        }
+        fn kv_shape(&self) -> ::galley_backend::KvShape {
+            self.$inner.kv_shape()
+        }
+        fn max_rows(&self) -> usize {
+            self.$inner.max_rows()
+        }
+        fn max_logit_rows(&self) -> usize {
+            self.$inner.max_logit_rows()
+        }
+        fn device(&self) -> String {
+            self.$inner.device()
+        }
+        fn weight_bytes(&self) -> usize {
+            self.$inner.weight_bytes()
+        }
+        fn sample_ahead(
+            &mut self,
+            rows: &[::galley_backend::sample::Row<'_>],
+        ) -> ::galley_model::Result<::std::ops::Range<u32>> {
+            self.$inner.sample_ahead(rows)
+        }
+        fn read_logits(&self) -> ::galley_model::Result<Vec<f32>> {
+            self.$inner.read_logits()
+        }
+        fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> ::galley_model::Result<()> {
+            self.$inner.copy_blocks(copies)
+        }
+    };
+}
