@@ -136,15 +136,7 @@ impl Backend for CudaBackend {
         bias: Option<&Vector>,
         out: &mut Tensor,
     ) -> Result<()> {
-        w.expect_gated("linear", false)?;
-        x.expect("linear", Kind::Operand, n_rows, w.cols)?;
-        out.expect("linear", Kind::F32, n_rows, w.rows)?;
-        if let Some(bias) = bias {
-            expect("linear", "biases", w.rows, bias.len)?;
-        }
-        let bias = bias.map_or(null(), |bias| bias.buffer.at::<f32>(0).cast_const());
-        let stores = gk_linear { bias, out: out.buffer.at(0), ..product(x, n_rows, w, out) };
-        self.multiply("linear", GK_STORE as i32, stores)
+        self.multiply("linear", GK_STORE, (x, n_rows, w), bias, out)
     }
 
     fn linear_add(
@@ -154,11 +146,7 @@ impl Backend for CudaBackend {
         w: &Matrix,
         out: &mut Tensor,
     ) -> Result<()> {
-        w.expect_gated("linear_add", false)?;
-        x.expect("linear_add", Kind::Operand, n_rows, w.cols)?;
-        out.expect("linear_add", Kind::F32, n_rows, w.rows)?;
-        let adds = gk_linear { out: out.buffer.at(0), ..product(x, n_rows, w, out) };
-        self.multiply("linear_add", GK_ADD as i32, adds)
+        self.multiply("linear_add", GK_ADD, (x, n_rows, w), None, out)
     }
 
     fn linear_silu_mul(
@@ -168,12 +156,7 @@ impl Backend for CudaBackend {
         gate_up: &Matrix,
         out: &mut Tensor,
     ) -> Result<()> {
-        gate_up.expect_gated("linear_silu_mul", true)?;
-        x.expect("linear_silu_mul", Kind::Operand, n_rows, gate_up.cols)?;
-        out.expect("linear_silu_mul", Kind::Operand, n_rows, gate_up.rows)?;
-        let operand_out = out.buffer.at(0);
-        let gates = gk_linear { operand_out, ..product(x, n_rows, gate_up, out) };
-        self.multiply("linear_silu_mul", GK_SILU_MUL as i32, gates)
+        self.multiply("linear_silu_mul", GK_SILU_MUL, (x, n_rows, gate_up), None, out)
     }
 
     fn rope_and_store_kv(
@@ -310,8 +293,7 @@ impl Backend for CudaBackend {
         };
         let normed = &self.head_rows[at];
         self.norm_rows(x, n_rows, rows, norm, eps, normed)?;
-        let stores = gk_linear { out: out.buffer.at(0), ..product(normed, n_rows, head, out) };
-        self.multiply("logits", GK_STORE as i32, stores)
+        self.multiply("logits", GK_STORE, (normed, n_rows, head), None, out)
     }
 
     fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
@@ -368,26 +350,36 @@ impl CudaBackend {
         launch(&self.device, "rms_norm", self.device.kernels().rms_norm, &call)
     }
 
-    fn multiply(&self, op: &'static str, epilogue: i32, call: gk_linear) -> Result<()> {
-        let call = gk_linear { epilogue, ..call };
+    /// A product of the first `n_rows` of `x`; a gated matrix gives operand rows, others f32 rows.
+    fn multiply(
+        &self,
+        op: &'static str,
+        epilogue: u32,
+        (x, n_rows, w): (&Tensor, usize, &Matrix),
+        bias: Option<&Vector>,
+        out: &Tensor,
+    ) -> Result<()> {
+        let is_gated = epilogue == GK_SILU_MUL;
+        w.expect_gated(op, is_gated)?;
+        x.expect(op, Kind::Operand, n_rows, w.cols)?;
+        out.expect(op, if is_gated { Kind::Operand } else { Kind::F32 }, n_rows, w.rows)?;
+        if let Some(bias) = bias {
+            expect(op, "biases", w.rows, bias.len)?;
+        }
+        let call = gk_linear {
+            w: w.buffer.at(0),
+            x: x.buffer.at(0),
+            bias: bias.map_or(null(), |bias| bias.buffer.at::<f32>(0).cast_const()),
+            out: if is_gated { null_mut() } else { out.buffer.at(0) },
+            operand_out: if is_gated { out.buffer.at(0) } else { null_mut() },
+            x_stride: x.stride as i64,
+            out_stride: out.stride as i64,
+            n_rows: n_rows as i32,
+            n_in: w.cols as i32,
+            n_out: w.rows as i32,
+            epilogue: epilogue as i32,
+            variant: 0,
+        };
         launch(&self.device, op, self.device.kernels().linear, &call)
-    }
-}
-
-/// A product whose results go nowhere yet.
-fn product(x: &Tensor, n_rows: usize, w: &Matrix, out: &Tensor) -> gk_linear {
-    gk_linear {
-        w: w.buffer.at(0),
-        x: x.buffer.at(0),
-        bias: null(),
-        out: null_mut(),
-        operand_out: null_mut(),
-        x_stride: x.stride as i64,
-        out_stride: out.stride as i64,
-        n_rows: n_rows as i32,
-        n_in: w.cols as i32,
-        n_out: w.rows as i32,
-        epilogue: 0,
-        variant: 0,
     }
 }
