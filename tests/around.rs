@@ -29,6 +29,12 @@ macro_rules! left_to_the_inner_model {
         ) -> ::galley_model::Result<::std::ops::Range<u32>> {
             self.$inner.sample_ahead(rows)
         }
+        fn send_picks(&mut self) -> ::galley_model::Result<()> {
+            self.$inner.send_picks()
+        }
+        fn is_asynchronous(&self) -> bool {
+            self.$inner.is_asynchronous()
+        }
         fn read_logits(&self) -> ::galley_model::Result<Vec<f32>> {
             self.$inner.read_logits()
         }

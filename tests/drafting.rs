@@ -1,7 +1,7 @@
 //! The same bytes, whoever drafts: tokens, text and log-probabilities with every drafter are those of plain
 //! decoding, bit for bit, whatever the schedule.
 
-use galley_backend::sample::{Pick, Row};
+use galley_backend::sample::{Pick, Picks, Row};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
 use galley_model::{LanguageModel, Result};
@@ -161,7 +161,7 @@ impl LanguageModel for Counted {
         self.1.samples.fetch_add(1, Relaxed);
         self.0.sample(rows)
     }
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn take_picks(&mut self) -> Result<Picks> {
         self.1.takes.fetch_add(1, Relaxed);
         self.0.take_picks()
     }

@@ -3,7 +3,7 @@
 //! wrong do not.
 
 use galley_backend::sample::philox::{decision, draft_seed, word};
-use galley_backend::sample::{Pick, Proposal, Rejection, Row};
+use galley_backend::sample::{Pick, Picks, Proposal, Rejection, Row};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{
     DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
@@ -260,7 +260,7 @@ impl LanguageModel for Verifying {
         });
         Ok(picks.collect())
     }
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn take_picks(&mut self) -> Result<Picks> {
         self.model.take_picks()
     }
 }

@@ -1,7 +1,7 @@
 //! Runs of requests on tiny models, and all that a user can see of them: what must be the same bytes.
 
 use crate::{data, left_to_the_inner_model, on_cpu};
-use galley_backend::sample::{Pick, Row};
+use galley_backend::sample::{Pick, Picks, Row};
 use galley_backend::{Batch, Dtype, KvView, LayerMask, Observation, Selected, Selection, SeqSpan};
 use galley_engine::{
     DraftConfig, Engine, EngineConfig, Event, Prompt, Request, SchedulePolicy, Stats,
@@ -193,7 +193,7 @@ impl LanguageModel for Altered {
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         self.0.sample(rows)
     }
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn take_picks(&mut self) -> Result<Picks> {
         self.0.take_picks()
     }
 }

@@ -1,7 +1,7 @@
 //! From block tables to a batch: the only place that sees both.
 
 use crate::drafting::Ride;
-use crate::sequence::Sequence;
+use crate::sequence::{Sequence, SequenceKey};
 use galley_backend::sample::{Pick, Row};
 use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
 use galley_model::{LanguageModel, Result};
@@ -65,8 +65,8 @@ impl Executor {
     }
 
     /// Picks a token for every stream whose last token was in the forward, in the order of `running`: `n` of
-    /// them, from the same logits, where `n` streams begin, and one after each drafted token. Returns the
-    /// picks and the time that the model took.
+    /// them, from the same logits, where `n` streams begin, and one after each drafted token; none for those that have
+    /// ended since. Returns the picks and the time that the model took.
     pub(crate) fn sample(
         &self,
         model: &mut dyn LanguageModel,
@@ -76,10 +76,14 @@ impl Executor {
         let mut logits_row = 0;
         for sequence in running.iter().filter(|sequence| sequence.picks_now()) {
             let (first, drafted) = (sequence.key.index, sequence.drafted());
-            let streams = first..=first + sequence.n_forks;
-            rows.extend(streams.map(|index| sequence.row(logits_row, index, &[])));
-            let later = (1..=drafted.len()).map(|i| (logits_row + i, &drafted[..i]));
-            rows.extend(later.map(|(logits_row, before)| sequence.row(logits_row, first, before)));
+            if sequence.ended.is_none() {
+                let streams = first..=first + sequence.n_forks;
+                rows.extend(streams.map(|index| sequence.row(logits_row, index, &[])));
+                let later = (1..=drafted.len()).map(|i| (logits_row + i, &drafted[..i]));
+                rows.extend(
+                    later.map(|(logits_row, before)| sequence.row(logits_row, first, before)),
+                );
+            }
             logits_row += 1 + drafted.len();
         }
         if rows.is_empty() {
@@ -89,5 +93,22 @@ impl Executor {
         let picks = model.sample(&rows)?;
         assert_eq!(picks.len(), rows.len(), "the model picked one token for each row");
         Ok((picks, begin.elapsed()))
+    }
+
+    /// The same by name, without waiting, where one token each is all that comes of it; the picks are on their way then.
+    pub(crate) fn sample_ahead(
+        &self,
+        model: &mut dyn LanguageModel,
+        running: &[Sequence],
+    ) -> Result<Vec<(SequenceKey, u32)>> {
+        let picking = running.iter().filter(|sequence| sequence.picks_now());
+        let rows = picking.clone().enumerate();
+        let rows: Vec<Row<'_>> = rows.map(|(at, s)| s.row(at, s.key.index, &[])).collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = model.sample_ahead(&rows)?;
+        model.send_picks()?;
+        Ok(picking.map(|sequence| sequence.key).zip(names).collect())
     }
 }

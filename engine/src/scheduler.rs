@@ -151,10 +151,20 @@ impl Scheduler {
         taken
     }
 
-    /// Takes out one running sequence. The caller releases its blocks.
-    pub(crate) fn take_running(&mut self, key: SequenceKey) -> Option<Sequence> {
-        let at = self.running.binary_search_by_key(&key, |sequence| sequence.key).ok()?;
-        Some(self.running.remove(at))
+    /// One sequence, running or preempted.
+    pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
+        match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
+            Ok(at) => Some(&mut self.running[at]),
+            Err(_) => self.waiting.get_mut(&key),
+        }
+    }
+
+    /// Takes out one sequence, running or preempted. The caller releases its blocks.
+    pub(crate) fn take_one(&mut self, key: SequenceKey) -> Option<Sequence> {
+        match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
+            Ok(at) => Some(self.running.remove(at)),
+            Err(_) => self.waiting.remove(&key),
+        }
     }
 
     /// Sequences forked off running ones.
@@ -177,7 +187,7 @@ impl Scheduler {
         while *budget > 0 && at < self.running.len() {
             let n_todo = self.running[at].n_todo();
             let this_pass = if n_todo == 1 { Pass::Decodes } else { Pass::Prompts };
-            if pass == this_pass {
+            if pass == this_pass && n_todo > 0 {
                 let mut n = n_todo.min(*budget);
                 if let Some(chaos) = &mut self.chaos {
                     n = chaos.chunk(n);
@@ -318,8 +328,10 @@ impl Scheduler {
                 self.counts.prefix_hit_tokens += table.n_tokens() as u64;
             }
             sequence.table = table;
-            let n = sequence.n_todo().min(*budget);
-            let n = self.chaos.as_mut().map_or(n, |chaos| chaos.chunk(n));
+            let mut n = sequence.n_todo().min(*budget);
+            if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
+                n = chaos.chunk(n);
+            }
             let at = self.insert_running(sequence);
             self.give_rows(at, n, budget, blocks);
         }

@@ -7,6 +7,7 @@ use crate::request::ValidRequest;
 use crate::stop::StopRules;
 use crate::verify::{AcceptedRun, Kept};
 use crossbeam_channel::Sender;
+use galley_backend::pick_of;
 use galley_backend::sample::philox::sequence_seed;
 use galley_backend::sample::{Pick, Rejection, Row, Sampling, Seen};
 use galley_blocks::{BlockManager, BlockTable};
@@ -47,12 +48,14 @@ impl Shared {
 pub(crate) struct Sequence {
     pub(crate) key: SequenceKey,
     pub(crate) shared: Arc<Shared>,
-    /// Prompt and output.
+    /// Prompt and output. The last may be the name of a pick that nobody has looked at ([`Self::awaits_pick`]).
     pub(crate) tokens: Vec<u32>,
     /// Holds the KV of the first `table.n_tokens()` of them.
     pub(crate) table: BlockTable,
     /// Rows of known tokens it has in this step; 0 between steps.
     pub(crate) n_scheduled: usize,
+    /// Why it ends, once it does: it has no part in what follows.
+    pub(crate) ended: Option<FinishReason>,
     /// Slots reserved behind them for a draft; 0 between steps.
     pub(crate) n_draft_slots: usize,
     /// None is plain decoding.
@@ -93,6 +96,7 @@ impl Sequence {
             seed: sequence_seed(shared.seed, 0),
             shared: Arc::new(shared),
             n_scheduled: 0,
+            ended: None,
             n_draft_slots: 0,
             draft: request.draft.map(SequenceDraft::new),
             n_forks: request.n - 1,
@@ -120,6 +124,7 @@ impl Sequence {
             tokens: self.tokens.clone(),
             table,
             n_scheduled: 0,
+            ended: None,
             n_draft_slots: 0,
             draft: self.draft.as_ref().map(|draft| SequenceDraft::new(draft.settings.clone())),
             n_forks: 0,
@@ -138,9 +143,37 @@ impl Sequence {
         1 + self.n_forks as usize
     }
 
-    /// Tokens whose KV is still to be computed: 1 for a decode, more for a prompt.
+    /// Tokens whose KV is still to be computed: 1 for a decode, more for a prompt; none where the last token that it
+    /// may generate has been picked.
     pub(crate) fn n_todo(&self) -> usize {
-        self.tokens.len() - self.table.n_tokens()
+        let is_over = self.awaits_pick() && self.n_left() == 0;
+        if is_over { 0 } else { self.tokens.len() - self.table.n_tokens() }
+    }
+
+    /// Whether its last token is a name: picked, and not looked at.
+    pub(crate) fn awaits_pick(&self) -> bool {
+        self.tokens.last().is_some_and(|&token| pick_of(token).is_some())
+    }
+
+    /// Whether its next token can be picked by name: nothing but the token comes of the pick.
+    pub(crate) fn may_be_late(&self) -> bool {
+        let row = self.row(0, self.key.index, &[]);
+        let is_one = self.n_forks == 0 && self.drafted().is_empty();
+        is_one && self.shared.sampling.logprobs.is_none() && !row.needs_the_host()
+    }
+
+    /// Takes the name of a pick for its next token. The draft that did not come of its slots does not come any more.
+    pub(crate) fn await_pick(&mut self, name: u32, blocks: &mut BlockManager) {
+        self.n_draft_slots = 0;
+        blocks.rollback(&mut self.table);
+        self.tokens.push(name);
+    }
+
+    /// Lets go of a token that nobody has looked at.
+    pub(crate) fn forget_awaited(&mut self) {
+        if self.awaits_pick() {
+            self.tokens.pop();
+        }
     }
 
     /// Whether this step's rows reach the last token, so that the next one can be picked.
@@ -252,12 +285,12 @@ impl Sequence {
     }
 
     /// Verifies the target's `picks` against what was drafted, commits the KV of what agreed,
-    /// appends what is kept and tells the request's owner. Returns why the sequence ends, if it does.
+    /// appends what is kept and tells the request's owner.
     pub(crate) fn keep(
         &mut self,
         picks: impl IntoIterator<Item = Pick>,
         blocks: &mut BlockManager,
-    ) -> Option<FinishReason> {
+    ) {
         let n_generated = self.n_generated();
         let rules = &self.shared.stop;
         let drafted = self.draft.as_ref().map_or(&[][..], |draft| &draft.tokens);
@@ -269,12 +302,21 @@ impl Sequence {
         }
         blocks.commit(&mut self.table, run.computed());
         blocks.rollback(&mut self.table);
-        self.accept(run)
+        self.accept(run);
     }
 
-    /// Appends what is kept and tells the request's owner. Returns why it ends, if it does.
-    fn accept(&mut self, run: AcceptedRun) -> Option<FinishReason> {
-        let finish = run.finish().cloned();
+    /// Keeps `token`, which its last token is the name of, and tells the request's owner.
+    pub(crate) fn keep_late(&mut self, token: u32) {
+        self.forget_awaited();
+        let (rules, n_generated) = (&self.shared.stop, self.n_generated());
+        let pick = [Pick::of(token)];
+        let run = AcceptedRun::verify(&[], pick, rules, n_generated, &mut self.text);
+        self.accept(run);
+    }
+
+    /// Appends what is kept and tells the request's owner; ends where that says so.
+    fn accept(&mut self, run: AcceptedRun) {
+        self.ended = run.finish().cloned();
         self.last_token = self.shared.begin.elapsed();
         self.first_token.get_or_insert(self.last_token);
         for Kept { pick, text } in run.into_kept() {
@@ -290,7 +332,6 @@ impl Sequence {
                 top: pick.top,
             });
         }
-        finish
     }
 
     /// Tells the request's owner that this sequence, and those not yet forked off it, have ended.

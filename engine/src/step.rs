@@ -1,5 +1,7 @@
 //! One turn of the engine.
 
+mod late;
+
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
 use crate::event::{Event, FinishReason};
@@ -13,6 +15,7 @@ use crossbeam_channel::Sender;
 use galley_backend::sample::Pick;
 use galley_blocks::BlockManager;
 use galley_model::{LanguageModel, Result};
+use late::Late;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +27,9 @@ pub(crate) struct Core {
     scheduler: Scheduler,
     executor: Executor,
     drafting: Drafting,
+    late: Late,
+    /// Sequences that have ended in this step.
+    ended: Vec<SequenceKey>,
     stats: Stats,
 }
 
@@ -31,43 +37,63 @@ impl Core {
     /// One turn: who runs, one forward, one pick each, what is kept, who hears of it.
     pub(crate) fn step(&mut self) -> Result<()> {
         let begin = Instant::now();
+        let mut step = StepStats::default();
         // Rows for every sequence that runs, with the slots for them reserved.
         self.scheduler.schedule(&mut self.blocks);
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
-        let model = &mut *self.model;
         if !self.scheduler.copies().is_empty() {
-            model.copy_blocks(self.scheduler.copies())?;
+            self.model.copy_blocks(self.scheduler.copies())?;
         }
         // A guess at what comes next, for sequences that decode with a drafter.
+        if self.scheduler.running().iter().any(|sequence| sequence.n_draft_slots > 0) {
+            self.take_late(&mut step)?;
+            self.retire();
+        }
         let begin_drafting = Instant::now();
-        self.drafting.propose(model, self.scheduler.running_mut())?;
-        let drafting = begin_drafting.elapsed();
+        self.drafting.propose(&mut *self.model, self.scheduler.running_mut())?;
+        step.drafting = begin_drafting.elapsed();
         // Prompt chunks, decodes and verifications, in one ragged batch.
-        let mut rides = self.drafting.rides(self.scheduler.running_mut(), &model.kv_shape());
-        let (n_rows, forward) =
-            self.executor.forward(model, self.scheduler.running(), &mut rides)?;
-        self.drafting.end_rides(rides, self.scheduler.running_mut());
-        // A token for every stream whose last one was in it, and for every drafted one.
-        let (picks, sampling) = self.executor.sample(model, self.scheduler.running())?;
-        // KV to the blocks, tokens to whoever asked for them.
-        let mut step = StepStats { n_rows, drafting, forward, sampling, ..StepStats::default() };
-        let ended = self.keep(picks, &mut step);
-        self.retire(ended);
+        let Core { model, scheduler, executor, drafting, .. } = self;
+        let mut rides = drafting.rides(scheduler.running_mut(), &model.kv_shape());
+        (step.n_rows, step.forward) =
+            executor.forward(&mut **model, scheduler.running(), &mut rides)?;
+        drafting.end_rides(rides, scheduler.running_mut());
+        // A token for every stream whose last one was in it, and for every drafted one; KV to the blocks, tokens to
+        // whoever asked for them.
+        if self.may_be_late() {
+            self.sample_late(&mut step)?;
+        } else {
+            self.take_late(&mut step)?;
+            self.sample_now(&mut step)?;
+        }
+        self.retire();
 
-        step.bookkeeping = begin.elapsed() - drafting - forward - sampling;
+        step.bookkeeping = begin.elapsed() - step.drafting - step.forward - step.sampling;
         self.stats.add_step(step);
         Ok(())
     }
 
-    /// Commits what was computed, verifies what was picked, and tells. Returns who has ended.
-    fn keep(&mut self, picks: Vec<Pick>, step: &mut StepStats) -> Vec<(SequenceKey, FinishReason)> {
-        let Core { blocks, scheduler, codec, stats, .. } = self;
+    /// Waits for this step's picks, and keeps what they say.
+    fn sample_now(&mut self, step: &mut StepStats) -> Result<()> {
+        let Core { model, scheduler, executor, drafting, .. } = self;
+        let (picks, sampling) = executor.sample(&mut **model, scheduler.running())?;
+        drafting.take_guesses(&mut **model, scheduler.running_mut())?;
+        step.sampling += sampling;
+        self.keep(picks, step);
+        Ok(())
+    }
+
+    /// Commits what was computed, verifies what was picked, and tells.
+    fn keep(&mut self, picks: Vec<Pick>, step: &mut StepStats) {
+        let Core { blocks, scheduler, codec, stats, ended, .. } = self;
         let mut picks = picks.into_iter();
-        let mut ended = Vec::new();
         let mut forks = Vec::new();
         for sequence in scheduler.running_mut().iter_mut().filter(|s| s.n_scheduled > 0) {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
+            if sequence.ended.is_some() {
+                continue;
+            }
             let picks_now = sequence.picks_now();
             sequence.commit_known(blocks);
             if !picks_now {
@@ -83,25 +109,25 @@ impl Core {
                 let n_before = stream.tokens.len();
                 let (n_drafted, n_accepted) = (stream.drafted().len(), stream.n_accepted());
                 let mut own = picks.by_ref().take(1 + n_drafted);
-                let end = stream.keep(&mut own, blocks);
+                stream.keep(&mut own, blocks);
                 own.for_each(drop); // picks after a guess that was wrong
                 step.n_generated += stream.tokens.len() - n_before;
                 if n_drafted > 0 {
                     step.n_drafted += n_drafted;
                     stats.drafts.add_round(n_drafted, (stream.n_accepted() - n_accepted) as usize);
                 }
-                ended.extend(end.map(|reason| (stream.key, reason)));
+                ended.extend(stream.ended.is_some().then_some(stream.key));
             }
         }
         scheduler.add_forks(forks);
-        ended
     }
 
     /// Lets go of sequences that have ended, and tells whose they were.
-    fn retire(&mut self, ended: Vec<(SequenceKey, FinishReason)>) {
-        for (key, reason) in ended {
-            let sequence = self.scheduler.take_running(key).expect("it was in this step");
-            sequence.tell_finished(&reason);
+    fn retire(&mut self) {
+        for key in std::mem::take(&mut self.ended) {
+            let sequence = self.scheduler.take_one(key).expect("it was there when it ended");
+            let reason = sequence.ended.as_ref().expect("it has ended");
+            sequence.tell_finished(reason);
             self.release(sequence);
         }
     }
@@ -121,6 +147,8 @@ impl Core {
             scheduler: Scheduler::new(config, model.max_logit_rows()),
             drafting,
             executor: Executor::default(),
+            late: Late::default(),
+            ended: Vec::new(),
             stats: Stats::default(),
             codec,
             model,
@@ -164,7 +192,8 @@ impl Core {
     }
 
     fn cancel_where(&mut self, which: impl Fn(&Sequence) -> bool) {
-        for sequence in self.scheduler.take(which) {
+        for mut sequence in self.scheduler.take(which) {
+            sequence.forget_awaited();
             sequence.tell_finished(&FinishReason::Cancelled);
             self.release(sequence);
         }

@@ -23,14 +23,18 @@ pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> R
 }
 
 /// Fails unless the embedding table has every token, and every pick has been made.
-pub(crate) fn check_tokens(tokens: &[u32], n_tokens: usize, n_picks: usize) -> Result<()> {
+pub(crate) fn check_tokens(
+    tokens: &[u32],
+    n_tokens: usize,
+    is_pick: impl Fn(usize) -> bool,
+) -> Result<()> {
     let is_known = |token: u32| match pick_of(token) {
-        Some(pick) => pick < n_picks,
+        Some(pick) => is_pick(pick),
         None => (token as usize) < n_tokens,
     };
     let Some(&token) = tokens.iter().find(|&&token| !is_known(token)) else { return Ok(()) };
     let (expected, got) = match pick_of(token) {
-        Some(pick) => (format!("picks made ahead below {n_picks}"), pick),
+        Some(pick) => ("picks that were made ahead and not taken".to_owned(), pick),
         None => (format!("token ids below {n_tokens}"), token as usize),
     };
     Err(BackendError::Shape { op: "embed", expected, got: got.to_string() })

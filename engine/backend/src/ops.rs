@@ -1,6 +1,7 @@
 //! The contract between a model and a device.
 
-use crate::{Batch, Dtype, LayerMask, Observation, Result, sample};
+use crate::sample::{self, Picks};
+use crate::{Batch, Dtype, LayerMask, Observation, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -276,8 +277,16 @@ pub trait Backend: Send + 'static {
         logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
     ) -> Result<Range<u32>>;
-    /// Waits for all picks made ahead since the last call: pick `i` is token `i` of these.
-    fn take_picks(&mut self) -> Result<Vec<u32>>;
+    /// Has the picks made ahead since the last call brought to the host, while the device goes on with what is
+    /// asked of it next.
+    fn send_picks(&mut self) -> Result<()>;
+    /// Waits for the picks that were sent first and not taken yet; where none were, for all made ahead. Nothing stands
+    /// for them any more: what stood for them may stand for others.
+    fn take_picks(&mut self) -> Result<Picks>;
+    /// Whether work goes on after a call has returned: then the host does well to ask for more before it waits.
+    fn is_asynchronous(&self) -> bool {
+        false
+    }
     /// Reads rows of logits back, for tests and for callers that want raw logits.
     fn read_f32(&self, tensor: &Self::Tensor, n_rows: usize) -> Result<Vec<f32>>;
     /// Copies whole blocks, all layers: `(from, to)`. For copy-on-write.

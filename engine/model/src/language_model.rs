@@ -3,7 +3,8 @@
 use crate::Result;
 use crate::config::ModelConfig;
 use crate::weights::Checkpoint;
-use galley_backend::{Batch, KvShape, LayerMask, Observation, sample};
+use galley_backend::sample::{self, Picks};
+use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use std::ops::Range;
 
 /// A model and its KV pool on one device. Object-safe, so that the engine does not name the device.
@@ -37,8 +38,16 @@ pub trait LanguageModel: Send {
     ///
     /// [`Backend::sample_ahead`]: galley_backend::Backend::sample_ahead
     fn sample_ahead(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
-    /// Waits for all picks made ahead since the last call, by this model and those beside it, in order.
-    fn take_picks(&mut self) -> Result<Vec<u32>>;
+    /// Has the picks made ahead since the last call, by this model and those beside it, brought to the host
+    /// ([`Backend::send_picks`]).
+    ///
+    /// [`Backend::send_picks`]: galley_backend::Backend::send_picks
+    fn send_picks(&mut self) -> Result<()>;
+    /// Waits for the picks that were sent first and not taken yet; where none were, for all made ahead.
+    fn take_picks(&mut self) -> Result<Picks>;
+    /// Whether the device works on after a call has returned: then a step is asked for before the picks of the one
+    /// before it are looked at.
+    fn is_asynchronous(&self) -> bool;
     /// Logits of the last forward, `logit_rows × vocab_size`. Read before [`Self::sample`].
     fn read_logits(&self) -> Result<Vec<f32>>;
     /// Copies whole blocks, `(from, to)`.

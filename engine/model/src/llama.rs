@@ -99,8 +99,16 @@ impl<B: Backend> LanguageModel for Llama<B> {
         Ok(self.backend.sample_ahead(self.target.logits().0, rows)?)
     }
 
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn send_picks(&mut self) -> Result<()> {
+        Ok(self.backend.send_picks()?)
+    }
+
+    fn take_picks(&mut self) -> Result<sample::Picks> {
         Ok(self.backend.take_picks()?)
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        self.backend.is_asynchronous()
     }
 
     fn read_logits(&self) -> Result<Vec<f32>> {

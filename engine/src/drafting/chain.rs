@@ -1,14 +1,15 @@
 //! Guessing token after token with a model: the target over a view and through a mask, or a draft model.
 //!
-//! A chain does not wait for the device before its end: what stands for a guess is in the draft, and in the batch that
-//! reads it, until all guesses are taken at once. Rows whose next guess depends on the values of those before (a penalty,
-//! a proposal) do wait for theirs.
+//! A chain does not wait for the device: what stands for a guess is in the draft, and in the batches that read it (the
+//! chain's and the verification's), until guesses are taken together with what verified them
+//! ([`Drafting::take_guesses`]). Rows whose next guess depends on the values of those before (a penalty, a proposal) do
+//! wait for theirs; and a draft model that may guess what is no token of the target is waited for at the end of its chain.
 
 use super::round::layer_mask;
 use super::second::SecondModel;
 use super::{DraftCache, Drafting, SequenceDraft, budgeted};
 use crate::sequence::Sequence;
-use galley_backend::sample::{Pick, Row};
+use galley_backend::sample::{Pick, Picks, Row};
 use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan, pick_of};
 use galley_drafter_host::{MaskId, Middle, ModelId, View, ViewId};
 use galley_model::{DraftModelId, LanguageModel, Result};
@@ -53,7 +54,6 @@ impl Drafting {
         let vocab_size = model.config().vocab_size;
         let mut guesser = Guesser::new(chain.model, model);
         let begin = |&at: &usize| guesser.begin(at, &mut running[at]);
-        let mut n_ahead = 0;
         let mut readers: Vec<Reader> = rows.iter().filter_map(begin).collect();
         let n_blocks = readers.iter().map(|reader| running[reader.at].table.ids().len()).max();
         ascending.extend(ascending.len() as u32..n_blocks.unwrap_or(0) as u32);
@@ -106,7 +106,7 @@ impl Drafting {
             guesser.forward(&batch, &mask)?;
             let mut stand_ins =
                 if ahead.is_empty() { 0..0 } else { guesser.sample_ahead(&ahead)? };
-            n_ahead += stand_ins.len();
+            self.guesses_ahead |= !stand_ins.is_empty();
             let picked = if picks.is_empty() { Vec::new() } else { guesser.sample(&picks)? };
             drop((seqs, picks, ahead));
             let mut picked = picked.into_iter();
@@ -132,12 +132,23 @@ impl Drafting {
                 draft.tokens.len() < n_slots
             });
         }
-        if n_ahead > 0 {
-            let picks = guesser.model.take_picks()?;
-            for &at in rows {
-                let draft = running[at].draft.as_mut().expect("rows have drafts");
-                draft.resolve(&picks, vocab_size);
-            }
+        if guesser.vocab_size > vocab_size {
+            self.take_guesses(model, running)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the guesses that drafts have only names of, if there are any.
+    pub(crate) fn take_guesses(
+        &mut self,
+        model: &mut dyn LanguageModel,
+        running: &mut [Sequence],
+    ) -> Result<()> {
+        if std::mem::take(&mut self.guesses_ahead) {
+            let picks = model.take_picks()?;
+            let vocab_size = model.config().vocab_size;
+            let drafts = running.iter_mut().filter_map(|sequence| sequence.draft.as_mut());
+            drafts.for_each(|draft| draft.resolve(&picks, vocab_size));
         }
         Ok(())
     }
@@ -145,11 +156,11 @@ impl Drafting {
 
 impl SequenceDraft {
     /// Puts picks in the place of what stands for them. The draft ends before the first that is no token of the target.
-    fn resolve(&mut self, picks: &[u32], vocab_size: usize) {
+    fn resolve(&mut self, picks: &Picks, vocab_size: usize) {
         if !self.tokens.iter().any(|&token| pick_of(token).is_some()) {
             return;
         }
-        resolve(&mut self.tokens, picks);
+        picks.resolve(&mut self.tokens);
         self.caches.iter_mut().for_each(|cache| cache.resolve(picks));
         let is_known = |token: &&u32| (**token as usize) < vocab_size;
         self.tokens.truncate(self.tokens.iter().take_while(is_known).count());
@@ -173,15 +184,6 @@ impl SequenceDraft {
         let view = self.selections[index].view(&budgeted, observe, n, shape, ascending);
         // A draft model that reads a prompt sees all of it.
         if first < view.tail_start as usize { KvView::default() } else { view }
-    }
-}
-
-/// Puts picks in the place of what stands for them.
-pub(super) fn resolve(tokens: &mut [u32], picks: &[u32]) {
-    for token in tokens {
-        if let Some(&pick) = pick_of(*token).and_then(|at| picks.get(at)) {
-            *token = pick;
-        }
     }
 }
 
@@ -269,6 +271,7 @@ mod tests {
     use super::*;
     use crate::drafting::{DraftSettings, Verify};
     use galley_backend::TOKEN_OF_PICK;
+    use galley_backend::sample::Ahead;
 
     #[test]
     fn a_draft_ends_before_what_is_no_token_of_the_target() {
@@ -281,7 +284,9 @@ mod tests {
                 verify: Verify::Equality,
             });
             draft.tokens = vec![TOKEN_OF_PICK, TOKEN_OF_PICK | 2, TOKEN_OF_PICK | 4];
-            draft.resolve(picks, 100);
+            let mut ahead = Ahead::default();
+            ahead.push(picks);
+            draft.resolve(&ahead.take(), 100);
             draft.tokens
         };
         assert_eq!(drafted(&[7, 0, 99, 0, 5]), [7, 99, 5]);

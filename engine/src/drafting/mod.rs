@@ -41,6 +41,8 @@ pub(crate) struct Drafting {
     times: DraftTimes,
     /// Sequences of the latest step whose draft model has not read all of them.
     n_behind: usize,
+    /// Drafts name guesses that nobody has waited for.
+    guesses_ahead: bool,
     /// Selections so far: the number of each is its version.
     n_selections: u64,
     program: Program,
@@ -51,7 +53,7 @@ pub(crate) struct Drafting {
 #[derive(Debug)]
 pub(crate) struct SequenceDraft {
     pub(crate) settings: DraftSettings,
-    /// This round's guess; empty between rounds.
+    /// This round's guess, by name until somebody has waited for it; empty between rounds.
     pub(crate) tokens: Vec<u32>,
     /// What they were drawn from, where they are verified by rejection: one each, or none. Guesses without are
     /// compared.
@@ -203,7 +205,8 @@ impl Drafting {
         self.n_behind
     }
 
-    /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`.
+    /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`, of which
+    /// [`Self::take_guesses`] makes tokens.
     pub(crate) fn propose(
         &mut self,
         model: &mut dyn LanguageModel,
@@ -215,6 +218,10 @@ impl Drafting {
         }
         for drafter in 0..self.drafters.len() {
             self.round(drafter, model, running)?;
+        }
+        if self.guesses_ahead {
+            // They are on their way while the verification runs.
+            model.send_picks()?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Draft models beside the target: loading them, and the KV that one holds of a sequence.
 
-use super::chain::resolve;
+use galley_backend::sample::Picks;
 use galley_backend::{BackendError, KvShape};
 use galley_blocks::{BlockManager, BlockTable};
 use galley_drafter_host::{ModelFacts, ModelId, ModelLoader, ModelRefused};
@@ -106,8 +106,8 @@ impl DraftCache {
     }
 
     /// What it has read of the guess is known by now.
-    pub(super) fn resolve(&mut self, picks: &[u32]) {
-        resolve(&mut self.guessed, picks);
+    pub(super) fn resolve(&mut self, picks: &Picks) {
+        picks.resolve(&mut self.guessed);
     }
 
     /// The KV of the first `n_tokens` of the sequence has been written, and of `guessed` after them.
@@ -261,6 +261,7 @@ pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
 mod tests {
     use super::*;
     use galley_backend::TOKEN_OF_PICK;
+    use galley_backend::sample::Ahead;
 
     fn cache(blocks_per_block: usize) -> DraftCache {
         DraftCache::new(SecondModel {
@@ -302,7 +303,9 @@ mod tests {
         cache.has_read(5, &ahead);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 5);
         cache.has_read(5, &ahead);
-        cache.resolve(&[1, 2]);
+        let mut picks = Ahead::default();
+        assert_eq!(picks.push(&[1, 2]).collect::<Vec<_>>(), ahead);
+        cache.resolve(&picks.take());
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 7);
         // Everything it read is known, and the last is read again, for its logits.
         cache.has_read(9, &[8]);

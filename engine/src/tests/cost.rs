@@ -7,7 +7,7 @@ use crate::drafting::Drafting;
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::step::Core;
 use crossbeam_channel::unbounded;
-use galley_backend::sample::{Pick, Row};
+use galley_backend::sample::{Pick, Picks, Row};
 use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
@@ -51,8 +51,14 @@ impl LanguageModel for Instant {
     fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
         self.0.sample_ahead(rows)
     }
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn send_picks(&mut self) -> Result<()> {
+        self.0.send_picks()
+    }
+    fn take_picks(&mut self) -> Result<Picks> {
         self.0.take_picks()
+    }
+    fn is_asynchronous(&self) -> bool {
+        self.0.is_asynchronous()
     }
     fn read_logits(&self) -> Result<Vec<f32>> {
         Ok(Vec::new())

@@ -11,7 +11,8 @@ use crate::stats::Stats;
 use crate::step::Core;
 use crossbeam_channel::{Receiver, unbounded};
 use galley_backend::sample::philox::philox4x32_10;
-use std::sync::Arc;
+use std::panic::{RefUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 
 /// Reproducible random numbers.
 pub(super) struct Random {
@@ -148,8 +149,20 @@ fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u32>]) -> Re
     request
 }
 
-/// One workload under one schedule, with everything about both at random.
-fn run(seed: u32, ignores_copies: bool) -> Result<Stats, String> {
+/// What only needs the token of each pick.
+fn plain(request: Request) -> Request {
+    Request {
+        n: 1,
+        logprobs: None,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        ..request
+    }
+}
+
+/// One workload under one schedule, with everything about both at random, on a device that `alter` has changed.
+fn run(seed: u32, alter: impl FnOnce(&mut Toy)) -> Result<Stats, String> {
     let mut random = Random::new(seed);
     let block_size = random.of(&[1, 2, 4, 7]);
     let kv_tokens = random.of(&[48, 96, 400]);
@@ -165,7 +178,9 @@ fn run(seed: u32, ignores_copies: bool) -> Result<Stats, String> {
         },
     };
     let mut toy = Toy::new(n_blocks, block_size, max_rows.max(3));
-    toy.ignores_copies = ignores_copies;
+    alter(&mut toy);
+    // One request that needs more than tokens keeps the engine from running ahead.
+    let all_plain = toy.is_asynchronous && !random.one_in(4);
     let mut bench = Bench::new(toy, &config);
     let prefixes: Vec<_> = (0..3).map(|_| random.tokens(80)).collect();
     let n_requests = 4 + random.below(12);
@@ -176,7 +191,7 @@ fn run(seed: u32, ignores_copies: bool) -> Result<Stats, String> {
         let open = bench.requests.len() < n_requests;
         if open && random.one_in(3) {
             let request = random_request(&mut random, most, &prefixes);
-            bench.submit(request);
+            bench.submit(if all_plain { plain(request) } else { request });
         }
         if cancels && !bench.requests.is_empty() && random.one_in(20) {
             let at = random.below(bench.requests.len());
@@ -192,11 +207,10 @@ fn run(seed: u32, ignores_copies: bool) -> Result<Stats, String> {
     bench.verdict()
 }
 
-#[test]
-fn every_schedule_yields_the_same() {
+fn every_schedule(alter: impl Fn(&mut Toy)) {
     let (mut preemptions, mut hits, mut generated) = (0, 0, 0);
     for seed in 0..400 {
-        let stats = run(seed, false).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        let stats = run(seed, &alter).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         preemptions += stats.preemptions;
         hits += stats.prefix_hit_tokens;
         generated += stats.generated_tokens;
@@ -205,14 +219,94 @@ fn every_schedule_yields_the_same() {
     assert!(preemptions > 1000 && hits > 1000 && generated > 10_000);
 }
 
+#[test]
+fn every_schedule_yields_the_same() {
+    every_schedule(|_| {});
+}
+
+/// The same with the engine a step ahead of the device, wherever it may be.
+#[test]
+fn every_schedule_yields_the_same_a_step_late() {
+    let calls = Arc::new(Mutex::new(String::new()));
+    every_schedule(|toy| {
+        toy.is_asynchronous = true;
+        toy.calls = Arc::clone(&calls);
+    });
+    let calls = calls.lock().unwrap();
+    let n_late = calls.matches("fat").count();
+    println!(
+        "{n_late} of {} forwards were asked for before the picks they go on from",
+        calls.matches('f').count()
+    );
+    assert!(n_late > 3000);
+}
+
 /// The comparison must be able to fail: without copy-on-write, forks write into each other's blocks.
 #[test]
 fn forgotten_copies_are_noticed() {
-    let n_wrong = (0..60)
-        .filter(|&seed| std::panic::catch_unwind(|| run(seed, true)).map_or(true, |r| r.is_err()))
-        .count();
+    assert!(n_wrong(|toy| toy.ignores_copies = true) > 20);
+}
+
+/// As above: a name stands for one pick and no other.
+#[test]
+fn mixed_names_are_noticed() {
+    let alter = |toy: &mut Toy| (toy.is_asynchronous, toy.mixes_names) = (true, true);
+    assert!(n_wrong(alter) > 20);
+}
+
+/// How many of 60 workloads go wrong.
+fn n_wrong(alter: impl Fn(&mut Toy) + RefUnwindSafe) -> usize {
+    let is_wrong =
+        |&seed: &u32| catch_unwind(|| run(seed, &alter)).map_or(true, |run| run.is_err());
+    let n_wrong = (0..60).filter(is_wrong).count();
     println!("{n_wrong} of 60 workloads went wrong");
-    assert!(n_wrong > 20);
+    n_wrong
+}
+
+/// The next forward is asked for before anybody looks at what this one picked; that a sequence has reached its last
+/// token is known without looking, and nothing is computed after it.
+#[test]
+fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at() {
+    let calls_of = |is_asynchronous: bool, alter: fn(Request) -> Request| {
+        let mut toy = Toy::new(64, 4, 64);
+        toy.is_asynchronous = is_asynchronous;
+        let calls = Arc::clone(&toy.calls);
+        let mut bench = Bench::new(toy, &EngineConfig::default());
+        bench.submit(simple(5, 4, 1));
+        bench.submit(alter(simple(9, 4, 2)));
+        while !bench.core.is_idle() {
+            bench.step();
+        }
+        bench.verdict().unwrap();
+        calls.lock().unwrap().clone()
+    };
+    assert_eq!(calls_of(true, |request| request), "fafatfatfatt");
+    assert_eq!(calls_of(false, |request| request), "fsfsfsfs");
+    // Its log-probabilities come with the token, or not at all.
+    assert_eq!(calls_of(true, |r| Request { logprobs: Some(1), ..r }), "fsfsfsfs");
+    // It ends early: the other goes on a step late.
+    assert_eq!(calls_of(true, |r| Request { n: 2, max_tokens: Some(1), ..r }), "fsfafatfatt");
+}
+
+/// Cancelled with a token on its way: the token is not told, and not counted.
+#[test]
+fn what_nobody_has_looked_at_was_not_generated() {
+    let mut toy = Toy::new(64, 4, 64);
+    toy.is_asynchronous = true;
+    let mut bench = Bench::new(toy, &EngineConfig::default());
+    bench.submit(simple(5, 30, 1));
+    (0..4).for_each(|_| bench.step());
+    bench.cancel(0);
+    let events: Vec<Event> = bench.requests[0].1.try_iter().collect();
+    let Some(Event::Finished { usage, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!((events.len(), usage.generated_tokens), (4, 3));
+    // The other finds no trace of it.
+    bench.submit(simple(6, 9, 2));
+    bench.requests.remove(0);
+    while !bench.core.is_idle() {
+        bench.step();
+    }
+    bench.verdict().unwrap();
 }
 
 fn simple(n_prompt: usize, max_tokens: u32, seed: u64) -> Request {

@@ -2,12 +2,13 @@
 //! one slot not copied, one row too few, and everything after it is different.
 
 use galley_backend::sample::philox::philox4x32_10;
-use galley_backend::sample::{Ahead, Pick, Row, Scratch, pick};
-use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation};
+use galley_backend::sample::{Ahead, Pick, Picks, Row, Scratch, pick};
+use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation, TOKEN_OF_PICK};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::{LanguageModel, Result};
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 pub(super) const VOCAB: usize = 40;
 pub(super) const EOS: u32 = 39;
@@ -23,6 +24,12 @@ pub(super) struct Toy {
     logits: Vec<f32>,
     scratch: Scratch,
     ahead: Ahead,
+    /// The engine is to run a step ahead of it.
+    pub(super) is_asynchronous: bool,
+    /// What was asked of it: `f`orward, `s`ample, sample `a`head, `t`ake picks.
+    pub(super) calls: Arc<Mutex<String>>,
+    /// What stands for a pick is read as the first one: the negative control.
+    pub(super) mixes_names: bool,
     /// Copies are forgotten: the negative control.
     pub(super) ignores_copies: bool,
     /// What the device does after so many forwards.
@@ -75,10 +82,22 @@ impl Toy {
             logits: Vec::new(),
             scratch: Scratch::default(),
             ahead: Ahead::default(),
+            is_asynchronous: false,
+            calls: Arc::default(),
+            mixes_names: false,
             ignores_copies: false,
             breaks: None,
             n_forwards: 0,
         }
+    }
+
+    fn note(&self, call: char) {
+        self.calls.lock().unwrap().push(call);
+    }
+
+    fn pick(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        let logits = |row: &Row<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
+        Ok(rows.iter().map(|row| pick(logits(row), row, &mut self.scratch)).collect())
     }
 
     pub(super) fn with_context(mut self, max_context: usize) -> Self {
@@ -152,6 +171,7 @@ impl LanguageModel for Toy {
         _: &LayerMask<'_>,
         _: &mut [Observation<'_>],
     ) -> Result<()> {
+        self.note('f');
         self.n_forwards += 1;
         match self.breaks {
             Some((n, Break::Error)) if self.n_forwards > n => {
@@ -166,7 +186,14 @@ impl LanguageModel for Toy {
         let mut written = HashSet::new();
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
-        let tokens = self.ahead.resolve(batch.tokens);
+        let mut tokens = self.ahead.resolve(batch.tokens);
+        if self.mixes_names {
+            let first = tokens[0];
+            let names =
+                tokens.iter_mut().zip(batch.tokens).filter(|(_, name)| **name >= TOKEN_OF_PICK);
+            names.for_each(|(token, _)| *token = first);
+        }
+        assert!(tokens.iter().all(|&token| token < TOKEN_OF_PICK), "a name of nothing");
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
@@ -192,17 +219,28 @@ impl LanguageModel for Toy {
     }
 
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        let logits = |row: &Row<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
-        Ok(rows.iter().map(|row| pick(logits(row), row, &mut self.scratch)).collect())
+        self.note('s');
+        self.pick(rows)
     }
 
     fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        let picks = self.sample(rows)?;
-        Ok(self.ahead.push(picks.into_iter().map(|pick| pick.token)))
+        self.note('a');
+        let tokens: Vec<u32> = self.pick(rows)?.iter().map(|pick| pick.token).collect();
+        Ok(self.ahead.push(&tokens))
     }
 
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn send_picks(&mut self) -> Result<()> {
+        self.ahead.send();
+        Ok(())
+    }
+
+    fn take_picks(&mut self) -> Result<Picks> {
+        self.note('t');
         Ok(self.ahead.take())
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        self.is_asynchronous
     }
 
     fn read_logits(&self) -> Result<Vec<f32>> {

@@ -31,7 +31,7 @@ use crate::checks::{
     check_copies, check_lodger, check_observation, check_tokens, check_view, expect, expect_layer,
     for_each_slot,
 };
-use crate::sample::{Ahead, Pick, Row};
+use crate::sample::{Ahead, Pick, Picks, Row};
 use crate::{
     Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rope,
     Rotation,

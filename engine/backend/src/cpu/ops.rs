@@ -77,9 +77,9 @@ impl Backend for CpuBackend {
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
-        check_tokens(batch.tokens, table.rows, self.ahead.n_picks())?;
+        check_tokens(batch.tokens, table.rows, |pick| self.ahead.is_live(pick))?;
         let tokens = self.ahead.resolve(batch.tokens);
-        check_tokens(&tokens, table.rows, 0)?;
+        check_tokens(&tokens, table.rows, |_| false)?;
         let (stride, cols) = (out.stride, out.cols);
         let out = Shared::<f32>::new(&mut out.words);
         self.threads.for_each(batch.tokens.len(), |row, _| {
@@ -289,10 +289,16 @@ impl Backend for CpuBackend {
 
     fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
         let picks = self.sample(logits, rows)?;
-        Ok(self.ahead.push(picks.into_iter().map(|pick| pick.token)))
+        let tokens: Vec<u32> = picks.iter().map(|pick| pick.token).collect();
+        Ok(self.ahead.push(&tokens))
     }
 
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn send_picks(&mut self) -> Result<()> {
+        self.ahead.send();
+        Ok(())
+    }
+
+    fn take_picks(&mut self) -> Result<Picks> {
         Ok(self.ahead.take())
     }
 

@@ -22,6 +22,10 @@ pub(super) trait Device: Send + Sync {
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()>;
     /// Copies from the device, after all work enqueued before.
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()>;
+    /// Begins to copy from the device, after all work enqueued before and beside the host.
+    fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download>;
+    /// Waits for what [`Device::begin_download`] began, of as many bytes, and for nothing after it.
+    fn end_download(&self, download: Download, out: &mut [u8]) -> Result<()>;
     /// Waits for all work enqueued so far.
     fn synchronize(&self) -> Result<()>;
     /// Records the work that follows instead of doing it. Memory can neither be allocated nor copied meanwhile.
@@ -51,6 +55,9 @@ impl Memory {
         is_known.then(|| self.free_bytes.saturating_sub(kept as usize))
     }
 }
+
+/// A copy on its way: where it is, the device knows.
+pub(super) struct Download(pub(super) Box<dyn Any + Send>);
 
 /// Work that can be enqueued again: what it is, the device knows.
 pub(super) struct Recording(pub(super) Box<dyn Any + Send>);

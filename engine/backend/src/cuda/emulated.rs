@@ -1,6 +1,6 @@
 //! The emulation as a device: its memory is ordinary memory, and its work is done when a launcher returns.
 
-use super::device::{Device, Memory, Recording};
+use super::device::{Device, Download, Memory, Recording};
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -76,6 +76,18 @@ impl Device for Emulated {
         Ok(())
     }
 
+    fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download> {
+        let mut bytes = vec![0_u8; n_bytes];
+        self.download(from, &mut bytes)?;
+        Ok(Download(Box::new(bytes)))
+    }
+
+    fn end_download(&self, download: Download, out: &mut [u8]) -> Result<()> {
+        let bytes: &Vec<u8> = download.0.downcast_ref().ok_or_else(foreign("a download"))?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(())
     }
@@ -94,12 +106,15 @@ impl Device for Emulated {
 
     unsafe fn replay(&self, recording: &Recording) -> Result<()> {
         const OP: &str = "replaying a recording";
-        let foreign = || BackendError::Device { op: OP, error: "it is of another device".into() };
         let launches: &galley_kernels_cu::Recording =
-            recording.0.downcast_ref().ok_or_else(foreign)?;
+            recording.0.downcast_ref().ok_or_else(foreign(OP))?;
         // SAFETY: the caller answers for the buffers; launchers have checked shapes when they recorded.
         unsafe { launches.replay() }.map_err(failed(OP))
     }
+}
+
+fn foreign(op: &'static str) -> impl Fn() -> BackendError {
+    move || BackendError::Device { op, error: "it is of another device".into() }
 }
 
 fn failed(op: &'static str) -> impl Fn(i32) -> BackendError {

@@ -1,10 +1,11 @@
 //! A GPU, through the CUDA driver, which is loaded when it is first asked for: a binary with this in it starts anywhere.
 
-use super::device::{Device, Memory, Recording};
+use super::device::{Device, Download, Memory, Recording};
+use super::pinned::{Downloads, Uploads};
 use crate::{BackendError, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
-use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, PinnedHostSlice};
+use cudarc::driver::{CudaContext, CudaGraph, CudaStream};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -69,15 +70,15 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Device>> {
     // SAFETY: all work goes to one stream, whose order is all the order there is; events would break recordings.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().map_err(failed("making a stream"))?;
-    let slots = (0..N_STAGING).map(|_| Staging::new(&context)).collect::<Result<_>>()?;
-    let staging = Mutex::new(Ring { slots, next: 0 });
+    let uploads = Mutex::new(Uploads::new(&context)?);
     let driver = driver_version()?;
     Ok(Arc::new(Gpu {
         info,
         driver,
         context,
         stream,
-        staging,
+        uploads,
+        downloads: Downloads::default(),
         is_recording: AtomicBool::new(false),
     }))
 }
@@ -111,34 +112,9 @@ struct Gpu {
     driver: i32,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    staging: Mutex<Ring>,
+    uploads: Mutex<Uploads>,
+    downloads: Downloads,
     is_recording: AtomicBool,
-}
-
-/// Pinned buffers, one after the other: uploads run beside the host, which may write the next meanwhile.
-struct Ring {
-    slots: Vec<Staging>,
-    next: usize,
-}
-
-struct Staging {
-    bytes: PinnedHostSlice<u8>,
-    /// Has happened when the device has read the bytes.
-    read: CudaEvent,
-}
-
-/// Enough that the bus is busy while the host fills another; 4 MiB take 80 µs at 50 GB/s, ten times a copy's start.
-const N_STAGING: usize = 4;
-const STAGING_BYTES: usize = 4 << 20;
-
-impl Staging {
-    fn new(context: &Arc<CudaContext>) -> Result<Self> {
-        // SAFETY: nobody reads what was not written: `upload` fills what it sends.
-        let bytes = unsafe { context.alloc_pinned(STAGING_BYTES) };
-        let bytes = bytes.map_err(failed("allocating pinned memory"))?;
-        let read = context.new_event(None).map_err(failed("making an event"))?;
-        Ok(Self { bytes, read })
-    }
 }
 
 impl Gpu {
@@ -212,22 +188,9 @@ impl Device for Gpu {
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
         const OP: &str = "copying to the device";
         self.not_while_recording(OP)?;
-        let stream = self.bound(OP)?;
-        let mut ring = self.staging.lock();
-        let mut to = to;
-        for chunk in bytes.chunks(STAGING_BYTES) {
-            let next = ring.next;
-            ring.next = (next + 1) % N_STAGING;
-            let slot = &mut ring.slots[next];
-            slot.read.synchronize().map_err(failed(OP))?;
-            let staged = &mut slot.bytes.as_mut_slice().map_err(failed(OP))?[..chunk.len()];
-            staged.copy_from_slice(chunk);
-            // SAFETY: the caller's buffer holds as many bytes; nobody writes `staged` again before `read` has happened.
-            unsafe { result::memcpy_htod_async(to, staged, stream) }.map_err(failed(OP))?;
-            slot.read.record(&self.stream).map_err(failed(OP))?;
-            to += chunk.len() as u64;
-        }
-        Ok(())
+        self.bound(OP)?;
+        // SAFETY: the caller's buffer holds as many bytes.
+        unsafe { self.uploads.lock().copy(&self.stream, to, bytes) }
     }
 
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()> {
@@ -239,6 +202,24 @@ impl Device for Gpu {
             unsafe { result::memcpy_dtoh_async(out, from, stream) }.map_err(failed(OP))?;
         }
         self.stream.synchronize().map_err(failed(OP))
+    }
+
+    fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download> {
+        const OP: &str = "copying from the device";
+        self.not_while_recording(OP)?;
+        self.bound(OP)?;
+        // SAFETY: the caller's buffer holds as many bytes.
+        let landing = unsafe { self.downloads.begin(&self.stream, from, n_bytes) }?;
+        Ok(Download(Box::new(landing)))
+    }
+
+    fn end_download(&self, download: Download, out: &mut [u8]) -> Result<()> {
+        let landing = download.0.downcast().map_err(|_| foreign("taking a copy")())?;
+        self.downloads.end(*landing, out)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(failed("waiting for the device"))
     }
 
     fn begin_recording(&self) -> Result<()> {
@@ -262,8 +243,7 @@ impl Device for Gpu {
 
     unsafe fn replay(&self, recording: &Recording) -> Result<()> {
         const OP: &str = "replaying a recording";
-        let foreign = || BackendError::Device { op: OP, error: "it is of another device".into() };
-        let Graph(graph) = recording.0.downcast_ref().ok_or_else(foreign)?;
+        let Graph(graph) = recording.0.downcast_ref().ok_or_else(foreign(OP))?;
         graph.launch().map_err(failed(OP))
     }
 }
@@ -323,8 +303,12 @@ fn unsupported<T>(sentence: impl Into<String>) -> Result<T> {
     Err(BackendError::Unsupported(sentence.into()))
 }
 
+fn foreign(op: &'static str) -> impl Fn() -> BackendError {
+    move || BackendError::Device { op, error: "it is of another device".into() }
+}
+
 /// A driver's error, by name and text.
-fn failed(op: &'static str) -> impl Fn(DriverError) -> BackendError {
+pub(super) fn failed(op: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| {
         let text = |text: Result<&std::ffi::CStr, DriverError>| match text {
             Ok(text) => text.to_string_lossy().into_owned(),

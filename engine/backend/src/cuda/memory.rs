@@ -1,6 +1,6 @@
 //! Device memory that frees itself, and plain values on their way there.
 
-use super::device::Device;
+use super::device::{Device, Download};
 use crate::Result;
 use galley_kernels_cu::bindings::{
     gk_edit, gk_merge, gk_observation, gk_pick, gk_sample_row, gk_seq, gk_unit,
@@ -71,14 +71,19 @@ impl Buffer {
     /// Reads `n` values from byte `at` on, after all work enqueued before.
     pub(super) fn download<T: Plain>(&self, at: usize, n: usize) -> Result<Vec<T>> {
         assert!(at + n * size_of::<T>() <= self.n_bytes, "a download beyond the end");
-        // SAFETY: all bits 0 is a plain value.
-        let mut values = vec![unsafe { std::mem::zeroed::<T>() }; n];
-        // SAFETY: plain values may hold any bytes.
-        let bytes = unsafe {
-            std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), n * size_of::<T>())
-        };
-        self.device.download(self.address + at as u64, bytes)?;
-        Ok(values)
+        filled(n, |bytes| self.device.download(self.address + at as u64, bytes))
+    }
+
+    /// Begins to read `n` values from value `at` on, after all work enqueued before.
+    pub(super) fn begin_download<T: Plain>(&self, at: usize, n: usize) -> Result<Download> {
+        assert!((at + n) * size_of::<T>() <= self.n_bytes, "a download beyond the end");
+        let from = self.address + (at * size_of::<T>()) as u64;
+        self.device.begin_download(from, n * size_of::<T>())
+    }
+
+    /// The `n` values that a download from this device was begun for.
+    pub(super) fn end_download<T: Plain>(&self, download: Download, n: usize) -> Result<Vec<T>> {
+        filled(n, |bytes| self.device.end_download(download, bytes))
     }
 }
 
@@ -183,6 +188,18 @@ macro_rules! plain {
 
 plain!(u8, u16, u32, i32, f32, gk_seq, gk_unit, gk_merge, gk_observation);
 plain!(gk_sample_row, gk_edit, gk_pick);
+
+/// `n` plain values whose bytes `fill` writes.
+fn filled<T: Plain>(n: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Vec<T>> {
+    // SAFETY: all bits 0 is a plain value.
+    let mut values = vec![unsafe { std::mem::zeroed::<T>() }; n];
+    // SAFETY: plain values may hold any bytes.
+    let bytes = unsafe {
+        std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), n * size_of::<T>())
+    };
+    fill(bytes)?;
+    Ok(values)
+}
 
 /// The bytes of plain values.
 pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {

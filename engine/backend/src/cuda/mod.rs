@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`device`] | what a device offers: memory, a stream, launchers; a GPU (`gpu`) or the emulation (`emulated`) |
 //! | [`memory`] | buffers that free themselves |
+//! | `pinned` | copies beside the host |
 //! | [`matrix`] | weights on their way to the device, activations |
 //! | [`pool`] | keys and values |
 //! | [`batch`], [`angles`], [`units`] | what is sent of a batch, its rotation, how attention over it is cut up |
@@ -24,6 +25,8 @@ mod matrix;
 mod memory;
 mod observe;
 mod ops;
+#[cfg(feature = "cuda")]
+mod pinned;
 mod pool;
 mod recorded;
 mod sample;

@@ -3,7 +3,7 @@
 use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
-use crate::sample::{Pick, Row};
+use crate::sample::{Pick, Picks, Row};
 use crate::{Backend, Batch, FillRow, Forward, KvShape, Observation, Rope, Rotation};
 use galley_kernels_cu::bindings::{
     GK_ADD, GK_SILU_MUL, GK_STORE, gk_attention, gk_copy_blocks, gk_embed, gk_linear, gk_rms_norm,
@@ -95,7 +95,7 @@ impl Backend for CudaBackend {
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
         table.expect_gated("embed", false)?;
-        check_tokens(batch.tokens, table.rows, self.sampler.n_ahead())?;
+        check_tokens(batch.tokens, table.rows, |pick| self.sampler.is_live(pick))?;
         self.begun.expect("embed", batch)?;
         self.n_tokens = table.rows;
         let (picks, n_picks) = self.sampler.ahead(&self.device)?;
@@ -304,8 +304,16 @@ impl Backend for CudaBackend {
         self.sampler.pick_ahead(&self.device, logits, rows)
     }
 
-    fn take_picks(&mut self) -> Result<Vec<u32>> {
+    fn send_picks(&mut self) -> Result<()> {
+        self.sampler.send_picks()
+    }
+
+    fn take_picks(&mut self) -> Result<Picks> {
         self.sampler.take_picks()
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        true
     }
 
     fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {

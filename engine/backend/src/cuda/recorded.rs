@@ -115,7 +115,7 @@ impl CudaBackend {
         let key = self.key(forward).filter(|key| (1..=MAX_ROWS).contains(&key.batch.n_rows));
         let Some(key) = key else { return self.launch_all(work) };
         if let Some(kept) = self.recorded.find(&key) {
-            check_tokens(batch.tokens, kept.n_tokens, self.sampler.n_ahead())?;
+            check_tokens(batch.tokens, kept.n_tokens, |pick| self.sampler.is_live(pick))?;
             // SAFETY: the key holds the addresses of all working memory. Weights and activations are those of a model,
             // whose id is used with them alone, and ends with them.
             unsafe { self.device.replay(&kept.recording) }?;

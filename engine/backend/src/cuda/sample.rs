@@ -1,12 +1,13 @@
 //! Picking tokens where the logits are. What kernels do not do, the host does with a row of logits read back.
 
-use super::device::Device;
+use super::device::{Device, Download};
 use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
-use crate::sample::{self, Pick, Row, edits, names};
+use crate::sample::{self, Numbers, Pick, Picks, Row, edits, names};
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit, gk_pick, gk_sample, gk_sample_row};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
@@ -21,7 +22,9 @@ pub(super) struct Sampler {
     picked: Growing,
     /// Picks made ahead, at one address until they no longer fit.
     ahead: Option<Buffer>,
-    n_ahead: usize,
+    numbers: Numbers,
+    /// Those sent and not taken, a copy for each run of numbers.
+    sent: VecDeque<Vec<(Download, usize)>>,
     blob: Blob,
     host: sample::Scratch,
 }
@@ -83,7 +86,8 @@ impl Sampler {
             edited: Growing::new("edited logits"),
             picked: Growing::new("picked tokens"),
             ahead: None,
-            n_ahead: 0,
+            numbers: Numbers::default(),
+            sent: VecDeque::new(),
             blob: Blob::default(),
             host: sample::Scratch::default(),
         }
@@ -123,29 +127,48 @@ impl Sampler {
         rows: &[Row<'_>],
     ) -> Result<Range<u32>> {
         check_rows(logits, rows)?;
-        self.make_room(device, self.n_ahead + rows.len())?;
+        let numbers = self.numbers.add(rows.len());
+        self.make_room(device, numbers.end)?;
         let mut calls = Calls::default();
         let mut add = |row: &Row<'_>| calls.add(&Row { reports: false, ..*row }, logits.cols);
         if rows.iter().all(&mut add) {
-            let picks = self.ahead.as_ref().map_or(null_mut(), |ahead| ahead.at(self.n_ahead));
+            let picks = self.ahead.as_ref().map_or(null_mut(), |ahead| ahead.at(numbers.start));
             self.enqueue(device, logits, &calls, (picks, null_mut()))?;
         } else {
             let picks = self.pick(device, logits, rows)?;
             let of = |pick: &Pick| gk_pick { token: pick.token, logprob: 0.0 };
             let picks: Vec<gk_pick> = picks.iter().map(of).collect();
             if let Some(ahead) = &self.ahead {
-                ahead.upload(self.n_ahead * size_of::<gk_pick>(), bytes_of(&picks))?;
+                ahead.upload(numbers.start * size_of::<gk_pick>(), bytes_of(&picks))?;
             }
         }
-        self.n_ahead += rows.len();
-        Ok(names(self.n_ahead - rows.len(), rows.len()))
+        Ok(names(numbers))
     }
 
-    /// Waits for the picks made ahead since the last call.
-    pub(super) fn take_picks(&mut self) -> Result<Vec<u32>> {
-        let n = std::mem::take(&mut self.n_ahead);
-        let Some(ahead) = self.ahead.as_ref().filter(|_| n > 0) else { return Ok(Vec::new()) };
-        Ok(ahead.download::<gk_pick>(0, n)?.iter().map(|pick| pick.token).collect())
+    /// Begins to copy the picks made ahead since the last call.
+    pub(super) fn send_picks(&mut self) -> Result<()> {
+        let Self { ahead, numbers, sent, .. } = self;
+        let begin = |run: &Range<usize>| {
+            let ahead = ahead.as_ref().expect("there are picks in it");
+            Ok((ahead.begin_download::<gk_pick>(run.start, run.len())?, run.len()))
+        };
+        sent.push_back(numbers.send().iter().map(begin).collect::<Result<_>>()?);
+        Ok(())
+    }
+
+    /// Waits for the picks sent first; where none were, for those made ahead since.
+    pub(super) fn take_picks(&mut self) -> Result<Picks> {
+        if self.sent.is_empty() {
+            self.send_picks()?;
+        }
+        let copies = self.sent.pop_front().unwrap_or_default();
+        let mut runs = Vec::with_capacity(copies.len());
+        for (run, (copy, n)) in self.numbers.take().into_iter().zip(copies) {
+            let ahead = self.ahead.as_ref().expect("there are picks in it");
+            let picks: Vec<gk_pick> = ahead.end_download(copy, n)?;
+            runs.push((run.start, picks.iter().map(|pick| pick.token).collect()));
+        }
+        Ok(Picks::of_runs(runs))
     }
 
     /// The device address of picks made ahead; 0 before there are any.
@@ -153,9 +176,9 @@ impl Sampler {
         self.ahead.as_ref().map_or(0, Buffer::address)
     }
 
-    /// How many picks have been made ahead and not taken.
-    pub(super) fn n_ahead(&self) -> usize {
-        self.n_ahead
+    /// Whether a pick that was not taken has this number.
+    pub(super) fn is_live(&self, number: usize) -> bool {
+        self.numbers.is_live(number)
     }
 
     /// Where picks made ahead are, and how many there is room for.
@@ -165,15 +188,15 @@ impl Sampler {
         Ok((ahead.at(0), ahead.len() / size_of::<gk_pick>()))
     }
 
-    /// Room for `n` picks made ahead. Those there are move with it.
+    /// Room for picks made ahead with numbers below `n`. Those there are move with it.
     fn make_room(&mut self, device: &Arc<dyn Device>, n: usize) -> Result<()> {
         let n_bytes = n.next_power_of_two().max(MIN_AHEAD) * size_of::<gk_pick>();
         if self.ahead.as_ref().is_some_and(|ahead| ahead.len() >= n_bytes) {
             return Ok(());
         }
         let larger = Buffer::new(device, "picks made ahead", n_bytes)?;
-        if let Some(ahead) = self.ahead.as_ref().filter(|_| self.n_ahead > 0) {
-            larger.upload(0, bytes_of(&ahead.download::<gk_pick>(0, self.n_ahead)?))?;
+        if let Some(ahead) = &self.ahead {
+            larger.upload(0, &ahead.download::<u8>(0, ahead.len())?)?;
         }
         self.ahead = Some(larger);
         Ok(())

@@ -32,9 +32,9 @@ mod tests;
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) use adjust::edits;
-pub use ahead::Ahead;
+pub use ahead::{Ahead, Picks};
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) use ahead::names;
+pub(crate) use ahead::{Numbers, names};
 pub use reject::{Proposal, Rejection};
 pub use seen::Seen;
 

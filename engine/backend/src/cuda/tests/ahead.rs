@@ -2,8 +2,8 @@
 
 use super::counting::Counting;
 use super::*;
+use crate::TOKEN_OF_PICK;
 use crate::sample::{Row, Sampling};
-use crate::{TOKEN_OF_PICK, pick_of};
 
 const COLS: usize = 64;
 const N_VOCAB: usize = 90;
@@ -95,10 +95,9 @@ impl Layerless {
         }
         if ahead {
             let picks = backend.take_picks().unwrap();
-            assert_eq!(picks.len(), 2 * 2 + 3 * (LENGTH - 2));
-            let take = |token: &mut u32| *token = pick_of(*token).map_or(*token, |at| picks[at]);
-            chains.iter_mut().flatten().for_each(take);
-            assert_eq!(backend.take_picks().unwrap(), [0_u32; 0], "they are taken once");
+            assert_eq!(picks.n_picks(), 2 * 2 + 3 * (LENGTH - 2));
+            chains.iter_mut().for_each(|chain| picks.resolve(chain));
+            assert_eq!(backend.take_picks().unwrap().n_picks(), 0, "they are taken once");
         }
         chains
     }
@@ -154,13 +153,54 @@ fn picks_survive_that_more_are_made_than_expected() {
     let few: Vec<Row<'_>> = (0..5).map(row).collect();
     let expected = backend.sample(&tensor, &few).unwrap();
     assert!(expected.iter().any(|pick| pick.token != expected[0].token));
-    backend.sample_ahead(&tensor, &few).unwrap();
+    let first = backend.sample_ahead(&tensor, &few).unwrap();
     let (before, n_room) = backend.sampler.ahead(&backend.device).unwrap();
     let many: Vec<Row<'_>> = (0..n_room as u32).map(|_| row(0)).collect();
     let names = backend.sample_ahead(&tensor, &many).unwrap();
     assert_eq!(names.start, TOKEN_OF_PICK | 5);
     assert_ne!(before, backend.sampler.ahead(&backend.device).unwrap().0, "they have moved");
     let picks = backend.take_picks().unwrap();
-    assert!(expected.iter().zip(&picks).all(|(pick, &token)| pick.token == token));
-    assert!(picks[5..].iter().all(|&token| token == expected[0].token));
+    assert!(first.zip(&expected).all(|(name, pick)| picks.token(name) == Some(pick.token)));
+    assert!({ names }.all(|name| picks.token(name) == Some(expected[0].token)));
+}
+
+/// A device that is a step ahead: picks of a step are taken after the next step was enqueued, and are its own.
+#[test]
+fn picks_are_taken_a_step_late() {
+    let (mut backend, counting) = Counting::backend();
+    let mut values = Values(23);
+    let mut tensor = backend.f32_rows(2, N_VOCAB).unwrap();
+    (0..2).for_each(|row| backend.write(&mut tensor, row, &values.take(N_VOCAB)));
+    let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    let row = |logits_row: usize, position: u32| Row {
+        logits_row,
+        sampling: &sampling,
+        seed: 1,
+        position,
+        seen: None,
+        drafted: &[],
+        banned: &[],
+        reports: false,
+        rejection: None,
+    };
+    let rows = |step: u32| [row(0, step), row(1, step)];
+    let expected: Vec<Vec<u32>> = (0..20)
+        .map(|step| backend.sample(&tensor, &rows(step)).unwrap().iter().map(|p| p.token).collect())
+        .collect();
+    counting.take_waits();
+    let (place, _) = backend.sampler.ahead(&backend.device).unwrap();
+    let mut before = backend.sample_ahead(&tensor, &rows(0)).unwrap();
+    backend.send_picks().unwrap();
+    for step in 1..20 {
+        let now = backend.sample_ahead(&tensor, &rows(step)).unwrap();
+        backend.send_picks().unwrap();
+        let picks = backend.take_picks().unwrap();
+        let taken: Vec<_> = before.filter_map(|name| picks.token(name)).collect();
+        assert_eq!(taken, expected[step as usize - 1]);
+        assert!(now.clone().all(|name| picks.token(name).is_none()));
+        before = now;
+    }
+    assert_eq!(counting.take_waits(), 19, "one wait a step, for the step before");
+    assert_eq!(backend.sampler.ahead(&backend.device).unwrap().0, place);
+    assert_eq!(backend.take_picks().unwrap().n_picks(), 2);
 }

@@ -1,7 +1,7 @@
 //! The emulated device, counting what goes to it and what is waited for.
 
 use super::*;
-use crate::cuda::device::{Memory, Recording};
+use crate::cuda::device::{Download, Memory, Recording};
 use crate::cuda::emulated::Emulated;
 use galley_kernels_cu::bindings::gk_kernels;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -60,6 +60,13 @@ impl Device for Counting {
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()> {
         self.n_downloads.fetch_add(1, Relaxed);
         self.device.download(from, out)
+    }
+    fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download> {
+        self.device.begin_download(from, n_bytes)
+    }
+    fn end_download(&self, download: Download, out: &mut [u8]) -> Result<()> {
+        self.n_downloads.fetch_add(1, Relaxed);
+        self.device.end_download(download, out)
     }
     fn synchronize(&self) -> Result<()> {
         self.n_synchronized.fetch_add(1, Relaxed);

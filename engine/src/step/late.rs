@@ -1,0 +1,76 @@
+//! Picks that are looked at a step late, so that a device never waits for the host.
+//!
+//! ```text
+//! device   forward 1 │ forward 2 │ forward 3 │ ...
+//! host       enqueue 2   picks of 1, enqueue 3   picks of 2, ...
+//! ```
+//!
+//! A device that works beside the host is asked for the next step before the picks of this one are looked at: what
+//! stands for a pick is the token of the next step's row. Nothing else changes. A sequence is scheduled as if its token
+//! were known, and its KV is committed when it is. One that has ended with a token computes a row too many, which
+//! nobody reads; that a sequence has reached its last token is known without looking.
+//!
+//! What needs to know tokens looks at once: drafters, penalties, log-probabilities, several streams from one prompt.
+
+use super::Core;
+use crate::sequence::{Sequence, SequenceKey};
+use crate::stats::StepStats;
+use galley_model::Result;
+use std::time::Instant;
+
+/// Picks that are on their way to the host.
+#[derive(Default)]
+pub(super) struct Late {
+    /// Whose they are, and what stands for each.
+    picks: Vec<(SequenceKey, u32)>,
+}
+
+impl Core {
+    /// Whether the picks of this step can wait until the next one has been asked for.
+    pub(super) fn may_be_late(&self) -> bool {
+        let mut picking = self.scheduler.running().iter().filter(|sequence| sequence.picks_now());
+        self.model.is_asynchronous() && picking.all(Sequence::may_be_late)
+    }
+
+    /// Has this step's tokens picked, keeps the step before, and commits what this one computes.
+    pub(super) fn sample_late(&mut self, step: &mut StepStats) -> Result<()> {
+        let begin = Instant::now();
+        let picks = self.executor.sample_ahead(&mut *self.model, self.scheduler.running())?;
+        step.sampling += begin.elapsed();
+        self.take_late(step)?;
+        for sequence in self.scheduler.running_mut().iter_mut().filter(|s| s.n_scheduled > 0) {
+            step.n_seqs += 1;
+            step.n_prompt_rows += sequence.n_prompt_rows();
+            if sequence.ended.is_none() {
+                sequence.commit_known(&mut self.blocks);
+            }
+        }
+        for &(key, name) in &picks {
+            let sequence = self.scheduler.find_mut(key).expect("it has picked a moment ago");
+            if sequence.ended.is_none() {
+                sequence.await_pick(name, &mut self.blocks);
+            }
+        }
+        self.late.picks = picks;
+        Ok(())
+    }
+
+    /// Waits for the step before, keeps its tokens and tells.
+    pub(super) fn take_late(&mut self, step: &mut StepStats) -> Result<()> {
+        let late = std::mem::take(&mut self.late.picks);
+        if late.is_empty() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let picks = self.model.take_picks()?;
+        step.sampling += begin.elapsed();
+        for (key, name) in late {
+            // It may have been cancelled, and it may have been preempted.
+            let Some(sequence) = self.scheduler.find_mut(key) else { continue };
+            sequence.keep_late(picks.token(name).expect("it is one of those that were sent"));
+            step.n_generated += 1;
+            self.ended.extend(sequence.ended.is_some().then_some(key));
+        }
+        Ok(())
+    }
+}
