@@ -2,6 +2,7 @@
 
 mod api;
 mod cost;
+mod late;
 pub(crate) mod letters;
 mod oracle;
 mod schedules;

@@ -12,7 +12,7 @@ use crate::step::Core;
 use crossbeam_channel::{Receiver, unbounded};
 use galley_backend::sample::philox::philox4x32_10;
 use std::panic::{RefUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Reproducible random numbers.
 pub(super) struct Random {
@@ -44,14 +44,14 @@ impl Random {
 }
 
 /// An engine, the requests it was given, and what came back.
-struct Bench {
-    core: Core,
-    requests: Vec<(Request, Receiver<Event>, bool)>,
+pub(super) struct Bench {
+    pub(super) core: Core,
+    pub(super) requests: Vec<(Request, Receiver<Event>, bool)>,
     limits: crate::request::Limits,
 }
 
 impl Bench {
-    fn new(toy: Toy, config: &EngineConfig) -> Self {
+    pub(super) fn new(toy: Toy, config: &EngineConfig) -> Self {
         let model = Box::new(toy);
         let config = config.fit(galley_model::LanguageModel::max_rows(&*model));
         let limits = Core::limits(&*model, &config, &Drafting::default());
@@ -59,25 +59,25 @@ impl Bench {
         Bench { core, requests: Vec::new(), limits }
     }
 
-    fn submit(&mut self, request: Request) {
+    pub(super) fn submit(&mut self, request: Request) {
         let valid = ValidRequest::new(request.clone(), &self.limits, Some(&Letters)).unwrap();
         let (sender, receiver) = unbounded();
         self.core.add(valid, self.requests.len() as u64, sender);
         self.requests.push((request, receiver, false));
     }
 
-    fn cancel(&mut self, at: usize) {
+    pub(super) fn cancel(&mut self, at: usize) {
         self.requests[at].2 = true;
         self.core.cancel(at as u64);
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.core.step().unwrap();
         self.core.check().unwrap();
     }
 
     /// Whether every request yielded what it must, and a description of the first that did not.
-    fn verdict(mut self) -> Result<Stats, String> {
+    pub(super) fn verdict(mut self) -> Result<Stats, String> {
         assert!(self.core.is_idle());
         let stats = self.core.stats();
         assert_eq!(stats.kv_blocks_used, 0, "blocks of sequences that have ended");
@@ -207,7 +207,7 @@ fn run(seed: u32, alter: impl FnOnce(&mut Toy)) -> Result<Stats, String> {
     bench.verdict()
 }
 
-fn every_schedule(alter: impl Fn(&mut Toy)) {
+pub(super) fn every_schedule(alter: impl Fn(&mut Toy)) {
     let (mut preemptions, mut hits, mut generated) = (0, 0, 0);
     for seed in 0..400 {
         let stats = run(seed, &alter).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
@@ -224,38 +224,14 @@ fn every_schedule_yields_the_same() {
     every_schedule(|_| {});
 }
 
-/// The same with the engine a step ahead of the device, wherever it may be.
-#[test]
-fn every_schedule_yields_the_same_a_step_late() {
-    let calls = Arc::new(Mutex::new(String::new()));
-    every_schedule(|toy| {
-        toy.is_asynchronous = true;
-        toy.calls = Arc::clone(&calls);
-    });
-    let calls = calls.lock().unwrap();
-    let n_late = calls.matches("fat").count();
-    println!(
-        "{n_late} of {} forwards were asked for before the picks they go on from",
-        calls.matches('f').count()
-    );
-    assert!(n_late > 3000);
-}
-
 /// The comparison must be able to fail: without copy-on-write, forks write into each other's blocks.
 #[test]
 fn forgotten_copies_are_noticed() {
     assert!(n_wrong(|toy| toy.ignores_copies = true) > 20);
 }
 
-/// As above: a name stands for one pick and no other.
-#[test]
-fn mixed_names_are_noticed() {
-    let alter = |toy: &mut Toy| (toy.is_asynchronous, toy.mixes_names) = (true, true);
-    assert!(n_wrong(alter) > 20);
-}
-
 /// How many of 60 workloads go wrong.
-fn n_wrong(alter: impl Fn(&mut Toy) + RefUnwindSafe) -> usize {
+pub(super) fn n_wrong(alter: impl Fn(&mut Toy) + RefUnwindSafe) -> usize {
     let is_wrong =
         |&seed: &u32| catch_unwind(|| run(seed, &alter)).map_or(true, |run| run.is_err());
     let n_wrong = (0..60).filter(is_wrong).count();
@@ -263,53 +239,7 @@ fn n_wrong(alter: impl Fn(&mut Toy) + RefUnwindSafe) -> usize {
     n_wrong
 }
 
-/// The next forward is asked for before anybody looks at what this one picked; that a sequence has reached its last
-/// token is known without looking, and nothing is computed after it.
-#[test]
-fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at() {
-    let calls_of = |is_asynchronous: bool, alter: fn(Request) -> Request| {
-        let mut toy = Toy::new(64, 4, 64);
-        toy.is_asynchronous = is_asynchronous;
-        let calls = Arc::clone(&toy.calls);
-        let mut bench = Bench::new(toy, &EngineConfig::default());
-        bench.submit(simple(5, 4, 1));
-        bench.submit(alter(simple(9, 4, 2)));
-        while !bench.core.is_idle() {
-            bench.step();
-        }
-        bench.verdict().unwrap();
-        calls.lock().unwrap().clone()
-    };
-    assert_eq!(calls_of(true, |request| request), "fafatfatfatt");
-    assert_eq!(calls_of(false, |request| request), "fsfsfsfs");
-    // Its log-probabilities come with the token, or not at all.
-    assert_eq!(calls_of(true, |r| Request { logprobs: Some(1), ..r }), "fsfsfsfs");
-    // It ends early: the other goes on a step late.
-    assert_eq!(calls_of(true, |r| Request { n: 2, max_tokens: Some(1), ..r }), "fsfafatfatt");
-}
-
-/// Cancelled with a token on its way: the token is not told, and not counted.
-#[test]
-fn what_nobody_has_looked_at_was_not_generated() {
-    let mut toy = Toy::new(64, 4, 64);
-    toy.is_asynchronous = true;
-    let mut bench = Bench::new(toy, &EngineConfig::default());
-    bench.submit(simple(5, 30, 1));
-    (0..4).for_each(|_| bench.step());
-    bench.cancel(0);
-    let events: Vec<Event> = bench.requests[0].1.try_iter().collect();
-    let Some(Event::Finished { usage, .. }) = events.last() else { panic!("{events:?}") };
-    assert_eq!((events.len(), usage.generated_tokens), (4, 3));
-    // The other finds no trace of it.
-    bench.submit(simple(6, 9, 2));
-    bench.requests.remove(0);
-    while !bench.core.is_idle() {
-        bench.step();
-    }
-    bench.verdict().unwrap();
-}
-
-fn simple(n_prompt: usize, max_tokens: u32, seed: u64) -> Request {
+pub(super) fn simple(n_prompt: usize, max_tokens: u32, seed: u64) -> Request {
     let prompt = Random::new(seed as u32).tokens(n_prompt);
     Request {
         max_tokens: Some(max_tokens),

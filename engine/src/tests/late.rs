@@ -1,0 +1,78 @@
+//! The engine a step ahead of an asynchronous device.
+
+use super::schedules::{Bench, every_schedule, n_wrong, simple};
+use super::toy::Toy;
+use crate::config::EngineConfig;
+use crate::event::Event;
+use crate::request::Request;
+use std::sync::{Arc, Mutex};
+
+/// Whatever the schedule, with the engine a step ahead of the device wherever it may be.
+#[test]
+fn every_schedule_yields_the_same_a_step_late() {
+    let calls = Arc::new(Mutex::new(String::new()));
+    every_schedule(|toy| {
+        toy.is_asynchronous = true;
+        toy.calls = Arc::clone(&calls);
+    });
+    let calls = calls.lock().unwrap();
+    let n_late = calls.matches("fat").count();
+    println!(
+        "{n_late} of {} forwards were asked for before the picks they go on from",
+        calls.matches('f').count()
+    );
+    assert!(n_late > 3000);
+}
+
+/// The comparison must be able to fail: a name stands for one pick and no other.
+#[test]
+fn mixed_names_are_noticed() {
+    let alter = |toy: &mut Toy| (toy.is_asynchronous, toy.mixes_names) = (true, true);
+    assert!(n_wrong(alter) > 20);
+}
+
+/// The next forward is asked for before anybody looks at what this one picked; that a sequence has reached its last
+/// token is known without looking, and nothing is computed after it.
+#[test]
+fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at() {
+    let calls_of = |is_asynchronous: bool, alter: fn(Request) -> Request| {
+        let mut toy = Toy::new(64, 4, 64);
+        toy.is_asynchronous = is_asynchronous;
+        let calls = Arc::clone(&toy.calls);
+        let mut bench = Bench::new(toy, &EngineConfig::default());
+        bench.submit(simple(5, 4, 1));
+        bench.submit(alter(simple(9, 4, 2)));
+        while !bench.core.is_idle() {
+            bench.step();
+        }
+        bench.verdict().unwrap();
+        calls.lock().unwrap().clone()
+    };
+    assert_eq!(calls_of(true, |request| request), "fafatfatfatt");
+    assert_eq!(calls_of(false, |request| request), "fsfsfsfs");
+    // Its log-probabilities come with the token, or not at all.
+    assert_eq!(calls_of(true, |r| Request { logprobs: Some(1), ..r }), "fsfsfsfs");
+    // It ends early: the other goes on a step late.
+    assert_eq!(calls_of(true, |r| Request { n: 2, max_tokens: Some(1), ..r }), "fsfafatfatt");
+}
+
+/// Cancelled with a token on its way: the token is not told, and not counted.
+#[test]
+fn what_nobody_has_looked_at_was_not_generated() {
+    let mut toy = Toy::new(64, 4, 64);
+    toy.is_asynchronous = true;
+    let mut bench = Bench::new(toy, &EngineConfig::default());
+    bench.submit(simple(5, 30, 1));
+    (0..4).for_each(|_| bench.step());
+    bench.cancel(0);
+    let events: Vec<Event> = bench.requests[0].1.try_iter().collect();
+    let Some(Event::Finished { usage, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!((events.len(), usage.generated_tokens), (4, 3));
+    // The other finds no trace of it.
+    bench.submit(simple(6, 9, 2));
+    bench.requests.remove(0);
+    while !bench.core.is_idle() {
+        bench.step();
+    }
+    bench.verdict().unwrap();
+}
