@@ -120,6 +120,7 @@ def beside(lines):
     ours = {(row[1], "1"): number(row[2]) for row in by_head.get("decode attention", [])}
     ours |= {(row[1], row[2]): number(row[3]) for row in by_head.get("verification", [])}
     for row in by_head.get("peer attention", []):
+        # A library that is not there has no sizes.
         if mine := ours.get((row[1], row[2])):
             yield f"attention over {row[1]}, {row[2]} rows: {row[0]}", mine, number(row[3])
     products = {(row[0], row[2]): number(row[3]) for row in by_head.get("product", [])}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures attention and matrix products of other libraries on this GPU: what `benches/gpu` measures, beside it.
 
-torch's scaled_dot_product_attention and its matrix products (cuBLAS); FlashInfer and FlashAttention 3 where they can be
-imported (README.md says how to carry them). Seeds are fixed, every output is compared with float32, times are medians
+torch's scaled_dot_product_attention and its matrix products (cuBLAS); transformers' paged attention, FlashInfer and
+FlashAttention 3 where they can be imported (README.md says how to carry the last two). Seeds are fixed, every output is compared with float32, times are medians
 of CUDA events over calls that alternate between two caches (weights: over 256 MB of copies), so that L2 holds neither.
 Tables are those of `benches/gpu`. `--device cpu` looks whether it runs, in tiny sizes.
 """
@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 
@@ -187,7 +188,59 @@ def flash_attention_3(caches, n_rows):
     return q, call
 
 
-PEERS = {"torch SDPA": sdpa, "FlashInfer": flashinfer, "FlashAttention 3": flash_attention_3}
+def transformers_paged(caches, n_rows):
+    """What transformers' continuous batching calls without FlashAttention: it stores the new rows, gathers all pages,
+    and asks SDPA for one long sequence in which a mask keeps the sequences apart."""
+    library = importlib.import_module("transformers")
+    batching = importlib.import_module("transformers.generation.continuous_batching.cache")
+    utils = importlib.import_module("transformers.generation.continuous_batching.utils")
+    attend = importlib.import_module("transformers.integrations.sdpa_paged").sdpa_attention_paged_forward
+    s = caches.sizes
+    config = library.LlamaConfig(
+        hidden_size=s.n_heads * s.head_dim, num_hidden_layers=LAYERS, num_attention_heads=s.n_heads,
+        num_key_value_heads=s.n_kv_heads, head_dim=s.head_dim, attn_implementation="paged|sdpa",
+    )
+    n_pages, n_queries = caches.tables.numel(), s.n_seqs * n_rows
+    wanted = library.ContinuousBatchingConfig(
+        block_size=PAGE, num_blocks=n_pages, max_batch_tokens=n_queries, max_memory_percent=0.9,
+    )
+    one = SimpleNamespace(tp_size=1)
+    cache = batching.PagedAttentionCache(config, wanted, caches.device, one, {}, torch.bfloat16)
+    places = (caches.tables.long()[:, :, None] * PAGE + torch.arange(PAGE, device=caches.device)).view(s.n_seqs, -1)
+    read, write = places.flatten(), places[:, -n_rows:].flatten()
+    new = []
+    for layer, pages in enumerate(caches.pages):
+        rows = [pages[:, part].reshape(-1, s.n_kv_heads, s.head_dim) for part in range(2)]
+        for stored, part in zip((cache.key_cache[layer], cache.value_cache[layer]), rows):
+            stored[:n_pages * PAGE] = part
+            # They come from `new`.
+            stored[write] = torch.nan
+        new.append([part[write].transpose(0, 1).unsqueeze(0) for part in rows])
+    mask = torch.full((1, 1, n_queries, read.numel()), torch.finfo(torch.bfloat16).min, dtype=torch.bfloat16,
+                      device=caches.device)
+    ends = range(s.n_seqs + 1)
+    utils.build_attention_mask(mask, [n_rows * i for i in ends], [caches.context * i for i in ends])
+    q = caches.queries(n_rows)
+    queries = q.reshape(-1, s.n_heads, s.head_dim).transpose(0, 1).unsqueeze(0)
+    group = s.n_heads // s.n_kv_heads
+    layers = [SimpleNamespace(layer_idx=i, num_key_value_groups=group) for i in range(LAYERS)]
+
+    def call(i):
+        output, _ = attend(
+            layers[i % LAYERS], queries, *new[i % LAYERS], mask, scaling=s.head_dim**-0.5, cache=cache,
+            read_index=[read], write_index=[write],
+        )
+        return output.view(q.shape)
+
+    return q, call
+
+
+PEERS = {
+    "torch SDPA": sdpa,
+    "transformers paged SDPA": transformers_paged,
+    "FlashInfer": flashinfer,
+    "FlashAttention 3": flash_attention_3,
+}
 
 
 def attention(sizes, device, bandwidth):
@@ -211,7 +264,7 @@ def attention(sizes, device, bandwidth):
                     seconds = seconds_each(device, call)
                 except ImportError as error:
                     missing.add(name)
-                    print(f"absent: {name}: {error} (benches/peers/README.md says how to carry it)", flush=True)
+                    print(f"| {name} | all | all | not there: {error} | | | |", flush=True)
                     continue
                 except Exception as error:  # a peer that breaks must not end the others
                     broken.add(name)
