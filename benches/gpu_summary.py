@@ -3,7 +3,8 @@
 
     python benches/gpu_summary.py log.txt
 
-First what was asked for beside what was measured, then every table and line of results, step by step.
+First what was asked for beside what was measured, then every table and line of results, step by step. The exit status is 1
+where a step failed, was cut off, or left nothing of what it is there for.
 """
 
 import json
@@ -11,8 +12,18 @@ import re
 import sys
 
 # What lines of the log are results, beside tables and JSON.
-RESULT = re.compile(r"^(copy bandwidth|peer copy bandwidth|absent:|broken:|skipped:|FAILED|torch |test result|commit )")
+RESULT = re.compile(r"^(copy bandwidth|peer copy bandwidth|\d+ \d+: the pool holds|broken:|skipped:|FAILED|torch |test result|commit )")
 GRID = re.compile(r"^\d+ \d+ (streaming-llm|snap-kv):\d+ \d+ ")
+# What a step has printed that did its job: a program that ends well and says nothing has not.
+LEAVES = {
+    "info": [r"commit "],
+    "parity": [r"test result: ok\. [1-9]"],
+    "sanitizer": [r"skipped: |=+ ERROR SUMMARY: 0 errors"],
+    "kernels": [r"\| decode attention \|", r"\| \d+ sequences \|", r"\| scattered tokens \|", r"\| \S+ head \|"],
+    "peers": [r"skipped: |\| torch SDPA \|", r"skipped: |\| cuBLAS "],
+    "grid": [GRID.pattern],
+    "engine": [r"\{.*\"drafter\":\s*\""],
+}
 
 
 def steps(lines):
@@ -27,6 +38,22 @@ def steps(lines):
         elif found:
             found[-1][2].append(line)
     return found
+
+
+def state(name, lines, end):
+    """How a step ended, in a cell: the number of its failures, or a word for what is wrong with it."""
+    if end is None:
+        return "cut off"
+    missing = [pattern for pattern in LEAVES.get(name, []) if not any(re.match(pattern, line) for line in lines)]
+    return "no results" if missing and end[0] == 0 else str(end[0])
+
+
+def reason(lines):
+    """The last thing that a command said of why it failed."""
+    for before, line in reversed(list(zip([""] + lines, lines))):
+        if "panicked at" in before or line.startswith(("error:", "no GPU")):
+            return line
+    return None
 
 
 def tables(lines):
@@ -137,9 +164,12 @@ def main():
         lines = [line.rstrip("\n") for line in file]
     found = steps(lines)
     print("## GPU check\n\n| step | begun | failed | s |\n|---|---|---:|---:|")
-    for name, begun, _, end in found:
-        failed, seconds = end or ("cut off", "")
-        print(f"| {name} | {begun} | {failed} | {seconds} |")
+    states = [state(name, body, end) for name, _, body, end in found]
+    for (name, begun, _, end), failed in zip(found, states):
+        print(f"| {name} | {begun} | {failed} | {end[1] if end else ''} |")
+    is_whole = bool(states) and all(failed == "0" for failed in states)
+    if not is_whole:
+        print("\n**Not all is well:** tables hold what had been measured and checked before a step failed.")
     rows = list(asked(lines))
     if rows:
         print("\n| what | asked for | measured | |\n|---|---|---|---|")
@@ -152,8 +182,11 @@ def main():
             print(f"| {what} | {mine:.1f} | {theirs:.1f} | {theirs / mine:.2f}x |")
     for name, _, body, _ in found:
         print(f"\n### {name}\n")
-        in_table = False
+        in_table, said = False, []
         for line in body:
+            said = [] if line.startswith("$ ") else [*said, line]
+            if line.startswith("FAILED") and (why := reason(said)):
+                print(f"\n{why}")
             is_row = line.startswith("|")
             if is_row:
                 # A table needs an empty line before it.
@@ -183,7 +216,8 @@ def main():
                       f"| {row['accept_rate'] * 100:.0f} % | {row['t_target_ms']:.2f} | {row['t_draft_ms']:.2f} "
                       f"| {row['t_verify_ms']:.2f} | {row['overhead_ms']:.3f} | {row['speedup']:.2f}x "
                       f"| {row['predicted_speedup']:.2f}x |")
+    return 0 if is_whole else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
