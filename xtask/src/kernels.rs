@@ -1,5 +1,6 @@
 //! What can be known of the CUDA kernels without a GPU: that they compile without a warning, that registers suffice, that
-//! tensor cores and asynchronous copies are used, and that a binary with them starts where there is no driver.
+//! tensor cores and asynchronous copies are used, that a binary with them starts where there is no driver, and that the
+//! backend which drives a GPU compiles.
 
 use crate::cuda::program;
 use crate::shell::{cargo, command, output, root, run as run_command, target};
@@ -50,7 +51,9 @@ pub(crate) fn run() -> Result<()> {
     }
     ensure!(complaints.is_empty(), "kernels are not as they should be:\n{}", complaints.join("\n"));
     // It launches where there may be no driver, and wants a clean answer.
-    run_command(cargo("test --quiet --locked --package galley-kernels-cu --features cuda"))
+    run_command(cargo("test --quiet --locked --package galley-kernels-cu --features cuda"))?;
+    // Nothing else in CI compiles what drives a GPU.
+    run_command(cargo("check --quiet --locked --package galley-backend --tests --features cuda"))
 }
 
 /// Names of the compilation units.
