@@ -20,6 +20,15 @@ impl Pinned {
         let done = context.new_event(None).map_err(failed("making an event"))?;
         Ok(Self { bytes, done })
     }
+
+    /// The device is done with the bytes when it has done what was enqueued so far.
+    fn record(&self, stream: &CudaStream, op: &'static str) -> Result<()> {
+        self.done.record(stream).map_err(|error| {
+            // Nobody could tell when they may be used again.
+            let _ = stream.synchronize();
+            failed(op)(error)
+        })
+    }
 }
 
 impl Drop for Pinned {
@@ -52,18 +61,18 @@ impl Uploads {
     ///
     /// There is memory for `bytes` at `to`.
     pub(super) unsafe fn copy(&mut self, stream: &CudaStream, to: u64, bytes: &[u8]) -> Result<()> {
-        let failed = failed("copying to the device");
+        const OP: &str = "copying to the device";
         let mut to = to;
         for chunk in bytes.chunks(UPLOAD_BYTES) {
             let slot = &mut self.slots[self.next];
             self.next = (self.next + 1) % N_UPLOADS;
-            slot.done.synchronize().map_err(&failed)?;
-            let staged = &mut slot.bytes.as_mut_slice().map_err(&failed)?[..chunk.len()];
+            slot.done.synchronize().map_err(failed(OP))?;
+            let staged = &mut slot.bytes.as_mut_slice().map_err(failed(OP))?[..chunk.len()];
             staged.copy_from_slice(chunk);
             // SAFETY: the caller's word; nobody writes `staged` again before `done` has happened.
             unsafe { result::memcpy_htod_async(to, staged, stream.cu_stream()) }
-                .map_err(&failed)?;
-            slot.done.record(stream).map_err(&failed)?;
+                .map_err(failed(OP))?;
+            slot.record(stream, OP)?;
             to += chunk.len() as u64;
         }
         Ok(())
@@ -110,7 +119,7 @@ impl Downloads {
             unsafe { result::memcpy_dtoh_async(bytes, from, stream.cu_stream()) }
                 .map_err(failed(OP))?;
         }
-        landing.0.done.record(stream).map_err(failed(OP))?;
+        landing.0.record(stream, OP)?;
         Ok(landing)
     }
 

@@ -51,13 +51,13 @@ impl Selections {
     }
 
     /// A smaller one, for tests.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "emulate"))]
     pub(super) fn with_max(max_ids: usize) -> Self {
         Self { max_ids, ..Self::new() }
     }
 
     /// The ids at a place.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "emulate"))]
     pub(super) fn read(&self, at: usize, n: usize) -> Vec<u32> {
         let buffer = self.buffer.as_ref().expect("something was placed");
         buffer.download(at * size_of::<u32>(), n).expect("the emulation reads")
