@@ -95,7 +95,8 @@ impl Executor {
         Ok((picks, begin.elapsed()))
     }
 
-    /// The same by name, without waiting, where one token each is all that comes of it; the picks are on their way then.
+    /// Picks a token, by name and without waiting, for every sequence whose last token was in the forward: each has one row
+    /// of logits ([`Sequence::may_be_late`]). The picks are on their way then, in the order of `running`.
     pub(crate) fn sample_ahead(
         &self,
         model: &mut dyn LanguageModel,

@@ -31,6 +31,8 @@ pub(crate) struct Scheduler {
     waiting: BTreeMap<SequenceKey, Sequence>,
     /// In order.
     running: Vec<Sequence>,
+    /// Without blocks: their last token has been picked, and nobody has looked at it.
+    leaving: BTreeMap<SequenceKey, Sequence>,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     max_logit_rows: usize,
@@ -75,6 +77,7 @@ impl Scheduler {
         Scheduler {
             waiting: BTreeMap::new(),
             running: Vec::new(),
+            leaving: BTreeMap::new(),
             max_num_seqs: config.max_num_seqs,
             max_num_batched_tokens: config.max_num_batched_tokens,
             max_logit_rows,
@@ -134,37 +137,53 @@ impl Scheduler {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.waiting.is_empty() && self.running.is_empty() && self.leaving.is_empty()
     }
 
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = SequenceKey> {
-        self.waiting.keys().copied().chain(self.running.iter().map(|sequence| sequence.key))
+        let elsewhere = self.waiting.keys().chain(self.leaving.keys()).copied();
+        elsewhere.chain(self.running.iter().map(|sequence| sequence.key))
     }
 
-    /// Takes out every sequence, waiting or running, for which `gone` holds, in order. The caller
-    /// releases their blocks.
+    /// Takes out every sequence for which `gone` holds, those that run first. The caller releases their blocks.
     pub(crate) fn take(&mut self, gone: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
         let mut taken: Vec<_> = self.running.extract_if(.., |sequence| gone(sequence)).collect();
-        taken.extend(self.waiting.extract_if(.., |_, sequence| gone(sequence)).map(|(_, s)| s));
+        for others in [&mut self.waiting, &mut self.leaving] {
+            taken.extend(others.extract_if(.., |_, sequence| gone(sequence)).map(|(_, s)| s));
+        }
         self.refused = None;
         taken
     }
 
-    /// One sequence, running or preempted.
+    /// One sequence, running, leaving or preempted.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
         match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
             Ok(at) => Some(&mut self.running[at]),
-            Err(_) => self.waiting.get_mut(&key),
+            Err(_) => self.leaving.get_mut(&key).or_else(|| self.waiting.get_mut(&key)),
         }
     }
 
-    /// Takes out one sequence, running or preempted. The caller releases its blocks.
+    /// Takes out one sequence, running, leaving or preempted. The caller releases its blocks.
     pub(crate) fn take_one(&mut self, key: SequenceKey) -> Option<Sequence> {
         match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
             Ok(at) => Some(self.running.remove(at)),
-            Err(_) => self.waiting.remove(&key),
+            Err(_) => self.leaving.remove(&key).or_else(|| self.waiting.remove(&key)),
         }
+    }
+
+    /// Lets a running sequence give its blocks and its place to others: there is nothing left to compute for it.
+    pub(crate) fn leave(&mut self, key: SequenceKey, blocks: &mut BlockManager) {
+        if let Ok(at) = self.running.binary_search_by_key(&key, |sequence| sequence.key) {
+            let mut sequence = self.running.remove(at);
+            sequence.release(blocks);
+            self.leaving.insert(key, sequence);
+        }
+    }
+
+    /// Sequences that have blocks, or will need none any more.
+    pub(crate) fn n_running(&self) -> usize {
+        self.running.len() + self.leaving.len()
     }
 
     /// Sequences forked off running ones.
@@ -187,7 +206,7 @@ impl Scheduler {
         while *budget > 0 && at < self.running.len() {
             let n_todo = self.running[at].n_todo();
             let this_pass = if n_todo == 1 { Pass::Decodes } else { Pass::Prompts };
-            if pass == this_pass && n_todo > 0 {
+            if pass == this_pass {
                 let mut n = n_todo.min(*budget);
                 if let Some(chaos) = &mut self.chaos {
                     n = chaos.chunk(n);
@@ -328,10 +347,8 @@ impl Scheduler {
                 self.counts.prefix_hit_tokens += table.n_tokens() as u64;
             }
             sequence.table = table;
-            let mut n = sequence.n_todo().min(*budget);
-            if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
-                n = chaos.chunk(n);
-            }
+            let n = sequence.n_todo().min(*budget);
+            let n = self.chaos.as_mut().map_or(n, |chaos| chaos.chunk(n));
             let at = self.insert_running(sequence);
             self.give_rows(at, n, budget, blocks);
         }

@@ -48,11 +48,11 @@ impl Shared {
 pub(crate) struct Sequence {
     pub(crate) key: SequenceKey,
     pub(crate) shared: Arc<Shared>,
-    /// Prompt and output. The last may be the name of a pick that nobody has looked at ([`Self::awaits_pick`]).
+    /// Prompt and output. The last may be late ([`Self::is_late`]).
     pub(crate) tokens: Vec<u32>,
     /// Holds the KV of the first `table.n_tokens()` of them.
     pub(crate) table: BlockTable,
-    /// Rows of known tokens it has in this step; 0 between steps.
+    /// Rows it has in this step, but for those of a draft; 0 between steps.
     pub(crate) n_scheduled: usize,
     /// Why it ends, once it does: it has no part in what follows.
     pub(crate) ended: Option<FinishReason>,
@@ -143,35 +143,33 @@ impl Sequence {
         1 + self.n_forks as usize
     }
 
-    /// Tokens whose KV is still to be computed: 1 for a decode, more for a prompt; none where the last token that it
-    /// may generate has been picked.
+    /// Tokens whose KV is still to be computed: 1 for a decode, more for a prompt.
     pub(crate) fn n_todo(&self) -> usize {
-        let is_over = self.awaits_pick() && self.n_left() == 0;
-        if is_over { 0 } else { self.tokens.len() - self.table.n_tokens() }
+        self.tokens.len() - self.table.n_tokens()
     }
 
-    /// Whether its last token is a name: picked, and not looked at.
-    pub(crate) fn awaits_pick(&self) -> bool {
+    /// Whether its last token is late: picked, not looked at, and known by name.
+    pub(crate) fn is_late(&self) -> bool {
         self.tokens.last().is_some_and(|&token| pick_of(token).is_some())
     }
 
-    /// Whether its next token can be picked by name: nothing but the token comes of the pick.
+    /// Whether its next token may be late: nothing but a token comes of the pick.
     pub(crate) fn may_be_late(&self) -> bool {
         let row = self.row(0, self.key.index, &[]);
         let is_one = self.n_forks == 0 && self.drafted().is_empty();
         is_one && self.shared.sampling.logprobs.is_none() && !row.needs_the_host()
     }
 
-    /// Takes the name of a pick for its next token. The draft that did not come of its slots does not come any more.
-    pub(crate) fn await_pick(&mut self, name: u32, blocks: &mut BlockManager) {
+    /// Appends a late token by its name. A draft that has slots and did not come does not come any more.
+    pub(crate) fn push_late(&mut self, name: u32, blocks: &mut BlockManager) {
         self.n_draft_slots = 0;
         blocks.rollback(&mut self.table);
         self.tokens.push(name);
     }
 
-    /// Lets go of a token that nobody has looked at.
-    pub(crate) fn forget_awaited(&mut self) {
-        if self.awaits_pick() {
+    /// Takes a late token away, as if it had not been picked.
+    pub(crate) fn forget_late(&mut self) {
+        if self.is_late() {
             self.tokens.pop();
         }
     }
@@ -277,11 +275,11 @@ impl Sequence {
         self.shared.stop.max_tokens().saturating_sub(self.n_generated())
     }
 
-    /// Commits the KV of this step's rows whose tokens were known before it. Ends the step for them.
-    pub(crate) fn commit_known(&mut self, blocks: &mut BlockManager) {
+    /// Commits the KV of this step's rows, but for those of a draft. Ends the step for them.
+    pub(crate) fn commit_scheduled(&mut self, blocks: &mut BlockManager) {
         let first = self.table.n_tokens();
-        let known = &self.tokens[first..first + std::mem::take(&mut self.n_scheduled)];
-        blocks.commit(&mut self.table, known);
+        let rows = &self.tokens[first..first + std::mem::take(&mut self.n_scheduled)];
+        blocks.commit(&mut self.table, rows);
     }
 
     /// Verifies the target's `picks` against what was drafted, commits the KV of what agreed,
@@ -305,9 +303,9 @@ impl Sequence {
         self.accept(run);
     }
 
-    /// Keeps `token`, which its last token is the name of, and tells the request's owner.
+    /// Keeps its late token, which is `token`, and tells the request's owner.
     pub(crate) fn keep_late(&mut self, token: u32) {
-        self.forget_awaited();
+        self.forget_late();
         let (rules, n_generated) = (&self.shared.stop, self.n_generated());
         let pick = [Pick::of(token)];
         let run = AcceptedRun::verify(&[], pick, rules, n_generated, &mut self.text);

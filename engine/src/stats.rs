@@ -34,13 +34,14 @@ pub struct Stats {
     pub prompt_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
-    /// Forwards.
+    /// Turns of the engine.
     pub steps: u64,
-    /// Time in the model's forward.
+    /// Time of the host in the model's forward. A device that works beside the host is waited for in `sampling`, in
+    /// the turn after where that is possible.
     pub forward: Duration,
-    /// Time in sampling.
+    /// Time of the host in sampling.
     pub sampling: Duration,
-    /// Time in drafting: forwards of drafts and calls into drafters.
+    /// Time of the host in drafting: forwards of drafts and calls into drafters.
     pub drafting: Duration,
     /// Where that went.
     pub draft_times: DraftTimes,
@@ -61,7 +62,7 @@ pub struct StepStats {
     pub n_rows: usize,
     /// Those of them that were part of a prompt, or recomputed after a preemption.
     pub n_prompt_rows: usize,
-    /// Tokens generated.
+    /// Tokens kept: those picked in this step, or in the step before.
     pub n_generated: usize,
     /// Tokens drafted.
     pub n_drafted: usize,

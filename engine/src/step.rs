@@ -95,7 +95,7 @@ impl Core {
                 continue;
             }
             let picks_now = sequence.picks_now();
-            sequence.commit_known(blocks);
+            sequence.commit_scheduled(blocks);
             if !picks_now {
                 continue;
             }
@@ -193,7 +193,7 @@ impl Core {
 
     fn cancel_where(&mut self, which: impl Fn(&Sequence) -> bool) {
         for mut sequence in self.scheduler.take(which) {
-            sequence.forget_awaited();
+            sequence.forget_late();
             sequence.tell_finished(&FinishReason::Cancelled);
             self.release(sequence);
         }
@@ -205,7 +205,10 @@ impl Core {
         let mut all = self.scheduler.take(|_| true);
         all.sort_by_key(|sequence| sequence.key.request);
         for sequence in all {
-            if told.replace(sequence.key.request) != Some(sequence.key.request) {
+            if let Some(reason) = &sequence.ended {
+                // It was told its last token before the device failed.
+                sequence.tell_finished(reason);
+            } else if told.replace(sequence.key.request) != Some(sequence.key.request) {
                 sequence.shared.tell(Event::Error { message: message.to_owned() });
             }
             self.release(sequence);
@@ -227,7 +230,7 @@ impl Core {
     pub(crate) fn stats(&mut self) -> Stats {
         let counts = self.scheduler.counts();
         let stats = &mut self.stats;
-        stats.running = self.scheduler.running().len();
+        stats.running = self.scheduler.n_running();
         stats.waiting = self.scheduler.n_waiting();
         stats.kv_blocks_used = self.blocks.n_used();
         stats.kv_blocks_total = self.blocks.n_blocks();

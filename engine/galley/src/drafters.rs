@@ -56,7 +56,9 @@ impl DraftArgs {
         let drafters = self.setup()?.into_iter().collect();
         let find_model: FindModel =
             Arc::new(|name| pull::resolve(name).map_err(|error| format!("{error:#}")));
-        Ok(DraftConfig { drafters, draft_length, max_draft_length: max, kv_budget, find_model })
+        let drafting =
+            DraftConfig { drafters, draft_length, kv_budget, find_model, ..DraftConfig::default() };
+        Ok(DraftConfig { max_draft_length: max, ..drafting })
     }
 
     /// What each request asks of it.

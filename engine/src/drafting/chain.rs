@@ -132,8 +132,15 @@ impl Drafting {
                 draft.tokens.len() < n_slots
             });
         }
-        if guesser.vocab_size > vocab_size {
+        let knows_more = guesser.vocab_size > vocab_size;
+        if knows_more || self.waits_for_guesses {
             self.take_guesses(model, running)?;
+        }
+        if knows_more {
+            for &at in rows {
+                let draft = running[at].draft.as_mut().expect("rows have drafts");
+                draft.end_before_unknown(vocab_size);
+            }
         }
         Ok(())
     }
@@ -146,22 +153,22 @@ impl Drafting {
     ) -> Result<()> {
         if std::mem::take(&mut self.guesses_ahead) {
             let picks = model.take_picks()?;
-            let vocab_size = model.config().vocab_size;
             let drafts = running.iter_mut().filter_map(|sequence| sequence.draft.as_mut());
-            drafts.for_each(|draft| draft.resolve(&picks, vocab_size));
+            drafts.for_each(|draft| draft.resolve(&picks));
         }
         Ok(())
     }
 }
 
 impl SequenceDraft {
-    /// Puts picks in the place of what stands for them. The draft ends before the first that is no token of the target.
-    fn resolve(&mut self, picks: &Picks, vocab_size: usize) {
-        if !self.tokens.iter().any(|&token| pick_of(token).is_some()) {
-            return;
-        }
+    /// Puts picks in the place of what stands for them.
+    fn resolve(&mut self, picks: &Picks) {
         picks.resolve(&mut self.tokens);
         self.caches.iter_mut().for_each(|cache| cache.resolve(picks));
+    }
+
+    /// Ends the draft before the first guess that is no token of the target.
+    fn end_before_unknown(&mut self, vocab_size: usize) {
         let is_known = |token: &&u32| (**token as usize) < vocab_size;
         self.tokens.truncate(self.tokens.iter().take_while(is_known).count());
     }
@@ -286,7 +293,8 @@ mod tests {
             draft.tokens = vec![TOKEN_OF_PICK, TOKEN_OF_PICK | 2, TOKEN_OF_PICK | 4];
             let mut ahead = Ahead::default();
             ahead.push(picks);
-            draft.resolve(&ahead.take(), 100);
+            draft.resolve(&ahead.take());
+            draft.end_before_unknown(100);
             draft.tokens
         };
         assert_eq!(drafted(&[7, 0, 99, 0, 5]), [7, 99, 5]);

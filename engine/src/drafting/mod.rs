@@ -43,6 +43,8 @@ pub(crate) struct Drafting {
     n_behind: usize,
     /// Drafts name guesses that nobody has waited for.
     guesses_ahead: bool,
+    /// As [`DraftConfig::waits_for_guesses`].
+    waits_for_guesses: bool,
     /// Selections so far: the number of each is its version.
     n_selections: u64,
     program: Program,
@@ -125,7 +127,7 @@ impl SequenceDraft {
         self.caches.iter_mut().for_each(|cache| cache.release(blocks));
     }
 
-    /// Appends a token that the host has drawn.
+    /// Appends a token that the host has drawn, or the name of one that the device has.
     fn push(&mut self, pick: Pick) {
         self.tokens.push(pick.token);
         self.proposals.extend(pick.proposal.map(|proposal| *proposal));
@@ -189,7 +191,8 @@ impl Drafting {
             max_draft_length: config.max_draft_length,
             kv_budget: config.kv_budget,
         };
-        Ok(Drafting { drafters, offer, ..Drafting::default() })
+        let waits_for_guesses = config.waits_for_guesses;
+        Ok(Drafting { drafters, offer, waits_for_guesses, ..Drafting::default() })
     }
 
     pub(crate) fn offer(&self) -> &DraftOffer {
@@ -201,12 +204,17 @@ impl Drafting {
         DraftTimes { calls, ..self.times }
     }
 
+    /// Whether drafts name guesses that nobody has waited for.
+    pub(crate) fn has_guesses_ahead(&self) -> bool {
+        self.guesses_ahead
+    }
+
     pub(crate) fn n_behind(&self) -> usize {
         self.n_behind
     }
 
-    /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`, of which
-    /// [`Self::take_guesses`] makes tokens.
+    /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`, by
+    /// name. [`Self::take_guesses`] makes tokens of names, once the verification's picks have been made.
     pub(crate) fn propose(
         &mut self,
         model: &mut dyn LanguageModel,

@@ -28,6 +28,9 @@ pub struct DraftConfig {
     /// Cached tokens a guess attends to, where a request asks for no other number; None leaves it to
     /// the drafter.
     pub kv_budget: Option<u32>,
+    /// Waits for guesses before they are verified. On a device that works beside the host that costs a wait a round, and
+    /// tells the time of drafting from that of verifying ([`Stats`](crate::Stats)): for measurements.
+    pub waits_for_guesses: bool,
     /// Where models are that drafters draft with.
     pub find_model: FindModel,
 }
@@ -40,6 +43,7 @@ impl Default for DraftConfig {
             draft_length: 3,
             max_draft_length: 16,
             kv_budget: None,
+            waits_for_guesses: false,
             find_model: Arc::new(|path| Ok(PathBuf::from(path))),
         }
     }

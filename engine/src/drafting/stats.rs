@@ -43,7 +43,9 @@ impl DraftStats {
 /// Where the time of drafting goes, over all rounds of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DraftTimes {
-    /// Forwards and picks of drafts.
+    /// Forwards and picks of drafts, as far as somebody waited for them ([`DraftConfig::waits_for_guesses`]).
+    ///
+    /// [`DraftConfig::waits_for_guesses`]: crate::DraftConfig::waits_for_guesses
     pub drafting: Duration,
     /// Observing attention and selecting tokens of views, where that is a pass of its own.
     pub selecting: Duration,

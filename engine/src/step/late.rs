@@ -5,12 +5,14 @@
 //! host       enqueue 2   picks of 1, enqueue 3   picks of 2, ...
 //! ```
 //!
-//! A device that works beside the host is asked for the next step before the picks of this one are looked at: what
-//! stands for a pick is the token of the next step's row. Nothing else changes. A sequence is scheduled as if its token
-//! were known, and its KV is committed when it is. One that has ended with a token computes a row too many, which
-//! nobody reads; that a sequence has reached its last token is known without looking.
+//! A device that works beside the host is asked for the next step before the picks of this one are looked at. A token
+//! that nobody has looked at is *late*: the sequence has its name, which the device reads as the token. It is scheduled
+//! as if the token were known; KV is committed by the next step, which knows all tokens by then. A sequence that has
+//! ended with a late token computes a row too many, which nobody reads. One that has its last token, as far as its
+//! limit says, gives its blocks back and leaves the others.
 //!
-//! What needs to know tokens looks at once: drafters, penalties, log-probabilities, several streams from one prompt.
+//! Drafters, penalties, log-probabilities and several streams from one prompt need to know tokens. A step in which one
+//! sequence picks for any of these looks at all of its picks at once.
 
 use super::Core;
 use crate::sequence::{Sequence, SequenceKey};
@@ -29,7 +31,8 @@ impl Core {
     /// Whether the picks of this step can wait until the next one has been asked for.
     pub(super) fn may_be_late(&self) -> bool {
         let mut picking = self.scheduler.running().iter().filter(|sequence| sequence.picks_now());
-        self.model.is_asynchronous() && picking.all(Sequence::may_be_late)
+        let may_run_ahead = self.model.is_asynchronous() && !self.drafting.has_guesses_ahead();
+        may_run_ahead && picking.all(Sequence::may_be_late)
     }
 
     /// Has this step's tokens picked, keeps the step before, and commits what this one computes.
@@ -42,13 +45,16 @@ impl Core {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
             if sequence.ended.is_none() {
-                sequence.commit_known(&mut self.blocks);
+                sequence.commit_scheduled(&mut self.blocks);
             }
         }
         for &(key, name) in &picks {
             let sequence = self.scheduler.find_mut(key).expect("it has picked a moment ago");
             if sequence.ended.is_none() {
-                sequence.await_pick(name, &mut self.blocks);
+                sequence.push_late(name, &mut self.blocks);
+                if sequence.n_left() == 0 {
+                    self.scheduler.leave(key, &mut self.blocks);
+                }
             }
         }
         self.late.picks = picks;

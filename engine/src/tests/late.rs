@@ -56,6 +56,40 @@ fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at()
     assert_eq!(calls_of(true, |r| Request { n: 2, max_tokens: Some(1), ..r }), "fsfafatfatt");
 }
 
+/// Who waits only for its last token keeps nobody from running.
+#[test]
+fn a_sequence_that_has_its_last_token_gives_its_place_and_its_blocks_to_others() {
+    let mut toy = Toy::new(2, 4, 64);
+    toy.is_asynchronous = true;
+    let calls = Arc::clone(&toy.calls);
+    let config = EngineConfig { max_num_seqs: 1, ..EngineConfig::default() };
+    let mut bench = Bench::new(toy, &config);
+    (0..3).for_each(|seed| bench.submit(simple(7, 1, seed)));
+    bench.step();
+    assert_eq!((bench.core.stats().running, bench.core.stats().kv_blocks_used), (1, 0));
+    while !bench.core.is_idle() {
+        bench.step();
+    }
+    assert_eq!(bench.verdict().unwrap().preemptions, 0);
+    assert_eq!(*calls.lock().unwrap(), "fafatfatt");
+}
+
+/// A request whose last token was told before the device failed has ended well.
+#[test]
+fn a_device_that_fails_takes_nothing_back() {
+    let mut toy = Toy::new(64, 4, 64);
+    toy.is_asynchronous = true;
+    let mut bench = Bench::new(toy, &EngineConfig::default());
+    bench.submit(simple(5, 1, 1));
+    bench.submit(simple(9, 8, 2));
+    bench.step();
+    bench.step();
+    bench.core.fail_all("the device is gone");
+    let last = |at: usize| bench.requests[at].1.try_iter().last();
+    assert!(matches!(last(0), Some(Event::Finished { .. })));
+    assert!(matches!(last(1), Some(Event::Error { .. })));
+}
+
 /// Cancelled with a token on its way: the token is not told, and not counted.
 #[test]
 fn what_nobody_has_looked_at_was_not_generated() {

@@ -165,12 +165,12 @@ impl CudaBackend {
         let working = [
             self.begun.blob.address(),
             self.begun.selections.address(),
-            self.sampler.ahead_address(),
             angles,
             self.states.address(),
         ];
         let head_rows = self.head_rows.iter().map(|rows| rows.buffer.address());
-        let buffers: Vec<u64> = working.into_iter().chain(head_rows).collect();
+        let ahead = self.sampler.ahead_place();
+        let buffers: Vec<u64> = working.into_iter().chain(ahead).chain(head_rows).collect();
         #[cfg(test)]
         let buffers = if self.recorded.ignores_buffers { Vec::new() } else { buffers };
         let layers = match forward.layers {

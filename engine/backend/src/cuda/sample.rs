@@ -171,9 +171,9 @@ impl Sampler {
         Ok(Picks::of_runs(runs))
     }
 
-    /// The device address of picks made ahead; 0 before there are any.
-    pub(super) fn ahead_address(&self) -> u64 {
-        self.ahead.as_ref().map_or(0, Buffer::address)
+    /// The device address of picks made ahead, and how many bytes they have; 0 before there are any.
+    pub(super) fn ahead_place(&self) -> [u64; 2] {
+        self.ahead.as_ref().map_or([0, 0], |ahead| [ahead.address(), ahead.len() as u64])
     }
 
     /// Whether a pick that was not taken has this number.

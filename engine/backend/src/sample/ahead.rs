@@ -52,6 +52,9 @@ pub(crate) struct Numbers {
 impl Numbers {
     /// `n` in a row.
     pub(crate) fn add(&mut self, n: usize) -> Range<usize> {
+        if n == 0 {
+            return 0..0;
+        }
         let mut taken: Vec<_> = self.live().cloned().collect();
         taken.sort_by_key(|run| run.start);
         let mut first = 0;
@@ -187,6 +190,7 @@ mod tests {
         ahead.push(&[3]);
         ahead.send();
         ahead.take();
+        assert_eq!(ahead.push(&[]).len(), 0);
         // Two are free before what was sent, and then there is room behind it.
         let names: Vec<u32> =
             [ahead.push(&[4, 5]), ahead.push(&[6, 7])].into_iter().flatten().collect();

@@ -17,7 +17,7 @@ use crate::request::{Output, follow};
 use anyhow::{Result, bail};
 use draft::{Draft, Setting};
 use floor::{Floor, Machine, Moment};
-use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request};
+use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request};
 use progress::Progress;
 use prompts::Prompts;
 use serde::Serialize;
@@ -88,6 +88,8 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let prompts = Prompts::open(args, &files, batch, context)?;
     let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let drafting = args.draft.config(longest, longest, None)?;
+    // Times of parts are what the table is made of.
+    let drafting = DraftConfig { waits_for_guesses: true, ..drafting };
     let settings = Setting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
