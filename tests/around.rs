@@ -29,6 +29,12 @@ macro_rules! left_to_the_inner_model {
         ) -> ::galley_model::Result<::std::ops::Range<u32>> {
             self.$inner.sample_ahead(rows)
         }
+        fn finish_observing(
+            &mut self,
+            observations: &mut [::galley_backend::Observation<'_>],
+        ) -> ::galley_model::Result<()> {
+            self.$inner.finish_observing(observations)
+        }
         fn send_picks(&mut self) -> ::galley_model::Result<()> {
             self.$inner.send_picks()
         }

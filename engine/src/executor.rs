@@ -17,7 +17,8 @@ pub(crate) struct Executor {
 
 impl Executor {
     /// One ragged forward over all that is scheduled, prompts, decodes and verifications alike; `rides` are
-    /// the selections it makes on the way. Returns its rows and the time that the model took.
+    /// the selections it makes on the way, which [`Self::finish_rides`] fetches. Returns its rows and the time that the
+    /// model took.
     pub(crate) fn forward(
         &mut self,
         model: &mut dyn LanguageModel,
@@ -34,7 +35,8 @@ impl Executor {
             let (first, n) = (sequence.table.n_tokens(), sequence.n_scheduled);
             let drafted = sequence.drafted();
             while let Some(ride) = rides.next_if(|ride| ride.at == at) {
-                observations.push(ride.observation(seqs.len()));
+                ride.seq = seqs.len();
+                observations.push(ride.observation());
             }
             seqs.push(SeqSpan {
                 first_row: self.tokens.len(),
@@ -62,6 +64,20 @@ impl Executor {
             model.forward(&batch, &LayerMask::All, &mut observations)?;
         }
         Ok((self.tokens.len(), begin.elapsed()))
+    }
+
+    /// Fetches what the forward has selected on its way. Returns the time that the model took.
+    pub(crate) fn finish_rides(
+        &self,
+        model: &mut dyn LanguageModel,
+        rides: &mut [Ride],
+    ) -> Result<Duration> {
+        let begin = Instant::now();
+        if !rides.is_empty() {
+            let mut observations: Vec<_> = rides.iter_mut().map(Ride::observation).collect();
+            model.finish_observing(&mut observations)?;
+        }
+        Ok(begin.elapsed())
     }
 
     /// Picks a token for every stream whose last token was in the forward, in the order of `running`: `n` of

@@ -3,7 +3,7 @@
 mod late;
 
 use crate::config::EngineConfig;
-use crate::drafting::Drafting;
+use crate::drafting::{Drafting, Ride};
 use crate::event::{Event, FinishReason};
 use crate::executor::Executor;
 use crate::output::TextCodec;
@@ -57,14 +57,13 @@ impl Core {
         let mut rides = drafting.rides(scheduler.running_mut(), &model.kv_shape());
         (step.n_rows, step.forward) =
             executor.forward(&mut **model, scheduler.running(), &mut rides)?;
-        drafting.end_rides(rides, scheduler.running_mut());
         // A token for every stream whose last one was in it, and for every drafted one; KV to the blocks, tokens to
         // whoever asked for them.
         if self.may_be_late() {
             self.sample_late(&mut step)?;
         } else {
             self.take_late(&mut step)?;
-            self.sample_now(&mut step)?;
+            self.sample_now(rides, &mut step)?;
         }
         self.retire();
 
@@ -73,12 +72,13 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for this step's picks, and keeps what they say.
-    fn sample_now(&mut self, step: &mut StepStats) -> Result<()> {
+    /// Waits for this step's picks, and for what was selected on the way to them, and keeps what they say.
+    fn sample_now(&mut self, mut rides: Vec<Ride>, step: &mut StepStats) -> Result<()> {
         let Core { model, scheduler, executor, drafting, .. } = self;
         let (picks, sampling) = executor.sample(&mut **model, scheduler.running())?;
         drafting.take_guesses(&mut **model, scheduler.running_mut())?;
-        step.sampling += sampling;
+        step.sampling += sampling + executor.finish_rides(&mut **model, &mut rides)?;
+        drafting.end_rides(rides, scheduler.running_mut());
         self.keep(picks, step);
         Ok(())
     }

@@ -134,7 +134,7 @@ impl<B: Backend> Decoder<B> {
         Ok(Self { id, config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
     }
 
-    /// Runs the layers over `pool`, fills in what is observed, and leaves one row of logits per
+    /// Runs the layers over `pool`, selects what is observed, and leaves one row of logits per
     /// `batch.logit_rows`.
     pub(crate) fn forward(
         &mut self,
@@ -155,7 +155,6 @@ impl<B: Backend> Decoder<B> {
             backend.run_forward(&forward, batch, &mut work)?;
         } else {
             self.run(backend, pool, batch, reach, mask, observations)?;
-            backend.finish_observing(observations)?;
         }
         Ok(())
     }

@@ -24,13 +24,17 @@ pub trait LanguageModel: Send {
     /// Runs the layers and leaves one row of logits per `batch.logit_rows`.
     ///
     /// Keys and values of every row are written to its slot before any row attends, so the rows of
-    /// one sequence see each other causally. Each observation is filled in, layer by layer.
+    /// one sequence see each other causally. Observations select as the layers run; their `out` holds it after
+    /// [`Self::finish_observing`].
     fn forward(
         &mut self,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()>;
+    /// Fills in what the last forward has selected for the same observations. Waits for it: who has more to ask of the
+    /// device, such as picks, asks first.
+    fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
     /// Picks a token from each row of logits of the last forward.
     fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
     /// The same without waiting for the device: what stands for the picks in the tokens of forwards, of this model and

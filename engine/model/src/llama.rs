@@ -91,6 +91,10 @@ impl<B: Backend> LanguageModel for Llama<B> {
         self.target.forward(&mut self.backend, &mut self.pool, batch, mask, observations)
     }
 
+    fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
+        Ok(self.backend.finish_observing(observations)?)
+    }
+
     fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>> {
         Ok(self.backend.sample(self.target.logits().0, rows)?)
     }

@@ -53,6 +53,8 @@ impl Drafting {
             &mut self.memory;
         let vocab_size = model.config().vocab_size;
         let mut guesser = Guesser::new(chain.model, model);
+        // Some of its guesses may be no tokens of the target.
+        let knows_more = guesser.vocab_size > vocab_size;
         let begin = |&at: &usize| guesser.begin(at, &mut running[at]);
         let mut readers: Vec<Reader> = rows.iter().filter_map(begin).collect();
         let n_blocks = readers.iter().map(|reader| running[reader.at].table.ids().len()).max();
@@ -92,8 +94,8 @@ impl Drafting {
                 });
                 if reader.n_now == n_unread {
                     let mut row = sequence.draft_pick(logit_rows.len(), &draft.tokens);
-                    if guesser.vocab_size > vocab_size {
-                        // Some guesses are no tokens of the target: the others are compared, not weighed.
+                    if knows_more {
+                        // Those that are tokens of the target are compared, not weighed.
                         row.rejection = None;
                     }
                     reader.waits = row.needs_the_host();
@@ -132,7 +134,6 @@ impl Drafting {
                 draft.tokens.len() < n_slots
             });
         }
-        let knows_more = guesser.vocab_size > vocab_size;
         if knows_more || self.waits_for_guesses {
             self.take_guesses(model, running)?;
         }

@@ -144,6 +144,8 @@ impl SequenceDraft {
 pub(crate) struct Ride {
     /// The sequence: its place among the running ones.
     pub(crate) at: usize,
+    /// Its place in the batch of the verification, once that has run.
+    pub(crate) seq: usize,
     pub(crate) wanted: Wanted,
     /// Tokens or blocks.
     pub(crate) unit: usize,
@@ -153,10 +155,9 @@ pub(crate) struct Ride {
 }
 
 impl Ride {
-    /// What the forward is asked for, where the sequence is number `seq` of its batch: the first row, which reads
-    /// a token that is known, looks back.
-    pub(crate) fn observation(&mut self, seq: usize) -> Observation<'_> {
-        selection::observation(seq, 1, &self.wanted, (self.unit, self.pool), &mut self.out)
+    /// What the forward is asked for: the first row, which reads a token that is known, looks back.
+    pub(crate) fn observation(&mut self) -> Observation<'_> {
+        selection::observation(self.seq, 1, &self.wanted, (self.unit, self.pool), &mut self.out)
     }
 }
 
@@ -256,7 +257,7 @@ impl Drafting {
                     let out = selection.take_raw(&wanted, shape);
                     let unit = selection::unit(&observe, shape.block_size);
                     let pool = selection::pool(&observe);
-                    rides.push(Ride { at, wanted, unit, pool, out, view: index });
+                    rides.push(Ride { at, seq: 0, wanted, unit, pool, out, view: index });
                 }
             }
         }

@@ -241,7 +241,8 @@ impl Drafting {
             seqs.push(span);
         }
         let batch = Batch { tokens, positions, seqs: &seqs, logit_rows: &[] };
-        model.forward(&batch, &LayerMask::All, &mut observations)
+        model.forward(&batch, &LayerMask::All, &mut observations)?;
+        model.finish_observing(&mut observations)
     }
 
     /// Runs the latest output of every row under a mask and counts the picks that agree with what followed.

@@ -45,6 +45,9 @@ impl LanguageModel for Instant {
         black_box(batch.tokens.len());
         Ok(())
     }
+    fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
+        Ok(())
+    }
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         Ok(rows.iter().map(|row| Pick::of(row.position % VOCAB as u32)).collect())
     }

@@ -218,6 +218,10 @@ impl LanguageModel for Toy {
         Ok(())
     }
 
+    fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
+        Ok(())
+    }
+
     fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
         self.note('s');
         self.pick(rows)
