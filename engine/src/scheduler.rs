@@ -149,27 +149,31 @@ impl Scheduler {
 
     /// One sequence, running, leaving or preempted.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
-        match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
-            Ok(at) => Some(&mut self.running[at]),
-            Err(_) => self.leaving.get_mut(&key).or_else(|| self.waiting.get_mut(&key)),
+        match self.place_of(key) {
+            Some(at) => Some(&mut self.running[at]),
+            None => self.leaving.get_mut(&key).or_else(|| self.waiting.get_mut(&key)),
         }
     }
 
     /// Takes out one sequence, running, leaving or preempted. The caller releases its blocks.
     pub(crate) fn take_one(&mut self, key: SequenceKey) -> Option<Sequence> {
-        match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
-            Ok(at) => Some(self.running.remove(at)),
-            Err(_) => self.leaving.remove(&key).or_else(|| self.waiting.remove(&key)),
+        match self.place_of(key) {
+            Some(at) => Some(self.running.remove(at)),
+            None => self.leaving.remove(&key).or_else(|| self.waiting.remove(&key)),
         }
     }
 
     /// Lets a running sequence give its blocks and its place to others: there is nothing left to compute for it.
     pub(crate) fn leave(&mut self, key: SequenceKey, blocks: &mut BlockManager) {
-        if let Ok(at) = self.running.binary_search_by_key(&key, |sequence| sequence.key) {
+        if let Some(at) = self.place_of(key) {
             let mut sequence = self.running.remove(at);
             sequence.release(blocks);
             self.leaving.insert(key, sequence);
         }
+    }
+
+    fn place_of(&self, key: SequenceKey) -> Option<usize> {
+        self.running.binary_search_by_key(&key, |sequence| sequence.key).ok()
     }
 
     /// Sequences that have blocks, or will need none any more.

@@ -36,15 +36,12 @@ fn mixed_names_are_noticed() {
 #[test]
 fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at() {
     let calls_of = |is_asynchronous: bool, alter: fn(Request) -> Request| {
-        let mut toy = Toy::new(64, 4, 64);
-        toy.is_asynchronous = is_asynchronous;
+        let toy = Toy::new(64, 4, 64).asynchronous(is_asynchronous);
         let calls = Arc::clone(&toy.calls);
         let mut bench = Bench::new(toy, &EngineConfig::default());
         bench.submit(simple(5, 4, 1));
         bench.submit(alter(simple(9, 4, 2)));
-        while !bench.core.is_idle() {
-            bench.step();
-        }
+        bench.run_to_the_end();
         bench.verdict().unwrap();
         calls.lock().unwrap().clone()
     };
@@ -59,17 +56,14 @@ fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at()
 /// Who waits only for its last token keeps nobody from running.
 #[test]
 fn a_sequence_that_has_its_last_token_gives_its_place_and_its_blocks_to_others() {
-    let mut toy = Toy::new(2, 4, 64);
-    toy.is_asynchronous = true;
+    let toy = Toy::new(2, 4, 64).asynchronous(true);
     let calls = Arc::clone(&toy.calls);
     let config = EngineConfig { max_num_seqs: 1, ..EngineConfig::default() };
     let mut bench = Bench::new(toy, &config);
     (0..3).for_each(|seed| bench.submit(simple(7, 1, seed)));
     bench.step();
     assert_eq!((bench.core.stats().running, bench.core.stats().kv_blocks_used), (1, 0));
-    while !bench.core.is_idle() {
-        bench.step();
-    }
+    bench.run_to_the_end();
     assert_eq!(bench.verdict().unwrap().preemptions, 0);
     assert_eq!(*calls.lock().unwrap(), "fafatfatt");
 }
@@ -77,8 +71,7 @@ fn a_sequence_that_has_its_last_token_gives_its_place_and_its_blocks_to_others()
 /// A request whose last token was told before the device failed has ended well.
 #[test]
 fn a_device_that_fails_takes_nothing_back() {
-    let mut toy = Toy::new(64, 4, 64);
-    toy.is_asynchronous = true;
+    let toy = Toy::new(64, 4, 64).asynchronous(true);
     let mut bench = Bench::new(toy, &EngineConfig::default());
     bench.submit(simple(5, 1, 1));
     bench.submit(simple(9, 8, 2));
@@ -93,8 +86,7 @@ fn a_device_that_fails_takes_nothing_back() {
 /// Cancelled with a token on its way: the token is not told, and not counted.
 #[test]
 fn what_nobody_has_looked_at_was_not_generated() {
-    let mut toy = Toy::new(64, 4, 64);
-    toy.is_asynchronous = true;
+    let toy = Toy::new(64, 4, 64).asynchronous(true);
     let mut bench = Bench::new(toy, &EngineConfig::default());
     bench.submit(simple(5, 30, 1));
     (0..4).for_each(|_| bench.step());
@@ -105,8 +97,6 @@ fn what_nobody_has_looked_at_was_not_generated() {
     // The other finds no trace of it.
     bench.submit(simple(6, 9, 2));
     bench.requests.remove(0);
-    while !bench.core.is_idle() {
-        bench.step();
-    }
+    bench.run_to_the_end();
     bench.verdict().unwrap();
 }

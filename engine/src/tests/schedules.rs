@@ -76,6 +76,12 @@ impl Bench {
         self.core.check().unwrap();
     }
 
+    pub(super) fn run_to_the_end(&mut self) {
+        while !self.core.is_idle() {
+            self.step();
+        }
+    }
+
     /// Whether every request yielded what it must, and a description of the first that did not.
     pub(super) fn verdict(mut self) -> Result<Stats, String> {
         assert!(self.core.is_idle());
@@ -256,9 +262,7 @@ fn a_full_cache_preempts_and_loses_nothing() {
     for seed in 0..3 {
         bench.submit(simple(4, 29, seed));
     }
-    while !bench.core.is_idle() {
-        bench.step();
-    }
+    bench.run_to_the_end();
     let stats = bench.verdict().unwrap();
     assert!(stats.preemptions > 0);
     assert_eq!((stats.finished, stats.generated_tokens), (3, 3 * 29));
@@ -278,9 +282,7 @@ fn a_long_prompt_comes_in_chunks_beside_decodes() {
         let step = bench.core.stats().last_step;
         assert_eq!((step.n_seqs, step.n_rows, step.n_generated), (2, 8, 1), "7 of the prompt");
     }
-    while !bench.core.is_idle() {
-        bench.step();
-    }
+    bench.run_to_the_end();
     bench.verdict().unwrap();
 }
 
@@ -295,9 +297,7 @@ fn forks_share_their_prompt() {
     assert_eq!((stats.running, stats.kv_blocks_used), (5, 6));
     bench.step();
     assert_eq!(bench.core.stats().kv_blocks_used, 5 + 5, "each has its own last block");
-    while !bench.core.is_idle() {
-        bench.step();
-    }
+    bench.run_to_the_end();
     bench.verdict().unwrap();
 }
 
@@ -332,9 +332,7 @@ fn the_prefix_cache_is_used_and_changes_nothing() {
         let mut bench = Bench::new(Toy::new(64, 4, 64), &config);
         for _ in 0..3 {
             bench.submit(Request { logprobs: Some(2), ..simple(22, 9, 4) });
-            while !bench.core.is_idle() {
-                bench.step();
-            }
+            bench.run_to_the_end();
         }
         let stats = bench.verdict().unwrap();
         let hit = if prefix_caching { 2 * 20 } else { 0 };
@@ -352,9 +350,7 @@ fn a_salt_keeps_prompts_apart() {
     let mut cached_tokens = Vec::new();
     for cache_salt in [1, 1, 2, 1] {
         bench.submit(Request { cache_salt, n: 2, ..simple(22, 9, 4) });
-        while !bench.core.is_idle() {
-            bench.step();
-        }
+        bench.run_to_the_end();
         let (_, events, _) = bench.requests.pop().unwrap();
         cached_tokens.extend(events.try_iter().filter_map(|event| match event {
             Event::Finished { usage, .. } => Some(usage.cached_tokens),

@@ -100,6 +100,11 @@ impl Toy {
         Ok(rows.iter().map(|row| pick(logits(row), row, &mut self.scratch)).collect())
     }
 
+    pub(super) fn asynchronous(mut self, is_asynchronous: bool) -> Self {
+        self.is_asynchronous = is_asynchronous;
+        self
+    }
+
     pub(super) fn with_context(mut self, max_context: usize) -> Self {
         self.config.max_context = max_context;
         self

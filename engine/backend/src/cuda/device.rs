@@ -1,6 +1,6 @@
 //! What a device offers to the backend: memory, one stream of work, and the kernels' launchers.
 
-use crate::Result;
+use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use std::any::Any;
 
@@ -61,3 +61,8 @@ pub(super) struct Download(pub(super) Box<dyn Any + Send>);
 
 /// Work that can be enqueued again: what it is, the device knows.
 pub(super) struct Recording(pub(super) Box<dyn Any + Send>);
+
+/// The error of a recording or a download that this device has not made.
+pub(super) fn foreign(op: &'static str) -> impl Fn() -> BackendError {
+    move || BackendError::Device { op, error: "it is of another device".into() }
+}

@@ -1,6 +1,6 @@
 //! The emulation as a device: its memory is ordinary memory, and its work is done when a launcher returns.
 
-use super::device::{Device, Download, Memory, Recording};
+use super::device::{Device, Download, Memory, Recording, foreign};
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -111,10 +111,6 @@ impl Device for Emulated {
         // SAFETY: the caller answers for the buffers; launchers have checked shapes when they recorded.
         unsafe { launches.replay() }.map_err(failed(OP))
     }
-}
-
-fn foreign(op: &'static str) -> impl Fn() -> BackendError {
-    move || BackendError::Device { op, error: "it is of another device".into() }
 }
 
 fn failed(op: &'static str) -> impl Fn(i32) -> BackendError {

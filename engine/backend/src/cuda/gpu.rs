@@ -1,6 +1,6 @@
 //! A GPU, through the CUDA driver, which is loaded when it is first asked for: a binary with this in it starts anywhere.
 
-use super::device::{Device, Download, Memory, Recording};
+use super::device::{Device, Download, Memory, Recording, foreign};
 use super::pinned::{Downloads, Uploads};
 use crate::{BackendError, Result};
 use cudarc::driver::result::{self, DriverError};
@@ -301,10 +301,6 @@ fn check_driver(driver: i32, built_with: &str) -> Result<()> {
 
 fn unsupported<T>(sentence: impl Into<String>) -> Result<T> {
     Err(BackendError::Unsupported(sentence.into()))
-}
-
-fn foreign(op: &'static str) -> impl Fn() -> BackendError {
-    move || BackendError::Device { op, error: "it is of another device".into() }
 }
 
 /// A driver's error, by name and text.

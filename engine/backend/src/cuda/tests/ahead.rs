@@ -9,6 +9,21 @@ const COLS: usize = 64;
 const N_VOCAB: usize = 90;
 const LENGTH: usize = 6;
 
+/// A row of logits that nothing but its sampling, position and seed has a part in.
+fn row_of(logits_row: usize, sampling: &Sampling, position: u32) -> Row<'_> {
+    Row {
+        logits_row,
+        sampling,
+        seed: 5,
+        position,
+        seen: None,
+        drafted: &[],
+        banned: &[],
+        reports: true,
+        rejection: None,
+    }
+}
+
 /// A model without layers: a token's embedding decides the next one.
 struct Layerless {
     table: Vec<f32>,
@@ -72,16 +87,8 @@ impl Layerless {
             backend.begin(&batch, &pool, &rope, 1, reach).unwrap();
             backend.embed(&table, &batch, &mut x).unwrap();
             backend.logits(&x, &norm, 1e-5, &head, &batch, &mut logits).unwrap();
-            let row = |logits_row: usize| Row {
-                logits_row,
-                sampling: samplings[logits_row],
-                seed: 5,
-                position: positions[logits_row] + 1,
-                seen: None,
-                drafted: &[],
-                banned: &[],
-                reports: true,
-                rejection: None,
+            let row = |logits_row: usize| {
+                row_of(logits_row, samplings[logits_row], positions[logits_row] + 1)
             };
             let rows: Vec<Row<'_>> = (0..n_seqs).map(row).collect();
             let next: Vec<u32> = match ahead {
@@ -139,17 +146,7 @@ fn picks_survive_that_more_are_made_than_expected() {
     let mut tensor = backend.f32_rows(1, N_VOCAB).unwrap();
     backend.write(&mut tensor, 0, &logits);
     let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
-    let row = |position: u32| Row {
-        logits_row: 0,
-        sampling: &sampling,
-        seed: 1,
-        position,
-        seen: None,
-        drafted: &[],
-        banned: &[],
-        reports: false,
-        rejection: None,
-    };
+    let row = |position: u32| row_of(0, &sampling, position);
     let few: Vec<Row<'_>> = (0..5).map(row).collect();
     let expected = backend.sample(&tensor, &few).unwrap();
     assert!(expected.iter().any(|pick| pick.token != expected[0].token));
@@ -172,17 +169,7 @@ fn picks_are_taken_a_step_late() {
     let mut tensor = backend.f32_rows(2, N_VOCAB).unwrap();
     (0..2).for_each(|row| backend.write(&mut tensor, row, &values.take(N_VOCAB)));
     let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
-    let row = |logits_row: usize, position: u32| Row {
-        logits_row,
-        sampling: &sampling,
-        seed: 1,
-        position,
-        seen: None,
-        drafted: &[],
-        banned: &[],
-        reports: false,
-        rejection: None,
-    };
+    let row = |logits_row: usize, position: u32| row_of(logits_row, &sampling, position);
     let rows = |step: u32| [row(0, step), row(1, step)];
     let expected: Vec<Vec<u32>> = (0..20)
         .map(|step| backend.sample(&tensor, &rows(step)).unwrap().iter().map(|p| p.token).collect())
