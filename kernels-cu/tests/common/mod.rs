@@ -47,8 +47,8 @@ pub(crate) fn objects(
         let stem = source.file_stem().expect("a name").to_string_lossy();
         let object = folder.join(format!("{name}-{stem}.o"));
         let mut compiler = Command::new("c++");
-        compiler.args(flags).args(FLAGS).arg("-c").arg(source).arg("-o").arg(&object);
-        succeed(&mut compiler);
+        compiler.args(flags).args(FLAGS).arg("-c").arg(source);
+        make(&object, &mut compiler);
         object
     });
     objects.collect()
@@ -61,13 +61,17 @@ pub(crate) fn objects(
 /// Where the linker fails, with what it says.
 pub(crate) fn link(folder: &Path, name: &str, objects: &[PathBuf], flags: &[&str]) -> PathBuf {
     let program = folder.join(name);
-    succeed(Command::new("c++").args(objects).args(flags).arg("-pthread").arg("-o").arg(&program));
+    make(&program, Command::new("c++").args(objects).args(flags).arg("-pthread"));
     program
 }
 
-fn succeed(command: &mut Command) {
-    let output = command.output().expect("a C++ compiler is there");
-    assert!(output.status.success(), "{command:?}\n{}", stderr(&output));
+/// Has a compiler write a file, aside: each test may be a process, and they make the same files. One that is being
+/// written cannot be started, and half an object cannot be linked; a file that is replaced whole is neither.
+fn make(path: &Path, compiler: &mut Command) {
+    let aside = path.with_added_extension(std::process::id().to_string());
+    let output = compiler.arg("-o").arg(&aside).output().expect("a C++ compiler is there");
+    assert!(output.status.success(), "{compiler:?}\n{}", stderr(&output));
+    std::fs::rename(&aside, path).expect("a file takes its name");
 }
 
 /// Runs a program with settings of the emulation.
