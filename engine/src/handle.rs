@@ -48,9 +48,16 @@ struct Board {
 
 /// What the engine thread is told.
 enum Command {
-    Submit { number: u64, request: Box<ValidRequest>, events: Sender<Event> },
+    Submit(Vec<Submission>),
     Cancel { number: u64 },
     Shutdown,
+}
+
+/// A request on its way to the engine thread.
+struct Submission {
+    number: u64,
+    request: ValidRequest,
+    events: Sender<Event>,
 }
 
 /// The model that an engine runs.
@@ -132,6 +139,24 @@ impl Engine {
 
     /// Checks a request and hands it to the engine. Texts are tokenised here, on the caller's thread.
     pub fn submit(&self, request: Request) -> Result<RequestHandle, SubmitError> {
+        let (handle, submission) = self.prepare(request)?;
+        self.send(vec![submission])?;
+        Ok(handle)
+    }
+
+    /// [`Engine::submit`] for several requests, which the engine sees in the same step; none of them, where one is
+    /// refused. Handles are in the order of the requests.
+    pub fn submit_all(
+        &self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<RequestHandle>, SubmitError> {
+        let prepared = requests.into_iter().map(|request| self.prepare(request));
+        let (handles, submissions) = prepared.collect::<Result<_, _>>()?;
+        self.send(submissions)?;
+        Ok(handles)
+    }
+
+    fn prepare(&self, request: Request) -> Result<(RequestHandle, Submission), SubmitError> {
         let inner = &*self.inner;
         let request = ValidRequest::new(request, &inner.limits, inner.codec.as_deref())?;
         let (events, receiver) = unbounded();
@@ -144,12 +169,14 @@ impl Engine {
             events: receiver,
             commands: inner.commands.clone(),
         };
-        let command = Command::Submit { number, request: Box::new(request), events };
-        inner.commands.send(command).map_err(|_| {
-            let why = lock(&inner.board.stopped).clone();
+        Ok((handle, Submission { number, request, events }))
+    }
+
+    fn send(&self, submissions: Vec<Submission>) -> Result<(), SubmitError> {
+        self.inner.commands.send(Command::Submit(submissions)).map_err(|_| {
+            let why = lock(&self.inner.board.stopped).clone();
             SubmitError::Stopped(why.unwrap_or_else(|| "it was shut down".into()))
-        })?;
-        Ok(handle)
+        })
     }
 
     /// A snapshot, as of the last step.
@@ -211,8 +238,8 @@ fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
     *lock(&board.stopped) = Some(reason.clone());
     // What was submitted in the meantime ends here, too.
     for command in commands.try_iter() {
-        if let Command::Submit { number, request, events } = command {
-            core.add(*request, number, events);
+        if let Command::Submit(submissions) = command {
+            add(&mut core, submissions);
         }
     }
     core.fail_all(&reason);
@@ -228,7 +255,7 @@ fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley
         }
         for command in waited.into_iter().chain(commands.try_iter()) {
             match command {
-                Command::Submit { number, request, events } => core.add(*request, number, events),
+                Command::Submit(submissions) => add(core, submissions),
                 Command::Cancel { number } => core.cancel(number),
                 Command::Shutdown => {
                     core.cancel_all();
@@ -240,6 +267,12 @@ fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley
             core.step()?;
         }
         *lock(&board.stats) = core.stats();
+    }
+}
+
+fn add(core: &mut Core, submissions: Vec<Submission>) {
+    for Submission { number, request, events } in submissions {
+        core.add(request, number, events);
     }
 }
 

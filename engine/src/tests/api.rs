@@ -53,6 +53,20 @@ fn many_threads_submit_and_all_get_theirs() {
 }
 
 #[test]
+fn requests_that_come_together_run_together() {
+    let engine = engine(Toy::new(40, 4, 64));
+    let handles = engine.submit_all((1..=8).map(|n| request(n, 1))).unwrap();
+    for (handle, n) in handles.into_iter().zip(1..) {
+        assert_eq!(streams(1, handle), [expected(&request(n, 1), 0)]);
+    }
+    assert_eq!((engine.stats().steps, engine.stats().generated_tokens), (1, 8));
+    // One that is refused keeps the others away.
+    let bad = Request { temperature: -1.0, ..request(2, 1) };
+    assert!(engine.submit_all([request(1, 1), bad]).is_err());
+    assert_eq!(engine.stats().requests, 8);
+}
+
+#[test]
 fn texts_are_tokenised_and_seeds_drawn() {
     let engine = engine(Toy::new(40, 4, 64));
     let ask =

@@ -17,7 +17,7 @@ use crate::request::{Output, follow};
 use anyhow::{Result, bail};
 use draft::{Draft, Setting};
 use floor::{Floor, Machine, Moment};
-use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request};
+use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request, RequestHandle};
 use progress::Progress;
 use prompts::Prompts;
 use serde::Serialize;
@@ -216,6 +216,28 @@ fn measure(
     })
 }
 
+/// Asks for `n_tokens` tokens from every prompt, all at once.
+fn submit(
+    args: &BenchArgs,
+    loaded: &Loaded,
+    prompts: &[Vec<u32>],
+    n_tokens: usize,
+    salt: u64,
+    drafting: &DraftRequest,
+) -> Result<Vec<RequestHandle>> {
+    let max_tokens = Some(u32::try_from(n_tokens)?);
+    let requests = prompts.iter().zip(0..).map(|(prompt, i)| Request {
+        temperature: args.temperature,
+        seed: Some(args.seed.wrapping_add(i)),
+        drafting: drafting.clone(),
+        max_tokens,
+        ignore_eos: true,
+        cache_salt: salt,
+        ..Request::new(Prompt::Tokens(prompt.clone()))
+    });
+    Ok(loaded.engine.submit_all(requests)?)
+}
+
 /// Generates `n_tokens` tokens from every prompt, all submitted at once.
 fn pass(
     args: &BenchArgs,
@@ -225,19 +247,7 @@ fn pass(
     salt: u64,
     drafting: &DraftRequest,
 ) -> Result<Vec<Output>> {
-    let mut handles = Vec::new();
-    for (i, prompt) in prompts.iter().enumerate() {
-        let request = Request {
-            temperature: args.temperature,
-            seed: Some(args.seed.wrapping_add(i as u64)),
-            drafting: drafting.clone(),
-            max_tokens: Some(u32::try_from(n_tokens)?),
-            ignore_eos: true,
-            cache_salt: salt,
-            ..Request::new(Prompt::Tokens(prompt.clone()))
-        };
-        handles.push(loaded.engine.submit(request)?);
-    }
+    let mut handles = submit(args, loaded, prompts, n_tokens, salt, drafting)?;
     let mut outputs = Vec::new();
     for handle in &mut handles {
         outputs.append(&mut follow(handle, 1, |_, _| Ok(()), || {})?);

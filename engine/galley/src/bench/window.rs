@@ -4,10 +4,11 @@
 //! token to the last waits for its slowest sequence and measures neither. So all sequences may go on for longer than
 //! they are measured, and the window ends when they have generated a number of tokens together.
 
+use super::submit;
 use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::{Result, bail};
-use galley_engine::{DraftRequest, Event, Prompt, Request, RequestHandle, Stats};
+use galley_engine::{DraftRequest, Event, RequestHandle, Stats};
 use std::time::{Duration, Instant};
 
 /// How many times its share one sequence may generate before it ends all the same.
@@ -36,18 +37,8 @@ impl Window {
         drafting: &DraftRequest,
     ) -> Result<Self> {
         let n_read = loaded.engine.stats().prompt_tokens;
-        let mut handles = Vec::new();
-        for (i, prompt) in prompts.iter().enumerate() {
-            handles.push(loaded.engine.submit(Request {
-                temperature: args.temperature,
-                seed: Some(args.seed.wrapping_add(i as u64)),
-                drafting: drafting.clone(),
-                max_tokens: Some(u32::try_from(LONGEST * args.gen_tokens)?),
-                ignore_eos: true,
-                cache_salt: salt,
-                ..Request::new(Prompt::Tokens(prompt.clone()))
-            })?);
-        }
+        let most_tokens = LONGEST * args.gen_tokens;
+        let mut handles = submit(args, loaded, prompts, most_tokens, salt, drafting)?;
         let mut tokens = vec![Vec::new(); prompts.len()];
         // A draft model may begin to read with the second token; with the third, the statistics say so.
         let has_begun = |tokens: &Vec<u32>| tokens.len() > 2;
