@@ -105,7 +105,9 @@ fn model() -> Result<PathBuf> {
     match std::env::var_os("GALLEY_TEST_MODEL") {
         Some(path) => std::path::absolute(path).context("GALLEY_TEST_MODEL"),
         None => {
-            demo::pull(cargo("run --quiet --locked --package galley -- pull smollm2-135m-instruct"))
+            // With the features of the tests, so that nothing is built twice: a package by itself has others.
+            let run = format!("run --quiet --locked --bin galley {FEATURES}");
+            demo::pull(cargo(&format!("{run} -- pull smollm2-135m-instruct")))
         }
     }
 }
