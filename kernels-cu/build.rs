@@ -1,5 +1,7 @@
 //! Compiles the kernels: by nvcc (feature `cuda`), by a C++ compiler for the emulation (feature `emulate`), or not at all.
 
+#[path = "build/driver.rs"]
+mod driver;
 #[path = "build/nvcc.rs"]
 mod nvcc;
 
@@ -11,19 +13,22 @@ const UNITS: [&str; 9] =
     ["attention", "history", "linear", "observe", "rope", "rows", "sample", "table", "verify"];
 
 /// Sources of the emulation.
-const EMULATOR: [&str; 7] =
-    ["blocks", "collectives", "complaints", "fibers", "launch", "recordings", "settings"];
+const EMULATOR: [&str; 6] = ["blocks", "collectives", "complaints", "fibers", "launch", "settings"];
 
 fn main() -> ExitCode {
-    for folder in ["cu", "emulator", "include", "build"] {
+    for folder in ["cu", "emulator", "driver", "include", "build"] {
         println!("cargo:rerun-if-changed={folder}");
     }
-    if std::env::var_os("CARGO_FEATURE_EMULATE").is_some() {
+    let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    let mut result = Ok(());
+    if has("EMULATE") {
         emulated();
+        result = driver::compile();
     }
-    if std::env::var_os("CARGO_FEATURE_CUDA").is_some()
-        && let Err(error) = nvcc::compile(&UNITS.map(|name| (name, unit(name))))
-    {
+    if has("CUDA") {
+        result = result.and_then(|()| nvcc::compile(&UNITS.map(|name| (name, unit(name)))));
+    }
+    if let Err(error) = result {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }

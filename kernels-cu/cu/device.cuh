@@ -21,7 +21,7 @@
 #include "emulator.h"
 #define GK_LAUNCHER(name) extern "C" int32_t galley_emulated_##name
 #define GK_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                      \
-  ((void)(stream), emulator::launch(kernel, grid, block, shared_bytes, __VA_ARGS__))
+  (emulator::launch(stream, kernel, grid, block, shared_bytes, __VA_ARGS__))
 #define GK_DYNAMIC_SHARED(name) unsigned char *const name = emulator::block().shared
 #define GK_ALLOW_SHARED(kernel, bytes) (emulator::allow_shared(reinterpret_cast<const void *>(kernel), bytes))
 #endif

@@ -1,8 +1,7 @@
-// Starts kernels: at once, or into a recording.
+// Starts kernels: at once, or on a stream.
 #pragma once
+#include "stream.h"
 #include "threads.h"
-
-#include <functional>
 
 namespace emulator {
 
@@ -30,19 +29,16 @@ int32_t check(const Grid &grid);
 typedef void (*Body)(const void *argument);
 void run(const Grid &grid, Body body, const void *argument);
 
-bool is_recording();
-void record(const Grid &grid, std::function<void()> body);
-
 template <class... P, class... A>
-int32_t launch(void (*kernel)(P...), dim3 n_blocks, dim3 block, size_t shared_bytes, A... arguments) {
+int32_t launch(void *stream, void (*kernel)(P...), dim3 n_blocks, dim3 block, size_t shared_bytes, A... arguments) {
   const Grid grid = {reinterpret_cast<const void *>(kernel), n_blocks, block, shared_bytes};
   if (int32_t error = check(grid)) return error;
   auto body = [=] { kernel(arguments...); };
-  if (is_recording()) {
-    record(grid, body);
-  } else {
+  auto work = [=] {
     run(grid, [](const void *argument) { (*static_cast<const decltype(body) *>(argument))(); }, &body);
-  }
+  };
+  if (stream) return static_cast<Stream *>(stream)->enqueue(work);
+  work();
   return 0;
 }
 

@@ -36,6 +36,7 @@ uint64_t number(const char *name, uint64_t unset, uint64_t least, uint64_t most,
 
 Settings read() {
   const char *const schedules[] = {"fifo", "lifo", "random"}, *const copies[] = {"late", "early"};
+  const char *const works[] = {"late", "early", "random"};
   // Two are enough to find what blocks do to each other; tests run side by side anyway.
   const unsigned n_threads = std::min(2u, std::max(1u, std::thread::hardware_concurrency()));
   Settings found;
@@ -45,6 +46,8 @@ Settings read() {
   found.n_threads = (unsigned)number("GALLEY_EMULATOR_THREADS", n_threads, 1, 256, "a number from 1 to 256");
   found.shared_bytes =
       number("GALLEY_EMULATOR_SHARED_BYTES", 232448, 49152, 232448, "a number of bytes from 49152 to 232448");
+  found.work = (When)choice("GALLEY_EMULATOR_WORK", works, 3, "late, early or random");
+  found.memory_bytes = number("GALLEY_EMULATOR_MEMORY_MIB", 65536, 1, 1 << 20, "a number of MiB") << 20;
   return found;
 }
 

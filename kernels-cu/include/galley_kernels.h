@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-/* A cudaStream_t; ignored by the emulation. */
+/* A cudaStream_t. Of the emulation, a stream of its driver, or null: the work is done when the launcher returns. */
 typedef void *gk_stream;
 /* bfloat16, by its bits. */
 typedef uint16_t gk_bf16;
@@ -402,16 +402,6 @@ typedef struct gk_kernels {
 
 const gk_kernels *galley_cuda_kernels(void);
 const gk_kernels *galley_emulated_kernels(void);
-
-/* ---- Recordings of the emulation ----
- *
- * What CUDA graphs are on a GPU. Between begin and end, the launches of the calling thread are kept and not run, with
- * their arguments by value. A replay runs them in order, over what then lies in memory; on any thread, also on several
- * at once. GK_BAD_CALL where a recording is under way already (begin, replay) or none is (end). */
-int32_t galley_emulated_begin_recording(void);
-int32_t galley_emulated_end_recording(void **recording);
-int32_t galley_emulated_replay(const void *recording);
-void galley_emulated_free_recording(void *recording);
 
 #ifdef __cplusplus
 }

@@ -16,16 +16,16 @@
 )]
 pub mod bindings;
 
-#[cfg(feature = "emulate")]
-mod recording;
-
 use bindings::gk_kernels;
-#[cfg(feature = "emulate")]
-pub use recording::{Recording, record};
 
 /// The CUDA release whose runtime is linked in, such as "13.0": a driver has to be of the same major release or newer.
 #[cfg(feature = "cuda")]
 pub const CUDA_RELEASE: &str = env!("GALLEY_CUDA_RELEASE");
+
+/// The path of a shared library that is the CUDA driver on the CPU, for tests: `driver/driver.h` says what it does.
+/// Loaded before anybody looks for the driver, it is what they find.
+#[cfg(feature = "emulate")]
+pub const EMULATED_DRIVER: &str = env!("GALLEY_EMULATED_DRIVER");
 
 /// The kernels for a GPU. Loading them needs no GPU: launchers answer with an error where there is none.
 #[cfg(feature = "cuda")]
@@ -34,7 +34,8 @@ pub fn cuda() -> &'static gk_kernels {
     unsafe { &*bindings::galley_cuda_kernels() }
 }
 
-/// The kernels on the CPU: "device memory" is ordinary memory, launchers return when the work is done.
+/// The kernels on the CPU. On no stream they return when the work is done, and "device memory" is ordinary memory; a
+/// stream is one of [`EMULATED_DRIVER`].
 #[cfg(feature = "emulate")]
 pub fn emulated() -> &'static gk_kernels {
     // SAFETY: it returns the address of a constant.

@@ -109,16 +109,3 @@ fn refuses_settings_and_says_which_there_are() {
         );
     }
 }
-
-#[test]
-fn a_recording_belongs_to_its_thread() {
-    use galley_kernels_cu::{Recording, bindings::GK_BAD_CALL, record};
-    assert_eq!(Recording::end().err(), Some(GK_BAD_CALL));
-    assert_eq!(record(), Ok(()));
-    assert_eq!(record(), Err(GK_BAD_CALL));
-    let elsewhere = std::thread::spawn(|| Recording::end().err()).join().expect("no panic");
-    assert_eq!(elsewhere, Some(GK_BAD_CALL));
-    let recording = Recording::end().expect("it was begun");
-    // SAFETY: nothing was launched, so no memory is named.
-    assert_eq!(unsafe { recording.replay() }, Ok(()));
-}

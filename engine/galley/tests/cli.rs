@@ -9,6 +9,10 @@ fn tiny(name: &str) -> PathBuf {
 }
 
 fn galley(args: &[&str]) -> Output {
+    command(args).output().expect("the binary starts")
+}
+
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_galley"));
     // Settings of whoever runs the tests are not part of them.
     for (name, _) in std::env::vars() {
@@ -16,7 +20,8 @@ fn galley(args: &[&str]) -> Output {
             command.env_remove(name);
         }
     }
-    command.args(args).output().expect("the binary starts")
+    command.args(args);
+    command
 }
 
 fn json(output: &Output) -> Value {
@@ -80,6 +85,29 @@ fn another_device_writes_the_same_greedy_text() {
     let (cpu, emulated) = (on("cpu"), on("emulated"));
     assert!(emulated["backend"].as_str().expect("a backend").starts_with("emulated"));
     assert_eq!(cpu["outputs"][0]["token_ids"], emulated["outputs"][0]["token_ids"]);
+}
+
+#[test]
+#[cfg(feature = "emulate")]
+fn the_kv_pool_is_what_the_memory_of_the_device_leaves() {
+    let on = |memory_mib: &str, share: &str| {
+        let model = tiny("smollm2");
+        let model = model.to_str().expect("UTF-8");
+        let args = ["run", "-m", model, "-p", "some text", "--max-tokens", "2", "--json"];
+        let device = ["--device", "emulated", "--gpu-memory-utilization", share];
+        let device = [&device[..], &["--kv-cache-tokens", "1000000"]].concat();
+        let mut galley = command(&[&args[..], &device].concat());
+        galley.env("GALLEY_EMULATOR_MEMORY_MIB", memory_mib).output().expect("the binary starts")
+    };
+    let n_blocks = |memory_mib, share| {
+        json(&on(memory_mib, share))["kv_blocks_total"].as_u64().expect("blocks")
+    };
+    let (all, half, quarter) =
+        (n_blocks("1024", "0.9"), n_blocks("4", "0.9"), n_blocks("4", "0.45"));
+    assert!(all > half && half > quarter && quarter > 0, "{all} {half} {quarter}");
+    let error = on("1", "0.9").stderr;
+    let error = String::from_utf8_lossy(&error);
+    assert!(error.contains("out of memory: ") && error.contains(" needs "), "{error}");
 }
 
 #[test]

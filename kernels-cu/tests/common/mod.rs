@@ -77,7 +77,7 @@ fn make(path: &Path, compiler: &mut Command) {
 /// Runs a program with settings of the emulation.
 pub(crate) fn run(program: &Path, words: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
-    for name in ["SCHEDULE", "SEED", "COPIES", "THREADS"] {
+    for name in ["SCHEDULE", "SEED", "COPIES", "THREADS", "WORK"] {
         command.env_remove(format!("GALLEY_EMULATOR_{name}"));
     }
     for (name, value) in settings {

@@ -1,4 +1,4 @@
-// Asynchronous copies, ldmatrix, mma, atomics, arithmetic and recordings, against plain computations.
+// Asynchronous copies, ldmatrix, mma, atomics and arithmetic, against plain computations.
 #include "cases.h"
 
 using namespace gk;
@@ -170,23 +170,6 @@ CASE(arithmetic) {
     const bool goes_up = rest > 0x8000u || (rest == 0x8000u && (down & 0x10000u));
     CHECK(__float_as_uint(rounded) == (goes_up ? down + 0x10000u : down));
   }
-}
-
-__global__ void scale(const float *in, float *out, float factor) { out[threadIdx.x] = in[threadIdx.x] * factor; }
-CASE(recordings) {
-  float in[4] = {1, 2, 3, 4}, middle[4] = {}, out[4] = {}, factor = 2;
-  CHECK(galley_emulated_begin_recording() == 0 && galley_emulated_begin_recording() == GK_BAD_CALL);
-  CHECK(GK_LAUNCH(scale, 1, 4, 0, nullptr, in, middle, factor) == 0);
-  factor = 10;  // an argument: kept as it was
-  CHECK(GK_LAUNCH(scale, 1, 4, 0, nullptr, middle, out, 3.0f) == 0 && middle[0] == 0 && out[3] == 0);
-  void *recording = nullptr;
-  CHECK(galley_emulated_end_recording(&recording) == 0 && galley_emulated_end_recording(&recording) == GK_BAD_CALL);
-  for (int round = 1; round < 4; round++) {
-    for (int i = 0; i < 4; i++) in[i] = (float)(round + i);  // memory: read as it is
-    CHECK(galley_emulated_replay(recording) == 0);
-    for (int i = 0; i < 4; i++) CHECK(out[i] == 6.0f * (round + i));
-  }
-  galley_emulated_free_recording(recording);
 }
 
 // ---- what must be noticed

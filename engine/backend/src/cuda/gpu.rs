@@ -1,71 +1,31 @@
-//! A GPU, through the CUDA driver, which is loaded when it is first asked for: a binary with this in it starts anywhere.
+//! An open GPU, through the CUDA driver.
 
 use super::device::{Device, Download, Memory, Recording, foreign};
+use super::driver::{GpuInfo, choose, describe, driver_version, failed, shown};
 use super::pinned::{Downloads, Uploads};
 use crate::{BackendError, Result};
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+use cudarc::driver::sys;
 use cudarc::driver::{CudaContext, CudaGraph, CudaStream};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What is known of a GPU without opening it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GpuInfo {
-    /// Its number among those that the driver shows.
-    pub ordinal: usize,
-    /// The name its maker gave it.
-    pub name: String,
-    /// Major and minor.
-    pub compute_capability: (i32, i32),
-    /// All of its memory.
-    pub total_bytes: usize,
-}
-
-/// The GPUs of this machine: at least one.
-///
-/// # Errors
-///
-/// Where there is none, or no driver that these kernels run with: a sentence that says which.
-pub fn gpus() -> Result<Vec<GpuInfo>> {
-    // SAFETY: it loads libraries by the driver's names, whose initialisers are the driver's own.
-    if !unsafe { sys::is_culib_present() } {
-        return unsupported(
-            "no GPU: the NVIDIA driver's library (libcuda.so.1) is not on this machine",
-        );
-    }
-    let driver = driver_version()?;
-    check_driver(driver, galley_kernels_cu::CUDA_RELEASE)?;
-    let n_gpus = match CudaContext::device_count() {
-        Ok(0) | Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => {
-            return unsupported("no GPU: the NVIDIA driver is here and shows none");
-        }
-        count => count.map_err(failed("counting GPUs"))?,
-    };
-    (0..n_gpus).map(info).collect::<Result<_, _>>().map_err(failed("asking a GPU what it is"))
-}
-
-fn info(ordinal: i32) -> Result<GpuInfo, DriverError> {
-    let device = result::device::get(ordinal)?;
-    // SAFETY: the driver has just given this device.
-    let attribute = |which| unsafe { result::device::get_attribute(device, which) };
-    Ok(GpuInfo {
-        ordinal: ordinal as usize,
-        name: result::device::get_name(device)?,
-        compute_capability: (
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-        ),
-        // SAFETY: as above.
-        total_bytes: unsafe { result::device::total_mem(device) }?,
-    })
-}
-
 /// Opens the GPU of this ordinal.
+#[cfg(feature = "cuda")]
 pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Device>> {
-    let info = choose(&gpus()?, ordinal)?;
+    super::driver::find_on_machine()?;
+    open_with(galley_kernels_cu::cuda, galley_kernels_cu::CUDA_RELEASE, ordinal)
+}
+
+/// Opens the GPU of this ordinal, for kernels that were built with a release of CUDA.
+pub(super) fn open_with(
+    kernels: fn() -> &'static gk_kernels,
+    built_with: &str,
+    ordinal: usize,
+) -> Result<Arc<dyn Device>> {
+    let info = choose(&shown(built_with)?, ordinal)?;
     let context = CudaContext::new(ordinal).map_err(failed("opening a GPU"))?;
     // SAFETY: all work goes to one stream, whose order is all the order there is; events would break recordings.
     unsafe { context.disable_event_tracking() };
@@ -74,47 +34,29 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Device>> {
     let driver = driver_version()?;
     Ok(Arc::new(Gpu {
         info,
+        kernels,
         driver,
         context,
         stream,
         uploads,
         downloads: Downloads::default(),
         is_recording: AtomicBool::new(false),
+        to_free: Mutex::default(),
     }))
-}
-
-/// The GPU of this ordinal, if kernels run on it.
-fn choose(gpus: &[GpuInfo], ordinal: usize) -> Result<GpuInfo> {
-    let Some(gpu) = gpus.get(ordinal) else {
-        let names: Vec<_> =
-            gpus.iter().map(|gpu| format!("cuda:{} ({})", gpu.ordinal, gpu.name)).collect();
-        return unsupported(format!(
-            "there is no cuda:{ordinal}: this machine has {} GPU{}: {}",
-            gpus.len(),
-            if gpus.len() == 1 { "" } else { "s" },
-            names.join(", ")
-        ));
-    };
-    let (major, minor) = gpu.compute_capability;
-    if major < 8 {
-        return unsupported(format!(
-            "cuda:{ordinal} ({}) has compute capability {major}.{minor}, and the kernels need 8.0 (A100) or newer: use \
-             the CPU",
-            gpu.name
-        ));
-    }
-    Ok(gpu.clone())
 }
 
 /// An open GPU.
 struct Gpu {
     info: GpuInfo,
+    kernels: fn() -> &'static gk_kernels,
     driver: i32,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     uploads: Mutex<Uploads>,
     downloads: Downloads,
     is_recording: AtomicBool,
+    /// What was to be freed while a recording was under way, which that would have broken.
+    to_free: Mutex<Vec<u64>>,
 }
 
 impl Gpu {
@@ -140,7 +82,7 @@ impl Device for Gpu {
     }
 
     fn kernels(&self) -> &'static gk_kernels {
-        galley_kernels_cu::cuda()
+        (self.kernels)()
     }
 
     fn stream(&self) -> Result<gk_stream> {
@@ -175,6 +117,11 @@ impl Device for Gpu {
 
     fn free(&self, address: u64, _: usize) {
         const OP: &str = "freeing memory";
+        let mut to_free = self.to_free.lock();
+        if self.is_recording.load(Ordering::Relaxed) {
+            return to_free.push(address);
+        }
+        drop(to_free);
         // The first call may only hand on what failed in somebody's drop: no reason to keep the memory. A device that
         // fails here fails at the next call, which has somebody to tell.
         if let Ok(stream) = self.bound(OP).or_else(|_| self.bound(OP)) {
@@ -232,9 +179,13 @@ impl Device for Gpu {
 
     fn end_recording(&self) -> Result<Recording> {
         const OP: &str = "ending a recording";
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let mut to_free = self.to_free.lock();
         self.is_recording.store(false, Ordering::Relaxed);
-        let graph =
-            self.stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(failed(OP))?;
+        let freed = std::mem::take(&mut *to_free);
+        drop(to_free);
+        freed.into_iter().for_each(|address| self.free(address, 0));
+        let graph = graph.map_err(failed(OP))?;
         let nothing = || BackendError::Device { op: OP, error: "nothing was recorded".into() };
         let graph = graph.ok_or_else(nothing)?;
         graph.upload().map_err(failed(OP))?;
@@ -248,116 +199,7 @@ impl Device for Gpu {
     }
 }
 
-impl Drop for Gpu {
-    fn drop(&mut self) {
-        // The device may still be reading pinned memory.
-        let _ = self.stream.synchronize();
-    }
-}
-
 struct Graph(CudaGraph);
 
 // SAFETY: a graph may be used on any thread, by one at a time; a `Recording` is not `Sync`, so it is.
 unsafe impl Send for Graph {}
-
-/// "NVIDIA H100 80GB HBM3 (cuda:0, 78.2 of 79.6 GiB free, driver 13.0)"
-fn describe(info: &GpuInfo, memory: Option<Memory>, driver: i32) -> String {
-    let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
-    let memory = match memory {
-        Some(Memory { free_bytes, total_bytes }) => {
-            format!("{:.1} of {:.1} GiB free", gib(free_bytes), gib(total_bytes))
-        }
-        None => format!("{:.1} GiB", gib(info.total_bytes)),
-    };
-    let (major, minor) = release(driver);
-    format!("{} (cuda:{}, {memory}, driver {major}.{minor})", info.name, info.ordinal)
-}
-
-/// The newest CUDA that the driver knows, as 13000 for 13.0.
-fn driver_version() -> Result<i32> {
-    let mut version = 0;
-    // SAFETY: it writes one integer, and needs no device.
-    let answer = unsafe { sys::cuDriverGetVersion(&mut version) };
-    answer.result().map_err(failed("asking for the driver's version"))?;
-    Ok(version)
-}
-
-fn release(version: i32) -> (i32, i32) {
-    (version / 1000, version % 1000 / 10)
-}
-
-/// A driver runs what was built with a CUDA of its own major release, or an older one.
-fn check_driver(driver: i32, built_with: &str) -> Result<()> {
-    let needed = built_with.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    let (major, minor) = release(driver);
-    if major >= needed {
-        return Ok(());
-    }
-    unsupported(format!(
-        "the NVIDIA driver knows CUDA {major}.{minor}, and this build needs {needed}.0: install a newer driver, or build \
-         with a toolkit of CUDA {major} (NVCC or CUDA_HOME name it)"
-    ))
-}
-
-fn unsupported<T>(sentence: impl Into<String>) -> Result<T> {
-    Err(BackendError::Unsupported(sentence.into()))
-}
-
-/// A driver's error, by name and text.
-pub(super) fn failed(op: &'static str) -> impl Fn(DriverError) -> BackendError {
-    move |error| {
-        let text = |text: Result<&std::ffi::CStr, DriverError>| match text {
-            Ok(text) => text.to_string_lossy().into_owned(),
-            Err(_) => format!("error {}", error.0 as u32),
-        };
-        let error = format!("{} ({})", text(error.error_name()), text(error.error_string()));
-        BackendError::Device { op, error }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gpu(ordinal: usize, compute_capability: (i32, i32)) -> GpuInfo {
-        GpuInfo { ordinal, name: "A card".into(), compute_capability, total_bytes: 80 << 30 }
-    }
-
-    #[test]
-    fn a_gpu_is_chosen_by_ordinal_and_refused_by_age() {
-        let gpus = [gpu(0, (9, 0)), gpu(1, (7, 5))];
-        assert_eq!(choose(&gpus, 0).expect("new enough"), gpus[0]);
-        for (ordinal, part) in [(1, "compute capability 7.5"), (2, "2 GPUs: cuda:0 (A card)")] {
-            let error = choose(&gpus, ordinal).expect_err("refused").to_string();
-            assert!(error.contains(part) && error.contains(&format!("cuda:{ordinal}")), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_driver_older_than_the_runtime_is_refused() {
-        for (driver, built_with) in [(13000, "13.0"), (13000, "13.2"), (13010, "12.4")] {
-            check_driver(driver, built_with).expect("a major release is compatible");
-        }
-        let error = check_driver(12080, "13.0").expect_err("older").to_string();
-        assert!(error.contains("CUDA 12.8") && error.contains("13.0"), "{error}");
-    }
-
-    #[test]
-    fn a_gpu_is_described() {
-        let memory = Memory { free_bytes: 78 << 30, total_bytes: 80 << 30 };
-        let text = describe(&gpu(0, (9, 0)), Some(memory), 13010);
-        assert_eq!(text, "A card (cuda:0, 78.0 of 80.0 GiB free, driver 13.1)");
-    }
-
-    /// Where there is a GPU it opens; where there is none, everybody hears why, and nobody panics.
-    #[test]
-    fn asking_for_gpus_never_panics() {
-        match gpus() {
-            Ok(gpus) => assert!(!gpus.is_empty() && open(gpus.len()).is_err()),
-            Err(error) => {
-                let opened = open(0).err().expect("no GPU").to_string();
-                assert!(opened == error.to_string() && opened.len() > 20, "{opened}");
-            }
-        }
-    }
-}

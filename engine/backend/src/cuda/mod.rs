@@ -2,7 +2,9 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`device`] | what a device offers: memory, a stream, launchers; a GPU (`gpu`) or the emulation (`emulated`) |
+//! | [`device`] | what a device offers: memory, a stream, launchers |
+//! | `driver` | the CUDA driver: its release, its GPUs, its errors |
+//! | `gpu`, `emulated` | a device, by that driver; one whose driver is on the CPU |
 //! | [`memory`] | buffers that free themselves |
 //! | `pinned` | copies beside the host |
 //! | [`matrix`] | weights on their way to the device, activations |
@@ -12,20 +14,19 @@
 //! | [`ops`], [`observe`], [`sample`] | the operations |
 //! | [`recorded`] | forwards that are recorded once and replayed |
 //!
-//! The emulation runs the same kernels on the CPU, slowly: it is for tests.
+//! The emulation runs the same kernels on the CPU, slowly, under a driver that is emulated, too: it is for tests.
 
 mod angles;
 mod batch;
 mod device;
+mod driver;
 #[cfg(feature = "emulate")]
 mod emulated;
-#[cfg(feature = "cuda")]
 mod gpu;
 mod matrix;
 mod memory;
 mod observe;
 mod ops;
-#[cfg(feature = "cuda")]
 mod pinned;
 mod pool;
 mod recorded;
@@ -39,9 +40,10 @@ use crate::{BackendError, Dtype, Reach, Result};
 use angles::Angles;
 use batch::Begun;
 use device::Device;
-use galley_kernels_cu::bindings::gk_stream;
+pub use driver::GpuInfo;
 #[cfg(feature = "cuda")]
-pub use gpu::{GpuInfo, gpus};
+pub use driver::gpus;
+use galley_kernels_cu::bindings::gk_stream;
 pub use matrix::{Matrix, Tensor, Vector};
 use memory::Growing;
 use observe::Observing;
@@ -111,7 +113,7 @@ impl CudaBackend {
             #[cfg(feature = "cuda")]
             CudaDevice::Gpu(ordinal) => gpu::open(ordinal)?,
             #[cfg(feature = "emulate")]
-            CudaDevice::Emulated => Arc::<emulated::Emulated>::default(),
+            CudaDevice::Emulated => emulated::open()?,
         };
         Ok(Self::on(device, config.memory_share))
     }

@@ -1,6 +1,6 @@
 //! Pinned memory of the host, through which copies run beside it: uploads by turns, downloads until they are taken.
 
-use super::gpu::failed;
+use super::driver::failed;
 use crate::Result;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result, sys};
 use parking_lot::Mutex;

@@ -7,6 +7,8 @@ mod ahead;
 mod attention;
 #[cfg(feature = "emulate")]
 mod counting;
+#[cfg(feature = "emulate")]
+mod device;
 mod picks;
 mod recorded;
 #[cfg(feature = "emulate")]

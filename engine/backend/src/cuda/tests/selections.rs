@@ -79,7 +79,7 @@ fn a_known_selection_is_still_checked() {
 /// Whatever makes room for whatever, each selection of a batch is where its place says.
 #[test]
 fn the_least_recently_used_makes_room() {
-    let device: Arc<dyn Device> = Arc::<emulated::Emulated>::default();
+    let device: Arc<dyn Device> = emulated::open().expect("the emulation");
     let contents = |version: u64| -> Vec<u32> {
         let n = 40 + version as usize * 13 % 200;
         (0..n as u32).map(|i| version as u32 * 1000 + i).collect()
