@@ -760,15 +760,3 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub fn galley_emulated_kernels() -> *const gk_kernels;
 }
-unsafe extern "C" {
-    pub fn galley_emulated_begin_recording() -> i32;
-}
-unsafe extern "C" {
-    pub fn galley_emulated_end_recording(recording: *mut *mut ::core::ffi::c_void) -> i32;
-}
-unsafe extern "C" {
-    pub fn galley_emulated_replay(recording: *const ::core::ffi::c_void) -> i32;
-}
-unsafe extern "C" {
-    pub fn galley_emulated_free_recording(recording: *mut ::core::ffi::c_void);
-}
