@@ -3,10 +3,11 @@
 //! At home a tool or a download that is missing is a remark, and the tests that need it say that
 //! they are skipped. In CI (`CI=true`) it is an error: `.ci/run` has installed all of them.
 
-use crate::shell::{cargo, exists, in_ci, run as run_command, stage};
+use crate::shell::{cargo, command, exists, in_ci, run as run_command, stage, target};
 use crate::{bindings, cuda, data, demo, kernels};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use std::env::consts::EXE_SUFFIX;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -43,6 +44,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     stages.run("cuda kernels", || match or_remark(cuda::program("nvcc"), "not compiled")? {
         Some(_) => kernels::run(),
         None => Ok(()),
+    });
+    stages.run("build", || {
+        run_command(cargo(&format!("test --workspace {FEATURES} --locked --no-run")))
     });
     let texts = stages.run("long texts", || or_remark(data::fetch(), "some tests are skipped"));
     let model = stages.run("model", || or_remark(model(), "some tests are skipped"));
@@ -105,9 +109,10 @@ fn model() -> Result<PathBuf> {
     match std::env::var_os("GALLEY_TEST_MODEL") {
         Some(path) => std::path::absolute(path).context("GALLEY_TEST_MODEL"),
         None => {
-            // With the features of the tests, so that nothing is built twice: a package by itself has others.
-            let run = format!("run --quiet --locked --bin galley {FEATURES}");
-            demo::pull(cargo(&format!("{run} -- pull smollm2-135m-instruct")))
+            // The binary of the tests: a package that is built by itself has other features, and takes minutes.
+            let galley = target().join("debug").join(format!("galley{EXE_SUFFIX}"));
+            let galley = galley.to_str().context("the target folder's name is not UTF-8")?;
+            demo::pull(command(galley, ["pull", "smollm2-135m-instruct"]))
         }
     }
 }
