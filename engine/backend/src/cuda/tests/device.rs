@@ -92,14 +92,16 @@ fn what_cannot_be_recorded_is_refused_and_the_recording_stays_good() {
     let recording = device.end_recording().unwrap();
     // SAFETY: nothing was recorded that names a buffer.
     unsafe { device.replay(&recording) }.unwrap();
-    // What is dropped meanwhile is freed afterwards.
+    // What is dropped meanwhile is freed afterwards: so much that other tests of this process do not hide it.
+    const LARGE: usize = 4 << 30;
+    let large = Buffer::new(&device, "much that nobody touches", LARGE).unwrap();
     let free_bytes = || device.memory().unwrap().free_bytes;
     let before = free_bytes();
     device.begin_recording().unwrap();
-    drop(buffer);
-    assert_eq!(free_bytes(), before);
+    drop(large);
+    assert!(free_bytes() < before + LARGE / 2);
     device.end_recording().unwrap();
-    assert!(free_bytes() > before);
+    assert!(free_bytes() > before + LARGE / 2);
 }
 
 #[test]
@@ -108,10 +110,8 @@ fn errors_have_the_names_of_the_driver() {
     let error = device.end_recording().err().expect("none was begun").to_string();
     assert!(error.contains("ending a recording") && error.contains("CAPTURE_UNMATCHED"), "{error}");
     let description = device.description();
-    assert!(
-        description.starts_with("emulated on the CPU (cuda:0, 64.0 of 64.0 GiB"),
-        "{description}"
-    );
+    assert!(description.starts_with("emulated on the CPU (cuda:0, "), "{description}");
+    assert!(description.ends_with(" of 64.0 GiB free, driver 13.0)"), "{description}");
     let error = gpu_that_is_not_there().to_string();
     assert!(error.contains("there is no cuda:1: this machine has 1 GPU: cuda:0"), "{error}");
 }
