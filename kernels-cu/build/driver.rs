@@ -19,7 +19,11 @@ const SOURCES: [&str; 5] = [
 /// Compiles it and tells the crate where it is.
 pub(crate) fn compile() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: cargo sets it")?);
-    let library = out.join(NAME);
+    // In a folder of its own: cargo puts `OUT_DIR` where programs that it runs look for libraries, and one that wants
+    // the driver of the machine must not find this.
+    let folder = out.join("driver");
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let library = folder.join(NAME);
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).pic(true).warnings(true).extra_warnings(true);
     let mut command = build.get_compiler().to_command();

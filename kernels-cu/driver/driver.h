@@ -2,9 +2,9 @@
 //
 // Work on a stream is done when somebody waits for it, and no sooner: what the host changes too early, or reads without
 // waiting, is wrong then. Device memory can be accessed by work alone: a host that follows a device address dies, as
-// does work that leaves its buffer. A call does what the documentation of the driver says of it, and refuses what
-// that says is an error; what is undefined there and can be seen here ends the process with a sentence. Environment,
-// read once (../emulator/settings.cpp):
+// does work that leaves the pages of its buffer. A call does what the documentation of the driver says of it, and
+// refuses what that says is an error; what is undefined there and can be seen here ends the process with a sentence.
+// Environment, read once (../emulator/settings.cpp):
 //
 //   GALLEY_EMULATOR_WORK        late, early or random: when work is done that nobody waits for
 //   GALLEY_EMULATOR_SEED        of the random one

@@ -98,6 +98,11 @@ const char *error_name(int32_t error) {
       return "more dynamic shared memory than the kernel was allowed (GK_ALLOW_SHARED; at most 227 KiB)";
     case INVALID_CONFIGURATION:
       return "a grid or a block that is empty or too large";
+    case 400:
+      return "no context of the stream's on this thread";
+    case 900:
+    case 901:
+      return "what cannot be captured was asked of a stream that is captured";
     default:
       return "an unknown error of the emulation";
   }

@@ -48,11 +48,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// What may be taken where `share` of all memory may be in use; None on the emulation, whose memory is the machine's.
-    pub(super) fn room_bytes(self, share: f64) -> Option<usize> {
+    /// What may be taken where `share` of all memory may be in use.
+    pub(super) fn room_bytes(self, share: f64) -> usize {
         let kept = self.total_bytes as f64 * (1.0 - share);
-        let is_known = self.total_bytes != usize::MAX;
-        is_known.then(|| self.free_bytes.saturating_sub(kept as usize))
+        self.free_bytes.saturating_sub(kept as usize)
     }
 }
 

@@ -179,6 +179,8 @@ impl Device for Gpu {
 
     fn end_recording(&self) -> Result<Recording> {
         const OP: &str = "ending a recording";
+        // What failed in somebody's drop is handed on by the next call: that must not be the one that ends it.
+        let _ = self.bound(OP);
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
         let mut to_free = self.to_free.lock();
         self.is_recording.store(false, Ordering::Relaxed);

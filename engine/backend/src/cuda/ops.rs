@@ -55,7 +55,7 @@ impl Backend for CudaBackend {
     }
 
     fn room_bytes(&self) -> Result<Option<usize>> {
-        Ok(self.device.memory()?.room_bytes(self.memory_share))
+        Ok(Some(self.device.memory()?.room_bytes(self.memory_share)))
     }
 
     fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {

@@ -33,8 +33,10 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The device may still be at it.
-        let _ = self.done.synchronize();
+        // The device may still be at it. The first call may only hand on what failed in somebody's drop.
+        if self.done.synchronize().is_err() {
+            let _ = self.done.synchronize();
+        }
     }
 }
 
