@@ -48,6 +48,7 @@ fn many_threads_submit_and_all_get_theirs() {
             });
         }
     });
+    engine.shutdown(); // statistics are published after the last token is told
     let stats = engine.stats();
     assert_eq!((stats.requests, stats.running, stats.waiting), (20, 0, 0));
 }
@@ -62,7 +63,7 @@ fn requests_that_come_together_run_together() {
     // One that is refused keeps the others away.
     let bad = Request { temperature: -1.0, ..request(2, 1) };
     assert!(engine.submit_all([request(1, 1), bad]).is_err());
-    engine.shutdown(); // statistics are published after the last token is told
+    engine.shutdown();
     let stats = engine.stats();
     assert_eq!((stats.requests, stats.steps, stats.generated_tokens), (8, 1, 8));
 }
