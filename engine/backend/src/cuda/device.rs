@@ -17,7 +17,7 @@ pub(super) trait Device: Send + Sync {
     /// Zeroed memory at a multiple of 256 bytes: its device address. `what` names it in errors.
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64>;
     /// Gives back what [`Device::allocate`] gave, after the work enqueued so far.
-    fn free(&self, address: u64, n_bytes: usize);
+    fn free(&self, address: u64);
     /// Copies to the device, in stream order; `bytes` may be reused on return.
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()>;
     /// Copies from the device, after all work enqueued before.

@@ -109,13 +109,13 @@ impl Device for Gpu {
         };
         // SAFETY: the memory is of this size, and what reads it comes later in the same stream.
         if let Err(error) = unsafe { result::memset_d8_async(address, 0, n_bytes.max(1), stream) } {
-            self.free(address, n_bytes);
+            self.free(address);
             return Err(failed("zeroing memory")(error));
         }
         Ok(address)
     }
 
-    fn free(&self, address: u64, _: usize) {
+    fn free(&self, address: u64) {
         const OP: &str = "freeing memory";
         let mut to_free = self.to_free.lock();
         if self.is_recording.load(Ordering::Relaxed) {
@@ -186,7 +186,7 @@ impl Device for Gpu {
         self.is_recording.store(false, Ordering::Relaxed);
         let freed = std::mem::take(&mut *to_free);
         drop(to_free);
-        freed.into_iter().for_each(|address| self.free(address, 0));
+        freed.into_iter().for_each(|address| self.free(address));
         let graph = graph.map_err(failed(OP))?;
         let nothing = || BackendError::Device { op: OP, error: "nothing was recorded".into() };
         let graph = graph.ok_or_else(nothing)?;

@@ -89,7 +89,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.device.free(self.address, self.n_bytes);
+        self.device.free(self.address);
     }
 }
 

@@ -54,8 +54,8 @@ impl Device for Counting {
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
         self.device.allocate(what, n_bytes)
     }
-    fn free(&self, address: u64, n_bytes: usize) {
-        self.device.free(address, n_bytes);
+    fn free(&self, address: u64) {
+        self.device.free(address);
     }
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
         self.uploaded_bytes.fetch_add(bytes.len(), Relaxed);
