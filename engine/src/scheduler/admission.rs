@@ -90,7 +90,11 @@ impl Scheduler {
         let admitted = &self.running[at];
         taken.n_streams += admitted.n_streams();
         taken.n_promised += lacks(admitted, blocks);
-        debug_assert_eq!(*taken, self.taken(blocks), "it takes from nobody what it fits without");
+        debug_assert_eq!(
+            *taken,
+            self.taken(blocks),
+            "admission takes blocks from no running sequence"
+        );
         true
     }
 

@@ -1,17 +1,17 @@
 //! A step that failed: the requests in it end with an error, and the engine goes on with the others.
 //!
-//! - **Which requests end.** Those with rows in the step, whatever of it was done: nobody can tell. And those that wait
-//!   for a token which the device picked in the step before and does not bring any more. A request ends with all of its
-//!   sequences. One that was told its last token before has ended well.
+//! - **Which requests end.** A request with rows in the step: how much of the step was done is not known. And a request
+//!   that waits for a token which the device picked in the step before and does not bring any more. A request ends with
+//!   all of its sequences. A sequence whose last token was told before has ended well.
 //! - **What is left behind.** Nothing of the step is committed, so nothing of it is in the prefix cache. Blocks are
 //!   given back, picks that are on their way are taken and thrown away, at the latest before the next step, and drafters
 //!   hear that the sequences are over.
 //! - **What the others rely on.** Sequences that wait, or run and had no rows in the step, go on. Where the device
 //!   failed, or works beside the host, so that steps before this one may have failed with it, they rely on nothing that
 //!   it holds: the prefix cache is emptied, and sequences that run are preempted, to be computed again.
-//! - **When the device is gone.** [`FAILED_STEPS_UNTIL_GONE`] steps fail, and between them no token is picked. Until
-//!   then it ends requests step by step, and never spins. Then it stops: all requests end with the error, and no request
-//!   is accepted any more.
+//! - **When the device is gone.** [`FAILED_STEPS_UNTIL_GONE`] steps fail, and no token is picked between them. Until
+//!   then each failure ends the requests of its step, so the engine never spins. Then the engine stops: all requests end
+//!   with the error, and no request is accepted any more.
 
 use super::Core;
 use crate::stats::StepStats;
@@ -19,8 +19,7 @@ use galley_backend::BackendError;
 use galley_model::{ModelError, Result};
 use std::collections::BTreeSet;
 
-/// A device that comes back does so sooner; and as many requests that break their step, one after the other with no
-/// other request between them, do not come about by chance.
+/// Enough that a few requests, each of which breaks its step, do not end an engine that could serve the next one.
 const FAILED_STEPS_UNTIL_GONE: u32 = 8;
 
 /// Runs of picks that can be on their way: those of the step before, of drafts and of this step. Twice that.
