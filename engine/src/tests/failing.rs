@@ -14,7 +14,7 @@ use model::{Failing, How};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 /// What an engine may do wrong about a step that failed: the negative controls.
 #[derive(Clone, Copy, Debug, PartialEq)]
