@@ -167,7 +167,7 @@ impl Core {
             max_context: model.config().max_context,
             kv_tokens: shape.n_blocks * shape.block_size,
             max_num_seqs: config.max_num_seqs,
-            eos: model.config().eos_tokens.clone(),
+            end_tokens: model.config().end_tokens.with_tokenizer(None, model.config().vocab_size),
             drafting: drafting.offer().clone(),
         }
     }

@@ -129,7 +129,10 @@ impl<B: Backend> Decoder<B> {
             gated: backend.operand_rows(rows, config.intermediate_size)?,
             logits: backend.f32_rows(options.max_logit_rows, config.vocab_size)?,
         };
-        let rope = Rope { inv_freq: config.rope_inv_freq(), attention_scale: 1.0 };
+        let rope = Rope {
+            inv_freq: config.rope_inv_freq(),
+            attention_scale: config.rope_attention_scale(),
+        };
         let id = ModelId::new();
         Ok(Self { id, config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
     }

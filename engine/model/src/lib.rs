@@ -8,6 +8,7 @@ pub mod chat;
 pub mod config;
 mod decoder;
 mod device;
+pub mod end_tokens;
 mod error;
 mod language_model;
 mod llama;

@@ -99,7 +99,7 @@ impl<'a> Fields<'a> {
         if let Some(id) = scores.iter().position(|score| !score.is_finite()) {
             return Err(self.invalid(&format!("{key}[{id}]"), "is no finite number"));
         }
-        let unknown = self.id("unknown")?.unwrap_or(0);
+        let unknown = self.id("unknown").unwrap_or(0);
         let mut vocab = Vocab::default();
         let mut texts = HashMap::new();
         for (id, token) in self.tokens.iter().enumerate() {
@@ -201,8 +201,8 @@ impl<'a> Fields<'a> {
     /// Begin and end of text, and which of them are put around a text.
     fn affixes(&self, add_bos: bool, [bos, eos]: [Option<u32>; 2]) -> Result<SpecialTokens> {
         let in_range = |id: &u32| (*id as usize) < self.tokens.len();
-        let bos = self.id("bos")?.or(bos).filter(in_range);
-        let eos = self.id("eos")?.or(eos).filter(in_range);
+        let bos = self.id("bos").or(bos).filter(in_range);
+        let eos = self.id("eos").or(eos).filter(in_range);
         let flag = |key, default| self.metadata.bool(key).unwrap_or(default);
         Ok(SpecialTokens {
             bos,
@@ -212,16 +212,20 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// `tokenizer.ggml.ROLE_token_id`.
-    fn id(&self, role: &str) -> Result<Option<u32>> {
+    /// `tokenizer.ggml.ROLE_token_id`. An id of no token, such as -1, counts as absent.
+    fn id(&self, role: &str) -> Option<u32> {
         let key = format!("tokenizer.ggml.{role}_token_id");
-        match self.metadata.u64(&key) {
-            Some(id) if id >= self.tokens.len() as u64 => {
-                let reason = format!("{id} is not below {}, the tokens", self.tokens.len());
-                Err(self.invalid(&key, reason))
-            }
-            id => Ok(id.map(|id| id as u32)),
+        let id = self.metadata.integer(&key)?;
+        let known = u32::try_from(id).ok().filter(|&id| (id as usize) < self.tokens.len());
+        // Of an end token, the configuration says it.
+        if known.is_none() && role != "eos" {
+            let n_tokens = self.tokens.len();
+            tracing::warn!(
+                "{}: {key}: {id} is ignored: there are {n_tokens} tokens",
+                self.path.display()
+            );
         }
+        known
     }
 
     fn kind(&self, id: usize) -> i32 {

@@ -29,6 +29,7 @@ use crate::{ModelError, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizers::{
     AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
 };
@@ -45,6 +46,8 @@ pub struct Tokenizer {
     plain: AddedVocabulary,
     vocabulary: Arc<Vocabulary>,
     special: SpecialTokens,
+    /// Whether a text that begins with two begin tokens was warned of.
+    warned_of_two_bos: AtomicBool,
 }
 
 /// The ids with a role.
@@ -100,7 +103,14 @@ impl Tokenizer {
     ) -> Self {
         let mut plain = inner.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
-        Self { path: path.into(), inner, plain, vocabulary: Arc::new(vocabulary), special }
+        Self {
+            path: path.into(),
+            inner,
+            plain,
+            vocabulary: Arc::new(vocabulary),
+            special,
+            warned_of_two_bos: AtomicBool::new(false),
+        }
     }
 
     /// The tokens of `text`, in which special tokens may be written out. `add_special` puts the
@@ -117,7 +127,24 @@ impl Tokenizer {
         if add_special {
             ids.extend(self.special.suffix);
         }
+        self.warn_of_two_bos(&ids, add_special);
         Ok(ids)
+    }
+
+    /// Says once that a text brings a begin token beside the one that is there already.
+    fn warn_of_two_bos(&self, ids: &[u32], add_special: bool) {
+        let Some(bos) = self.special.bos else { return };
+        if !ids.starts_with(&[bos, bos]) || self.warned_of_two_bos.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let bos = self.id_to_token(bos).unwrap_or_default();
+        let way_out = match add_special {
+            true => "the model's own is added to every text: leave it out of the text",
+            false => "the chat template writes one: leave it out of the messages",
+        };
+        tracing::warn!(
+            "the prompt begins with {bos:?} twice, and the model was trained on one; {way_out}"
+        );
     }
 
     /// The tokens of `text` without any special token, whatever `text` says.
@@ -193,6 +220,12 @@ impl Tokenizer {
     /// The id of the token written `token` in the vocabulary (`Ġthe`, `▁the`, `<|im_end|>`).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The id of the control token, or other token added to the vocabulary, that is written `token`.
+    pub fn control_token(&self, token: &str) -> Option<u32> {
+        let added = self.inner.get_added_vocabulary().get_vocab();
+        self.token_to_id(token).filter(|id| self.is_special(*id) || added.contains_key(token))
     }
 
     /// How `id` is written in the vocabulary.

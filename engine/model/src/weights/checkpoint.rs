@@ -6,6 +6,7 @@ use super::{
     mapped::Mapped,
     tensor::{Entry, RowOrder, Storage, TensorRef},
 };
+use crate::end_tokens::EndSource;
 use crate::{ModelError, Result, config::ModelConfig};
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,8 @@ pub struct Checkpoint {
     files: Vec<Mapped>,
     tensors: BTreeMap<String, Entry>,
     gguf: Option<gguf::Metadata>,
+    /// Longest context that the model may be opened with, tokens.
+    longest_context: usize,
 }
 
 impl Checkpoint {
@@ -47,6 +50,26 @@ impl Checkpoint {
     /// What the model is.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Opens the model for sequences of up to `tokens`, before it is loaded. Rotary frequencies that depend on a length
+    /// ([`RopeScaling::Dynamic`]) follow from it, once and for all.
+    ///
+    /// # Errors
+    ///
+    /// No tokens, or more than the model was made for.
+    ///
+    /// [`RopeScaling::Dynamic`]: crate::config::RopeScaling::Dynamic
+    pub fn set_max_context(&mut self, tokens: usize) -> Result<()> {
+        if !(1..=self.longest_context).contains(&tokens) {
+            let what = format!(
+                "a context of {tokens} tokens: the model takes 1 to {}",
+                self.longest_context
+            );
+            return Err(ModelError::unsupported(&self.path, what));
+        }
+        self.config.max_context = tokens;
+        Ok(())
     }
 
     /// What was opened: a directory or a file.
@@ -105,13 +128,19 @@ impl Checkpoint {
         index: Option<&(PathBuf, BTreeMap<String, usize>)>,
     ) -> Result<Self> {
         let config_path = directory.join("config.json");
-        let mut config = ModelConfig::from_hf_json(&config_path, &read_json(&config_path)?)?;
-        let generation_path = directory.join("generation_config.json");
-        if generation_path.exists() {
-            config.add_eos_tokens(&generation_path, &read_json(&generation_path)?)?;
-        }
+        let json = read_json(&config_path)?;
+        let mut config = ModelConfig::from_hf_json(&config_path, &json)?;
         let (files, tensors) = open_files(paths, index)?;
-        let checkpoint = Self { path: path.into(), config, files, tensors, gguf: None };
+        if let Some(&[rows, _]) = tensors.get(EMBEDDING).map(|entry| &*entry.shape) {
+            const COUNT: &str = "vocab_size";
+            let named = json.get(COUNT).is_some_and(|count| !count.is_null()).then_some(COUNT);
+            config.set_vocab_size(&config_path, named, rows)?;
+        }
+        config.add_eos_tokens(&config_path, &json, EndSource::Config);
+        add_generation_config(&mut config, &directory.join("generation_config.json"));
+        let longest_context = config.longest_context();
+        let checkpoint =
+            Self { path: path.into(), config, files, tensors, gguf: None, longest_context };
         checkpoint.refuse_what_the_family_lacks(&config_path)?;
         Ok(checkpoint)
     }
@@ -124,9 +153,17 @@ impl Checkpoint {
         }
         let (metadata, tensors) = gguf::read(&mapped)?;
         let tensors: BTreeMap<String, Entry> = tensors.into_iter().collect();
-        let config = ModelConfig::from_gguf(file, &metadata, |name| tensors.contains_key(name))?;
-        let mut checkpoint =
-            Self { path: path.into(), config, files: vec![mapped], tensors, gguf: Some(metadata) };
+        let rows_of = |name: &str| tensors.get(name).and_then(|entry| entry.shape.first().copied());
+        let config = ModelConfig::from_gguf(file, &metadata, rows_of)?;
+        let longest_context = config.longest_context();
+        let mut checkpoint = Self {
+            path: path.into(),
+            config,
+            files: vec![mapped],
+            tensors,
+            gguf: Some(metadata),
+            longest_context,
+        };
         checkpoint.read_rope_factors(file)?;
         checkpoint.refuse_what_the_family_lacks(file)?;
         Ok(checkpoint)
@@ -201,4 +238,17 @@ impl Checkpoint {
     }
 }
 
+/// The end tokens of a `generation_config.json`. Nothing depends on such a file: one that cannot be read is ignored, as
+/// transformers does, with a warning.
+fn add_generation_config(config: &mut ModelConfig, path: &Path) {
+    if !path.exists() {
+        return;
+    }
+    match read_json(path) {
+        Ok(json) => config.add_eos_tokens(path, &json, EndSource::GenerationConfig),
+        Err(error) => tracing::warn!("{error}: the file is ignored"),
+    }
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
 const ROPE_FACTORS: &str = "rope_freqs.weight";

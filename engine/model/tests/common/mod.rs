@@ -70,6 +70,14 @@ impl Gguf {
         self
     }
 
+    /// Takes a key out, by giving it another name of the same length.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        let name = string(key);
+        let at = self.pairs.windows(name.len()).position(|window| window == name).expect("the key");
+        self.pairs[at + name.len() - 1] = b'_';
+        self
+    }
+
     pub(crate) fn u32(self, key: &str, value: u32) -> Self {
         self.pair(key, U32, &value.to_le_bytes())
     }

@@ -38,6 +38,15 @@ impl Metadata {
         }
     }
 
+    /// An integer of any width and sign.
+    pub fn integer(&self, key: &str) -> Option<i128> {
+        match *self.values.get(key)? {
+            Value::Unsigned(value) => Some(value.into()),
+            Value::Signed(value) => Some(value.into()),
+            _ => None,
+        }
+    }
+
     /// A float of either width, rounded to `f32`, or an integer that `f32` holds exactly.
     pub fn f32(&self, key: &str) -> Option<f32> {
         match *self.values.get(key)? {
