@@ -100,7 +100,7 @@ fn fields_left_out_have_the_values_of_transformers() {
     assert_eq!(without("qwen2", "max_position_embeddings").unwrap().max_context, 32_768);
     assert_eq!(without("smollm2", "rms_norm_eps").unwrap().rms_norm_eps, 1e-6);
     assert_eq!(without("smollm2", "rope_theta").unwrap().rope_theta, 1e4);
-    assert_eq!(without("smollm2", "hidden_size").unwrap().hidden_size, 4096);
+    assert_eq!(without("qwen2", "hidden_size").unwrap().hidden_size, 4096);
     assert_eq!(without("qwen2", "intermediate_size").unwrap().intermediate_size, 22_016);
     let heads = |json: &mut Map<String, Value>| {
         json.insert("num_attention_heads".into(), 8.into());

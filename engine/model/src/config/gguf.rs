@@ -128,8 +128,10 @@ impl ModelConfig {
             if ids.is_empty() {
                 tracing::warn!("{}: {key} is ignored: it is no token id", path.display());
             }
-            for token in ids.into_iter().filter_map(|id| self.known_token(path, key, id)) {
-                self.end_tokens.add(token, EndSource::Gguf(key));
+            for id in ids {
+                if let Some(token) = self.known_token(path, key, id) {
+                    self.end_tokens.add(token, EndSource::Gguf(key));
+                }
             }
         }
     }
