@@ -9,6 +9,7 @@ pub mod config;
 mod decoder;
 mod device;
 mod error;
+mod files;
 mod language_model;
 mod llama;
 pub mod tokenizer;
