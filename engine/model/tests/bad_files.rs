@@ -148,8 +148,9 @@ fn tensors_that_are_not_as_expected() {
     assert!(error("model.norm.weight", &[1, 4]).contains("[4]"));
     assert!(error("lm_head.weight", &[3, 4]).contains("lm_head.weight: there is no such tensor"));
 
-    let integers =
-        open(&HEADER.replace("0.input_layernorm", "9.input_layernorm").replace("F16", "I16"));
+    let integers = open(
+        &HEADER.replace("0.input_layernorm", "9.input_layernorm").replace("\"F16\"", "\"I16\""),
+    );
     let name = "model.layers.9.input_layernorm.weight";
     let error = integers.tensor(name, &[4]).unwrap_err().to_string();
     assert!(error.contains("is stored as I16; supported are"), "{error}");

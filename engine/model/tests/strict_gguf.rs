@@ -7,11 +7,12 @@ use galley_model::weights::{Checkpoint, TensorRef};
 use std::fs;
 use std::path::Path;
 
-fn values(tensor: &TensorRef<'_>) -> Vec<f32> {
+/// Bits of the values, as NaN is not itself.
+fn values(tensor: &TensorRef<'_>) -> Vec<u32> {
     let mut values = vec![0.0; tensor.rows() * tensor.cols()];
     let rows = values.chunks_mut(tensor.cols());
     rows.enumerate().for_each(|(i, row)| tensor.read_row(i, row));
-    values
+    values.into_iter().map(f32::to_bits).collect()
 }
 
 /// The file opens, and is [`Gguf::tiny`] in its configuration and every tensor.
@@ -23,7 +24,7 @@ fn assert_is_tiny(path: &Path) {
     assert_eq!(found.config(), sound.config());
     let found: std::collections::BTreeMap<_, _> = found.tensors().collect();
     for (name, tensor) in sound.tensors() {
-        assert_eq!(values(&found[name]), values(&tensor), "{name}");
+        assert!(values(&found[name]) == values(&tensor), "{name}");
     }
 }
 

@@ -157,17 +157,15 @@ fn roles(fields: &Map<String, Value>) -> Vec<AddedToken> {
     let others = fields.iter().filter(|(key, value)| {
         key.ends_with("_token") && !ROLES.contains(&key.as_str()) && !value.is_boolean()
     });
-    let extra = match fields.get("extra_special_tokens") {
-        None | Some(Value::Null) => fields.get("additional_special_tokens"),
-        Some(Value::Array(list)) if list.is_empty() => fields.get("additional_special_tokens"),
-        tokens => tokens,
+    let list = |field: &str| fields.get(field).and_then(Value::as_array).into_iter().flatten();
+    let (by_name, extra): (Vec<&Value>, Vec<&Value>) = match fields.get("extra_special_tokens") {
+        Some(Value::Object(by_name)) => {
+            (by_name.values().collect(), list("additional_special_tokens").collect())
+        }
+        Some(Value::Array(extra)) if !extra.is_empty() => (Vec::new(), extra.iter().collect()),
+        _ => (Vec::new(), list("additional_special_tokens").collect()),
     };
-    let extra: Vec<&Value> = match extra {
-        Some(Value::Array(list)) => list.iter().collect(),
-        Some(Value::Object(by_name)) => by_name.values().collect(),
-        _ => Vec::new(),
-    };
-    let all = standard.chain(others.map(|(_, value)| value)).chain(extra);
+    let all = standard.chain(others.map(|(_, value)| value)).chain(by_name).chain(extra);
     all.filter_map(|value| added_token(value, true))
         .filter(|token| !token.content.is_empty())
         .collect()

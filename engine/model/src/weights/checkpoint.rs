@@ -91,6 +91,9 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorRef<'_>> {
         let Some((stored_name, entry)) = self.entry(name) else { return Err(self.absent(name)) };
         let file = &self.files[entry.file];
+        if let Storage::Broken(reason) = &entry.storage {
+            return Err(ModelError::invalid(file.path(), stored_name, reason.as_str()));
+        }
         if entry.shape != shape {
             let reason = format!("has shape {:?}; the configuration says {shape:?}", entry.shape);
             return Err(ModelError::invalid(file.path(), stored_name, reason));
