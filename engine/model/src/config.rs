@@ -184,26 +184,6 @@ impl ModelConfig {
         self.check_rope_scaling().or_else(|reason| invalid(Field::Scaling, reason))
     }
 
-    /// Takes the rows of the embedding for the vocabulary. `named` is the field that counts it too, if the file has it:
-    /// a count that differs changes nothing, and is said.
-    pub(crate) fn set_vocab_size(
-        &mut self,
-        path: &Path,
-        named: Option<&str>,
-        rows: usize,
-    ) -> Result<()> {
-        let rows = size(path, "rows of the embedding", rows as u64, MAX_VOCAB)?;
-        if let (Some(field), true) = (named, rows != self.vocab_size) {
-            tracing::warn!(
-                "{}: {field}: {} is ignored: the embedding has {rows} rows",
-                path.display(),
-                self.vocab_size
-            );
-        }
-        self.vocab_size = rows;
-        Ok(())
-    }
-
     /// `id` as a token, or a warning that there is no such token.
     fn known_token(&self, path: &Path, field: &str, id: i128) -> Option<u32> {
         let token = u32::try_from(id).ok().filter(|&token| (token as usize) < self.vocab_size);

@@ -71,6 +71,7 @@ impl<B: Backend> Decoder<B> {
         options: &LoadOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        checkpoint.check_complete()?;
         let config = checkpoint.config().clone();
         let (hidden, dim) = (config.hidden_size, config.head_dim);
         let (n_q, n_kv) = (config.n_heads * dim, config.n_kv_heads * dim);

@@ -10,6 +10,7 @@ mod decoder;
 mod device;
 pub mod end_tokens;
 mod error;
+mod files;
 mod language_model;
 mod llama;
 pub mod tokenizer;

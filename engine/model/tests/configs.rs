@@ -110,6 +110,23 @@ fn fields_left_out_have_the_values_of_transformers() {
     assert_eq!(without("mistral", "sliding_window").unwrap().sliding_window, Some(4096));
 }
 
+/// Python's spelling of numbers that JSON has none for, in fields of no interest and in others.
+#[test]
+fn infinities_refuse_only_where_they_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    copy_model(&models().join("smollm2"), directory.path());
+    let path = directory.path().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let open = || Checkpoint::open(directory.path()).map(drop).map_err(|error| error.to_string());
+    let odd =
+        r#"{"initializer_range": NaN, "attention_dropout": -Infinity, "x": [Infinity, 1e999],"#;
+    fs::write(&path, text.replacen('{', odd, 1)).unwrap();
+    assert_eq!(open(), Ok(()));
+    fs::write(&path, text.replace("1e-05", "NaN")).unwrap();
+    let error = open().unwrap_err();
+    assert!(error.contains("rms_norm_eps: \"NaN\" is no number"), "{error}");
+}
+
 fn yarn(base: &str, fields: Value) -> (Yarn, usize) {
     let config = with(base, fields).unwrap();
     match config.rope_scaling {

@@ -143,6 +143,13 @@ fn case_02_the_end_tokens_of_all_files_are_united() {
         of(lists, Some(json!({"eos_token_id": [0, 9]})), same.clone()),
         [(7, Config), (0, Config), (9, GenerationConfig), (2, Tok)]
     );
+    // In the file of older tokenizers.
+    let mapped = model(zero.clone(), None, json!({"eos_token": null}));
+    for eos in [json!("<|im_end|>"), json!({"content": "<|im_end|>", "lstrip": false})] {
+        let map = mapped.path().join("special_tokens_map.json");
+        fs::write(map, json!({"eos_token": eos}).to_string()).unwrap();
+        assert_eq!(listed(mapped.path()), [(0, Config), (2, Tok)]);
+    }
     // A tokenizer that names a text, or nothing.
     let dot = json!({"eos_token": "."});
     let ends = of(json!({"eos_token_id": null}), Some(zero.clone()), dot);

@@ -11,14 +11,14 @@ use crate::{ModelError, Result, config::Family, weights::gguf::Metadata};
 use std::path::Path;
 
 impl ModelConfig {
-    /// Reads GGUF metadata; `path` is for errors. Some facts only show in which tensors there are and how many rows
-    /// they have, by their GGUF names: `rows_of`.
+    /// Reads GGUF metadata; `path` is for errors. Some facts only show in which tensors there are,
+    /// by their GGUF names: `has_tensor`.
     ///
     /// [`Self::rope_freq_factors`] is left empty: it is a tensor's contents.
     pub fn from_gguf(
         path: &Path,
         metadata: &Metadata,
-        rows_of: impl Fn(&str) -> Option<usize>,
+        has_tensor: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let architecture = metadata
             .str("general.architecture")
@@ -60,6 +60,13 @@ impl ModelConfig {
                 return Err(ModelError::unsupported(path, what));
             }
         }
+        let vocab_size = match keys.size("vocab_size", MAX_VOCAB)? {
+            Some(n) => n,
+            None => {
+                let tokens = metadata.strings(TOKENS).map_or(0, <[String]>::len);
+                size(path, TOKENS, tokens as u64, MAX_VOCAB)?
+            }
+        };
         // llama.cpp reads a window for none of the three; only Mistral, a "llama" here, has one.
         let sliding_window = match family {
             Family::Llama => keys.size("attention.sliding_window", MAX_CONTEXT)?,
@@ -75,7 +82,7 @@ impl ModelConfig {
             n_kv_heads,
             head_dim,
             intermediate_size: keys.required_size("feed_forward_length", MAX_WIDTH)?,
-            vocab_size: 0,
+            vocab_size,
             max_context: match rope_scaling {
                 RopeScaling::Yarn(Yarn { factor, original_context, .. }) => {
                     // A file may count the factor in already.
@@ -88,12 +95,11 @@ impl ModelConfig {
             rope_scaling,
             rope_freq_factors: None,
             sliding_window: sliding_window.map(|window| window as u32),
-            qkv_bias: rows_of("blk.0.attn_q.bias").is_some(),
+            qkv_bias: has_tensor("blk.0.attn_q.bias"),
             qk_norm: family == Family::Qwen3,
-            tie_embeddings: rows_of("output.weight").is_none(),
+            tie_embeddings: !has_tensor("output.weight"),
             end_tokens: EndTokens::default(),
         };
-        config.count_vocabulary(&keys, rows_of("token_embd.weight"))?;
         config.add_gguf_end_tokens(path, metadata);
         config.check(path, |field| match field {
             Field::KvHeads => keys.full_name("attention.head_count_kv"),
@@ -103,21 +109,6 @@ impl ModelConfig {
             Field::Scaling => keys.full_name("rope.scaling"),
         })?;
         Ok(config)
-    }
-
-    /// By the rows of the embedding; a file without one counts its tokens itself.
-    fn count_vocabulary(&mut self, keys: &Keys<'_>, rows: Option<usize>) -> Result<()> {
-        let named = keys.metadata.u64(&keys.full_name("vocab_size"));
-        let named = named.and_then(|n| usize::try_from(n).ok());
-        let tokens = || keys.metadata.strings(TOKENS).map_or(0, <[String]>::len);
-        self.vocab_size = named.unwrap_or_else(tokens);
-        match rows {
-            Some(rows) => {
-                let field = keys.full_name("vocab_size");
-                self.set_vocab_size(keys.path, named.map(|_| &*field), rows)
-            }
-            None => size(keys.path, TOKENS, self.vocab_size as u64, MAX_VOCAB).map(drop),
-        }
     }
 
     /// Each key has an id, or a list of them.

@@ -68,7 +68,7 @@ impl ModelConfig {
             n_kv_heads,
             head_dim,
             intermediate_size,
-            // A guess until the rows of the embedding are counted, so whatever is wrong with it is of no interest.
+            // A checkpoint has put the rows of its embedding here.
             vocab_size: fields
                 .size("vocab_size", MAX_VOCAB)
                 .ok()
