@@ -140,7 +140,7 @@ fn case_02_the_end_tokens_of_all_files_are_united() {
     assert_eq!(of(zero.clone(), None, added), [(0, Config), (2, Tok)]);
     let lists = json!({"eos_token_id": [7, 0]});
     assert_eq!(
-        of(lists, Some(json!({"eos_token_id": [0, 9]})), same.clone()),
+        of(lists, Some(json!({"eos_token_id": [0, 9]})), same),
         [(7, Config), (0, Config), (9, GenerationConfig), (2, Tok)]
     );
     // In the file of older tokenizers.
