@@ -92,7 +92,7 @@ impl Setting {
     fn cells(&self, model: &mut dyn LanguageModel) -> Vec<f64> {
         let mut cells = vec![0.0; self.n_buckets.pow(self.n_tokens as u32)];
         let prompt = run_rows(model, &PROMPT, 0, PROMPT.len(), &[PROMPT.len() as u32 - 1]);
-        let eos = model.config().eos_tokens.clone();
+        let eos = model.config().end_tokens.of_texts();
         let mut open = vec![(Vec::new(), 1.0)];
         while let Some((output, probability)) = open.pop() {
             if output.len() == self.n_tokens {

@@ -98,7 +98,10 @@ impl Engine {
             device: model.device(),
             weight_bytes: model.weight_bytes(),
         };
-        let limits = Core::limits(&*model, &sizes, &drafting);
+        let mut limits = Core::limits(&*model, &sizes, &drafting);
+        if let Some(codec) = &codec {
+            limits.end_tokens = codec.end_tokens(&info.config);
+        }
         let core = Core::new(model, codec.clone(), &sizes, drafting);
         let (sender, commands) = unbounded();
         let board = Arc::new(Board::default());

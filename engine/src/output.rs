@@ -3,6 +3,8 @@
 use crate::event::Stopped;
 use crate::stop::{StopMatcher, StopRules};
 use galley_model::Result;
+use galley_model::config::ModelConfig;
+use galley_model::end_tokens::EndTokens;
 use galley_model::tokenizer::{TextStream, Tokenizer};
 
 /// Text to tokens and back: the tokenizer, as far as the engine needs it.
@@ -11,6 +13,10 @@ pub(crate) trait TextCodec: Send + Sync {
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
     /// A decoder of what follows `context`.
     fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder>;
+    /// What ends a generation of this model: what its configuration names, and what the tokenizer adds.
+    fn end_tokens(&self, model: &ModelConfig) -> EndTokens {
+        model.end_tokens.with_tokenizer(None, model.vocab_size)
+    }
 }
 
 /// Decodes one sequence, token by token.
@@ -28,6 +34,10 @@ impl TextCodec for Tokenizer {
 
     fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder> {
         Box::new(Tokenizer::stream_after(self, context, true))
+    }
+
+    fn end_tokens(&self, model: &ModelConfig) -> EndTokens {
+        model.end_tokens.with_tokenizer(Some(self), model.vocab_size)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::error::SubmitError;
 use crate::output::TextCodec;
 use crate::stop::StopRules;
 use galley_backend::sample::{Sampling, Seen};
+use galley_model::end_tokens::EndTokens;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// What to generate, and how.
@@ -12,6 +13,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 pub struct Request {
     /// What to continue.
     pub prompt: Prompt,
+    /// Whether it is an answer in a chat, which also ends at control tokens that by their spelling end a turn
+    /// ([`EndTokens`]). Set by [`Request::new`] for a [`Prompt::Rendered`].
+    pub chat: bool,
     /// 0 is greedy.
     pub temperature: f32,
     /// Keep the k most likely tokens; 0 keeps all.
@@ -59,6 +63,7 @@ impl Request {
     /// A request for one sequence with the model's own distribution (temperature 1).
     pub fn new(prompt: Prompt) -> Self {
         Request {
+            chat: matches!(prompt, Prompt::Rendered(_)),
             prompt,
             temperature: 1.0,
             top_k: 0,
@@ -119,8 +124,7 @@ pub(crate) struct Limits {
     /// Slots in the whole KV cache.
     pub(crate) kv_tokens: usize,
     pub(crate) max_num_seqs: usize,
-    /// The model's end-of-sequence tokens.
-    pub(crate) eos: Vec<u32>,
+    pub(crate) end_tokens: EndTokens,
     pub(crate) drafting: DraftOffer,
 }
 
@@ -176,11 +180,17 @@ impl ValidRequest {
                 format!("{} is more than max_tokens, {max_tokens}", request.min_tokens),
             ));
         }
+        let ends = match request.chat {
+            true => limits.end_tokens.of_chats(),
+            false => limits.end_tokens.of_texts(),
+        };
+        let (eos, banned) =
+            if request.ignore_eos { (Vec::new(), ends) } else { (ends, Vec::new()) };
         let stop = StopRules::new(
             request.stop,
             request.stop_tokens,
-            if request.ignore_eos { Vec::new() } else { limits.eos.clone() },
-            if request.ignore_eos { limits.eos.clone() } else { Vec::new() },
+            eos,
+            banned,
             request.min_tokens as usize,
             max_tokens as usize,
             request.include_stop,

@@ -185,7 +185,7 @@ impl Core {
             max_context: model.config().max_context,
             kv_tokens: sizes.kv_tokens,
             max_num_seqs: sizes.config.max_num_seqs,
-            eos: model.config().eos_tokens.clone(),
+            end_tokens: model.config().end_tokens.with_tokenizer(None, model.config().vocab_size),
             drafting: drafting.offer().clone(),
         }
     }

@@ -71,6 +71,10 @@ pub(crate) struct ModelArgs {
     /// Tokens per KV block, a multiple of 16.
     #[arg(long, env = "GALLEY_BLOCK_SIZE", default_value_t = 16)]
     pub(crate) block_size: usize,
+    /// Longest sequence, prompt and output together, in tokens; by default the longest that the model was made for.
+    /// A model whose rotary embedding is scaled dynamically is scaled for this length.
+    #[arg(long, env = "GALLEY_MAX_MODEL_LEN")]
+    pub(crate) max_model_len: Option<usize>,
     /// Size of the KV cache in tokens; by default what the command can use, within half of the
     /// free memory, or of a GPU all that --gpu-memory-utilization leaves.
     #[arg(long, env = "GALLEY_KV_CACHE_TOKENS")]

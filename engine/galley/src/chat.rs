@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Runs the command.
 pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
-    let files = Files::open(&args.model.model)?;
+    let files = Files::open_for(&args.model)?;
     let template = files.chat_template()?;
     let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
     let loaded = start(&files, &args.model, &drafting, files.config().max_context)?;

@@ -5,6 +5,7 @@ use crate::load::Files;
 use anyhow::{Result, bail};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
+use galley_model::config::{RopeScaling, Yarn};
 use serde_json::json;
 
 /// Runs the command.
@@ -16,6 +17,14 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     let c = files.config();
     let parameters = c.parameters();
     let kv_bytes = c.kv_values_per_token() * Dtype::Bf16.bytes();
+    let end_tokens: Vec<(u32, String, String)> = files
+        .end_tokens()
+        .iter()
+        .map(|end| {
+            let spelling = files.tokenizer.id_to_token(end.id).unwrap_or_default();
+            (end.id, spelling, end.source.to_string())
+        })
+        .collect();
     if args.json {
         let info = json!({
             "path": files.path,
@@ -32,7 +41,11 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
             "sliding_window": c.sliding_window,
             "rope_theta": c.rope_theta,
             "tie_embeddings": c.tie_embeddings,
-            "eos_tokens": c.eos_tokens,
+            "rope_scaling": scaling(c.rope_scaling),
+            "end_tokens": end_tokens
+                .iter()
+                .map(|(id, spelling, source)| json!({"id": id, "token": spelling, "source": source}))
+                .collect::<Vec<_>>(),
             "has_chat_template": files.chat_template().is_ok(),
             "weight_bytes_bf16": parameters * 2,
             "kv_bytes_per_token_bf16": kv_bytes,
@@ -55,6 +68,12 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     let template = if files.chat_template().is_ok() { "with" } else { "without" };
     println!("vocabulary      {}, {template} a chat template", c.vocab_size);
     println!("context         {} tokens", c.max_context);
+    if c.rope_scaling != RopeScaling::None {
+        println!("rotary scaling  {}", scaling(c.rope_scaling));
+    }
+    for (id, spelling, source) in &end_tokens {
+        println!("ends with       {spelling:?} ({id}): {source}");
+    }
     if let Some(window) = c.sliding_window {
         println!("sliding window  {window} tokens");
     }
@@ -71,4 +90,21 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
         .collect();
     println!("this CPU        {}", sets.join(", "));
     Ok(())
+}
+
+/// A scaling of rotary frequencies in a few words.
+fn scaling(scaling: RopeScaling) -> String {
+    match scaling {
+        RopeScaling::None => "none".into(),
+        RopeScaling::Linear { factor } => format!("linear, by {factor}"),
+        RopeScaling::Llama3 { factor, original_context, .. } => {
+            format!("llama3, by {factor} over {original_context} tokens")
+        }
+        RopeScaling::Yarn(Yarn { factor, original_context, .. }) => {
+            format!("yarn, by {factor} over {original_context} tokens")
+        }
+        RopeScaling::Dynamic { factor, original_context } => {
+            format!("dynamic, by {factor} over {original_context} tokens")
+        }
+    }
 }

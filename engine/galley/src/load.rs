@@ -9,6 +9,7 @@ use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
+use galley_model::end_tokens::EndTokens;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LoadOptions, load};
@@ -35,6 +36,21 @@ impl Files {
         let checkpoint = Checkpoint::open(&path)?;
         let tokenizer = Arc::new(Tokenizer::open(&path, checkpoint.gguf())?);
         Ok(Self { path, checkpoint, tokenizer })
+    }
+
+    /// [`Files::open`] for sequences as long as `--max-model-len` says.
+    pub(crate) fn open_for(args: &ModelArgs) -> Result<Self> {
+        let mut files = Self::open(&args.model)?;
+        if let Some(tokens) = args.max_model_len {
+            files.checkpoint.set_max_context(tokens).context("--max-model-len")?;
+        }
+        Ok(files)
+    }
+
+    /// The tokens that end a generation, and what names each.
+    pub(crate) fn end_tokens(&self) -> EndTokens {
+        let config = self.config();
+        config.end_tokens.with_tokenizer(Some(&self.tokenizer), config.vocab_size)
     }
 
     pub(crate) fn config(&self) -> &ModelConfig {

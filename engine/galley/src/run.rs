@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let prompt = read_prompt(args)?;
-    let files = Files::open(&args.model.model)?;
+    let files = Files::open_for(&args.model)?;
     let mut tokens = match args.chat {
         true => {
             let rendered = files.chat_template()?.render(&[Message::new("user", prompt)], true)?;
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     }
     let n = u32::try_from(args.n).unwrap_or(u32::MAX);
     let request = Request {
+        chat: args.chat,
         n,
         logprobs: args.logprobs,
         drafting: args.draft.request(),

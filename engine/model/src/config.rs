@@ -1,9 +1,13 @@
 //! What a checkpoint says about its model, in one form for every file format.
 
+mod families;
+mod fields;
 mod gguf;
 mod hf;
+mod hf_rope;
 mod rope;
 
+use crate::end_tokens::EndTokens;
 use crate::{ModelError, Result};
 use std::path::Path;
 
@@ -40,7 +44,8 @@ pub struct ModelConfig {
     pub intermediate_size: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// Longest sequence the model was made for, tokens.
+    /// Longest sequence that the model is opened for, tokens: the longest it was made for, or what
+    /// [`Checkpoint::set_max_context`](crate::weights::Checkpoint::set_max_context) says.
     pub max_context: usize,
     /// Added to the mean square in every RMS norm.
     pub rms_norm_eps: f32,
@@ -59,8 +64,9 @@ pub struct ModelConfig {
     pub qk_norm: bool,
     /// The output head is the embedding.
     pub tie_embeddings: bool,
-    /// Tokens that end a generation.
-    pub eos_tokens: Vec<u32>,
+    /// Tokens that end a generation, as far as the configuration names them;
+    /// [`EndTokens::with_tokenizer`] has all.
+    pub end_tokens: EndTokens,
 }
 
 /// How rotary frequencies are stretched for contexts beyond the original training length.
@@ -84,6 +90,33 @@ pub enum RopeScaling {
         /// Context length of the original training, tokens.
         original_context: f64,
     },
+    /// YaRN: frequencies that turn often within the original context kept, those that turn rarely divided, a ramp
+    /// between; queries and keys stretched to make up for it.
+    Yarn(Yarn),
+    /// NTK-aware: a larger base, by how far the context that the model is opened with goes beyond the original one.
+    Dynamic {
+        /// How strongly.
+        factor: f64,
+        /// Context length of the original training, tokens.
+        original_context: f64,
+    },
+}
+
+/// The numbers of YaRN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Yarn {
+    /// The divisor.
+    pub factor: f64,
+    /// Context length of the original training, tokens.
+    pub original_context: f64,
+    /// Frequencies that turn more often than this within the original context are kept.
+    pub beta_fast: f64,
+    /// Frequencies that turn less often than this are divided.
+    pub beta_slow: f64,
+    /// The ends of the ramp are moved out to whole frequencies.
+    pub truncate: bool,
+    /// Cosines and sines are multiplied by this.
+    pub attention_factor: f64,
 }
 
 impl ModelConfig {
@@ -107,6 +140,21 @@ impl ModelConfig {
     /// Values that the KV cache keeps of one token, over all layers.
     pub fn kv_values_per_token(&self) -> usize {
         2 * self.n_layers * self.n_kv_heads * self.head_dim
+    }
+
+    /// The longest context that it may be opened with, tokens, where [`Self::max_context`] is what its files say.
+    pub(crate) fn longest_context(&self) -> usize {
+        match self.rope_scaling {
+            // Their files say how long the sequences are that it was tuned to, and the factor how far it may go.
+            RopeScaling::Linear { factor } => {
+                hf_rope::stretched(factor, self.max_context as f64).max(self.max_context)
+            }
+            // Its formula takes any length.
+            RopeScaling::Dynamic { .. } => MAX_CONTEXT,
+            RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Yarn(_) => {
+                self.max_context
+            }
+        }
     }
 
     /// Checks what holds between fields. `field` translates to the names of the file.
@@ -133,38 +181,20 @@ impl ModelConfig {
         if !(theta.is_finite() && theta >= 1.0) {
             return invalid(Field::Theta, format!("{} is no base of a power", self.rope_theta));
         }
-        let positive = |value: f64| (value as f32).is_normal() && value > 0.0;
-        match self.rope_scaling {
-            RopeScaling::None => {}
-            RopeScaling::Linear { factor } => {
-                if !positive(factor) {
-                    return invalid(Field::Scaling, format!("factor {factor} divides nothing"));
-                }
-            }
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                if !(positive(factor) && positive(original_context) && positive(low_freq_factor)) {
-                    return invalid(Field::Scaling, "has a number that is not positive".into());
-                }
-                if !(high_freq_factor.is_finite() && low_freq_factor < high_freq_factor) {
-                    let reason = format!(
-                        "low_freq_factor {low_freq_factor} is not below high_freq_factor {high_freq_factor}"
-                    );
-                    return invalid(Field::Scaling, reason);
-                }
-            }
-        }
-        for &token in &self.eos_tokens {
-            self.check_token(path, &field(Field::Eos), token)?;
-        }
-        Ok(())
+        self.check_rope_scaling().or_else(|reason| invalid(Field::Scaling, reason))
     }
 
-    fn check_token(&self, path: &Path, field: &str, token: u32) -> Result<()> {
-        if token as usize >= self.vocab_size {
-            let reason = format!("{token} is not in the vocabulary of {}", self.vocab_size);
-            return Err(ModelError::invalid(path, field, reason));
+    /// `id` as a token, or a warning that there is no such token.
+    fn known_token(&self, path: &Path, field: &str, id: i128) -> Option<u32> {
+        let token = u32::try_from(id).ok().filter(|&token| (token as usize) < self.vocab_size);
+        if token.is_none() {
+            tracing::warn!(
+                "{}: {field}: {id} is ignored: it is not in the vocabulary of {}",
+                path.display(),
+                self.vocab_size
+            );
         }
-        Ok(())
+        token
     }
 }
 
@@ -176,7 +206,6 @@ enum Field {
     Eps,
     Theta,
     Scaling,
-    Eos,
 }
 
 /// `value` as a size, if it lies between 1 and `max`.

@@ -71,6 +71,7 @@ impl<B: Backend> Decoder<B> {
         options: &LoadOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        checkpoint.check_complete()?;
         let config = checkpoint.config().clone();
         let (hidden, dim) = (config.hidden_size, config.head_dim);
         let (n_q, n_kv) = (config.n_heads * dim, config.n_kv_heads * dim);
@@ -129,7 +130,10 @@ impl<B: Backend> Decoder<B> {
             gated: backend.operand_rows(rows, config.intermediate_size)?,
             logits: backend.f32_rows(options.max_logit_rows, config.vocab_size)?,
         };
-        let rope = Rope { inv_freq: config.rope_inv_freq(), attention_scale: 1.0 };
+        let rope = Rope {
+            inv_freq: config.rope_inv_freq(),
+            attention_scale: config.rope_attention_scale(),
+        };
         let id = ModelId::new();
         Ok(Self { id, config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
     }

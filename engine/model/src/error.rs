@@ -1,5 +1,6 @@
 //! What can be wrong with a model's files.
 
+use crate::files;
 use std::path::{Path, PathBuf};
 
 /// Result of reading or running a model.
@@ -9,12 +10,12 @@ pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file could not be read at all.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), files::explain(path, reason))]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// What the operating system said. Not the error's `source()`: a chain of causes would print it twice.
+        reason: std::io::Error,
     },
     /// The file is readable and says something impossible.
     #[error("{}: {field}: {reason}", path.display())]
@@ -49,8 +50,8 @@ impl ModelError {
     }
 
     /// An [`ModelError::Io`].
-    pub fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.into(), source }
+    pub fn io(path: &Path, reason: std::io::Error) -> Self {
+        Self::Io { path: path.into(), reason }
     }
 
     /// An [`ModelError::Unsupported`].

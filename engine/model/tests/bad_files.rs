@@ -60,9 +60,29 @@ fn every_shorter_file_is_an_error() {
     let weights = safetensors(HEADER, 48);
     shorten("model.safetensors", &weights, &[("config.json", CONFIG.as_bytes())]);
     shorten("config.json", CONFIG.as_bytes(), &[("model.safetensors", &weights)]);
-    let index = INDEX.as_bytes();
-    let rest = [("config.json", CONFIG.as_bytes()), ("a.safetensors", &weights[..])];
-    shorten("model.safetensors.index.json", index, &rest);
+}
+
+/// The headers of the files say what is in them.
+#[test]
+fn an_index_that_is_cut_off_or_lies_is_not_needed() {
+    let weights = safetensors(HEADER, 48);
+    let open = |index: &str| {
+        let files = directory(&[
+            ("config.json", CONFIG.as_bytes()),
+            ("a.safetensors", &weights[..]),
+            ("b.safetensors", &weights[..]),
+            ("model.safetensors.index.json", index.as_bytes()),
+        ]);
+        exercise(files.path()).map_err(|error| error.to_string())
+    };
+    for length in 0..=INDEX.len() {
+        open(&INDEX[..length]).unwrap();
+    }
+    for lie in ["7", "\"../a.safetensors\"", "\"/etc/passwd\"", "\"sub/a\"", "\"..\"", "\"\""] {
+        open(&INDEX.replace("\"a.safetensors\"", lie)).unwrap();
+    }
+    let error = open(&INDEX.replace("a.safetensors", "c.safetensors")).unwrap_err();
+    assert!(error.contains("c.safetensors is not there"), "{error}");
 }
 
 #[track_caller]
@@ -86,23 +106,21 @@ fn safetensors_headers_that_lie() {
     refuses_weights(&oversized, &["header: says it has 99999999 bytes, but only"]);
     refuses_header("[]", &["header: ", "an object of tensors"]);
     refuses_header("{", &["header: EOF"]);
-    refuses_weights(&safetensors("{}", 48), &["header: describes 0 bytes of data", "has 48"]);
-    refuses_weights(&safetensors(HEADER, 49), &["describes 48 bytes of data", "has 49"]);
     refuses_weights(&safetensors(HEADER, 47), &["input_layernorm.weight: data ends at 48"]);
 
     let norm = "model.norm.weight";
     let with = |from: &str, to: &str| HEADER.replace(from, to);
-    refuses_header(&with("[24, 40]", "[20, 40]"), &[norm, "data at 20 overlaps"]);
-    refuses_header(&with("[24, 40]", "[28, 40]"), &[norm, "data at 28 leaves a hole"]);
+    refuses_header(&with("[24, 40]", "[20, 36]"), &[norm, "overlaps model.embed_tokens.weight"]);
+    refuses_header(&with("[24, 40]", "[28, 40]"), &[norm, "has 12 bytes of data", "F32"]);
     refuses_header(&with("[24, 40]", "[24, 23]"), &[norm, "before its start"]);
-    refuses_header(&with("[24, 40]", "[24, 40, 41]"), &["header: model.norm.weight: "]);
-    refuses_header(&with("[24, 40]", "[24, -40]"), &["header: model.norm.weight: "]);
+    refuses_header(&with("[24, 40]", "[24, 40, 41]"), &[norm, "data_offsets"]);
+    refuses_header(&with("[24, 40]", "[24, -40]"), &[norm, "data_offsets"]);
     refuses_header(
         &with("[24, 40]", "[24, 18446744073709551615]"),
         &[norm, "data ends at 18446744073709551615"],
     );
     refuses_header(&with("\"F32\"", "\"F16\""), &[norm, "has 16 bytes of data", "F16"]);
-    refuses_header(&with("\"F32\"", "\"F31\""), &["header: model.norm.weight: ", "F31"]);
+    refuses_header(&with("\"F32\"", "\"F31\""), &[norm, "is stored as F31; supported are"]);
     refuses_header(
         &with(
             "[4], \"data_offsets\": [24, 40]",
@@ -130,9 +148,12 @@ fn tensors_that_are_not_as_expected() {
     assert!(error("model.norm.weight", &[1, 4]).contains("[4]"));
     assert!(error("lm_head.weight", &[3, 4]).contains("lm_head.weight: there is no such tensor"));
 
-    let integers = open(&HEADER.replace("\"F32\"", "\"I32\""));
-    let error = integers.tensor("model.norm.weight", &[4]).unwrap_err().to_string();
-    assert!(error.contains("model.norm.weight is stored as I32; supported are"), "{error}");
+    let integers = open(
+        &HEADER.replace("0.input_layernorm", "9.input_layernorm").replace("\"F16\"", "\"I16\""),
+    );
+    let name = "model.layers.9.input_layernorm.weight";
+    let error = integers.tensor(name, &[4]).unwrap_err().to_string();
+    assert!(error.contains("is stored as I16; supported are"), "{error}");
     assert_eq!(integers.tensors().count(), 2);
 
     // A head is 16 rows; 8 are half a one.
@@ -144,37 +165,8 @@ fn tensors_that_are_not_as_expected() {
 }
 
 #[test]
-fn indices_that_lie() {
-    let weights = safetensors(HEADER, 48);
-    let check = |index: &str, texts: &[&str]| {
-        let files = [
-            ("config.json", CONFIG.as_bytes()),
-            ("a.safetensors", &weights[..]),
-            ("b.safetensors", &weights[..]),
-            ("model.safetensors.index.json", index.as_bytes()),
-        ];
-        refuses(&files, texts);
-    };
-    let with = |from: &str, to: &str| INDEX.replace(from, to);
-    let norm = "index.json: weight_map: model.norm.weight: ";
-    check("{}", &["index.json: weight_map: is missing"]);
-    check(r#"{"weight_map": {}}"#, &["index.json: weight_map: is empty"]);
-    check("{\"weight_map\": [", &["index.json: JSON: EOF"]);
-    check(&with("\"a.safetensors\"", "7"), &[norm, "7 is no file name"]);
-    for outside in ["../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", ""] {
-        check(&with("a.safetensors", outside), &[norm, "not the name of a file"]);
-    }
-    check(&with("a.safetensors", "c.safetensors"), &[norm, "\"c.safetensors\" does not exist"]);
-    check(&with("model.norm", "model.form"), &["model.form.weight: is listed, but not in"]);
-    check(
-        r#"{"weight_map": {"model.norm.weight": "a.safetensors", "lm_head.weight": "b.safetensors"}}"#,
-        &["b.safetensors: ", "is in ", "a.safetensors too"],
-    );
-}
-
-#[test]
 fn configurations_that_lie() {
-    refuses_config("", &["JSON: EOF"]);
+    refuses_config("", &["is empty"]);
     refuses_config("[]", &["is no JSON object"]);
     refuses_config(&"[".repeat(100_000), &["JSON: recursion limit"]);
     refuses_config("{}", &["model_type: is missing"]);
@@ -184,7 +176,6 @@ fn configurations_that_lie() {
         "num_hidden_layers",
         "num_attention_heads",
         "num_key_value_heads",
-        "vocab_size",
         "max_position_embeddings",
     ] {
         let quoted = format!("\"{field}\": ");
@@ -193,9 +184,6 @@ fn configurations_that_lie() {
             refuses_config_with(&quoted, &format!("{quoted}{lie}"), &texts);
         }
         refuses_config_with(&quoted, &format!("{quoted}18446744073709551615, \"_\": "), &texts);
-        if field != "num_key_value_heads" {
-            refuses_config_with(&quoted, "\"_\": ", &texts);
-        }
     }
     refuses_config_with(
         "_heads\": 1",
@@ -211,21 +199,17 @@ fn configurations_that_lie() {
         &["number of layers: 9, but there are only 3"],
     );
     for eps in ["0", "-1e-5", "1", "1e999", "1e-60", "\"1e-5\""] {
-        let text = if eps == "1e999" { "JSON: number out of range" } else { "rms_norm_eps: " };
-        refuses_config_with("1e-5", eps, &[text]);
+        refuses_config_with("1e-5", eps, &["rms_norm_eps: "]);
     }
     refuses_config_with("10000.0", "0.5", &["rope_theta: 0.5"]);
     refuses_config_with("10000.0", "1e300", &["rope_theta: "]);
     refuses_config_with("silu", "gelu", &["hidden_act gelu; only silu"]);
     refuses_config_with("{", "{\"mlp_bias\": true,", &["mlp_bias"]);
-    refuses_config_with("{", "{\"quantization_config\": {},", &["quantization_config"]);
-    for eos in ["3", "-1", "\"2\"", "[0, 3]", "[[0]]", "4294967298"] {
-        refuses_config_with("_id\": 2", &format!("_id\": {eos}"), &["eos_token_id: "]);
-    }
-    refuses_config_with("[\"Llama", "[\"Gemma", &["GemmaForCausalLM", "supported are LlamaFor"]);
+    refuses_config_with("{", "{\"quantization_config\": {},", &["quantised by a method"]);
+    refuses_config_with("[\"Llama", "[\"Gemma", &["GemmaForCausalLM", "Qwen3ForCausalLM"]);
     refuses_config_with("[\"LlamaForCausalLM\"]", "\"L\"", &["architectures: \"L\" is no list"]);
     let unnamed = CONFIG.replace("[\"LlamaForCausalLM\"]", "null").replace("\"llama\"", "\"gpt2\"");
-    refuses_config(&unnamed, &["model_type gpt2; supported are"]);
+    refuses_config(&unnamed, &["model_type gpt2 is not supported; supported are"]);
 }
 
 #[test]
@@ -234,7 +218,25 @@ fn rope_scaling_that_is_wrong_or_unknown() {
         refuses_config_with("{", &format!("{{\"rope_scaling\": {scaling},"), texts);
     };
     refuses("7", &["rope_scaling: 7 is no object"]);
-    refuses(r#"{"type": "yarn", "factor": 4}"#, &["rope scaling yarn; supported are default"]);
+    for kind in ["longrope", "su"] {
+        let scaling = format!(r#"{{"type": "{kind}", "short_factor": [1], "long_factor": [1]}}"#);
+        refuses(&scaling, &[&format!("rope_scaling {kind}: two sets of frequencies"), "yarn"]);
+    }
+    refuses(
+        r#"{"type": "ntk", "factor": 4}"#,
+        &["rope_scaling ntk; supported are default, linear"],
+    );
+    refuses(r#"{"type": "yarn"}"#, &["rope_scaling.factor: is missing"]);
+    refuses(r#"{"type": "yarn", "factor": 0}"#, &["rope_scaling: factor 0"]);
+    refuses(r#"{"type": "yarn", "factor": "4"}"#, &["rope_scaling.factor: \"4\" is no number"]);
+    let yarn = |fields: &str| format!(r#"{{"rope_type": "yarn", "factor": 4, {fields}}}"#);
+    refuses(&yarn(r#""original_max_position_embeddings": 0"#), &["original context 0"]);
+    refuses(&yarn(r#""attention_factor": -1"#), &["attention_factor -1"]);
+    refuses(&yarn(r#""beta_slow": -1"#), &["beta_slow -1"]);
+    refuses(&yarn(r#""rope_theta": 1.0"#), &["yarn needs a base above 1"]);
+    refuses(r#"{"type": "dynamic"}"#, &["rope_scaling.factor: is missing"]);
+    // Heads of two values have one frequency, which no base changes.
+    refuses(r#"{"type": "dynamic", "factor": 2}"#, &["dynamic needs heads of more than 2"]);
     refuses(r#"{"rope_type": "linear"}"#, &["rope_scaling.factor: is missing"]);
     refuses(r#"{"type": "linear", "factor": 0}"#, &["rope_scaling: factor 0"]);
     refuses(r#"{"type": "linear", "factor": -2}"#, &["rope_scaling: factor -2"]);
@@ -243,11 +245,7 @@ fn rope_scaling_that_is_wrong_or_unknown() {
     let llama3 = r#"{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
         "high_freq_factor": 4, "original_max_position_embeddings": 32}"#;
     refuses(&llama3.replace("factor\": 4", "factor\": 1"), &["is not below high_freq_factor"]);
-    refuses(&llama3.replace("32", "0"), &["rope_scaling: has a number that is not positive"]);
-    refuses(
-        &llama3.replace("\"original", "\"ridiculous"),
-        &["config.json: original_max_position_embeddings: is missing"],
-    );
+    refuses(&llama3.replace("32", "0"), &["rope_scaling: original_max_position_embeddings 0"]);
 }
 
 #[test]

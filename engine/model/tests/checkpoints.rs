@@ -3,6 +3,7 @@
 mod common;
 
 use common::models;
+use galley_model::end_tokens::{EndSource, EndTokens};
 use galley_model::{
     config::{Family, ModelConfig, RopeScaling},
     weights::{Checkpoint, Codec},
@@ -11,6 +12,14 @@ use std::{collections::BTreeMap, fs};
 
 fn open(name: &str) -> Checkpoint {
     Checkpoint::open(&models().join(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn ends(tokens: &[(u32, EndSource)]) -> EndTokens {
+    let mut ends = EndTokens::default();
+    for &(id, source) in tokens {
+        ends.add(id, source);
+    }
+    ends
 }
 
 #[test]
@@ -33,7 +42,7 @@ fn configurations_of_all_families() {
         qkv_bias: false,
         qk_norm: false,
         tie_embeddings: false,
-        eos_tokens: vec![2],
+        end_tokens: ends(&[(2, EndSource::Config)]),
     };
     let small = ModelConfig { hidden_size: 48, n_heads: 3, ..base.clone() };
     assert_eq!(*open("llama2").config(), ModelConfig { n_kv_heads: 3, ..small.clone() });
@@ -50,7 +59,7 @@ fn configurations_of_all_families() {
             original_context: 48.0,
         },
         tie_embeddings: true,
-        eos_tokens: vec![0, 2],
+        end_tokens: ends(&[(0, EndSource::Config), (2, EndSource::Config)]),
         ..base.clone()
     };
     assert_eq!(*open("llama3").config(), llama3);
@@ -80,7 +89,9 @@ fn configurations_of_all_families() {
 #[test]
 fn gguf_and_safetensors_are_the_same_model() {
     let (directory, gguf) = (open("smollm2"), open("smollm2.gguf"));
-    assert_eq!(directory.config(), gguf.config());
+    let end_tokens = ends(&[(2, EndSource::Gguf("tokenizer.ggml.eos_token_id"))]);
+    let expected = ModelConfig { end_tokens, ..directory.config().clone() };
+    assert_eq!(*gguf.config(), expected);
     assert!(directory.gguf().is_none());
     let metadata = gguf.gguf().unwrap();
     assert_eq!(metadata.str("tokenizer.ggml.pre"), Some("smollm"));
@@ -153,29 +164,6 @@ fn shards_single_files_and_directories_with_a_gguf() {
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     assert_eq!(checkpoint.config().rope_freq_factors, Some(vec![1.5; 8]));
     assert_eq!(checkpoint.config().vocab_size, 3);
-}
-
-#[test]
-fn generation_config_adds_end_tokens() {
-    let files = |generation: &str| {
-        common::directory(&[
-            ("config.json", common::CONFIG.as_bytes()),
-            ("generation_config.json", generation.as_bytes()),
-            ("model.safetensors", &common::safetensors(common::HEADER, 48)),
-        ])
-    };
-    for (generation, expected) in [
-        (r#"{"eos_token_id": [1, 2]}"#, vec![2, 1]),
-        (r#"{"eos_token_id": 0}"#, vec![2, 0]),
-        (r#"{"eos_token_id": null}"#, vec![2]),
-        ("{}", vec![2]),
-    ] {
-        let directory = files(generation);
-        let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        assert_eq!(checkpoint.config().eos_tokens, expected, "{generation}");
-    }
-    let error = Checkpoint::open(files(r#"{"eos_token_id": 3}"#).path()).unwrap_err().to_string();
-    assert!(error.contains("generation_config.json: eos_token_id: 3 is not in"), "{error}");
 }
 
 fn rows(tensor: &galley_model::weights::TensorRef<'_>) -> Vec<f32> {

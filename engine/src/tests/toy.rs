@@ -5,6 +5,7 @@ use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{Ahead, Pick, Picks, Row, Scratch, pick};
 use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation, TOKEN_OF_PICK};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
+use galley_model::end_tokens::{EndSource, EndTokens};
 use galley_model::{LanguageModel, Result};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -51,6 +52,8 @@ pub(super) enum Break {
 
 impl Toy {
     pub(super) fn new(n_blocks: usize, block_size: usize, max_rows: usize) -> Self {
+        let mut end_tokens = EndTokens::default();
+        end_tokens.add(EOS, EndSource::Config);
         let config = ModelConfig {
             family: Family::Llama,
             n_layers: 1,
@@ -69,7 +72,7 @@ impl Toy {
             qkv_bias: false,
             qk_norm: false,
             tie_embeddings: true,
-            eos_tokens: vec![EOS],
+            end_tokens,
         };
         let shape = KvShape {
             n_layers: 1,

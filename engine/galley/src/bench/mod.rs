@@ -61,7 +61,7 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
-    let files = Files::open(&args.model.model)?;
+    let files = Files::open_for(&args.model)?;
     let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max())
     else {
         bail!("nothing to measure: --batch and --context need a number each");

@@ -1,6 +1,12 @@
 //! The configuration in the metadata of a GGUF file.
 
-use super::{Field, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, ModelConfig, RopeScaling, size};
+use super::families::instead_of;
+use super::hf_rope::{BETA_FAST, BETA_SLOW, stretched};
+use super::rope::attention_factor;
+use super::{
+    Field, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, ModelConfig, RopeScaling, Yarn, size,
+};
+use crate::end_tokens::{EndSource, EndTokens};
 use crate::{ModelError, Result, config::Family, weights::gguf::Metadata};
 use std::path::Path;
 
@@ -22,7 +28,13 @@ impl ModelConfig {
             "qwen2" => Family::Qwen2,
             "qwen3" => Family::Qwen3,
             other => {
-                let what = format!("architecture {other}; supported are llama, qwen2 and qwen3");
+                // Mistral is a llama here.
+                let name = |known: &super::families::Known| match known.family {
+                    Family::Mistral => "llama",
+                    _ => known.model_type,
+                };
+                let what =
+                    format!("architecture {other} is not supported; {}", instead_of(other, name));
                 return Err(ModelError::unsupported(path, what));
             }
         };
@@ -60,7 +72,9 @@ impl ModelConfig {
             Family::Llama => keys.size("attention.sliding_window", MAX_CONTEXT)?,
             _ => None,
         };
-        let config = Self {
+        let trained_context = keys.required_size("context_length", MAX_CONTEXT)?;
+        let rope_scaling = rope_scaling(&keys, trained_context)?;
+        let mut config = Self {
             family,
             n_layers: keys.required_size("block_count", MAX_LAYERS)?,
             hidden_size,
@@ -69,26 +83,48 @@ impl ModelConfig {
             head_dim,
             intermediate_size: keys.required_size("feed_forward_length", MAX_WIDTH)?,
             vocab_size,
-            max_context: keys.required_size("context_length", MAX_CONTEXT)?,
+            max_context: match rope_scaling {
+                RopeScaling::Yarn(Yarn { factor, original_context, .. }) => {
+                    // A file may count the factor in already.
+                    stretched(factor, original_context).max(trained_context)
+                }
+                _ => trained_context,
+            },
             rms_norm_eps: keys.number(EPS)?.ok_or_else(|| keys.invalid(EPS, "is missing"))?,
             rope_theta: keys.number(THETA)?.unwrap_or(10_000.0).into(),
-            rope_scaling: rope_scaling(&keys)?,
+            rope_scaling,
             rope_freq_factors: None,
             sliding_window: sliding_window.map(|window| window as u32),
             qkv_bias: has_tensor("blk.0.attn_q.bias"),
             qk_norm: family == Family::Qwen3,
             tie_embeddings: !has_tensor("output.weight"),
-            eos_tokens: eos_tokens(path, metadata)?,
+            end_tokens: EndTokens::default(),
         };
+        config.add_gguf_end_tokens(path, metadata);
         config.check(path, |field| match field {
             Field::KvHeads => keys.full_name("attention.head_count_kv"),
             Field::HeadDim => keys.full_name("attention.key_length"),
             Field::Eps => keys.full_name(EPS),
             Field::Theta => keys.full_name(THETA),
             Field::Scaling => keys.full_name("rope.scaling"),
-            Field::Eos => "tokenizer.ggml.eos_token_id".into(),
         })?;
         Ok(config)
+    }
+
+    /// Each key has an id, or a list of them.
+    fn add_gguf_end_tokens(&mut self, path: &Path, metadata: &Metadata) {
+        for key in EOS_KEYS.into_iter().filter(|key| metadata.contains(key)) {
+            let list = || metadata.i32s(key).into_iter().flatten().copied().map(i128::from);
+            let ids: Vec<i128> = metadata.integer(key).into_iter().chain(list()).collect();
+            if ids.is_empty() {
+                tracing::warn!("{}: {key} is ignored: it is no token id", path.display());
+            }
+            for id in ids {
+                if let Some(token) = self.known_token(path, key, id) {
+                    self.end_tokens.add(token, EndSource::Gguf(key));
+                }
+            }
+        }
     }
 }
 
@@ -107,38 +143,65 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
     Ok(())
 }
 
-fn rope_scaling(keys: &Keys<'_>) -> Result<RopeScaling> {
+/// As llama.cpp reads it: a factor without a type divides all frequencies.
+fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> {
     let kind = "rope.scaling.type";
     let name = keys.full_name(kind);
-    let linear = |factor: Option<f32>| factor.filter(|factor| *factor != 1.0);
-    match keys.metadata.str(&name) {
-        None if keys.metadata.contains(&name) => Err(keys.invalid(kind, "is no string")),
-        // Files of 2023 name a scale and no type.
-        None => Ok(linear(keys.number("rope.scale_linear")?)
-            .map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor: factor.into() })),
-        Some("none") => Ok(RopeScaling::None),
-        Some("linear") => {
-            let factor = keys.number("rope.scaling.factor")?;
-            Ok(linear(factor)
-                .map_or(RopeScaling::None, |factor| RopeScaling::Linear { factor: factor.into() }))
+    let factor = match keys.number("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        // Files of 2023.
+        None => keys.number("rope.scale_linear")?,
+    };
+    // Zero is no factor.
+    let factor = factor.filter(|factor| *factor != 0.0).map_or(1.0, f64::from);
+    let attention = keys.number("rope.scaling.attn_factor")?.map_or(1.0, f64::from);
+    let kind = match keys.metadata.str(&name) {
+        None if keys.metadata.contains(&name) => return Err(keys.invalid(kind, "is no string")),
+        kind => kind.unwrap_or("linear"),
+    };
+    if kind != "yarn" && attention != 1.0 {
+        let what = keys.full_name("rope.scaling.attn_factor");
+        let what = format!("{what} {attention}: only yarn may have one");
+        return Err(ModelError::unsupported(keys.path, what));
+    }
+    match kind {
+        "none" => Ok(RopeScaling::None),
+        "linear" if factor == 1.0 => Ok(RopeScaling::None),
+        "linear" => Ok(RopeScaling::Linear { factor }),
+        "yarn" => yarn(keys, factor, attention, trained_context).map(RopeScaling::Yarn),
+        "longrope" => {
+            let what = format!(
+                "{name} longrope: two sets of frequencies, one for short and one for long sequences, which no model of \
+                 Galley's families has; supported are {SUPPORTED}"
+            );
+            Err(ModelError::unsupported(keys.path, what))
         }
-        Some(other) => Err(ModelError::unsupported(
+        other => Err(ModelError::unsupported(
             keys.path,
-            format!("{name} {other}; supported are none, linear and factors in rope_freqs.weight"),
+            format!("{name} {other}; supported are {SUPPORTED}"),
         )),
     }
 }
 
-fn eos_tokens(path: &Path, metadata: &Metadata) -> Result<Vec<u32>> {
-    let mut tokens = Vec::new();
-    for key in EOS_KEYS.iter().filter(|key| metadata.contains(key)) {
-        let token = metadata.u64(key).and_then(|id| u32::try_from(id).ok());
-        let token = token.ok_or_else(|| ModelError::invalid(path, *key, "is no token id"))?;
-        if !tokens.contains(&token) {
-            tokens.push(token);
-        }
+fn yarn(keys: &Keys<'_>, factor: f64, attention: f64, trained_context: usize) -> Result<Yarn> {
+    let extrapolation = keys.number("rope.scaling.yarn_ext_factor")?;
+    if let Some(share) = extrapolation.filter(|share| *share >= 0.0 && *share != 1.0) {
+        let what = keys.full_name("rope.scaling.yarn_ext_factor");
+        return Err(ModelError::unsupported(
+            keys.path,
+            format!("{what} {share}; only 1 is supported"),
+        ));
     }
-    Ok(tokens)
+    let number =
+        |key, default: f64| Ok::<_, ModelError>(keys.number(key)?.map_or(default, f64::from));
+    Ok(Yarn {
+        factor,
+        original_context: number("rope.scaling.original_context_length", trained_context as f64)?,
+        beta_fast: number("rope.scaling.yarn_beta_fast", BETA_FAST)?,
+        beta_slow: number("rope.scaling.yarn_beta_slow", BETA_SLOW)?,
+        truncate: true,
+        attention_factor: attention * attention_factor(factor, 1.0),
+    })
 }
 
 /// The metadata keys of one architecture.
@@ -149,8 +212,15 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
+    /// An integer, or a list of one for each layer that is the same for all.
     fn integer(&self, key: &str) -> Result<Option<u64>> {
         let name = self.full_name(key);
+        if let Some([first, rest @ ..]) = self.metadata.i32s(&name)
+            && rest.iter().all(|other| other == first)
+            && let Ok(value) = u64::try_from(*first)
+        {
+            return Ok(Some(value));
+        }
         match self.metadata.u64(&name) {
             None if self.metadata.contains(&name) => {
                 Err(self.invalid(key, "is no unsigned integer, the same for all layers"))
@@ -185,9 +255,14 @@ impl Keys<'_> {
     }
 }
 
+const SUPPORTED: &str = "none, linear, yarn and factors in rope_freqs.weight";
 const EPS: &str = "attention.layer_norm_rms_epsilon";
 const THETA: &str = "rope.freq_base";
 const TOKENS: &str = "tokenizer.ggml.tokens";
-/// End of sequence, of turn, of message.
-const EOS_KEYS: [&str; 3] =
-    ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+/// End of sequence, of turn, of message; and the list that Ollama's converter writes.
+const EOS_KEYS: [&str; 4] = [
+    "tokenizer.ggml.eos_token_id",
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+    "tokenizer.ggml.eos_token_ids",
+];

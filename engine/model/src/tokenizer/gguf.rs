@@ -2,11 +2,11 @@
 
 use super::pre::Rule;
 use super::sentencepiece;
-use super::vocabulary::{Decoder, Kind, Vocabulary, check_size, fallback_byte};
+use super::vocabulary::{Decoder, Kind, Spelling, Vocabulary, check_size, fallback_byte};
 use super::{SpecialTokens, Tokenizer};
 use crate::weights::gguf::Metadata;
 use crate::{ModelError, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::replace::Replace;
@@ -15,6 +15,7 @@ use tokenizers::normalizers::{Prepend, Sequence};
 use tokenizers::{AddedToken, NormalizerWrapper};
 
 /// Values of `tokenizer.ggml.token_type`. Everything else is text.
+const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
@@ -25,7 +26,9 @@ struct Fields<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
     tokens: &'a [String],
-    types: Option<&'a [i32]>,
+    /// Tokens that are no UTF-8. No text becomes one of them.
+    raw: &'a BTreeMap<usize, Vec<u8>>,
+    types: &'a [i32],
 }
 
 pub(super) fn build(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
@@ -50,10 +53,23 @@ impl<'a> Fields<'a> {
             .strings(key)
             .ok_or_else(|| ModelError::invalid(path, key, "is missing, or no list of strings"))?;
         check_size(path, key, tokens.len())?;
-        let types = metadata.i32s("tokenizer.ggml.token_type");
-        let fields = Self { path, metadata, tokens, types };
-        if let Some(types) = types {
-            fields.check_len("tokenizer.ggml.token_type", types.len())?;
+        let raw = metadata.raw_strings(key).expect("strings have raw strings");
+        let types = metadata.i32s("tokenizer.ggml.token_type").unwrap_or_default();
+        let fields = Self { path, metadata, tokens, raw, types };
+        if !types.is_empty() && types.len() != tokens.len() {
+            let what = format!(
+                "tokenizer.ggml.token_type has {} entries for {} tokens: those without one are text",
+                types.len(),
+                tokens.len()
+            );
+            fields.tell(&what);
+        }
+        if let Some((id, _)) = raw.first_key_value() {
+            let what = format!(
+                "{} tokens are no UTF-8, {id} the first: they are decoded to their bytes, and no text becomes one",
+                raw.len()
+            );
+            fields.tell(&what);
         }
         Ok(fields)
     }
@@ -62,7 +78,7 @@ impl<'a> Fields<'a> {
     fn byte_level(&self) -> Result<Tokenizer> {
         let rule = self.rule();
         let mut vocab = Vocab::default();
-        for (id, token) in self.tokens.iter().enumerate() {
+        for (id, token) in self.texts() {
             // Some files repeat a token; the first id is the one that text becomes.
             vocab.entry(token.clone()).or_insert(id as u32);
         }
@@ -85,24 +101,29 @@ impl<'a> Fields<'a> {
             _ => Kind::Text,
         };
         let vocabulary = self.vocabulary(kind, &Decoder::byte_level())?;
-        self.finish(inner, vocabulary, self.affixes(rule.add_bos, [None; 2])?)
+        self.finish(inner, vocabulary, self.affixes(rule.add_bos, [None; 2]))
     }
 
     /// SentencePiece's BPE over characters, with scores and a token for every byte.
     fn sentencepiece(&self) -> Result<Tokenizer> {
         let key = "tokenizer.ggml.scores";
-        let scores = self
+        let mut scores = self
             .metadata
             .f32s(key)
             .ok_or_else(|| self.invalid(key, "is missing, or no list of numbers"))?;
-        self.check_len(key, scores.len())?;
-        if let Some(id) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(self.invalid(&format!("{key}[{id}]"), "is no finite number"));
+        // A score that is no number says nothing of its token: it comes last.
+        scores
+            .iter_mut()
+            .filter(|score| score.is_nan())
+            .for_each(|score| *score = f32::NEG_INFINITY);
+        if scores.len() < self.tokens.len() {
+            let reason = format!("{} entries for {} tokens", scores.len(), self.tokens.len());
+            return Err(self.invalid(key, reason));
         }
-        let unknown = self.id("unknown")?.unwrap_or(0);
+        let unknown = self.id("unknown", None).unwrap_or(0);
         let mut vocab = Vocab::default();
         let mut texts = HashMap::new();
-        for (id, token) in self.tokens.iter().enumerate() {
+        for (id, token) in self.texts() {
             let special = matches!(self.kind(id), UNKNOWN | CONTROL) || id as u32 == unknown;
             if !special && fallback_byte(token).is_none() {
                 if token.len() > sentencepiece::MAX_TOKEN_BYTES {
@@ -113,10 +134,12 @@ impl<'a> Fields<'a> {
             }
             vocab.entry(token.clone()).or_insert(id as u32);
         }
-        let unknown_token = self.tokens[unknown as usize].clone();
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocab, sentencepiece::merges(&texts, scores))
-            .unk_token(unknown_token)
+        let mut bpe =
+            BPE::builder().vocab_and_merges(vocab, sentencepiece::merges(&texts, &scores));
+        if !self.raw.contains_key(&(unknown as usize)) {
+            bpe = bpe.unk_token(self.tokens[unknown as usize].clone());
+        }
+        let bpe = bpe
             .fuse_unk(true)
             .byte_fallback(true)
             .build()
@@ -130,7 +153,7 @@ impl<'a> Fields<'a> {
             _ => Kind::Text,
         };
         let vocabulary = self.vocabulary(kind, &Decoder::sentencepiece(usize::from(prefix)))?;
-        self.finish(inner, vocabulary, self.affixes(true, [Some(1), Some(2)])?)
+        self.finish(inner, vocabulary, self.affixes(true, [Some(1), Some(2)]))
     }
 
     /// Adds the tokens that are found in a text before it is cut into words.
@@ -140,7 +163,7 @@ impl<'a> Fields<'a> {
         vocabulary: Vocabulary,
         special: SpecialTokens,
     ) -> Result<Tokenizer> {
-        let added = self.tokens.iter().enumerate().filter_map(|(id, token)| {
+        let added = self.texts().filter_map(|(id, token)| {
             let special = match self.kind(id) {
                 UNKNOWN | CONTROL => true,
                 USER_DEFINED => false,
@@ -183,56 +206,79 @@ impl<'a> Fields<'a> {
             joined.push_str(right);
             vocab.contains_key(left) && vocab.contains_key(right) && vocab.contains_key(&joined)
         };
-        let pairs = merges.iter().enumerate().map(|(index, merge)| match merge.split_once(' ') {
-            Some((left, right)) if known(left, right) => Ok((left.to_owned(), right.to_owned())),
-            _ => {
-                let reason = format!("{merge:?} does not join two tokens to a third");
-                Err(self.invalid(&format!("{key}[{index}]"), reason))
+        // As by llama.cpp, a left part may begin with a space.
+        let split = |merge: &'a String| {
+            let skipped = merge.chars().next()?.len_utf8();
+            let at = skipped + merge.get(skipped..)?.find(' ')?;
+            Some((&merge[..at], &merge[at + 1..]))
+        };
+        let mut useless = Vec::new();
+        let mut pairs = Vec::with_capacity(merges.len());
+        for merge in merges {
+            match split(merge).filter(|(left, right)| known(left, right)) {
+                Some((left, right)) => pairs.push((left.to_owned(), right.to_owned())),
+                None => useless.push(merge),
             }
-        });
-        pairs.collect()
+        }
+        if let Some(first) = useless.first() {
+            let what = format!(
+                "{key}: {} of {} join no two tokens to a third, {first:?} the first, and are left out",
+                useless.len(),
+                merges.len()
+            );
+            self.tell(&what);
+        }
+        Ok(pairs)
     }
 
     fn vocabulary(&self, kind: impl Fn(usize) -> Kind, decoder: &Decoder) -> Result<Vocabulary> {
-        let tokens = self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), kind(id)));
-        Vocabulary::new(self.path, tokens, decoder)
+        let spelling = |(id, token): (usize, &String)| match self.raw.get(&id) {
+            Some(bytes) => (Spelling::Bytes(bytes.clone()), kind(id)),
+            None => (Spelling::Text(token.clone()), kind(id)),
+        };
+        Vocabulary::new(self.path, self.tokens.iter().enumerate().map(spelling), decoder)
     }
 
     /// Begin and end of text, and which of them are put around a text.
-    fn affixes(&self, add_bos: bool, [bos, eos]: [Option<u32>; 2]) -> Result<SpecialTokens> {
+    fn affixes(&self, add_bos: bool, [bos, eos]: [Option<u32>; 2]) -> SpecialTokens {
         let in_range = |id: &u32| (*id as usize) < self.tokens.len();
-        let bos = self.id("bos")?.or(bos).filter(in_range);
-        let eos = self.id("eos")?.or(eos).filter(in_range);
+        let bos = self.id("bos", bos.filter(in_range));
+        let eos = self.id("eos", eos.filter(in_range));
         let flag = |key, default| self.metadata.bool(key).unwrap_or(default);
-        Ok(SpecialTokens {
+        SpecialTokens {
             bos,
             eos,
             prefix: bos.filter(|_| flag("tokenizer.ggml.add_bos_token", add_bos)),
             suffix: eos.filter(|_| flag("tokenizer.ggml.add_eos_token", false)),
-        })
+        }
     }
 
-    /// `tokenizer.ggml.ROLE_token_id`.
-    fn id(&self, role: &str) -> Result<Option<u32>> {
+    /// `tokenizer.ggml.ROLE_token_id`, or `default` where the file does not have it. An id of no token, such as -1, says
+    /// that there is no token of this role.
+    fn id(&self, role: &str, default: Option<u32>) -> Option<u32> {
         let key = format!("tokenizer.ggml.{role}_token_id");
-        match self.metadata.u64(&key) {
-            Some(id) if id >= self.tokens.len() as u64 => {
-                let reason = format!("{id} is not below {}, the tokens", self.tokens.len());
-                Err(self.invalid(&key, reason))
-            }
-            id => Ok(id.map(|id| id as u32)),
+        if !self.metadata.contains(&key) {
+            return default;
         }
+        let id = self.metadata.u64(&key).filter(|&id| id < self.tokens.len() as u64);
+        // Of an end token, the configuration says it.
+        if id.is_none() && role != "eos" {
+            self.tell(&format!("{key} is no id of a token, and counts as absent"));
+        }
+        id.map(|id| id as u32)
+    }
+
+    /// Tokens that are text, by id.
+    fn texts(&self) -> impl Iterator<Item = (usize, &'a String)> {
+        self.tokens.iter().enumerate().filter(|(id, _)| !self.raw.contains_key(id))
     }
 
     fn kind(&self, id: usize) -> i32 {
-        self.types.map_or(1, |types| types[id])
+        self.types.get(id).copied().unwrap_or(NORMAL)
     }
 
-    fn check_len(&self, key: &str, len: usize) -> Result<()> {
-        if len == self.tokens.len() {
-            return Ok(());
-        }
-        Err(self.invalid(key, format!("{len} entries for {} tokens", self.tokens.len())))
+    fn tell(&self, what: &str) {
+        tracing::warn!("{}: {what}", self.path.display());
     }
 
     fn invalid(&self, field: &str, reason: impl ToString) -> ModelError {

@@ -1,8 +1,9 @@
 //! `tokenizer.json`.
 
-use super::vocabulary::{Decoder, Kind, Vocabulary, check_size};
+use super::facts::Facts;
+use super::vocabulary::{Decoder, Kind, Spelling, Vocabulary, check_size};
 use super::{SpecialTokens, Tokenizer};
-use crate::{ModelError, Result};
+use crate::{ModelError, Result, files};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -43,7 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     let json = fs::read(path).map_err(|error| ModelError::io(path, error))?;
     let invalid = |field: &str, reason: String| ModelError::invalid(path, field, reason);
     let outline: Outline =
-        serde_json::from_slice(&json).map_err(|error| invalid("JSON", error.to_string()))?;
+        serde_json::from_slice(&json).map_err(|error| files::failed(path, &json, &error))?;
     outline.check(path)?;
 
     let mut inner = tokenizers::Tokenizer::from_bytes(&json)
@@ -51,18 +52,34 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     // An engine neither cuts nor pads what it is given.
     inner.with_padding(None);
     inner.with_truncation(None).map_err(|error| invalid("truncation", error.to_string()))?;
-    for (index, added) in outline.added_tokens.iter().enumerate() {
-        let id = inner.token_to_id(&added.content);
-        if id != Some(added.id) && !added.content.is_empty() {
-            let reason = format!("{:?} cannot have the id {}", added.content, added.id);
-            return Err(invalid(&format!("added_tokens[{index}]"), reason));
-        }
-    }
+    tell_other_ids(path, &outline.added_tokens, &inner);
+    let facts = Facts::read(path)?;
+    facts.apply(&mut inner)?;
 
     let decoder = Decoder::parse(path, &outline.decoder)?;
     let vocabulary = vocabulary(path, &inner, &decoder)?;
-    let special = special_tokens(path, &inner)?;
+    let (bos, eos) = (facts.role("bos", &inner), facts.role("eos", &inner));
+    facts.tell_affixes(&inner, [bos, eos]);
+    let special = SpecialTokens { bos, eos, prefix: None, suffix: None };
     Ok(Tokenizer::new(path, inner, vocabulary, special))
+}
+
+/// Says that added tokens have other ids than the file gives them: the vocabulary, or the order of the tokens, decides.
+fn tell_other_ids(path: &Path, added: &[Added], inner: &tokenizers::Tokenizer) {
+    let id = |token: &Added| inner.token_to_id(&token.content);
+    let differs = |token: &&Added| id(token) != Some(token.id) && !token.content.is_empty();
+    let mut others = added.iter().filter(differs);
+    if let Some(token) = others.next() {
+        tracing::warn!(
+            "{}: added_tokens: {:?} cannot have the id {}, and has {:?}, as for the tokenizers package; {} more tokens \
+             differ",
+            path.display(),
+            token.content,
+            token.id,
+            id(token).unwrap_or_default(),
+            others.count()
+        );
+    }
 }
 
 impl Outline {
@@ -90,43 +107,15 @@ fn vocabulary(path: &Path, inner: &tokenizers::Tokenizer, decoder: &Decoder) -> 
     let all = inner.get_vocab(true);
     let len = all.values().max().map_or(0, |&max| max as usize + 1);
     check_size(path, "model.vocab", len)?;
-    let mut tokens = vec![(String::new(), Kind::Absent); len];
+    let mut tokens = vec![(Spelling::Text(String::new()), Kind::Absent); len];
     let added = inner.get_added_vocabulary();
     for (token, id) in all {
         let kind = if added.is_special_token(&token) { Kind::Special } else { Kind::Text };
         // An added token decodes as it was normalised when it was added.
         let token = added.simple_id_to_token(id).unwrap_or(token);
-        tokens[id as usize] = (token, kind);
+        tokens[id as usize] = (Spelling::Text(token), kind);
     }
     Vocabulary::new(path, tokens, decoder)
-}
-
-/// Begin and end of text: names in `tokenizer_config.json`, or else ids in `config.json`.
-fn special_tokens(path: &Path, inner: &tokenizers::Tokenizer) -> Result<SpecialTokens> {
-    let names = read_json(&path.with_file_name("tokenizer_config.json"))?;
-    let ids = read_json(&path.with_file_name("config.json"))?;
-    let find = |role: &str| match names.get(format!("{role}_token")) {
-        Some(name) => {
-            let name = name.as_str().or_else(|| name["content"].as_str());
-            name.and_then(|name| inner.token_to_id(name))
-        }
-        None => {
-            let id = &ids[format!("{role}_token_id")];
-            let id = id.as_u64().or_else(|| id[0].as_u64());
-            id.and_then(|id| u32::try_from(id).ok())
-        }
-    };
-    Ok(SpecialTokens { bos: find("bos"), eos: find("eos"), prefix: None, suffix: None })
-}
-
-/// A JSON file, or `null` if there is none.
-pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| ModelError::invalid(path, "JSON", error.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-        Err(error) => Err(ModelError::io(path, error)),
-    }
 }
 
 /// The length in bytes of the longest token of a vocabulary.

@@ -11,7 +11,13 @@
 //! the turn and speak as the system. [`Tokenizer::encode_plain`] never makes a special token. A chat
 //! template mixes both in one string and cannot be told apart afterwards: a server that renders
 //! untrusted messages should refuse those for which [`Tokenizer::contains_special`] is true.
+//!
+//! # Ids without a token
+//!
+//! A model may have more rows in its embedding than its tokenizer has tokens, for padding. Such an id is sampled like any
+//! other, as by transformers, and decodes to nothing.
 
+mod facts;
 mod gguf;
 mod hf;
 mod pre;
@@ -21,14 +27,16 @@ mod stream;
 mod tests;
 mod vocabulary;
 
-pub(crate) use hf::read_json;
+/// A JSON file, or `null` if there is none.
+pub(crate) use crate::files::read_json_if_there as read_json;
 pub use stream::TextStream;
 
 use crate::weights::gguf::Metadata;
-use crate::{ModelError, Result};
+use crate::{ModelError, Result, files};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizers::{
     AddedVocabulary, Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
 };
@@ -45,6 +53,8 @@ pub struct Tokenizer {
     plain: AddedVocabulary,
     vocabulary: Arc<Vocabulary>,
     special: SpecialTokens,
+    /// Whether a text that begins with two begin tokens was warned of.
+    warned_of_two_bos: AtomicBool,
 }
 
 /// The ids with a role.
@@ -71,18 +81,14 @@ impl Tokenizer {
             model_path.parent().unwrap_or(Path::new("."))
         };
         let path = directory.join("tokenizer.json");
-        if !path.exists() && directory.join("tokenizer.model").exists() {
-            return Err(ModelError::unsupported(
-                &directory.join("tokenizer.model"),
-                "Galley reads tokenizer.json, and this model has only a SentencePiece file: save \
-                 it once with transformers' `AutoTokenizer`, or use a GGUF file of the model",
-            ));
+        if !files::exists(&path)? {
+            return Err(missing(directory, &path));
         }
         Self::from_file(&path)
     }
 
-    /// Reads a `tokenizer.json`, and the begin and end tokens from the `tokenizer_config.json` or
-    /// `config.json` next to it.
+    /// Reads a `tokenizer.json`, and what the files next to it say about its tokens:
+    /// `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and `config.json`.
     pub fn from_file(path: &Path) -> Result<Self> {
         hf::read(path)
     }
@@ -100,7 +106,14 @@ impl Tokenizer {
     ) -> Self {
         let mut plain = inner.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
-        Self { path: path.into(), inner, plain, vocabulary: Arc::new(vocabulary), special }
+        Self {
+            path: path.into(),
+            inner,
+            plain,
+            vocabulary: Arc::new(vocabulary),
+            special,
+            warned_of_two_bos: AtomicBool::new(false),
+        }
     }
 
     /// The tokens of `text`, in which special tokens may be written out. `add_special` puts the
@@ -117,7 +130,24 @@ impl Tokenizer {
         if add_special {
             ids.extend(self.special.suffix);
         }
+        self.warn_of_two_bos(&ids, add_special);
         Ok(ids)
+    }
+
+    /// Says once that a text brings a begin token beside the one that is there already.
+    fn warn_of_two_bos(&self, ids: &[u32], add_special: bool) {
+        let Some(bos) = self.special.bos else { return };
+        if !ids.starts_with(&[bos, bos]) || self.warned_of_two_bos.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let bos = self.id_to_token(bos).unwrap_or_default();
+        let way_out = match add_special {
+            true => "the model's own is added to every text: leave it out of the text",
+            false => "the chat template writes one: leave it out of the messages",
+        };
+        tracing::warn!(
+            "the prompt begins with {bos:?} twice, and the model was trained on one; {way_out}"
+        );
     }
 
     /// The tokens of `text` without any special token, whatever `text` says.
@@ -195,6 +225,12 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The id of the control token, or other token added to the vocabulary, that is written `token`.
+    pub fn control_token(&self, token: &str) -> Option<u32> {
+        let added = self.inner.get_added_vocabulary().get_vocab();
+        self.token_to_id(token).filter(|id| self.is_special(*id) || added.contains_key(token))
+    }
+
     /// How `id` is written in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
@@ -230,6 +266,33 @@ impl Tokenizer {
         ModelError::Text(format!("{}: {error}", self.path.display()))
     }
 }
+
+/// The error of a directory without `tokenizer.json`.
+fn missing(directory: &Path, path: &Path) -> ModelError {
+    let names = files::names(directory).unwrap_or_default();
+    let is = |name: &String, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    for (ends, what) in OTHER_TOKENIZERS {
+        if let Some(name) = names.iter().find(|name| is(name, ends)) {
+            return ModelError::unsupported(
+                &directory.join(name),
+                format!(
+                    "Galley reads tokenizer.json, and this model has only {what}: save it once with transformers' \
+                     `AutoTokenizer`, or use a GGUF file of the model"
+                ),
+            );
+        }
+    }
+    let what = "the model has no tokenizer.json: put the one of the model it was made from beside its weights";
+    ModelError::unsupported(path, what)
+}
+
+/// Ends of the names of files that are tokenizers, too.
+const OTHER_TOKENIZERS: [(&[&str], &str); 4] = [
+    (&["tokenizer.model", ".spm", "tokenizer.model.v3"], "a SentencePiece file"),
+    (&["tekken.json"], "Mistral's tekken file"),
+    (&[".tiktoken", "tiktoken.model"], "a tiktoken file"),
+    (&["vocab.json", "merges.txt"], "a vocabulary and its merges in files of their own"),
+];
 
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

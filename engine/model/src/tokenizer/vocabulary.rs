@@ -27,17 +27,28 @@ pub(super) enum Kind {
     Special,
 }
 
+/// How a file writes a token.
+#[derive(Clone, Debug)]
+pub(super) enum Spelling {
+    /// In the vocabulary's alphabet.
+    Text(String),
+    /// As the bytes that it stands for.
+    Bytes(Vec<u8>),
+}
+
 impl Vocabulary {
     /// Decodes `tokens`, one for each id.
     pub(super) fn new(
         path: &Path,
-        tokens: impl IntoIterator<Item = (String, Kind)>,
+        tokens: impl IntoIterator<Item = (Spelling, Kind)>,
         decoder: &Decoder,
     ) -> Result<Self> {
         let mut vocabulary = Self { leading_spaces: decoder.leading_spaces, ..Self::default() };
         for (token, kind) in tokens {
-            if kind != Kind::Absent {
-                decoder.decode(&token, &mut vocabulary.bytes);
+            match token {
+                _ if kind == Kind::Absent => {}
+                Spelling::Text(token) => decoder.decode(&token, &mut vocabulary.bytes),
+                Spelling::Bytes(bytes) => vocabulary.bytes.extend(bytes),
             }
             let end = u32::try_from(vocabulary.bytes.len())
                 .map_err(|_| ModelError::invalid(path, "vocabulary", "more than 4 GiB of text"))?;

@@ -1,16 +1,20 @@
 //! A model on disk, whatever the format of its files.
 
 use super::{
-    directory::{Weights, find_weights, open_files, read_json},
-    gguf,
+    directory::{Files, Shards, Weights, find_weights, open_files},
+    foreign, gguf,
     mapped::Mapped,
     tensor::{Entry, RowOrder, Storage, TensorRef},
 };
-use crate::{ModelError, Result, config::ModelConfig};
+use crate::end_tokens::EndSource;
+use crate::{ModelError, Result, config::ModelConfig, files};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+
+mod check;
+mod settle;
 
 /// An opened checkpoint: its configuration, and its tensors in mapped files.
 ///
@@ -21,32 +25,69 @@ pub struct Checkpoint {
     config: ModelConfig,
     files: Vec<Mapped>,
     tensors: BTreeMap<String, Entry>,
+    /// Why tensors may be absent: files that are missing, or cannot be read.
+    absent: Vec<String>,
     gguf: Option<gguf::Metadata>,
+    /// Longest context that the model may be opened with, tokens.
+    longest_context: usize,
 }
 
 impl Checkpoint {
     /// Opens a Hugging Face directory, one safetensors file next to its `config.json`, or a GGUF
-    /// file, by itself or alone in a directory.
+    /// file, by itself or alone in a directory. One file of several stands for all.
+    ///
+    /// A file is refused for what the model needs of it, and for nothing else.
     pub fn open(path: &Path) -> Result<Self> {
         let facts = std::fs::metadata(path).map_err(|error| ModelError::io(path, error))?;
-        if !facts.is_dir() {
-            if path.extension().is_some_and(|extension| extension == "safetensors") {
-                let directory = path.parent().unwrap_or(Path::new(""));
-                return Self::open_safetensors(path, directory, &[path.into()], None);
-            }
-            return Self::open_gguf(path, path);
+        if facts.is_dir() {
+            return match find_weights(path)? {
+                Weights::Safetensors(shards) => Self::open_safetensors(path, path, &shards),
+                Weights::Gguf(file) => Self::open_gguf(path, &file),
+            };
         }
-        match find_weights(path)? {
-            Weights::Safetensors { paths, index } => {
-                Self::open_safetensors(path, path, &paths, index.as_ref())
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(".safetensors") {
+            if name.contains("-of-")
+                && let Weights::Safetensors(shards) = find_weights(directory)?
+            {
+                return Self::open_safetensors(path, directory, &shards);
             }
-            Weights::Gguf(file) => Self::open_gguf(path, &file),
+            return Self::open_safetensors(path, directory, &Shards::single(path.into()));
         }
+        if name.ends_with(".json") {
+            let what = format!("one file of a model: name its folder, {}", directory.display());
+            return Err(ModelError::unsupported(path, what));
+        }
+        Self::open_gguf(path, path)
     }
 
     /// What the model is.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Opens the model for sequences of up to `tokens`, before it is loaded. Rotary frequencies that depend on a length
+    /// ([`RopeScaling::Dynamic`]) follow from it, once and for all.
+    ///
+    /// # Errors
+    ///
+    /// No tokens, or more than the model was made for.
+    ///
+    /// [`RopeScaling::Dynamic`]: crate::config::RopeScaling::Dynamic
+    pub fn set_max_context(&mut self, tokens: usize) -> Result<()> {
+        if !(1..=self.longest_context).contains(&tokens) {
+            let what = format!(
+                "a context of {tokens} tokens: the model takes 1 to {}",
+                self.longest_context
+            );
+            return Err(ModelError::unsupported(&self.path, what));
+        }
+        self.config.max_context = tokens;
+        Ok(())
     }
 
     /// What was opened: a directory or a file.
@@ -71,10 +112,11 @@ impl Checkpoint {
 
     /// The tensor with this Hugging Face name, which must have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorRef<'_>> {
-        let Some((stored_name, entry)) = self.entry(name) else {
-            return Err(ModelError::invalid(&self.path, name, "there is no such tensor"));
-        };
+        let Some((stored_name, entry)) = self.entry(name) else { return Err(self.absent(name)) };
         let file = &self.files[entry.file];
+        if let Storage::Broken(reason) = &entry.storage {
+            return Err(ModelError::invalid(file.path(), stored_name, reason.as_str()));
+        }
         if entry.shape != shape {
             let reason = format!("has shape {:?}; the configuration says {shape:?}", entry.shape);
             return Err(ModelError::invalid(file.path(), stored_name, reason));
@@ -98,37 +140,49 @@ impl Checkpoint {
         })
     }
 
-    fn open_safetensors(
-        path: &Path,
-        directory: &Path,
-        paths: &[PathBuf],
-        index: Option<&(PathBuf, BTreeMap<String, usize>)>,
-    ) -> Result<Self> {
+    fn open_safetensors(path: &Path, directory: &Path, shards: &Shards) -> Result<Self> {
         let config_path = directory.join("config.json");
-        let mut config = ModelConfig::from_hf_json(&config_path, &read_json(&config_path)?)?;
-        let generation_path = directory.join("generation_config.json");
-        if generation_path.exists() {
-            config.add_eos_tokens(&generation_path, &read_json(&generation_path)?)?;
+        let mut json = match files::read_json(&config_path) {
+            Err(error @ ModelError::Io { .. }) if !files::exists(&config_path)? => {
+                return Err(foreign::no_config(directory, error));
+            }
+            result => result?,
+        };
+        let mut opened = open_files(shards)?;
+        settle::by_tensors(&config_path, &mut json, &mut opened);
+        // The tensors show whether they are quantised; a configuration may still name the method of another copy.
+        let quantisation = foreign::quantisation(&json, &opened.tensors);
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("quantization_config");
         }
-        let (files, tensors) = open_files(paths, index)?;
-        let checkpoint = Self { path: path.into(), config, files, tensors, gguf: None };
-        checkpoint.refuse_what_the_family_lacks(&config_path)?;
+        let config = ModelConfig::from_hf_json(&config_path, &json);
+        if let Some(what) = quantisation
+            && config
+                .as_ref()
+                .is_ok_and(|config| !check::has_plain_matrices(config, &opened.tensors))
+        {
+            return Err(ModelError::unsupported(&config_path, what));
+        }
+        let mut config = config?;
+        config.add_eos_tokens(&config_path, &json, EndSource::Config);
+        add_generation_config(&mut config, &directory.join("generation_config.json"));
+        let longest_context = config.longest_context();
+        let Files { files, tensors, doubles, absent } = opened;
+        let (path, gguf) = (path.into(), None);
+        let checkpoint = Self { path, config, files, tensors, absent, gguf, longest_context };
+        checkpoint.check(&config_path, &doubles)?;
         Ok(checkpoint)
     }
 
     fn open_gguf(path: &Path, file: &Path) -> Result<Self> {
-        let mapped = Mapped::open(file)?;
-        if !mapped.bytes().starts_with(gguf::MAGIC) {
-            let what = "neither a directory, nor a .safetensors file, nor a GGUF file";
-            return Err(ModelError::unsupported(file, what));
-        }
-        let (metadata, tensors) = gguf::read(&mapped)?;
-        let tensors: BTreeMap<String, Entry> = tensors.into_iter().collect();
+        let gguf::Parts { files, mut metadata, tensors } = gguf::open(file)?;
+        settle::vocabulary(file, &mut metadata, &tensors);
         let config = ModelConfig::from_gguf(file, &metadata, |name| tensors.contains_key(name))?;
-        let mut checkpoint =
-            Self { path: path.into(), config, files: vec![mapped], tensors, gguf: Some(metadata) };
+        let (path, absent, gguf) = (path.into(), Vec::new(), Some(metadata));
+        let longest_context = config.longest_context();
+        let mut checkpoint = Self { path, config, files, tensors, absent, gguf, longest_context };
         checkpoint.read_rope_factors(file)?;
-        checkpoint.refuse_what_the_family_lacks(file)?;
+        checkpoint.check(file, &[])?;
         Ok(checkpoint)
     }
 
@@ -149,22 +203,13 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Refuses more layers than there are tensors before anyone allocates for them, and biases that
-    /// the forward pass would leave out without a word.
-    fn refuse_what_the_family_lacks(&self, file: &Path) -> Result<()> {
-        if self.config.n_layers > self.tensors.len() {
-            let (layers, tensors) = (self.config.n_layers, self.tensors.len());
-            let reason = format!("{layers}, but there are only {tensors} tensors");
-            return Err(ModelError::invalid(file, "number of layers", reason));
-        }
-        for module in ["self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"] {
-            let name = format!("model.layers.0.{module}.bias");
-            if self.has_tensor(&name) {
-                let what = format!("{name}: only queries, keys and values may have a bias");
-                return Err(ModelError::unsupported(file, what));
-            }
-        }
-        Ok(())
+    /// The error about a tensor that is nowhere.
+    fn absent(&self, name: &str) -> ModelError {
+        let reason = match &self.absent[..] {
+            [] => "there is no such tensor".to_owned(),
+            reasons => format!("there is no such tensor, but {}", reasons.join("; ")),
+        };
+        ModelError::invalid(&self.path, name, reason)
     }
 
     fn entry(&self, name: &str) -> Option<(&str, &Entry)> {
@@ -193,12 +238,36 @@ impl Checkpoint {
         let file = &self.files[entry.file];
         match &entry.storage {
             Storage::Codec(codec) => Ok(TensorRef::new(file, entry, *codec, order)),
-            Storage::Other(dtype) => Err(ModelError::unsupported(
-                file.path(),
-                format!("tensor {name} is stored as {dtype}; supported are BF16, F16 and F32"),
-            )),
+            Storage::Other(dtype) => {
+                let way_out = match self.gguf {
+                    Some(_) => {
+                        "Galley reads F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K: take another \
+                         file of the model, such as Q4_K_M or Q8_0"
+                    }
+                    None => {
+                        "supported are BF16, F16 and F32: take a copy of the model in one of them, or a GGUF file"
+                    }
+                };
+                let what = format!("tensor {name} is stored as {dtype}; {way_out}");
+                Err(ModelError::unsupported(file.path(), what))
+            }
+            Storage::Broken(reason) => Err(ModelError::invalid(file.path(), name, reason.as_str())),
         }
     }
 }
 
+/// The end tokens of a `generation_config.json`. Nothing depends on such a file: one that cannot be read is ignored, as
+/// transformers does, with a warning.
+fn add_generation_config(config: &mut ModelConfig, path: &Path) {
+    if !path.exists() {
+        return;
+    }
+    match files::read_json(path) {
+        Ok(json) => config.add_eos_tokens(path, &json, EndSource::GenerationConfig),
+        Err(error) => tracing::warn!("{error}: the file is ignored"),
+    }
+}
+
 const ROPE_FACTORS: &str = "rope_freqs.weight";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";

@@ -1,144 +1,223 @@
 //! A Hugging Face directory: which files the weights are in.
 
-use super::{mapped::Mapped, safetensors::read_header, tensor::Entry};
-use crate::{ModelError, Result};
+use super::{foreign, gguf, mapped::Mapped, safetensors::read_header, tensor::Entry};
+use crate::{ModelError, Result, files};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::Read,
     path::{Component, Path, PathBuf},
 };
 
-/// Mapped files and the tensors in them, by name.
-pub(super) type Files = (Vec<Mapped>, BTreeMap<String, Entry>);
-
 /// Where the weights of a directory are.
+#[derive(Debug)]
 pub(super) enum Weights {
-    /// One or more safetensors files, and the index that lists their tensors if there is one.
-    Safetensors {
-        /// The files.
-        paths: Vec<PathBuf>,
-        /// The index, and which tensor it says is in which of the files.
-        index: Option<(PathBuf, BTreeMap<String, usize>)>,
-    },
-    /// A GGUF file.
+    /// In safetensors files.
+    Safetensors(Shards),
+    /// In a GGUF file.
     Gguf(PathBuf),
 }
 
-/// Finds the weights in a directory.
+/// The safetensors files to read.
+#[derive(Debug, Default)]
+pub(super) struct Shards {
+    paths: Vec<PathBuf>,
+    /// Whether all of `paths` are known to belong to the model, so that none may be unreadable.
+    are_all_of_the_model: bool,
+    /// Names of files that should be there, and are not.
+    missing: Vec<String>,
+    /// Which file the index says a tensor is in, by the file's name.
+    index: BTreeMap<String, String>,
+}
+
+/// Mapped files, the tensors in them by name, and what could not be had.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) files: Vec<Mapped>,
+    pub(super) tensors: BTreeMap<String, Entry>,
+    /// Tensors that are in another file, too: name and second place.
+    pub(super) doubles: Vec<(String, Entry)>,
+    /// Why tensors may be absent, for the error about one: a sentence for each cause.
+    pub(super) absent: Vec<String>,
+}
+
+impl Shards {
+    /// One file that was named.
+    pub(super) fn single(path: PathBuf) -> Self {
+        Self { paths: vec![path], are_all_of_the_model: true, ..Self::default() }
+    }
+}
+
+/// Finds the weights in a directory, in transformers' order: `model.safetensors` before an index of shards.
 pub(super) fn find_weights(directory: &Path) -> Result<Weights> {
-    let index = directory.join("model.safetensors.index.json");
-    if index.exists() {
-        return read_index(directory, index);
-    }
     let single = directory.join("model.safetensors");
-    if single.exists() {
-        return Ok(Weights::Safetensors { paths: vec![single], index: None });
+    if files::exists(&single)? {
+        return Ok(Weights::Safetensors(Shards::single(single)));
     }
-    let mut ggufs = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|error| ModelError::io(directory, error))? {
-        let path = entry.map_err(|error| ModelError::io(directory, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "gguf") {
-            ggufs.push(path);
+    let index_path = directory.join("model.safetensors.index.json");
+    let mut shards = Shards::default();
+    if files::exists(&index_path)? {
+        match read_index(directory, &index_path) {
+            Ok(read) if read.missing.is_empty() => return Ok(Weights::Safetensors(read)),
+            Ok(read) => shards = read,
+            Err(error) => tracing::warn!("{error}: every .safetensors file is read instead"),
         }
     }
-    match ggufs.len() {
-        0 => Err(ModelError::invalid(
-            directory,
-            "directory",
-            "has neither model.safetensors, nor model.safetensors.index.json, nor a .gguf file",
-        )),
-        1 => Ok(Weights::Gguf(ggufs.remove(0))),
-        n => Err(ModelError::invalid(
-            directory,
-            "directory",
-            format!("has {n} .gguf files: name the one to load"),
-        )),
+    let names = files::names(directory)?;
+    let found = safetensors_files(&names);
+    if !found.is_empty() {
+        if shards.missing.is_empty() {
+            shards.missing = missing_numbers(&found);
+        }
+        shards.paths = found.iter().map(|name| directory.join(name)).collect();
+        shards.are_all_of_the_model = false;
+        return Ok(Weights::Safetensors(shards));
     }
+    find_gguf(directory, &names)?
+        .map(Weights::Gguf)
+        .ok_or_else(|| foreign::no_weights(directory, &names, &shards.missing))
+}
+
+/// The only GGUF model of the directory. Projectors of images are for no text.
+fn find_gguf(directory: &Path, names: &[String]) -> Result<Option<PathBuf>> {
+    let mut ggufs: Vec<String> = files_with_suffix(names, ".gguf");
+    if ggufs.len() > 1 {
+        ggufs.retain(|name| !name.starts_with("mmproj") && !name.contains("imatrix"));
+    }
+    if let Some(first) = gguf::first_of_split(directory, &ggufs) {
+        return Ok(Some(first));
+    }
+    match &ggufs[..] {
+        [] => Ok(None),
+        [name] => Ok(Some(directory.join(name))),
+        all => {
+            let reason =
+                format!("has {} .gguf files: name the one to load: {}", all.len(), all.join(", "));
+            Err(ModelError::invalid(directory, "directory", reason))
+        }
+    }
+}
+
+/// Names of weights of the model, whole or in shards.
+fn safetensors_files(names: &[String]) -> Vec<String> {
+    let mut found: Vec<String> = files_with_suffix(names, ".safetensors");
+    found.retain(|name| !foreign::is_adapter(name));
+    // Mistral's own format, with other names for the tensors, lies beside the shards of the same model.
+    if found.iter().any(|name| !name.starts_with("consolidated")) {
+        found.retain(|name| !name.starts_with("consolidated"));
+    }
+    found
+}
+
+fn files_with_suffix(names: &[String], suffix: &str) -> Vec<String> {
+    let is_file = |name: &&String| name.ends_with(suffix) && !name.starts_with('.');
+    names.iter().filter(is_file).cloned().collect()
 }
 
 /// Maps the files and merges their headers.
-pub(super) fn open_files(
-    paths: &[PathBuf],
-    index: Option<&(PathBuf, BTreeMap<String, usize>)>,
-) -> Result<Files> {
-    let mut files: Vec<Mapped> = Vec::with_capacity(paths.len());
-    let mut tensors = BTreeMap::<String, Entry>::new();
-    for (number, path) in paths.iter().enumerate() {
-        let file = Mapped::open(path)?;
-        for (name, entry) in read_header(&file, number)? {
-            if let Some(other) = tensors.get(&name) {
-                let reason = format!("is in {} too", paths[other.file].display());
-                return Err(ModelError::invalid(path, name, reason));
+pub(super) fn open_files(shards: &Shards) -> Result<Files> {
+    let mut opened = Files::default();
+    let mut failed = Vec::new();
+    for path in &shards.paths {
+        let number = opened.files.len();
+        let header = Mapped::open(path).and_then(|file| Ok((read_header(&file, number)?, file)));
+        match header {
+            Ok((tensors, file)) => {
+                opened.files.push(file);
+                merge(&mut opened, tensors, &shards.index);
             }
-            tensors.insert(name, entry);
-        }
-        files.push(file);
-    }
-    if let Some((path, listed)) = index {
-        for (name, &file) in listed {
-            if tensors.get(name).is_none_or(|entry| entry.file != file) {
-                let reason = format!("is listed, but not in {}", paths[file].display());
-                return Err(ModelError::invalid(path, name.as_str(), reason));
-            }
+            Err(error) if shards.are_all_of_the_model => return Err(error),
+            Err(error) => failed.push(error),
         }
     }
-    Ok((files, tensors))
-}
-
-/// Reads a JSON file that is not absurdly large.
-pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_JSON_BYTES + 1).read_to_end(&mut text))
-        .map_err(|error| ModelError::io(path, error))?;
-    if text.len() as u64 > MAX_JSON_BYTES {
-        let reason = format!("is longer than {MAX_JSON_BYTES} bytes");
-        return Err(ModelError::invalid(path, "file", reason));
+    if opened.files.is_empty() && !failed.is_empty() {
+        return Err(failed.remove(0));
     }
-    serde_json::from_slice(&text)
-        .map_err(|error| ModelError::invalid(path, "JSON", error.to_string()))
+    if !shards.missing.is_empty() {
+        let way_out = "the download did not finish: `galley pull` fetches what is missing";
+        opened.absent.push(format!("{} not there: {way_out}", are(&shards.missing)));
+    }
+    opened.absent.extend(failed.iter().map(ToString::to_string));
+    Ok(opened)
 }
 
-/// The `weight_map` of an index: names to files of the same directory.
-fn read_index(directory: &Path, path: PathBuf) -> Result<Weights> {
-    let index = read_json(&path)?;
-    let Some(weight_map) = index.get("weight_map").and_then(Value::as_object) else {
-        return Err(ModelError::invalid(&path, "weight_map", "is missing or no object"));
+fn merge(opened: &mut Files, tensors: BTreeMap<String, Entry>, index: &BTreeMap<String, String>) {
+    for (name, entry) in tensors {
+        let Some(first) = opened.tensors.get_mut(&name) else {
+            opened.tensors.insert(name, entry);
+            continue;
+        };
+        let listed = |entry: &Entry| {
+            let file = opened.files[entry.file].path().file_name();
+            index.get(&name).is_some_and(|listed| file == Some(listed.as_ref()))
+        };
+        match (listed(first), listed(&entry)) {
+            (true, _) => {}
+            (false, true) => *first = entry,
+            (false, false) => opened.doubles.push((name, entry)),
+        }
+    }
+}
+
+/// The `weight_map` of an index: names to files of the same directory. The headers of the files say what is in them;
+/// the index says which files there are.
+fn read_index(directory: &Path, path: &Path) -> Result<Shards> {
+    let json = files::read_json(path)?;
+    let Some(weight_map) = json.get("weight_map").and_then(Value::as_object) else {
+        return Err(ModelError::invalid(path, "weight_map", "is missing or no object"));
     };
-    let mut files = BTreeSet::new();
-    let mut listed = Vec::with_capacity(weight_map.len());
-    for (name, file) in weight_map {
+    let (mut names, mut index) = (BTreeSet::new(), BTreeMap::new());
+    for (tensor, file) in weight_map {
         let invalid =
-            |reason: String| ModelError::invalid(&path, format!("weight_map: {name}"), reason);
+            |reason: String| ModelError::invalid(path, format!("weight_map: {tensor}"), reason);
         let Some(file) = file.as_str() else {
             return Err(invalid(format!("{file} is no file name")));
         };
         let mut parts = Path::new(file).components();
-        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-        if !plain {
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
             return Err(invalid(format!("{file:?} is not the name of a file in the directory")));
         }
-        if files.insert(file) && !directory.join(file).exists() {
-            return Err(invalid(format!("{file:?} does not exist")));
+        names.insert(file);
+        index.insert(tensor.clone(), file.to_owned());
+    }
+    if names.is_empty() {
+        return Err(ModelError::invalid(path, "weight_map", "is empty"));
+    }
+    let (mut paths, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        let file = directory.join(name);
+        match files::exists(&file)? {
+            true => paths.push(file),
+            false => missing.push(name.to_owned()),
         }
-        listed.push((name, file));
     }
-    if files.is_empty() {
-        return Err(ModelError::invalid(&path, "weight_map", "is empty"));
-    }
-    let files: Vec<&str> = files.into_iter().collect();
-    let listed = listed
-        .into_iter()
-        .map(|(name, file)| {
-            let number = files.binary_search(&file).expect("every file listed is in the set");
-            (name.clone(), number)
-        })
-        .collect();
-    let paths = files.iter().map(|file| directory.join(file)).collect();
-    Ok(Weights::Safetensors { paths, index: Some((path, listed)) })
+    Ok(Shards { paths, are_all_of_the_model: true, missing, index })
 }
 
-/// The index of a model with a million tensors is about this long.
-const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Names of shards that the numbers of the others show to be missing: `model-00002-of-00003.safetensors`.
+fn missing_numbers(names: &[String]) -> Vec<String> {
+    let parse = |name: &String| {
+        let (stem, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+        let (prefix, number) = stem.rsplit_once('-')?;
+        let count: usize = count.parse().ok().filter(|&count| count <= MOST_SHARDS)?;
+        number.parse::<usize>().ok()?;
+        Some((prefix.to_owned(), count))
+    };
+    let sets: BTreeSet<(String, usize)> = names.iter().filter_map(parse).collect();
+    let all = sets.iter().flat_map(|(prefix, count)| {
+        (1..=*count).map(move |number| format!("{prefix}-{number:05}-of-{count:05}.safetensors"))
+    });
+    all.filter(|name| !names.contains(name)).collect()
+}
+
+/// "a is", "a and b are", "a, b and 3 more are".
+pub(super) fn are(names: &[String]) -> String {
+    match names {
+        [] => "nothing is".into(),
+        [one] => format!("{one} is"),
+        [one, other] => format!("{one} and {other} are"),
+        [first, second, rest @ ..] => format!("{first}, {second} and {} more are", rest.len()),
+    }
+}
+
+/// More files than any model is cut into.
+const MOST_SHARDS: usize = 10_000;

@@ -24,7 +24,8 @@ impl Mapped {
             return Err(ModelError::invalid(path, "file", "is not a regular file"));
         }
         if facts.len() == 0 {
-            return Err(ModelError::invalid(path, "file", "is empty"));
+            let reason = "is empty: the download did not finish, so download it again";
+            return Err(ModelError::invalid(path, "file", reason));
         }
         // SAFETY: the mapping is private and read-only, so nothing here writes to it. Others may
         // write to the file. What they write can then show up in the bytes of a tensor, where every

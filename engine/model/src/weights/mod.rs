@@ -6,8 +6,10 @@
 mod checkpoint;
 mod codec;
 mod directory;
+mod foreign;
 pub mod gguf;
 mod mapped;
+mod needed;
 mod quant;
 mod safetensors;
 mod tensor;

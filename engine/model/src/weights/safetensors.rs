@@ -1,123 +1,149 @@
 //! The header of a safetensors file.
 //!
-//! Types and field names come from the `safetensors` crate. The rules are checked here, because its
-//! errors do not say which tensor broke them and it lets a name appear twice.
+//! An own reader: that of the `safetensors` crate refuses a file for a tensor that the model does not need, and does not
+//! say which tensor it is.
 
 use super::{
     codec::Codec,
     mapped::Mapped,
     tensor::{Entry, Storage},
 };
-use crate::{ModelError, Result};
-use safetensors::{Dtype, tensor::TensorInfo};
+use crate::{ModelError, Result, files};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
-use std::{collections::HashSet, fmt, path::Path};
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt};
 
 /// The tensors of a file; `index` is the number its entries know it by.
-pub(super) fn read_header(file: &Mapped, index: usize) -> Result<Vec<(String, Entry)>> {
+///
+/// What is wrong with one tensor is kept with it ([`Storage::Broken`]): the model may not need it.
+pub(super) fn read_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> {
+    parse_header(file, index).map_err(|error| match files::recognise(file.bytes()) {
+        Some(what) => ModelError::unsupported(file.path(), what),
+        None => error,
+    })
+}
+
+fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> {
     let (path, bytes) = (file.path(), file.bytes());
     let invalid = |reason: String| ModelError::invalid(path, "header", reason);
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
-        return Err(invalid(format!("is cut off: the file has {} bytes", bytes.len())));
+        return Err(invalid(format!(
+            "is cut off: the file has {} bytes: {DOWNLOAD_AGAIN}",
+            bytes.len()
+        )));
     };
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {
         return Err(invalid(format!(
-            "says it has {length} bytes; the format allows {MAX_HEADER_BYTES}"
+            "says it has {length} bytes; the format allows {MAX_HEADER_BYTES}: this is no safetensors file"
         )));
     }
     let header = usize::try_from(length).ok().and_then(|length| rest.get(..length));
     let Some(header) = header else {
         return Err(invalid(format!(
-            "says it has {length} bytes, but only {} follow in the file",
+            "says it has {length} bytes, but only {} follow in the file: {DOWNLOAD_AGAIN}",
             rest.len()
         )));
     };
-    let data_start = LENGTH_BYTES + header.len();
-    let data_len = bytes.len() - data_start;
+    let data = Data { start: LENGTH_BYTES + header.len(), len: rest.len() - header.len() };
 
     // A copy, as the file may change while serde reads it.
-    let header = String::from_utf8(header.to_vec()).map_err(|error| invalid(error.to_string()))?;
+    let header = String::from_utf8_lossy(header).into_owned();
     let Header(tensors) =
         serde_json::from_str(&header).map_err(|error| invalid(error.to_string()))?;
-    check_layout(path, &tensors, data_len)?;
-    Ok(tensors
-        .into_iter()
-        .map(|(name, info)| {
-            let entry = Entry {
-                file: index,
-                offset: data_start + info.data_offsets.0,
-                len: info.data_offsets.1 - info.data_offsets.0,
-                storage: storage(info.dtype),
-                shape: info.shape,
-            };
-            (name, entry)
-        })
-        .collect())
+    let mut entries = BTreeMap::<String, Entry>::new();
+    let mut described = 0_usize;
+    for (name, description) in tensors {
+        let entry = data.entry(index, &description);
+        described = described.saturating_add(entry.len);
+        match entries.get_mut(&name) {
+            Some(first) if first.offset == entry.offset && first.len == entry.len => {}
+            Some(first) => first.storage = Storage::Broken("appears twice".into()),
+            None => drop(entries.insert(name, entry)),
+        }
+    }
+    if described < data.len {
+        tracing::warn!(
+            "{}: {} of {} bytes of data belong to no tensor",
+            path.display(),
+            data.len - described,
+            data.len
+        );
+    }
+    Ok(entries)
 }
 
-/// Sizes agree with shapes, and the tensors cover the data without hole or overlap.
-fn check_layout(path: &Path, tensors: &[(String, TensorInfo)], data_len: usize) -> Result<()> {
-    let mut in_order: Vec<_> = tensors.iter().collect();
-    in_order.sort_by_key(|(_, info)| info.data_offsets);
-    let mut covered = 0;
-    for (name, info) in in_order {
-        let invalid = |reason: String| Err(ModelError::invalid(path, name.as_str(), reason));
-        let (start, end) = info.data_offsets;
-        if start < covered {
-            return invalid(format!("data at {start} overlaps a tensor that ends at {covered}"));
-        }
-        if start > covered {
-            return invalid(format!("data at {start} leaves a hole after byte {covered}"));
-        }
+/// The part of a file behind its header.
+struct Data {
+    start: usize,
+    len: usize,
+}
+
+impl Data {
+    fn entry(&self, file: usize, description: &Value) -> Entry {
+        self.checked_entry(file, description).unwrap_or_else(|reason| Entry {
+            file,
+            offset: 0,
+            len: 0,
+            storage: Storage::Broken(reason),
+            shape: Vec::new(),
+        })
+    }
+
+    /// The entry, if its size agrees with its shape and it lies inside the file; otherwise the reason.
+    fn checked_entry(&self, file: usize, description: &Value) -> Result<Entry, String> {
+        let sizes = |field: &str| -> Result<Vec<usize>, String> {
+            let value = &description[field];
+            let sizes = value.as_array().map(|sizes| {
+                sizes.iter().map(|size| size.as_u64().and_then(|size| usize::try_from(size).ok()))
+            });
+            let sizes: Option<Vec<usize>> = sizes.and_then(Iterator::collect);
+            sizes.ok_or_else(|| format!("{field} {value} is no list of sizes"))
+        };
+        let Some(dtype) = description["dtype"].as_str() else {
+            return Err(format!("dtype {} is no name of a type", description["dtype"]));
+        };
+        let (shape, offsets) = (sizes("shape")?, sizes("data_offsets")?);
+        let [start, end] = offsets[..] else {
+            return Err(format!("data_offsets {offsets:?} are not two"));
+        };
         if end < start {
-            return invalid(format!("data ends at {end}, before its start at {start}"));
+            return Err(format!("data ends at {end}, before its start at {start}"));
         }
-        if end > data_len {
-            return invalid(format!(
-                "data ends at {end}, but the file has {data_len} bytes of data"
+        if end > self.len {
+            return Err(format!(
+                "data ends at {end}, but the file has {} bytes of data: {DOWNLOAD_AGAIN}",
+                self.len
             ));
         }
-        let bits = info
-            .shape
-            .iter()
-            .try_fold(info.dtype.bitsize(), |product, &n| product.checked_mul(n))
-            .filter(|bits| bits.is_multiple_of(8));
-        if bits.map(|bits| bits / 8) != Some(end - start) {
-            return invalid(format!(
-                "has {} bytes of data, which is not what {:?} of shape {:?} takes",
-                end - start,
-                info.dtype,
-                info.shape
+        let storage = storage(dtype);
+        if let Storage::Codec(codec) = storage
+            && codec.tensor_bytes(&shape) != Some(end - start)
+        {
+            return Err(format!(
+                "has {} bytes of data, which is not what {codec} of shape {shape:?} takes",
+                end - start
             ));
         }
-        covered = end;
+        Ok(Entry { file, offset: self.start + start, len: end - start, storage, shape })
     }
-    if covered != data_len {
-        return Err(ModelError::invalid(
-            path,
-            "header",
-            format!("describes {covered} bytes of data, but the file has {data_len}"),
-        ));
-    }
-    Ok(())
 }
 
 /// Types that Galley cannot read are kept, as they may belong to tensors that it does not need.
-fn storage(dtype: Dtype) -> Storage {
+fn storage(dtype: &str) -> Storage {
     match dtype {
-        Dtype::F32 => Storage::Codec(Codec::F32),
-        Dtype::F16 => Storage::Codec(Codec::F16),
-        Dtype::BF16 => Storage::Codec(Codec::BF16),
-        other => Storage::Other(format!("{other:?}")),
+        "F32" => Storage::Codec(Codec::F32),
+        "F16" => Storage::Codec(Codec::F16),
+        "BF16" => Storage::Codec(Codec::BF16),
+        other => Storage::Other(other.into()),
     }
 }
 
-/// The header's tensors in the order of the file, every name once.
-struct Header(Vec<(String, TensorInfo)>);
+/// The header's tensors in the order of the file. A name may be there twice.
+struct Header(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -135,24 +161,19 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let (mut tensors, mut seen) = (Vec::new(), HashSet::new());
+        let mut tensors = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            if !seen.insert(name.clone()) {
-                return Err(A::Error::custom(format!("{name} appears twice")));
-            }
             if name == "__metadata__" {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let info = map
-                .next_value::<TensorInfo>()
-                .map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
-            tensors.push((name, info));
+            tensors.push((name, map.next_value::<Value>()?));
         }
         Ok(Header(tensors))
     }
 }
 
+const DOWNLOAD_AGAIN: &str = "the file is cut off, so download it again";
 /// Bytes before the header: its length.
 const LENGTH_BYTES: usize = 8;
 /// The longest header that the format allows.

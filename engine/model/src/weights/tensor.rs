@@ -2,7 +2,7 @@
 
 use super::{codec::Codec, mapped::Mapped};
 
-/// Where a tensor lies and what it says it is. Made only after both were checked against the file.
+/// Where a tensor lies and what it says it is. Checked against the file, unless [`Storage::Broken`] says what is wrong.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Number of the file within the checkpoint.
@@ -23,6 +23,8 @@ pub(super) enum Storage {
     Codec(Codec),
     /// In another, by the name the file gives it.
     Other(String),
+    /// The header says something impossible of it.
+    Broken(String),
 }
 
 /// A tensor in a mapped file: rows of numbers in some storage format.

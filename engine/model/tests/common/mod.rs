@@ -62,11 +62,28 @@ impl Gguf {
             .tensor("rope_freqs.weight", &[8], TYPE_F32, &1.5_f32.to_le_bytes().repeat(8))
     }
 
+    /// Takes the last `n` tensors of [`Self::tiny`] out of the directory; their data stays.
+    pub(crate) fn drop_tensors(&mut self, n: usize) {
+        let names = ["output_norm.weight", "rope_freqs.weight"];
+        let name = string(names[names.len() - n]);
+        let at = self.tensors.windows(name.len()).position(|window| window == name).unwrap();
+        self.tensors.truncate(at);
+        self.n_tensors -= n as u64;
+    }
+
     pub(crate) fn pair(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
         self.n_pairs += 1;
         self.pairs.extend(string(key));
         self.pairs.extend(kind.to_le_bytes());
         self.pairs.extend(value);
+        self
+    }
+
+    /// Takes a key out, by giving it another name of the same length.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        let name = string(key);
+        let at = self.pairs.windows(name.len()).position(|window| window == name).expect("the key");
+        self.pairs[at + name.len() - 1] = b'_';
         self
     }
 

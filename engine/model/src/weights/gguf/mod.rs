@@ -2,12 +2,18 @@
 
 mod names;
 mod reader;
+mod split;
+mod types;
 
 pub(super) use names::gguf_name;
 pub(super) use reader::{MAGIC, read};
+pub(super) use split::{Parts, first_of_split, open};
 
 use crate::{Result, weights::mapped::Mapped};
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 /// The key-value pairs of a GGUF file. An accessor is `None` if the key is absent or of another kind.
 #[derive(Debug, Default)]
@@ -38,6 +44,15 @@ impl Metadata {
         }
     }
 
+    /// An integer of any width and sign.
+    pub fn integer(&self, key: &str) -> Option<i128> {
+        match *self.values.get(key)? {
+            Value::Unsigned(value) => Some(value.into()),
+            Value::Signed(value) => Some(value.into()),
+            _ => None,
+        }
+    }
+
     /// A float of either width, rounded to `f32`, or an integer that `f32` holds exactly.
     pub fn f32(&self, key: &str) -> Option<f32> {
         match *self.values.get(key)? {
@@ -59,15 +74,24 @@ impl Metadata {
     /// An array of strings.
     pub fn strings(&self, key: &str) -> Option<&[String]> {
         match self.values.get(key)? {
-            Value::Strings(values) => Some(values),
+            Value::Strings { texts, .. } => Some(texts),
             _ => None,
         }
     }
 
-    /// An array of floats, either width, rounded to `f32`.
-    pub fn f32s(&self, key: &str) -> Option<&[f32]> {
+    /// The strings of an array that are no UTF-8, by index: [`Self::strings`] has U+FFFD in them.
+    pub(crate) fn raw_strings(&self, key: &str) -> Option<&BTreeMap<usize, Vec<u8>>> {
         match self.values.get(key)? {
-            Value::Floats(values) => Some(values),
+            Value::Strings { raw, .. } => Some(raw),
+            _ => None,
+        }
+    }
+
+    /// An array of numbers, rounded to `f32`.
+    pub fn f32s(&self, key: &str) -> Option<Vec<f32>> {
+        match self.values.get(key)? {
+            Value::Floats(values) => Some(values.clone()),
+            Value::Integers(values) => Some(values.iter().map(|&value| value as f32).collect()),
             _ => None,
         }
     }
@@ -84,17 +108,31 @@ impl Metadata {
     pub fn contains(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
+
+    /// Puts what the tensors show in place of what a key says.
+    pub(super) fn correct(&mut self, key: String, value: u64) {
+        self.values.insert(key, Value::Unsigned(value));
+    }
+
+    /// Takes a key out that no longer holds.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.values.remove(key);
+    }
 }
 
 /// One metadata value.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Value {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
     Bool(bool),
     Str(String),
-    Strings(Vec<String>),
+    Strings {
+        texts: Vec<String>,
+        /// The bytes of those that are no UTF-8.
+        raw: BTreeMap<usize, Vec<u8>>,
+    },
     Floats(Vec<f32>),
     Integers(Vec<i32>),
     /// An array that is stepped over: nested, of booleans, or of integers beyond `i32`.

@@ -4,22 +4,23 @@
 //! Here whatever is allocated was first seen to fit the rest of the file, and errors name the key or
 //! tensor. <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
-use super::{Metadata, Value};
+use super::{Metadata, Value, types};
 use crate::{
-    ModelError, Result,
+    ModelError, Result, files,
     weights::{
-        codec::Codec,
         mapped::Mapped,
         tensor::{Entry, Storage},
     },
 };
 use std::{
-    collections::{HashSet, hash_map},
+    collections::{BTreeMap, hash_map},
     path::Path,
 };
 
 /// Reads the metadata and the tensors, checked against the file's size.
-pub(crate) fn read(file: &Mapped) -> Result<(Metadata, Vec<(String, Entry)>)> {
+///
+/// What is wrong with one tensor is kept with it ([`Storage::Broken`]): the model may not need it.
+pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, Entry>)> {
     let mut reader = Reader { path: file.path(), bytes: file.bytes(), position: 0 };
     let (n_tensors, n_pairs) = reader.preamble()?;
     let mut metadata = Metadata::default();
@@ -28,59 +29,50 @@ pub(crate) fn read(file: &Mapped) -> Result<(Metadata, Vec<(String, Entry)>)> {
         let kind = reader.u32(&key)?;
         let value = reader.value(&key, kind)?;
         match metadata.values.entry(key) {
-            hash_map::Entry::Vacant(place) => place.insert(value),
-            hash_map::Entry::Occupied(place) => {
-                return Err(reader.invalid(place.key(), "appears twice"));
-            }
-        };
+            hash_map::Entry::Vacant(place) => drop(place.insert(value)),
+            hash_map::Entry::Occupied(place) if *place.get() == value => {}
+            hash_map::Entry::Occupied(place) => tracing::warn!(
+                "{}: {} is there twice, with different values: the first one counts",
+                file.path().display(),
+                place.key()
+            ),
+        }
     }
     let alignment = reader.alignment(&metadata)?;
 
-    let (mut tensors, mut seen) = (Vec::new(), HashSet::new());
+    let mut tensors = BTreeMap::<String, Entry>::new();
     for i in 0..n_tensors {
         let name = reader.name(&format!("name of tensor {i}"))?;
         let entry = reader.tensor(&name, alignment)?;
-        if !seen.insert(name.clone()) {
-            return Err(reader.invalid(&name, "appears twice"));
+        match tensors.get_mut(&name) {
+            Some(first) if first.offset == entry.offset => {}
+            Some(first) => first.storage = Storage::Broken("appears twice".into()),
+            None => drop(tensors.insert(name, entry)),
         }
-        tensors.push((name, entry));
     }
-    place_tensors(&reader, alignment, &mut tensors)?;
+    place_tensors(&reader, alignment, &mut tensors);
     Ok((metadata, tensors))
 }
 
-/// Moves offsets from the start of the data to the start of the file, and checks that every tensor
-/// lies inside the file and on no other.
-fn place_tensors(
-    reader: &Reader<'_>,
-    alignment: usize,
-    tensors: &mut [(String, Entry)],
-) -> Result<()> {
+/// Moves offsets from the start of the data to the start of the file, and checks that every tensor lies inside the file.
+fn place_tensors(reader: &Reader<'_>, alignment: usize, tensors: &mut BTreeMap<String, Entry>) {
     let file_len = reader.bytes.len();
     let data_start = reader.position.checked_next_multiple_of(alignment);
-    for (name, entry) in tensors.iter_mut() {
+    for entry in tensors.values_mut() {
         let start = data_start.and_then(|start| start.checked_add(entry.offset));
         let end = start.and_then(|start| start.checked_add(entry.len));
         match (start, end) {
             (Some(start), Some(end)) if end <= file_len => entry.offset = start,
+            _ if matches!(entry.storage, Storage::Broken(_)) => {}
             _ => {
                 let (offset, len) = (entry.offset, entry.len);
-                let reason = format!(
-                    "{len} bytes at data offset {offset} go beyond the end of the file ({file_len} bytes)"
-                );
-                return Err(reader.invalid(name, reason));
+                entry.storage = Storage::Broken(format!(
+                    "{len} bytes at data offset {offset} go beyond the end of the file ({file_len} bytes): the file \
+                     is cut off, so download it again"
+                ));
             }
         }
     }
-    let mut in_order: Vec<_> = tensors.iter().collect();
-    in_order.sort_by_key(|(_, entry)| entry.offset);
-    for pair in in_order.windows(2) {
-        let [(before, first), (name, second)] = pair else { unreachable!("windows of two") };
-        if first.offset + first.len > second.offset {
-            return Err(reader.invalid(name, format!("overlaps {before}")));
-        }
-    }
-    Ok(())
 }
 
 /// A position in the file, and its end.
@@ -94,14 +86,22 @@ impl Reader<'_> {
     /// Magic, version, number of tensors, number of metadata pairs.
     fn preamble(&mut self) -> Result<(u64, u64)> {
         if self.array::<4>("magic")? != *MAGIC {
-            return Err(self.invalid("magic", "this is no GGUF file"));
+            let what =
+                files::recognise(self.bytes).unwrap_or_else(|| "this is no GGUF file".into());
+            return Err(ModelError::unsupported(self.path, what));
         }
         let version = self.u32("version")?;
         if !(2..=3).contains(&version) {
             let what = if (2..=3).contains(&version.swap_bytes()) {
-                "big-endian GGUF; only little-endian files are supported".into()
+                "big-endian GGUF, and Galley reads little-endian files: convert it with gguf-py's \
+                 `gguf-convert-endian FILE little`"
+                    .into()
             } else {
-                format!("GGUF version {version}; versions 2 and 3 are supported")
+                let way_out = match version {
+                    0 | 1 => "an old file: take a newer one of the model, or convert it again",
+                    _ => "a newer Galley may read it",
+                };
+                format!("GGUF version {version}; versions 2 and 3 are supported ({way_out})")
             };
             return Err(ModelError::unsupported(self.path, what));
         }
@@ -126,34 +126,39 @@ impl Reader<'_> {
     /// One row of the tensor directory; the offset still counts from the start of the data.
     fn tensor(&mut self, name: &str, alignment: usize) -> Result<Entry> {
         let n_dims = self.u32(name)?;
-        if !(1..=MAX_DIMS).contains(&n_dims) {
-            return Err(self.invalid(name, format!("has {n_dims} dimensions, not 1 to {MAX_DIMS}")));
-        }
-        let mut shape = Vec::with_capacity(n_dims as usize);
+        let n_dims = self.expect_room(name, n_dims.into(), size_of::<u64>())?;
+        let mut shape = Vec::with_capacity(n_dims);
         for _ in 0..n_dims {
-            let n = self.u64(name)?;
-            match usize::try_from(n) {
-                Ok(n) if n > 0 => shape.push(n),
-                _ => return Err(self.invalid(name, format!("has a dimension of {n}"))),
-            }
+            // A dimension beyond any address is too large for the file, too.
+            shape.push(usize::try_from(self.u64(name)?).unwrap_or(usize::MAX));
         }
         // GGUF lists the innermost dimension first.
         shape.reverse();
         let kind = self.u32(name)?;
-        let Some(codec) = codec(kind) else {
-            let what = format!("tensor {name} is of ggml type {kind}; supported are {SUPPORTED}");
-            return Err(ModelError::unsupported(self.path, what));
-        };
-        let Some(len) = codec.tensor_bytes(&shape) else {
-            return Err(self.invalid(name, format!("{codec} of shape {shape:?} is impossible")));
-        };
         let offset = self.u64(name)?;
-        match usize::try_from(offset) {
-            Ok(offset) if offset.is_multiple_of(alignment) => {
-                Ok(Entry { file: 0, offset, len, storage: Storage::Codec(codec), shape })
+        let mut storage = types::storage(kind);
+        let mut len = 0;
+        if let Storage::Codec(codec) = storage {
+            match codec.tensor_bytes(&shape) {
+                Some(bytes) => len = bytes,
+                None => {
+                    let reason = format!("{codec} of shape {shape:?} is impossible");
+                    storage = Storage::Broken(reason);
+                }
             }
-            _ => Err(self.invalid(name, format!("offset {offset} is not aligned to {alignment}"))),
         }
+        if n_dims > MAX_DIMS {
+            storage = Storage::Broken(format!("has {n_dims} dimensions, not 0 to {MAX_DIMS}"));
+        }
+        let offset = match usize::try_from(offset) {
+            Ok(offset) if offset.is_multiple_of(alignment) => offset,
+            _ => {
+                let reason = format!("offset {offset} is not aligned to {alignment}");
+                storage = Storage::Broken(reason);
+                0
+            }
+        };
+        Ok(Entry { file: 0, offset, len, storage, shape })
     }
 
     fn value(&mut self, key: &str, kind: u32) -> Result<Value> {
@@ -165,12 +170,8 @@ impl Reader<'_> {
             kind::U32 => Value::Unsigned(self.u32(key)?.into()),
             kind::I32 => Value::Signed(i32::from_le_bytes(self.array(key)?).into()),
             kind::F32 => Value::Float(f32::from_le_bytes(self.array(key)?).into()),
-            kind::BOOL => match self.array::<1>(key)? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                [other] => return Err(self.invalid(key, format!("{other} is no boolean"))),
-            },
-            kind::STRING => Value::Str(self.string(key)?),
+            kind::BOOL => Value::Bool(self.array::<1>(key)? != [0]),
+            kind::STRING => Value::Str(self.text(key)?),
             kind::ARRAY => self.array_value(key, 0)?,
             kind::U64 => Value::Unsigned(self.u64(key)?),
             kind::I64 => Value::Signed(i64::from_le_bytes(self.array(key)?)),
@@ -188,11 +189,15 @@ impl Reader<'_> {
         let n = self.expect_room(key, n, min_bytes)?;
         match kind {
             kind::STRING => {
-                let mut strings = Vec::with_capacity(n);
-                for _ in 0..n {
-                    strings.push(self.string(key)?);
+                let (mut texts, mut raw) = (Vec::with_capacity(n), BTreeMap::new());
+                for i in 0..n {
+                    texts.push(String::from_utf8(self.string(key)?).unwrap_or_else(|error| {
+                        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                        raw.insert(i, error.into_bytes());
+                        text
+                    }));
                 }
-                Ok(Value::Strings(strings))
+                Ok(Value::Strings { texts, raw })
             }
             kind::F32 | kind::F64 => {
                 let mut floats = Vec::with_capacity(n);
@@ -234,17 +239,27 @@ impl Reader<'_> {
     fn name(&mut self, field: &str) -> Result<String> {
         let name = self.string(field)?;
         match name.len() {
-            1..=MAX_NAME_BYTES => Ok(name),
+            0..=MAX_NAME_BYTES => Ok(String::from_utf8_lossy(&name).into_owned()),
             n => Err(self.invalid(field, format!("is {n} bytes long"))),
         }
     }
 
-    /// A string, copied before it is looked at, as the file may change meanwhile.
-    fn string(&mut self, field: &str) -> Result<String> {
+    /// A string on its own, which may be a description in some old encoding.
+    fn text(&mut self, field: &str) -> Result<String> {
+        String::from_utf8(self.string(field)?).or_else(|error| {
+            tracing::warn!(
+                "{}: {field} is no UTF-8: what is not is read as U+FFFD",
+                self.path.display()
+            );
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        })
+    }
+
+    /// The bytes of a string, copied before they are looked at, as the file may change meanwhile.
+    fn string(&mut self, field: &str) -> Result<Vec<u8>> {
         let length = self.u64(field)?;
         let length = self.expect_room(field, length, 1)?;
-        let bytes = self.take(field, length)?.to_vec();
-        String::from_utf8(bytes).map_err(|error| self.invalid(field, error.to_string()))
+        Ok(self.take(field, length)?.to_vec())
     }
 
     /// `count` as `usize`, if the rest of the file can hold that many things.
@@ -254,7 +269,10 @@ impl Reader<'_> {
             Ok(count) if count <= left / bytes_each => Ok(count),
             _ => Err(self.invalid(
                 field,
-                format!("says {count}, but only {left} bytes are left in the file"),
+                format!(
+                    "says {count}, but only {left} bytes are left in the file: it is cut off or damaged, so download \
+                     it again"
+                ),
             )),
         }
     }
@@ -278,7 +296,13 @@ impl Reader<'_> {
                 self.position += n;
                 Ok(taken)
             }
-            None => Err(self.invalid(field, format!("the file ends at byte {}", bytes.len()))),
+            None => {
+                let reason = format!(
+                    "the file ends at byte {}: it is cut off, so download it again",
+                    bytes.len()
+                );
+                Err(self.invalid(field, reason))
+            }
         }
     }
 
@@ -295,24 +319,6 @@ fn min_value_bytes(kind: u32) -> Option<usize> {
         kind::U32 | kind::I32 | kind::F32 => 4,
         kind::U64 | kind::I64 | kind::F64 | kind::STRING => 8,
         kind::ARRAY => 12,
-        _ => return None,
-    })
-}
-
-/// `enum ggml_type`.
-fn codec(kind: u32) -> Option<Codec> {
-    Some(match kind {
-        0 => Codec::F32,
-        1 => Codec::F16,
-        2 => Codec::Q4_0,
-        3 => Codec::Q4_1,
-        6 => Codec::Q5_0,
-        7 => Codec::Q5_1,
-        8 => Codec::Q8_0,
-        12 => Codec::Q4_K,
-        13 => Codec::Q5_K,
-        14 => Codec::Q6_K,
-        30 => Codec::BF16,
         _ => return None,
     })
 }
@@ -337,11 +343,10 @@ mod kind {
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 const ALIGNMENT: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: usize = 32;
-const SUPPORTED: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K";
 /// Longest key or tensor name; the format says 2^16 - 1 for keys and less for tensors.
 const MAX_NAME_BYTES: usize = u16::MAX as usize;
 /// `GGML_MAX_DIMS`.
-const MAX_DIMS: u32 = 4;
+const MAX_DIMS: usize = 4;
 /// Nothing in use nests arrays at all.
 const MAX_ARRAY_DEPTH: usize = 3;
 /// Length of a name, number of dimensions, one dimension, type, offset.

@@ -1,0 +1,124 @@
+//! The families that Galley has, and which of them is nearest to one that it has not.
+
+use super::Family;
+
+/// A family under its names.
+pub(super) struct Known {
+    /// The class in `architectures`.
+    pub(super) class: &'static str,
+    /// The `model_type`, and `general.architecture` of a GGUF file but for Mistral, which is a llama there.
+    pub(super) model_type: &'static str,
+    pub(super) family: Family,
+    /// Models of it.
+    models: &'static str,
+}
+
+pub(super) const FAMILIES: [Known; 4] = [
+    Known {
+        class: "LlamaForCausalLM",
+        model_type: "llama",
+        family: Family::Llama,
+        models: "Llama 2, 3.1, 3.2 and 3.3, SmolLM2, TinyLlama, Yi",
+    },
+    Known {
+        class: "MistralForCausalLM",
+        model_type: "mistral",
+        family: Family::Mistral,
+        models: "Mistral 7B and Nemo",
+    },
+    Known {
+        class: "Qwen2ForCausalLM",
+        model_type: "qwen2",
+        family: Family::Qwen2,
+        models: "Qwen2, Qwen2.5, QwQ",
+    },
+    Known {
+        class: "Qwen3ForCausalLM",
+        model_type: "qwen3",
+        family: Family::Qwen3,
+        models: "Qwen3 from 0.6B to 32B",
+    },
+];
+
+/// Relatives of a family that go by another name.
+const RELATIVES: [(&str, Family); 9] = [
+    ("mixtral", Family::Mistral),
+    ("ministral", Family::Mistral),
+    ("pixtral", Family::Mistral),
+    ("voxtral", Family::Mistral),
+    ("mllama", Family::Llama),
+    ("smol", Family::Llama),
+    ("llava", Family::Llama),
+    ("deepseek", Family::Llama),
+    ("granite", Family::Llama),
+];
+
+/// What to use instead of the architecture `name`: the models of the nearest family, then all families, by the names
+/// that `name_of` gives them.
+pub(super) fn instead_of(name: &str, name_of: impl Fn(&Known) -> &'static str) -> String {
+    let all: Vec<_> = FAMILIES.iter().map(&name_of).collect();
+    let listed = |known: &Known| format!("{} ({})", name_of(known), known.models);
+    match nearest(name) {
+        Some(known) => {
+            format!("nearest is {}; supported are {}", listed(known), all.join(", "))
+        }
+        None => {
+            let all: Vec<_> = FAMILIES.iter().map(listed).collect();
+            format!("supported are {}", all.join(", "))
+        }
+    }
+}
+
+/// The family that `name` is related to, or begins like.
+fn nearest(name: &str) -> Option<&'static Known> {
+    let name = name.to_ascii_lowercase();
+    let related = RELATIVES.iter().find(|(relative, _)| name.starts_with(relative));
+    if let Some((_, family)) = related {
+        return FAMILIES.iter().find(|known| known.family == *family);
+    }
+    let shared = |known: &Known| {
+        name.bytes().zip(known.model_type.bytes()).take_while(|(one, other)| one == other).count()
+    };
+    // The last of equals: of "qwen", the newest.
+    FAMILIES.iter().filter(|known| shared(known) >= MIN_SHARED).max_by_key(|known| shared(known))
+}
+
+/// Letters that names of relatives share.
+const MIN_SHARED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_family_is_that_of_the_name() {
+        let family = |name| nearest(name).map(|known| known.family);
+        for (name, expected) in [
+            ("Qwen3MoeForCausalLM", Some(Family::Qwen3)),
+            ("Qwen2_5_VLForConditionalGeneration", Some(Family::Qwen2)),
+            ("QWenLMHeadModel", Some(Family::Qwen3)),
+            ("qwen3moe", Some(Family::Qwen3)),
+            ("MixtralForCausalLM", Some(Family::Mistral)),
+            ("Mistral3ForConditionalGeneration", Some(Family::Mistral)),
+            ("Llama4ForConditionalGeneration", Some(Family::Llama)),
+            ("MllamaForConditionalGeneration", Some(Family::Llama)),
+            ("SmolLM3ForCausalLM", Some(Family::Llama)),
+            ("LlamaForSequenceClassification", Some(Family::Llama)),
+            ("Gemma3ForCausalLM", None),
+            ("phi3", None),
+            ("MiniCPMForCausalLM", None),
+            ("", None),
+        ] {
+            assert_eq!(family(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_answer_lists_all_families_and_a_model_to_use() {
+        for name in ["MixtralForCausalLM", "Gemma2ForCausalLM"] {
+            let text = instead_of(name, |known| known.class);
+            assert!(FAMILIES.iter().all(|known| text.contains(known.class)), "{text}");
+            assert!(text.contains("Mistral 7B"), "{text}");
+        }
+    }
+}

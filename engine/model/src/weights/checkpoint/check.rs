@@ -1,0 +1,143 @@
+//! Checks of what the model needs, before any of it is loaded.
+
+use super::{Checkpoint, EMBEDDING};
+use crate::{
+    ModelError, Result,
+    config::{Family, ModelConfig},
+    weights::{
+        needed,
+        tensor::{Entry, RowOrder, Storage},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+impl Checkpoint {
+    /// Refuses what the model needs and cannot have, and says what is left out. A tensor that is merely absent is an
+    /// error of [`Self::check_complete`], as a model may be looked at without it.
+    pub(super) fn check(&self, file: &Path, doubles: &[(String, Entry)]) -> Result<()> {
+        if self.config.n_layers > self.tensors.len() {
+            let (layers, tensors) = (self.config.n_layers, self.tensors.len());
+            let reason = format!("{layers}, but there are only {tensors} tensors");
+            return Err(ModelError::invalid(file, "number of layers", reason));
+        }
+        let mut found = Vec::new();
+        for name in needed::names(&self.config) {
+            match self.entry(&name) {
+                Some((stored, entry)) => {
+                    self.tensor_ref(stored, entry, RowOrder::Plain)?;
+                    found.push((stored, entry));
+                }
+                None if !self.absent.is_empty() => return Err(self.absent(&name)),
+                None => {}
+            }
+        }
+        self.refuse_overlaps(&mut found)?;
+        self.refuse_contradictions(doubles, &found)?;
+        self.refuse_biases(file)?;
+        self.tell_unused(file, &found);
+        Ok(())
+    }
+
+    /// An error if a tensor that the model needs is not there.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        let missing = needed::names(&self.config).find(|name| !self.has_tensor(name));
+        missing.map_or(Ok(()), |name| Err(self.absent(&name)))
+    }
+
+    /// Two tensors in the same place, in part: one of them is not what the header says.
+    fn refuse_overlaps(&self, found: &mut [(&str, &Entry)]) -> Result<()> {
+        found.sort_by_key(|(_, entry)| (entry.file, entry.offset, entry.len));
+        for pair in found.windows(2) {
+            let [(before, first), (name, second)] = pair else { unreachable!("windows of two") };
+            let is_apart = first.file != second.file || first.offset + first.len <= second.offset;
+            let is_shared = first.offset == second.offset && first.len == second.len;
+            if !is_apart && !is_shared {
+                let reason = format!("overlaps {before}");
+                return Err(ModelError::invalid(self.files[second.file].path(), *name, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Two tensors of one name that differ: which is the model's is not known.
+    fn refuse_contradictions(
+        &self,
+        doubles: &[(String, Entry)],
+        found: &[(&str, &Entry)],
+    ) -> Result<()> {
+        let bytes = |entry: &Entry| &self.files[entry.file].bytes()[entry.offset..][..entry.len];
+        for (name, double) in doubles {
+            let Some((_, entry)) = found.iter().find(|(found, _)| found == name) else { continue };
+            if matches!(double.storage, Storage::Broken(_)) || bytes(entry) == bytes(double) {
+                continue;
+            }
+            let reason = format!(
+                "is in {} too, with other values: remove the file that does not belong to the model",
+                self.files[entry.file].path().display()
+            );
+            return Err(ModelError::invalid(self.files[double.file].path(), name.as_str(), reason));
+        }
+        Ok(())
+    }
+
+    /// Biases that the forward pass would leave out without a word, unless they add nothing.
+    fn refuse_biases(&self, file: &Path) -> Result<()> {
+        // transformers builds them where the configuration says so, llama.cpp where they are in the file.
+        let output = match self.gguf {
+            Some(_) => &["self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"][..],
+            None if self.config.qkv_bias
+                && matches!(self.config.family, Family::Llama | Family::Qwen3) =>
+            {
+                &["self_attn.o_proj"]
+            }
+            None => &[],
+        };
+        for layer in 0..self.config.n_layers {
+            for module in output {
+                let name = format!("model.layers.{layer}.{module}.bias");
+                let Some((stored, entry)) = self.entry(&name) else { continue };
+                let tensor = self.tensor_ref(stored, entry, RowOrder::Plain)?;
+                let mut values = vec![0.0; tensor.cols()];
+                (0..tensor.rows().min(1)).for_each(|row| tensor.read_row(row, &mut values));
+                if values.iter().any(|value| *value != 0.0) {
+                    let what = format!("{name}: only queries, keys and values may have a bias");
+                    return Err(ModelError::unsupported(file, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says once that there are tensors that the model does not use.
+    fn tell_unused(&self, file: &Path, found: &[(&str, &Entry)]) {
+        let used: BTreeSet<&str> = found.iter().map(|(name, _)| *name).collect();
+        let is_told = |name: &&String| {
+            !used.contains(name.as_str()) && !UNTOLD.iter().any(|part| name.contains(part))
+        };
+        let mut unused = self.tensors.keys().filter(is_told);
+        if let Some(first) = unused.next() {
+            tracing::warn!(
+                "{}: {} tensors are not used, the first is {first}",
+                file.display(),
+                1 + unused.count()
+            );
+        }
+    }
+}
+
+/// Whether every matrix, and the embedding, is there in numbers that are not quantised.
+pub(super) fn has_plain_matrices(config: &ModelConfig, tensors: &BTreeMap<String, Entry>) -> bool {
+    let names = needed::names(config);
+    let mut matrices =
+        names.filter(|name| name.ends_with("_proj.weight") || name.as_str() == EMBEDDING);
+    matrices.all(|name| {
+        tensors.get(&name).is_some_and(|entry| !matches!(entry.storage, Storage::Other(_)))
+    })
+}
+
+/// Parts of names of tensors that are computed anew, or are the same as others: nothing is left out with them.
+const UNTOLD: [&str; 5] =
+    ["rotary_emb", "inv_freq", "rope_freqs.weight", "lm_head.weight", "masked_bias"];

@@ -1,0 +1,32 @@
+//! Which tensors of a checkpoint the decoder reads. Nothing that is wrong with another one matters.
+
+use crate::config::ModelConfig;
+
+/// The Hugging Face names of the tensors that a model of this configuration has.
+pub(super) fn names(config: &ModelConfig) -> impl Iterator<Item = String> {
+    let head = (!config.tie_embeddings).then_some("lm_head.weight");
+    let whole = ["model.embed_tokens.weight", "model.norm.weight"].into_iter().chain(head);
+    let biases = if config.qkv_bias { &BIASES[..] } else { &[] };
+    let norms = if config.qk_norm { &QK_NORMS[..] } else { &[] };
+    let parts: Vec<&str> = [&LAYER[..], biases, norms].concat();
+    let layers = (0..config.n_layers).flat_map(move |layer| {
+        let name = move |part: &&str| format!("model.layers.{layer}.{part}");
+        parts.iter().map(name).collect::<Vec<_>>()
+    });
+    whole.map(str::to_owned).chain(layers)
+}
+
+const LAYER: [&str; 9] = [
+    "input_layernorm.weight",
+    "self_attn.q_proj.weight",
+    "self_attn.k_proj.weight",
+    "self_attn.v_proj.weight",
+    "self_attn.o_proj.weight",
+    "post_attention_layernorm.weight",
+    "mlp.gate_proj.weight",
+    "mlp.up_proj.weight",
+    "mlp.down_proj.weight",
+];
+const BIASES: [&str; 3] =
+    ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"];
+const QK_NORMS: [&str; 2] = ["self_attn.q_norm.weight", "self_attn.k_norm.weight"];
