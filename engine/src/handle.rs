@@ -1,5 +1,7 @@
 //! The outside of an engine: handles, channels, and the thread behind them.
 
+mod board;
+
 use crate::config::EngineConfig;
 use crate::drafting::{DraftConfig, Drafting};
 use crate::error::SubmitError;
@@ -8,6 +10,8 @@ use crate::output::TextCodec;
 use crate::request::{Limits, Request, ValidRequest};
 use crate::stats::Stats;
 use crate::step::Core;
+use board::Board;
+pub use board::Watch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use galley_backend::KvShape;
 use galley_drafter_host::LoadError;
@@ -36,14 +40,6 @@ struct Inner {
     n_requests: AtomicU64,
     board: Arc<Board>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the engine thread lets others see.
-#[derive(Default)]
-struct Board {
-    stats: Mutex<Stats>,
-    /// Why the thread has ended.
-    stopped: Mutex<Option<String>>,
 }
 
 /// What the engine thread is told.
@@ -184,6 +180,11 @@ impl Engine {
         lock(&self.inner.board.stats).clone()
     }
 
+    /// The statistics of every turn from now on. A later call takes the place of this one.
+    pub fn watch(&self) -> Watch {
+        Watch::new(&self.inner.board)
+    }
+
     /// The model that it runs.
     pub fn model(&self) -> &ModelInfo {
         &self.inner.model
@@ -243,7 +244,8 @@ fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
         }
     }
     core.fail_all(&reason);
-    *lock(&board.stats) = core.stats();
+    board.publish(core.stats());
+    board.close();
 }
 
 /// Steps while there is work, waits while there is none, until told to stop.
@@ -266,7 +268,7 @@ fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley
         if !core.is_idle() {
             core.step()?;
         }
-        *lock(&board.stats) = core.stats();
+        board.publish(core.stats());
     }
 }
 
