@@ -61,7 +61,8 @@ def measure(args, batch, context):
             runs["torch"].append(torch(args, batch, context))
 
     def median(engine, key):
-        values = [run[key] for run in runs[engine]]
+        # What an engine did not measure is null: a GPU has no floor here.
+        values = [run[key] for run in runs[engine] if run[key] is not None]
         return statistics.median(values) if values else None
 
     row = {"batch": batch, "context": context}
@@ -103,7 +104,7 @@ def main():
     for text in args.rows:
         batch, context = map(int, text.split("x"))
         row = measure(args, batch, context)
-        cells = [form.format(row[name]) if row[name] is not None else "" for name, form in COLUMNS]
+        cells = [form.format(row[name]) if row[name] is not None else "-" for name, form in COLUMNS]
         print("| " + " | ".join(cells) + " |", flush=True)
         if args.out:
             with args.out.open("a") as file:

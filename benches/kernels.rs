@@ -19,6 +19,9 @@ fn main() {
     println!("{}, {:.0} GFLOP/s at best", backend.description(), peak / 1e9);
     // `-- linears`, `-- attention` or `-- verification` measures one of the three.
     let only = std::env::args().nth(1).filter(|arg| !arg.starts_with("--"));
+    let names = ["linears", "attention", "verification"];
+    let is_known = only.as_deref().is_none_or(|only| names.contains(&only));
+    assert!(is_known, "{only:?} measures nothing: one of {names:?}");
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     if wanted("linears") {
         linears(&mut backend, n_threads);
@@ -42,6 +45,13 @@ fn main() {
     ] {
         attention(&mut backend, n_threads, n_seqs, n_rows, context);
     }
+}
+
+/// Bytes a second that memory gives now. Without memory to measure with, there is nothing to hold times against.
+fn bandwidth_now(n_threads: usize) -> f64 {
+    let bandwidth = read_bandwidth(InstructionSet::best(), n_threads);
+    assert!(bandwidth > 0.0, "the bandwidth cannot be measured: is there a GiB of memory free?");
+    bandwidth
 }
 
 /// What a step is made of, at its largest: all linear layers, and rows for them.
@@ -103,7 +113,7 @@ fn linears(backend: &mut CpuBackend, n_threads: usize) {
     let mut step = Linears::new(backend, 512);
     for n_rows in [1, 2, 4, 8, 12, 16, 24, 32, 64, 512] {
         let with_head = n_rows <= 64;
-        let bandwidth = read_bandwidth(InstructionSet::best(), n_threads);
+        let bandwidth = bandwidth_now(n_threads);
         let seconds = median_s(9, || step.step(backend, n_rows, with_head));
         let bytes = 2.0 * (LAYERS * PER_LAYER + if with_head { HEAD } else { 0 }) as f64;
         println!(
@@ -127,7 +137,7 @@ fn verification(backend: &mut CpuBackend, n_threads: usize) {
     let mut bandwidths = Vec::new();
     // The kinds take turns, so that a slow minute slows all of them.
     for _ in 0..11 {
-        bandwidths.push(read_bandwidth(InstructionSet::best(), n_threads));
+        bandwidths.push(bandwidth_now(n_threads));
         for (n_rows, [linears, attention]) in ROWS.into_iter().zip(&mut times) {
             linears.push(seconds(|| step.step(backend, SEQS * n_rows, true)));
             attention.push(seconds(|| cached.attend(backend, n_rows)));
@@ -267,7 +277,7 @@ fn attention(
     context: usize,
 ) {
     let mut cached = Cached::new(backend, n_seqs, context);
-    let bandwidth = read_bandwidth(InstructionSet::best(), n_threads);
+    let bandwidth = bandwidth_now(n_threads);
     let seconds = median_s(9, || cached.attend(backend, n_rows));
     let (bytes, flops) = (cached.bytes(), cached.flops(n_rows));
     println!(

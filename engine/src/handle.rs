@@ -1,5 +1,6 @@
 //! The outside of an engine: handles and the channels to its thread.
 
+mod board;
 mod life;
 
 use crate::config::{EngineConfig, Fitted};
@@ -10,6 +11,8 @@ use crate::output::TextCodec;
 use crate::request::{Limits, Request, ValidRequest};
 use crate::stats::Stats;
 use crate::step::Core;
+use board::Board;
+pub use board::Watch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use galley_backend::KvShape;
 use galley_model::LanguageModel;
@@ -37,14 +40,6 @@ struct Inner {
     n_requests: AtomicU64,
     board: Arc<Board>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the engine thread lets others see.
-#[derive(Default)]
-struct Board {
-    stats: Mutex<Stats>,
-    /// Why the thread has ended.
-    stopped: Mutex<Option<String>>,
 }
 
 /// The model that an engine runs.
@@ -170,6 +165,11 @@ impl Engine {
     /// A snapshot, as of the last step.
     pub fn stats(&self) -> Stats {
         lock(&self.inner.board.stats).clone()
+    }
+
+    /// The statistics of every turn from now on. A later call takes the place of this one.
+    pub fn watch(&self) -> Watch {
+        Watch::new(&self.inner.board)
     }
 
     /// The model that it runs.

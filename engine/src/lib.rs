@@ -49,6 +49,6 @@ pub use drafting::{
 pub use error::{StartError, SubmitError};
 pub use event::{Event, FinishReason, Stopped, Usage};
 pub use galley_drafter_host as drafters;
-pub use handle::{Engine, ModelInfo, RequestHandle};
+pub use handle::{Engine, ModelInfo, RequestHandle, Watch};
 pub use request::{Prompt, Request};
 pub use stats::{Stats, StepStats};

@@ -1,6 +1,7 @@
 //! The life of the engine thread: commands, a step, and so on until it is told to stop.
 
-use super::{Board, lock};
+use super::board::Board;
+use super::lock;
 use crate::event::Event;
 use crate::request::ValidRequest;
 use crate::step::Core;
@@ -57,7 +58,8 @@ pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
         }
     }
     core.fail_all(&reason);
-    *lock(&board.stats) = core.stats();
+    board.publish(core.stats());
+    board.close();
 }
 
 /// Steps while there is work, waits while there is none, until told to stop.
@@ -84,7 +86,7 @@ fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley
         if !core.is_idle() {
             core.step()?;
         }
-        *lock(&board.stats) = core.stats();
+        board.publish(core.stats());
     }
 }
 

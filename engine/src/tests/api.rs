@@ -74,6 +74,29 @@ fn requests_that_come_together_run_together() {
 }
 
 #[test]
+fn a_watch_hears_of_every_turn() {
+    let engine = engine(Toy::new(40, 4, 64));
+    let watch = engine.watch();
+    for (n, n_tokens) in [(1, 7), (2, 9)] {
+        let mut handles = engine.submit_all((0..n).map(|_| request(5, n_tokens))).unwrap();
+        for handle in &mut handles {
+            while handle.recv().is_some() {}
+        }
+    }
+    let last = engine.clone();
+    drop(engine);
+    last.shutdown();
+    let turns: Vec<_> = watch.collect();
+    let steps: Vec<u64> = turns.iter().map(|stats| stats.steps).filter(|&n| n > 0).collect();
+    let n_steps = last.stats().steps;
+    let missing = (1..=n_steps).find(|n| !steps.contains(n));
+    assert_eq!(missing, None, "of {n_steps} steps: {steps:?}");
+    let kept = |n: usize| turns.iter().filter(|stats| stats.last_step.n_seqs == n).count();
+    assert!(kept(1) >= 7 && kept(2) >= 9, "{steps:?}");
+    assert_eq!(turns.last().map(|stats| stats.finished), Some(3), "the last turn is heard of");
+}
+
+#[test]
 fn texts_are_tokenised_and_seeds_drawn() {
     let engine = engine(Toy::new(40, 4, 64));
     let ask =

@@ -1,5 +1,7 @@
 //! Drafting beside plain decoding of the same prompts, in turns: what it brought, and where its time went.
 
+use super::shown;
+use super::turns::{Turns, ratio};
 use super::window::Window;
 use crate::args::BenchArgs;
 use crate::load::Loaded;
@@ -16,8 +18,10 @@ pub(super) struct Draft {
     /// None: the drafter's own.
     kv_budget: Option<u32>,
     verify: String,
-    accept_rate: f64,
-    accept_len: f64,
+    /// None: nothing was drafted.
+    accept_rate: Option<f64>,
+    /// Tokens kept of a verification. None: there was none.
+    accept_len: Option<f64>,
     accepted_per_pos: Vec<u64>,
     /// All draft steps of a round, selections of views included.
     t_draft_ms: f64,
@@ -33,8 +37,8 @@ pub(super) struct Draft {
     speedup: f64,
     /// Turns of a sequence in which it had a guess to verify, of all its turns.
     guess_rate: f64,
-    /// How likely a guess is accepted if those before it were: accepted over those that were compared.
-    alpha: f64,
+    /// How likely a guess is accepted if those before it were: accepted over those that were compared. None: none was.
+    alpha: Option<f64>,
     /// What the parts above allow (arXiv 2211.17192): `t_target · (1 + guess_rate · (Ω − 1)) / (t_draft + t_verify +
     /// overhead)` with `Ω(γ, α) = (1 − α^(γ+1)) / (1 − α)` tokens a round.
     predicted_speedup: f64,
@@ -93,6 +97,7 @@ impl std::fmt::Display for Setting {
 pub(super) fn measure(
     args: &BenchArgs,
     loaded: &Loaded,
+    turns: &mut Turns,
     prompts: &[Vec<u32>],
     salt: u64,
     setting: &Setting,
@@ -108,8 +113,8 @@ pub(super) fn measure(
     let may_differ = args.draft.verify == Verify::Rejection && args.temperature > 0.0;
     let mut runs = Vec::new();
     for _ in 0..args.repeats.max(1) {
-        let target = Window::run(args, loaded, prompts, salt, &plain)?;
-        let ours = Window::run(args, loaded, prompts, salt, &drafted)?;
+        let target = Window::run(args, loaded, turns, prompts, salt, &plain)?;
+        let ours = Window::run(args, loaded, turns, prompts, salt, &drafted)?;
         if !may_differ && !ours.agrees_with(&target) {
             bail!("a drafted token differs from plain decoding's: this is a bug in Galley");
         }
@@ -121,45 +126,38 @@ pub(super) fn measure(
 
 impl Draft {
     fn of(args: &BenchArgs, setting: &Setting, target: &Window, ours: &Window) -> Self {
-        let (before, after) = (&ours.before.drafts, &ours.after.drafts);
-        let (rounds, drafted) = (after.rounds - before.rounds, after.drafted - before.drafted);
-        let accepted = (after.accepted - before.accepted) as f64;
-        let per_pos = after.accepted_per_position.iter().enumerate();
-        let per_pos =
-            per_pos.map(|(i, n)| n - before.accepted_per_position.get(i).copied().unwrap_or(0));
-        let accepted_per_pos: Vec<u64> = per_pos.collect();
+        let n_seqs = ours.tokens.len();
+        let (ours, target, reread_tokens) = (&ours.span, &target.span, ours.reread_tokens);
+        let (rounds, drafted) = (ours.count(|s| s.drafts.rounds), ours.count(|s| s.drafts.drafted));
+        let accepted = ours.count(|s| s.drafts.accepted);
+        let accepted_per_pos = ours.accepted_per_position();
         let draft_length = setting.draft_length as usize;
         let n_whole = draft_length.checked_sub(1).and_then(|last| accepted_per_pos.get(last));
         let n_rejected = rounds - n_whole.copied().unwrap_or(0).min(rounds);
-        let alpha = accepted / (accepted + n_rejected as f64).max(1.0);
-        let omega: f64 = (0..=draft_length as i32).map(|i| alpha.powi(i)).sum();
-        let n_turns = (ours.after.steps - ours.before.steps) * ours.tokens.len() as u64;
-        let guess_rate = rounds as f64 / (n_turns as f64).max(1.0);
-        let whole =
-            |window: &Window| window.ms(|s| s.drafting + s.forward + s.sampling + s.bookkeeping);
-        let (t_draft_ms, t_target_ms) = (ours.ms(|s| s.drafting), whole(target));
-        let t_verify_ms = ours.ms(|s| s.forward + s.sampling);
-        let overhead_ms = ours.ms(|s| s.bookkeeping);
+        let alpha = ratio(accepted, accepted + n_rejected);
+        // Without a guess that was compared there is none that could be accepted.
+        let omega: f64 = (0..=draft_length as i32).map(|i| alpha.unwrap_or(0.0).powi(i)).sum();
+        let guess_rate = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
         let a_turn = 1.0 + guess_rate * (omega - 1.0);
         Draft {
             drafter: setting.flag.clone(),
             draft_length: setting.draft_length,
             kv_budget: setting.kv_budget,
             verify: args.draft.verify.to_string(),
-            accept_rate: accepted / (drafted as f64).max(1.0),
-            accept_len: 1.0 + accepted / (rounds as f64).max(1.0),
+            accept_rate: ratio(accepted, drafted),
+            accept_len: ratio(accepted, rounds).map(|accepted| 1.0 + accepted),
             accepted_per_pos,
-            t_draft_ms,
+            t_draft_ms: ours.ms(|s| s.drafting),
             t_select_ms: ours.ms(|s| s.draft_times.selecting),
-            t_verify_ms,
-            t_target_ms,
-            overhead_ms,
+            t_verify_ms: ours.ms(|s| s.forward + s.sampling),
+            t_target_ms: target.step_ms(),
+            overhead_ms: ours.ms(|s| s.bookkeeping),
             speedup: ours.speed() / target.speed(),
             guess_rate,
             alpha,
-            predicted_speedup: t_target_ms * a_turn / (t_draft_ms + t_verify_ms + overhead_ms),
+            predicted_speedup: target.step_ms() * a_turn / ours.step_ms(),
             drafted_decode_tok_s: ours.speed(),
-            reread_tokens: ours.reread_tokens,
+            reread_tokens,
         }
     }
 }
@@ -169,15 +167,15 @@ impl std::fmt::Display for Draft {
         let budget = self.kv_budget.map_or("own".to_owned(), |budget| budget.to_string());
         write!(
             f,
-            "    {}, {} tokens a round, budget {budget}, by {}: {:.2}x (its parts allow {:.2}x), {:.0} % accepted, {:.2} a \
+            "    {}, {} tokens a round, budget {budget}, by {}: {:.2}x (its parts allow {:.2}x), {} % accepted, {} a \
              round; ms: target {:.1}, draft {:.1} (select {:.1}), verify {:.1}, other {:.2}",
             self.drafter,
             self.draft_length,
             self.verify,
             self.speedup,
             self.predicted_speedup,
-            self.accept_rate * 100.0,
-            self.accept_len,
+            shown(self.accept_rate.map(|rate| rate * 100.0), 0),
+            shown(self.accept_len, 2),
             self.t_target_ms,
             self.t_draft_ms,
             self.t_select_ms,

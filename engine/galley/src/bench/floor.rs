@@ -31,12 +31,12 @@ impl Machine {
         })
     }
 
-    /// Measures; takes some tenths of a second.
-    pub(super) fn now(&self) -> Moment {
-        Moment {
-            read_bytes_s: read_bandwidth(self.instruction_set, self.n_threads),
-            flops_s: peak_flops(self.instruction_set, self.dtype, self.n_threads),
-        }
+    /// Measures; takes some tenths of a second. None where there is no memory to measure with.
+    pub(super) fn now(&self) -> Option<Moment> {
+        let read_bytes_s = read_bandwidth(self.instruction_set, self.n_threads);
+        let flops_s = peak_flops(self.instruction_set, self.dtype, self.n_threads);
+        let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
+        (is_rate(read_bytes_s) && is_rate(flops_s)).then_some(Moment { read_bytes_s, flops_s })
     }
 }
 

@@ -9,12 +9,13 @@ mod draft;
 mod floor;
 mod progress;
 mod prompts;
+mod turns;
 mod window;
 
 use crate::args::BenchArgs;
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
 use crate::request::{Output, follow};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use draft::{Draft, Setting};
 use floor::{Floor, Machine, Moment};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request, RequestHandle};
@@ -23,6 +24,8 @@ use prompts::Prompts;
 use serde::Serialize;
 use std::io::Write;
 use std::time::Duration;
+use turns::{Span, Turns, nothing_measured, seconds};
+use window::Window;
 
 /// One row of results: times in ms, rates in tokens a second over the whole batch.
 #[derive(Clone, Debug, Serialize)]
@@ -50,7 +53,8 @@ struct Row {
     kv_pool_mb: f64,
     kv_blocks_used: usize,
     /// Most memory resident while loading or in this row, the probes' own not counted.
-    peak_rss_mb: f64,
+    /// None where the system does not say.
+    peak_rss_mb: Option<f64>,
     /// What the machine could read and compute beside this row; None where the model does not run on the CPU.
     read_gb_s: Option<f64>,
     peak_gflop_s: Option<f64>,
@@ -70,8 +74,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         bail!("--batch and --context must be at least 1, --gen at least 2");
     }
     // With a drafter, a sequence may run ahead of the others while they are measured.
-    let has_drafter = args.draft.wanted().next().is_some();
-    let gen_tokens = args.gen_tokens * if has_drafter { window::LONGEST } else { 1 };
+    let longest = args.draft_length.iter().max().copied().unwrap_or(0);
+    let gen_tokens = match args.draft.wanted().next() {
+        Some(_) => Window::most_tokens(args.gen_tokens, longest as usize),
+        None => args.gen_tokens,
+    };
     let max_context = files.config().max_context;
     if context + gen_tokens > max_context {
         bail!(
@@ -86,15 +93,18 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
     let prompts = Prompts::open(args, &files, batch, context)?;
-    let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let drafting = args.draft.config(longest, longest, None)?;
     // Times of parts are what the table is made of.
     let drafting = DraftConfig { waits_for_guesses: true, ..drafting };
     let settings = Setting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
-    let mut progress =
-        Progress::new(args, settings.len(), &Floor::of(files.config(), &loaded), &machine.now());
+    let mut progress = Progress::new(
+        args,
+        settings.len(),
+        &Floor::of(files.config(), &loaded),
+        machine.now().as_ref(),
+    );
     // The floor is that of this machine's cores and memory.
     let machine = loaded.is_on_cpu.then_some(&machine);
     let mut stdout = std::io::stdout();
@@ -102,6 +112,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         writeln!(stdout, "{}", loaded.device)?;
         writeln!(stdout, "{}", Row::HEADER)?;
     }
+    let mut turns = Turns::of(&loaded.engine);
     let mut salt = 0;
     for &context in &args.context {
         for &batch in &args.batch {
@@ -110,7 +121,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             let mut rows = Vec::new();
             for _ in 0..args.repeats.max(1) {
                 salt += 1;
-                rows.push(measure(args, &files, &loaded, machine, &prompts, salt)?);
+                rows.push(measure(args, &files, &loaded, &mut turns, machine, &prompts, salt)?);
             }
             rows.sort_by(|a, b| a.t_step_ms.total_cmp(&b.t_step_ms));
             let mut row = rows[rows.len() / 2].clone();
@@ -123,7 +134,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
             // The last run has left the prompts in the prefix cache.
             for setting in &settings {
                 progress.row(batch, context, &setting.to_string());
-                let draft = draft::measure(args, &loaded, &prompts, salt, setting)?;
+                let draft = draft::measure(args, &loaded, &mut turns, &prompts, salt, setting)?;
                 let kept = batch * (model.block_size + 1);
                 if draft.reread_tokens as usize > kept && !model.no_prefix_caching {
                     eprintln!(
@@ -154,34 +165,34 @@ fn measure(
     args: &BenchArgs,
     files: &Files,
     loaded: &Loaded,
+    turns: &mut Turns,
     machine: Option<&Machine>,
     prompts: &[Vec<u32>],
     salt: u64,
 ) -> Result<Row> {
     let (batch, context) = (prompts.len(), prompts[0].len());
-    let now = || machine.map(Machine::now);
+    let now = || machine.and_then(Machine::now);
     let before_prefill = now();
     forget_peak_rss();
     let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
-    let prefill = pass(args, loaded, prompts, 1, salt, &plain)?;
+    let prefill = pass(args, loaded, turns, prompts, 1, salt, &plain)?;
     let prefill_peak = peak_rss_bytes();
     let between = now();
     forget_peak_rss();
-    let stats = loaded.engine.stats();
-    let decode = pass(args, loaded, prompts, args.gen_tokens, salt, &plain)?;
-    let after = loaded.engine.stats();
+    let before = turns.last().clone();
+    let decode = pass(args, loaded, turns, prompts, args.gen_tokens, salt, &plain)?;
+    let after = turns.last();
     let peak = loaded.load_peak_rss_bytes.max(prefill_peak).max(peak_rss_bytes());
     let after_decode = now();
 
     let mut first: Vec<Duration> = prefill.iter().map(|o| o.usage.first_token).collect();
     first.sort();
-    let prefill_s = first[batch - 1].as_secs_f64();
+    let prefill_s = seconds(first[batch - 1], "reading the prompts")?;
     let begin = decode.iter().map(|o| o.usage.first_token).max().unwrap_or_default();
     let end = decode.iter().map(|o| o.usage.last_token).max().unwrap_or_default();
-    let step_s = (end - begin).as_secs_f64() / (args.gen_tokens - 1) as f64;
-    let spent = |of: fn(&galley_engine::Stats) -> Duration| (of(&after) - of(&stats)).as_secs_f64();
-    let bookkeeping = spent(|s| s.bookkeeping);
-    let busy = bookkeeping + spent(|s| s.forward) + spent(|s| s.sampling);
+    let decode_time = end.checked_sub(begin).unwrap_or_default();
+    let step_s = seconds(decode_time, "decoding")? / (args.gen_tokens - 1) as f64;
+    let all = Span::between(&before, after).context("decoding took no turn of the engine")?;
 
     let floor = Floor::of(files.config(), loaded);
     let mean = |a: &Option<Moment>, b: &Option<Moment>| Some(a.as_ref()?.mean(b.as_ref()?));
@@ -200,13 +211,13 @@ fn measure(
         decode_tok_s: batch as f64 / step_s,
         ttft_ms: first[batch / 2].as_secs_f64() * 1e3,
         t_step_ms: step_s * 1e3,
-        bookkeeping_fraction: bookkeeping / busy,
+        bookkeeping_fraction: all.share(|s| s.bookkeeping),
         weight_mb: loaded.weight_bytes as f64 / 1e6,
         kv_pool_mb: (after.kv_blocks_total * args.model.block_size * loaded.kv_bytes_per_token)
             as f64
             / 1e6,
         kv_blocks_used: after.kv_blocks_peak,
-        peak_rss_mb: peak as f64 / 1e6,
+        peak_rss_mb: (peak > 0).then_some(peak as f64 / 1e6),
         read_gb_s: for_decode.map(|moment| moment.read_bytes_s / 1e9),
         peak_gflop_s: for_prefill.map(|moment| moment.flops_s / 1e9),
         decode_floor_fraction: for_decode
@@ -242,15 +253,21 @@ fn submit(
 fn pass(
     args: &BenchArgs,
     loaded: &Loaded,
+    turns: &mut Turns,
     prompts: &[Vec<u32>],
     n_tokens: usize,
     salt: u64,
     drafting: &DraftRequest,
 ) -> Result<Vec<Output>> {
+    let n_finished = turns.last().finished + prompts.len() as u64;
     let mut handles = submit(args, loaded, prompts, n_tokens, salt, drafting)?;
     let mut outputs = Vec::new();
     for handle in &mut handles {
         outputs.append(&mut follow(handle, 1, |_, _| Ok(()), || {})?);
+    }
+    let n_full = turns.until_finished(n_finished, prompts.len())?;
+    if n_tokens > 1 && n_full == 0 {
+        return Err(nothing_measured("plain decoding", prompts.len()));
     }
     if let Some(output) = outputs.iter().find(|o| o.token_ids.len() != n_tokens) {
         bail!("a sequence ended after {} of {n_tokens} tokens", output.token_ids.len());
@@ -272,7 +289,7 @@ impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:5} {:7} {:15.0} ({:>3} %) {:10.1} {:14.1} ({:>3} %) {:10.2} {:>11} {:11} {:9.0}",
+            "{:5} {:7} {:15.0} ({:>3} %) {:10.1} {:14.1} ({:>3} %) {:10.2} {:>11} {:11} {:>9}",
             self.batch,
             self.context,
             self.prefill_tok_s,
@@ -283,7 +300,7 @@ impl std::fmt::Display for Row {
             self.t_step_ms,
             shown(self.read_gb_s, 1),
             self.kv_blocks_used,
-            self.peak_rss_mb
+            shown(self.peak_rss_mb, 0)
         )
     }
 }

@@ -2,84 +2,98 @@
 //!
 //! Sequences with luckier guesses would end earlier, and the rest would run in a smaller batch: a pass from the first
 //! token to the last waits for its slowest sequence and measures neither. So all sequences may go on for longer than
-//! they are measured, and the window ends when they have generated a number of tokens together.
+//! they are measured, and the window ends when they have generated a number of tokens together. It is made of whole
+//! turns of the engine, and its times are the engine's own: a thread that looks late sees the same window.
 
 use super::submit;
+use super::turns::{Span, Turns, decodes_all, nothing_measured};
 use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::{Result, bail};
 use galley_engine::{DraftRequest, Event, RequestHandle, Stats};
-use std::time::{Duration, Instant};
 
 /// How many times its share one sequence may generate before it ends all the same.
 pub(super) const LONGEST: usize = 3;
+
+/// Turns of a full batch before the window. A draft model may begin to read with the second token; with the third, the
+/// statistics say so.
+const WARM_UP: usize = 3;
 
 /// What happened in a window.
 pub(super) struct Window {
     /// Of every sequence, from its first.
     pub(super) tokens: Vec<Vec<u32>>,
-    /// Those that the window saw.
-    n_tokens: usize,
-    seconds: f64,
+    /// Turns in which every sequence had a part.
+    pub(super) span: Span,
     /// Tokens of prompts that were computed before it.
     pub(super) reread_tokens: u64,
-    pub(super) before: Stats,
-    pub(super) after: Stats,
 }
 
 impl Window {
-    /// Decodes until there are `args.gen_tokens` tokens a sequence on average.
+    /// Tokens that a sequence may generate, if the window is to hold `gen_tokens` of it and guesses have `longest` tokens.
+    pub(super) fn most_tokens(gen_tokens: usize, longest: usize) -> usize {
+        LONGEST * gen_tokens + WARM_UP * (1 + longest)
+    }
+
+    /// Decodes until there are `args.gen_tokens` tokens a sequence on average. Where sequences end before, they are
+    /// decoded again, as far as there is room.
     pub(super) fn run(
         args: &BenchArgs,
         loaded: &Loaded,
+        turns: &mut Turns,
         prompts: &[Vec<u32>],
         salt: u64,
         drafting: &DraftRequest,
     ) -> Result<Self> {
-        let n_read = loaded.engine.stats().prompt_tokens;
-        let most_tokens = LONGEST * args.gen_tokens;
-        let mut handles = submit(args, loaded, prompts, most_tokens, salt, drafting)?;
-        let mut tokens = vec![Vec::new(); prompts.len()];
-        // A draft model may begin to read with the second token; with the third, the statistics say so.
-        let has_begun = |tokens: &Vec<u32>| tokens.len() > 2;
-        while !tokens.iter().all(has_begun) || loaded.engine.stats().draft_models_behind > 0 {
-            poll(&mut handles, &mut tokens)?;
-            if handles.iter().all(RequestHandle::is_over) {
-                match loaded.engine.stats().draft_models_behind {
-                    0 => break, // a tiny model may have ended before anybody looked
-                    _ => bail!(
-                        "all sequences ended before the draft model had read them: raise --gen"
-                    ),
-                }
+        let context = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = drafting.draft_length.unwrap_or(0) as usize;
+        let usual = Self::most_tokens(args.gen_tokens, longest);
+        let cached = turns.last().kv_blocks_total * args.model.block_size / prompts.len().max(1);
+        let room = loaded.engine.max_tokens_of_sequence().min(cached).saturating_sub(context);
+        let longer = Some(room.min(8 * usual)).filter(|&n_tokens| n_tokens > usual);
+        for most_tokens in std::iter::once(usual).chain(longer) {
+            let window = Self::attempt(args, loaded, turns, prompts, salt, drafting, most_tokens)?;
+            if let Some(window) = window {
+                return Ok(window);
             }
         }
-        let (before, begin) = (loaded.engine.stats(), Instant::now());
-        let n_before: usize = tokens.iter().map(Vec::len).sum();
-        let n_wanted = prompts.len() * (args.gen_tokens - 1);
-        let n_generated =
-            |tokens: &[Vec<u32>]| tokens.iter().map(Vec::len).sum::<usize>() - n_before;
-        while n_generated(&tokens) < n_wanted && !handles.iter().all(RequestHandle::is_over) {
-            poll(&mut handles, &mut tokens)?;
-        }
-        let (seconds, after) = (begin.elapsed().as_secs_f64(), loaded.engine.stats());
-        let n_tokens = n_generated(&tokens).max(1);
-        for handle in &mut handles {
-            handle.cancel();
-            while handle.recv().is_some() {}
-        }
-        let reread_tokens = before.prompt_tokens - n_read;
-        Ok(Window { tokens, n_tokens, seconds, reread_tokens, before, after })
+        let what = if longest > 0 { "decoding with a drafter" } else { "plain decoding" };
+        Err(nothing_measured(what, prompts.len()))
     }
 
-    /// Tokens a second.
-    pub(super) fn speed(&self) -> f64 {
-        self.n_tokens as f64 / self.seconds
-    }
-
-    /// Milliseconds a step.
-    pub(super) fn ms(&self, of: fn(&Stats) -> Duration) -> f64 {
-        let steps = (self.after.steps - self.before.steps).max(1);
-        (of(&self.after) - of(&self.before)).as_secs_f64() * 1e3 / steps as f64
+    /// One window, of sequences of at most `most_tokens`. None if it holds no turn.
+    fn attempt(
+        args: &BenchArgs,
+        loaded: &Loaded,
+        turns: &mut Turns,
+        prompts: &[Vec<u32>],
+        salt: u64,
+        drafting: &DraftRequest,
+        most_tokens: usize,
+    ) -> Result<Option<Self>> {
+        let batch = prompts.len();
+        let idle = turns.last().clone();
+        let mut handles = submit(args, loaded, prompts, most_tokens, salt, drafting)?;
+        let is_over = |stats: &Stats| stats.finished > idle.finished;
+        let mut n_full = 0;
+        while n_full < WARM_UP && !is_over(turns.next()?) {
+            n_full = if is_full(turns.last(), batch) { n_full + 1 } else { 0 };
+        }
+        let before = turns.last().clone();
+        let mut after = before.clone();
+        let n_wanted = (batch * (args.gen_tokens - 1)) as u64;
+        while after.generated_tokens - before.generated_tokens < n_wanted
+            && !is_over(turns.last())
+            && is_full(turns.next()?, batch)
+        {
+            after = turns.last().clone();
+        }
+        handles.iter_mut().for_each(|handle| handle.cancel());
+        let tokens = handles.iter_mut().map(rest).collect::<Result<_>>()?;
+        turns.until_finished(idle.finished + batch as u64, batch)?;
+        let reread_tokens = before.prompt_tokens - idle.prompt_tokens;
+        let span = Span::between(&before, &after).filter(|_| n_full == WARM_UP);
+        Ok(span.map(|span| Window { tokens, span, reread_tokens }))
     }
 
     /// Whether both generated the same, as far as both came.
@@ -91,21 +105,20 @@ impl Window {
     }
 }
 
-/// Takes the tokens that are there, or waits a little.
-fn poll(handles: &mut [RequestHandle], tokens: &mut [Vec<u32>]) -> Result<()> {
-    let mut has_heard = false;
-    for (handle, tokens) in handles.iter_mut().zip(tokens) {
-        while let Some(event) = handle.try_recv() {
-            has_heard = true;
-            match event {
-                Event::Token { token, .. } => tokens.push(token),
-                Event::Finished { .. } => {}
-                Event::Error { message } => bail!("{message}"),
-            }
+/// Whether all sequences ran in the last turn and go on, and no draft model had anything to read.
+fn is_full(stats: &Stats, batch: usize) -> bool {
+    decodes_all(stats, batch) && stats.running == batch && stats.draft_models_behind == 0
+}
+
+/// The tokens of a request that is over soon.
+fn rest(handle: &mut RequestHandle) -> Result<Vec<u32>> {
+    let mut tokens = Vec::new();
+    while let Some(event) = handle.recv() {
+        match event {
+            Event::Token { token, .. } => tokens.push(token),
+            Event::Finished { .. } => {}
+            Event::Error { message } => bail!("{message}"),
         }
     }
-    if !has_heard {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    Ok(())
+    Ok(tokens)
 }

@@ -6,10 +6,13 @@
 //! models--ORG--NAME/snapshots/COMMIT/FILE     links to blobs
 //! ```
 
+use super::failure::writing;
 use super::settings::Settings;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 /// A repository of the hub at a revision.
@@ -64,9 +67,7 @@ impl Repo {
 
     /// The model in the cache: a directory of safetensors, or the one GGUF file.
     pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
-        let missing = || {
-            format!("{0} is not in {1}: `galley pull {0}`", self.source(), settings.cache.display())
-        };
+        let missing = || missing(&self.source(), settings);
         let snapshot = self.snapshot(settings).with_context(missing)?;
         // The configuration is fetched last: where it is, the weights are.
         let has_weights = |name: &str| name.ends_with(".safetensors");
@@ -94,20 +95,41 @@ impl Repo {
     pub(super) fn cached_file(&self, file: &str, settings: &Settings) -> Result<PathBuf> {
         let name = file_name(file)?;
         let path = self.snapshot(settings).map(|snapshot| snapshot.join(name));
-        path.filter(|path| path.exists()).with_context(|| {
-            format!("{file} of {} is not in {}", self.source(), settings.cache.display())
-        })
+        let what = || format!("{file} of {}", self.source());
+        path.filter(|path| path.exists()).with_context(|| absent(&what(), settings))
     }
 
-    /// Notes that the revision is `commit`.
+    /// Notes that the revision is `commit`. A cache that knows it may be one that cannot be written.
     pub(super) fn write_ref(&self, commit: &str, settings: &Settings) -> Result<()> {
-        if self.revision == commit {
+        let path = self.directory(settings).join("refs").join(&self.revision);
+        let is_known = || fs::read_to_string(&path).is_ok_and(|text| text.trim() == commit);
+        if self.revision == commit || is_known() {
             return Ok(());
         }
-        let path = self.directory(settings).join("refs").join(&self.revision);
         create_parent(&path)?;
-        fs::write(&path, commit).with_context(|| path.display().to_string())
+        // In one step: a reader beside this one sees the old commit or the new.
+        let directory = path.parent().unwrap_or(&path);
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
+            file.write_all(commit.as_bytes())?;
+            // Other users of the cache may read a reference.
+            #[cfg(unix)]
+            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|error: io::Error| writing(error, &path))
     }
+}
+
+/// That `source` is not here, and how it gets here.
+pub(super) fn missing(source: &str, settings: &Settings) -> String {
+    format!("{}: `galley pull {source}`", absent(source, settings))
+}
+
+fn absent(what: &str, settings: &Settings) -> String {
+    let offline = settings.offline.map_or(String::new(), |name| format!(", and {name} is set"));
+    format!("{what} is not in {}{offline}", settings.cache.display())
 }
 
 /// `name` as a relative path that stays where it is put.
@@ -126,29 +148,29 @@ pub(super) fn link(blob: &Path, link: &Path, depth: usize) -> Result<()> {
     create_parent(link)?;
     match fs::remove_file(link) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| link.display().to_string());
+            return Err(writing(error, link));
         }
         _ => {}
     }
     let name = blob.file_name().unwrap_or_default();
     // From snapshots/COMMIT, and from each directory below.
     let target = Path::new(&"../".repeat(depth + 2)).join("blobs").join(name);
-    symlink(&target, blob, link).with_context(|| link.display().to_string())
+    symlink(&target, blob, link).map_err(|error| writing(error, link))
 }
 
 #[cfg(unix)]
-fn symlink(target: &Path, _: &Path, link: &Path) -> std::io::Result<()> {
+fn symlink(target: &Path, _: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
 #[cfg(not(unix))]
-fn symlink(_: &Path, blob: &Path, link: &Path) -> std::io::Result<()> {
+fn symlink(_: &Path, blob: &Path, link: &Path) -> io::Result<()> {
     fs::hard_link(blob, link)
 }
 
 pub(super) fn create_parent(path: &Path) -> Result<()> {
     match path.parent() {
-        Some(parent) => fs::create_dir_all(parent).with_context(|| parent.display().to_string()),
+        Some(parent) => fs::create_dir_all(parent).map_err(|error| writing(error, parent)),
         None => Ok(()),
     }
 }

@@ -1,38 +1,15 @@
 //! One file over HTTP: resumed where it was cut off, and checked before it gets its name.
 
+use super::client::{Client, retry};
+use super::failure::{Failure, writing};
 use anyhow::{Context, Error, Result, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
-use ureq::config::{AutoHeaderValue, RedirectAuthHeaders};
+use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
-use ureq::{Agent, Body};
-
-/// Attempts in a row that bring nothing, and the pause after the first; it doubles.
-const ATTEMPTS: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// More than the listing of any repository.
-const MAX_TEXT_BYTES: u64 = 64 << 20;
-
-/// An HTTP client with the user's access token.
-pub(super) struct Client {
-    agent: Agent,
-    authorization: Option<String>,
-}
-
-/// An answer that a user can do something about.
-pub(super) enum Status<T> {
-    Found(T),
-    Unauthorized,
-    Forbidden,
-    NotFound,
-}
 
 /// A file to fetch.
 pub(super) struct Remote<'a> {
@@ -43,115 +20,24 @@ pub(super) struct Remote<'a> {
     pub(super) sha256: Option<&'a str>,
 }
 
-/// Whether another attempt makes sense.
-#[derive(Debug)]
-enum Failure {
-    /// A busy server, a lost connection.
-    Passing(Error),
-    /// The same, after a part of the file has come.
-    Interrupted,
-    /// It would fail again.
-    Final(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
-}
-
-impl Client {
-    pub(super) fn new(token: Option<&str>) -> Self {
-        let user_agent = concat!("galley/", env!("CARGO_PKG_VERSION")).to_owned();
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_read(Some(READ_TIMEOUT))
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .user_agent(AutoHeaderValue::Provided(user_agent.into()))
-            .build()
-            .new_agent();
-        Self { agent, authorization: token.map(|token| format!("Bearer {token}")) }
-    }
-
-    /// A small document.
-    pub(super) fn get_text(&self, url: &str) -> Result<Status<String>> {
-        retry(|| {
-            let response = self.get(url, 0)?;
-            match status(url, response)? {
-                Status::Found(response) => {
-                    let body = response.into_body().into_with_config().limit(MAX_TEXT_BYTES);
-                    let text = body.read_to_string().with_context(|| url.to_owned());
-                    text.map(Status::Found).map_err(Failure::Passing)
-                }
-                Status::Unauthorized => Ok(Status::Unauthorized),
-                Status::Forbidden => Ok(Status::Forbidden),
-                Status::NotFound => Ok(Status::NotFound),
-            }
-        })
-    }
-
-    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, Failure> {
-        // A compressed answer would have other offsets.
-        let mut request = self.agent.get(url).header(header::ACCEPT_ENCODING, "identity");
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        if from > 0 {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
-        }
-        request.call().map_err(|error| Failure::Passing(Error::new(error).context(url.to_owned())))
-    }
-}
-
-/// Sorts out the answers without a body of interest.
-fn status(url: &str, response: Response<Body>) -> Result<Status<Response<Body>>, Failure> {
-    Ok(match response.status() {
-        StatusCode::UNAUTHORIZED => Status::Unauthorized,
-        StatusCode::FORBIDDEN => Status::Forbidden,
-        StatusCode::NOT_FOUND => Status::NotFound,
-        code if code.is_success() || code == StatusCode::RANGE_NOT_SATISFIABLE => {
-            Status::Found(response)
-        }
-        code => {
-            let error = anyhow::anyhow!("{url}: the server answers {code}");
-            let busy = code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS;
-            return Err(if busy { Failure::Passing(error) } else { Failure::Final(error) });
-        }
-    })
-}
-
-fn retry<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
-    let mut failures = 0;
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Interrupted) => failures = 1,
-            Err(Failure::Passing(error)) => {
-                failures += 1;
-                if failures == ATTEMPTS {
-                    return Err(error);
-                }
-            }
-        }
-        thread::sleep(PAUSE * 2_u32.pow(failures - 1));
-    }
-}
-
 /// Fetches `remote` to `blob`. A part that is there from an earlier attempt, in this process or
 /// another, is continued; two processes take turns.
-pub(super) fn fetch(client: &Client, remote: &Remote<'_>, blob: &Path, force: bool) -> Result<()> {
+pub(super) fn fetch(
+    client: &Client<'_>,
+    remote: &Remote<'_>,
+    blob: &Path,
+    force: bool,
+) -> Result<()> {
     if blob.exists() && !force {
         return Ok(());
     }
     let part = blob.with_extension("incomplete");
-    let part_name = || part.display().to_string();
+    let unwritten = |error| writing(error, &part);
     let mut file = loop {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&part).with_context(part_name)?;
-        file.lock().with_context(part_name)?;
+        let file = options.open(&part).map_err(unwritten)?;
+        file.lock().map_err(unwritten)?;
         // Whoever had the lock may have finished, and given the file its name.
         if part.exists() {
             break file;
@@ -162,18 +48,19 @@ pub(super) fn fetch(client: &Client, remote: &Remote<'_>, blob: &Path, force: bo
     };
 
     let bar = progress(remote);
-    let result = retry(|| attempt(client, remote, &mut file, &bar))
+    let result = retry(|| attempt(client, remote, &part, &mut file, &bar))
         .and_then(|()| check(remote, &mut file).inspect_err(|_| drop(fs::remove_file(&part))));
     bar.finish_and_clear();
     result.with_context(|| remote.name.to_owned())?;
-    file.sync_all().with_context(part_name)?;
-    fs::rename(&part, blob).with_context(|| blob.display().to_string())
+    file.sync_all().map_err(unwritten)?;
+    fs::rename(&part, blob).map_err(|error| writing(error, blob))
 }
 
 /// Fetches the rest of the file.
 fn attempt(
-    client: &Client,
+    client: &Client<'_>,
     remote: &Remote<'_>,
+    part: &Path,
     file: &mut File,
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
@@ -184,14 +71,7 @@ fn attempt(
     if remote.size.is_some_and(|size| have > size) {
         have = restart(file)?;
     }
-    let response = match status(&remote.url, client.get(&remote.url, have)?)? {
-        Status::Found(response) => response,
-        Status::NotFound => return Err(anyhow::anyhow!("{}: it is not there", remote.url).into()),
-        Status::Unauthorized | Status::Forbidden => {
-            let reason = "access needs a token (HF_TOKEN) of a user who has agreed to its terms";
-            return Err(anyhow::anyhow!("{}: {reason}", remote.url).into());
-        }
-    };
+    let response = client.get_file(&remote.url, have)?;
     match response.status() {
         StatusCode::RANGE_NOT_SATISFIABLE => {
             restart(file)?;
@@ -200,7 +80,8 @@ fn attempt(
         }
         StatusCode::PARTIAL_CONTENT if continues(&response, have) => {}
         // The whole file, whatever was asked for.
-        _ => have = restart(file)?,
+        _ if have > 0 => have = restart(file)?,
+        _ => {}
     }
     bar.set_position(have);
     let start = have;
@@ -223,7 +104,7 @@ fn attempt(
         if remote.size.is_some_and(|size| have > size) {
             return Err(anyhow::anyhow!("{}: longer than the hub said", remote.url).into());
         }
-        file.write_all(&buffer[..read]).map_err(Error::new)?;
+        file.write_all(&buffer[..read]).map_err(|error| writing(error, part))?;
         bar.set_position(have);
     }
     match remote.size {

@@ -1,20 +1,24 @@
 //! The hub's listing of a model, and which of its files a model needs.
 
 use super::cache::{Repo, create_parent, file_name, link};
-use super::download::{self, Client, Remote, Status};
-use super::settings::Settings;
-use anyhow::{Context, Result, bail, ensure};
+use super::client::Client;
+use super::download::{self, Remote};
+use super::failure::Refusal;
+use super::settings::{Network, Settings, Token};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use ureq::http::StatusCode;
 
 const INDEX: &str = "model.safetensors.index.json";
 
 /// A connection to the hub.
 pub(super) struct Hub<'a> {
     settings: &'a Settings,
-    client: Client,
+    network: &'a Network,
+    client: Client<'a>,
 }
 
 /// What the hub says of a revision.
@@ -48,8 +52,8 @@ struct Index {
 }
 
 impl<'a> Hub<'a> {
-    pub(super) fn new(settings: &'a Settings) -> Self {
-        Self { settings, client: Client::new(settings.token.as_deref()) }
+    pub(super) fn new(settings: &'a Settings, network: &'a Network) -> Result<Self> {
+        Ok(Self { settings, network, client: Client::new(network)? })
     }
 
     /// Fetches what is missing of a model.
@@ -66,7 +70,7 @@ impl<'a> Hub<'a> {
                 })?)?
             }
             None if listing.has("config.json") && listing.has_weights() => {
-                for file in listing.weights(fetch)? {
+                for file in listing.weights(fetch).with_context(|| repo.source())? {
                     fetch(file)?;
                 }
                 // The configuration last: a snapshot that has it is complete.
@@ -87,23 +91,11 @@ impl<'a> Hub<'a> {
     }
 
     fn list(&self, repo: &Repo) -> Result<Listing> {
-        let Settings { endpoint, token, .. } = self.settings;
+        let Network { endpoint, .. } = self.network;
         let revision = repo.revision.replace('/', "%2F");
         let url = format!("{endpoint}/api/models/{}/revision/{revision}?blobs=true", repo.id);
         let source = repo.source();
-        let body = match self.client.get_text(&url)? {
-            Status::Found(body) => body,
-            Status::Unauthorized if token.is_none() => bail!(
-                "{source}: there is no such model at {endpoint}, or it is private: set HF_TOKEN to \
-                 an access token that may read it"
-            ),
-            Status::Unauthorized => bail!("{source}: {endpoint} does not accept the access token"),
-            Status::Forbidden => bail!(
-                "{source}: the owner asks you to agree to terms first: {endpoint}/{}",
-                repo.id
-            ),
-            Status::NotFound => bail!("{source}: there is no such model or revision at {endpoint}"),
-        };
+        let body = self.client.get_text(&url).map_err(|error| self.explain(error, repo))?;
         let listing: Listing = serde_json::from_str(&body)
             .with_context(|| format!("{url}: this is not what a hub answers"))?;
         ensure!(is_hash(&listing.sha), "{url}: {:?} is no commit", listing.sha);
@@ -126,7 +118,6 @@ impl<'a> Hub<'a> {
         if path.exists() && !force {
             return Ok(path);
         }
-        let Settings { endpoint, .. } = self.settings;
         let hash = match &file.lfs {
             Some(lfs) => Some(&lfs.sha256),
             None => file.blob_id.as_ref(),
@@ -136,14 +127,66 @@ impl<'a> Hub<'a> {
         let blob = repo.directory(self.settings).join("blobs").join(hash);
         create_parent(&blob)?;
         let remote = Remote {
-            url: format!("{endpoint}/{}/resolve/{commit}/{}", repo.id, escape(&file.name)),
+            url: format!(
+                "{}/{}/resolve/{commit}/{}",
+                self.network.endpoint,
+                repo.id,
+                escape(&file.name)
+            ),
             name: &file.name,
             size: file.lfs.as_ref().map(|lfs| lfs.size).or(file.size),
             sha256: file.lfs.as_ref().map(|lfs| lfs.sha256.as_str()),
         };
-        download::fetch(&self.client, &remote, &blob, force)?;
+        download::fetch(&self.client, &remote, &blob, force)
+            .map_err(|error| self.explain(error, repo))?;
         link(&blob, &path, file.name.matches('/').count())?;
         Ok(path)
+    }
+}
+
+impl Hub<'_> {
+    /// Says of a refusal what the user can do about it.
+    fn explain(&self, error: Error, repo: &Repo) -> Error {
+        let Some(refusal) = error.downcast_ref::<Refusal>() else { return error };
+        let Network { endpoint, token, .. } = self.network;
+        let (source, page) = (repo.source(), format!("{endpoint}/{}", repo.id));
+        let (note, said) = (token.note(), refusal.said());
+        if let Some(host) = &refusal.host {
+            let status = refusal.status;
+            return anyhow!(
+                "{source}: {host}, where the hub keeps its files, answers {status}: a firewall or a proxy may not let it \
+                 through. Pull again later"
+            );
+        }
+        match (refusal.status, refusal.code.as_str(), token) {
+            (_, "RevisionNotFound", _) => {
+                anyhow!("{source}: {page} has no revision {}", repo.revision)
+            }
+            (_, "DisabledRepo", _) => anyhow!("{source}: the hub has disabled {page}{said}"),
+            (StatusCode::FORBIDDEN, ..) | (_, "GatedRepo", _) => match token {
+                Token::Given { source: from, .. } => anyhow!(
+                    "{source}: the user of the access token in {from} may not read it: agree to its terms at {page}, or \
+                     allow the token to read such models{said}"
+                ),
+                _ => anyhow!(
+                    "{source}: its owner asks for agreement to terms: agree at {page}, and set HF_TOKEN to an access token \
+                     of the same user{note}{said}"
+                ),
+            },
+            (StatusCode::UNAUTHORIZED, "RepoNotFound", Token::Given { source: from, .. }) => {
+                anyhow!(
+                    "{source}: there is no such model at {endpoint}, or the access token in {from} may not read it{said}"
+                )
+            }
+            (StatusCode::UNAUTHORIZED, _, Token::Given { source: from, .. }) => anyhow!(
+                "{source}: {endpoint} does not accept the access token in {from}: set HF_TOKEN to a new one{said}"
+            ),
+            (StatusCode::UNAUTHORIZED, ..) => anyhow!(
+                "{source}: there is no such model at {endpoint}, or it is private: set HF_TOKEN to an access token that may \
+                 read it{note}"
+            ),
+            _ => anyhow!("{source}: there is no such model or revision at {endpoint}"),
+        }
     }
 }
 
@@ -163,9 +206,7 @@ impl Listing {
         if let Some(file) = named("model.safetensors") {
             return Ok(vec![file]);
         }
-        let Some(index) = named(INDEX) else {
-            return Ok(self.siblings.iter().filter(|file| is_weights(&file.name)).collect());
-        };
+        let Some(index) = named(INDEX) else { return self.unindexed() };
         let path = fetch(index)?;
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let index: Index =
@@ -175,6 +216,25 @@ impl Listing {
             named(name).with_context(|| format!("{INDEX} names {name:?}, which is not there"))
         });
         shards.collect()
+    }
+
+    /// The weights of a repository without an index: the shards that count each other, else every file.
+    fn unindexed(&self) -> Result<Vec<&File>> {
+        let all: Vec<&File> = self.siblings.iter().filter(|file| is_weights(&file.name)).collect();
+        let shards: Vec<_> =
+            all.iter().filter(|file| shard(&file.name).is_some()).copied().collect();
+        let Some(total) = shards.first().and_then(|file| Some(shard(&file.name)?.total)) else {
+            return Ok(all);
+        };
+        let is_there = |number| {
+            shards.iter().any(|file| shard(&file.name).is_some_and(|s| s.number == number))
+        };
+        if let Some(number) = (1..=total).find(|&number| !is_there(number)) {
+            bail!(
+                "shard {number} of {total} is not there, and neither is {INDEX}: the upload is not complete"
+            );
+        }
+        Ok(shards)
     }
 
     /// The GGUF file of a repository that has only one.
@@ -210,9 +270,23 @@ fn is_weights(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.contains('/') && !name.starts_with("consolidated")
 }
 
+struct Shard {
+    number: u32,
+    total: u32,
+}
+
+/// The place of `model-00001-of-00003.safetensors` among its like.
+fn shard(name: &str) -> Option<Shard> {
+    let (rest, total) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (_, number) = rest.rsplit_once('-')?;
+    Some(Shard { number: number.parse().ok()?, total: total.parse().ok()? })
+}
+
 /// Whether a file describes the model, its tokenizer or its chats.
 fn is_description(name: &str) -> bool {
+    let others = ["added_tokens.json", "special_tokens_map.json", "chat_template.json"];
     matches!(name, "config.json" | "generation_config.json" | "chat_template.jinja")
+        || others.contains(&name)
         || (name.starts_with("tokenizer") && name.ends_with(".json") && !name.contains('/'))
 }
 

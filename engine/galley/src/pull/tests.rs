@@ -1,8 +1,13 @@
 //! Pulling from a hub on this machine.
 
+mod environment;
 mod hub;
+mod network;
 #[cfg(unix)]
 mod packages;
+mod refusals;
+#[cfg(unix)]
+mod untouched;
 
 use super::*;
 use hub::{COMMIT, Hub, Plan, hash, redirect};
@@ -30,9 +35,9 @@ fn model() -> Hub {
 #[test]
 fn a_model_is_fetched_once_into_the_shared_layout() {
     let hub = model();
-    assert!(resolve_cached("org/name", &hub.settings).is_err());
+    assert!(resolve_cached("org/name", &hub.settings()).is_err());
     let path = hub.pull("org/name").unwrap();
-    let repo = hub.settings.cache.join("models--org--name");
+    let repo = hub.cache.join("models--org--name");
     assert_eq!(path, repo.join("snapshots").join(COMMIT));
     assert_eq!(fs::read(path.join("model.safetensors")).unwrap(), weights());
     assert_eq!(fs::read(path.join("tokenizer.json")).unwrap(), b"{\"a\": 1}");
@@ -45,12 +50,12 @@ fn a_model_is_fetched_once_into_the_shared_layout() {
         Path::new("../../blobs").join(hash(&weights()))
     );
 
-    assert_eq!(resolve_cached("org/name", &hub.settings).unwrap(), path);
-    assert_eq!(resolve_cached(&format!("org/name@{COMMIT}"), &hub.settings).unwrap(), path);
+    assert_eq!(resolve_cached("org/name", &hub.settings()).unwrap(), path);
+    assert_eq!(resolve_cached(&format!("org/name@{COMMIT}"), &hub.settings()).unwrap(), path);
     assert_eq!(hub.requests("/cdn/").len(), 4);
     assert_eq!(hub.pull("org/name").unwrap(), path);
     assert_eq!(hub.requests("/cdn/").len(), 0, "it is there already");
-    pull("org/name", None, true, &hub.settings).unwrap();
+    pull("org/name", None, true, &hub.environment).unwrap();
     assert_eq!(hub.requests("/cdn/").len(), 4, "forced");
 }
 
@@ -72,7 +77,7 @@ fn shards_are_those_of_the_index() {
     files.remove(2);
     let hub = Hub::with(&files);
     assert!(hub.error("org/name").contains("model-2.safetensors"));
-    let error = resolve_cached("org/name", &hub.settings).unwrap_err().to_string();
+    let error = resolve_cached("org/name", &hub.settings()).unwrap_err().to_string();
     assert!(error.contains("galley pull org/name"), "half a model is none: {error}");
 }
 
@@ -84,14 +89,14 @@ fn one_gguf_is_the_model_and_of_several_one_is_chosen() {
     let hub = Hub::with(&[("a-Q4.gguf", b"four"), ("sub/a Q8.gguf", b"eight")]);
     let error = hub.error("org/name");
     assert!(error.contains("--file") && error.contains("sub/a Q8.gguf"), "{error}");
-    let pull = |file| pull("org/name", Some(file), false, &hub.settings);
+    let pull = |file| pull("org/name", Some(file), false, &hub.environment);
     assert!(pull("b.gguf").unwrap_err().to_string().contains("a-Q4.gguf"));
     hub.change(|plan| plan.files.push(("sub/a%20Q8.gguf", b"eight".to_vec())));
     assert_eq!(fs::read(pull("sub/a Q8.gguf").unwrap()).unwrap(), b"eight");
-    let path = resolve_cached("org/name", &hub.settings).unwrap();
+    let path = resolve_cached("org/name", &hub.settings()).unwrap();
     assert!(path.ends_with("sub/a Q8.gguf"));
     pull("a-Q4.gguf").unwrap();
-    let error = resolve_cached("org/name", &hub.settings).unwrap_err().to_string();
+    let error = resolve_cached("org/name", &hub.settings()).unwrap_err().to_string();
     assert!(error.contains("a-Q4.gguf") && error.contains("sub/a Q8.gguf"), "{error}");
 
     assert!(Hub::with(&[("README.md", b"")]).error("org/name").contains("no model"));
@@ -111,14 +116,14 @@ fn a_cut_connection_is_continued() {
 #[test]
 fn a_part_of_an_earlier_run_is_continued() {
     let hub = model();
-    let blobs = hub.settings.cache.join("models--org--name/blobs");
+    let blobs = hub.cache.join("models--org--name/blobs");
     fs::create_dir_all(&blobs).unwrap();
     let part = blobs.join(hash(&weights())).with_extension("incomplete");
     for (part_len, first_range) in [(500_000, Some("bytes=500000-")), (9_000_000, None)] {
         let mut bytes = weights();
         bytes.resize(part_len, 0);
         fs::write(&part, bytes).unwrap();
-        let path = pull("org/name", None, true, &hub.settings).unwrap();
+        let path = pull("org/name", None, true, &hub.environment).unwrap();
         assert_eq!(fs::read(path.join("model.safetensors")).unwrap(), weights());
         let requests = hub.requests("/cdn/model.safetensors");
         assert_eq!(requests[0].1.get("range").map(String::as_str), first_range);
@@ -128,7 +133,7 @@ fn a_part_of_an_earlier_run_is_continued() {
     // A server without ranges sends everything again.
     hub.change(|plan| plan.whole_files_only = true);
     fs::write(&part, &weights()[..1000]).unwrap();
-    let path = pull("org/name", None, true, &hub.settings).unwrap();
+    let path = pull("org/name", None, true, &hub.environment).unwrap();
     assert_eq!(fs::read(path.join("model.safetensors")).unwrap(), weights());
 }
 
@@ -138,13 +143,13 @@ fn damaged_files_never_get_their_name() {
     hub.change(|plan| plan.wrong_hash = true);
     let error = hub.error("org/name");
     assert!(error.contains("model.safetensors") && error.contains("SHA-256"), "{error}");
-    let blobs = hub.settings.cache.join("models--org--name/blobs");
+    let blobs = hub.cache.join("models--org--name/blobs");
     assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
-    assert!(resolve_cached("org/name", &hub.settings).is_err());
+    assert!(resolve_cached("org/name", &hub.settings()).is_err());
 
     // A damaged part is found out too, and the next attempt is right.
     let hub = model();
-    let blobs = hub.settings.cache.join("models--org--name/blobs");
+    let blobs = hub.cache.join("models--org--name/blobs");
     fs::create_dir_all(&blobs).unwrap();
     fs::write(blobs.join(hash(&weights())).with_extension("incomplete"), b"nonsense").unwrap();
     assert!(hub.error("org/name").contains("SHA-256"));
@@ -152,33 +157,12 @@ fn damaged_files_never_get_their_name() {
 }
 
 #[test]
-fn what_the_hub_refuses_is_explained() {
-    let mut hub = model();
-    hub.change(|plan| plan.token = Some("secret"));
-    assert!(hub.error("org/name").contains("HF_TOKEN"));
-    hub.settings.token = Some("wrong".into());
-    assert!(hub.error("org/name").contains("does not accept"));
-    hub.settings.token = Some("secret".into());
-    hub.pull("org/name").unwrap();
-    assert!(hub.error("org/other").contains("no such model"));
-    for (status, words) in [(403, "terms"), (404, "no such model"), (500, "500"), (400, "400")] {
-        hub.change(|plan| plan.status = Some(status));
-        let error = hub.error("org/name");
-        assert!(error.contains(words), "{error}");
-    }
-    assert_eq!(hub.requests("/api/").len(), 1 + 1 + 1 + 1 + 1 + 1 + 4 + 1, "only 500 may pass");
-
-    hub.settings.endpoint = "http://127.0.0.1:9".into();
-    assert!(hub.error("org/name").contains("127.0.0.1:9"));
-}
-
-#[test]
 fn the_token_stays_with_the_hub() {
     let (mut hub, elsewhere) = (model(), model());
-    hub.settings.token = Some("secret".into());
+    hub.set("HF_TOKEN", "secret");
     // Another name for the same machine is another host.
-    let cdn = elsewhere.settings.endpoint.replace("127.0.0.1", "localhost");
-    hub.settings.endpoint = redirect(cdn, hub.requests.clone());
+    let cdn = elsewhere.endpoint.replace("127.0.0.1", "localhost");
+    hub.set("HF_ENDPOINT", &redirect(cdn, hub.requests.clone()));
     hub.pull("org/name").unwrap();
     assert!(
         hub.requests("").iter().all(|(_, headers)| headers["authorization"] == "Bearer secret")
@@ -191,19 +175,21 @@ fn the_token_stays_with_the_hub() {
 #[test]
 fn offline_means_the_cache() {
     let mut hub = model();
-    hub.settings.offline = true;
-    assert!(hub.error("org/name").contains("galley pull org/name"));
+    hub.set("HF_HUB_OFFLINE", "1");
+    let error = hub.error("org/name");
+    assert!(error.contains("galley pull org/name") && error.contains("HF_HUB_OFFLINE"), "{error}");
     assert_eq!(hub.requests("").len(), 0);
-    hub.settings.offline = false;
+    hub.set("HF_HUB_OFFLINE", "0");
     let path = hub.pull("org/name").unwrap();
-    hub.settings.offline = true;
+    hub.set("HF_HUB_OFFLINE", "");
+    hub.set("TRANSFORMERS_OFFLINE", "yes");
     hub.requests("");
     assert_eq!(hub.pull("org/name").unwrap(), path);
-    let file = |name| pull("org/name", Some(name), false, &hub.settings);
+    let file = |name| pull("org/name", Some(name), false, &hub.environment);
     assert_eq!(file("config.json").unwrap(), path.join("config.json"));
     assert!(file("../x").is_err() && file("x.gguf").is_err());
     assert_eq!(hub.requests("").len(), 0);
-    assert!(hub.error("smollm2-135m-instruct").contains("HF_HUB_OFFLINE"));
+    assert!(hub.error("smollm2-135m-instruct").contains("TRANSFORMERS_OFFLINE"));
 }
 
 #[test]
@@ -213,7 +199,7 @@ fn names_cannot_leave_the_cache() {
         let hub = Hub::with(&[("config.json", b"{}"), ("model.safetensors", b"x"), (name, b"x")]);
         let error = hub.error("org/name");
         assert!(error.contains("written anywhere"), "{name}: {error}");
-        assert!(fs::read_dir(&hub.settings.cache).unwrap().next().is_none());
+        assert!(fs::read_dir(&hub.cache).unwrap().next().is_none());
     }
     for source in ["org", "a/b/c", "../x", "org/..", "-o/x", "org/na--me", "org/x@../y", "org/x@"] {
         assert!(Repo::parse(source).is_err(), "{source}");
@@ -223,39 +209,44 @@ fn names_cannot_leave_the_cache() {
 }
 
 #[test]
-fn the_cache_is_where_the_environment_says() {
-    let all = [
-        ("GALLEY_CACHE", "/g", "/g"),
-        ("HF_HUB_CACHE", "/h", "/h"),
-        ("HUGGINGFACE_HUB_CACHE", "/i", "/i"),
-        ("HF_HOME", "/j", "/j/hub"),
-        ("XDG_CACHE_HOME", "/k", "/k/huggingface/hub"),
-        ("HOME", "/l", "/l/.cache/huggingface/hub"),
-    ];
-    for first in 0..all.len() {
-        let var = |name: &str| {
-            let set = all[first..].iter().find(|(variable, ..)| *variable == name);
-            set.map(|(_, value, _)| (*value).to_owned())
-        };
-        assert_eq!(Settings::from(var).unwrap().cache, Path::new(all[first].2));
-    }
-    assert!(Settings::from(|_| None).is_err());
-
-    let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("token"), "from file\n").unwrap();
-    let settings = |extra: &'static [(&str, &str)]| {
-        let home = home.path().to_str().unwrap().to_owned();
-        Settings::from(move |name| match extra.iter().find(|(variable, _)| *variable == name) {
-            Some((_, value)) => Some((*value).to_owned()),
-            None => (name == "HF_HOME").then(|| home.clone()),
-        })
-        .unwrap()
+fn case_15_shards_without_an_index_are_all_fetched_or_none() {
+    let shard = |i: usize| {
+        [
+            "model-00001-of-00003.safetensors",
+            "model-00002-of-00003.safetensors",
+            "model-00003-of-00003.safetensors",
+        ][i]
     };
-    let plain = settings(&[]);
-    assert_eq!(plain.token.as_deref(), Some("from file"));
-    assert_eq!((plain.endpoint.as_str(), plain.offline), ("https://huggingface.co", false));
-    let set =
-        settings(&[("HF_TOKEN", "t"), ("HF_ENDPOINT", "http://h/"), ("HF_HUB_OFFLINE", "TRUE")]);
-    assert_eq!(set.token.as_deref(), Some("t"));
-    assert_eq!((set.endpoint.as_str(), set.offline), ("http://h", true));
+    let mut files: Vec<(&'static str, &[u8])> = vec![
+        ("config.json", b"{}"),
+        (shard(0), b"one"),
+        (shard(1), b"two"),
+        (shard(2), b"three"),
+        ("lora.safetensors", b"not needed"),
+        ("special_tokens_map.json", b"{}"),
+        ("added_tokens.json", b"{}"),
+    ];
+    let hub = Hub::with(&files);
+    let path = hub.pull("org/name").unwrap();
+    for (i, bytes) in ["one", "two", "three"].iter().enumerate() {
+        assert_eq!(fs::read_to_string(path.join(shard(i))).unwrap(), *bytes);
+    }
+    assert!(!path.join("lora.safetensors").exists());
+    assert!(
+        path.join("special_tokens_map.json").exists() && path.join("added_tokens.json").exists()
+    );
+    assert_eq!(resolve_cached("org/name", &hub.settings()).unwrap(), path);
+
+    // Files that do not count each other are all taken.
+    let hub =
+        Hub::with(&[("config.json", b"{}"), ("a.safetensors", b"a"), ("b.safetensors", b"b")]);
+    let path = hub.pull("org/name").unwrap();
+    assert!(path.join("a.safetensors").exists() && path.join("b.safetensors").exists());
+
+    // What cannot run is refused before it is fetched.
+    files.remove(2);
+    let hub = Hub::with(&files);
+    let error = hub.error("org/name");
+    assert!(error.contains("shard 2 of 3") && error.contains("org/name"), "{error}");
+    assert_eq!(hub.requests("/cdn/").len(), 0);
 }

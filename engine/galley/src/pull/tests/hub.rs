@@ -1,12 +1,14 @@
 //! A hub that misbehaves on request.
 
 use crate::pull::pull;
-use crate::pull::settings::Settings;
+use crate::pull::settings::{Environment, Settings};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -22,8 +24,14 @@ pub(super) struct Plan {
     pub(super) cut: Option<(usize, usize)>,
     /// Knows no ranges.
     pub(super) whole_files_only: bool,
-    /// Answers everything with this status.
-    pub(super) status: Option<u16>,
+    /// Answers everything with this status, and what stands behind it: a reason and more headers.
+    pub(super) status: Option<(u16, &'static str)>,
+    /// Answers requests for files so.
+    pub(super) files_refused: Option<(u16, &'static str)>,
+    /// Redirects requests for files to this server.
+    pub(super) cdn: Option<String>,
+    /// Names this commit, in place of [`COMMIT`].
+    pub(super) commit: Option<&'static str>,
     /// Asks for this token.
     pub(super) token: Option<&'static str>,
 }
@@ -32,10 +40,13 @@ pub(super) struct Plan {
 pub(super) type Request = (String, HashMap<String, String>);
 
 pub(super) struct Hub {
-    pub(super) settings: Settings,
+    pub(super) environment: Environment,
+    pub(super) endpoint: String,
+    pub(super) cache: PathBuf,
     plan: Arc<Mutex<Plan>>,
     pub(super) requests: Arc<Mutex<Vec<Request>>>,
-    _cache: tempfile::TempDir,
+    n_connections: Arc<AtomicUsize>,
+    _directory: tempfile::TempDir,
 }
 
 pub(super) fn hash(bytes: &[u8]) -> String {
@@ -44,26 +55,57 @@ pub(super) fn hash(bytes: &[u8]) -> String {
 
 impl Hub {
     pub(super) fn new(plan: Plan) -> Self {
+        Self::start(plan, None)
+    }
+
+    /// With TLS, if there is a configuration for it.
+    pub(super) fn start(plan: Plan, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let cache = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            cache: cache.path().into(),
-            endpoint,
-            token: None,
-            offline: false,
-            python: "python3".into(),
-        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().to_owned();
+        let mut environment = Environment::default();
+        environment.set("GALLEY_CACHE", &cache);
+        environment.set("HF_ENDPOINT", &endpoint);
         let (plan, requests) = (Arc::new(Mutex::new(plan)), Arc::default());
-        let hub = Self { settings, plan, requests, _cache: cache };
-        let (plan, requests) = (hub.plan.clone(), hub.requests.clone());
+        let n_connections = Arc::new(AtomicUsize::new(0));
+        let hub = Self {
+            environment,
+            endpoint,
+            cache,
+            plan: Arc::clone(&plan),
+            requests: Arc::clone(&requests),
+            n_connections: Arc::clone(&n_connections),
+            _directory: directory,
+        };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (plan, requests) = (plan.clone(), requests.clone());
-                thread::spawn(move || serve(stream, &plan, &requests));
+                n_connections.fetch_add(1, Ordering::SeqCst);
+                let (plan, requests, tls) = (plan.clone(), requests.clone(), tls.clone());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &plan, &requests),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(tls).unwrap();
+                        serve(StreamOwned::new(connection, stream), &plan, &requests);
+                    }
+                });
             }
         });
         hub
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings::from(&self.environment).unwrap()
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.environment.set(name, value);
+    }
+
+    /// `HOST:PORT`.
+    pub(super) fn address(&self) -> &str {
+        self.endpoint.split_once("://").unwrap().1
     }
 
     pub(super) fn with(files: &[(&'static str, &[u8])]) -> Self {
@@ -76,11 +118,16 @@ impl Hub {
     }
 
     pub(super) fn pull(&self, source: &str) -> anyhow::Result<PathBuf> {
-        pull(source, None, false, &self.settings)
+        pull(source, None, false, &self.environment)
     }
 
     pub(super) fn error(&self, source: &str) -> String {
         format!("{:#}", self.pull(source).unwrap_err())
+    }
+
+    /// Connections since the last call, those without a request, too.
+    pub(super) fn n_connections(&self) -> usize {
+        self.n_connections.swap(0, Ordering::SeqCst)
     }
 
     /// The requests since the last call whose path contains `part`.
@@ -96,7 +143,7 @@ pub(super) fn redirect(to: String, requests: Arc<Mutex<Vec<Request>>>) -> String
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let Some(request) = read(&stream) else { continue };
+            let Some(request) = read(&mut stream) else { continue };
             let head = format!("HTTP/1.1 307 Elsewhere\r\nLocation: {to}{}", request.0);
             let end = "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             requests.lock().unwrap().push(request);
@@ -106,15 +153,16 @@ pub(super) fn redirect(to: String, requests: Arc<Mutex<Vec<Request>>>) -> String
     endpoint
 }
 
-fn serve(stream: TcpStream, plan: &Mutex<Plan>, requests: &Mutex<Vec<Request>>) {
-    if let Some(request) = read(&stream) {
+fn serve(mut stream: impl Read + Write, plan: &Mutex<Plan>, requests: &Mutex<Vec<Request>>) {
+    if let Some(request) = read(&mut stream) {
         requests.lock().unwrap().push(request.clone());
         answer(stream, &mut plan.lock().unwrap(), &request.0, &request.1);
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Request> {
-    let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
+/// The head of a request; nothing follows it.
+pub(super) fn read(stream: &mut impl Read) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
     let headers = lines.map_while(|line| {
         let (name, value) = line.split_once(": ")?;
@@ -123,15 +171,16 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some((path, headers.collect()))
 }
 
-fn answer(mut stream: TcpStream, plan: &mut Plan, path: &str, headers: &HashMap<String, String>) {
+fn answer(mut stream: impl Write, plan: &mut Plan, path: &str, headers: &HashMap<String, String>) {
     let mut send = |head: &str, body: &[u8], announced: usize| {
         let head = format!("HTTP/1.1 {head}\r\nContent-Length: {announced}\r\nConnection: close");
         let _ = stream.write_all(format!("{head}\r\n\r\n").as_bytes());
         let _ = stream.write_all(body);
+        let _ = stream.flush();
     };
     let authorization = headers.get("authorization").map_or("", String::as_str);
-    if let Some(status) = plan.status {
-        return send(&format!("{status} No"), b"", 0);
+    if let Some((status, more)) = plan.status {
+        return send(&format!("{status} {more}"), b"", 0);
     }
     if plan.token.is_some_and(|token| authorization != format!("Bearer {token}")) {
         return send("401 Unauthorized", b"", 0);
@@ -147,12 +196,18 @@ fn answer(mut stream: TcpStream, plan: &mut Plan, path: &str, headers: &HashMap<
             }
         });
         let siblings: Vec<_> = siblings.collect();
-        let body = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
+        let body = serde_json::json!({"sha": plan.commit.unwrap_or(COMMIT), "siblings": siblings})
+            .to_string();
         return send("200 OK", body.as_bytes(), body.len());
     }
     // As for large files on the real one: elsewhere, and without the token.
-    if let Some(name) = path.strip_prefix(&format!("/org/name/resolve/{COMMIT}/")) {
-        return send(&format!("302 Found\r\nLocation: /cdn/{name}"), b"", 0);
+    let commit = plan.commit.unwrap_or(COMMIT);
+    if let Some(name) = path.strip_prefix(&format!("/org/name/resolve/{commit}/")) {
+        if let Some((status, more)) = plan.files_refused {
+            return send(&format!("{status} {more}"), b"", 0);
+        }
+        let cdn = plan.cdn.as_deref().unwrap_or_default();
+        return send(&format!("302 Found\r\nLocation: {cdn}/cdn/{name}"), b"", 0);
     }
     let name = path.strip_prefix("/cdn/").unwrap_or_default();
     let Some((_, bytes)) = plan.files.iter().find(|(file, _)| *file == name) else {

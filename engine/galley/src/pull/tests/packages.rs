@@ -28,13 +28,7 @@ fn settings(directory: &Path, pip: &str) -> Settings {
     );
     fs::write(&python, script).unwrap();
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
-    Settings {
-        cache: directory.join("cache"),
-        endpoint: String::new(),
-        token: None,
-        offline: false,
-        python,
-    }
+    Settings { cache: directory.join("cache"), offline: None, python }
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! The engine's turns, all of them, in order: what is counted in them does not depend on when this thread runs.
+
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use galley_engine::{Engine, Stats, Watch};
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// Statistics up to a turn, and those of the turns that follow. One for the whole life of an engine.
+pub(super) struct Turns {
+    watch: Watch,
+    last: Stats,
+}
+
+impl Turns {
+    /// Of an engine that has had no request.
+    pub(super) fn of(engine: &Engine) -> Self {
+        Self { watch: engine.watch(), last: engine.stats() }
+    }
+
+    pub(super) fn last(&self) -> &Stats {
+        &self.last
+    }
+
+    /// Waits for the next turn.
+    pub(super) fn next(&mut self) -> Result<&Stats> {
+        self.last = self.watch.next().context("the engine has stopped")?;
+        Ok(&self.last)
+    }
+
+    /// Waits until `n` sequences have ended, of all that there were. Returns in how many turns `batch` of them decoded.
+    pub(super) fn until_finished(&mut self, n: u64, batch: usize) -> Result<usize> {
+        let mut n_full = 0;
+        while self.last.finished < n {
+            n_full += usize::from(decodes_all(self.next()?, batch));
+        }
+        Ok(n_full)
+    }
+}
+
+/// Whether `batch` sequences ran in the last turn, and none of them read a prompt.
+pub(super) fn decodes_all(stats: &Stats, batch: usize) -> bool {
+    stats.last_step.n_seqs == batch && stats.last_step.n_prompt_rows == 0
+}
+
+/// The error where a row would be made of nothing.
+pub(super) fn nothing_measured(what: &str, batch: usize) -> Error {
+    anyhow!(
+        "nothing was measured: no turn of {what} had all {batch} sequences in it and no prompt to read. Raise --gen or \
+         --kv-cache-tokens, or take a shorter --context or a smaller --batch"
+    )
+}
+
+/// Turns that were measured: at least one, that took time. There is no mean of none.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    before: Stats,
+    after: Stats,
+    n_steps: NonZeroU64,
+    seconds: f64,
+}
+
+impl Span {
+    /// The turns from `before` to `after`. None if there are none.
+    pub(super) fn between(before: &Stats, after: &Stats) -> Option<Self> {
+        let n_steps = NonZeroU64::new(after.steps.checked_sub(before.steps)?)?;
+        let time = |s: &Stats| s.drafting + s.forward + s.sampling + s.bookkeeping;
+        let seconds = (time(after) - time(before)).as_secs_f64();
+        let (before, after) = (before.clone(), after.clone());
+        (seconds > 0.0).then_some(Self { before, after, n_steps, seconds })
+    }
+
+    /// The change of a counter.
+    pub(super) fn count(&self, of: fn(&Stats) -> u64) -> u64 {
+        of(&self.after) - of(&self.before)
+    }
+
+    pub(super) fn n_steps(&self) -> NonZeroU64 {
+        self.n_steps
+    }
+
+    /// Milliseconds a step.
+    pub(super) fn ms(&self, of: fn(&Stats) -> Duration) -> f64 {
+        self.spent(of) * 1e3 / self.n_steps.get() as f64
+    }
+
+    /// Milliseconds a step, of all its parts.
+    pub(super) fn step_ms(&self) -> f64 {
+        self.seconds * 1e3 / self.n_steps.get() as f64
+    }
+
+    /// Of the time, the part that is `of`.
+    pub(super) fn share(&self, of: fn(&Stats) -> Duration) -> f64 {
+        self.spent(of) / self.seconds
+    }
+
+    /// Tokens a second.
+    pub(super) fn speed(&self) -> f64 {
+        self.count(|s| s.generated_tokens) as f64 / self.seconds
+    }
+
+    /// Guesses accepted at each place of a draft.
+    pub(super) fn accepted_per_position(&self) -> Vec<u64> {
+        let before = &self.before.drafts.accepted_per_position;
+        let after = self.after.drafts.accepted_per_position.iter().enumerate();
+        after.map(|(i, n)| n - before.get(i).copied().unwrap_or(0)).collect()
+    }
+
+    fn spent(&self, of: fn(&Stats) -> Duration) -> f64 {
+        (of(&self.after) - of(&self.before)).as_secs_f64()
+    }
+}
+
+/// Seconds of `time`, if it is more than none: nothing is divided by a time that was not measured.
+pub(super) fn seconds(time: Duration, what: &str) -> Result<f64> {
+    ensure!(!time.is_zero(), "{what} took no time that the clock shows: raise --gen or --context");
+    Ok(time.as_secs_f64())
+}
+
+/// A share of something; none where there is nothing to have a share of.
+pub(super) fn ratio(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_mean_of_no_steps() {
+        let ms = Duration::from_millis;
+        let begin = Stats { steps: 3, forward: ms(5), generated_tokens: 9, ..Stats::default() };
+        assert!(Span::between(&begin, &begin).is_none());
+        let timeless = Stats { steps: 4, ..begin.clone() };
+        assert!(Span::between(&begin, &timeless).is_none());
+        let before = Stats { steps: 2, ..begin.clone() };
+        assert!(Span::between(&begin, &before).is_none());
+
+        let end = Stats {
+            steps: 7,
+            forward: ms(13),
+            bookkeeping: ms(2),
+            generated_tokens: 29,
+            ..Stats::default()
+        };
+        let span = Span::between(&begin, &end).expect("four steps");
+        assert_eq!((span.n_steps().get(), span.ms(|s| s.forward)), (4, 2.0));
+        assert_eq!((span.step_ms(), span.share(|s| s.bookkeeping)), (2.5, 0.2));
+        assert_eq!(span.speed(), 2000.0);
+        assert!(seconds(Duration::ZERO, "decoding").is_err());
+        assert_eq!((ratio(0, 0), ratio(0, 4), ratio(1, 4)), (None, Some(0.0), Some(0.25)));
+    }
+}

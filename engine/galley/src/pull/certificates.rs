@@ -1,0 +1,59 @@
+//! The certificates that servers are checked against: those that the environment names, else the system's.
+
+use anyhow::{Result, ensure};
+use rustls_native_certs::{CertificateResult, load_certs_from_paths};
+use std::path::PathBuf;
+use ureq::tls::{Certificate, RootCerts};
+
+/// The roots of trust. `named` are files and directories of PEM, with the variables that name them: they stand in place
+/// of the system's, as in `huggingface_hub`.
+pub(super) fn roots(named: &[(&'static str, PathBuf)]) -> Result<RootCerts> {
+    let mut found = Vec::new();
+    for (variable, path) in named {
+        let result = match path.is_dir() {
+            true => load_certs_from_paths(None, Some(path)),
+            // As in OpenSSL, a directory that is missing has no certificates.
+            false if *variable == "SSL_CERT_DIR" => continue,
+            false => load_certs_from_paths(Some(path), None),
+        };
+        let reason = result.errors.first().map_or(String::new(), |error| format!(": {error}"));
+        // A directory may have other files, too.
+        let is_good = path.is_dir() || (reason.is_empty() && !result.certs.is_empty());
+        ensure!(
+            is_good,
+            "{variable}={}: no certificates can be read from there{reason}. It should be a file in PEM form",
+            path.display()
+        );
+        found.extend(result.certs);
+    }
+    if !named.is_empty() {
+        let variables: Vec<_> = named.iter().map(|(variable, _)| *variable).collect();
+        ensure!(!found.is_empty(), "{}: there is no certificate there", variables.join(", "));
+        return Ok(specific(found));
+    }
+    let found = system().certs;
+    // A container often has no store: then those that Mozilla trusts.
+    Ok(if found.is_empty() { RootCerts::WebPki } else { specific(found) })
+}
+
+fn specific(found: Vec<impl AsRef<[u8]>>) -> RootCerts {
+    found.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).into()
+}
+
+/// The system's store. The loader's own way to it would take an empty SSL_CERT_FILE for a path.
+#[cfg(all(unix, not(target_os = "macos")))]
+fn system() -> CertificateResult {
+    let places = openssl_probe::probe();
+    let mut all = load_certs_from_paths(places.cert_file.as_deref(), None);
+    if all.certs.is_empty() {
+        for directory in &places.cert_dir {
+            all.certs.extend(load_certs_from_paths(None, Some(directory)).certs);
+        }
+    }
+    all
+}
+
+#[cfg(not(all(unix, not(target_os = "macos"))))]
+fn system() -> CertificateResult {
+    rustls_native_certs::load_native_certs()
+}

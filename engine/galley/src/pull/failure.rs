@@ -1,0 +1,210 @@
+//! What went wrong between here and the hub: whether another attempt makes sense, and what the user can do.
+
+use super::proxy::Route;
+use anyhow::{Error, anyhow};
+use rustls::CertificateError;
+use std::io::ErrorKind;
+use std::path::Path;
+use ureq::Body;
+use ureq::http::{Response, StatusCode, Uri};
+
+/// Whether another attempt makes sense.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A busy server, a lost connection.
+    Passing(Error),
+    /// The same, after a part of the file has come.
+    Interrupted,
+    /// It would fail again.
+    Final(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A server that does not give what it was asked for.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// The hub's word for the reason.
+    pub(super) code: String,
+    /// The hub's sentence about it.
+    message: String,
+    /// The server, where it is not the hub.
+    pub(super) host: Option<String>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the server answers {}", self.status)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Refusal {
+    pub(super) fn of(response: &Response<Body>, host: Option<&str>) -> Self {
+        let header = |name| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        Self {
+            status: response.status(),
+            code: header("x-error-code"),
+            message: header("x-error-message"),
+            host: host.map(str::to_owned),
+        }
+    }
+
+    /// What the hub says, to be put behind a sentence.
+    pub(super) fn said(&self) -> String {
+        match self.message.trim_end_matches('.') {
+            "" => String::new(),
+            message => format!(". The hub says: {message}"),
+        }
+    }
+}
+
+/// Explains why there is no answer from `uri`.
+pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -> Failure {
+    let host = uri.host().unwrap_or_default();
+    let through = route.map_or(String::new(), |route| format!(" through {route}"));
+    let place = || format!("{host} cannot be reached{through}");
+    match error {
+        ureq::Error::Rustls(error) => Failure::Final(tls(&error, host, &through)),
+        ureq::Error::Io(error) => {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            if let Some(error) = inner {
+                return Failure::Final(tls(error, host, &through));
+            }
+            match (error.kind(), route) {
+                // What a SOCKS proxy says of a wrong password.
+                (ErrorKind::PermissionDenied, Some(route)) => {
+                    Failure::Final(anyhow!("{error}").context(asks_for_a_user(route)))
+                }
+                (_, Some(_)) => Failure::Passing(anyhow!("{}: {error}", place())),
+                (_, None) => Failure::Passing(anyhow!(
+                    "{}: {error}. Behind a proxy, set HTTPS_PROXY; for another hub, HF_ENDPOINT",
+                    place()
+                )),
+            }
+        }
+        ureq::Error::ConnectProxyFailed(reason) => {
+            let is_status = |codes: &[&str]| codes.iter().any(|code| reason.contains(code));
+            match route {
+                Some(route) if is_status(&["407"]) => Failure::Final(asks_for_a_user(route)),
+                _ if is_status(&["502", "503", "504"]) => {
+                    Failure::Passing(anyhow!("{}: {reason}", place()))
+                }
+                _ => Failure::Final(anyhow!("{}: {reason}", place())),
+            }
+        }
+        error @ (ureq::Error::Timeout(_)
+        | ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed) => Failure::Passing(anyhow!("{}: {error}", place())),
+        // What is wrong with the request or the answer is wrong again the next time.
+        error => Failure::Final(anyhow!("{uri}{through}: {error}")),
+    }
+}
+
+/// The error where a proxy does not take requests of this user.
+pub(super) fn asks_for_a_user(route: &Route) -> Error {
+    anyhow!(
+        "{route} asks for a user and a password that it accepts: write them into {}, as in http://USER:PASSWORD@HOST:PORT \
+         (with %40 for an @ in them)",
+        route.variable
+    )
+}
+
+/// A failure of TLS. What is wrong with a certificate stays wrong.
+fn tls(error: &rustls::Error, host: &str, through: &str) -> Error {
+    let way_out =
+        "set SSL_CERT_FILE to a file with the certificate of the authority that signs it (PEM)";
+    let rustls::Error::InvalidCertificate(reason) = error else {
+        return anyhow!("{host}{through}: no secure connection: {error}");
+    };
+    match reason {
+        CertificateError::UnknownIssuer => anyhow!(
+            "{host}{through}: its certificate is signed by an authority that is not known here: {way_out}"
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => anyhow!(
+            "{host}{through}: its certificate has expired; or the clock of this machine is wrong"
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => anyhow!(
+            "{host}{through}: its certificate is not valid yet; or the clock of this machine is wrong"
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            anyhow!("{host}{through}: the certificate there is for another name: {error}")
+        }
+        _ if error.to_string().contains("CaUsedAsEndEntity") => anyhow!(
+            "{host}{through}: its certificate is that of an authority, which servers may not show. Sign a certificate \
+             for the server with it, and {way_out}"
+        ),
+        _ => anyhow!("{host}{through}: its certificate is not accepted: {error}; {way_out}"),
+    }
+}
+
+/// Explains why `path` in the cache cannot be written.
+pub(super) fn writing(error: std::io::Error, path: &Path) -> Error {
+    let way_out = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space, or set HF_HOME to a directory on another disk"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "set HF_HOME to a directory that you may write"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "a file is in the place of a directory: remove it, or set HF_HOME to another directory"
+        }
+        _ => return Error::new(error).context(path.display().to_string()),
+    };
+    anyhow!("{}: {error}; {way_out}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_explained() {
+        let path = Path::new("/cache/x");
+        for (kind, words) in [
+            (ErrorKind::StorageFull, "another disk"),
+            (ErrorKind::ReadOnlyFilesystem, "that you may write"),
+            (ErrorKind::PermissionDenied, "that you may write"),
+            (ErrorKind::NotADirectory, "in the place of a directory"),
+            (ErrorKind::Interrupted, "/cache/x"),
+        ] {
+            let error = format!("{:#}", writing(kind.into(), path));
+            assert!(error.contains(words) && error.contains("/cache/x"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let uri = "https://hub.co/x".parse().unwrap();
+        let failure = |error| connection(error, &uri, None);
+        let io = |kind: ErrorKind| ureq::Error::Io(kind.into());
+        for error in [
+            io(ErrorKind::ConnectionRefused),
+            io(ErrorKind::UnexpectedEof),
+            ureq::Error::HostNotFound,
+            ureq::Error::ConnectProxyFailed("proxy server responded 503/503".into()),
+        ] {
+            assert!(matches!(failure(error), Failure::Passing(_)));
+        }
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        for error in [
+            ureq::Error::Io(std::io::Error::new(ErrorKind::InvalidData, unknown.clone())),
+            ureq::Error::Rustls(unknown),
+            ureq::Error::BadUri("x".into()),
+            ureq::Error::TooManyRedirects,
+            ureq::Error::ConnectProxyFailed("proxy server responded 403/403".into()),
+        ] {
+            assert!(matches!(failure(error), Failure::Final(_)));
+        }
+    }
+}
