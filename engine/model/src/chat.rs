@@ -1,10 +1,11 @@
 //! Chats to the text that a model was trained to continue.
 //!
 //! A chat template is a Jinja program that comes with the model, so it is untrusted: it runs with a
-//! bounded number of instructions, bounded recursion and a bounded output, and can read nothing but
-//! the conversation. Not bounded is the memory of strings that it makes on the way.
+//! bounded number of instructions, bounded recursion, bounded memory and a bounded output, and can
+//! read nothing but the conversation and the date.
 
-mod python;
+mod jinja;
+mod special;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -12,24 +13,25 @@ mod time;
 use crate::tokenizer::{Tokenizer, read_json};
 use crate::weights::gguf::Metadata;
 use crate::{ModelError, Result};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind};
-use serde::{Deserialize, Serialize};
+use jinja::{Bounds, Template};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
-use std::error::Error;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::thread::{self, ScopedJoinHandle};
 
 /// Templates are a few hundred lines; the longest known has 20 kB.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
-const MAX_RECURSION: usize = 64;
-/// Instructions for a conversation, and for each value in it. Real templates need a tenth of it.
-const FUEL: u64 = 100_000;
-const FUEL_PER_VALUE: u64 = 200;
-/// Lists nested as deep as the instructions allow are printed and freed by recursion.
+/// Steps of a template, and more of them for each value and each byte of the conversation. Real
+/// templates need a tenth of them.
+const STEPS: u64 = 1_000_000;
+const STEPS_PER_VALUE: u64 = 1_000;
+/// Bytes that a template makes on the way. A template that appends each message to a text writes the
+/// conversation again for each of its messages.
+const BYTES: u64 = 256 << 20;
+const BYTES_PER_BYTE: u64 = 4_096;
+/// Values nested as deep as they may be are printed and compared by recursion.
 const STACK_BYTES: usize = 128 << 20;
 
 /// The templates that models name, in the order they are looked for.
@@ -41,9 +43,9 @@ const TOOL_USE: &str = "tool_use";
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool`, or what else the template knows.
     pub role: String,
-    /// A string for most templates; a list of parts for some.
-    #[serde(default)]
-    pub content: Value,
+    /// A string for most templates; a list of parts for some; null or absent beside tool calls.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub content: Option<Value>,
     /// Everything else, `tool_calls` for one, as the template wants it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -52,9 +54,14 @@ pub struct Message {
 impl Message {
     /// A turn of text.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        let content = Value::String(content.into());
+        let content = Some(Value::String(content.into()));
         Self { role: role.into(), content, extra: Map::new() }
     }
+}
+
+/// A field that is there, be it null.
+fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(field).map(Some)
 }
 
 /// What a template is given besides the messages.
@@ -71,9 +78,10 @@ pub struct ChatOptions {
 /// A model's chat template.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
-    bos: Option<String>,
-    eos: Option<String>,
+    default: Template,
+    /// For conversations with tools, where it is another one.
+    tool_use: Option<Template>,
+    special_tokens: Map<String, Value>,
 }
 
 impl ChatTemplate {
@@ -97,7 +105,10 @@ impl ChatTemplate {
         };
         let path = directory.join("chat_template.jinja");
         if path.exists() {
-            return Self::from_file(&path, tokenizer);
+            let tool_use = directory.join("additional_chat_templates/tool_use.jinja");
+            let tool_use = if tool_use.exists() { Some(read(&tool_use)?) } else { None };
+            let source = read(&path)?;
+            return Self::compile(&path, "template", &source, tool_use.as_deref(), tokenizer);
         }
         let path = directory.join("tokenizer_config.json");
         let config = read_json(&path)?;
@@ -116,8 +127,7 @@ impl ChatTemplate {
 
     /// A template file, as `--chat-template` names it.
     pub fn from_file(path: &Path, tokenizer: &Tokenizer) -> Result<Self> {
-        let source = fs::read_to_string(path).map_err(|error| ModelError::io(path, error))?;
-        Self::compile(path, "template", &source, None, tokenizer)
+        Self::compile(path, "template", &read(path)?, None, tokenizer)
     }
 
     fn compile(
@@ -127,9 +137,9 @@ impl ChatTemplate {
         tool_use: Option<&str>,
         tokenizer: &Tokenizer,
     ) -> Result<Self> {
-        let token = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
-        Self::new(source, tool_use, token(tokenizer.bos()), token(tokenizer.eos()))
-            .map_err(|reason| ModelError::invalid(path, field, reason))
+        let template = Self::new(source, tool_use, None, None)
+            .map_err(|reason| ModelError::invalid(path, field, reason))?;
+        Ok(template.with_special_tokens(special::tokens(tokenizer)?))
     }
 
     /// Compiles `source`; the error says what is wrong with it. `tool_use` is the template for
@@ -140,28 +150,28 @@ impl ChatTemplate {
         bos: Option<String>,
         eos: Option<String>,
     ) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        syntax.trim_blocks(true).lstrip_blocks(true);
-        environment.set_syntax(syntax.build().map_err(|error| error.to_string())?);
-        environment.set_recursion_limit(MAX_RECURSION);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_formatter(python::format);
-        environment.add_filter("tojson", python::tojson);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", time::strftime_now);
-        for (name, source) in [(DEFAULT, Some(source)), (TOOL_USE, tool_use)] {
-            let Some(source) = source else { continue };
+        let compile = |source: &str| {
             if source.len() > MAX_SOURCE_BYTES {
                 return Err(format!("{} bytes are too long for a template", source.len()));
             }
-            environment
-                .add_template_owned(name, without_generation_tags(source))
-                .map_err(|error| error.to_string())?;
-        }
-        Ok(Self { environment, bos, eos })
+            Template::new(source).map_err(|error| error.explain())
+        };
+        let named = [("bos_token", bos), ("eos_token", eos)];
+        let special_tokens = named
+            .into_iter()
+            .filter_map(|(name, token)| Some((name.to_owned(), Value::String(token?))));
+        Ok(Self {
+            default: compile(source)?,
+            tool_use: tool_use.map(compile).transpose()?,
+            special_tokens: special_tokens.collect(),
+        })
+    }
+
+    /// The template with other variables for special tokens, such as `pad_token`.
+    #[must_use]
+    pub fn with_special_tokens(mut self, tokens: Map<String, Value>) -> Self {
+        self.special_tokens = tokens;
+        self
     }
 
     /// The text of a conversation, special tokens written out: encode it with
@@ -172,44 +182,36 @@ impl ChatTemplate {
 
     /// As [`ChatTemplate::render`], with tools and variables.
     pub fn render_with(&self, messages: &[Message], options: &ChatOptions) -> Result<String> {
-        let mut context = options.variables.clone();
+        let mut context = self.special_tokens.clone();
+        context.insert("documents".into(), Value::Null);
+        context.extend(options.variables.clone());
         context.insert("messages".into(), json!(messages));
         context.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
         let tools = if options.tools.is_empty() { Value::Null } else { json!(options.tools) };
         context.insert("tools".into(), tools);
-        for (name, token) in [("bos_token", &self.bos), ("eos_token", &self.eos)] {
-            if let Some(token) = token {
-                context.insert(name.into(), token.as_str().into());
-            }
-        }
-        let context = Value::Object(context);
 
-        let name = if options.tools.is_empty() { DEFAULT } else { TOOL_USE };
+        let tool_use = self.tool_use.as_ref().filter(|_| !options.tools.is_empty());
+        let template = tool_use.unwrap_or(&self.default);
+        let (n_values, n_bytes) = context.values().map(size).fold((0, 0), add);
+        let bounds = Bounds {
+            steps: STEPS + STEPS_PER_VALUE * n_values + n_bytes,
+            bytes: BYTES + BYTES_PER_BYTE * (n_bytes + n_values),
+            output_bytes: MAX_OUTPUT_BYTES,
+        };
         thread::scope(|scope| {
-            let render = || self.run(name, &context);
+            let render = || template.render(&context, bounds, &time::strftime_now);
             let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, render);
             match thread.map(ScopedJoinHandle::join) {
-                Ok(Ok(text)) => text.map_err(ModelError::Text),
+                Ok(Ok(text)) => text.map_err(|error| ModelError::Text(error.explain())),
                 Ok(Err(panic)) => std::panic::resume_unwind(panic),
                 Err(error) => Err(ModelError::Text(format!("no thread for the template: {error}"))),
             }
         })
     }
+}
 
-    fn run(&self, name: &str, context: &Value) -> Result<String, String> {
-        let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + FUEL_PER_VALUE * values(context)));
-        let template =
-            environment.get_template(name).or_else(|_| environment.get_template(DEFAULT));
-        let mut output = Bounded::default();
-        template
-            .and_then(|template| {
-                let context = minijinja::Value::from(minijinja::value::Serde(context));
-                template.render_captured_to(context, &mut output).map(drop)
-            })
-            .map_err(|error| explain(&error))?;
-        String::from_utf8(output.bytes).map_err(|error| error.to_string())
-    }
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| ModelError::io(path, error))
 }
 
 fn missing(path: &Path) -> ModelError {
@@ -220,85 +222,19 @@ fn missing(path: &Path) -> ModelError {
     )
 }
 
-/// What a template's own `raise_exception` said.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
-fn raise_exception(message: String) -> Result<String, minijinja::Error> {
-    let error = minijinja::Error::new(ErrorKind::InvalidOperation, message.clone());
-    Err(error.with_source(Raised(message)))
-}
-
-/// One sentence for the user.
-fn explain(error: &minijinja::Error) -> String {
-    let mut cause: Option<&dyn Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(Raised(message)) = error.downcast_ref() {
-            return format!("the chat template refuses this conversation: {message}");
+/// The numbers of values in `json`, itself included, and of bytes in its texts.
+fn size(json: &Value) -> (u64, u64) {
+    match json {
+        Value::String(text) => (1, text.len() as u64),
+        Value::Array(items) => items.iter().map(size).fold((1, 0), add),
+        Value::Object(fields) => {
+            let sizes = fields.iter().map(|(name, value)| add(size(value), (1, name.len() as u64)));
+            sizes.fold((1, 0), add)
         }
-        let inner = error.downcast_ref::<minijinja::Error>();
-        if inner.is_some_and(|error| error.kind() == ErrorKind::OutOfFuel) {
-            return "the chat template does not come to an end: it was stopped".to_owned();
-        }
-        cause = error.source();
-    }
-    match error.line() {
-        Some(line) => format!("the chat template fails in line {line}: {error}"),
-        None => format!("the chat template fails: {error}"),
+        _ => (1, 0),
     }
 }
 
-/// The number of values in `json`, itself included.
-fn values(json: &Value) -> u64 {
-    1 + match json {
-        Value::Array(items) => items.iter().map(values).sum(),
-        Value::Object(fields) => fields.values().map(values).sum(),
-        _ => 0,
-    }
-}
-
-/// `{% generation %}` marks the assistant's words for training, and means nothing here: it becomes
-/// a condition that is always met, which keeps the white space control of the tag.
-fn without_generation_tags(source: &str) -> String {
-    let mut output = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        output.push_str(before);
-        let sign = usize::from(tag.starts_with(['-', '+']));
-        output.push_str(&tag[..sign]);
-        let word = tag[sign..].trim_start();
-        rest = &tag[sign..];
-        for (name, replacement) in [("generation", " if true "), ("endgeneration", " endif ")] {
-            let end = word.strip_prefix(name).map(str::trim_start);
-            let is_end = |end: &&str| ["%}", "-%}", "+%}"].iter().any(|sign| end.starts_with(sign));
-            if let Some(end) = end.filter(is_end) {
-                output.push_str(replacement);
-                rest = end;
-            }
-        }
-    }
-    output + rest
-}
-
-/// Output up to [`MAX_OUTPUT_BYTES`].
-#[derive(Default)]
-struct Bounded {
-    bytes: Vec<u8>,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            let reason = format!("it writes more than {} MiB", MAX_OUTPUT_BYTES >> 20);
-            return Err(io::Error::other(reason));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn add(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    (a.0 + b.0, a.1 + b.1)
 }

@@ -4,16 +4,6 @@ use super::*;
 use std::path::PathBuf;
 use std::time::Instant;
 
-#[derive(Deserialize)]
-struct Case {
-    template: String,
-    messages: Vec<Message>,
-    tools: Vec<Value>,
-    add_generation_prompt: bool,
-    text: Option<String>,
-    error: Option<String>,
-}
-
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(name)
 }
@@ -24,30 +14,6 @@ fn template(source: &str) -> ChatTemplate {
 
 fn render(source: &str) -> Result<String> {
     template(source).render(&[Message::new("user", "hi")], true)
-}
-
-#[test]
-fn templates_render_as_in_transformers() {
-    let cases: Vec<Case> =
-        serde_json::from_slice(&fs::read(data("templates/cases.json")).unwrap()).unwrap();
-    assert!(cases.len() > 70);
-    for case in cases {
-        let source = fs::read_to_string(data("templates").join(&case.template)).unwrap();
-        let options = ChatOptions {
-            add_generation_prompt: case.add_generation_prompt,
-            tools: case.tools,
-            variables: Map::from_iter([("thinking".to_owned(), false.into())]),
-        };
-        match (template(&source).render_with(&case.messages, &options), case.text, case.error) {
-            (Ok(text), Some(expected), None) => {
-                assert_eq!(text, expected, "{} {:?}", case.template, case.messages);
-            }
-            (Err(error), None, Some(expected)) => {
-                assert!(error.to_string().ends_with(&expected), "{error}");
-            }
-            (other, ..) => panic!("{}: {other:?} for {:?}", case.template, case.messages),
-        }
-    }
 }
 
 #[test]
@@ -80,6 +46,14 @@ fn the_template_is_found_where_models_keep_it() {
 
     write("chat_template.jinja", "{{ eos_token }}");
     assert_eq!(open().unwrap().render(&chat, true).unwrap(), "<|im_end|>");
+    fs::create_dir(directory.path().join("additional_chat_templates")).unwrap();
+    write("additional_chat_templates/tool_use.jinja", "{{ pad_token }}");
+    write("special_tokens_map.json", &json!({"pad_token": {"content": "<pad>"}}).to_string());
+    let beside = Tokenizer::open(&data("models/smollm2"), None).unwrap();
+    let with_tools = ChatTemplate::open(directory.path(), None, &beside).unwrap();
+    // The tokens are those beside the tokenizer, not beside the template.
+    assert_ne!(with_tools.render_with(&chat, &options).unwrap(), "<pad>");
+
     write("chat_template.jinja", "{% if %}");
     let error = open().unwrap_err().to_string();
     assert!(error.contains("chat_template.jinja"), "{error}");
@@ -102,24 +76,126 @@ fn hostile_templates_are_stopped() {
     for source in [
         "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        "{% macro m() %}{{ caller() }}{% endmacro %}\
+         {% macro n() %}{% call m() %}{{ n() }}{% endcall %}{% endmacro %}{{ n() }}",
         "{% for a in range(2000) %}{{ 'x' * 100000 }}{% endfor %}",
         "{{ 'x' * 9999999999 }}",
+        "{{ [0] * 9999999999 }}",
         "{{ range(9999999999) | list }}",
+        "{{ range(99999999999999999999999999) }}",
         "{% include 'default' %}",
         "{% extends 'default' %}",
         "{% set ns = namespace(x=[]) %}{% for a in range(9999) %}{% set ns.x = [ns.x, ns.x] %}\
          {% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x=1) %}{% for a in range(9999) %}{% set ns.x = (ns.x, ns.x) %}\
+         {% endfor %}",
+        "{% set ns = namespace(x=1) %}{% for a in range(50) %}{% set ns.x = (ns.x, ns.x) %}\
+         {% endfor %}{{ {ns.x: 1} }}",
+        "{% set ns = namespace(x=1) %}{% for a in range(50) %}{% set ns.x = [ns.x, ns.x] %}\
+         {% endfor %}{{ ns.x | tojson }}",
+        "{% set ns = namespace(x=1, y=1) %}{% for a in range(50) %}{% set ns.x = [ns.x, ns.x] %}\
+         {% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
+        "{% set ns = namespace() %}{% set ns.x = ns %}{% for a in range(999) %}{{ ns }}{% endfor %}",
+        "{% set ns = namespace(x=1) %}{% for a in range(99999) %}{% for l in [ns.x] %}\
+         {% set ns.x = loop %}{% endfor %}{% endfor %}{{ 1 / 0 }}",
+        "{% set ns = namespace(s='x') %}{% for a in range(99) %}{% set ns.s = ns.s ~ ns.s %}\
+         {% endfor %}",
+        "{% set s = 'x' * 9999999 %}{% for a in range(99999) %}{% if 'y' in s %}{% endif %}\
+         {% endfor %}",
+        "{% set s = 'x' * 9999999 %}{{ s.replace('', s) }}",
+        "{% set s = 'x' * 9999999 %}{{ s.join(s) }}",
+        "{% set s = 'x' * 9999999 %}{{ s | list | join(s) }}",
+        "{{ 'x'.ljust(99999999999) }}",
+        "{{ 'x'.center(10 ** 30) }}",
+        "{{ 'x' | center(99999999999) }}",
+        "{{ 'x\\ty' | indent(99999999999) }}",
+        "{{ '\\t'.expandtabs(99999999999) }}",
+        "{{ '%99999999999d' % 1 }}",
+        "{{ '%*d' % (99999999999, 1) }}",
+        "{{ '%.99999999999f' % 1 }}",
+        "{{ '{:>99999999999}'.format(1) }}",
+        "{{ '{:.99999999999f}'.format(1) }}",
+        "{{ [1] | batch(99999999999, 0) | list }}",
+        "{{ [1] | slice(99999999999) | list }}",
+        "{{ 2 ** 99999 }}",
+        "{{ (2 ** 126) * 4 }}",
+        "{% macro m() %}{% endmacro %}{{ m(*range(9)) }}",
         "{{ (messages[0].content * 50000000) | tojson }}",
+        "{% set x = [messages[0].content * 999] * 99999 %}{{ x | tojson }}{{ x }}",
     ] {
-        let error = render(source).unwrap_err().to_string();
+        let error = render(source).expect_err(source).to_string();
         assert!(error.starts_with("the chat template"), "{error}");
     }
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
-    let nested = "(".repeat(100_000);
-    assert!(ChatTemplate::new(&format!("{{{{ {nested}"), None, None, None).is_err());
-    let nested = "{% if x %}".repeat(50_000);
-    assert!(ChatTemplate::new(&nested, None, None, None).is_err());
     assert!(ChatTemplate::new(&" ".repeat(MAX_SOURCE_BYTES + 1), None, None, None).is_err());
+}
+
+#[test]
+fn sources_nested_without_end_are_refused() {
+    let refused = |source: &str| ChatTemplate::new(source, None, None, None).is_err();
+    for part in ["(", "[", "{1:", "not ", "-", "x.y(", "x[", "1 if 1 else ", "x|f(", "x is t("] {
+        assert!(refused(&format!("{{{{ {}", part.repeat(90_000))), "{part}");
+        assert!(refused(&format!("{{{{ {} 1 }}}}", part.repeat(90_000))), "{part}");
+    }
+    for part in [".y", "[0]", "(0)", "|e", "+1", "-1", "*1", "**1", " and 1", " or 1", " if 1"] {
+        assert!(refused(&format!("{{{{ x{} }}}}", part.repeat(90_000))), "{part}");
+    }
+    for part in
+        ["{% if x %}", "{% for x in y %}", "{% macro m() %}", "{% filter e %}", "{% set x %}"]
+    {
+        assert!(refused(&part.repeat(50_000)), "{part}");
+    }
+    // Long is not deep.
+    assert!(!refused(&format!("{{% if x %}}{}{{% endif %}}", "{% elif y %}".repeat(50_000))));
+    assert!(!refused(&format!("{{{{ x{} }}}}", "~1".repeat(50_000))));
+    assert!(!refused(&format!("{{{{ [{}] }}}}", "1,".repeat(50_000))));
+}
+
+#[test]
+fn case_03_none_is_not_iterable_and_the_context_is_that_of_transformers() {
+    let source = "{%- if tools is iterable and tools | length > 0 %}TOOLS{% endif %}{{ documents }}\
+                  {% if documents is none and pad_token is undefined %}!{% endif %}";
+    assert_eq!(render(source).unwrap(), "None!");
+    let tokens = json!({"pad_token": "<pad>", "image_token": "<image>", "bos_token": "<s>"});
+    let tokens: Map<String, Value> = serde_json::from_value(tokens).unwrap();
+    let source = "{{ bos_token }}{{ pad_token }}{{ image_token }}{{ eos_token is defined }}";
+    let with_tokens = template(source).with_special_tokens(tokens);
+    assert_eq!(with_tokens.render(&[], false).unwrap(), "<s><pad><image>False");
+    // A variable of the request goes before a token of that name.
+    let variables = Map::from_iter([("pad_token".to_owned(), json!("mine"))]);
+    let options = ChatOptions { variables, ..ChatOptions::default() };
+    let text = with_tokens.render_with(&[], &options).unwrap();
+    assert_eq!(text, "<s>mine<image>False");
+}
+
+#[test]
+fn case_04_templates_of_the_reports_render() {
+    for (source, expected) in [
+        ("{% if strftime_now is callable %}x{% endif %}ok", "xok"),
+        ("{{ pad_token }}ok", "ok"),
+        ("{{ messages[0].content.removeprefix('h') }}", "i"),
+        ("{{ messages[0].content.rsplit('h',1)[-1] }}", "i"),
+        ("{{ messages[0]|tojson(4) }}", "{\"role\": \"user\", \"content\": \"hi\"}"),
+        ("{% set s %}{{ missing | length }}{% endset %}{{ s }}", "0"),
+        ("{{ '%s: %d' % ('a', 2) }}", "a: 2"),
+        ("{% set j = joiner(',') %}{% for m in 'ab' %}{{ j() }}{{ m }}{% endfor %}", "a,b"),
+        ("{% macro m() %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, a=2) }}", "(1,){'a': 2}"),
+        ("a\r\nb\r{% if true %}\r\nc{% endif %}\r\n", "a\nb\nc"),
+    ] {
+        assert_eq!(render(source).unwrap(), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_message_without_content_has_none() {
+    let messages =
+        json!([{"role": "a"}, {"role": "b", "content": null}, {"role": "c", "content": ""}]);
+    let messages: Vec<Message> = serde_json::from_value(messages).unwrap();
+    let source = "{% for m in messages %}{{ m.content is defined }} {{ m.content }};{% endfor %}";
+    assert_eq!(template(source).render(&messages, false).unwrap(), "False ;True None;True ;");
+    let options = ChatOptions { tools: vec![json!({})], ..ChatOptions::default() };
+    assert_eq!(template("{{ tools }}").render_with(&messages, &options).unwrap(), "[{}]");
 }
 
 #[test]
@@ -132,11 +208,11 @@ fn long_conversations_have_the_instructions_they_need() {
 }
 
 #[test]
-fn generation_tags_mean_nothing() {
-    let plain = "a\n  {%- if true -%} b {% endif +%}\n{% generations %}{%";
-    let tagged = "a\n  {%- generation -%} b {% endgeneration +%}\n{% generations %}{%";
-    assert_eq!(without_generation_tags(tagged), plain);
-    assert_eq!(without_generation_tags(plain), plain);
+fn generation_tags_print_what_is_inside() {
+    let plain = "a\n  {%- if true -%} b {% endif +%}\nc";
+    let tagged = "a\n  {%- generation -%} b {% endgeneration +%}\nc";
+    assert_eq!(render(tagged).unwrap(), render(plain).unwrap());
+    assert!(ChatTemplate::new("{% generations %}", None, None, None).is_err());
 }
 
 #[test]

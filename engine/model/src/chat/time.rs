@@ -68,7 +68,20 @@ fn strftime(seconds: u64, format: &str) -> String {
             Some('a') => day_name[..3].to_owned(),
             Some('F') => strftime(seconds, "%Y-%m-%d"),
             Some('T') => strftime(seconds, "%H:%M:%S"),
-            Some('Z') => "UTC".to_owned(),
+            Some('c') => strftime(seconds, "%a %b %e %H:%M:%S %Y"),
+            Some('x' | 'D') => strftime(seconds, "%m/%d/%y"),
+            Some('X') => strftime(seconds, "%H:%M:%S"),
+            Some('R') => strftime(seconds, "%H:%M"),
+            Some('u') => ((day + 3) % 7 + 1).to_string(),
+            Some('w') => ((day + 4) % 7).to_string(),
+            // Weeks from the first Sunday, and from the first Monday.
+            Some('U') => number((day - first + 7 - (day + 4) % 7) / 7, 2),
+            Some('W') => number((day - first + 7 - (day + 3) % 7) / 7, 2),
+            Some('n') => "\n".to_owned(),
+            Some('t') => "\t".to_owned(),
+            Some('s') => seconds.to_string(),
+            // As for Python's `datetime.now()`, which knows no zone.
+            Some('Z' | 'z') => String::new(),
             Some('%') => "%".to_owned(),
             Some(other) => format!("%{other}"),
             None => "%".to_owned(),
@@ -110,6 +123,10 @@ mod tests {
         assert_eq!(
             strftime(1_721_999_109, format),
             "2024-07-26 13:05:09 Fri Friday Jul July 208 24 01 PM 26 26 2024-07-26 13:05:09 % %Q"
+        );
+        assert_eq!(
+            strftime(1_721_999_109, "%c|%x|%X|%R|%u|%w|%U|%W|%Z%z"),
+            "Fri Jul 26 13:05:09 2024|07/26/24|13:05:09|13:05|5|5|29|30|"
         );
         assert_eq!(strftime(0, "%d %b %Y, %A"), "01 Jan 1970, Thursday");
         assert_eq!(strftime(951_782_400, "%F %j"), "2000-02-29 060");

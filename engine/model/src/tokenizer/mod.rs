@@ -98,6 +98,11 @@ impl Tokenizer {
         gguf::build(path, metadata)
     }
 
+    /// The file that the tokenizer was read from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn new(
         path: &Path,
         inner: tokenizers::Tokenizer,

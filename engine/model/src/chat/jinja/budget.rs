@@ -1,0 +1,66 @@
+//! What one rendering may use: steps, bytes of memory, depth.
+
+use super::error::{Error, Kind, Result};
+use std::cell::Cell;
+
+/// Depth of the evaluation: every nested statement, expression and macro call counts.
+const MAX_DEPTH: u32 = 6_000;
+/// Bytes of text that cost as much as one step of the evaluation.
+const BYTES_PER_STEP: u64 = 256;
+
+/// Counts down; a template that exceeds it is stopped.
+#[derive(Debug)]
+pub(super) struct Budget {
+    steps: Cell<u64>,
+    bytes: Cell<u64>,
+    depth: Cell<u32>,
+}
+
+impl Budget {
+    pub(super) fn new(steps: u64, bytes: u64) -> Self {
+        Self { steps: Cell::new(steps), bytes: Cell::new(bytes), depth: Cell::new(0) }
+    }
+
+    /// Pays for `count` units of work.
+    pub(super) fn steps(&self, count: usize) -> Result<()> {
+        let left = self.steps.get().checked_sub(count as u64).ok_or_else(|| {
+            Error::new(Kind::Stopped, "the chat template does not come to an end: it was stopped")
+        })?;
+        self.steps.set(left);
+        Ok(())
+    }
+
+    /// Pays for reading `count` bytes of text.
+    pub(super) fn scan(&self, count: usize) -> Result<()> {
+        self.steps((count as u64 / BYTES_PER_STEP) as usize)
+    }
+
+    /// Pays for `count` bytes that are written. Bytes that are freed are not given back.
+    pub(super) fn bytes(&self, count: usize) -> Result<()> {
+        let left = self.bytes.get().checked_sub(count as u64).ok_or_else(|| {
+            Error::new(Kind::Stopped, "the chat template uses too much memory: it was stopped")
+        })?;
+        self.bytes.set(left);
+        self.scan(count)
+    }
+
+    /// One level deeper, until the guard is dropped.
+    pub(super) fn enter(&self) -> Result<Level<'_>> {
+        self.steps(1)?;
+        let depth = self.depth.get() + 1;
+        if depth > MAX_DEPTH {
+            return Err(Error::new(Kind::Other, "maximum recursion depth exceeded"));
+        }
+        self.depth.set(depth);
+        Ok(Level(self))
+    }
+}
+
+/// One level of the evaluation.
+pub(super) struct Level<'a>(&'a Budget);
+
+impl Drop for Level<'_> {
+    fn drop(&mut self) {
+        self.0.depth.set(self.0.depth.get() - 1);
+    }
+}

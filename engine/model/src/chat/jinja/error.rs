@@ -1,0 +1,62 @@
+//! Why a template was not rendered.
+
+pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A reason, and the line of the template.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Error {
+    pub(super) kind: Kind,
+    pub(super) message: Box<str>,
+    pub(super) line: Option<u32>,
+}
+
+/// Kinds of errors that something asks for; Python's exceptions are many more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The template itself refuses, with `raise_exception`.
+    Raised,
+    /// A bound was reached.
+    Stopped,
+    /// The operation is not defined for values of these types.
+    Type,
+    /// The operation is not defined for this value.
+    Value,
+    /// All others.
+    Other,
+}
+
+impl Error {
+    pub(super) fn new(kind: Kind, message: impl Into<Box<str>>) -> Self {
+        Self { kind, message: message.into(), line: None }
+    }
+
+    pub(super) fn at(mut self, line: u32) -> Self {
+        self.line.get_or_insert(line);
+        self
+    }
+
+    /// One sentence for the user.
+    pub(crate) fn explain(&self) -> String {
+        match (self.kind, self.line) {
+            (Kind::Raised, _) => {
+                format!("the chat template refuses this conversation: {}", self.message)
+            }
+            (Kind::Stopped, _) => self.message.to_string(),
+            (_, Some(line)) => format!("the chat template fails in line {line}: {}", self.message),
+            (_, None) => format!("the chat template fails: {}", self.message),
+        }
+    }
+}
+
+pub(super) fn type_error<T>(message: impl Into<Box<str>>) -> Result<T> {
+    Err(Error::new(Kind::Type, message))
+}
+
+pub(super) fn value_error<T>(message: impl Into<Box<str>>) -> Result<T> {
+    Err(Error::new(Kind::Value, message))
+}
+
+pub(super) fn other_error<T>(message: impl Into<Box<str>>) -> Result<T> {
+    Err(Error::new(Kind::Other, message))
+}
