@@ -211,6 +211,7 @@ a {%- if true -%} b {%- endif -%} c
 {% set roles = messages | map(attribute='role') | list %}{{ roles }} {{ 'user' in roles }} {{ roles.index('assistant') }} {{ roles.count('user') }}
 {{ nested[0][1][1][0] }} {{ nested[1].x.y.z }} {{ nested.1.x }} {{ nested | length }} {{ nested[0] + [9] }}
 {{ big }} {{ big * 10 }} {{ big + 0.5 }} {{ big // 7 }} {{ big | string | length }} {{ 2 ** 64 }} {{ 10 ** 20 }} {{ 2 ** -1 }} {{ 2 ** 0.5 }}
+{{ 1 / 12345678901234567 }} {{ -98765432109876543210 / 3 }} {{ 2 ** 100 / 3 ** 50 }} {{ 0 / 123456789012345678 }} {{ 2 ** 120 / 1 }}
 {{ 5 is divisibleby 5 }} {{ 5 is eq 5 }} {{ 'a' is in 'abc' }} {{ 2 is sameas 2 }} {{ 1 is sameas true }}
 {{ 'Straße'.upper() }} {{ 'ΑΣ'.lower() }} {{ 'ﬁ'.title() }} {{ "they're bill's".title() }} {{ 'hello world'.capitalize() }} {{ 'ǆx'.title() }}
 {{ ' \u00a0x\u2003'.strip() | length }} {{ 'a\u2028b'.splitlines() }} {{ 'x\x1cy'.split() }} {{ '\ufeffx'.strip() | length }}

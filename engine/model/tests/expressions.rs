@@ -30,16 +30,19 @@ fn oracle() -> Oracle {
     serde_json::from_slice(&fs::read(path).expect("the file is there")).expect("it is JSON")
 }
 
-/// What Galley does otherwise, if anything.
-fn difference(source: &str, expected: &Value, context: &Map<String, Value>) -> Option<String> {
+fn render(source: &str, context: &Map<String, Value>) -> Result<String, String> {
     let mut variables = context.clone();
     let messages = variables.remove("messages").unwrap_or_default();
     let messages: Vec<Message> = serde_json::from_value(messages).expect("messages");
     let options = ChatOptions { variables, ..ChatOptions::default() };
-    let rendered = ChatTemplate::new(source, None, None, None).and_then(|template| {
-        template.render_with(&messages, &options).map_err(|error| error.to_string())
-    });
-    match (rendered, expected) {
+    ChatTemplate::new(source, None, None, None)?
+        .render_with(&messages, &options)
+        .map_err(|error| error.to_string())
+}
+
+/// What Galley does otherwise, if anything.
+fn difference(source: &str, expected: &Value, context: &Map<String, Value>) -> Option<String> {
+    match (render(source, context), expected) {
         // Names of objects with addresses.
         (_, Value::Bool(false)) | (Err(_), Value::Null) => None,
         (Ok(text), Value::String(expected)) if text == *expected => None,
@@ -82,4 +85,64 @@ fn a_wrong_text_is_noticed() {
     assert!(difference("{{ 1 }}", &wrong, &oracle.context).is_some());
     assert!(difference("{{ 1 }}", &Value::Null, &oracle.context).is_some());
     assert!(difference("{{ none + 1 }}", &wrong, &oracle.context).is_some());
+}
+
+/// Numbers that bounds forget.
+const NUMBERS: [&str; 8] = [
+    "0",
+    "-1",
+    "4294967296",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "170141183460469231731687303715884105727",
+    "1e308",
+    "(-(2 ** 126) * 2)",
+];
+
+#[test]
+fn mutated_templates_render_or_fail() {
+    const SEED: u64 = 11;
+    println!("seed {SEED}");
+    let oracle = oracle();
+    let mut state = SEED;
+    let mut below = |bound: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as usize) % bound.max(1)
+    };
+    let mut sources: Vec<String> =
+        oracle.templates.iter().map(|(source, _)| source.clone()).collect();
+    for group in &oracle.groups {
+        for b in &group.b {
+            let a = &group.a[below(group.a.len())];
+            sources.push(group.pattern.replace("$a", a).replace("$b", b));
+        }
+    }
+    let (mut n_rendered, mut n_refused) = (0, 0);
+    for source in &sources {
+        for _ in 0..400 {
+            let chars: Vec<char> = source.chars().collect();
+            let (at, other) = (below(chars.len()), below(sources.len()));
+            let length = below(6);
+            let end = (at + length).min(chars.len());
+            let digit = chars.iter().position(char::is_ascii_digit).unwrap_or(at);
+            let part = |from: usize, to: usize| chars[from..to].iter().collect::<String>();
+            let mutated = match below(4) {
+                0 => part(0, at) + &part(end, chars.len()),
+                1 => part(0, end) + &part(at, chars.len()),
+                2 => part(0, at) + &sources[other].chars().skip(at).collect::<String>(),
+                _ => {
+                    part(0, digit)
+                        + NUMBERS[below(8)]
+                        + &part((digit + 1).min(chars.len()), chars.len())
+                }
+            };
+            // A panic would pass through.
+            match render(&mutated, &oracle.context) {
+                Ok(_) => n_rendered += 1,
+                Err(_) => n_refused += 1,
+            }
+        }
+    }
+    assert!(n_rendered > 300 && n_refused > 300, "{n_rendered} rendered, {n_refused} refused");
 }

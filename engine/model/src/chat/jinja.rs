@@ -26,6 +26,7 @@ mod parser;
 mod repr;
 mod run;
 mod scope;
+mod slices;
 mod statements;
 mod str_methods;
 mod text;

@@ -4,7 +4,7 @@ use super::dict::Key;
 use super::error::{Result, type_error, value_error};
 use super::macros::macro_field;
 use super::methods;
-use super::ops::{slice_indices, undefined};
+use super::ops::undefined;
 use super::repr::to_repr;
 use super::run::Run;
 use super::text::char_range;
@@ -81,57 +81,6 @@ pub(super) fn item(run: &Run<'_>, value: &Value, item: &Value) -> Result<Value> 
     }
 }
 
-/// `value[start:stop:step]`.
-pub(super) fn slice(run: &Run<'_>, value: &Value, bounds: [&Value; 3]) -> Result<Value> {
-    let budget = &run.budget;
-    match value {
-        Value::Undefined(message) => undefined(message),
-        Value::List(seq) | Value::Tuple(seq) => {
-            let indices = slice_indices(seq.items.len(), bounds)?;
-            let items = indices.map(|index| seq.items[index].clone()).collect();
-            if matches!(value, Value::List(_)) {
-                Value::list(budget, items)
-            } else {
-                Value::tuple(budget, items)
-            }
-        }
-        Value::Str(text) => {
-            let mut indices = slice_indices(text.n_chars, bounds)?;
-            budget.scan(text.text.len())?;
-            let is_forward = matches!(bounds[2], Value::None | Value::Int(1));
-            if is_forward {
-                let first = indices.next();
-                let Some(first) = first else { return Value::marked(budget, "", text.is_safe) };
-                let stop = first + 1 + indices.count();
-                let range = char_range(&text.text, first, stop);
-                return Value::marked(budget, &text.text[range], text.is_safe);
-            }
-            let chars: Vec<char> = text.text.chars().collect();
-            budget.bytes(chars.len() * size_of::<char>())?;
-            Value::marked(
-                budget,
-                indices.map(|index| chars[index]).collect::<String>(),
-                text.is_safe,
-            )
-        }
-        Value::Range(start, stop, step) => {
-            let length = range_length(*start, *stop, *step);
-            let indices: Vec<usize> = slice_indices(length, bounds)?.collect();
-            budget.steps(indices.len())?;
-            let at = |index: usize| start + index as i128 * step;
-            Ok(match indices[..] {
-                [] => Value::Range(0, 0, 1),
-                [only] => Value::Range(at(only), at(only) + 1, 1),
-                [first, second, ..] => {
-                    let step = at(second) - at(first);
-                    Value::Range(at(first), at(first) + step * indices.len() as i128, step)
-                }
-            })
-        }
-        value => type_error(format!("{} cannot be sliced", described(value))),
-    }
-}
-
 /// A name that Python keeps for itself, such as `__class__`.
 fn is_internal(name: &str) -> bool {
     name.starts_with("__") && name.ends_with("__")
@@ -197,7 +146,7 @@ pub(super) fn own_attribute(run: &Run<'_>, value: &Value, name: &str) -> Result<
     })
 }
 
-fn described(value: &Value) -> String {
+pub(super) fn described(value: &Value) -> String {
     match value {
         Value::None => "None".to_owned(),
         value => format!("{} object", value.type_name()),

@@ -9,6 +9,7 @@ use super::is_tests;
 use super::ops;
 use super::run::Run;
 use super::scope::Scope;
+use super::slices;
 use super::value::Value;
 use std::rc::Rc;
 
@@ -54,7 +55,7 @@ fn value_of(run: &Run<'_>, scope: &Rc<Scope>, expr: &Expr) -> Result<Value> {
                         *bound = evaluate(run, scope, part)?;
                     }
                 }
-                return attributes::slice(run, &of, bounds.each_ref());
+                return slices::slice(run, &of, bounds.each_ref());
             }
             attributes::item(run, &of, &evaluate(run, scope, item)?)?
         }

@@ -106,7 +106,7 @@ fn integers(op: Binary, x: i128, y: i128) -> Result<Value> {
         Binary::Div | Binary::FloorDiv | Binary::Mod if y == 0 => {
             return value_error("division by zero");
         }
-        Binary::Div => return Ok(Value::Float(x as f64 / y as f64)),
+        Binary::Div => return Ok(Value::Float(quotient(x, y))),
         Binary::FloorDiv => {
             x.checked_div_euclid(y).map(|quotient| {
                 // Euclid's remainder is never negative; Python's has the sign of the divisor.
@@ -123,6 +123,26 @@ fn integers(op: Binary, x: i128, y: i128) -> Result<Value> {
         Some(value) => Ok(Value::Int(value)),
         None => value_error("an integer has more than 127 bits"),
     }
+}
+
+/// `x / y`, rounded once.
+fn quotient(x: i128, y: i128) -> f64 {
+    let exact = 1 << f64::MANTISSA_DIGITS;
+    let (numerator, divisor) = (x.unsigned_abs(), y.unsigned_abs());
+    if numerator <= exact && divisor <= exact {
+        return x as f64 / y as f64;
+    }
+    let (mut bits, mut rest) = (numerator / divisor, numerator % divisor);
+    let mut exponent = 0;
+    while rest != 0 && bits < 1 << 64 {
+        rest <<= 1;
+        bits = bits << 1 | u128::from(rest >= divisor);
+        rest %= divisor;
+        exponent += 1;
+    }
+    // The last bit stands for all that follow.
+    let magnitude = (bits | u128::from(rest != 0)) as f64 * 2_f64.powi(-exponent);
+    if (x < 0) == (y < 0) { magnitude } else { -magnitude }
 }
 
 fn floats(op: Binary, x: f64, y: f64) -> Result<Value> {
@@ -346,38 +366,4 @@ pub(super) fn concat(run: &Run<'_>, values: &[Value]) -> Result<Value> {
         text.push_str(&if is_safe && !value.is_safe() { escape(&part) } else { part });
     }
     Value::marked(&run.budget, text, is_safe)
-}
-
-/// The indices that `[start:stop:step]` takes from a sequence of `length`.
-pub(super) fn slice_indices(
-    length: usize,
-    [start, stop, step]: [&Value; 3],
-) -> Result<impl Iterator<Item = usize>> {
-    let part = |value: &Value| match value {
-        Value::None => Ok(None),
-        Value::Undefined(_) => {
-            type_error("slice indices must be integers or None or have an __index__ method")
-        }
-        value => match value.as_int() {
-            Some(number) => Ok(Some(number)),
-            None => {
-                type_error("slice indices must be integers or None or have an __index__ method")
-            }
-        },
-    };
-    let (start, stop, step) = (part(start)?, part(stop)?, part(step)?.unwrap_or(1));
-    if step == 0 {
-        return value_error("slice step cannot be zero");
-    }
-    let length = length as i128;
-    let (lowest, highest) = if step > 0 { (0, length) } else { (-1, length - 1) };
-    let place = |value: i128| {
-        let value = if value < 0 { value.saturating_add(length) } else { value };
-        value.clamp(lowest, highest)
-    };
-    let start = start.map_or(if step > 0 { lowest } else { highest }, place);
-    let stop = stop.map_or(if step > 0 { highest } else { lowest }, place);
-    let step = step.clamp(-length - 1, length + 1);
-    let count = range_length(start, stop, step);
-    Ok((0..count).map(move |index| (start + index as i128 * step) as usize))
 }
