@@ -75,11 +75,22 @@ pub enum End {
 impl Workload {
     /// Draws a workload for `target`. `all` are the models that may draft for it.
     pub fn draw(random: &mut Random, target: &Target, all: &[Target]) -> Workload {
+        let policy = match random.below(4) {
+            0 => SchedulePolicy::Fixed,
+            _ => SchedulePolicy::Random { seed: u64::from(random.word()) },
+        };
+        let budgets: &[usize] =
+            if target.is_tiny { &[4, 9, 17, 33, 64, 128, 300] } else { &[33, 64, 300] };
+        let max_num_batched_tokens = random.of(budgets);
+        // A random schedule preempts one sequence in ten steps: a prompt of more chunks than that hardly ever ends.
+        let longest = match policy {
+            SchedulePolicy::Fixed => usize::MAX,
+            SchedulePolicy::Random { .. } => 8 * max_num_batched_tokens,
+        };
         let context = if target.is_tiny { 20..=256 } else { 40..=400 };
-        let most = random.within(context).min(target.checkpoint.config().max_context);
+        let most = random.within(context).min(target.checkpoint.config().max_context).min(longest);
         let block_size = random.of(&[16, 16, 16, 32, 48]);
         let n_blocks = most.div_ceil(block_size) + random.of(&[0, 0, 1, 2, 4, 9, 30, 100]);
-        let max_num_batched_tokens = random.of(&[4, 9, 17, 33, 64, 128, 300]);
         let load = LoadOptions {
             block_size,
             n_blocks,
@@ -90,10 +101,7 @@ impl Workload {
             max_num_seqs: random.within(1..=16).min(max_num_batched_tokens),
             max_num_batched_tokens,
             prefix_caching: random.one_in(2),
-            policy: match random.below(4) {
-                0 => SchedulePolicy::Fixed,
-                _ => SchedulePolicy::Random { seed: u64::from(random.word()) },
-            },
+            policy,
         };
         let arithmetic = Arithmetic {
             isa: match target.is_tiny {
@@ -108,7 +116,7 @@ impl Workload {
         let drafters = drafters(random, target, all);
         let mut workload = Workload {
             arithmetic,
-            n_threads: random.of(&[1, 1, 1, 1, 2, 3]),
+            n_threads: random.of(&[1, 1, 1, 1, 1, 1, 2, 3]),
             load,
             engine,
             drafters,

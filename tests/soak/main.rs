@@ -50,6 +50,10 @@ fn main() -> ExitCode {
         ControlArg::Verify => Control::Verify,
     });
     let soak = Soak { seed, targets, only: args.workload, control };
+    if let Some(number) = args.workload {
+        let (target, workload) = soak.draw(number);
+        println!("on {}, {workload}", target.name);
+    }
     let end = Duration::from_secs_f64(args.minutes.max(0.0) * 60.0);
     let mut said = Instant::now();
     let mut n_said = 0;
