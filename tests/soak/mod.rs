@@ -26,6 +26,7 @@ use dimensions::{Job, is_plain};
 use drive::{Outcome, follow, settle};
 use galley_engine::{Engine, FinishReason};
 use random::Random;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Instant;
 use stream::Stream;
@@ -93,9 +94,9 @@ impl Soak {
                     report.unfinished(&place(), &format!("{trouble}\n    {:?}", job.request));
                 }
             }
-            // It may never end: nobody waits for it.
             report.is_stuck = true;
-            std::mem::forget(engine);
+            // It may never end: it is not waited for.
+            let _ = ManuallyDrop::new(engine);
             return;
         }
         let (n_blocks, n_sequences) = settle(&engine);

@@ -17,10 +17,10 @@ fn soak(seed: u64, control: Option<Control>, is_enough: impl FnMut(&Report) -> b
 
 #[test]
 fn a_short_soak_finds_nothing() {
-    let report = soak(SEED, None, |report| report.n_workloads == 30);
+    let report = soak(SEED, None, |report| report.n_workloads == 16);
     println!("{report}");
     assert!(report.is_clean(), "{:#?}", report.findings);
-    assert!(report.n_comparisons > 200 && report.n_by_rejection > 5, "{report}");
+    assert!(report.n_comparisons > 100 && report.n_by_rejection > 5, "{report}");
     assert!(report.n_preemptions > 100 && report.n_prefix_hits > 100, "{report}");
     assert!(report.n_accepted > 100 && report.n_drafted > report.n_accepted + 100, "{report}");
 }
@@ -70,7 +70,9 @@ fn every_drafter_and_every_tiny_model_takes_part() {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
     let ships = |name: &String| {
         let manifest = std::fs::read_to_string(plugins.join(name).join("Cargo.toml"));
-        manifest.is_ok_and(|text| text.contains("cdylib"))
+        // Without the SDK, which has examples of its own.
+        manifest
+            .is_ok_and(|text| text.contains("cdylib") && text.contains("name = \"galley-drafter-"))
     };
     let drafters: BTreeSet<String> = names(&plugins).into_iter().filter(ships).collect();
     assert_eq!(drafters, DRAFTERS.iter().map(|name| (*name).to_owned()).collect());
