@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let model = load(&checkpoint, CpuConfig::default(), sizes, &mut |_, _| {})?;
     let config =
         EngineConfig { max_num_seqs: 8, max_num_batched_tokens: 256, ..Default::default() };
-    let engine = Engine::start(model, Some(tokenizer), config);
+    let engine = Engine::start(model, Some(tokenizer), config)?;
 
     // Both run in one batch; what each generates does not depend on the other.
     let greedy = Request {

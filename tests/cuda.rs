@@ -4,11 +4,12 @@
 //! `cuda`, and `GALLEY_TEST_GPU` naming a GPU's number, everything runs there as on the CPU.
 #![cfg(any(feature = "cuda", feature = "emulate"))]
 
-use galley_engine::EngineConfig;
+use galley_engine::{DraftConfig, EngineConfig, Request};
 use galley_model::Device;
-use galley_tests::plugins::{TARGET_DRAFTERS, second_model};
+use galley_tests::failing::assert_the_others_go_on;
+use galley_tests::plugins::{TARGET_DRAFTERS, drafting, second_model};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, run};
-use galley_tests::same_bytes::{Extent, assert_same_bytes, chaotic, extent_requests};
+use galley_tests::same_bytes::{Extent, assert_same_bytes, chaotic, extent_requests, with_drafts};
 use galley_tests::{TINY_MODELS, argmax, load_tiny, references, relative_error, run_prompt};
 
 /// The devices that this build and machine have, and how much to run on them.
@@ -117,6 +118,45 @@ fn output_does_not_depend_on_a_second_model() {
         ] {
             let options = second_model(draft, more);
             assert_same_bytes(target, extent, |_| device, [("small-model", options.as_str())]);
+        }
+    }
+}
+
+/// Whatever call fails on a device that works beside the host: the other requests yield what they would.
+#[test]
+fn case_20_a_step_that_fails_beside_the_host() {
+    for (device, extent) in devices() {
+        let base = Setup { device, ..alone() };
+        let plain = open("llama3", &base);
+        let short = |request: Request| Request { max_tokens: Some(6), ..request };
+        // Penalties and log-probabilities keep the engine from running ahead.
+        let alone_ahead = |request: Request| Request {
+            logprobs: None,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            n: 1,
+            ..short(request)
+        };
+        let requests = extent_requests(extent, plain.0.config());
+        let ahead: Vec<Request> = requests.iter().cloned().map(alone_ahead).collect();
+        let requests: Vec<Request> = requests.into_iter().map(short).collect();
+        let (expected, _) = run(plain, &base.config, &requests, false);
+        let (expected_ahead, _) = run(open("llama3", &base), &base.config, &ahead, false);
+        let n_runs = if extent == Extent::Full { 60 } else { 4 };
+        let setup = chaotic(0, device);
+        let none = DraftConfig::default();
+        let second = second_model("llama3", "");
+        let small_model = drafting("small-model", &second);
+        let snap_kv = drafting("snap-kv", "budget=96,queries=8,refresh=16");
+        for (drafting, requests, expected) in [
+            (&none, &ahead, &expected_ahead),
+            (&small_model, &with_drafts(&requests), &expected),
+            (&snap_kv, &with_drafts(&requests), &expected),
+        ] {
+            let counts =
+                assert_the_others_go_on("llama3", &setup, drafting, requests, expected, n_runs);
+            println!("{counts:?} requests yielded what they would, and failed");
         }
     }
 }

@@ -7,6 +7,7 @@ use galley_backend::Dtype;
 use galley_engine::drafters::{Drafter, Library, LoadError, ModelFacts};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterSetup, Engine, EngineConfig, Request, SchedulePolicy,
+    StartError,
 };
 use galley_tests::on_cpu;
 use galley_tests::runs::{
@@ -209,7 +210,7 @@ fn a_wrong_verification_is_noticed() {
 
 #[test]
 fn what_cannot_work_is_refused_at_load() {
-    let start = |path: &Path, options: &[(&str, &str)]| -> Result<Engine, LoadError> {
+    let start = |path: &Path, options: &[(&str, &str)]| -> Result<Engine, StartError> {
         let (model, tokenizer) = open(MODEL, &alone());
         let drafting = drafting(path, options)?;
         Engine::start_with_drafters(model, Some(tokenizer), alone().config, &drafting)

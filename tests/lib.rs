@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use std::path::PathBuf;
 
 mod around;
+pub mod failing;
 pub mod plugins;
 pub mod runs;
 pub mod same_bytes;

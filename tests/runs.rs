@@ -4,7 +4,7 @@ use crate::{data, left_to_the_inner_model, on_cpu};
 use galley_backend::sample::{Pick, Picks, Row};
 use galley_backend::{Batch, Dtype, KvView, LayerMask, Observation, Selected, Selection, SeqSpan};
 use galley_engine::{
-    DraftConfig, Engine, EngineConfig, Event, Prompt, Request, SchedulePolicy, Stats,
+    DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy, Stats,
 };
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
@@ -122,30 +122,33 @@ pub fn run_drafting(
     let mut all = Vec::new();
     for group in requests.chunks(if together { requests.len() } else { 1 }) {
         let handles: Vec<_> = group.iter().map(submit).collect();
-        for (mut handle, n) in handles {
-            let nothing =
-                Seen { tokens: vec![], text: String::new(), logprobs: vec![], finish: "never" };
-            let mut seen = vec![nothing; n as usize];
-            while let Some(event) = handle.recv() {
-                match event {
-                    Event::Token { index, token, text, logprob, top } => {
-                        let seen = &mut seen[index as usize];
-                        seen.tokens.push(token);
-                        seen.text.push_str(&text);
-                        seen.logprobs.extend(logprob.map(f32::to_bits));
-                        seen.logprobs.extend(top.iter().map(|(_, p)| p.to_bits()));
-                    }
-                    Event::Finished { index, reason, .. } => {
-                        seen[index as usize].finish = reason.as_str();
-                    }
-                    Event::Error { message } => panic!("{message}"),
-                }
-            }
+        for (handle, n) in handles {
+            let seen = seen_of(handle, n).unwrap_or_else(|message| panic!("{message}"));
             all.push(seen);
         }
     }
     engine.shutdown();
     (all, engine.stats())
+}
+
+/// The sequences of a request of `n`, or the error that it ends with.
+pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, String> {
+    let nothing = Seen { tokens: vec![], text: String::new(), logprobs: vec![], finish: "never" };
+    let mut seen = vec![nothing; n as usize];
+    for event in handle {
+        match event {
+            Event::Token { index, token, text, logprob, top } => {
+                let seen = &mut seen[index as usize];
+                seen.tokens.push(token);
+                seen.text.push_str(&text);
+                seen.logprobs.extend(logprob.map(f32::to_bits));
+                seen.logprobs.extend(top.iter().map(|(_, p)| p.to_bits()));
+            }
+            Event::Finished { index, reason, .. } => seen[index as usize].finish = reason.as_str(),
+            Event::Error { message } => return Err(message),
+        }
+    }
+    Ok(seen)
 }
 
 /// A model that is not row invariant: several rows that go on with a sequence attend to it in some other way.

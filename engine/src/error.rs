@@ -1,4 +1,29 @@
-//! Why a request was not accepted.
+//! Why an engine did not start, and why a request was not accepted.
+
+use galley_drafter_host::LoadError;
+
+/// Why [`crate::Engine::start`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A size that the model was loaded with allows no step: load it with another.
+    #[error("the model was loaded with {name} = {value}: {reason}")]
+    Size {
+        /// The size, as [`LanguageModel`](galley_model::LanguageModel) or its KV pool calls it.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// What an engine needs.
+        reason: &'static str,
+    },
+    /// A drafter cannot run over this model.
+    #[error(transparent)]
+    Drafter(#[from] LoadError),
+    /// The system does not start another thread.
+    #[error(
+        "the engine's thread cannot be started: {0}; end other processes, or allow more threads and memory (ulimit -u, -v)"
+    )]
+    Thread(std::io::Error),
+}
 
 /// Why [`crate::Engine::submit`] refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

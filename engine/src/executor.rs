@@ -31,9 +31,13 @@ impl Executor {
         let mut seqs = Vec::with_capacity(running.len());
         let mut observations = Vec::with_capacity(rides.len());
         let mut rides = rides.iter_mut().peekable();
-        for (at, sequence) in running.iter().enumerate().filter(|(_, s)| s.n_scheduled > 0) {
-            let (first, n) = (sequence.table.n_tokens(), sequence.n_scheduled);
+        for (at, sequence) in running.iter().enumerate().filter(|(_, s)| !s.share.is_empty()) {
+            let (first, n) = (sequence.table.n_tokens(), sequence.n_scheduled());
             let drafted = sequence.drafted();
+            debug_assert!(
+                drafted.len() <= sequence.n_draft_slots(),
+                "no draft is longer than promised"
+            );
             while let Some(ride) = rides.next_if(|ride| ride.at == at) {
                 ride.seq = seqs.len();
                 observations.push(ride.observation());

@@ -1,8 +1,10 @@
-//! The outside of an engine: handles, channels, and the thread behind them.
+//! The outside of an engine: handles and the channels to its thread.
 
-use crate::config::EngineConfig;
+mod life;
+
+use crate::config::{EngineConfig, Fitted};
 use crate::drafting::{DraftConfig, Drafting};
-use crate::error::SubmitError;
+use crate::error::{StartError, SubmitError};
 use crate::event::Event;
 use crate::output::TextCodec;
 use crate::request::{Limits, Request, ValidRequest};
@@ -10,11 +12,10 @@ use crate::stats::Stats;
 use crate::step::Core;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use galley_backend::KvShape;
-use galley_drafter_host::LoadError;
 use galley_model::LanguageModel;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use life::{Command, Submission, run};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -46,20 +47,6 @@ struct Board {
     stopped: Mutex<Option<String>>,
 }
 
-/// What the engine thread is told.
-enum Command {
-    Submit(Vec<Submission>),
-    Cancel { number: u64 },
-    Shutdown,
-}
-
-/// A request on its way to the engine thread.
-struct Submission {
-    number: u64,
-    request: ValidRequest,
-    events: Sender<Event>,
-}
-
 /// The model that an engine runs.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
@@ -75,66 +62,63 @@ pub struct ModelInfo {
 
 impl Engine {
     /// Starts the engine thread over a model. Without a tokenizer, prompts are tokens and so is all
-    /// output. Settings are cut to what the model can do ([`Engine::config`] says to what).
+    /// output. Settings are cut to what the model can do ([`Engine::config`] says to what). Fails where the model was
+    /// loaded with sizes that allow no step, and where the system starts no thread.
     pub fn start(
         model: Box<dyn LanguageModel>,
         tokenizer: Option<Arc<Tokenizer>>,
         config: EngineConfig,
-    ) -> Engine {
-        let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
-        let config = config.fit(model.max_rows());
-        Engine::start_with(model, codec, config, Drafting::default())
+    ) -> Result<Engine, StartError> {
+        Engine::start_with_drafters(model, tokenizer, config, &DraftConfig::default())
     }
 
-    /// [`Engine::start`] with drafters. Fails where one of them cannot run over this model.
+    /// [`Engine::start`] with drafters. Fails where one of them cannot run over this model, too.
     pub fn start_with_drafters(
         mut model: Box<dyn LanguageModel>,
         tokenizer: Option<Arc<Tokenizer>>,
         config: EngineConfig,
         drafting: &DraftConfig,
-    ) -> Result<Engine, LoadError> {
-        let config = config.fit(model.max_rows());
-        let drafting =
-            Drafting::start(drafting, &mut *model, tokenizer.as_deref(), config.max_num_seqs)?;
+    ) -> Result<Engine, StartError> {
+        let sizes = config.fit(&*model)?;
+        let drafting = Drafting::start(drafting, &mut *model, tokenizer.as_deref(), &sizes)?;
         let codec = tokenizer.map(|tokenizer| tokenizer as Arc<dyn TextCodec>);
-        Ok(Engine::start_with(model, codec, config, drafting))
+        Engine::start_with(model, codec, sizes, drafting, std::thread::Builder::new())
     }
 
     pub(crate) fn start_with(
         model: Box<dyn LanguageModel>,
         codec: Option<Arc<dyn TextCodec>>,
-        config: EngineConfig,
+        sizes: Fitted,
         drafting: Drafting,
-    ) -> Engine {
+        thread: std::thread::Builder,
+    ) -> Result<Engine, StartError> {
         let info = ModelInfo {
             config: model.config().clone(),
             kv_shape: model.kv_shape(),
             device: model.device(),
             weight_bytes: model.weight_bytes(),
         };
-        let limits = Core::limits(&*model, &config, &drafting);
-        let core = Core::new(model, codec.clone(), &config, drafting);
+        let limits = Core::limits(&*model, &sizes, &drafting);
+        let core = Core::new(model, codec.clone(), &sizes, drafting);
         let (sender, commands) = unbounded();
         let board = Arc::new(Board::default());
-        let thread = std::thread::Builder::new()
-            .name("galley-engine".into())
-            .spawn({
-                let board = Arc::clone(&board);
-                move || run(core, &commands, &board)
-            })
-            .expect("the system can start a thread");
-        Engine {
+        let life = {
+            let board = Arc::clone(&board);
+            move || run(core, &commands, &board)
+        };
+        let thread = thread.name("galley-engine".into()).spawn(life).map_err(StartError::Thread)?;
+        Ok(Engine {
             inner: Arc::new(Inner {
                 commands: sender,
                 limits,
                 codec,
-                config,
+                config: sizes.config,
                 model: info,
                 n_requests: AtomicU64::new(0),
                 board,
                 thread: Mutex::new(Some(thread)),
             }),
-        }
+        })
     }
 
     /// Checks a request and hands it to the engine. Texts are tokenised here, on the caller's thread.
@@ -163,6 +147,7 @@ impl Engine {
         let number = inner.n_requests.fetch_add(1, Ordering::Relaxed);
         let handle = RequestHandle {
             number,
+            priority: request.priority,
             seed: request.seed,
             n_prompt_tokens: request.prompt.len(),
             n_open: request.n,
@@ -221,61 +206,6 @@ impl Drop for Inner {
     }
 }
 
-/// The life of the engine thread.
-fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| serve(&mut core, commands, board)));
-    let reason = match outcome {
-        Ok(Ok(())) => "it was shut down".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
-            format!("the engine thread panicked: {}", message.unwrap_or("no message"))
-        }
-    };
-    *lock(&board.stopped) = Some(reason.clone());
-    // What was submitted in the meantime ends here, too.
-    for command in commands.try_iter() {
-        if let Command::Submit(submissions) = command {
-            add(&mut core, submissions);
-        }
-    }
-    core.fail_all(&reason);
-    *lock(&board.stats) = core.stats();
-}
-
-/// Steps while there is work, waits while there is none, until told to stop.
-fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley_model::Result<()> {
-    loop {
-        let waited = if core.is_idle() { commands.recv().ok() } else { None };
-        if core.is_idle() && waited.is_none() {
-            return Ok(()); // no handle is left
-        }
-        for command in waited.into_iter().chain(commands.try_iter()) {
-            match command {
-                Command::Submit(submissions) => add(core, submissions),
-                Command::Cancel { number } => core.cancel(number),
-                Command::Shutdown => {
-                    core.cancel_all();
-                    return Ok(());
-                }
-            }
-        }
-        if !core.is_idle() {
-            core.step()?;
-        }
-        *lock(&board.stats) = core.stats();
-    }
-}
-
-fn add(core: &mut Core, submissions: Vec<Submission>) {
-    for Submission { number, request, events } in submissions {
-        core.add(request, number, events);
-    }
-}
-
 /// What was behind a lock is whole even if its owner panicked: it is replaced, never edited.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -286,6 +216,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[must_use = "dropping it cancels the request"]
 pub struct RequestHandle {
     number: u64,
+    priority: i32,
     seed: u64,
     n_prompt_tokens: usize,
     /// Sequences that have not ended.
@@ -353,7 +284,8 @@ impl RequestHandle {
     /// Ends what is left of it. [`crate::FinishReason::Cancelled`] follows for every sequence that
     /// had not ended.
     pub fn cancel(&self) {
-        let _ = self.commands.send(Command::Cancel { number: self.number });
+        let _ =
+            self.commands.send(Command::Cancel { priority: self.priority, number: self.number });
     }
 
     fn note(&mut self, event: Event) -> Event {
@@ -383,15 +315,5 @@ impl Drop for RequestHandle {
         if !self.is_over() {
             self.cancel();
         }
-    }
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Command::Submit { .. } => "Submit",
-            Command::Cancel { .. } => "Cancel",
-            Command::Shutdown => "Shutdown",
-        })
     }
 }

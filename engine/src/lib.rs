@@ -14,6 +14,10 @@
 //!
 //! - Nothing about a request's tokens depends on the others, on the schedule or on the cache: the
 //!   model is row invariant, and the sampler's noise is keyed by seed, position and token.
+//! - No step exceeds a limit of the device, whatever the sizes and the requests: `config.rs` fits them together once, and
+//!   `scheduler/budget.rs` promises rows before they are spent.
+//! - A step that fails ends the requests in it with an error, and the engine goes on with the others
+//!   (`step/failed.rs`).
 //! - A sequence that was accepted ends exactly once. One that no longer fits is preempted and
 //!   recomputed, never dropped; one that would not fit alone is refused by [`Engine::submit`].
 //! - A step costs the engine time in proportion to the rows it runs, not to their context.
@@ -42,7 +46,7 @@ pub use drafting::{
     DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup, FindModel,
     Verify,
 };
-pub use error::SubmitError;
+pub use error::{StartError, SubmitError};
 pub use event::{Event, FinishReason, Stopped, Usage};
 pub use galley_drafter_host as drafters;
 pub use handle::{Engine, ModelInfo, RequestHandle};

@@ -9,32 +9,43 @@
 //!        comes again with prompt and output as its prompt
 //! ```
 //!
-//! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks, under
-//! one token budget. Whoever needs a block and finds none takes the KV of draft models first, then
-//! all blocks of the last in order, never of one before it; the first in order can therefore always go on, and has room enough alone
-//! (the request was checked). So every step makes progress, and no sequence is lost.
+//! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks, those that run and
+//! those it admits in one order, and then drafts, all under one [`budget`] of rows and of rows of logits. A sequence
+//! that needs a block and finds none takes the KV of draft models first, then all blocks of the last in order, never of
+//! one before it; the first in order can therefore always go on, and has room enough alone (the request was checked).
+//! So every step makes progress, and no sequence is lost.
 //!
-//! No step looks at anything that grows with the context: blocks are counted, not walked. Only
-//! admission reads the whole prompt, once, to find it in the prefix cache.
+//! **Real work comes before drafts.** A draft may be wrong, so it has the rows, the rows of logits and the blocks that
+//! the sequences of the step and those admitted to it leave over. Each draft gets the same part of that, and drafts
+//! shrink to nothing in a step that prompts fill: the step is then one of plain decoding. Under a stream of prompts that
+//! fills every step there are no drafts, and every sequence that decodes has its token a step, as without a drafter. The
+//! first step with a row to spare has drafts again.
+//!
+//! No step looks at anything that grows with the context, or with the number of waiting sequences: blocks are counted,
+//! not walked. Only admission reads the whole prompt, once, to find it in the prefix cache.
 
 mod admission;
+mod budget;
 mod chaos;
+mod drafts;
+mod queue;
 
-use crate::config::{EngineConfig, SchedulePolicy};
+use crate::config::{Fitted, SchedulePolicy};
 use crate::sequence::{Sequence, SequenceKey};
 use admission::Refused;
+pub(crate) use budget::Share;
+use budget::{Budget, Wish};
 use chaos::Chaos;
 use galley_blocks::{BlockCopy, BlockManager};
-use std::collections::BTreeMap;
+use queue::Queue;
 
 /// All sequences, and the order they are served in.
 pub(crate) struct Scheduler {
-    /// Without blocks.
-    waiting: BTreeMap<SequenceKey, Sequence>,
+    waiting: Queue,
     /// In order.
     running: Vec<Sequence>,
-    /// Without blocks: their last token has been picked, and nobody has looked at it.
-    leaving: BTreeMap<SequenceKey, Sequence>,
+    /// Their last token has been picked, and nobody has looked at it.
+    leaving: Queue,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     max_logit_rows: usize,
@@ -45,6 +56,9 @@ pub(crate) struct Scheduler {
     /// The last sequence that was not admitted for want of blocks.
     refused: Option<Refused>,
     counts: Counts,
+    /// Drafts have their rows before prompts: the negative control of tests.
+    #[cfg(test)]
+    pub(crate) drafts_first: bool,
 }
 
 /// What the scheduler counts, since the start.
@@ -55,24 +69,17 @@ pub(crate) struct Counts {
     pub(crate) prefix_hit_tokens: u64,
 }
 
-/// Which running sequences a pass serves.
-#[derive(Clone, Copy, PartialEq)]
-enum Pass {
-    Decodes,
-    Prompts,
-}
-
 impl Scheduler {
-    /// No sequence runs yet. A step leaves at most `max_logit_rows` rows of logits.
-    pub(crate) fn new(config: &EngineConfig, max_logit_rows: usize) -> Self {
+    /// No sequence runs yet.
+    pub(crate) fn new(sizes: &Fitted) -> Self {
         Scheduler {
-            waiting: BTreeMap::new(),
+            waiting: Queue::default(),
             running: Vec::new(),
-            leaving: BTreeMap::new(),
-            max_num_seqs: config.max_num_seqs,
-            max_num_batched_tokens: config.max_num_batched_tokens,
-            max_logit_rows,
-            chaos: match config.policy {
+            leaving: Queue::default(),
+            max_num_seqs: sizes.config.max_num_seqs,
+            max_num_batched_tokens: sizes.config.max_num_batched_tokens,
+            max_logit_rows: sizes.max_logit_rows,
+            chaos: match sizes.config.policy {
                 SchedulePolicy::Fixed => None,
                 SchedulePolicy::Random { seed } => Some(Chaos::new(seed)),
             },
@@ -80,32 +87,39 @@ impl Scheduler {
             n_steps: 0,
             refused: None,
             counts: Counts::default(),
+            #[cfg(test)]
+            drafts_first: false,
         }
     }
 
     /// A new sequence, to be admitted when its turn comes.
     pub(crate) fn add(&mut self, sequence: Sequence) {
-        self.waiting.insert(sequence.key, sequence);
+        self.waiting.insert(sequence);
     }
 
-    /// Gives every sequence its rows for one step (`n_scheduled`), with the slots for them reserved.
+    /// Gives every sequence its [share](Sequence::share) of one step, with the slots for it reserved.
     pub(crate) fn schedule(&mut self, blocks: &mut BlockManager) {
         self.n_steps += 1;
         self.copies.clear();
-        let mut budget = self.max_num_batched_tokens;
+        let mut n_rows = self.max_num_batched_tokens;
         if let Some(chaos) = &mut self.chaos {
-            budget = chaos.budget(budget);
+            n_rows = chaos.budget(n_rows);
             if let Some(victim) = chaos.victim(self.running.len()) {
-                self.preempt(victim, blocks);
+                let share = self.preempt(victim, blocks);
+                debug_assert!(share.is_empty(), "no step has begun");
             }
         }
-        self.serve(Pass::Decodes, &mut budget, blocks);
+        let mut budget = Budget::new(n_rows, self.max_logit_rows);
+        self.serve_decodes(&mut budget, blocks);
+        #[cfg(test)]
+        if self.drafts_first {
+            self.make_room_for_drafts(&mut budget, blocks);
+        }
+        self.serve_prompts(&mut budget, blocks);
         self.make_room_for_drafts(&mut budget, blocks);
-        self.serve(Pass::Prompts, &mut budget, blocks);
-        self.admit(&mut budget, blocks);
     }
 
-    /// Running sequences, in order. Those with `n_scheduled > 0` are in this step.
+    /// Running sequences, in order. Those with a share that is not empty are in this step.
     pub(crate) fn running(&self) -> &[Sequence] {
         &self.running
     }
@@ -133,47 +147,73 @@ impl Scheduler {
 
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = SequenceKey> {
-        let elsewhere = self.waiting.keys().chain(self.leaving.keys()).copied();
+        let elsewhere = self.waiting.keys().chain(self.leaving.keys());
         elsewhere.chain(self.running.iter().map(|sequence| sequence.key))
     }
 
-    /// Takes out every sequence for which `gone` holds, those that run first. The caller releases their blocks.
-    pub(crate) fn take(&mut self, gone: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
-        let mut taken: Vec<_> = self.running.extract_if(.., |sequence| gone(sequence)).collect();
-        for others in [&mut self.waiting, &mut self.leaving] {
-            taken.extend(others.extract_if(.., |_, sequence| gone(sequence)).map(|(_, s)| s));
-        }
+    /// Sequences without blocks that were put in, looked at or taken out, since the start.
+    #[cfg(test)]
+    pub(crate) fn n_touched(&self) -> u64 {
+        self.waiting.n_touched.get() + self.leaving.n_touched.get()
+    }
+
+    /// Takes out every sequence. The caller releases their blocks.
+    pub(crate) fn take_all(&mut self) -> Vec<Sequence> {
+        let mut taken = std::mem::take(&mut self.running);
+        taken.extend(self.waiting.take_all());
+        taken.extend(self.leaving.take_all());
         self.refused = None;
+        taken
+    }
+
+    /// Takes out every sequence of a request, those that run first. The caller releases their blocks.
+    pub(crate) fn take_request(&mut self, priority: i32, request: u64) -> Vec<Sequence> {
+        let of = |key: SequenceKey| (key.priority, key.request);
+        let first = self.running.partition_point(|s| of(s.key) < (priority, request));
+        let end = self.running.partition_point(|s| of(s.key) <= (priority, request));
+        let mut taken: Vec<_> = self.running.drain(first..end).collect();
+        taken.extend(self.waiting.take_request(priority, request));
+        taken.extend(self.leaving.take_request(priority, request));
+        self.refused = None;
+        taken
+    }
+
+    /// Takes out the sequences that have ended, running, leaving or preempted: those of `keys`. The caller releases
+    /// their blocks.
+    pub(crate) fn take_ended(&mut self, keys: &[SequenceKey]) -> Vec<Sequence> {
+        let mut taken: Vec<_> = self.running.extract_if(.., |s| s.ended.is_some()).collect();
+        if taken.len() < keys.len() {
+            let (leaving, waiting) = (&mut self.leaving, &mut self.waiting);
+            let take = |&key: &SequenceKey| leaving.remove(key).or_else(|| waiting.remove(key));
+            taken.extend(keys.iter().filter_map(take));
+        }
         taken
     }
 
     /// One sequence, running, leaving or preempted.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
-        match self.place_of(key) {
-            Some(at) => Some(&mut self.running[at]),
-            None => self.leaving.get_mut(&key).or_else(|| self.waiting.get_mut(&key)),
+        match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
+            Ok(at) => Some(&mut self.running[at]),
+            Err(_) => self.leaving.get_mut(key).or_else(|| self.waiting.get_mut(key)),
         }
     }
 
-    /// Takes out one sequence, running, leaving or preempted. The caller releases its blocks.
-    pub(crate) fn take_one(&mut self, key: SequenceKey) -> Option<Sequence> {
-        match self.place_of(key) {
-            Some(at) => Some(self.running.remove(at)),
-            None => self.leaving.remove(&key).or_else(|| self.waiting.remove(&key)),
-        }
-    }
-
-    /// Lets a running sequence give its blocks and its place to others: there is nothing left to compute for it.
-    pub(crate) fn leave(&mut self, key: SequenceKey, blocks: &mut BlockManager) {
-        if let Some(at) = self.place_of(key) {
-            let mut sequence = self.running.remove(at);
+    /// Lets running sequences that have their last token, late as it is, give their blocks and their places to others:
+    /// there is nothing left to compute for them.
+    pub(crate) fn leave(&mut self, blocks: &mut BlockManager) {
+        let has_all = |sequence: &mut Sequence| sequence.is_late() && sequence.n_left() == 0;
+        for mut sequence in self.running.extract_if(.., has_all) {
             sequence.release(blocks);
-            self.leaving.insert(key, sequence);
+            self.leaving.insert(sequence);
         }
     }
 
-    fn place_of(&self, key: SequenceKey) -> Option<usize> {
-        self.running.binary_search_by_key(&key, |sequence| sequence.key).ok()
+    /// Takes the blocks of all running sequences; they wait, to be computed again.
+    pub(crate) fn preempt_all(&mut self, blocks: &mut BlockManager) {
+        while let Some(last) = self.running.len().checked_sub(1) {
+            let share = self.preempt(last, blocks);
+            debug_assert!(share.is_empty(), "the step is over");
+        }
     }
 
     /// Sequences that have blocks, or will need none any more.
@@ -182,9 +222,11 @@ impl Scheduler {
     }
 
     /// Sequences forked off running ones.
-    pub(crate) fn add_forks(&mut self, forks: impl IntoIterator<Item = Sequence>) {
-        for fork in forks {
-            self.insert_running(fork);
+    pub(crate) fn add_forks(&mut self, forks: Vec<Sequence>) {
+        if !forks.is_empty() {
+            self.running.extend(forks);
+            // Two runs that are in order.
+            self.running.sort_by_key(|sequence| sequence.key);
         }
     }
 
@@ -194,124 +236,76 @@ impl Scheduler {
         at
     }
 
-    /// Gives running sequences of one kind their rows, in order.
-    fn serve(&mut self, pass: Pass, budget: &mut usize, blocks: &mut BlockManager) {
+    /// Gives sequences that decode their row, in order.
+    fn serve_decodes(&mut self, budget: &mut Budget, blocks: &mut BlockManager) {
         let mut at = 0;
         // Serving one may preempt others, behind it.
-        while *budget > 0 && at < self.running.len() {
-            let n_todo = self.running[at].n_todo();
-            let this_pass = if n_todo == 1 { Pass::Decodes } else { Pass::Prompts };
-            if pass == this_pass {
-                let mut n = n_todo.min(*budget);
-                if let Some(chaos) = &mut self.chaos {
-                    n = chaos.chunk(n);
-                }
-                self.give_rows(at, n, budget, blocks);
+        while budget.has_rows() && at < self.running.len() {
+            if self.running[at].n_todo() == 1 {
+                self.give_rows(at, budget, blocks);
             }
             at += 1;
         }
     }
 
-    /// Reserves slots for `n_tokens` rows of the running sequence `at`, for which it may preempt those behind
-    /// it. The last in order makes do with what there is, if only nothing: it keeps its blocks, and
+    /// Promises rows of the step to the running sequence `at` and reserves slots for them, for which it may preempt
+    /// those behind it. The last in order makes do with what there is, if only nothing: it keeps its blocks, and
     /// goes on when one before it ends.
-    fn give_rows(
-        &mut self,
-        at: usize,
-        mut n_tokens: usize,
-        budget: &mut usize,
-        blocks: &mut BlockManager,
-    ) {
-        while n_tokens > 0 {
+    fn give_rows(&mut self, at: usize, budget: &mut Budget, blocks: &mut BlockManager) {
+        let sequence = &self.running[at];
+        let (n_todo, n_streams) = (sequence.n_todo(), sequence.n_streams());
+        let mut n_rows = n_todo;
+        if let Some(chaos) = &mut self.chaos {
+            n_rows = chaos.chunk(budget.at_most(n_rows));
+        }
+        loop {
+            let share = budget.promise(Wish { n_rows, n_todo, n_streams });
+            if share.is_empty() {
+                return;
+            }
+            n_rows = share.n_rows();
             let sequence = &mut self.running[at];
-            match blocks.reserve(&mut sequence.table, n_tokens) {
+            let out = match blocks.reserve(&mut sequence.table, n_rows) {
                 Ok(copies) => {
                     self.copies.extend(copies.iter().map(|&BlockCopy { from, to }| (from, to)));
-                    sequence.n_scheduled = n_tokens;
-                    *budget -= n_tokens;
+                    sequence.share = share;
                     return;
                 }
-                Err(_) if self.reclaim_draft_kv(budget, blocks) => {}
-                Err(_) if at + 1 < self.running.len() => {
-                    *budget += self.preempt(self.running.len() - 1, blocks);
-                }
-                Err(out) => {
-                    let missing = (out.needed - out.free) * blocks.block_size_tokens();
-                    n_tokens = n_tokens.saturating_sub(missing);
-                }
-            }
-        }
-    }
-
-    /// Reserves slots for drafts behind decodes that are in this step, from what is left: a draft never preempts
-    /// a sequence, nor takes blocks that others are about to need.
-    fn make_room_for_drafts(&mut self, budget: &mut usize, blocks: &mut BlockManager) {
-        let n_picks = self.running.iter().filter(|s| s.picks_now()).map(Sequence::n_streams).sum();
-        let mut logit_rows = self.max_logit_rows.saturating_sub(n_picks);
-        let block_size = blocks.block_size_tokens();
-        let spoken_for = self.n_promised(blocks) + self.running.len();
-        let is_waited_for =
-            self.refused.is_some_and(|refused| self.waiting.contains_key(&refused.key));
-        for sequence in &mut self.running {
-            if let Some(draft) = sequence.draft.as_mut().filter(|draft| draft.is_off) {
-                draft.release(blocks);
-            }
-            if sequence.n_scheduled != 1 {
+                Err(out) => out,
+            };
+            budget.take_back(share);
+            if self.reclaim_draft_kv(blocks) {
                 continue;
             }
-            let mut n = sequence.max_draft().min(*budget).min(logit_rows);
-            if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
-                n = chaos.chunk(n);
-            }
-            let (n_known, n_left) = (sequence.tokens.len(), sequence.n_left());
-            let Some(draft) = sequence.draft.as_mut().filter(|_| n > 0) else { continue };
-            // A draft model reads all tokens but the last that it guesses.
-            let n_read = n_known + n - 1;
-            let needed_to_read = draft.blocks_needed(n_read, block_size);
-            if needed_to_read > 0 && draft.n_blocks() == 0 {
-                // What is begun while somebody waits for blocks would be given up for them; what takes as many
-                // steps to read as the sequence has left is of no use to it.
-                let n_steps = n_known.div_ceil(self.max_num_batched_tokens);
-                if is_waited_for || n_steps >= n_left {
-                    continue;
-                }
-            }
-            let needed = blocks.blocks_needed(&sequence.table, 1 + n) + needed_to_read;
-            if needed + spoken_for > blocks.n_free() {
-                continue;
-            }
-            draft.reserve(n_read, blocks);
-            // Its first slot is its own already, so there is nothing to copy.
-            if blocks.reserve(&mut sequence.table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
-                sequence.n_draft_slots = n;
-                *budget -= n;
-                logit_rows -= n;
+            if at + 1 < self.running.len() {
+                budget.take_back(self.preempt(self.running.len() - 1, blocks));
+            } else {
+                let missing = (out.needed - out.free) * blocks.block_size_tokens();
+                n_rows = n_rows.saturating_sub(missing);
             }
         }
     }
 
     /// Takes the blocks of draft models from the last running sequence in order that has some, whoever asks: a
-    /// sequence goes on without. Whether it had any.
-    fn reclaim_draft_kv(&mut self, budget: &mut usize, blocks: &mut BlockManager) -> bool {
+    /// sequence goes on without. Whether it had any. Drafts of the step come later, so none of them is lost.
+    fn reclaim_draft_kv(&mut self, blocks: &mut BlockManager) -> bool {
         let last = self.running.iter_mut().rev().find(|sequence| sequence.n_draft_blocks() > 0);
         let Some(sequence) = last else { return false };
-        // Nothing of this step's guess has been computed yet.
-        *budget += std::mem::take(&mut sequence.n_draft_slots);
         sequence.draft.as_mut().expect("it has blocks").release(blocks);
         true
     }
 
-    /// Takes all blocks of a running sequence and lets it wait for its turn. Returns the rows it had in this
+    /// Takes all blocks of a running sequence and lets it wait for its turn. Returns what it was promised in this
     /// step.
-    fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> usize {
+    #[must_use]
+    fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> Share {
         let mut sequence = self.running.remove(at);
-        let n_rows =
-            std::mem::take(&mut sequence.n_scheduled) + std::mem::take(&mut sequence.n_draft_slots);
+        let share = std::mem::take(&mut sequence.share);
         sequence.release(blocks);
         sequence.n_preemptions += 1;
         self.counts.preemptions += 1;
         self.refused = None;
-        self.waiting.insert(sequence.key, sequence);
-        n_rows
+        self.waiting.insert(sequence);
+        share
     }
 }

@@ -34,8 +34,10 @@ pub struct Stats {
     pub prompt_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
-    /// Turns of the engine.
+    /// Turns of the engine, but for those that failed.
     pub steps: u64,
+    /// Steps that failed: the requests in them ended with an error.
+    pub failed_steps: u64,
     /// Time of the host in the model's forward. A device that works beside the host is waited for in `sampling`, in
     /// the turn after where that is possible.
     pub forward: Duration,

@@ -1,8 +1,9 @@
 //! One turn of the engine.
 
+mod failed;
 mod late;
 
-use crate::config::EngineConfig;
+use crate::config::Fitted;
 use crate::drafting::{Drafting, Ride};
 use crate::event::{Event, FinishReason};
 use crate::executor::Executor;
@@ -30,14 +31,27 @@ pub(crate) struct Core {
     late: Late,
     /// Sequences that have ended in this step.
     ended: Vec<SequenceKey>,
+    /// Steps that have failed since a token was last picked.
+    n_failed_in_a_row: u32,
+    /// Picks of a step that failed are still on their way.
+    has_stale_picks: bool,
     stats: Stats,
 }
 
 impl Core {
-    /// One turn: who runs, one forward, one pick each, what is kept, who hears of it.
+    /// One turn. A step that fails ends the requests in it; the error is for an engine whose device is gone.
     pub(crate) fn step(&mut self) -> Result<()> {
+        match self.try_step() {
+            Ok(()) => Ok(()),
+            Err(error) => self.end_failed_step(error),
+        }
+    }
+
+    /// Who runs, one forward, one pick each, what is kept, who hears of it.
+    pub(crate) fn try_step(&mut self) -> Result<()> {
         let begin = Instant::now();
         let mut step = StepStats::default();
+        self.drop_stale_picks()?;
         // Rows for every sequence that runs, with the slots for them reserved.
         self.scheduler.schedule(&mut self.blocks);
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
@@ -45,7 +59,7 @@ impl Core {
             self.model.copy_blocks(self.scheduler.copies())?;
         }
         // A guess at what comes next, for sequences that decode with a drafter.
-        if self.scheduler.running().iter().any(|sequence| sequence.n_draft_slots > 0) {
+        if self.scheduler.running().iter().any(|sequence| sequence.n_draft_slots() > 0) {
             self.take_late(&mut step)?;
             self.retire();
         }
@@ -67,6 +81,9 @@ impl Core {
         }
         self.retire();
 
+        if step.n_generated > 0 {
+            self.n_failed_in_a_row = 0;
+        }
         step.bookkeeping = begin.elapsed() - step.drafting - step.forward - step.sampling;
         self.stats.add_step(step);
         Ok(())
@@ -88,7 +105,7 @@ impl Core {
         let Core { blocks, scheduler, codec, stats, ended, .. } = self;
         let mut picks = picks.into_iter();
         let mut forks = Vec::new();
-        for sequence in scheduler.running_mut().iter_mut().filter(|s| s.n_scheduled > 0) {
+        for sequence in scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
             if sequence.ended.is_some() {
@@ -124,8 +141,11 @@ impl Core {
 
     /// Lets go of sequences that have ended, and tells whose they were.
     fn retire(&mut self) {
-        for key in std::mem::take(&mut self.ended) {
-            let sequence = self.scheduler.take_one(key).expect("it was there when it ended");
+        let ended = std::mem::take(&mut self.ended);
+        if ended.is_empty() {
+            return;
+        }
+        for sequence in self.scheduler.take_ended(&ended) {
             let reason = sequence.ended.as_ref().expect("it has ended");
             sequence.tell_finished(reason);
             self.release(sequence);
@@ -134,21 +154,24 @@ impl Core {
 }
 
 impl Core {
-    /// An engine at rest. The config has been [fitted](EngineConfig::fit) to the model.
+    /// An engine at rest, of sizes that fit the model.
     pub(crate) fn new(
         model: Box<dyn LanguageModel>,
         codec: Option<Arc<dyn TextCodec>>,
-        config: &EngineConfig,
+        sizes: &Fitted,
         drafting: Drafting,
     ) -> Self {
         let shape = model.kv_shape();
+        let prefix_caching = sizes.config.prefix_caching;
         Core {
-            blocks: BlockManager::new(shape.n_blocks, shape.block_size, config.prefix_caching),
-            scheduler: Scheduler::new(config, model.max_logit_rows()),
+            blocks: BlockManager::new(shape.n_blocks, shape.block_size, prefix_caching),
+            scheduler: Scheduler::new(sizes),
             drafting,
             executor: Executor::default(),
             late: Late::default(),
             ended: Vec::new(),
+            n_failed_in_a_row: 0,
+            has_stale_picks: false,
             stats: Stats::default(),
             codec,
             model,
@@ -156,17 +179,12 @@ impl Core {
     }
 
     /// What requests to this engine are held against.
-    pub(crate) fn limits(
-        model: &dyn LanguageModel,
-        config: &EngineConfig,
-        drafting: &Drafting,
-    ) -> Limits {
-        let shape = model.kv_shape();
+    pub(crate) fn limits(model: &dyn LanguageModel, sizes: &Fitted, drafting: &Drafting) -> Limits {
         Limits {
             vocab_size: model.config().vocab_size,
             max_context: model.config().max_context,
-            kv_tokens: shape.n_blocks * shape.block_size,
-            max_num_seqs: config.max_num_seqs,
+            kv_tokens: sizes.kv_tokens,
+            max_num_seqs: sizes.config.max_num_seqs,
             eos: model.config().eos_tokens.clone(),
             drafting: drafting.offer().clone(),
         }
@@ -182,17 +200,19 @@ impl Core {
     }
 
     /// Ends what is left of a request.
-    pub(crate) fn cancel(&mut self, number: u64) {
-        self.cancel_where(|sequence| sequence.key.request == number);
+    pub(crate) fn cancel(&mut self, priority: i32, number: u64) {
+        let sequences = self.scheduler.take_request(priority, number);
+        self.end_cancelled(sequences);
     }
 
     /// Ends all requests.
     pub(crate) fn cancel_all(&mut self) {
-        self.cancel_where(|_| true);
+        let sequences = self.scheduler.take_all();
+        self.end_cancelled(sequences);
     }
 
-    fn cancel_where(&mut self, which: impl Fn(&Sequence) -> bool) {
-        for mut sequence in self.scheduler.take(which) {
+    fn end_cancelled(&mut self, sequences: Vec<Sequence>) {
+        for mut sequence in sequences {
             sequence.forget_late();
             sequence.tell_finished(&FinishReason::Cancelled);
             self.release(sequence);
@@ -201,12 +221,17 @@ impl Core {
 
     /// Ends all requests with an error.
     pub(crate) fn fail_all(&mut self, message: &str) {
+        let sequences = self.scheduler.take_all();
+        self.end_failed(sequences, message);
+    }
+
+    /// Ends sequences, all that their requests have, with one error a request.
+    fn end_failed(&mut self, mut sequences: Vec<Sequence>, message: &str) {
         let mut told = None;
-        let mut all = self.scheduler.take(|_| true);
-        all.sort_by_key(|sequence| sequence.key.request);
-        for sequence in all {
+        sequences.sort_by_key(|sequence| sequence.key.request);
+        for sequence in sequences {
             if let Some(reason) = &sequence.ended {
-                // It was told its last token before the device failed.
+                // It was told its last token before the step failed.
                 sequence.tell_finished(reason);
             } else if told.replace(sequence.key.request) != Some(sequence.key.request) {
                 sequence.shared.tell(Event::Error { message: message.to_owned() });
@@ -248,6 +273,25 @@ impl Core {
     #[cfg(test)]
     pub(crate) fn open_requests(&self) -> Vec<usize> {
         self.scheduler.keys().map(|key| key.request as usize).collect()
+    }
+
+    /// Waiting and leaving sequences that were put in, looked at or taken out, since the start.
+    #[cfg(test)]
+    pub(crate) fn n_touched(&self) -> u64 {
+        self.scheduler.n_touched()
+    }
+
+    /// Gives drafts their rows before prompts: what the scheduler must not do.
+    #[cfg(test)]
+    pub(crate) fn draft_first(&mut self) {
+        self.scheduler.drafts_first = true;
+    }
+
+    /// Takes all waiting sequences out and puts them in again: what no command may cost.
+    #[cfg(test)]
+    pub(crate) fn touch_all(&mut self) {
+        let all = self.scheduler.take_all();
+        all.into_iter().for_each(|sequence| self.scheduler.add(sequence));
     }
 
     /// Whether every block is accounted for, by the tables of running sequences and by nothing else.

@@ -115,7 +115,7 @@ impl Drafting {
             let n_behind = &mut self.n_behind;
             readers.retain_mut(|reader| {
                 let sequence = &mut running[reader.at];
-                let n_slots = sequence.n_draft_slots;
+                let n_slots = sequence.n_draft_slots();
                 let has_read_all = guesser.end_of_forward(reader, sequence);
                 let draft = sequence.draft.as_mut().expect("rows have drafts");
                 if !has_read_all {
@@ -218,7 +218,7 @@ impl<'a> Guesser<'a> {
 
     /// A row that the chain is to guess for, if it is.
     fn begin(&self, at: usize, sequence: &mut Sequence) -> Option<Reader> {
-        let n_wanted = sequence.tokens.len() + sequence.n_draft_slots - 1;
+        let n_wanted = sequence.tokens.len() + sequence.n_draft_slots() - 1;
         let draft = sequence.draft.as_mut().filter(|draft| draft.tokens.is_empty())?;
         let n_read = match self.second {
             None => sequence.table.n_tokens(),

@@ -8,6 +8,7 @@
 //! of the same positions. KV of a draft model lies in blocks of its own ([`second`]).
 
 mod chain;
+mod guess;
 mod lookup;
 mod round;
 mod second;
@@ -16,12 +17,14 @@ mod setup;
 mod stats;
 mod window;
 
+pub(crate) use guess::Guess;
 pub(crate) use second::DraftCache;
 pub use second::FindModel;
 pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, Verify};
 pub(crate) use setup::{DraftOffer, DraftSettings, OfferedDrafter};
 pub use stats::{DraftStats, DraftTimes};
 
+use crate::config::Fitted;
 use crate::sequence::Sequence;
 use galley_backend::sample::{Pick, Proposal};
 use galley_backend::{KvShape, Observation, PoolScores};
@@ -36,7 +39,7 @@ use window::{Budgeted, Wanted};
 /// The drafters of an engine.
 #[derive(Default)]
 pub(crate) struct Drafting {
-    drafters: Vec<Drafter>,
+    drafters: Vec<Box<dyn Guess>>,
     offer: DraftOffer,
     times: DraftTimes,
     /// Sequences of the latest step whose draft model has not read all of them.
@@ -162,38 +165,55 @@ impl Ride {
 }
 
 impl Drafting {
-    /// Creates and activates the drafters of `config`, for a model and at most `max_rows` sequences. Loads the
-    /// models that they draft with.
+    /// Creates and activates the drafters of `config`, for a model and an engine of these sizes. Loads the models that
+    /// they draft with.
     pub(crate) fn start(
         config: &DraftConfig,
         model: &mut dyn LanguageModel,
         tokenizer: Option<&Tokenizer>,
-        max_rows: usize,
+        sizes: &Fitted,
     ) -> std::result::Result<Self, LoadError> {
         let facts = facts_of(model.config(), &model.kv_shape());
         let mut models = SecondModels::new(model, tokenizer, &config.find_model);
-        let mut drafters = Vec::new();
+        let mut drafters: Vec<Box<dyn Guess>> = Vec::new();
+        let longest_draft = u32::try_from(sizes.max_draft_length).unwrap_or(u32::MAX);
         let mut offered = Vec::new();
         for setup in &config.drafters {
             let mut drafter = Drafter::create(&setup.library, &setup.options, facts)?;
             let limits = Limits {
-                max_rows: max_rows as u32,
-                max_draft_length: config.max_draft_length,
+                max_rows: sizes.config.max_num_seqs as u32,
+                max_draft_length: config.max_draft_length.min(longest_draft.max(1)),
                 max_context_tokens: facts.max_context_tokens,
             };
             drafter.activate(limits, &mut models)?;
             let name = drafter.name().to_owned();
             offered.push(OfferedDrafter { name, models: models.take_asked().into() });
-            drafters.push(drafter);
+            drafters.push(Box::new(drafter));
         }
         let offer = DraftOffer {
             drafters: offered,
             draft_length: config.draft_length.min(config.max_draft_length),
             max_draft_length: config.max_draft_length,
+            longest_draft,
             kv_budget: config.kv_budget,
         };
         let waits_for_guesses = config.waits_for_guesses;
         Ok(Drafting { drafters, offer, waits_for_guesses, ..Drafting::default() })
+    }
+
+    /// Drafters of a test, each with a name.
+    #[cfg(test)]
+    pub(crate) fn of_test(drafters: Vec<(String, Box<dyn Guess>)>, sizes: &Fitted) -> Self {
+        let (names, drafters): (Vec<_>, Vec<_>) = drafters.into_iter().unzip();
+        let offered = |name| OfferedDrafter { name, models: [].into() };
+        let offer = DraftOffer {
+            drafters: names.into_iter().map(offered).collect(),
+            draft_length: 3,
+            max_draft_length: 64,
+            longest_draft: sizes.max_draft_length as u32,
+            kv_budget: None,
+        };
+        Drafting { drafters, offer, ..Drafting::default() }
     }
 
     pub(crate) fn offer(&self) -> &DraftOffer {
@@ -210,6 +230,11 @@ impl Drafting {
         self.guesses_ahead
     }
 
+    /// Drops guesses that nobody has waited for: their picks are gone.
+    pub(crate) fn forget_guesses(&mut self) {
+        self.guesses_ahead = false;
+    }
+
     pub(crate) fn n_behind(&self) -> usize {
         self.n_behind
     }
@@ -222,7 +247,7 @@ impl Drafting {
         running: &mut [Sequence],
     ) -> Result<()> {
         self.n_behind = 0;
-        if !running.iter().any(|sequence| sequence.n_draft_slots > 0) {
+        if !running.iter().any(|sequence| sequence.n_draft_slots() > 0) {
             return Ok(());
         }
         for drafter in 0..self.drafters.len() {

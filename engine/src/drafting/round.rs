@@ -35,7 +35,7 @@ impl Drafting {
         rows.extend((0..running.len()).filter(|&at| {
             let sequence = &running[at];
             let drafter = sequence.draft.as_ref().map(|draft| draft.settings.drafter);
-            sequence.n_draft_slots > 0 && drafter == Some(index)
+            sequence.n_draft_slots() > 0 && drafter == Some(index)
         }));
         let result = match rows.is_empty() {
             true => Ok(()),
@@ -144,7 +144,7 @@ impl Drafting {
             Work::Lookup { min_n, max_n } => {
                 for &at in rows {
                     let sequence = &mut running[at];
-                    let n = sequence.n_draft_slots;
+                    let n = sequence.n_draft_slots();
                     let draft = sequence.draft.as_mut().expect("rows have drafts");
                     if draft.tokens.is_empty() {
                         let found = lookup(&sequence.tokens, min_n as usize, max_n as usize, n);
@@ -154,7 +154,7 @@ impl Drafting {
             }
             Work::Push { row, first, n_tokens } => {
                 let Some(&at) = rows.get(row as usize) else { return Ok(()) };
-                let n = (n_tokens as usize).min(running[at].n_draft_slots);
+                let n = (n_tokens as usize).min(running[at].n_draft_slots());
                 let tokens = &pushed[first as usize..][..n];
                 let draft = running[at].draft.as_mut().expect("rows have drafts");
                 draft.clear();

@@ -114,6 +114,8 @@ pub(crate) struct DraftOffer {
     pub(crate) drafters: Vec<OfferedDrafter>,
     pub(crate) draft_length: u32,
     pub(crate) max_draft_length: u32,
+    /// The longest that a step can verify, whatever is asked for.
+    pub(crate) longest_draft: u32,
     pub(crate) kv_budget: Option<u32>,
 }
 
@@ -171,6 +173,7 @@ impl DraftSettings {
                 "0 tokens: a guess sees at least itself",
             ));
         }
+        let draft_length = draft_length.min(offer.longest_draft);
         let (models, verify) = (Arc::clone(&offer.drafters[drafter].models), request.verify);
         let settings = DraftSettings { drafter, models, draft_length, kv_budget, verify };
         Ok((draft_length > 0).then_some(settings))
@@ -184,7 +187,13 @@ mod tests {
     fn offer() -> DraftOffer {
         let drafter = |name: &str| OfferedDrafter { name: name.into(), models: Arc::default() };
         let drafters = vec![drafter("one"), drafter("two")];
-        DraftOffer { drafters, draft_length: 3, max_draft_length: 8, kv_budget: None }
+        DraftOffer {
+            drafters,
+            draft_length: 3,
+            max_draft_length: 8,
+            longest_draft: 100,
+            kv_budget: None,
+        }
     }
 
     #[test]
@@ -205,6 +214,11 @@ mod tests {
         assert_eq!(agree(by_rejection).unwrap().unwrap().verify, Verify::Rejection);
         let none = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
         assert_eq!(agree(none), Ok(None));
+        let eight = DraftRequest { draft_length: Some(8), ..DraftRequest::default() };
+        let agree_of =
+            |longest_draft| DraftSettings::agree(&eight, &DraftOffer { longest_draft, ..offer() });
+        let length = |longest| agree_of(longest).unwrap().map(|settings| settings.draft_length);
+        assert_eq!((length(5), length(0)), (Some(5), None), "a step cannot verify more");
         let wrong = DraftRequest { drafter: named("three"), ..DraftRequest::default() };
         assert!(agree(wrong).unwrap_err().to_string().contains("one, two"));
         let long = DraftRequest { draft_length: Some(9), ..DraftRequest::default() };

@@ -1,6 +1,7 @@
 //! Who is let in: waiting sequences, in order, while there are blocks for all of the next one.
 
 use super::Scheduler;
+use super::budget::Budget;
 use crate::sequence::{Sequence, SequenceKey};
 use galley_blocks::{BlockManager, BlockTable};
 
@@ -15,47 +16,99 @@ pub(super) struct Refused {
 
 const STEPS_UNTIL_ANOTHER_LOOK: u64 = 32;
 
+/// What running sequences have and lack, in sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Taken {
+    n_streams: usize,
+    /// Blocks that they lack for what they were admitted with.
+    n_promised: usize,
+    /// Blocks of draft models.
+    n_drafting: usize,
+}
+
 impl Scheduler {
-    /// Lets waiting sequences in, in order, until one does not fit. One with a lower priority number
-    /// takes the place of running ones with a higher.
-    pub(super) fn admit(&mut self, budget: &mut usize, blocks: &mut BlockManager) {
-        while *budget > 0 {
-            let Some(head) = self.waiting.first_entry() else { return };
-            let (key, n_streams) = (*head.key(), head.get().n_streams());
-            let n_running: usize = self.running.iter().map(|s| s.n_streams()).sum();
-            let table = if n_running + n_streams <= self.max_num_seqs {
-                self.place_for(key, budget, blocks)
-            } else {
-                None
-            };
-            let Some(table) = table else {
-                let last = self.running.last();
-                if last.is_some_and(|last| last.key.priority > key.priority) {
-                    *budget += self.preempt(self.running.len() - 1, blocks);
-                    continue;
+    /// Gives prompts that run their rows and lets waiting sequences in, in one order: an urgent prompt that waits comes
+    /// before one that runs and is less urgent. Admission ends with the first sequence that does not fit.
+    pub(super) fn serve_prompts(&mut self, budget: &mut Budget, blocks: &mut BlockManager) {
+        let (mut at, mut may_admit) = (0, true);
+        // As long as nothing but admission has changed it.
+        let mut taken = None;
+        while budget.has_rows() {
+            let is_served =
+                |sequence: &Sequence| sequence.n_todo() == 1 || !sequence.share.is_empty();
+            at += self.running[at..].iter().take_while(|sequence| is_served(sequence)).count();
+            let next = self.running.get(at).map(|sequence| sequence.key);
+            let head =
+                if may_admit { self.waiting.first().map(|sequence| sequence.key) } else { None };
+            match head.filter(|head| next.is_none_or(|next| *head < next)) {
+                Some(head) => {
+                    let sum = taken.get_or_insert_with(|| self.taken(blocks));
+                    may_admit = self.admit(head, sum, budget, blocks);
+                    at = self.running.partition_point(|sequence| sequence.key <= head);
                 }
-                return;
-            };
-            let mut sequence = self.waiting.remove(&key).expect("it was the first a moment ago");
-            if sequence.n_cached.is_none() {
-                sequence.n_cached = Some(table.n_tokens());
-                self.counts.prefix_query_tokens += sequence.tokens.len() as u64;
-                self.counts.prefix_hit_tokens += table.n_tokens() as u64;
+                None if next.is_some() => {
+                    self.give_rows(at, budget, blocks);
+                    taken = None;
+                    at += 1;
+                }
+                None => return,
             }
-            sequence.table = table;
-            let n = sequence.n_todo().min(*budget);
-            let n = self.chaos.as_mut().map_or(n, |chaos| chaos.chunk(n));
-            let at = self.insert_running(sequence);
-            self.give_rows(at, n, budget, blocks);
         }
+    }
+
+    /// Lets the first of those that wait in, if it fits. One with a lower priority number takes the place of running
+    /// ones with a higher.
+    fn admit(
+        &mut self,
+        key: SequenceKey,
+        taken: &mut Taken,
+        budget: &mut Budget,
+        blocks: &mut BlockManager,
+    ) -> bool {
+        let n_streams = self.waiting.get(key).map_or(0, Sequence::n_streams);
+        let table = loop {
+            let has_place = taken.n_streams + n_streams <= self.max_num_seqs;
+            if let Some(table) = has_place.then(|| self.place_for(key, taken, blocks)).flatten() {
+                break table;
+            }
+            let last = self.running.last();
+            if last.is_none_or(|last| last.key.priority <= key.priority) {
+                return false;
+            }
+            budget.take_back(self.preempt(self.running.len() - 1, blocks));
+            *taken = self.taken(blocks);
+        };
+        let mut sequence = self.waiting.remove(key).expect("it was the first a moment ago");
+        if sequence.n_cached.is_none() {
+            sequence.n_cached = Some(table.n_tokens());
+            self.counts.prefix_query_tokens += sequence.tokens.len() as u64;
+            self.counts.prefix_hit_tokens += table.n_tokens() as u64;
+        }
+        sequence.table = table;
+        let at = self.insert_running(sequence);
+        self.give_rows(at, budget, blocks);
+        let admitted = &self.running[at];
+        taken.n_streams += admitted.n_streams();
+        taken.n_promised += lacks(admitted, blocks);
+        debug_assert_eq!(
+            *taken,
+            self.taken(blocks),
+            "admission takes blocks from no running sequence"
+        );
+        true
     }
 
     /// Blocks that running sequences lack for what they were admitted with.
     pub(super) fn n_promised(&self, blocks: &BlockManager) -> usize {
-        let lacks = |sequence: &Sequence| {
-            blocks.blocks_needed(&sequence.table, sequence.n_todo()) + sequence.n_forks as usize
-        };
-        self.running.iter().map(lacks).sum()
+        self.running.iter().map(|sequence| lacks(sequence, blocks)).sum()
+    }
+
+    fn taken(&self, blocks: &BlockManager) -> Taken {
+        Taken {
+            n_streams: self.running.iter().map(Sequence::n_streams).sum(),
+            n_promised: self.n_promised(blocks),
+            n_drafting: self.running.iter().map(Sequence::n_draft_blocks).sum(),
+        }
     }
 
     /// A table with what the prefix cache has of a waiting sequence, if there are blocks for all the rest of
@@ -63,17 +116,16 @@ impl Scheduler {
     fn place_for(
         &mut self,
         key: SequenceKey,
-        budget: &mut usize,
+        taken: &mut Taken,
         blocks: &mut BlockManager,
     ) -> Option<BlockTable> {
-        let mut spoken_for = self.n_promised(blocks);
+        let mut spoken_for = taken.n_promised;
         if !self.running.is_empty() {
             // A block for everyone, and one in a hundred: rather wait than be preempted soon.
             spoken_for += self.running.len() + blocks.n_blocks() / 100;
         }
         // Draft models give way to sequences.
-        let n_drafting: usize = self.running.iter().map(Sequence::n_draft_blocks).sum();
-        let n_available = (blocks.n_free() + n_drafting).saturating_sub(spoken_for);
+        let n_available = (blocks.n_free() + taken.n_drafting).saturating_sub(spoken_for);
         let stands = |refused: &Refused| {
             refused.key == key
                 && n_available <= refused.n_available
@@ -82,18 +134,25 @@ impl Scheduler {
         if self.refused.as_ref().is_some_and(stands) {
             return None;
         }
-        let sequence = &self.waiting[&key];
+        let sequence = self.waiting.get(key).expect("it was the first a moment ago");
         let table = blocks.match_prefix(sequence.table.salt(), &sequence.tokens);
         let n_todo = sequence.tokens.len() - table.n_tokens();
         let needed = blocks.blocks_needed(&table, n_todo) + sequence.n_forks as usize;
         // Blocks of the table that nobody else held are no longer free.
         let wanted = needed + spoken_for;
-        if wanted <= blocks.n_free() + n_drafting || self.running.is_empty() {
-            while wanted > blocks.n_free() && self.reclaim_draft_kv(budget, blocks) {}
+        if wanted <= blocks.n_free() + taken.n_drafting || self.running.is_empty() {
+            while wanted > blocks.n_free() && self.reclaim_draft_kv(blocks) {
+                taken.n_drafting = self.running.iter().map(Sequence::n_draft_blocks).sum();
+            }
             return Some(table);
         }
         blocks.release(table);
         self.refused = Some(Refused { key, n_available, step: self.n_steps });
         None
     }
+}
+
+/// Blocks that a running sequence lacks for what it was admitted with.
+fn lacks(sequence: &Sequence, blocks: &BlockManager) -> usize {
+    blocks.blocks_needed(&sequence.table, sequence.n_todo()) + sequence.n_forks as usize
 }

@@ -17,6 +17,7 @@
 use super::Core;
 use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::StepStats;
+use galley_backend::BackendError;
 use galley_model::Result;
 use std::time::Instant;
 
@@ -41,7 +42,7 @@ impl Core {
         let picks = self.executor.sample_ahead(&mut *self.model, self.scheduler.running())?;
         step.sampling += begin.elapsed();
         self.take_late(step)?;
-        for sequence in self.scheduler.running_mut().iter_mut().filter(|s| s.n_scheduled > 0) {
+        for sequence in self.scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
             if sequence.ended.is_none() {
@@ -52,31 +53,37 @@ impl Core {
             let sequence = self.scheduler.find_mut(key).expect("it has picked a moment ago");
             if sequence.ended.is_none() {
                 sequence.push_late(name, &mut self.blocks);
-                if sequence.n_left() == 0 {
-                    self.scheduler.leave(key, &mut self.blocks);
-                }
             }
         }
+        self.scheduler.leave(&mut self.blocks);
         self.late.picks = picks;
         Ok(())
     }
 
-    /// Waits for the step before, keeps its tokens and tells.
+    /// Waits for the step before, keeps its tokens and tells. Where they do not come, they stay late.
     pub(super) fn take_late(&mut self, step: &mut StepStats) -> Result<()> {
-        let late = std::mem::take(&mut self.late.picks);
-        if late.is_empty() {
+        if self.late.picks.is_empty() {
             return Ok(());
         }
         let begin = Instant::now();
         let picks = self.model.take_picks()?;
         step.sampling += begin.elapsed();
-        for (key, name) in late {
+        if self.late.picks.iter().any(|&(_, name)| picks.token(name).is_none()) {
+            let error = "other picks came than those of the step before".into();
+            return Err(BackendError::Device { op: "taking picks", error }.into());
+        }
+        for (key, name) in std::mem::take(&mut self.late.picks) {
             // It may have been cancelled, and it may have been preempted.
             let Some(sequence) = self.scheduler.find_mut(key) else { continue };
-            sequence.keep_late(picks.token(name).expect("it is one of those that were sent"));
+            sequence.keep_late(picks.token(name).expect("it is one of those that came"));
             step.n_generated += 1;
             self.ended.extend(sequence.ended.is_some().then_some(key));
         }
         Ok(())
+    }
+
+    /// Sequences whose tokens will not come any more.
+    pub(super) fn give_up_late(&mut self) -> Vec<SequenceKey> {
+        std::mem::take(&mut self.late.picks).into_iter().map(|(key, _)| key).collect()
     }
 }

@@ -6,20 +6,25 @@ use super::schedules::Random;
 use super::toy::{Break, Toy, VOCAB};
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
-use crate::error::SubmitError;
+use crate::error::{StartError, SubmitError};
 use crate::event::{Event, FinishReason};
 use crate::handle::Engine;
+use crate::output::TextCodec;
 use crate::request::{Prompt, Request};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn engine(toy: Toy) -> Engine {
-    Engine::start_with(
-        Box::new(toy),
-        Some(Arc::new(Letters)),
-        EngineConfig::default().fit(64),
-        Drafting::default(),
-    )
+    start(toy, Some(Arc::new(Letters)), std::thread::Builder::new()).unwrap()
+}
+
+fn start(
+    toy: Toy,
+    codec: Option<Arc<dyn TextCodec>>,
+    thread: std::thread::Builder,
+) -> Result<Engine, StartError> {
+    let sizes = EngineConfig::default().fit(&toy)?;
+    Engine::start_with(Box::new(toy), codec, sizes, Drafting::default(), thread)
 }
 
 fn request(n_prompt: usize, max_tokens: u32) -> Request {
@@ -207,12 +212,7 @@ fn bad_requests_name_the_field() {
     let error = short.submit(Request { max_tokens: Some(18), ..ok() }).map(drop).unwrap_err();
     assert!(error.to_string().contains("context of 20 tokens: 17 do"), "{error}");
 
-    let mute = Engine::start_with(
-        Box::new(Toy::new(10, 4, 64)),
-        None,
-        EngineConfig::default().fit(64),
-        Drafting::default(),
-    );
+    let mute = start(Toy::new(10, 4, 64), None, std::thread::Builder::new()).unwrap();
     for request in [
         Request { prompt: Prompt::Text("a".into()), ..ok() },
         Request { stop: vec!["a".into()], ..ok() },
@@ -220,4 +220,56 @@ fn bad_requests_name_the_field() {
         let error = mute.submit(request).map(drop).unwrap_err();
         assert!(error.to_string().contains("no tokenizer"), "{error}");
     }
+}
+
+/// Sizes that allow no step, and a thread that the system does not start: errors that name them.
+#[test]
+fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
+    let codec = || Some(Arc::new(Letters) as Arc<dyn TextCodec>);
+    for (toy, named) in [
+        (Toy::new(10, 4, 64).with_shape(10, 0), "block_size = 0"),
+        (Toy::new(10, 4, 64).with_shape(0, 4), "n_blocks = 0"),
+        (Toy::new(10, 4, 0), "max_rows = 0"),
+        (Toy::new(10, 4, 64).with_logit_rows(0), "max_logit_rows = 0"),
+        (Toy::new(10, 4, 64).with_shape(usize::MAX, 4), "n_blocks = 18446744073709551615"),
+        (Toy::new(10, 4, 64).with_shape(10, usize::MAX), "block_size = 18446744073709551615"),
+    ] {
+        let error = Engine::start(Box::new(toy), None, EngineConfig::default()).err();
+        let error = error.expect(named).to_string();
+        assert!(error.contains(named), "{error} does not say {named}");
+    }
+    // No machine has so much memory for a stack.
+    let thread = std::thread::Builder::new().stack_size(1 << 56);
+    let error = start(Toy::new(10, 4, 64), codec(), thread).err();
+    assert!(matches!(error, Some(StartError::Thread(_))), "{error:?}");
+    assert!(error.is_some_and(|error| error.to_string().contains("thread cannot be started")));
+    for (max_num_seqs, max_num_batched_tokens) in [(0, 0), (usize::MAX, usize::MAX), (1, 0)] {
+        let config =
+            EngineConfig { max_num_seqs, max_num_batched_tokens, ..EngineConfig::default() };
+        let engine = Engine::start(Box::new(Toy::new(10, 4, 64)), None, config).unwrap();
+        let handle = engine.submit(request(5, 5)).unwrap();
+        assert_eq!(streams(1, handle)[0].picks.len(), 5);
+        let error = engine.submit(Request { n: u32::MAX, ..request(5, 5) }).map(drop).unwrap_err();
+        assert!(error.to_string().contains("max_num_seqs"), "{error}");
+    }
+}
+
+/// From outside: requests of a step that fails hear why, and the engine serves the next.
+#[test]
+fn case_20_an_engine_outlives_a_step_that_fails() {
+    let mut toy = Toy::new(40, 4, 64);
+    toy.breaks = Some((5, Break::Once));
+    let engine = engine(toy);
+    let handles = engine.submit_all((0..3).map(|i| request(8 + i, 30))).unwrap();
+    for handle in handles {
+        let events: Vec<Event> = handle.collect();
+        let Some(Event::Error { message }) = events.last() else { panic!("{events:?}") };
+        assert!(message.contains("the toy device is broken"), "{message}");
+        assert_eq!(events.len(), 6, "five tokens before");
+    }
+    let again = request(8, 30);
+    assert_eq!(streams(1, engine.submit(again.clone()).unwrap()), [expected(&again, 0)]);
+    engine.shutdown();
+    let stats = engine.stats();
+    assert_eq!((stats.failed_steps, stats.finished, stats.kv_blocks_used), (1, 4, 0));
 }

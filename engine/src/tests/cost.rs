@@ -77,8 +77,9 @@ fn time_of_a_step() {
         let n_blocks = n_seqs * (n_prompt + 400) / 16 + 100;
         let config = EngineConfig { max_num_seqs: n_seqs, ..EngineConfig::default() };
         let model = Box::new(Instant(super::toy::Toy::new(n_blocks, 16, 2048)));
-        let limits = Core::limits(&*model, &config, &Drafting::default());
-        let mut core = Core::new(model, None, &config, Drafting::default());
+        let sizes = config.fit(&*model).unwrap();
+        let limits = Core::limits(&*model, &sizes, &Drafting::default());
+        let mut core = Core::new(model, None, &sizes, Drafting::default());
         let mut receivers = Vec::new();
         // Some wait, too: they must cost nothing.
         for i in 0..n_seqs + 20 {

@@ -1,9 +1,14 @@
 //! The engine over a toy model whose answers depend on every slot it should read.
 
 mod api;
+mod cancels;
 mod cost;
+mod drafter;
+mod drafts;
+mod failing;
 mod late;
 pub(crate) mod letters;
+mod limits;
 mod oracle;
 mod schedules;
 mod toy;

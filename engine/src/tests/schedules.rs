@@ -3,7 +3,7 @@
 use super::letters::{Letters, letters};
 use super::oracle::{Stream, expected, streams};
 use super::toy::{Toy, VOCAB};
-use crate::config::{EngineConfig, SchedulePolicy};
+use crate::config::{EngineConfig, Fitted, SchedulePolicy};
 use crate::drafting::Drafting;
 use crate::event::{Event, FinishReason};
 use crate::request::{Prompt, Request, ValidRequest};
@@ -11,6 +11,7 @@ use crate::stats::Stats;
 use crate::step::Core;
 use crossbeam_channel::{Receiver, unbounded};
 use galley_backend::sample::philox::philox4x32_10;
+use galley_model::LanguageModel;
 use std::panic::{RefUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -30,11 +31,11 @@ impl Random {
         philox4x32_10([self.n, 0, 3, 0], [self.seed, 0])[0] as usize % n
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, values: &[T]) -> T {
         values[self.below(values.len())]
     }
 
@@ -52,10 +53,19 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(toy: Toy, config: &EngineConfig) -> Self {
-        let model = Box::new(toy);
-        let config = config.fit(galley_model::LanguageModel::max_rows(&*model));
-        let limits = Core::limits(&*model, &config, &Drafting::default());
-        let core = Core::new(model, Some(Arc::new(Letters)), &config, Drafting::default());
+        Bench::drafting(Box::new(toy), config, |_| Drafting::default())
+    }
+
+    /// With any model, and with drafters.
+    pub(super) fn drafting(
+        model: Box<dyn LanguageModel>,
+        config: &EngineConfig,
+        drafting: impl FnOnce(&Fitted) -> Drafting,
+    ) -> Self {
+        let sizes = config.fit(&*model).unwrap();
+        let drafting = drafting(&sizes);
+        let limits = Core::limits(&*model, &sizes, &drafting);
+        let core = Core::new(model, Some(Arc::new(Letters)), &sizes, drafting);
         Bench { core, requests: Vec::new(), limits }
     }
 
@@ -68,7 +78,7 @@ impl Bench {
 
     pub(super) fn cancel(&mut self, at: usize) {
         self.requests[at].2 = true;
-        self.core.cancel(at as u64);
+        self.core.cancel(self.requests[at].0.priority, at as u64);
     }
 
     pub(super) fn step(&mut self) {
@@ -103,12 +113,12 @@ impl Bench {
     }
 }
 
-fn is_prefix(got: &Stream, expected: &Stream) -> bool {
+pub(super) fn is_prefix(got: &Stream, expected: &Stream) -> bool {
     expected.picks.starts_with(&got.picks) && expected.text.starts_with(&got.text)
 }
 
 /// A request of at most `most` tokens in all.
-fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u32>]) -> Request {
+pub(super) fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u32>]) -> Request {
     let mut prompt = prefixes[random.below(prefixes.len())].clone();
     prompt.truncate(random.below(most / 2));
     let n_more = 1 + random.below(most / 3);
@@ -156,7 +166,7 @@ fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u32>]) -> Re
 }
 
 /// What only needs the token of each pick.
-fn plain(request: Request) -> Request {
+pub(super) fn plain(request: Request) -> Request {
     Request {
         n: 1,
         logprobs: None,

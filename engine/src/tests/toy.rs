@@ -20,6 +20,7 @@ pub(super) struct Toy {
     config: ModelConfig,
     shape: KvShape,
     max_rows: usize,
+    max_logit_rows: usize,
     slots: Vec<Slot>,
     logits: Vec<f32>,
     scratch: Scratch,
@@ -32,6 +33,8 @@ pub(super) struct Toy {
     pub(super) mixes_names: bool,
     /// Copies are forgotten: the negative control.
     pub(super) ignores_copies: bool,
+    /// Rows, and rows of logits, that it takes less than it says: the negative control.
+    pub(super) takes_less: (usize, usize),
     /// What the device does after so many forwards.
     pub(super) breaks: Option<(usize, Break)>,
     n_forwards: usize,
@@ -41,6 +44,8 @@ pub(super) struct Toy {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Break {
     Error,
+    /// After so many forwards, and not again.
+    Once,
     Panic,
 }
 
@@ -78,6 +83,7 @@ impl Toy {
             config,
             shape,
             max_rows,
+            max_logit_rows: max_rows,
             slots: vec![0; n_blocks * block_size],
             logits: Vec::new(),
             scratch: Scratch::default(),
@@ -86,6 +92,7 @@ impl Toy {
             calls: Arc::default(),
             mixes_names: false,
             ignores_copies: false,
+            takes_less: (0, 0),
             breaks: None,
             n_forwards: 0,
         }
@@ -103,6 +110,29 @@ impl Toy {
     pub(super) fn asynchronous(mut self, is_asynchronous: bool) -> Self {
         self.is_asynchronous = is_asynchronous;
         self
+    }
+
+    pub(super) fn with_logit_rows(mut self, max_logit_rows: usize) -> Self {
+        self.max_logit_rows = max_logit_rows;
+        self
+    }
+
+    pub(super) fn with_shape(mut self, n_blocks: usize, block_size: usize) -> Self {
+        self.shape = KvShape { n_blocks, block_size, ..self.shape };
+        self
+    }
+
+    /// Slots that a forward over `batch` writes hold something else.
+    pub(super) fn spoil(&mut self, batch: &Batch<'_>) {
+        let block_size = self.shape.block_size;
+        for seq in batch.seqs {
+            for row in seq.first_row..seq.first_row + seq.n_rows {
+                let p = batch.positions[row] as usize;
+                let slot = seq.block_table[p / block_size] as usize * block_size + p % block_size;
+                self.slots[slot] ^= 0x5555;
+            }
+        }
+        self.logits.iter_mut().for_each(|logit| *logit = -*logit);
     }
 
     pub(super) fn with_context(mut self, max_context: usize) -> Self {
@@ -159,7 +189,7 @@ impl LanguageModel for Toy {
     }
 
     fn max_logit_rows(&self) -> usize {
-        self.max_rows
+        self.max_logit_rows
     }
 
     fn device(&self) -> String {
@@ -179,14 +209,22 @@ impl LanguageModel for Toy {
         self.note('f');
         self.n_forwards += 1;
         match self.breaks {
-            Some((n, Break::Error)) if self.n_forwards > n => {
-                return Err(BackendError::Unsupported("the toy device is broken".into()).into());
+            Some((n, how @ (Break::Error | Break::Once)))
+                if self.n_forwards == n + 1
+                    || self.n_forwards > n && matches!(how, Break::Error) =>
+            {
+                let error = "the toy device is broken".into();
+                return Err(BackendError::Device { op: "a forward", error }.into());
             }
             Some((n, Break::Panic)) if self.n_forwards > n => panic!("the toy device is broken"),
             _ => {}
         }
         let n_rows = batch.tokens.len();
-        assert!(n_rows > 0 && n_rows <= self.max_rows && batch.positions.len() == n_rows);
+        let (less_rows, less_logit_rows) = self.takes_less;
+        assert!(n_rows > 0 && n_rows <= self.max_rows - less_rows, "{n_rows} rows");
+        assert_eq!(batch.positions.len(), n_rows);
+        let n_logit_rows = batch.logit_rows.len();
+        assert!(n_logit_rows <= self.max_logit_rows - less_logit_rows, "{n_logit_rows} of logits");
         let block_size = self.shape.block_size;
         let mut written = HashSet::new();
         let mut next_row = 0;

@@ -145,15 +145,21 @@ impl Sampler {
         Ok(names(numbers))
     }
 
-    /// Begins to copy the picks made ahead since the last call.
+    /// Begins to copy the picks made ahead since the last call. Where that fails, none of them comes: what is taken in
+    /// their turn is empty, and the picks sent before and after them keep theirs.
     pub(super) fn send_picks(&mut self) -> Result<()> {
         let Self { ahead, numbers, sent, .. } = self;
         let begin = |run: &Range<usize>| {
             let ahead = ahead.as_ref().expect("there are picks in it");
             Ok((ahead.begin_download::<gk_pick>(run.start, run.len())?, run.len()))
         };
-        sent.push_back(numbers.send().iter().map(begin).collect::<Result<_>>()?);
-        Ok(())
+        let begun: Result<Vec<_>> = numbers.send().iter().map(begin).collect();
+        let (begun, result) = match begun {
+            Ok(begun) => (begun, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        sent.push_back(begun);
+        result
     }
 
     /// Waits for the picks sent first; where none were, for those made ahead since.

@@ -4,6 +4,7 @@ use super::counting::Counting;
 use super::*;
 use crate::TOKEN_OF_PICK;
 use crate::sample::{Row, Sampling};
+use std::sync::atomic::Ordering::Relaxed;
 
 const COLS: usize = 64;
 const N_VOCAB: usize = 90;
@@ -190,4 +191,28 @@ fn picks_are_taken_a_step_late() {
     assert_eq!(counting.take_waits(), 19, "one wait a step, for the step before");
     assert_eq!(backend.sampler.ahead(&backend.device).unwrap().0, place);
     assert_eq!(backend.take_picks().unwrap().n_picks(), 2);
+}
+
+/// Picks that could not be sent do not come, and those before and after them are still told apart.
+#[test]
+fn picks_that_cannot_be_sent_leave_the_others_in_their_order() {
+    let (mut backend, counting) = Counting::backend();
+    let mut values = Values(24);
+    let mut tensor = backend.f32_rows(1, N_VOCAB).unwrap();
+    backend.write(&mut tensor, 0, &values.take(N_VOCAB));
+    let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    let rows = |step: u32| [row_of(0, &sampling, step)];
+    let expected: Vec<u32> =
+        (0..3).map(|step| backend.sample(&tensor, &rows(step)).unwrap()[0].token).collect();
+    let names: Vec<u32> = (0..3)
+        .map(|step| {
+            let name = backend.sample_ahead(&tensor, &rows(step)).unwrap().start;
+            counting.n_failing.store(usize::from(step == 1), Relaxed);
+            assert_eq!(backend.send_picks().is_err(), step == 1);
+            name
+        })
+        .collect();
+    assert_eq!(backend.take_picks().unwrap().token(names[0]), Some(expected[0]));
+    assert_eq!(backend.take_picks().unwrap().n_picks(), 0, "they were not sent");
+    assert_eq!(backend.take_picks().unwrap().token(names[2]), Some(expected[2]));
 }

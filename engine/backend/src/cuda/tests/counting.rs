@@ -12,6 +12,8 @@ pub(super) struct Counting {
     n_downloads: AtomicUsize,
     n_synchronized: AtomicUsize,
     uploaded_bytes: AtomicUsize,
+    /// Copies to the host that fail before they begin.
+    pub(super) n_failing: AtomicUsize,
 }
 
 impl Counting {
@@ -22,6 +24,7 @@ impl Counting {
             n_downloads: AtomicUsize::new(0),
             n_synchronized: AtomicUsize::new(0),
             uploaded_bytes: AtomicUsize::new(0),
+            n_failing: AtomicUsize::new(0),
         });
         let device: Arc<dyn Device> = counting.clone();
         (CudaBackend::on(device, 0.9), counting)
@@ -66,6 +69,11 @@ impl Device for Counting {
         self.device.download(from, out)
     }
     fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download> {
+        let less = |n: usize| n.checked_sub(1);
+        if self.n_failing.fetch_update(Relaxed, Relaxed, less).is_ok() {
+            let (op, error) = ("copying from the device", "it was told to fail".into());
+            return Err(BackendError::Device { op, error });
+        }
         self.device.begin_download(from, n_bytes)
     }
     fn end_download(&self, download: Download, out: &mut [u8]) -> Result<()> {

@@ -1,0 +1,105 @@
+//! The life of the engine thread: commands, a step, and so on until it is told to stop.
+
+use super::{Board, lock};
+use crate::event::Event;
+use crate::request::ValidRequest;
+use crate::step::Core;
+use crossbeam_channel::{Receiver, Sender};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What the engine thread is told.
+pub(super) enum Command {
+    Submit(Vec<Submission>),
+    Cancel { priority: i32, number: u64 },
+    Shutdown,
+}
+
+impl Command {
+    /// Requests that it is about.
+    fn n_requests(&self) -> usize {
+        match self {
+            Command::Submit(submissions) => submissions.len(),
+            Command::Cancel { .. } | Command::Shutdown => 1,
+        }
+    }
+}
+
+/// Requests that are taken in or cancelled between two steps, unless one command brings more: a few milliseconds, so
+/// that sequences that run get their tokens beside the commands of tens of thousands.
+const REQUESTS_BETWEEN_STEPS: usize = 4096;
+
+/// A request on its way to the engine thread.
+pub(super) struct Submission {
+    pub(super) number: u64,
+    pub(super) request: ValidRequest,
+    pub(super) events: Sender<Event>,
+}
+
+/// The life of the engine thread.
+pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| serve(&mut core, commands, board)));
+    let reason = match outcome {
+        Ok(Ok(())) => "it was shut down".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("the engine thread panicked: {}", message.unwrap_or("no message"))
+        }
+    };
+    *lock(&board.stopped) = Some(reason.clone());
+    // What was submitted in the meantime ends here, too.
+    for command in commands.try_iter() {
+        if let Command::Submit(submissions) = command {
+            add(&mut core, submissions);
+        }
+    }
+    core.fail_all(&reason);
+    *lock(&board.stats) = core.stats();
+}
+
+/// Steps while there is work, waits while there is none, until told to stop.
+fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley_model::Result<()> {
+    loop {
+        let waited = if core.is_idle() { commands.recv().ok() } else { None };
+        if core.is_idle() && waited.is_none() {
+            return Ok(()); // no handle is left
+        }
+        let mut room = REQUESTS_BETWEEN_STEPS;
+        let mut next = waited.or_else(|| commands.try_recv().ok());
+        while let Some(command) = next {
+            room = room.saturating_sub(command.n_requests());
+            match command {
+                Command::Submit(submissions) => add(core, submissions),
+                Command::Cancel { priority, number } => core.cancel(priority, number),
+                Command::Shutdown => {
+                    core.cancel_all();
+                    return Ok(());
+                }
+            }
+            next = if room > 0 { commands.try_recv().ok() } else { None };
+        }
+        if !core.is_idle() {
+            core.step()?;
+        }
+        *lock(&board.stats) = core.stats();
+    }
+}
+
+fn add(core: &mut Core, submissions: Vec<Submission>) {
+    for Submission { number, request, events } in submissions {
+        core.add(request, number, events);
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Command::Submit { .. } => "Submit",
+            Command::Cancel { .. } => "Cancel",
+            Command::Shutdown => "Shutdown",
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! What one step may take of the device: rows of its forward, and rows of logits.
+//!
+//! A row is promised before it is spent. A [`Budget`] begins at the limits of the device and hands out [`Share`]s; a
+//! share that is not empty comes from a budget, cannot be copied, and says how many rows its sequence has in the step.
+//! So a step cannot have more rows than the device takes.
+//!
+//! A row of logits is counted for every token that is picked: one for each stream of a sequence whose last token is in
+//! the step, and one for each drafted token. Streams that begin at one prompt read the same row of logits, so the
+//! count is never too small.
+
+/// What is left for the sequences of a step.
+#[derive(Debug)]
+pub(super) struct Budget {
+    n_rows: usize,
+    n_logit_rows: usize,
+}
+
+/// What a sequence is asking for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Rows that it would take now.
+    pub(super) n_rows: usize,
+    /// Tokens whose KV is still to be computed: with so many rows it reaches its last token.
+    pub(super) n_todo: usize,
+    /// Tokens that are picked after the last one.
+    pub(super) n_streams: usize,
+}
+
+/// Rows of one step that are promised to a sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    n_rows: usize,
+    n_draft_rows: usize,
+    n_logit_rows: usize,
+}
+
+impl Share {
+    /// Rows for known tokens.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Rows for drafted tokens behind them.
+    pub(crate) fn n_draft_rows(&self) -> usize {
+        self.n_draft_rows
+    }
+
+    /// Whether the sequence has no part in the step.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.n_rows == 0
+    }
+}
+
+impl Budget {
+    /// A step of at most `n_rows` rows that leaves at most `n_logit_rows` rows of logits.
+    pub(super) fn new(n_rows: usize, n_logit_rows: usize) -> Self {
+        Budget { n_rows, n_logit_rows }
+    }
+
+    /// Whether there are rows left.
+    pub(super) fn has_rows(&self) -> bool {
+        self.n_rows > 0
+    }
+
+    /// As many of `n_rows` as are left.
+    pub(super) fn at_most(&self, n_rows: usize) -> usize {
+        n_rows.min(self.n_rows)
+    }
+
+    /// As much of a wish as is left. A sequence whose last token cannot be picked after stops before that token.
+    #[must_use]
+    pub(super) fn promise(&mut self, wish: Wish) -> Share {
+        let mut n_rows = wish.n_rows.min(self.n_rows).min(wish.n_todo);
+        if n_rows == wish.n_todo && wish.n_streams > self.n_logit_rows {
+            n_rows = n_rows.saturating_sub(1);
+        }
+        let n_logit_rows = if n_rows == wish.n_todo { wish.n_streams } else { 0 };
+        self.n_rows -= n_rows;
+        self.n_logit_rows -= n_logit_rows;
+        Share { n_rows, n_draft_rows: 0, n_logit_rows }
+    }
+
+    /// The longest draft that one of `n_sequences` may have, where each is to have its part of what is left.
+    pub(super) fn draft_length(&self, n_sequences: usize) -> usize {
+        self.n_rows.min(self.n_logit_rows).div_ceil(n_sequences.max(1))
+    }
+
+    /// Adds rows for `n_tokens` drafted tokens to a share that reaches the last token; none where they are not left.
+    pub(super) fn promise_draft(&mut self, share: &mut Share, n_tokens: usize) {
+        if n_tokens <= self.n_rows.min(self.n_logit_rows) && share.n_logit_rows > 0 {
+            self.n_rows -= n_tokens;
+            self.n_logit_rows -= n_tokens;
+            share.n_draft_rows += n_tokens;
+            share.n_logit_rows += n_tokens;
+        }
+    }
+
+    /// Takes a promise back.
+    pub(super) fn take_back(&mut self, share: Share) {
+        self.n_rows += share.n_rows + share.n_draft_rows;
+        self.n_logit_rows += share.n_logit_rows;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(n_rows: usize, n_todo: usize, n_streams: usize) -> Wish {
+        Wish { n_rows, n_todo, n_streams }
+    }
+
+    #[test]
+    fn what_is_promised_is_no_longer_there() {
+        let mut budget = Budget::new(10, 3);
+        let prompt = budget.promise(wish(6, 8, 1));
+        assert_eq!((prompt.n_rows(), prompt.n_logit_rows), (6, 0), "the prompt goes on later");
+        let mut decode = budget.promise(wish(1, 1, 1));
+        budget.promise_draft(&mut decode, 3);
+        assert_eq!(decode.n_draft_rows(), 0, "two rows of logits are left");
+        budget.promise_draft(&mut decode, 2);
+        assert_eq!((decode.n_rows(), decode.n_draft_rows(), decode.n_logit_rows), (1, 2, 3));
+        assert_eq!((budget.n_rows, budget.n_logit_rows), (1, 0));
+        assert!(budget.promise(wish(1, 1, 1)).is_empty(), "nothing could be picked after it");
+        assert_eq!(budget.promise(wish(5, 5, 1)).n_rows(), 1);
+        assert!(!budget.has_rows());
+        budget.take_back(decode);
+        assert_eq!((budget.n_rows, budget.n_logit_rows), (3, 3));
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_be_picked_after_stops_before_its_last_token() {
+        let mut budget = Budget::new(10, 3);
+        assert_eq!(budget.promise(wish(5, 5, 4)).n_rows(), 4);
+        assert_eq!(budget.promise(wish(5, 5, 3)).n_rows(), 5);
+        assert_eq!((budget.n_rows, budget.n_logit_rows), (1, 0));
+    }
+
+    #[test]
+    fn drafts_share_what_is_left() {
+        assert_eq!(Budget::new(10, 7).draft_length(3), 3);
+        assert_eq!(Budget::new(2, 7).draft_length(3), 1);
+        assert_eq!(Budget::new(0, 7).draft_length(3), 0);
+        assert_eq!(Budget::new(9, 7).draft_length(0), 7);
+    }
+}

@@ -1,0 +1,57 @@
+//! Room for drafts: what the sequences of a step and those admitted to it leave over.
+
+use super::Scheduler;
+use super::budget::Budget;
+use crate::sequence::Sequence;
+use galley_blocks::BlockManager;
+
+impl Scheduler {
+    /// Reserves slots for drafts behind decodes that are in this step, the same part of what is left for each: a draft
+    /// never preempts a sequence, takes no row that another could use, nor blocks that others are about to need.
+    pub(super) fn make_room_for_drafts(&mut self, budget: &mut Budget, blocks: &mut BlockManager) {
+        let block_size = blocks.block_size_tokens();
+        let spoken_for = self.n_promised(blocks) + self.running.len();
+        let is_waited_for =
+            self.refused.is_some_and(|refused| self.waiting.get(refused.key).is_some());
+        let may_draft = |sequence: &Sequence| {
+            let has_none = sequence.n_scheduled() == 1 && sequence.n_draft_slots() == 0;
+            has_none && sequence.max_draft() > 0
+        };
+        let mut n_drafting = self.running.iter().filter(|sequence| may_draft(sequence)).count();
+        for sequence in &mut self.running {
+            if let Some(draft) = sequence.draft.as_mut().filter(|draft| draft.is_off) {
+                draft.release(blocks);
+            }
+            if !may_draft(sequence) {
+                continue;
+            }
+            let mut n = sequence.max_draft().min(budget.draft_length(n_drafting));
+            n_drafting -= 1;
+            if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
+                n = chaos.chunk(n);
+            }
+            let (n_known, n_left) = (sequence.tokens.len(), sequence.n_left());
+            let Some(draft) = sequence.draft.as_mut().filter(|_| n > 0) else { continue };
+            // A draft model reads all tokens but the last that it guesses.
+            let n_read = n_known + n - 1;
+            let needed_to_read = draft.blocks_needed(n_read, block_size);
+            if needed_to_read > 0 && draft.n_blocks() == 0 {
+                // What is begun while somebody waits for blocks would be given up for them; what takes as many
+                // steps to read as the sequence has left is of no use to it.
+                let n_steps = n_known.div_ceil(self.max_num_batched_tokens);
+                if is_waited_for || n_steps >= n_left {
+                    continue;
+                }
+            }
+            let needed = blocks.blocks_needed(&sequence.table, 1 + n) + needed_to_read;
+            if needed + spoken_for > blocks.n_free() {
+                continue;
+            }
+            draft.reserve(n_read, blocks);
+            // Its first slot is its own already, so there is nothing to copy.
+            if blocks.reserve(&mut sequence.table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
+                budget.promise_draft(&mut sequence.share, n);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Drafters that tests know all about.
+
+use super::toy::EOS;
+use crate::config::Fitted;
+use crate::drafting::{Drafting, Guess};
+use galley_drafter_host::{Mask, MaskId, ModelId, Outcome, Program, Row, Timings, View, Work};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+/// How a drafter guesses.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// With the target itself: every guess is right.
+    Right,
+    /// A few tokens by turns: hardly a guess is right.
+    Wrong,
+    /// The end of the text, of requests that ignore it: no guess is right.
+    Never,
+    /// What followed the last time.
+    Lookup,
+    /// By turns.
+    Mixed,
+}
+
+/// Sequences that a drafter has heard of and that are not over.
+pub(super) type Known = Arc<Mutex<BTreeSet<u64>>>;
+
+struct Double {
+    kind: Kind,
+    known: Known,
+    n_rounds: usize,
+}
+
+impl Guess for Double {
+    fn views(&self) -> &[View] {
+        &[]
+    }
+
+    fn masks(&self) -> &[Mask] {
+        &[]
+    }
+
+    fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+        program.work.clear();
+        let mut known = self.known.lock().unwrap();
+        for row in rows {
+            assert!(known.insert(row.sequence), "it is told of a sequence once");
+        }
+        Outcome::NoGuess
+    }
+
+    fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+        program.work.clear();
+        program.pushed.clear();
+        self.n_rounds += 1;
+        let kind = match (self.kind, self.n_rounds % 3) {
+            (Kind::Mixed, 0) => Kind::Right,
+            (Kind::Mixed, 1) => Kind::Wrong,
+            (Kind::Mixed, _) => Kind::Lookup,
+            (kind, _) => kind,
+        };
+        match kind {
+            Kind::Right | Kind::Mixed => {
+                let model = ModelId::TARGET;
+                program.work.push(Work::Chain { model, view: None, mask: None });
+            }
+            Kind::Wrong => {
+                for (at, row) in rows.iter().enumerate() {
+                    let (first, n_tokens) = (program.pushed.len() as u32, row.draft_length);
+                    program.pushed.extend((0..n_tokens).map(|i| (i + self.n_rounds as u32) % 3));
+                    program.work.push(Work::Push { row: at as u32, first, n_tokens });
+                }
+            }
+            Kind::Never => {
+                let longest = rows.iter().map(|row| row.draft_length).max().unwrap_or(0);
+                program.pushed.resize(longest as usize, EOS);
+                program.work.extend(rows.iter().zip(0..).map(|(row, at)| Work::Push {
+                    row: at,
+                    first: 0,
+                    n_tokens: row.draft_length,
+                }));
+            }
+            Kind::Lookup => program.work.push(Work::Lookup { min_n: 1, max_n: 3 }),
+        }
+        Outcome::Ready
+    }
+
+    fn end(&mut self, sequence: u64) {
+        assert!(self.known.lock().unwrap().remove(&sequence), "it is told of the end once");
+    }
+
+    fn add_replay_score(&mut self, _: MaskId, _: u64, _: u64, _: u64) {}
+
+    fn timings(&self) -> Timings {
+        Timings::default()
+    }
+}
+
+/// An engine's drafting with one such drafter.
+pub(super) fn drafting(kind: Kind, known: &Known, sizes: &Fitted) -> Drafting {
+    let double = Double { kind, known: Arc::clone(known), n_rounds: 0 };
+    Drafting::of_test(vec![(format!("{kind:?}"), Box::new(double))], sizes)
+}

@@ -1,0 +1,258 @@
+//! Real work before drafts: when first tokens come, with drafters and without.
+
+use super::drafter::{Kind, Known, drafting};
+use super::schedules::{Bench, Random, simple};
+use super::toy::Toy;
+use crate::config::EngineConfig;
+use crate::drafting::{DraftRequest, DrafterChoice};
+use crate::event::Event;
+use crate::request::Request;
+use crate::stats::Stats;
+use std::cmp::Ordering;
+
+/// A pool, settings, and requests with the step before which each comes.
+struct Workload {
+    n_blocks: usize,
+    config: EngineConfig,
+    requests: Vec<(usize, Request)>,
+}
+
+/// In which step each request had its first and its last token.
+struct Times {
+    first: Vec<usize>,
+    last: Vec<usize>,
+    stats: Stats,
+}
+
+impl Workload {
+    /// Everything at random. The pool holds `kv_tokens`; with `together`, all requests come at once.
+    fn new(seed: u32, kv_tokens: usize, together: bool) -> Self {
+        let mut random = Random::new(seed);
+        let n_requests = 3 + random.below(12);
+        let requests = (0..n_requests).map(|_| {
+            let longest = random.of(&[4, 40, 150]);
+            let n_prompt = 1 + random.below(longest);
+            let request = simple(n_prompt, 1 + random.below(30) as u32, random.below(1000) as u64);
+            let step = if together { 0 } else { random.below(60) };
+            let priority = random.of(&[0, 0, -1, 5]);
+            let draft_length = Some(1 + random.below(15) as u32);
+            let drafting = DraftRequest { draft_length, ..DraftRequest::default() };
+            let n = random.of(&[1, 1, 1, 2]);
+            (step, Request { priority, drafting, n, ..request })
+        });
+        Workload {
+            requests: requests.collect(),
+            n_blocks: kv_tokens / 4,
+            config: EngineConfig {
+                max_num_seqs: 2 + random.below(12),
+                max_num_batched_tokens: 4 + random.below(40),
+                // A draft may take a block that holds an old prefix, a few steps before its sequence would.
+                prefix_caching: kv_tokens > 1000 && random.one_in(2),
+                ..EngineConfig::default()
+            },
+        }
+    }
+
+    /// Runs it with a drafter of some kind, or without one.
+    fn run(&self, kind: Option<Kind>, drafts_first: bool) -> Times {
+        let toy = Toy::new(self.n_blocks, 4, 64);
+        let mut bench = Bench::drafting(Box::new(toy), &self.config, |sizes| {
+            drafting(kind.unwrap_or(Kind::Never), &Known::default(), sizes)
+        });
+        if drafts_first {
+            bench.core.draft_first();
+        }
+        let (mut open, mut events) = (self.requests.clone(), Vec::new());
+        let mut times = Times { first: Vec::new(), last: Vec::new(), stats: Stats::default() };
+        for n_steps in 0.. {
+            for (_, mut request) in open.extract_if(.., |(step, _)| *step <= n_steps) {
+                if kind.is_none() {
+                    request.drafting.drafter = DrafterChoice::Off;
+                }
+                bench.submit(request);
+                times.first.push(usize::MAX);
+                times.last.push(usize::MAX);
+                events.push(Vec::new());
+            }
+            if !bench.core.is_idle() {
+                bench.step();
+            } else if open.is_empty() {
+                break;
+            }
+            for (at, (_, receiver, _)) in bench.requests.iter().enumerate() {
+                for event in receiver.try_iter() {
+                    if matches!(event, Event::Token { .. }) {
+                        times.first[at] = times.first[at].min(n_steps);
+                        times.last[at] = n_steps;
+                    }
+                    events[at].push(event);
+                }
+            }
+        }
+        times.stats = bench.core.stats();
+        times
+    }
+}
+
+/// Guesses that are never right change nothing about when anything happens, whatever the sizes and however tight the pool.
+#[test]
+fn drafts_take_nothing_that_a_request_could_use() {
+    let (mut drafted, mut preemptions) = (0, 0);
+    for seed in 0..400 {
+        let kv_tokens = [10_000, 240, 400][seed as usize % 3];
+        let workload = Workload::new(seed, kv_tokens, false);
+        let (plain, with) = (workload.run(None, false), workload.run(Some(Kind::Never), false));
+        assert_eq!((plain.first, plain.last), (with.first, with.last), "seed {seed}");
+        assert_eq!(plain.stats.preemptions, with.stats.preemptions, "seed {seed}");
+        assert_eq!(with.stats.drafts.accepted, 0, "seed {seed}");
+        drafted += with.stats.drafts.drafted;
+        preemptions += with.stats.preemptions;
+    }
+    println!("seeds 0..400: {drafted} drafted, {preemptions} preemptions");
+    assert!(drafted > 20_000 && preemptions > 50, "{drafted} {preemptions}");
+}
+
+/// With blocks in plenty no first token comes later than without drafts by more than a step, however right the guesses.
+/// Requests come all at once, or now and then to an engine with places for all: where a request comes while others wait
+/// for places, drafts change which of them run at that moment.
+#[test]
+fn no_first_token_comes_later_by_more_than_a_step() {
+    let (mut n_earlier, mut n_later, mut n_same) = (0, 0, 0);
+    for seed in 0..400 {
+        let together = seed % 2 == 0;
+        let mut workload = Workload::new(seed, 10_000, together);
+        if !together {
+            workload.config.max_num_seqs = 64;
+            workload.config.max_num_batched_tokens += 20;
+        }
+        let plain = workload.run(None, false).first;
+        for kind in [Kind::Right, Kind::Mixed, Kind::Wrong] {
+            let with = workload.run(Some(kind), false).first;
+            for (at, (plain, with)) in plain.iter().zip(&with).enumerate() {
+                let is_well = *with <= plain + 1;
+                assert!(is_well, "seed {seed}, {kind:?}, request {at}: step {with}, not {plain}");
+                match with.cmp(plain) {
+                    Ordering::Less => n_earlier += 1,
+                    Ordering::Equal => n_same += 1,
+                    Ordering::Greater => n_later += 1,
+                }
+            }
+        }
+    }
+    println!("seeds 0..400: {n_earlier} first tokens earlier, {n_same} as early, {n_later} later");
+    assert!(n_earlier > n_later);
+}
+
+/// An urgent prompt comes before a less urgent one that is being read, with a drafter and without.
+#[test]
+fn an_urgent_prompt_comes_before_one_that_is_being_read() {
+    for kind in [None, Some(Kind::Right), Some(Kind::Never)] {
+        let config = EngineConfig { max_num_batched_tokens: 10, ..EngineConfig::default() };
+        let requests = vec![
+            (0, Request { priority: 1, ..simple(5, 50, 1) }),
+            (2, Request { priority: 5, ..simple(200, 2, 2) }),
+            (6, Request { priority: -5, ..simple(18, 2, 3) }),
+            (6, Request { priority: 5, ..simple(4, 2, 4) }),
+        ];
+        let times = Workload { n_blocks: 1000, config, requests }.run(kind, false);
+        assert_eq!(times.first[2], 7, "two chunks of nine");
+        assert!(times.first[1] <= times.first[3], "equals in the order they came");
+    }
+}
+
+/// The negative control: drafts that have their rows first are noticed.
+#[test]
+fn drafts_that_come_before_prompts_are_noticed() {
+    let n_noticed = |drafts_first: bool| {
+        let is_later = |seed: &u32| {
+            let workload = Workload::new(*seed, 10_000, false);
+            let plain = workload.run(None, false);
+            let with = workload.run(Some(Kind::Never), drafts_first);
+            plain.first.iter().zip(&with.first).any(|(plain, with)| *with > plain + 1)
+        };
+        (0..40).filter(is_later).count()
+    };
+    assert_eq!(n_noticed(false), 0);
+    let n_noticed = n_noticed(true);
+    println!("{n_noticed} of 40 noticed");
+    assert!(n_noticed > 5, "{n_noticed}");
+}
+
+fn drafts(request: Request, draft_length: u32) -> Request {
+    let draft_length = Some(draft_length);
+    Request { drafting: DraftRequest { draft_length, ..DraftRequest::default() }, ..request }
+}
+
+/// Budget 32, two bulk requests of priority 5 that draft 15 tokens, one urgent of priority -5.
+#[test]
+fn case_21_an_urgent_prompt_comes_before_the_drafts_of_bulk_requests() {
+    for (n_bulk, draft_length) in [(2, 0), (2, 15), (4, 7), (8, 15)] {
+        let config =
+            EngineConfig { max_num_seqs: 9, max_num_batched_tokens: 32, ..EngineConfig::default() };
+        let bulk = |seed| drafts(Request { priority: 5, ..simple(16, 200, seed) }, draft_length);
+        let urgent = Request { priority: -5, ..simple(40, 1, 99) };
+        let mut requests: Vec<_> = (0..n_bulk).map(|seed| (0, bulk(seed))).collect();
+        requests.push((12, urgent));
+        let workload = Workload { n_blocks: 1000, config, requests };
+        let times = workload.run(Some(Kind::Never), false);
+        let n_steps = 40_usize.div_ceil(32 - n_bulk as usize);
+        assert_eq!(times.first[n_bulk as usize], 12 + n_steps - 1, "{n_bulk} {draft_length}");
+        assert!((times.stats.drafts.drafted > 0) == (draft_length > 0));
+    }
+}
+
+/// What is left is shared: each draft has its part.
+#[test]
+fn drafts_shrink_together() {
+    let config = EngineConfig { max_num_batched_tokens: 10, ..EngineConfig::default() };
+    let drafting = |sizes: &_| drafting(Kind::Never, &Known::default(), sizes);
+    let mut bench = Bench::drafting(Box::new(Toy::new(100, 4, 64)), &config, drafting);
+    (0..4).for_each(|seed| bench.submit(drafts(simple(2, 40, seed), 8)));
+    (0..20).for_each(|_| bench.step());
+    let step = bench.core.stats().last_step;
+    assert_eq!((step.n_seqs, step.n_rows, step.n_drafted), (4, 10, 6));
+    bench.run_to_the_end();
+    let lengths: Vec<u64> = bench
+        .requests
+        .iter()
+        .map(|(_, events, _)| {
+            let Some(Event::Finished { usage, .. }) = events.try_iter().last() else {
+                panic!("no end")
+            };
+            usage.drafts.drafted
+        })
+        .collect();
+    assert!(lengths.iter().all(|&n| n >= 30), "{lengths:?}");
+}
+
+/// Under prompts that fill every step there are no drafts; a sequence has its token a step, and drafts come back with the
+/// first row to spare.
+#[test]
+fn under_a_stream_of_prompts_decoding_is_plain_and_no_slower() {
+    let config = EngineConfig {
+        max_num_seqs: 4,
+        max_num_batched_tokens: 16,
+        prefix_caching: false,
+        ..EngineConfig::default()
+    };
+    let drafting = |sizes: &_| drafting(Kind::Right, &Known::default(), sizes);
+    let mut bench = Bench::drafting(Box::new(Toy::new(400, 4, 64)), &config, drafting);
+    bench.submit(drafts(Request { priority: -1, ..simple(3, 300, 0) }, 4));
+    for seed in 1..60 {
+        bench.submit(Request {
+            drafting: DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() },
+            ..simple(40, 1, seed)
+        });
+    }
+    bench.step();
+    while bench.core.open_requests().len() > 3 {
+        bench.step();
+        let step = bench.core.stats().last_step;
+        assert_eq!((step.n_rows, step.n_drafted), (16, 0));
+        assert!(step.n_generated >= 1, "a token a step");
+    }
+    let n_before = bench.core.stats().drafts.drafted;
+    bench.run_to_the_end();
+    assert!(bench.core.stats().drafts.drafted > n_before + 50);
+    bench.verdict().unwrap();
+}

@@ -1,0 +1,149 @@
+//! A model that fails at some of its calls.
+
+use crate::tests::toy::Toy;
+use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
+use galley_model::config::ModelConfig;
+use galley_model::{LanguageModel, ModelError, Result};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum How {
+    /// It refuses, before anything is done.
+    Refuses,
+    /// It says so after something wrong was done.
+    DoesWrong,
+    /// Something wrong is done, and the call that waits for it says so, as of a device that works beside the host.
+    SaysSoLater,
+}
+
+/// A toy that fails at one of its calls, counted from 0.
+pub(super) struct Failing {
+    toy: Toy,
+    at: Range<usize>,
+    how: How,
+    pub(super) n_calls: Arc<AtomicUsize>,
+    /// Work that went wrong, and that nobody has waited for.
+    is_wrong: bool,
+    /// Of each run of picks on its way, whether it comes of work that went wrong.
+    sent: VecDeque<bool>,
+}
+
+impl Failing {
+    pub(super) fn new(toy: Toy, at: Range<usize>, how: How) -> Self {
+        let n_calls = Arc::default();
+        Failing { toy, at, how, n_calls, is_wrong: false, sent: VecDeque::new() }
+    }
+
+    /// Counts a call. Whether it is one that fails.
+    fn fails(&self) -> bool {
+        self.at.contains(&self.n_calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn error(&self, op: &'static str) -> ModelError {
+        let error = "it was told to".into();
+        match self.how {
+            How::Refuses => {
+                let (expected, got) = ("a request it likes".into(), error);
+                BackendError::Shape { op, expected, got }.into()
+            }
+            How::DoesWrong | How::SaysSoLater => BackendError::Device { op, error }.into(),
+        }
+    }
+
+    /// Does `work`, or fails.
+    fn call<T>(&mut self, op: &'static str, work: impl FnOnce(&mut Toy) -> Result<T>) -> Result<T> {
+        if !self.fails() {
+            return work(&mut self.toy);
+        }
+        if self.how != How::Refuses {
+            work(&mut self.toy)?;
+        }
+        Err(self.error(op))
+    }
+
+    /// Waits for what was asked for before: the moment to say that it went wrong.
+    fn wait(&mut self, op: &'static str) -> Result<()> {
+        if std::mem::take(&mut self.is_wrong) { Err(self.error(op)) } else { Ok(()) }
+    }
+}
+
+impl LanguageModel for Failing {
+    fn config(&self) -> &ModelConfig {
+        self.toy.config()
+    }
+    fn kv_shape(&self) -> KvShape {
+        self.toy.kv_shape()
+    }
+    fn max_rows(&self) -> usize {
+        self.toy.max_rows()
+    }
+    fn max_logit_rows(&self) -> usize {
+        self.toy.max_logit_rows()
+    }
+    fn device(&self) -> String {
+        self.toy.device()
+    }
+    fn weight_bytes(&self) -> usize {
+        self.toy.weight_bytes()
+    }
+    fn is_asynchronous(&self) -> bool {
+        self.toy.is_asynchronous()
+    }
+    fn read_logits(&self) -> Result<Vec<f32>> {
+        self.toy.read_logits()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        if !self.fails() {
+            return self.toy.forward(batch, layers, observations);
+        }
+        if self.how == How::Refuses {
+            return Err(self.error("forward"));
+        }
+        self.toy.forward(batch, layers, observations)?;
+        self.toy.spoil(batch);
+        if self.how == How::DoesWrong {
+            return Err(self.error("forward"));
+        }
+        self.is_wrong = true;
+        Ok(())
+    }
+    fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
+        self.wait("finish_observing")?;
+        self.call("finish_observing", |toy| toy.finish_observing(observations))
+    }
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        self.wait("sample")?;
+        self.call("sample", |toy| toy.sample(rows))
+    }
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.call("sample_ahead", |toy| toy.sample_ahead(rows))
+    }
+    fn send_picks(&mut self) -> Result<()> {
+        self.call("send_picks", Toy::send_picks)?;
+        self.sent.push_back(std::mem::take(&mut self.is_wrong));
+        Ok(())
+    }
+    fn take_picks(&mut self) -> Result<Picks> {
+        let fails = self.fails();
+        if fails && self.how == How::Refuses {
+            return Err(self.error("take_picks"));
+        }
+        let picks = self.toy.take_picks()?;
+        let is_wrong = self.sent.pop_front().unwrap_or_else(|| std::mem::take(&mut self.is_wrong));
+        if fails || is_wrong { Err(self.error("take_picks")) } else { Ok(picks) }
+    }
+    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
+        self.call("copy_blocks", |toy| toy.copy_blocks(copies))
+    }
+}

@@ -1,0 +1,220 @@
+//! Steps that fail, on real models and with real drafters: the other requests yield what they would.
+
+use crate::runs::{Seen, Setup, open, seen_of};
+use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
+use galley_engine::{DraftConfig, Engine, Request};
+use galley_model::config::ModelConfig;
+use galley_model::weights::Checkpoint;
+use galley_model::{DraftModelId, DraftModels, LanguageModel, Result};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A model, and the draft models beside it, that fail at one of their calls, counted from 0.
+pub struct Failing {
+    inner: Box<dyn LanguageModel>,
+    at: usize,
+    n_calls: Arc<AtomicUsize>,
+    /// Of each draft model: what it is, its blocks and the bytes of its weights.
+    drafts: Vec<(ModelConfig, KvShape, usize)>,
+}
+
+impl Failing {
+    /// Counts a call, and fails if it is the one.
+    fn call(&self, op: &'static str) -> Result<()> {
+        if self.n_calls.fetch_add(1, Ordering::Relaxed) != self.at {
+            return Ok(());
+        }
+        let error = "it was told to".into();
+        Err(BackendError::Device { op, error }.into())
+    }
+
+    fn drafts(&mut self) -> &mut dyn DraftModels {
+        self.inner.draft_models().expect("this device runs second models")
+    }
+}
+
+impl LanguageModel for Failing {
+    fn config(&self) -> &ModelConfig {
+        self.inner.config()
+    }
+    fn kv_shape(&self) -> KvShape {
+        self.inner.kv_shape()
+    }
+    fn max_rows(&self) -> usize {
+        self.inner.max_rows()
+    }
+    fn max_logit_rows(&self) -> usize {
+        self.inner.max_logit_rows()
+    }
+    fn device(&self) -> String {
+        self.inner.device()
+    }
+    fn weight_bytes(&self) -> usize {
+        self.inner.weight_bytes()
+    }
+    fn is_asynchronous(&self) -> bool {
+        self.inner.is_asynchronous()
+    }
+    fn read_logits(&self) -> Result<Vec<f32>> {
+        self.inner.read_logits()
+    }
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        self.call("forward")?;
+        self.inner.forward(batch, layers, observations)
+    }
+    fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
+        self.call("finish_observing")?;
+        self.inner.finish_observing(observations)
+    }
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        self.call("sample")?;
+        self.inner.sample(rows)
+    }
+    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.call("sample_ahead")?;
+        self.inner.sample_ahead(rows)
+    }
+    fn send_picks(&mut self) -> Result<()> {
+        self.call("send_picks")?;
+        self.inner.send_picks()
+    }
+    fn take_picks(&mut self) -> Result<Picks> {
+        self.call("take_picks")?;
+        self.inner.take_picks()
+    }
+    fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
+        self.call("copy_blocks")?;
+        self.inner.copy_blocks(copies)
+    }
+    fn draft_models(&mut self) -> Option<&mut dyn DraftModels> {
+        Some(self)
+    }
+}
+
+impl DraftModels for Failing {
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<DraftModelId> {
+        let drafts = self.drafts();
+        let id = drafts.load(checkpoint)?;
+        let facts = (drafts.config(id).clone(), drafts.kv_shape(id), drafts.weight_bytes(id));
+        self.drafts.push(facts);
+        Ok(id)
+    }
+    fn config(&self, id: DraftModelId) -> &ModelConfig {
+        &self.drafts[id.0].0
+    }
+    fn kv_shape(&self, id: DraftModelId) -> KvShape {
+        self.drafts[id.0].1
+    }
+    fn weight_bytes(&self, id: DraftModelId) -> usize {
+        self.drafts[id.0].2
+    }
+    fn forward(
+        &mut self,
+        id: DraftModelId,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+    ) -> Result<()> {
+        self.call("forward of a draft model")?;
+        self.drafts().forward(id, batch, layers)
+    }
+    fn sample(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        self.call("sample of a draft model")?;
+        self.drafts().sample(id, rows)
+    }
+    fn sample_ahead(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.call("sample_ahead of a draft model")?;
+        self.drafts().sample_ahead(id, rows)
+    }
+}
+
+/// What became of requests that an engine was given together while one call failed.
+pub struct Outcome {
+    /// Of each request: its sequences, or the error it ended with.
+    pub requests: Vec<Result<Vec<Seen>, String>>,
+    /// The same requests, given to the same engine afterwards.
+    pub again: Vec<Vec<Seen>>,
+    /// Calls that were made until all had ended.
+    pub n_calls: usize,
+    /// Steps that failed.
+    pub n_failed_steps: u64,
+    /// Tokens that were drafted.
+    pub n_drafted: u64,
+}
+
+/// Runs requests on a model that fails at its call number `at`, and those that ended with an error once more.
+pub fn run_failing(
+    name: &str,
+    setup: &Setup,
+    drafting: &DraftConfig,
+    requests: &[Request],
+    at: usize,
+) -> Outcome {
+    let (inner, tokenizer) = open(name, setup);
+    let n_calls = Arc::new(AtomicUsize::new(0));
+    let drafts = Vec::new();
+    let model = Box::new(Failing { inner, at, n_calls: Arc::clone(&n_calls), drafts });
+    let config = setup.config.clone();
+    let engine = Engine::start_with_drafters(model, Some(tokenizer), config, drafting)
+        .expect("an engine starts");
+    let handles = engine.submit_all(requests.iter().cloned()).expect("valid requests");
+    let outcomes: Vec<_> =
+        handles.into_iter().zip(requests).map(|(handle, r)| seen_of(handle, r.n)).collect();
+    let n_calls = n_calls.load(Ordering::Relaxed);
+    let again = requests.iter().map(|request| {
+        let handle = engine.submit(request.clone()).expect("the engine takes requests");
+        seen_of(handle, request.n).expect("no call fails any more")
+    });
+    let again = again.collect();
+    engine.shutdown();
+    let stats = engine.stats();
+    assert_eq!(stats.kv_blocks_used, 0, "blocks of a step that failed");
+    Outcome {
+        requests: outcomes,
+        again,
+        n_calls,
+        n_failed_steps: stats.failed_steps,
+        n_drafted: stats.drafts.drafted,
+    }
+}
+
+/// Holds a model to it: whatever call fails, about `n_runs` of them, each request yields `expected` or ends with an error
+/// that says why, and yields it afterwards. Returns how many did not and did end with an error.
+pub fn assert_the_others_go_on(
+    name: &str,
+    setup: &Setup,
+    drafting: &DraftConfig,
+    requests: &[Request],
+    expected: &[Vec<Seen>],
+    n_runs: usize,
+) -> (usize, usize) {
+    let undisturbed = run_failing(name, setup, drafting, requests, usize::MAX);
+    let all: Vec<_> = expected.iter().cloned().map(Ok).collect();
+    assert_eq!(undisturbed.requests, all, "{name}: without a failure");
+    let (mut n_well, mut n_failed) = (0, 0);
+    let n_calls = undisturbed.n_calls;
+    for at in (0..n_calls).step_by((n_calls / n_runs).max(1)) {
+        let outcome = run_failing(name, setup, drafting, requests, at);
+        assert_eq!(outcome.n_failed_steps, 1, "{name}: call {at} of {n_calls}");
+        assert_eq!(outcome.again, expected, "{name}: after call {at} has failed");
+        for (i, (got, expected)) in outcome.requests.iter().zip(expected).enumerate() {
+            match got {
+                Ok(seen) => {
+                    assert_eq!(seen, expected, "{name}: request {i}, call {at}");
+                    n_well += 1;
+                }
+                Err(message) => {
+                    assert!(message.contains("it was told to"), "{message}");
+                    n_failed += 1;
+                }
+            }
+        }
+    }
+    (n_well, n_failed)
+}

@@ -1,0 +1,79 @@
+//! Steps at the limits of a device, and steps that fail, on real models with the drafters that come with Galley.
+
+use galley_backend::Dtype;
+use galley_engine::{DraftConfig, EngineConfig, Prompt, Request};
+use galley_tests::failing::assert_the_others_go_on;
+use galley_tests::on_cpu;
+use galley_tests::plugins::{TARGET_DRAFTERS, drafting, second_model};
+use galley_tests::runs::{Setup, alone, open, requests, run, run_drafting};
+use galley_tests::same_bytes::{chaotic, with_drafts};
+
+fn greedy(n_prompt: u32) -> Request {
+    Request {
+        temperature: 0.0,
+        max_tokens: Some(100),
+        ignore_eos: true,
+        ..Request::new(Prompt::Tokens((0..n_prompt).map(|k| 10 + k % 7).collect()))
+    }
+}
+
+/// The sizes of `examples/embed.rs`, the default configuration and nine requests: the device leaves 8 rows of logits.
+#[test]
+fn case_20_the_sizes_of_the_example_and_the_default_configuration() {
+    let config = EngineConfig { max_num_batched_tokens: 256, ..EngineConfig::default() };
+    let setup = Setup { max_logit_rows: 8, config, ..alone() };
+    let requests: Vec<_> = [10; 8].into_iter().chain([150]).map(greedy).collect();
+    let (expected, _) = run(open("llama3", &alone()), &alone().config, &requests, false);
+    let (got, stats) = run(open("llama3", &setup), &setup.config, &requests, true);
+    assert_eq!(expected, got);
+    assert_eq!((stats.finished, stats.failed_steps), (9, 0));
+}
+
+/// Four sequences that draft three tokens, and 12 rows of logits: three for each. The last prompt takes several chunks, and
+/// ends in a step in which the others draft.
+#[test]
+fn case_20_a_prompt_that_ends_beside_drafts() {
+    let config =
+        EngineConfig { max_num_seqs: 4, max_num_batched_tokens: 64, ..EngineConfig::default() };
+    let setup = Setup { max_logit_rows: 12, config, ..alone() };
+    let requests: Vec<_> = [10, 10, 10, 150].into_iter().map(greedy).collect();
+    let (expected, _) = run(open("llama3", &alone()), &alone().config, &requests, false);
+    let second = second_model("llama3", "");
+    for (name, options) in TARGET_DRAFTERS.into_iter().chain([("small-model", second.as_str())]) {
+        let drafting = drafting(name, options);
+        let (got, stats) =
+            run_drafting(open("llama3", &setup), &setup.config, &drafting, &requests, true);
+        assert_eq!(expected, got, "{name} {options}");
+        assert_eq!((stats.finished, stats.failed_steps), (4, 0), "{name} {options}");
+        assert!(stats.drafts.drafted > 0, "{name} {options}");
+    }
+}
+
+/// Whatever call fails, of the model or of the draft model beside it: the other requests yield what they would.
+#[test]
+fn case_20_a_step_that_fails_on_a_real_model() {
+    let base = alone();
+    let plain = open("llama3", &base);
+    let config = plain.0.config();
+    let short = |request| Request { max_tokens: Some(10), ..request };
+    let requests = requests(config.vocab_size as u32, config.max_context.min(400));
+    let requests: Vec<_> = requests.into_iter().map(short).collect();
+    let (expected, _) = run(plain, &base.config, &requests, false);
+    let requests = with_drafts(&requests);
+    let second = second_model("llama3", "");
+    let drafters = [
+        None,
+        Some(("snap-kv", "budget=96,queries=8,refresh=16")),
+        Some(("self-spec", "budget=96,recent=16,refresh=2")),
+        Some(("layer-skip", "mode=search,sinks=16,budget=64")),
+        Some(("small-model", second.as_str())),
+    ];
+    for (drafter, seed) in drafters.into_iter().zip([0, 1, 0, 1, 0]) {
+        let drafting =
+            drafter.map_or_else(DraftConfig::default, |(name, options)| drafting(name, options));
+        let setup = chaotic(seed, on_cpu(Dtype::Bf16, 1));
+        let counts = assert_the_others_go_on("llama3", &setup, &drafting, &requests, &expected, 60);
+        println!("{drafter:?}: {counts:?} requests yielded what they would, and failed");
+        assert!(counts.0 > 20 && counts.1 > 20, "{counts:?}");
+    }
+}
