@@ -82,23 +82,25 @@ impl Workload {
         let budgets: &[usize] =
             if target.is_tiny { &[4, 9, 17, 33, 64, 128, 300] } else { &[33, 64, 300] };
         let max_num_batched_tokens = random.of(budgets);
+        let max_rows = random.of(&[max_num_batched_tokens, max_num_batched_tokens + 7, 12]);
         // A random schedule preempts one sequence in ten steps: a prompt of more chunks than that hardly ever ends.
         let longest = match policy {
             SchedulePolicy::Fixed => usize::MAX,
-            SchedulePolicy::Random { .. } => 8 * max_num_batched_tokens,
+            SchedulePolicy::Random { .. } => 8 * max_num_batched_tokens.min(max_rows),
         };
         let context = if target.is_tiny { 20..=256 } else { 40..=400 };
         let most = random.within(context).min(target.checkpoint.config().max_context).min(longest);
         let block_size = random.of(&[16, 16, 16, 32, 48]);
         let n_blocks = most.div_ceil(block_size) + random.of(&[0, 0, 1, 2, 4, 9, 30, 100]);
+        let max_num_seqs = random.within(1..=16);
         let load = LoadOptions {
             block_size,
             n_blocks,
-            max_rows: max_num_batched_tokens + random.of(&[0, 0, 7]),
-            max_logit_rows: max_num_batched_tokens,
+            max_rows,
+            max_logit_rows: random.of(&[max_num_batched_tokens, max_num_seqs, max_num_seqs + 3, 2]),
         };
         let engine = EngineConfig {
-            max_num_seqs: random.within(1..=16).min(max_num_batched_tokens),
+            max_num_seqs,
             max_num_batched_tokens,
             prefix_caching: random.one_in(2),
             policy,
@@ -128,6 +130,13 @@ impl Workload {
         };
         workload.jobs = jobs(random, target, most, &workload);
         workload
+    }
+
+    /// The most sequences that run together, as an engine fits its sizes together.
+    fn max_num_seqs(&self) -> usize {
+        let LoadOptions { max_rows, max_logit_rows, .. } = self.load;
+        let EngineConfig { max_num_seqs, max_num_batched_tokens, .. } = self.engine;
+        max_num_seqs.min(max_num_batched_tokens).min(max_rows).min(max_logit_rows)
     }
 
     /// The engine's drafting. Opens the drafters.
@@ -285,7 +294,7 @@ fn request(
             .map(|token| (token, random.of(&[-100.0, -5.0, 2.0, 5.0, 30.0])))
             .collect(),
         seed: Some(u64::from(random.word()) << 32 | u64::from(random.word())),
-        n: random.of(&[1, 1, 1, 1, 2, MAX_N]).min(workload.engine.max_num_seqs) as u32,
+        n: random.of(&[1, 1, 1, 1, 2, MAX_N]).min(workload.max_num_seqs()) as u32,
         logprobs: random.of(&[None, None, Some(0), Some(1), Some(5), Some(20)]),
         max_tokens: (!is_unlimited).then_some(max_tokens as u32),
         min_tokens: random.of(&[0, 0, 1, max_tokens / 2, max_tokens]) as u32,
