@@ -44,6 +44,9 @@ macro_rules! left_to_the_inner_model {
         fn read_logits(&self) -> ::galley_model::Result<Vec<f32>> {
             self.$inner.read_logits()
         }
+        fn draft_models(&mut self) -> Option<&mut dyn ::galley_model::DraftModels> {
+            self.$inner.draft_models()
+        }
         fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> ::galley_model::Result<()> {
             self.$inner.copy_blocks(copies)
         }

@@ -13,6 +13,7 @@ pub mod failing;
 pub mod plugins;
 pub mod runs;
 pub mod same_bytes;
+pub mod soak;
 pub mod texts;
 
 /// Directories and files of `tests/data/models`, one per family and format, and the directory that

@@ -33,9 +33,10 @@ fn folder() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
-        let test = std::env::current_exe().expect("a test has a path");
-        // target/PROFILE/deps/this-test
-        let folder = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps");
+        let program = std::env::current_exe().expect("a program has a path");
+        // target/PROFILE/deps/a-test, or target/PROFILE/a-program
+        let mut folders = program.ancestors().skip(1).filter(|folder| !folder.ends_with("deps"));
+        let folder = folders.next().expect("a program is in target/PROFILE");
         let profile = folder.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
         build.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
         for name in TARGET_DRAFTERS.map(|(name, _)| name).into_iter().chain(["small-model"]) {

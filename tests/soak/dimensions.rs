@@ -1,0 +1,352 @@
+//! Everything that a soak draws at random, in one place.
+//!
+//! A feature that picks tokens, or that changes how they are computed, joins the soak here. The literals below name
+//! every field: a new setting of a request, of drafting or of an engine does not compile until this file has values
+//! for it.
+
+use super::prompts;
+use super::random::Random;
+use super::target::{Arithmetic, Target};
+use crate::plugins;
+use galley_backend::Dtype;
+use galley_backend::cpu::InstructionSet;
+use galley_engine::{
+    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SchedulePolicy, Verify,
+};
+use galley_model::LoadOptions;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The drafters that take part: all that ship.
+pub const DRAFTERS: [&str; 6] =
+    ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
+
+/// The longest draft that a request may ask for.
+pub const MAX_DRAFT_LENGTH: u32 = 16;
+
+/// The most sequences that a request asks for.
+pub const MAX_N: usize = 4;
+
+/// An engine and the requests that it gets.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// What bits may depend on.
+    pub arithmetic: Arithmetic,
+    /// Threads of the device.
+    pub n_threads: usize,
+    /// Sizes of the model's pool and batches.
+    pub load: LoadOptions,
+    /// The engine's settings.
+    pub engine: EngineConfig,
+    /// Names of drafters, and their options.
+    pub drafters: Vec<(&'static str, String)>,
+    /// Tokens guessed a round, where a request does not say.
+    pub draft_length: u32,
+    /// Tokens that a guess attends to, where a request does not say.
+    pub kv_budget: Option<u32>,
+    /// Whether guesses are waited for one by one.
+    pub waits_for_guesses: bool,
+    /// The requests.
+    pub jobs: Vec<Job>,
+}
+
+/// A request, when it comes, and whether it is given up.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The request.
+    pub request: Request,
+    /// Events of requests before it that are waited for.
+    pub after_events: usize,
+    /// Whether it is given up.
+    pub end: End,
+}
+
+/// Whether the owner of a request gives it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It runs to its end.
+    Own,
+    /// It is cancelled after so many tokens.
+    Cancelled(usize),
+    /// Its handle is dropped after so many tokens.
+    Dropped(usize),
+}
+
+impl Workload {
+    /// Draws a workload for `target`. `all` are the models that may draft for it.
+    pub fn draw(random: &mut Random, target: &Target, all: &[Target]) -> Workload {
+        let policy = match random.below(4) {
+            0 => SchedulePolicy::Fixed,
+            _ => SchedulePolicy::Random { seed: u64::from(random.word()) },
+        };
+        let budgets: &[usize] =
+            if target.is_tiny { &[4, 9, 17, 33, 64, 128, 300] } else { &[33, 64, 300] };
+        let max_num_batched_tokens = random.of(budgets);
+        let max_rows = random.of(&[max_num_batched_tokens, max_num_batched_tokens + 7, 12]);
+        // A random schedule preempts one sequence in ten steps: a prompt of more chunks than that hardly ever ends.
+        let longest = match policy {
+            SchedulePolicy::Fixed => usize::MAX,
+            SchedulePolicy::Random { .. } => 8 * max_num_batched_tokens.min(max_rows),
+        };
+        let context = if target.is_tiny { 20..=256 } else { 40..=400 };
+        let most = random.within(context).min(target.checkpoint.config().max_context).min(longest);
+        let block_size = random.of(&[16, 16, 16, 32, 48]);
+        let n_blocks = most.div_ceil(block_size) + random.of(&[0, 0, 1, 2, 4, 9, 30, 100]);
+        let max_num_seqs = random.within(1..=16);
+        let load = LoadOptions {
+            block_size,
+            n_blocks,
+            max_rows,
+            max_logit_rows: random.of(&[max_num_batched_tokens, max_num_seqs, max_num_seqs + 3, 2]),
+        };
+        let engine = EngineConfig {
+            max_num_seqs,
+            max_num_batched_tokens,
+            prefix_caching: random.one_in(2),
+            policy,
+        };
+        let arithmetic = Arithmetic {
+            isa: match target.is_tiny {
+                true if random.one_in(4) => random.of(&available()),
+                _ => InstructionSet::best(),
+            },
+            dtype: match target.is_tiny && random.one_in(3) {
+                true => Dtype::F32,
+                false => Dtype::Bf16,
+            },
+        };
+        let drafters = drafters(random, target, all);
+        let mut workload = Workload {
+            arithmetic,
+            // More than there are cores, and beside other work, is slow.
+            n_threads: random.of(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3]),
+            load,
+            engine,
+            drafters,
+            draft_length: random.within(0..=8) as u32,
+            kv_budget: random_budget(random),
+            waits_for_guesses: random.one_in(4),
+            jobs: Vec::new(),
+        };
+        workload.jobs = jobs(random, target, most, &workload);
+        workload
+    }
+
+    /// The most sequences that run together, as an engine fits its sizes together.
+    fn max_num_seqs(&self) -> usize {
+        let LoadOptions { max_rows, max_logit_rows, .. } = self.load;
+        let EngineConfig { max_num_seqs, max_num_batched_tokens, .. } = self.engine;
+        max_num_seqs.min(max_num_batched_tokens).min(max_rows).min(max_logit_rows)
+    }
+
+    /// The engine's drafting. Opens the drafters.
+    pub fn drafting(&self) -> DraftConfig {
+        let open = |(name, options): &(&str, String)| plugins::setup(name, options);
+        DraftConfig {
+            drafters: self.drafters.iter().map(open).collect(),
+            draft_length: self.draft_length,
+            max_draft_length: MAX_DRAFT_LENGTH,
+            kv_budget: self.kv_budget,
+            waits_for_guesses: self.waits_for_guesses,
+            find_model: Arc::new(|path| Ok(PathBuf::from(path))),
+        }
+    }
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Workload { arithmetic, n_threads, load, engine, drafters, .. } = self;
+        let Workload { draft_length, kv_budget, waits_for_guesses, jobs, .. } = self;
+        write!(
+            f,
+            "{arithmetic:?}, {n_threads} threads, {load:?}, {engine:?}, drafters {drafters:?}, draft length \
+             {draft_length}, budget {kv_budget:?}, waits: {waits_for_guesses}, {} requests",
+            jobs.len()
+        )
+    }
+}
+
+fn available() -> Vec<InstructionSet> {
+    InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+}
+
+fn random_budget(random: &mut Random) -> Option<u32> {
+    let budget = random.of(&[1, 5, 16, 33, 64, 100, 250, 4096]);
+    random.one_in(3).then_some(budget)
+}
+
+/// Some of the drafters, each with options of its own, in any order: the first is for requests that name none.
+fn drafters(random: &mut Random, target: &Target, all: &[Target]) -> Vec<(&'static str, String)> {
+    let mut left = DRAFTERS.to_vec();
+    let n = random.of(&[0, 1, 2, 3, 6, 6]);
+    let mut chosen = Vec::new();
+    while chosen.len() < n {
+        let name = left.remove(random.below(left.len()));
+        chosen.push((name, options(random, name, target, all)));
+    }
+    chosen
+}
+
+/// Options of a drafter, as `key=value,key=value`.
+fn options(random: &mut Random, drafter: &str, target: &Target, all: &[Target]) -> String {
+    let n_layers = target.checkpoint.config().n_layers;
+    let n_sinks = random.of(&[0, 4, 16, 20]);
+    let budget = n_sinks + 40 + random.of(&[0, 8, 40, 200, 4096]);
+    match drafter {
+        "ngram" => {
+            let min = random.within(1..=3);
+            format!("min={min},max={}", min + random.below(4))
+        }
+        "streaming-llm" => {
+            let layer = random.below(n_layers).to_string();
+            let skip = random.of(&[String::new(), layer]);
+            format!("sinks={n_sinks},budget={budget},skip={skip}")
+        }
+        "snap-kv" => {
+            let (queries, pool) = (random.of(&[1, 8, 32]), random.of(&[1, 3, 5, 7]));
+            let (pooling, refresh) = (random.of(&["average", "max"]), random.of(&[0, 1, 16, 64]));
+            format!(
+                "sinks={n_sinks},budget={budget},queries={queries},pool={pool},pooling={pooling},refresh={refresh}"
+            )
+        }
+        "self-spec" => {
+            let (recent, refresh) = (random.of(&[1, 16, 30]), random.of(&[1, 2, 5]));
+            format!("sinks={n_sinks},budget={budget},recent={recent},refresh={refresh}")
+        }
+        "layer-skip" => {
+            let window = random.of(&[format!("sinks={n_sinks},budget={budget}"), String::new()]);
+            let mode = match random.below(4) {
+                0 => "mode=static".to_owned(),
+                1 => format!("attention={},mlp={}", random.below(n_layers), random.below(n_layers)),
+                2 => format!("mode=exit,exit={}", random.within(1..=n_layers)),
+                _ => {
+                    let (every, window) = (random.of(&[2, 3]), random.of(&[4, 8, 32]));
+                    format!("mode=search,every={every},window={window},seed={}", random.below(9))
+                }
+            };
+            format!("{mode},{window}")
+        }
+        "small-model" => {
+            let fits = |other: &&Target| target.can_be_drafted_by(other);
+            let draft_models: Vec<&Target> = all.iter().filter(fits).collect();
+            let model = random.of(&draft_models).path.display().to_string();
+            let window = random.of(&[format!("sinks={n_sinks},budget={budget}"), String::new()]);
+            format!("model={model},{window}")
+        }
+        _ => panic!("{drafter} has no options here"),
+    }
+}
+
+/// Requests in the order in which they come: all at once, or in bursts.
+fn jobs(random: &mut Random, target: &Target, most: usize, workload: &Workload) -> Vec<Job> {
+    let prefixes: Vec<Vec<u32>> =
+        (0..3).map(|_| prompts::tokens(random, target, most / 2)).collect();
+    let n_jobs = if target.is_tiny { random.within(2..=24) } else { random.within(2..=8) };
+    let (comes_in_bursts, gives_up) = (random.one_in(3), random.one_in(2));
+    let mut after_events = 0;
+    let mut job = |_| {
+        if comes_in_bursts && random.one_in(3) {
+            after_events += random.below(40);
+        }
+        let end = match random.below(8) {
+            0 if gives_up => End::Cancelled(random.of(&[0, 1, 5, 20])),
+            1 if gives_up => End::Dropped(random.of(&[0, 1, 5, 20])),
+            _ => End::Own,
+        };
+        let request = request(random, target, most, workload, &prefixes);
+        Job { request, after_events, end }
+    };
+    (0..n_jobs).map(&mut job).collect()
+}
+
+/// A request of at most `most` tokens in all.
+fn request(
+    random: &mut Random,
+    target: &Target,
+    most: usize,
+    workload: &Workload,
+    prefixes: &[Vec<u32>],
+) -> Request {
+    let prompt = prompts::prompt(random, target, most - 1, prefixes);
+    let room = most - prompts::n_tokens(&prompt, target);
+    let longest = if target.is_tiny { 60 } else { 24 };
+    let max_tokens = random.within(1..=room.min(longest));
+    let is_unlimited = target.is_tiny && random.one_in(20);
+    let tokens_of = |random: &mut Random, n| prompts::random_tokens(random, target, n);
+    let n_biases = random.of(&[0, 0, 0, 1, 6]);
+    let mut biased = tokens_of(random, n_biases);
+    if random.one_in(8) {
+        biased.extend(&target.checkpoint.config().eos_tokens);
+    }
+    let n_stop_tokens = random.of(&[0, 0, 0, 1, 9]);
+    let n_stops = random.of(&[0, 0, 0, 1, 3]);
+    Request {
+        prompt,
+        temperature: random.of(&[0.0, 0.0, 0.3, 0.8, 1.0, 1.5, 5.0]),
+        top_k: random.of(&[0, 0, 1, 3, 20, 1000]),
+        top_p: random.of(&[1.0, 1.0, 0.95, 0.5, 0.001]),
+        min_p: random.of(&[0.0, 0.0, 0.05, 0.5, 1.0]),
+        repetition_penalty: random.of(&[1.0, 1.0, 1.0, 1.3, 0.7]),
+        presence_penalty: random.of(&[0.0, 0.0, 0.0, 0.7, -0.5]),
+        frequency_penalty: random.of(&[0.0, 0.0, 0.0, 0.4, -0.3]),
+        logit_bias: biased
+            .into_iter()
+            .map(|token| (token, random.of(&[-100.0, -5.0, 2.0, 5.0, 30.0])))
+            .collect(),
+        seed: Some(u64::from(random.word()) << 32 | u64::from(random.word())),
+        n: random.of(&[1, 1, 1, 1, 2, MAX_N]).min(workload.max_num_seqs()) as u32,
+        logprobs: random.of(&[None, None, Some(0), Some(1), Some(5), Some(20)]),
+        max_tokens: (!is_unlimited).then_some(max_tokens as u32),
+        min_tokens: random.of(&[0, 0, 1, max_tokens / 2, max_tokens]) as u32,
+        stop: (0..n_stops).map(|_| prompts::stop_string(random, target)).collect(),
+        stop_tokens: tokens_of(random, n_stop_tokens),
+        include_stop: random.one_in(2),
+        ignore_eos: random.one_in(2),
+        priority: random.of(&[0, 0, 0, -3, 2]),
+        cache_salt: random.of(&[0, 0, 0, 7]),
+        drafting: drafting(random, workload),
+    }
+}
+
+fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
+    let names = workload.drafters.iter().map(|(name, _)| DrafterChoice::Named((*name).to_owned()));
+    let named: Vec<_> = names.collect();
+    DraftRequest {
+        drafter: match random.below(8) {
+            0 => DrafterChoice::Off,
+            1 => DrafterChoice::Default,
+            _ if named.is_empty() => DrafterChoice::Default,
+            _ => random.of(&named),
+        },
+        draft_length: match random.below(3) {
+            0 => None,
+            _ => Some(random.below(1 + MAX_DRAFT_LENGTH as usize) as u32),
+        },
+        kv_budget: random_budget(random),
+        verify: random.of(&[
+            Verify::Equality,
+            Verify::Equality,
+            Verify::Equality,
+            Verify::Rejection,
+        ]),
+    }
+}
+
+/// Whether drafts leave the output of a request as it is. Where a request asks for rejection they do, if the request is
+/// greedy or its guesses are looked up.
+pub fn is_plain(request: &Request, workload: &Workload) -> bool {
+    let drafter = match &request.drafting.drafter {
+        DrafterChoice::Off => None,
+        DrafterChoice::Default => workload.drafters.first().map(|(name, _)| *name),
+        DrafterChoice::Named(name) => Some(name.as_str()),
+    };
+    request.drafting.verify == Verify::Equality
+        || request.temperature == 0.0
+        || drafter.is_none_or(|name| name == "ngram")
+}
+
+/// The same request without drafts.
+pub fn plain(request: &Request) -> Request {
+    let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    Request { drafting: off, ..request.clone() }
+}

@@ -1,0 +1,78 @@
+//! Prompts, and what requests look for in outputs.
+
+use super::random::Random;
+use super::target::Target;
+use galley_engine::Prompt;
+
+/// Words of a text prompt: short and long, of one to four bytes a character, and white space.
+const WORDS: [&str; 12] =
+    ["the ", "cat ", "sat ", "the cat ", "1234 ", "naïve ", "日本 ", "🦀", "\n", "\t", "\r\n", "e"];
+
+/// Tokens of the vocabulary, any of them.
+pub fn random_tokens(random: &mut Random, target: &Target, n: usize) -> Vec<u32> {
+    let vocab_size = target.checkpoint.config().vocab_size;
+    (0..n).map(|_| random.below(vocab_size) as u32).collect()
+}
+
+/// `n` tokens at most and one at least: all random, or a few that are repeated, which a lookup finds.
+pub fn tokens(random: &mut Random, target: &Target, n: usize) -> Vec<u32> {
+    let n = random.within(1..=n.max(1));
+    match random.one_in(2) {
+        true => random_tokens(random, target, n),
+        false => {
+            let length = random.within(1..=20);
+            let pattern = random_tokens(random, target, length);
+            pattern.into_iter().cycle().take(n).collect()
+        }
+    }
+}
+
+/// A prompt of `most` tokens at most: tokens, alone or after one of `prefixes`, or a text.
+pub fn prompt(random: &mut Random, target: &Target, most: usize, prefixes: &[Vec<u32>]) -> Prompt {
+    let prompt = match random.below(6) {
+        0 => Prompt::Text(text(random, most)),
+        1 => Prompt::Rendered(text(random, most)),
+        2..4 => {
+            let mut prompt = random.of(prefixes);
+            prompt.extend(tokens(random, target, most / 4));
+            Prompt::Tokens(prompt)
+        }
+        _ => Prompt::Tokens(tokens(random, target, most)),
+    };
+    match n_tokens(&prompt, target) {
+        n if (1..=most).contains(&n) => prompt,
+        _ => Prompt::Tokens(tokens(random, target, most.min(8))),
+    }
+}
+
+/// Words of about half of `most` bytes.
+fn text(random: &mut Random, most: usize) -> String {
+    let mut text = String::new();
+    let n_bytes = random.within(1..=most.max(2) / 2);
+    while text.len() < n_bytes {
+        text.push_str(random.of(&WORDS));
+    }
+    text
+}
+
+/// How many tokens a prompt has.
+pub fn n_tokens(prompt: &Prompt, target: &Target) -> usize {
+    let encode = |text: &str, add_special| {
+        target.tokenizer.encode(text, add_special).expect("a text that can be encoded").len()
+    };
+    match prompt {
+        Prompt::Text(text) => encode(text, true),
+        Prompt::Rendered(text) => encode(text, false),
+        Prompt::Tokens(tokens) => tokens.len(),
+    }
+}
+
+/// The text of one token or of two, as far as it is text.
+pub fn stop_string(random: &mut Random, target: &Target) -> String {
+    let n = random.within(1..=2);
+    let ids = random_tokens(random, target, n);
+    match target.tokenizer.decode(&ids, false) {
+        text if text.is_empty() => "e".to_owned(),
+        text => text,
+    }
+}

@@ -1,0 +1,100 @@
+//! What a soak has found, in numbers and in words.
+
+use galley_engine::Stats;
+use std::fmt;
+use std::time::Duration;
+
+/// Numbers, and descriptions of what was wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Of the soak.
+    pub seed: u64,
+    /// Time so far.
+    pub elapsed: Duration,
+    /// Engines run.
+    pub n_workloads: u64,
+    /// Sequences compared with themselves alone.
+    pub n_comparisons: u64,
+    /// Tokens of those.
+    pub n_tokens: u64,
+    /// Those that were not the same.
+    pub n_differences: u64,
+    /// Sequences verified by rejection, of which the end alone is checked.
+    pub n_by_rejection: u64,
+    /// Sequences that did not end, or not as they should.
+    pub n_unfinished: u64,
+    /// Blocks in use when no sequence was left.
+    pub n_leaked_blocks: u64,
+    /// Preemptions.
+    pub n_preemptions: u64,
+    /// Tokens found in the prefix cache.
+    pub n_prefix_hits: u64,
+    /// Tokens drafted.
+    pub n_drafted: u64,
+    /// Those accepted.
+    pub n_accepted: u64,
+    /// What was wrong, the first of it.
+    pub findings: Vec<String>,
+    /// Whether an engine is stuck: nothing runs after it.
+    pub is_stuck: bool,
+}
+
+/// Findings that are described.
+const MOST_FINDINGS: usize = 5;
+
+impl Report {
+    /// Whether nothing was wrong.
+    pub fn is_clean(&self) -> bool {
+        self.n_differences + self.n_unfinished + self.n_leaked_blocks == 0
+    }
+
+    /// Adds what an engine has counted.
+    pub(super) fn add_stats(&mut self, stats: &Stats) {
+        self.n_preemptions += stats.preemptions;
+        self.n_prefix_hits += stats.prefix_hit_tokens;
+        self.n_drafted += stats.drafts.drafted;
+        self.n_accepted += stats.drafts.accepted;
+    }
+
+    pub(super) fn differs(&mut self, place: &str, what: &str) {
+        self.n_differences += 1;
+        self.find(format!("DIFFERENT: {place}: {what}"));
+    }
+
+    pub(super) fn unfinished(&mut self, place: &str, what: &str) {
+        self.n_unfinished += 1;
+        self.find(format!("UNFINISHED: {place}: {what}"));
+    }
+
+    pub(super) fn leaked(&mut self, place: &str, n_blocks: usize) {
+        self.n_leaked_blocks += n_blocks as u64;
+        self.find(format!("LEAKED: {place}: {n_blocks} blocks"));
+    }
+
+    fn find(&mut self, finding: String) {
+        if self.findings.len() < MOST_FINDINGS {
+            self.findings.push(finding);
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: [(&str, u64); 12] = [
+            ("seed", self.seed),
+            ("workloads", self.n_workloads),
+            ("comparisons", self.n_comparisons),
+            ("tokens compared", self.n_tokens),
+            ("differences", self.n_differences),
+            ("by rejection", self.n_by_rejection),
+            ("unfinished", self.n_unfinished),
+            ("leaked blocks", self.n_leaked_blocks),
+            ("preemptions", self.n_preemptions),
+            ("prefix hits", self.n_prefix_hits),
+            ("drafted", self.n_drafted),
+            ("accepted", self.n_accepted),
+        ];
+        rows.iter().try_for_each(|(name, value)| writeln!(f, "{name:16} {value}"))?;
+        writeln!(f, "{:16} {:.0}", "seconds", self.elapsed.as_secs_f64())
+    }
+}

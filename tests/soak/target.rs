@@ -1,0 +1,75 @@
+//! The models that a soak runs.
+
+use crate::{TINY_MODELS, data};
+use galley_backend::Dtype;
+use galley_backend::cpu::InstructionSet;
+use galley_model::tokenizer::Tokenizer;
+use galley_model::weights::Checkpoint;
+use galley_model::{LanguageModel, LoadOptions, load};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model that is read once and loaded for every workload.
+pub struct Target {
+    /// For people.
+    pub name: String,
+    /// Its files.
+    pub path: PathBuf,
+    /// Its configuration and weights.
+    pub checkpoint: Checkpoint,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Whether it is one of `tests/data`: a token of it takes no time.
+    pub is_tiny: bool,
+}
+
+/// How a model runs: what its bits may depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// Instruction set of the kernels.
+    pub isa: InstructionSet,
+    /// Format of weights and KV cache.
+    pub dtype: Dtype,
+}
+
+impl Target {
+    /// The models of `tests/data`.
+    pub fn tiny() -> Vec<Target> {
+        let open = |(name, _): (&str, &str)| Target::open(name, &data("models").join(name), true);
+        TINY_MODELS.into_iter().map(open).collect()
+    }
+
+    /// A real model.
+    pub fn real(path: &Path) -> Target {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Target::open(&name, path, false)
+    }
+
+    fn open(name: &str, path: &Path, is_tiny: bool) -> Target {
+        let checkpoint = Checkpoint::open(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let tokenizer = Tokenizer::open(path, checkpoint.gguf())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (tokenizer, path) = (Arc::new(tokenizer), path.to_owned());
+        Target { name: name.to_owned(), path, checkpoint, tokenizer, is_tiny }
+    }
+
+    /// Loads it.
+    pub fn load(
+        &self,
+        arithmetic: Arithmetic,
+        n_threads: usize,
+        options: LoadOptions,
+    ) -> Box<dyn LanguageModel> {
+        let device = crate::cpu(Some(arithmetic.isa), arithmetic.dtype, n_threads);
+        load(&self.checkpoint, device, options, &mut |_, _| {})
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// Whether a block of its KV holds at least one of `draft`'s, and their tokens are the same.
+    pub fn can_be_drafted_by(&self, draft: &Target) -> bool {
+        let (own, other) = (self.checkpoint.config(), draft.checkpoint.config());
+        self.tokenizer.fingerprint() == draft.tokenizer.fingerprint()
+            && other.n_layers * other.n_kv_heads <= own.n_layers * own.n_kv_heads
+            && other.head_dim <= own.head_dim
+    }
+}

@@ -1,0 +1,156 @@
+//! The soak finds nothing where nothing is wrong, and what is wrong where something is; and it leaves nothing out.
+
+use galley_engine::{SchedulePolicy, Verify};
+use galley_tests::soak::dimensions::{DRAFTERS, Workload};
+use galley_tests::soak::{Control, Report, Soak, Target};
+use galley_tests::{TINY_MODELS, data};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const SEED: u64 = 11;
+
+/// Runs workloads of tiny models until `is_enough`.
+fn soak(seed: u64, control: Option<Control>, is_enough: impl FnMut(&Report) -> bool) -> Report {
+    println!("seed {seed}");
+    Soak { seed, targets: Target::tiny(), only: None, control }.run(is_enough)
+}
+
+#[test]
+fn a_short_soak_finds_nothing() {
+    let report = soak(SEED, None, |report| report.n_workloads == 16);
+    println!("{report}");
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    assert!(report.n_comparisons > 100 && report.n_by_rejection > 5, "{report}");
+    assert!(report.n_preemptions > 100 && report.n_prefix_hits > 100, "{report}");
+    assert!(report.n_accepted > 100 && report.n_drafted > report.n_accepted + 100, "{report}");
+}
+
+#[test]
+fn a_wrong_order_of_summation_is_found() {
+    let enough = |report: &Report| report.n_differences > 0 || report.n_workloads == 30;
+    let report = soak(SEED, Some(Control::Sum), enough);
+    println!("{report}");
+    assert!(report.n_differences > 0, "{report}");
+}
+
+#[test]
+fn a_verifier_that_accepts_a_wrong_guess_in_a_thousand_is_found() {
+    let enough = |report: &Report| report.n_differences > 0 || report.n_workloads == 100;
+    let report = soak(SEED, Some(Control::Verify), enough);
+    println!("{report}");
+    assert!(report.n_differences > 0, "{report}");
+}
+
+/// What differs can be run again by its number.
+#[test]
+fn a_workload_follows_from_the_seed_and_its_number() {
+    let targets = Target::tiny;
+    let soak = |seed| Soak { seed, targets: targets(), only: None, control: None };
+    let drawn = |soak: &Soak, number| {
+        let (target, workload) = soak.draw(number);
+        format!("{} {workload:?}", target.name)
+    };
+    let (one, two) = (soak(SEED), soak(SEED + 1));
+    assert_eq!(drawn(&one, 5), drawn(&soak(SEED), 5));
+    assert_ne!(drawn(&one, 5), drawn(&one, 6));
+    assert_ne!(drawn(&one, 5), drawn(&two, 5));
+}
+
+/// The names of what lies in a folder.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.expect("an entry").file_name().to_string_lossy().into_owned()
+    };
+    entries.map(name).collect()
+}
+
+#[test]
+fn every_drafter_and_every_tiny_model_takes_part() {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let ships = |name: &String| {
+        let manifest = std::fs::read_to_string(plugins.join(name).join("Cargo.toml"));
+        // Without the SDK, which has examples of its own.
+        manifest
+            .is_ok_and(|text| text.contains("cdylib") && text.contains("name = \"galley-drafter-"))
+    };
+    let drafters: BTreeSet<String> = names(&plugins).into_iter().filter(ships).collect();
+    assert_eq!(drafters, DRAFTERS.iter().map(|name| (*name).to_owned()).collect());
+    let models: BTreeSet<String> = TINY_MODELS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names(&data("models")), models);
+}
+
+/// Says of every part of a workload which kind of value it has.
+fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
+    let engine = &workload.engine;
+    let mut kinds = BTreeSet::new();
+    let mut note = |what: &str, value: &dyn std::fmt::Debug| {
+        kinds.insert(format!("{what} {value:?}"));
+    };
+    note("model", &target.name);
+    note("arithmetic", &(workload.arithmetic.isa, workload.arithmetic.dtype));
+    note("threads", &workload.n_threads);
+    note("block size", &workload.load.block_size);
+    note("chunks below a block", &(engine.max_num_batched_tokens < 16));
+    note("prefix caching", &engine.prefix_caching);
+    note("random schedule", &(engine.policy != SchedulePolicy::Fixed));
+    note("waits for guesses", &workload.waits_for_guesses);
+    note("drafters", &workload.drafters.len());
+    workload.drafters.iter().for_each(|(name, _)| note("drafter", name));
+    for job in &workload.jobs {
+        let request = &job.request;
+        note("in bursts", &(job.after_events > 0));
+        note("ends", &std::mem::discriminant(&job.end));
+        note("prompt", &std::mem::discriminant(&request.prompt));
+        note("greedy", &(request.temperature == 0.0));
+        note("top-k", &(request.top_k > 0));
+        note("top-p", &(request.top_p < 1.0));
+        note("min-p", &(request.min_p > 0.0));
+        note("repetition", &(request.repetition_penalty != 1.0));
+        note("presence", &(request.presence_penalty != 0.0));
+        note("frequency", &(request.frequency_penalty != 0.0));
+        note("bias", &request.logit_bias.is_empty());
+        note("n", &(request.n > 1));
+        note("logprobs", &request.logprobs);
+        note("unlimited", &request.max_tokens.is_none());
+        note("min tokens", &(request.min_tokens > 0));
+        note("stops", &request.stop.is_empty());
+        note("stop tokens", &request.stop_tokens.is_empty());
+        note("include stop", &request.include_stop);
+        note("ignore eos", &request.ignore_eos);
+        note("priority", &request.priority.signum());
+        note("salt", &(request.cache_salt > 0));
+        note("chooses", &std::mem::discriminant(&request.drafting.drafter));
+        note("length", &request.drafting.draft_length);
+        note("budget", &request.drafting.kv_budget.is_some());
+        note("verify", &request.drafting.verify);
+    }
+    kinds
+}
+
+/// Fifty workloads, a minute's worth, have everything in them.
+#[test]
+fn a_minute_leaves_nothing_out() {
+    let soak = Soak { seed: SEED, targets: Target::tiny(), only: None, control: None };
+    let kinds_of = |numbers: std::ops::Range<u64>| -> BTreeSet<String> {
+        let drawn = numbers.map(|number| soak.draw(number));
+        drawn.flat_map(|(target, workload)| kinds(target, &workload)).collect()
+    };
+    let (some, all) = (kinds_of(0..50), kinds_of(0..2000));
+    let rare = ["arithmetic", "threads"];
+    let missing: Vec<_> = all
+        .difference(&some)
+        .filter(|kind| !rare.iter().any(|rare| kind.starts_with(rare)))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    // Each of the sides of every choice is there at all.
+    for kind in ["ends", "prompt", "chooses"] {
+        let n = all.iter().filter(|name| name.starts_with(kind)).count();
+        assert_eq!(n, 3, "{kind}: {all:?}");
+    }
+    for pair in ["greedy", "top-k", "top-p", "min-p", "repetition", "presence", "frequency", "bias"]
+    {
+        assert!(all.contains(&format!("{pair} true")) && all.contains(&format!("{pair} false")));
+    }
+    assert!(all.contains(&format!("verify {:?}", Verify::Rejection)), "{all:?}");
+}
