@@ -32,6 +32,14 @@ pub enum BackendError {
         /// The error, by the name its maker gave it.
         error: String,
     },
+    /// The threads that were asked for cannot be started: ask for fewer.
+    #[error("{n_threads} threads cannot be started: {error}")]
+    Threads {
+        /// How many were asked for.
+        n_threads: usize,
+        /// What is in the way.
+        error: String,
+    },
     /// A setting that this machine or build does not have.
     #[error("{0}")]
     Unsupported(String),

@@ -65,8 +65,8 @@ pub(crate) struct ModelArgs {
     /// default.
     #[arg(long, env = "GALLEY_CPU")]
     pub(crate) cpu: Option<String>,
-    /// Threads; all cores by default.
-    #[arg(short, long, env = "GALLEY_THREADS")]
+    /// Threads; by default as many as there are usable cores. Of more, as many work at once as there are cores.
+    #[arg(short, long, env = "GALLEY_THREADS", value_parser = crate::device::parse_threads)]
     pub(crate) threads: Option<usize>,
     /// Tokens per KV block, a multiple of 16.
     #[arg(long, env = "GALLEY_BLOCK_SIZE", default_value_t = 16)]
@@ -76,7 +76,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, env = "GALLEY_MAX_MODEL_LEN")]
     pub(crate) max_model_len: Option<usize>,
     /// Size of the KV cache in tokens; by default what the command can use, within half of the
-    /// free memory, or of a GPU all that --gpu-memory-utilization leaves.
+    /// free memory and what the model leaves of it, or of a GPU all that --gpu-memory-utilization leaves. Limits of
+    /// the control group and of the process count.
     #[arg(long, env = "GALLEY_KV_CACHE_TOKENS")]
     pub(crate) kv_cache_tokens: Option<usize>,
     /// Most sequences decoded together.

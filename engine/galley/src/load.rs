@@ -1,9 +1,14 @@
 //! From command-line arguments to a running engine.
 
 use crate::args::ModelArgs;
+use crate::cache_size::Needs;
 use crate::device::{self, Choice};
+use crate::memory;
+pub(crate) use crate::memory::{forget_peak_rss, peak_rss_bytes};
 use crate::pull;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
+use galley_backend::BackendError;
+use galley_backend::cpu::usable_cores;
 #[cfg(feature = "cuda")]
 use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
@@ -12,9 +17,9 @@ use galley_model::config::ModelConfig;
 use galley_model::end_tokens::EndTokens;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
-use galley_model::{Device, LoadOptions, load};
+use galley_model::{Device, LoadOptions, ModelError, load};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,34 +101,43 @@ pub(crate) fn start(
             args.max_num_seqs
         );
     }
-    let bytes_per_token = files.config().kv_values_per_token() * args.dtype.bytes();
-    let tokens = match (args.kv_cache_tokens, device) {
-        (Some(0), _) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
-        (Some(tokens), _) => tokens,
-        // The pool takes what the device has.
-        #[cfg(feature = "cuda")]
-        (None, Device::Cuda(CudaConfig { device: CudaDevice::Gpu(_), .. })) => MOST_KV_TOKENS,
-        (None, _) => {
-            // A draft model's KV takes no more blocks than the target's; what is not used is not touched.
-            let needs = drafting.drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
-            let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
-            let n_models = 1 + usize::from(loads);
-            let affordable = free_memory_bytes() / 2 / bytes_per_token;
-            (n_models * wanted_tokens).min(affordable).max(args.block_size)
-        }
-    };
-    let options = LoadOptions {
+    let mut options = LoadOptions {
         block_size: args.block_size,
-        n_blocks: tokens.div_ceil(args.block_size),
+        n_blocks: 0,
         max_rows: args.max_num_batched_tokens,
         max_logit_rows: max_logit_rows(args, drafting),
     };
+    let tokens = match (args.kv_cache_tokens, device) {
+        // The pool takes what the device has.
+        #[cfg(feature = "cuda")]
+        (asked, Device::Cuda(CudaConfig { device: CudaDevice::Gpu(_), .. }))
+            if asked != Some(0) =>
+        {
+            asked.unwrap_or(MOST_KV_TOKENS)
+        }
+        (asked, _) => {
+            // A draft model's KV takes no more blocks than the target's; what is not used is not touched.
+            let needs = drafting.drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
+            let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
+            let wanted = wanted_tokens.saturating_mul(1 + usize::from(loads));
+            let room = memory::room(Path::new("/"));
+            let needs = Needs::new(files.config(), args.dtype, &options);
+            let n_threads = args.threads.unwrap_or_else(usable_cores);
+            needs.with_threads(n_threads, &room).tokens(asked, wanted, &room)?
+        }
+    };
+    options.n_blocks = tokens.div_ceil(args.block_size);
     let bar = progress_bar("loading", "layers", 0);
     let model = load(&files.checkpoint, device, options, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     })
-    .with_context(|| format!("cannot load {}", files.path.display()))?;
+    .map_err(|error| match error {
+        ModelError::Backend(BackendError::Threads { .. }) => {
+            anyhow!("{}: {error}", device::threads_flag(args))
+        }
+        error => anyhow!(error).context(format!("cannot load {}", files.path.display())),
+    })?;
     bar.finish_and_clear();
     if let (Some(reason), true) = (reason, cfg!(feature = "cuda")) {
         eprintln!("{}: {reason}", model.device());
@@ -166,28 +180,4 @@ fn max_logit_rows(args: &ModelArgs, drafting: &DraftConfig) -> usize {
 pub(crate) fn progress_bar(doing: &str, of: &str, len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("{doing} {{bar:30}} {{pos}}/{{len}} {of}"));
     ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Memory that the system could give out now; 4 GiB where it does not say.
-fn free_memory_bytes() -> usize {
-    proc_field("/proc/meminfo", "MemAvailable:").unwrap_or(4 << 30)
-}
-
-/// Most memory that this process has had resident since its start, or since
-/// [`forget_peak_rss`], in bytes.
-pub(crate) fn peak_rss_bytes() -> usize {
-    proc_field("/proc/self/status", "VmHWM:").unwrap_or(0)
-}
-
-/// Starts [`peak_rss_bytes`] anew: what a measurement's own probes took is not the engine's.
-pub(crate) fn forget_peak_rss() {
-    // Where the system has no such file, peaks include the probes.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// A field in kB of a file of the Linux kernel, in bytes.
-fn proc_field(path: &str, name: &str) -> Option<usize> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.split_whitespace().next()?.parse::<usize>().ok()? << 10)
 }

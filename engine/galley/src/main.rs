@@ -2,11 +2,13 @@
 
 mod args;
 mod bench;
+mod cache_size;
 mod chat;
 mod device;
 mod drafters;
 mod info;
 mod load;
+mod memory;
 mod pull;
 mod request;
 mod run;

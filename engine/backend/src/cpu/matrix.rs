@@ -20,6 +20,9 @@ use crate::{BackendError, Dtype, FillRow, Result};
 /// Outputs of a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
 
+/// Multiply-adds that packing a weight costs, about; many more where its file is on a slow disk.
+const WORK_PER_WEIGHT: usize = 64;
+
 /// A packed weight matrix.
 #[derive(Debug)]
 pub struct Matrix {
@@ -53,7 +56,7 @@ impl Matrix {
             .ok_or(BackendError::OutOfMemory { what: "weights", needed_bytes: u128::MAX })?;
         let mut words = Words::zeroed("weights", len)?;
         let out = Shared::<u32>::new(&mut words);
-        pool.for_each(n_panels, |panel, _| {
+        pool.for_each(n_panels, PANEL * cols * WORK_PER_WEIGHT, |panel, _| {
             // Row-major scratch of one panel; the odd value beside the last of an odd row is 0.
             let mut row = vec![0.0_f32; k_words * dtype.per_word()];
             let mut scratch = vec![0_u32; PANEL * k_words];

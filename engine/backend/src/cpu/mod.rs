@@ -36,7 +36,7 @@ use crate::{
     Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rope,
     Rotation,
 };
-use attention::{Call, MAX_ROWS, Rows, Scratch, State};
+use attention::{Call, MAX_ROWS, Rows, Scratch, State, TILE};
 use buffer::Shared;
 use gemm::{Gemm, Sink};
 pub use kernels::InstructionSet;
@@ -48,11 +48,13 @@ pub use matrix::{Matrix, Tensor};
 pub use probe::{peak_flops, read_bandwidth};
 use rope::{Angles, MAX_HEAD_DIM, RopeStore};
 use threads::ThreadPool;
+pub use threads::{MAX_THREADS, usable_cores};
 
 /// How to set up a [`CpuBackend`].
 #[derive(Clone, Copy, Debug)]
 pub struct CpuConfig {
-    /// Threads, the calling one included; None takes all cores.
+    /// Threads, the calling one included, [`MAX_THREADS`] at most; None takes [`usable_cores`]. Of more threads than
+    /// that, as many work at once as do not get in each other's way.
     pub n_threads: Option<usize>,
     /// Kernels to use; None takes the best that the CPU has.
     pub instruction_set: Option<InstructionSet>,
@@ -113,13 +115,9 @@ impl CpuBackend {
         if !instruction_set.is_available() {
             instruction_set.name().parse::<InstructionSet>()?;
         }
-        let n_threads = match config.n_threads {
-            Some(0) => return Err(BackendError::Unsupported("0 threads: use at least 1".into())),
-            Some(n) => n,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
+        let n_threads = config.n_threads.unwrap_or_else(|| usable_cores().min(MAX_THREADS));
         Ok(Self {
-            threads: ThreadPool::new(n_threads),
+            threads: ThreadPool::new(n_threads)?,
             kernels: Kernels::choose(instruction_set, config.dtype),
             instruction_set,
             dtype: config.dtype,
@@ -152,9 +150,10 @@ impl CpuBackend {
         };
         let n_panels = w.n_panels();
         // Small enough for threads to finish together, large enough to stream.
-        let per_unit = (n_panels / (self.threads.n_threads() * 16)).clamp(1, 8);
+        let per_unit = (n_panels / (self.threads.n_at_once() * 16)).clamp(1, 8);
+        let unit_work = per_unit * PANEL * w.k_words * w.dtype.per_word() * n_rows;
         let kernel = self.kernels.multiply_panels;
-        self.threads.for_each(n_panels.div_ceil(per_unit), |unit, _| {
+        self.threads.for_each(n_panels.div_ceil(per_unit), unit_work, |unit, _| {
             let first = unit * per_unit;
             // SAFETY: shapes were checked by the caller, tensors are padded to whole panels, and
             // each panel is written by one unit.

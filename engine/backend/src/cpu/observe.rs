@@ -14,6 +14,9 @@ use std::ops::Range;
 
 const OP: &str = "observe";
 
+/// Multiply-adds that a score costs beside its product, about: softmax, pooling and a share of the selection.
+const WORK_PER_SCORE: usize = 64;
+
 impl CpuBackend {
     /// [`Backend::observe`].
     pub(super) fn observe_layer(
@@ -37,7 +40,12 @@ impl CpuBackend {
         }
         let scratch = Shared::of(&mut self.observers);
         let kernel = self.kernels.sum_probabilities;
-        self.threads.for_each(all.len() * n_kv_heads, |unit, thread| {
+        let n_scores = |rows: &Rows<'_>| {
+            (rows.first_position as usize + rows.n_tokens) * rows.n_tokens * call.group_size
+        };
+        let most_scores = all.iter().map(|(rows, ..)| n_scores(rows)).max().unwrap_or(0);
+        let unit_work = most_scores * (call.head_dim + WORK_PER_SCORE);
+        self.threads.for_each(all.len() * n_kv_heads, unit_work, |unit, thread| {
             let (rows, choice, out) = &all[unit / n_kv_heads];
             let (kv_head, n) = (unit % n_kv_heads, choice.n_selected);
             // SAFETY: shapes, rows and block tables were checked; scratch is the thread's own, and

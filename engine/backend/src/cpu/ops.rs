@@ -82,7 +82,7 @@ impl Backend for CpuBackend {
         check_tokens(&tokens, table.rows, |_| false)?;
         let (stride, cols) = (out.stride, out.cols);
         let out = Shared::<f32>::new(&mut out.words);
-        self.threads.for_each(batch.tokens.len(), |row, _| {
+        self.threads.for_each(batch.tokens.len(), cols, |row, _| {
             // SAFETY: `out` holds the row, and one unit writes it.
             let to = unsafe { std::slice::from_raw_parts_mut(out.ptr().add(row * stride), cols) };
             table.read_row(tokens[row] as usize, to);
@@ -192,7 +192,7 @@ impl Backend for CpuBackend {
         };
         let kernel = self.kernels.rope_and_store;
         let per_unit = self.rows_per_unit(n_rows);
-        self.threads.for_each(n_rows.div_ceil(per_unit), |unit, _| {
+        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * qkv.cols * 4, |unit, _| {
             let first = unit * per_unit;
             // SAFETY: shapes and slots were checked, and each row belongs to one unit. Two rows
             // share a slot only if the caller put one position of one sequence in twice.
@@ -275,7 +275,7 @@ impl Backend for CpuBackend {
         let mut picks: Vec<Option<Pick>> = vec![None; rows.len()];
         let out = Shared::of(&mut picks);
         let samplers = Shared::of(&mut self.samplers);
-        self.threads.for_each(rows.len(), |i, thread| {
+        self.threads.for_each(rows.len(), logits.cols * WORK_PER_LOGIT, |i, thread| {
             let row = &rows[i];
             // SAFETY: one unit writes pick `i`, and one thread uses its own sampler.
             unsafe {
@@ -320,13 +320,16 @@ const MAX_ROWS_PER_UNIT: usize = 8;
 /// Rows that a thread expands at a time: a row is a tenth of a microsecond, and a dispatch one.
 const EXPANDED_ROWS_PER_UNIT: usize = 32;
 
+/// Multiply-adds that a pick costs for each logit, about: passes over the row, and a share of sorting.
+const WORK_PER_LOGIT: usize = 32;
+
 /// Most query tokens of a sequence whose tiles are spread over threads. Prompts have rows enough.
 const SPLIT_TOKENS: usize = 16;
 
 impl CpuBackend {
     /// Rows per unit where a row takes about a microsecond: several units a thread.
     fn rows_per_unit(&self, n_rows: usize) -> usize {
-        (n_rows / (self.threads.n_threads() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
+        (n_rows / (self.threads.n_at_once() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
     }
 
     /// A call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
@@ -376,7 +379,8 @@ impl CpuBackend {
             self.expanded.resize(n_rows * stride, 0);
         }
         let out = Shared::of(&mut self.expanded);
-        self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), |unit, _| {
+        let unit_work = EXPANDED_ROWS_PER_UNIT * stride;
+        self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), unit_work, |unit, _| {
             let first = unit * EXPANDED_ROWS_PER_UNIT;
             for row in first..(first + EXPANDED_ROWS_PER_UNIT).min(n_rows) {
                 // SAFETY: `x` has the row, the buffer was made to hold it, and one unit writes it.
@@ -405,7 +409,7 @@ impl CpuBackend {
         let per_unit = self.rows_per_unit(n_rows);
         let stride = out.stride;
         let out = Shared::<u32>::new(&mut out.words);
-        self.threads.for_each(n_rows.div_ceil(per_unit), |unit, _| {
+        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.cols * 2, |unit, _| {
             let first = unit * per_unit;
             for row in first..(first + per_unit).min(n_rows) {
                 // SAFETY: shapes were checked by the caller; one unit writes the row.
@@ -461,7 +465,7 @@ impl CpuBackend {
         }
         // Runs of tiles: short enough for threads to finish together, long enough to stream.
         let all_tiles: usize = split.iter().map(|(.., n_tiles)| n_tiles).sum();
-        let run = (all_tiles / (self.threads.n_threads() * 8)).clamp(1, 16);
+        let run = (all_tiles / (self.threads.n_at_once() * 8)).clamp(1, 16);
         let units: Vec<(usize, usize)> = split
             .iter()
             .enumerate()
@@ -470,7 +474,11 @@ impl CpuBackend {
         let scratch = Shared::of(&mut memory.scratch[at].1);
         let states = Shared::of(&mut memory.states);
         let kernels = self.kernels;
-        self.threads.for_each(whole.len() + units.len(), |unit, thread| {
+        // A state over a tile, of the most rows that a unit has, and as many of them as the longest unit has.
+        let state_work = MAX_ROWS.max(call.group_size) * TILE * 2 * call.head_dim;
+        let longest = whole.iter().map(|rows| rows.n_tiles(call)).max().unwrap_or(0);
+        let unit_work = state_work * longest.max(if units.is_empty() { 0 } else { run });
+        self.threads.for_each(whole.len() + units.len(), unit_work, |unit, thread| {
             // SAFETY: scratch is the thread's own; views and shapes were checked by the caller;
             // units write rows, heads and states of their own.
             unsafe {
@@ -489,16 +497,21 @@ impl CpuBackend {
                 }
             }
         });
-        let per_unit = split.len().div_ceil(self.threads.n_threads()).max(1);
-        self.threads.for_each(split.len().div_ceil(per_unit), |unit, thread| {
-            for (rows, at, len, n_tiles) in split.iter().skip(unit * per_unit).take(per_unit) {
-                // SAFETY: as above.
-                unsafe {
-                    let values =
-                        std::slice::from_raw_parts_mut(states.ptr().add(*at), len * n_tiles);
-                    (kernels.merge_states)(call, rows, values, &mut *scratch.ptr().add(thread));
+        let per_unit = split.len().div_ceil(self.threads.n_at_once()).max(1);
+        let unit_work = split.iter().map(|(_, _, len, n_tiles)| len * n_tiles).max().unwrap_or(0);
+        self.threads.for_each(
+            split.len().div_ceil(per_unit),
+            per_unit * unit_work,
+            |unit, thread| {
+                for (rows, at, len, n_tiles) in split.iter().skip(unit * per_unit).take(per_unit) {
+                    // SAFETY: as above.
+                    unsafe {
+                        let values =
+                            std::slice::from_raw_parts_mut(states.ptr().add(*at), len * n_tiles);
+                        (kernels.merge_states)(call, rows, values, &mut *scratch.ptr().add(thread));
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }

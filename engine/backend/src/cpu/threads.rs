@@ -1,189 +1,172 @@
 //! A persistent pool of threads for work that lasts microseconds.
 //!
-//! A decode step makes some two hundred dispatches. A worker spins for a while after each job, so
-//! that the next one starts within a fraction of a microsecond, and parks when none comes.
+//! A decode step makes some two hundred dispatches. A worker looks for units for a while after each, so that the next
+//! one starts within a fraction of a microsecond, and sleeps when none comes. A dispatch waits for units that a worker
+//! took and for no worker ([`crew`]); where other programs need the cores, fewer workers take part ([`turnout`]).
+//! Which thread computes a unit decides nothing but the time that it takes.
 
-use crossbeam_utils::CachePadded;
-use parking_lot::{Condvar, Mutex};
+mod crew;
+#[cfg(test)]
+mod model_tests;
+mod turnout;
+
+use crate::{BackendError, Result};
+use crew::Crew;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::thread::JoinHandle;
+use turnout::Turnout;
 
-/// How often a worker looks for work before it parks: about 100 µs, longer than the pauses inside
-/// a step and shorter than anyone would notice on an idle machine.
-const SPINS: u32 = 20_000;
+/// Most threads of a pool. A system may refuse fewer, and does so with an error; where it starts as many as it can,
+/// what the process allocates next fails.
+pub const MAX_THREADS: usize = 1024;
 
-type Job<'a> = dyn Fn(usize) + Sync + 'a;
+/// Yields after which a wait for the smallest unit is late: 0.1 to 0.3 ms, less than another program's turn on a core.
+const PATIENCE_YIELDS: usize = 400;
 
-struct State {
-    /// Counts jobs; a worker that sees it change runs `job`.
-    epoch: CachePadded<AtomicU64>,
-    /// Workers that have not finished the current job.
-    unfinished: CachePadded<AtomicUsize>,
-    /// Next unit of a [`ThreadPool::for_each`].
-    next_unit: CachePadded<AtomicUsize>,
-    job: Mutex<Option<&'static Job<'static>>>,
-    n_parked: AtomicUsize,
-    wake: Condvar,
-    panicked: AtomicBool,
-    stop: AtomicBool,
+/// Multiply-adds that any machine does during one yield.
+const WORK_PER_YIELD: usize = 256;
+
+/// What [`crew`] is made of; `model_tests` puts other things in its place.
+mod sync {
+    pub(super) use std::hint::spin_loop;
+    pub(super) use std::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    };
+    pub(super) use std::sync::{Condvar, Mutex};
+    pub(super) use std::thread::yield_now;
+
+    /// Turns of a worker's loop, 2 to 20 µs, before it offers its core to other programs at each turn.
+    pub(super) const IDLE_SPINS: usize = 400;
+
+    /// Further turns, about 1 ms, before it sleeps: longer than the pauses inside a step, and shorter than a person
+    /// would notice on an idle machine.
+    pub(super) const IDLE_YIELDS: usize = 2500;
+
+    /// Turns for which a dispatcher waits for a unit before it offers its core.
+    pub(super) const WAIT_SPINS: usize = 400;
+
+    pub(super) fn fence() {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(super) fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            read(self.0.get())
+        }
+
+        pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+            write(self.0.get())
+        }
+    }
 }
 
 /// The calling thread and `n_threads - 1` workers.
 pub(super) struct ThreadPool {
-    state: Arc<State>,
+    crew: Arc<Crew>,
     workers: Vec<JoinHandle<()>>,
+    turnout: Turnout,
+    n_at_once: usize,
 }
 
 impl ThreadPool {
-    pub(super) fn new(n_threads: usize) -> Self {
-        let state = Arc::new(State {
-            epoch: CachePadded::new(AtomicU64::new(0)),
-            unfinished: CachePadded::new(AtomicUsize::new(0)),
-            next_unit: CachePadded::new(AtomicUsize::new(0)),
-            job: Mutex::new(None),
-            n_parked: AtomicUsize::new(0),
-            wake: Condvar::new(),
-            panicked: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-        });
-        let workers = (1..n_threads)
-            .map(|index| {
-                let state = Arc::clone(&state);
-                std::thread::Builder::new()
-                    .name(format!("galley-cpu-{index}"))
-                    .spawn(move || work(&state, index))
-                    .expect("the operating system refuses another thread")
-            })
-            .collect();
-        Self { state, workers }
+    /// As many threads as `n_threads` says. As many of them work at once as there are usable cores, to begin with.
+    pub(super) fn new(n_threads: usize) -> Result<Self> {
+        Self::on_cores(n_threads, usable_cores())
     }
 
+    fn on_cores(n_threads: usize, n_cores: usize) -> Result<Self> {
+        if n_threads == 0 || n_threads > MAX_THREADS {
+            let error = format!("a number from 1 to {MAX_THREADS} is needed");
+            return Err(BackendError::Threads { n_threads, error });
+        }
+        let n_at_once = n_threads.min(n_cores).max(1);
+        let n_called = n_at_once - 1;
+        let crew = Arc::new(Crew::new(n_called));
+        let turnout = Turnout::new(n_threads - 1, n_called);
+        // Dropped at an error, it ends the workers that have started.
+        let mut pool = Self { crew, workers: Vec::new(), turnout, n_at_once };
+        for thread in 1..n_threads {
+            let crew = Arc::clone(&pool.crew);
+            let worker = std::thread::Builder::new()
+                .name(format!("galley-cpu-{thread}"))
+                .spawn(move || crew.work(thread));
+            pool.workers.push(worker.map_err(|error| BackendError::Threads {
+                n_threads,
+                error: format!("the system refused thread {}: {error}", thread + 1),
+            })?);
+        }
+        Ok(pool)
+    }
+
+    /// Numbers of threads are below this.
     pub(super) fn n_threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Runs `job(thread)` once on every thread and waits for all.
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "one job at a time is what &mut promises")]
-    pub(super) fn run(&mut self, job: &Job<'_>) {
-        if self.workers.is_empty() {
-            return job(0);
-        }
-        let state = &*self.state;
-        // SAFETY: this function does not return, nor unwind, before every worker is done with the
-        // job (`Finish` waits), so the borrow outlives its use.
-        let lasting = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
-        *state.job.lock() = Some(lasting);
-        state.unfinished.store(self.workers.len(), Relaxed);
-        state.epoch.fetch_add(1, SeqCst);
-        if state.n_parked.load(SeqCst) > 0 {
-            let _guard = state.job.lock();
-            state.wake.notify_all();
-        }
-        let finish = Finish(state);
-        job(0);
-        drop(finish);
-        assert!(!state.panicked.swap(false, Relaxed), "a kernel panicked on a worker thread");
+    /// How many threads to make units for: as many as have a core.
+    pub(super) fn n_at_once(&self) -> usize {
+        self.n_at_once
     }
 
-    /// Runs `f(unit, thread)` for every unit; threads take units in ascending order as they are
-    /// free.
-    pub(super) fn for_each(&mut self, n_units: usize, f: impl Fn(usize, usize) + Sync) {
+    /// Runs `f(unit, thread)` for every unit; threads take units in ascending order as they are free. A unit takes
+    /// about `unit_work` multiply-adds.
+    pub(super) fn for_each(
+        &mut self,
+        n_units: usize,
+        unit_work: usize,
+        f: impl Fn(usize, usize) + Sync,
+    ) {
         if n_units <= 1 || self.workers.is_empty() {
             return (0..n_units).for_each(|unit| f(unit, 0));
         }
-        let state = Arc::clone(&self.state);
-        state.next_unit.store(0, Relaxed);
-        self.run(&|thread| {
-            loop {
-                let unit = state.next_unit.fetch_add(1, Relaxed);
-                if unit >= n_units {
-                    break;
-                }
-                f(unit, thread);
-            }
-        });
+        if self.turnout.n_called() == 0 {
+            (0..n_units).for_each(|unit| f(unit, 0));
+        } else {
+            let patience = PATIENCE_YIELDS + unit_work / WORK_PER_YIELD;
+            // SAFETY: `&mut self` lets one dispatch go on at a time.
+            unsafe { self.crew.dispatch(n_units, patience, &f) };
+        }
+        let work = n_units as u64 * unit_work as u64;
+        if self.turnout.note(work, self.crew.take_late()) {
+            self.crew.call(self.turnout.n_called());
+        }
     }
 }
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.state.stop.store(true, SeqCst);
-        self.state.epoch.fetch_add(1, SeqCst);
-        {
-            let _guard = self.state.job.lock();
-            self.state.wake.notify_all();
-        }
+        self.crew.stop();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
     }
 }
 
-/// Waits for the workers when dropped, also while the caller's own share unwinds.
-struct Finish<'a>(&'a State);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        let mut spins = 0_u32;
-        while self.0.unfinished.load(Acquire) > 0 {
-            spins = spins.wrapping_add(1);
-            // A worker that lost its core needs this one.
-            if spins.is_multiple_of(4096) {
-                std::thread::yield_now()
-            } else {
-                std::hint::spin_loop()
-            }
-        }
-    }
-}
-
-fn work(state: &State, index: usize) {
-    let mut seen = 0;
-    loop {
-        let mut spins = 0;
-        while state.epoch.load(Acquire) == seen {
-            if spins < SPINS {
-                spins += 1;
-                std::hint::spin_loop();
-            } else {
-                let mut guard = state.job.lock();
-                // Announced before the epoch is read again: a dispatcher that changes it after
-                // this read sees a parked worker and takes the lock to wake it.
-                state.n_parked.fetch_add(1, SeqCst);
-                if state.epoch.load(SeqCst) == seen {
-                    state.wake.wait(&mut guard);
-                }
-                state.n_parked.fetch_sub(1, SeqCst);
-            }
-        }
-        if state.stop.load(SeqCst) {
-            return;
-        }
-        // One more job at most: the dispatcher waits for every worker before the next.
-        seen += 1;
-        let job = *state.job.lock();
-        if let Some(job) = job {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(index)));
-            if outcome.is_err() {
-                state.panicked.store(true, Relaxed);
-            }
-        }
-        state.unfinished.fetch_sub(1, Release);
-    }
+/// Cores that this process may use: of its affinity, and of its control group's share of processor time.
+pub fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+    use std::time::Duration;
 
     #[test]
     fn every_unit_runs_once() {
         for n_threads in [1, 2, 5] {
-            let mut pool = ThreadPool::new(n_threads);
+            let mut pool = ThreadPool::on_cores(n_threads, n_threads).expect("threads");
             for n_units in [0, 1, 2, 7, 1000] {
                 let counts: Vec<_> = (0..n_units).map(|_| AtomicUsize::new(0)).collect();
-                pool.for_each(n_units, |unit, thread| {
+                pool.for_each(n_units, 1, |unit, thread| {
                     assert!(thread < n_threads);
                     counts[unit].fetch_add(1, Relaxed);
                 });
@@ -192,30 +175,114 @@ mod tests {
         }
     }
 
+    /// Dispatches two units of which each waits for the other: two threads took part.
+    fn meet(pool: &mut ThreadPool) {
+        let n_here = AtomicUsize::new(0);
+        pool.for_each(2, usize::MAX >> 8, |_, _| {
+            n_here.fetch_add(1, SeqCst);
+            while n_here.load(SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+        });
+    }
+
     #[test]
     fn workers_wake_up_after_a_pause() {
-        let mut pool = ThreadPool::new(3);
+        let mut pool = ThreadPool::on_cores(3, 3).expect("threads");
         for _ in 0..3 {
-            std::thread::sleep(std::time::Duration::from_millis(30));
-            let n = AtomicUsize::new(0);
-            pool.run(&|_| {
-                n.fetch_add(1, Relaxed);
-            });
-            assert_eq!(n.load(Relaxed), 3);
+            std::thread::sleep(Duration::from_millis(30));
+            meet(&mut pool);
         }
     }
 
     #[test]
     fn a_panic_on_a_worker_reaches_the_caller_and_the_pool_lives_on() {
-        let mut pool = ThreadPool::new(2);
+        let mut pool = ThreadPool::on_cores(2, 2).expect("threads");
+        let n_here = AtomicUsize::new(0);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pool.run(&|thread| assert_eq!(thread, 0, "worker"));
+            pool.for_each(2, usize::MAX >> 8, |_, thread| {
+                n_here.fetch_add(1, SeqCst);
+                while n_here.load(SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+                assert_eq!(thread, 0, "worker");
+            });
         }));
         assert!(outcome.is_err());
+        meet(&mut pool);
+    }
+
+    #[test]
+    fn a_panic_of_the_caller_waits_for_units_that_workers_hold() {
+        let mut pool = ThreadPool::on_cores(2, 2).expect("threads");
+        let (has_begun, has_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.for_each(1000, usize::MAX >> 12, |_, thread| {
+                if thread == 0 {
+                    while !has_begun.load(SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    panic!("the caller's unit");
+                }
+                has_begun.store(true, SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+                has_ended.store(true, SeqCst);
+            });
+        }));
+        assert!(outcome.is_err() && has_ended.load(SeqCst));
+        meet(&mut pool);
+    }
+
+    #[test]
+    fn case_22_workers_that_take_no_unit_are_not_waited_for() {
+        // Workers that are called and never come: no thread runs `work`.
+        let crew = Crew::new(3);
         let n = AtomicUsize::new(0);
-        pool.run(&|_| {
-            n.fetch_add(1, Relaxed);
-        });
-        assert_eq!(n.load(Relaxed), 2);
+        for _ in 0..100 {
+            // SAFETY: one dispatch at a time.
+            unsafe {
+                crew.dispatch(8, 0, &|_, thread| {
+                    assert_eq!(thread, 0);
+                    n.fetch_add(1, Relaxed);
+                });
+            }
+        }
+        assert_eq!(n.load(Relaxed), 800);
+        assert!(!crew.take_late());
+    }
+
+    /// Runs two units, of which the worker's lasts until the dispatcher has waited for `time`. Returns whether the
+    /// worker was late.
+    fn is_late(pool: &mut ThreadPool, patience: usize, time: Duration) -> bool {
+        let n_here = AtomicUsize::new(0);
+        // SAFETY: one dispatch at a time.
+        unsafe {
+            pool.crew.dispatch(2, patience, &|_, thread| {
+                n_here.fetch_add(1, SeqCst);
+                while n_here.load(SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+                if thread == 1 {
+                    std::thread::sleep(time);
+                }
+            });
+        }
+        pool.crew.take_late()
+    }
+
+    #[test]
+    fn case_22_a_worker_that_keeps_a_unit_is_late() {
+        let mut pool = ThreadPool::on_cores(2, 2).expect("threads");
+        // The dispatcher may be without a core itself: then a turn of its loop takes longer than the sleep.
+        assert!((0..100).any(|_| is_late(&mut pool, 0, Duration::from_millis(20))));
+        assert!((0..20).all(|_| !is_late(&mut pool, usize::MAX, Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn case_26_a_number_of_threads_that_cannot_be_is_an_error() {
+        for n_threads in [0, MAX_THREADS + 1, 100_000, usize::MAX] {
+            let error = ThreadPool::on_cores(n_threads, 2).err().expect("no pool").to_string();
+            assert!(error.contains(&n_threads.to_string()) && error.contains("1024"), "{error}");
+        }
     }
 }

@@ -1,0 +1,197 @@
+//! The protocol of [`crew`](super::crew) under every order of execution, and under every stale read that its orderings
+//! allow: loom runs it on atomics, cells and locks of its own. Weakened variants of the protocol are found.
+
+use self::crew::Crew;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use std::cell::Cell;
+use std::process::Command;
+
+// Compiled again, over the `sync` below.
+#[path = "crew.rs"]
+mod crew;
+
+/// What is taken away from the protocol.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Without {
+    Nothing,
+    /// What happened before a unit was done, or units were posted, is not published.
+    Release,
+    /// A unit is taken without seeing what was posted.
+    Acquire,
+    /// A sleeper and a waking thread may miss each other.
+    Fence,
+}
+
+std::thread_local! {
+    /// loom runs the threads of a model on the thread that checks it.
+    static WITHOUT: Cell<Without> = const { Cell::new(Without::Nothing) };
+}
+
+mod sync {
+    use super::{WITHOUT, Without};
+    pub(super) use loom::cell::UnsafeCell;
+    pub(super) use loom::hint::spin_loop;
+    use loom::sync::atomic;
+    pub(super) use loom::sync::atomic::{
+        AtomicBool, Ordering,
+        Ordering::{Acquire, Relaxed, Release},
+    };
+    pub(super) use loom::sync::{Condvar, Mutex};
+    pub(super) use loom::thread::yield_now;
+
+    // No turn of a loop is like another to loom: one turn is as good as a thousand.
+    pub(super) const IDLE_SPINS: usize = 0;
+    pub(super) const IDLE_YIELDS: usize = 0;
+    pub(super) const WAIT_SPINS: usize = 0;
+
+    pub(super) fn fence() {
+        if WITHOUT.get() != Without::Fence {
+            atomic::fence(Ordering::SeqCst);
+        }
+    }
+
+    fn weaken(order: Ordering) -> Ordering {
+        match (WITHOUT.get(), order) {
+            (Without::Release, Release) | (Without::Acquire, Acquire) => Relaxed,
+            _ => order,
+        }
+    }
+
+    macro_rules! atomics {
+        ($($name:ident: $int:ty),*) => {$(
+            pub(super) struct $name(atomic::$name);
+
+            impl $name {
+                pub(super) fn new(value: $int) -> Self {
+                    Self(atomic::$name::new(value))
+                }
+
+                pub(super) fn load(&self, order: Ordering) -> $int {
+                    self.0.load(weaken(order))
+                }
+
+                pub(super) fn store(&self, value: $int, order: Ordering) {
+                    self.0.store(value, weaken(order));
+                }
+
+                pub(super) fn swap(&self, value: $int, order: Ordering) -> $int {
+                    self.0.swap(value, weaken(order))
+                }
+
+                pub(super) fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                    self.0.fetch_add(value, weaken(order))
+                }
+
+                pub(super) fn fetch_sub(&self, value: $int, order: Ordering) -> $int {
+                    self.0.fetch_sub(value, weaken(order))
+                }
+            }
+        )*};
+    }
+
+    atomics!(AtomicIsize: isize, AtomicUsize: usize);
+}
+
+/// Outputs that units write, each its own, and that the dispatcher reads and writes between dispatches.
+struct Outputs(Vec<UnsafeCell<usize>>);
+
+// SAFETY: loom complains of two threads at one cell.
+unsafe impl Sync for Outputs {}
+// SAFETY: as above.
+unsafe impl Send for Outputs {}
+
+impl Outputs {
+    fn add(&self, unit: usize, value: usize) {
+        // SAFETY: loom complains of two threads at one cell.
+        self.0[unit].with_mut(|output| unsafe { *output += value });
+    }
+}
+
+/// Runs a dispatch whose units add `value` to outputs that are gone after it.
+fn dispatch(crew: &Crew, n_units: usize, value: usize) {
+    let outputs = Outputs((0..n_units).map(|_| UnsafeCell::new(0)).collect());
+    // SAFETY: one dispatch at a time.
+    unsafe { crew.dispatch(n_units, 0, &|unit, _| outputs.add(unit, value)) };
+    for output in outputs.0 {
+        // A unit that is not done, or not seen as done, would be a race that loom finds.
+        // SAFETY: all units are done.
+        output.with_mut(|output| assert_eq!(unsafe { *output }, value, "each unit runs once"));
+    }
+}
+
+/// Runs dispatches of `sizes` units beside `n_workers` workers, which run from the start to the end of all.
+fn dispatches(n_workers: usize, sizes: &'static [usize]) {
+    let crew = Arc::new(Crew::new(n_workers));
+    let workers: Vec<_> = (1..=n_workers)
+        .map(|thread| {
+            let crew = Arc::clone(&crew);
+            loom::thread::spawn(move || crew.work(thread))
+        })
+        .collect();
+    for (&n_units, round) in sizes.iter().zip(1..) {
+        dispatch(&crew, n_units, round);
+    }
+    crew.stop();
+    for worker in workers {
+        worker.join().expect("a worker");
+    }
+}
+
+/// Checks `model`, of at most three preemptions in one execution. A fault is a panic.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.max_branches = 100_000;
+    builder.check(model);
+}
+
+#[test]
+fn no_order_of_execution_loses_a_unit_or_uses_a_job_that_is_over() {
+    check(|| dispatches(1, &[2, 2]));
+    check(|| dispatches(2, &[2]));
+}
+
+#[test]
+fn workers_that_leave_and_come_back_lose_no_unit() {
+    check(|| {
+        let crew = Arc::new(Crew::new(0));
+        let worker = {
+            let crew = Arc::clone(&crew);
+            loom::thread::spawn(move || crew.work(1))
+        };
+        for n_called in [1, 0] {
+            crew.call(n_called);
+            dispatch(&crew, 2, 1);
+        }
+        crew.stop();
+        worker.join().expect("the worker");
+    });
+}
+
+const VARIABLE: &str = "GALLEY_TEST_PROTOCOL_WITHOUT";
+
+/// A fault that loom finds may end the process, since it unwinds threads that hold locks. So this test starts itself
+/// anew for each part of the protocol that it takes away.
+#[test]
+fn a_weaker_protocol_is_found() {
+    let weakened = [Without::Release, Without::Acquire, Without::Fence];
+    if let Ok(name) = std::env::var(VARIABLE) {
+        WITHOUT.set(*weakened.iter().find(|w| format!("{w:?}") == name).expect("a known name"));
+        return check(|| dispatches(1, &[2, 2]));
+    }
+    let faults = ["Causality violation", "Causality violation", "deadlock"];
+    for (without, fault) in weakened.into_iter().zip(faults) {
+        let output = Command::new(std::env::current_exe().expect("this test's file"))
+            .args([
+                "--exact",
+                "--nocapture",
+                "cpu::threads::model_tests::a_weaker_protocol_is_found",
+            ])
+            .env(VARIABLE, format!("{without:?}"))
+            .output()
+            .expect("this test once more");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(fault), "without {without:?}: {text}");
+    }
+}
