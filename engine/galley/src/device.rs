@@ -57,12 +57,6 @@ pub(crate) struct Choice {
 
 /// The device for a model.
 pub(crate) fn choose(args: &ModelArgs) -> Result<Choice> {
-    if !(0.05..=1.0).contains(&args.gpu_memory_utilization) {
-        bail!(
-            "--gpu-memory-utilization {}: a share from 0.05 to 1 is needed",
-            args.gpu_memory_utilization
-        );
-    }
     let cpu = || {
         Ok(Device::Cpu(CpuConfig {
             n_threads: args.threads,

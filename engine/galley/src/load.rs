@@ -1,6 +1,7 @@
 //! From command-line arguments to a running engine.
 
 use crate::args::ModelArgs;
+use crate::console::note;
 use crate::device::{self, Choice};
 use crate::pull;
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LoadOptions, load};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,13 @@ impl Files {
     pub(crate) fn chat_template(&self) -> Result<ChatTemplate> {
         Ok(ChatTemplate::open(&self.path, self.checkpoint.gguf(), &self.tokenizer)?)
     }
+
+    /// The template in the file that `--chat-template` names, or the model's own.
+    pub(crate) fn chat_template_in(&self, file: Option<&Path>) -> Result<ChatTemplate> {
+        let Some(file) = file else { return self.chat_template() };
+        ChatTemplate::from_file(file, &self.tokenizer)
+            .context("--chat-template (GALLEY_CHAT_TEMPLATE)")
+    }
 }
 
 /// An engine and what its loading showed.
@@ -69,10 +77,7 @@ pub(crate) fn start(
     let started = Instant::now();
     let Choice { device, reason } = device::choose(args)?;
     let is_on_cpu = matches!(device, Device::Cpu(_));
-    if args.block_size == 0 || !args.block_size.is_multiple_of(16) {
-        bail!("--block-size {}: a multiple of 16 is needed", args.block_size);
-    }
-    if args.max_num_seqs == 0 || args.max_num_batched_tokens < args.max_num_seqs {
+    if args.max_num_batched_tokens < args.max_num_seqs {
         bail!(
             "--max-num-batched-tokens {} is below --max-num-seqs {}: every sequence needs a token \
              a step",
@@ -82,7 +87,6 @@ pub(crate) fn start(
     }
     let bytes_per_token = files.config().kv_values_per_token() * args.dtype.bytes();
     let tokens = match (args.kv_cache_tokens, device) {
-        (Some(0), _) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
         (Some(tokens), _) => tokens,
         // The pool takes what the device has.
         #[cfg(feature = "cuda")]
@@ -110,7 +114,7 @@ pub(crate) fn start(
     .with_context(|| format!("cannot load {}", files.path.display()))?;
     bar.finish_and_clear();
     if let (Some(reason), true) = (reason, cfg!(feature = "cuda")) {
-        eprintln!("{}: {reason}", model.device());
+        note(format_args!("{}: {reason}", model.device()));
     }
     let (device, weight_bytes) = (model.device(), model.weight_bytes());
     let kv_bytes_per_token = model.kv_shape().bytes_per_token();
