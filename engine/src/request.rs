@@ -88,6 +88,13 @@ impl Request {
         }
     }
 
+    /// Checks what depends on no model, as [`crate::Engine::submit`] does: so that a mistake is known before a model is
+    /// loaded. An error names the first field that is wrong.
+    pub fn check(&self) -> Result<(), SubmitError> {
+        check_numbers(self)?;
+        check_lengths(self)
+    }
+
     /// How it picks tokens.
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
@@ -168,8 +175,8 @@ impl ValidRequest {
         limits: &Limits,
         text: Option<&dyn TextCodec>,
     ) -> Result<Self, SubmitError> {
-        check_numbers(&request, limits)?;
-        check_lists(&request, limits, text.is_some())?;
+        request.check()?;
+        check_against(&request, limits, text.is_some())?;
         let draft = DraftSettings::agree(&request.drafting, &limits.drafting)?;
         let sampling = request.sampling();
         let prompt = tokens_of(request.prompt, limits, text)?;
@@ -209,7 +216,7 @@ impl ValidRequest {
     }
 }
 
-fn check_numbers(request: &Request, limits: &Limits) -> Result<(), SubmitError> {
+fn check_numbers(request: &Request) -> Result<(), SubmitError> {
     let range = |field, value: f32, low: f32, high: f32| {
         let inside = (low..=high).contains(&value); // false for NaN
         let reason = || format!("{value} is not between {low} and {high}");
@@ -221,25 +228,20 @@ fn check_numbers(request: &Request, limits: &Limits) -> Result<(), SubmitError> 
     range("repetition_penalty", request.repetition_penalty, 0.01, 100.0)?;
     range("presence_penalty", request.presence_penalty, -100.0, 100.0)?;
     range("frequency_penalty", request.frequency_penalty, -100.0, 100.0)?;
-    if request.n == 0 || request.n as usize > limits.max_num_seqs {
-        let reason =
-            format!("{} is not between 1 and {} (max_num_seqs)", request.n, limits.max_num_seqs);
-        return Err(SubmitError::invalid("n", reason));
-    }
     if let Some(n) = request.logprobs.filter(|&n| n > MAX_LOGPROBS) {
         return Err(SubmitError::invalid("logprobs", format!("{n} is more than {MAX_LOGPROBS}")));
     }
     Ok(())
 }
 
-fn check_lists(request: &Request, limits: &Limits, has_text: bool) -> Result<(), SubmitError> {
+/// Lists that are not too long, of values that mean something.
+fn check_lengths(request: &Request) -> Result<(), SubmitError> {
     let at_most = |field, n: usize, max: usize| {
         let reason = || format!("{n} entries are more than {max}");
         if n <= max { Ok(()) } else { Err(SubmitError::invalid(field, reason())) }
     };
     at_most("logit_bias", request.logit_bias.len(), MAX_BIASES)?;
     for &(token, bias) in &request.logit_bias {
-        check_token("logit_bias", token, limits)?;
         if !(-MAX_BIAS..=MAX_BIAS).contains(&bias) {
             let reason =
                 format!("{bias} for token {token} is not between -{MAX_BIAS} and {MAX_BIAS}");
@@ -247,9 +249,6 @@ fn check_lists(request: &Request, limits: &Limits, has_text: bool) -> Result<(),
         }
     }
     at_most("stop_tokens", request.stop_tokens.len(), MAX_STOP_TOKENS)?;
-    for &token in &request.stop_tokens {
-        check_token("stop_tokens", token, limits)?;
-    }
     at_most("stop", request.stop.len(), MAX_STOP_STRINGS)?;
     if request.stop.iter().any(String::is_empty) {
         return Err(SubmitError::invalid("stop", "a stop string is empty"));
@@ -258,6 +257,22 @@ fn check_lists(request: &Request, limits: &Limits, has_text: bool) -> Result<(),
         let reason =
             format!("a stop string of {} bytes is over {MAX_STOP_STRING_BYTES}", long.len());
         return Err(SubmitError::invalid("stop", reason));
+    }
+    Ok(())
+}
+
+/// What depends on the engine and its model.
+fn check_against(request: &Request, limits: &Limits, has_text: bool) -> Result<(), SubmitError> {
+    if request.n == 0 || request.n as usize > limits.max_num_seqs {
+        let reason =
+            format!("{} is not between 1 and {} (max_num_seqs)", request.n, limits.max_num_seqs);
+        return Err(SubmitError::invalid("n", reason));
+    }
+    for &(token, _) in &request.logit_bias {
+        check_token("logit_bias", token, limits)?;
+    }
+    for &token in &request.stop_tokens {
+        check_token("stop_tokens", token, limits)?;
     }
     if !request.stop.is_empty() && !has_text {
         return Err(SubmitError::invalid(

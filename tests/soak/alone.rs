@@ -38,7 +38,8 @@ impl Alone {
                 policy: SchedulePolicy::Fixed,
             };
             let model = target.load(arithmetic, 1, load);
-            Engine::start(model, Some(Arc::clone(&target.tokenizer)), config)
+            let tokenizer = Some(Arc::clone(&target.tokenizer));
+            Engine::start(model, tokenizer, config).expect("an engine")
         })
     }
 }

@@ -276,12 +276,13 @@ fn request(
     let n_biases = random.of(&[0, 0, 0, 1, 6]);
     let mut biased = tokens_of(random, n_biases);
     if random.one_in(8) {
-        biased.extend(&target.checkpoint.config().eos_tokens);
+        biased.extend(&target.checkpoint.config().end_tokens.of_chats());
     }
     let n_stop_tokens = random.of(&[0, 0, 0, 1, 9]);
     let n_stops = random.of(&[0, 0, 0, 1, 3]);
     Request {
         prompt,
+        chat: random.one_in(2),
         temperature: random.of(&[0.0, 0.0, 0.3, 0.8, 1.0, 1.5, 5.0]),
         top_k: random.of(&[0, 0, 1, 3, 20, 1000]),
         top_p: random.of(&[1.0, 1.0, 0.95, 0.5, 0.001]),

@@ -115,6 +115,7 @@ pub(crate) fn reason(host: &Host, status: gd_status) -> String {
     let mut state = host.state();
     match (state.last_error.take(), state.refusal.take()) {
         (Some(sentence), None) | (None, Some(sentence)) => sentence,
+        (Some(sentence), Some(refusal)) if sentence.contains(&refusal) => sentence,
         (Some(sentence), Some(refusal)) => format!("{sentence}: {refusal}"),
         (None, None) => meaning(status),
     }

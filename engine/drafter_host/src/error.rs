@@ -13,6 +13,18 @@ pub enum LoadError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Name a file, or give the folder that it is in.
+    #[error(
+        "{} is {what}, and a drafter is a file: \
+         name the file (.so), or its folder with --plugin-path and the drafter with --drafter",
+        path.display()
+    )]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
     /// Name another file.
     #[error("{} is no drafter: it has no manifest (GD_MANIFEST); name another file", path.display())]
     NoManifest {
@@ -54,7 +66,7 @@ pub enum LoadError {
     /// Choose one that is there, or say where to look.
     #[error(
         "no drafter named {name:?}; found: {available}; looked in: {folders}; \
-         add its folder to GALLEY_PLUGIN_PATH or give the path of its file"
+         add its folder to GALLEY_PLUGIN_PATH or give the path of its file with --drafter-plugin"
     )]
     NotFound {
         /// The name asked for.

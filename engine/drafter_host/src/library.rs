@@ -1,5 +1,6 @@
 //! A drafter's shared library: loaded once it is known what it is, and never unloaded.
 
+use std::error::Error as _;
 use std::ffi::CStr;
 use std::mem::{ManuallyDrop, offset_of};
 use std::path::{Path, PathBuf};
@@ -39,11 +40,10 @@ impl Library {
         // A bare file name would be looked for in the system's folders, and another file loaded.
         let absolute = std::path::absolute(path)
             .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
-        let code =
-            ManuallyDrop::new(load(&absolute).map_err(|e| LoadError::Unloadable {
-                path: path.to_owned(),
-                reason: e.to_string(),
-            })?);
+        let code = ManuallyDrop::new(load(&absolute).map_err(|e| LoadError::Unloadable {
+            path: path.to_owned(),
+            reason: linker_says(&e),
+        })?);
         let create = entry(&code, &manifest)
             .map_err(|reason| LoadError::Incompatible { path: path.to_owned(), reason })?;
         let code = Arc::new(code);
@@ -76,6 +76,11 @@ impl Library {
     }
 }
 
+/// The dynamic linker's own sentence. libloading has it as the source of an error that says which function failed.
+fn linker_says(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 #[cfg(unix)]
 fn load(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix;
@@ -96,7 +101,7 @@ fn entry(code: &libloading::Library, manifest: &Manifest) -> Result<CreateFn, St
     type Entry = unsafe extern "C" fn() -> *const abi::gd_library;
     // SAFETY: the name of the symbol fixes its type: the header says so.
     let symbol = unsafe { code.get::<Entry>(abi::GD_ENTRY_SYMBOL) }
-        .map_err(|e| format!("it has no entry symbol galley_drafter_v1 ({e})"))?;
+        .map_err(|e| format!("it has no entry symbol galley_drafter_v1 ({})", linker_says(&e)))?;
     // SAFETY: the header promises a function without arguments.
     let library = NonNull::new(unsafe { symbol() }.cast_mut()).ok_or("its entry gives NULL")?;
     // SAFETY: the header promises a struct that begins with its size, and static: it is read no further.

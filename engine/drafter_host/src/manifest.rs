@@ -1,5 +1,7 @@
 //! What a drafter says about itself, read from its file without running any of its code.
 
+use std::fs::FileType;
+use std::io::Read;
 use std::path::Path;
 
 use galley_drafter_abi as abi;
@@ -40,8 +42,7 @@ pub struct OptionSpec {
 impl Manifest {
     /// Reads the manifest of a library. Its code does not run.
     pub fn of_file(path: &Path) -> Result<Manifest, LoadError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+        let bytes = read(path)?;
         let json = find(&bytes).ok_or_else(|| LoadError::NoManifest { path: path.to_owned() })?;
         Manifest::of_json(json)
             .map_err(|reason| LoadError::BadManifest { path: path.to_owned(), reason })
@@ -81,6 +82,40 @@ impl Manifest {
     }
 }
 
+/// The bytes of a file. What is no file is not opened: a pipe would wait for a writer, and a device has no end.
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        let what = kind_of(metadata.file_type());
+        return Err(LoadError::NotAFile { path: path.to_owned(), what });
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(LoadError::NoManifest { path: path.to_owned() });
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+fn kind_of(file_type: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if file_type.is_fifo() {
+            return "a pipe";
+        }
+        if file_type.is_socket() {
+            return "a socket";
+        }
+        if file_type.is_char_device() || file_type.is_block_device() {
+            return "a device";
+        }
+    }
+    if file_type.is_dir() { "a folder" } else { "no regular file" }
+}
+
 /// The JSON behind the first mark that a brace follows: the mark alone is also in code that looks for it.
 fn find(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes;
@@ -97,6 +132,9 @@ fn find(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Without its NUL.
 const MARK: &[u8] = abi::GD_MANIFEST_MARK.split_last().expect("the header's mark is not empty").1;
+
+/// No drafter is that large, and memory may not have room for it.
+const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// A manifest is a page of text. What is longer is a file that happens to hold the mark.
 const MAX_BYTES: usize = 1 << 16;
@@ -127,6 +165,35 @@ mod tests {
         assert_eq!(manifest.expect("it is right").name, "echo");
         assert!(find(format!("{mark}\0").as_bytes()).is_none());
         assert!(find(format!("{mark}{{ no end").as_bytes()).is_none());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo runs").success());
+        let (device, absent) = (Path::new("/dev/zero"), folder.path().join("absent"));
+        for (path, part) in [
+            (folder.path(), "a folder"),
+            (&socket, "a socket"),
+            (&pipe, "a pipe"),
+            (device, "a device"),
+            (&absent, "cannot read"),
+        ] {
+            let error = Manifest::of_file(path).expect_err("no drafter").to_string();
+            let name = path.display().to_string();
+            assert!(error.contains(part) && error.contains(&name), "{error}");
+        }
+        // A file without end, but for the limit: nothing of it is read.
+        let sparse = folder.path().join("sparse.so");
+        let file = std::fs::File::create(&sparse).expect("a file");
+        file.set_len(MAX_FILE_BYTES + 1).expect("holes take no room");
+        let error = Manifest::of_file(&sparse).expect_err("no drafter").to_string();
+        assert!(error.contains("no manifest"), "{error}");
     }
 
     #[test]

@@ -1,72 +1,152 @@
-//! `galley chat`: a conversation on the terminal.
+//! `galley chat`: a conversation on the terminal, or over pipes. A message that cannot be answered is left out, and the
+//! chat goes on.
+
+mod lines;
 
 use crate::args::ChatArgs;
-use crate::load::{Files, start};
-use anyhow::{Context, Result, bail};
-use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle};
-use galley_model::chat::Message;
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
+use crate::console::{self, note, sentence};
+use crate::load::{Files, Loaded, start};
+use crate::request::by_flag;
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, SubmitError};
+use galley_model::chat::{ChatTemplate, Message};
+use lines::Lines;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Why a message has no answer.
+enum Failure {
+    /// The message cannot be answered; another one may be.
+    Message(Error),
+    /// Nothing can be answered or printed any more.
+    Chat(Error),
+}
+
+/// A conversation, and who answers.
+struct Chat<'a> {
+    args: &'a ChatArgs,
+    files: &'a Files,
+    template: ChatTemplate,
+    loaded: Loaded,
+    interrupted: Arc<AtomicBool>,
+    messages: Vec<Message>,
+}
+
 /// Runs the command.
 pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
+    args.sampling.check()?;
     let files = Files::open_for(&args.model)?;
-    let template = files.chat_template()?;
+    let template = files.chat_template_in(args.chat_template.as_deref())?;
+    let opening: Vec<Message> =
+        args.system.iter().map(|text| Message::new("system", text.as_str())).collect();
+    check_opening(&template, &opening)?;
     let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
     let loaded = start(&files, &args.model, &drafting, files.config().max_context)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || flag.store(true, SeqCst)).context("cannot listen for Ctrl-C")?;
-    let mut editor = DefaultEditor::new().context("cannot read from the terminal")?;
     if std::io::stdin().is_terminal() {
-        println!("{} on {}", args.model.model, loaded.device);
-        println!("Ctrl-C stops an answer, /new starts over, Ctrl-D ends.");
+        note(format_args!("{} on {}", args.model.model, loaded.device));
+        note("Ctrl-C stops an answer, /new starts over, Ctrl-D ends.");
     }
-    let opening: Vec<Message> =
-        args.system.iter().map(|text| Message::new("system", text.as_str())).collect();
-    let mut messages = opening.clone();
-    loop {
-        let line = match editor.readline("> ") {
+    let mut lines = Lines::of_standard_input()?;
+    let messages = opening.clone();
+    let mut chat = Chat { args, files: &files, template, loaded, interrupted, messages };
+    while let Some(line) = lines.next()? {
+        let line = match line {
             Ok(line) => line,
-            // Ctrl-C on a line abandons the line.
-            Err(ReadlineError::Interrupted) => continue,
-            Err(ReadlineError::Eof) => return Ok(()),
-            Err(error) => return Err(error).context("cannot read from the terminal"),
+            Err(reason) => {
+                note(format_args!("error: {reason}\n(the line is left out)"));
+                continue;
+            }
         };
         match line.trim() {
-            "" => continue,
-            "/new" => {
-                messages.clone_from(&opening);
-                continue;
-            }
-            _ => {}
+            "" => {}
+            "/new" => chat.messages.clone_from(&opening),
+            _ => chat.hear(line)?,
         }
-        let _ = editor.add_history_entry(line.as_str());
-        messages.push(Message::new("user", line));
-        let prompt = Prompt::Rendered(template.render(&messages, true)?);
-        let request = Request { drafting: args.draft.request(), ..args.sampling.request(prompt) };
-        let mut handle = match loaded.engine.submit(request) {
-            Ok(handle) => handle,
-            Err(error) => {
-                eprintln!("error: {error}\n(/new starts over with an empty context)");
-                messages.pop();
-                continue;
+    }
+    Ok(())
+}
+
+/// A template that takes no system message would refuse every message: better said before the first.
+fn check_opening(template: &ChatTemplate, opening: &[Message]) -> Result<()> {
+    let greeting = [Message::new("user", "Hello.")];
+    let with_opening = [opening, &greeting].concat();
+    match (template.render(&greeting, true), template.render(&with_opening, true)) {
+        (Ok(_), Err(error)) => Err(error).context("--system (GALLEY_SYSTEM)"),
+        _ => Ok(()),
+    }
+}
+
+impl Chat<'_> {
+    /// Answers a message. Both become part of the conversation, or neither.
+    fn hear(&mut self, text: String) -> Result<()> {
+        self.messages.push(Message::new("user", text));
+        match self.answer() {
+            Ok(answer) => self.messages.push(Message::new("assistant", answer)),
+            Err(Failure::Message(error)) => {
+                self.messages.pop();
+                note(format_args!("error: {}", sentence(&error)));
+                note("(the message is left out; /new starts over with an empty context)");
             }
+            Err(Failure::Chat(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn answer(&self) -> Result<String, Failure> {
+        let (request, is_cut) = self.request().map_err(Failure::Message)?;
+        let mut handle = self.loaded.engine.submit(request).map_err(|error| match error {
+            SubmitError::Invalid { .. } => Failure::Message(by_flag(error)),
+            SubmitError::Stopped(_) => Failure::Chat(error.into()),
+        })?;
+        self.interrupted.store(false, SeqCst);
+        let (answer, reason) = print_answer(&mut handle, &self.interrupted)?;
+        if is_cut && reason == FinishReason::Length {
+            note("(the context is full; /new starts over with an empty one)");
+        }
+        Ok(answer)
+    }
+
+    /// A request for an answer as long as the flags allow and the context has room for, and whether that is less than
+    /// the flags allow.
+    fn request(&self) -> Result<(Request, bool)> {
+        let rendered = self.template.render(&self.messages, true)?;
+        let prompt = self.files.tokenizer.encode(&rendered, false)?;
+        let (n_tokens, most) = (prompt.len(), self.loaded.engine.max_tokens_of_sequence());
+        let room = most.saturating_sub(n_tokens);
+        ensure!(
+            room > 0,
+            "the conversation has {n_tokens} tokens, and an answer fits after at most {}",
+            most.saturating_sub(1)
+        );
+        let mut request = Request {
+            drafting: self.args.draft.request(),
+            ..self.args.sampling.request(Prompt::Tokens(prompt))
         };
-        interrupted.store(false, SeqCst);
-        let answer = print_answer(&mut handle, &interrupted)?;
-        messages.push(Message::new("assistant", answer));
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let is_cut = request.max_tokens.is_none_or(|wanted| wanted > room);
+        let max_tokens = request.max_tokens.map_or(room, |wanted| wanted.min(room));
+        request.max_tokens = Some(max_tokens);
+        request.min_tokens = request.min_tokens.min(max_tokens);
+        Ok((request, is_cut))
     }
 }
 
 /// Prints an answer as it comes; an interrupt cancels it and keeps what there is.
-fn print_answer(handle: &mut RequestHandle, interrupted: &AtomicBool) -> Result<String> {
+fn print_answer(
+    handle: &mut RequestHandle,
+    interrupted: &AtomicBool,
+) -> Result<(String, FinishReason), Failure> {
     let mut answer = String::new();
-    let mut stdout = std::io::stdout();
+    let mut stdout = console::stdout();
+    let mut print = |text: &str| {
+        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        printed.map_err(|error| Failure::Chat(error.into()))
+    };
     loop {
         if interrupted.swap(false, SeqCst) {
             handle.cancel();
@@ -74,19 +154,23 @@ fn print_answer(handle: &mut RequestHandle, interrupted: &AtomicBool) -> Result<
         // A short wait, so that Ctrl-C is heard within a blink even while a long prompt is read.
         match handle.recv_timeout(Duration::from_millis(50)) {
             Some(Event::Token { text, .. }) => {
-                stdout.write_all(text.as_bytes())?;
-                stdout.flush()?;
+                print(&text)?;
                 answer.push_str(&text);
             }
             Some(Event::Finished { reason, .. }) => {
-                match reason {
-                    FinishReason::Cancelled => println!(" [stopped]"),
-                    FinishReason::Length => println!(" [length]"),
-                    FinishReason::Stop(_) => println!(),
-                }
-                return Ok(answer);
+                print(match reason {
+                    FinishReason::Cancelled => " [stopped]\n",
+                    FinishReason::Length => " [length]\n",
+                    FinishReason::Stop(_) => "\n",
+                })?;
+                return Ok((answer, reason));
             }
-            Some(Event::Error { message }) => bail!("{message}"),
+            Some(Event::Error { message }) => {
+                if !answer.is_empty() {
+                    print("\n")?;
+                }
+                return Err(Failure::Message(anyhow!("{message}")));
+            }
             None => {}
         }
     }

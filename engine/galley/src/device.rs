@@ -1,6 +1,7 @@
 //! `--device`: where the model runs, and why there.
 
 use crate::args::ModelArgs;
+use crate::console::note;
 use anyhow::{Result, bail};
 use galley_backend::Dtype;
 use galley_backend::cpu::{CpuConfig, MAX_THREADS, usable_cores};
@@ -57,18 +58,12 @@ pub(crate) struct Choice {
 
 /// The device for a model.
 pub(crate) fn choose(args: &ModelArgs) -> Result<Choice> {
-    if !(0.05..=1.0).contains(&args.gpu_memory_utilization) {
-        bail!(
-            "--gpu-memory-utilization {}: a share from 0.05 to 1 is needed",
-            args.gpu_memory_utilization
-        );
-    }
     let cpu = || {
         let n_cores = usable_cores();
         if let Some(n_threads) = args.threads.filter(|&n| n > n_cores) {
-            eprintln!(
+            note(format_args!(
                 "note: --threads {n_threads}: {n_cores} of them work at once, on as many usable cores"
-            );
+            ));
         }
         Ok(Device::Cpu(CpuConfig {
             n_threads: args.threads,

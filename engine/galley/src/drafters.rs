@@ -1,15 +1,16 @@
 //! Drafters by name or path, with their options, and `galley drafters`.
 
 use crate::args::{DraftArgs, DraftersArgs};
+use crate::console::{self, note, plain, sentence};
 use crate::pull;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use galley_engine::drafters::{Found, Library, Search};
 use galley_engine::{DraftConfig, DraftRequest, DrafterSetup, FindModel};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 impl DraftArgs {
@@ -25,7 +26,8 @@ impl DraftArgs {
         match self.wanted().map(|(_, wanted)| wanted).collect::<Vec<_>>()[..] {
             [first, second, ..] => {
                 bail!(
-                    "--drafter: {first:?} and {second:?} are two; only `galley bench` takes several"
+                    "--drafter, --drafter-plugin (GALLEY_DRAFTER, GALLEY_DRAFTER_PLUGIN): {first:?} and {second:?} are \
+                     two; only `galley bench` takes several"
                 )
             }
             _ => Ok(()),
@@ -35,14 +37,31 @@ impl DraftArgs {
     /// The drafters that the flags ask for.
     pub(crate) fn setup(&self) -> Result<Vec<DrafterSetup>> {
         let setup = |(flag, wanted): (&str, &str)| {
-            let (source, options) = split(wanted).with_context(|| format!("{flag} {wanted:?}"))?;
-            let path = match flag {
-                "--drafter" => search(self.plugin_path.as_deref()).named(source)?,
-                _ => PathBuf::from(source),
+            // A path that is there as it is written needs no quotes.
+            let is_path = flag == "--drafter-plugin" && Path::new(wanted).is_file();
+            let setup = match is_path {
+                true => Library::open(Path::new(wanted))
+                    .map(|library| DrafterSetup { library, options: BTreeMap::new() })
+                    .map_err(Error::from),
+                false => self.setup_of(flag, wanted),
             };
-            Ok(DrafterSetup { library: Library::open(&path)?, options })
+            setup.with_context(|| match !is_path && wanted.contains(',') {
+                true => {
+                    format!("{flag} {wanted:?} (what has a comma in it stands in double quotes)")
+                }
+                false => format!("{flag} {wanted:?}"),
+            })
         };
         self.wanted().map(setup).collect()
+    }
+
+    fn setup_of(&self, flag: &str, wanted: &str) -> Result<DrafterSetup> {
+        let (source, options) = split(wanted)?;
+        let path = match flag {
+            "--drafter" => search(self.plugin_path.as_deref()).named(&source)?,
+            _ => PathBuf::from(source),
+        };
+        Ok(DrafterSetup { library: Library::open(&path)?, options })
     }
 
     /// How the engine drafts: with those drafters, if any, `draft_length` tokens a round and at most `max` where a
@@ -55,7 +74,7 @@ impl DraftArgs {
     ) -> Result<DraftConfig> {
         let drafters = self.setup()?.into_iter().collect();
         let find_model: FindModel =
-            Arc::new(|name| pull::resolve(name).map_err(|error| format!("{error:#}")));
+            Arc::new(|name| pull::resolve(name).map_err(|error| sentence(&error)));
         let drafting =
             DraftConfig { drafters, draft_length, kv_budget, find_model, ..DraftConfig::default() };
         Ok(DraftConfig { max_draft_length: max, ..drafting })
@@ -67,21 +86,48 @@ impl DraftArgs {
     }
 }
 
-/// `name,key=value,key=value`.
-fn split(text: &str) -> Result<(&str, BTreeMap<String, String>)> {
-    let mut parts = text.split(',');
-    let source = parts.next().unwrap_or_default().trim();
+/// `NAME,KEY=VALUE,KEY=VALUE`. A part that begins with a double quote goes to the one that ends it, commas and all; a
+/// double quote in it is written twice.
+fn split(text: &str) -> Result<(String, BTreeMap<String, String>)> {
+    let (source, mut rest) = part(text, &[','])?;
     let mut options = BTreeMap::new();
-    for part in parts {
-        let Some((key, value)) = part.split_once('=') else {
-            bail!("option {part:?} is not KEY=VALUE");
+    while let Some(option) = rest.strip_prefix(',') {
+        let (key, after) = part(option, &['=', ','])?;
+        let Some(after) = after.strip_prefix('=') else {
+            bail!("option {key:?} is not KEY=VALUE");
         };
-        let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
-        if options.insert(key.clone(), value).is_some() {
+        let (value, after) = part(after, &[','])?;
+        if options.contains_key(&key) {
             bail!("option {key:?} is given twice");
         }
+        options.insert(key, value);
+        rest = after;
     }
     Ok((source, options))
+}
+
+/// The text up to one of `ends`, or the text in quotes at the beginning, and the rest with what ended it.
+fn part<'a>(text: &'a str, ends: &[char]) -> Result<(String, &'a str)> {
+    let Some(quoted) = text.trim_start().strip_prefix('"') else {
+        let (part, rest) = text.split_at(text.find(ends).unwrap_or(text.len()));
+        return Ok((part.trim().to_owned(), rest));
+    };
+    let (mut part, mut rest) = (String::new(), quoted);
+    loop {
+        let Some((before, after)) = rest.split_once('"') else {
+            bail!("a double quote is not closed; in quotes it is written twice");
+        };
+        part.push_str(before);
+        rest = after;
+        let Some(after) = rest.strip_prefix('"') else { break };
+        part.push('"');
+        rest = after;
+    }
+    let rest = rest.trim_start();
+    if !rest.is_empty() && !rest.starts_with(ends) {
+        bail!("{rest:?} follows a closing double quote");
+    }
+    Ok((part, rest))
 }
 
 fn search(plugin_path: Option<&OsStr>) -> Search {
@@ -90,8 +136,15 @@ fn search(plugin_path: Option<&OsStr>) -> Search {
 
 /// Runs `galley drafters`.
 pub(crate) fn list(args: &DraftersArgs) -> Result<()> {
-    let search = search(args.plugin_path.as_deref());
-    let mut stdout = std::io::stdout();
+    let named = args.plugin_path.as_deref();
+    for folder in named.map(std::env::split_paths).into_iter().flatten() {
+        if let Err(error) = std::fs::read_dir(&folder) {
+            let folder = folder.display();
+            note(format_args!("--plugin-path (GALLEY_PLUGIN_PATH): {folder}: {error}"));
+        }
+    }
+    let search = search(named);
+    let mut stdout = console::stdout();
     let found = search.all();
     for Found { path, manifest } in &found {
         if args.json {
@@ -110,17 +163,18 @@ pub(crate) fn list(args: &DraftersArgs) -> Result<()> {
         }
         match manifest {
             Ok(m) => {
-                writeln!(stdout, "{} {}  {}", m.name, m.version, m.description)?;
+                writeln!(stdout, "{} {}  {}", m.name, plain(&m.version), plain(&m.description))?;
                 for option in &m.options {
                     let default = match option.default.as_str() {
                         "" => "",
                         default => &format!(" (default {default})"),
                     };
-                    writeln!(stdout, "    {:<12} {}{default}", option.name, option.help)?;
+                    let help = format!("{}{default}", option.help);
+                    writeln!(stdout, "    {:<12} {}", plain(&option.name), plain(&help))?;
                 }
                 writeln!(stdout, "    {}", path.display())?;
             }
-            Err(error) => writeln!(stdout, "refused: {error}")?,
+            Err(error) => writeln!(stdout, "refused: {}", plain(&error.to_string()))?,
         }
     }
     if found.is_empty() && !args.json {
@@ -145,5 +199,32 @@ mod tests {
         assert_eq!(options, [("budget", "512"), ("sinks", "4")]);
         assert!(split("x,budget").unwrap_err().to_string().contains("KEY=VALUE"));
         assert!(split("x,a=1,a=2").unwrap_err().to_string().contains("twice"));
+        assert!(split("x,").unwrap_err().to_string().contains("KEY=VALUE"));
+    }
+
+    #[test]
+    fn case_31_quotes_keep_commas_together() {
+        let parts = |text: &str| {
+            let (source, options) = split(text).expect("fine");
+            let options = options.into_iter().map(|(key, value)| format!("{key}={value}"));
+            std::iter::once(source).chain(options).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(r#""/a,b/c.so""#), ["/a,b/c.so"]);
+        assert_eq!(parts(r#""/a,b=c/d.so",times=2"#), ["/a,b=c/d.so", "times=2"]);
+        assert_eq!(parts(r#"x,model="/m,n.gguf",k=1"#), ["x", "k=1", "model=/m,n.gguf"]);
+        assert_eq!(parts(r#"x, model = "/m ,n" , k=1"#), ["x", "k=1", "model=/m ,n"]);
+        assert_eq!(parts(r#""say ""hi"", you.so",a="""#), [r#"say "hi", you.so"#, "a="]);
+        // A quote that is not the first character is one of the path's.
+        assert_eq!(parts(r#"/a"b.so,c=d"e=f"#), [r#"/a"b.so"#, r#"c=d"e=f"#]);
+        assert_eq!(parts(r"C:\new,a=C:\b"), [r"C:\new", r"a=C:\b"]);
+        for (text, part) in [
+            (r#""a,b.so"#, "not closed"),
+            (r#"x,model="a"#, "not closed"),
+            (r#""a"b"#, "follows"),
+            (r#"x,"model=a""#, "KEY=VALUE"),
+        ] {
+            let error = split(text).expect_err("wrong").to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

@@ -1,18 +1,21 @@
 //! `galley info`: what a model is and what it needs.
 
 use crate::args::InfoArgs;
+use crate::console;
 use crate::load::Files;
 use anyhow::{Result, bail};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
 use galley_model::config::{RopeScaling, Yarn};
 use serde_json::json;
+use std::io::Write;
 
 /// Runs the command.
 pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     let Some(model) = args.model.as_ref().or(args.model_flag.as_ref()) else {
         bail!("no model: galley info MODEL");
     };
+    let mut stdout = console::stdout();
     let files = Files::open(model)?;
     let c = files.config();
     let parameters = c.parameters();
@@ -51,44 +54,52 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
             "kv_bytes_per_token_bf16": kv_bytes,
             "cpu": InstructionSet::best().name(),
         });
-        println!("{info:#}");
+        writeln!(stdout, "{info:#}")?;
         return Ok(());
     }
     let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
-    println!("{}", files.path.display());
-    println!("family          {:?}, {:.1} M parameters", c.family, parameters as f64 / 1e6);
-    println!(
+    writeln!(stdout, "{}", files.path.display())?;
+    writeln!(
+        stdout,
+        "family          {:?}, {:.1} M parameters",
+        c.family,
+        parameters as f64 / 1e6
+    )?;
+    writeln!(
+        stdout,
         "layers          {} of width {}, MLP {}",
         c.n_layers, c.hidden_size, c.intermediate_size
-    );
-    println!(
+    )?;
+    writeln!(
+        stdout,
         "heads           {} query, {} KV, {} values each",
         c.n_heads, c.n_kv_heads, c.head_dim
-    );
+    )?;
     let template = if files.chat_template().is_ok() { "with" } else { "without" };
-    println!("vocabulary      {}, {template} a chat template", c.vocab_size);
-    println!("context         {} tokens", c.max_context);
+    writeln!(stdout, "vocabulary      {}, {template} a chat template", c.vocab_size)?;
+    writeln!(stdout, "context         {} tokens", c.max_context)?;
     if c.rope_scaling != RopeScaling::None {
-        println!("rotary scaling  {}", scaling(c.rope_scaling));
+        writeln!(stdout, "rotary scaling  {}", scaling(c.rope_scaling))?;
     }
     for (id, spelling, source) in &end_tokens {
-        println!("ends with       {spelling:?} ({id}): {source}");
+        writeln!(stdout, "ends with       {spelling:?} ({id}): {source}")?;
     }
     if let Some(window) = c.sliding_window {
-        println!("sliding window  {window} tokens");
+        writeln!(stdout, "sliding window  {window} tokens")?;
     }
-    println!("weights         {:.2} GiB in bf16", gib(parameters * 2));
-    println!(
+    writeln!(stdout, "weights         {:.2} GiB in bf16", gib(parameters * 2))?;
+    writeln!(
+        stdout,
         "KV cache        {} bytes a token in bf16, {:.2} GiB for one full context",
         kv_bytes,
         gib(kv_bytes * c.max_context)
-    );
+    )?;
     let sets: Vec<_> = InstructionSet::ALL
         .into_iter()
         .filter(|isa| isa.is_available())
         .map(InstructionSet::name)
         .collect();
-    println!("this CPU        {}", sets.join(", "));
+    writeln!(stdout, "this CPU        {}", sets.join(", "))?;
     Ok(())
 }
 

@@ -2,11 +2,12 @@
 
 use crate::args::ModelArgs;
 use crate::cache_size::Needs;
+use crate::console::note;
 use crate::device::{self, Choice};
 use crate::memory;
 pub(crate) use crate::memory::{forget_peak_rss, peak_rss_bytes};
 use crate::pull;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use galley_backend::BackendError;
 use galley_backend::cpu::usable_cores;
 #[cfg(feature = "cuda")]
@@ -65,6 +66,13 @@ impl Files {
     pub(crate) fn chat_template(&self) -> Result<ChatTemplate> {
         Ok(ChatTemplate::open(&self.path, self.checkpoint.gguf(), &self.tokenizer)?)
     }
+
+    /// The template in the file that `--chat-template` names, or the model's own.
+    pub(crate) fn chat_template_in(&self, file: Option<&Path>) -> Result<ChatTemplate> {
+        let Some(file) = file else { return self.chat_template() };
+        ChatTemplate::from_file(file, &self.tokenizer)
+            .context("--chat-template (GALLEY_CHAT_TEMPLATE)")
+    }
 }
 
 /// An engine and what its loading showed.
@@ -90,10 +98,7 @@ pub(crate) fn start(
     let started = Instant::now();
     let Choice { device, reason } = device::choose(args)?;
     let is_on_cpu = matches!(device, Device::Cpu(_));
-    if args.block_size == 0 || !args.block_size.is_multiple_of(16) {
-        bail!("--block-size {}: a multiple of 16 is needed", args.block_size);
-    }
-    if args.max_num_seqs == 0 || args.max_num_batched_tokens < args.max_num_seqs {
+    if args.max_num_batched_tokens < args.max_num_seqs {
         bail!(
             "--max-num-batched-tokens {} is below --max-num-seqs {}: every sequence needs a token \
              a step",
@@ -140,7 +145,7 @@ pub(crate) fn start(
     })?;
     bar.finish_and_clear();
     if let (Some(reason), true) = (reason, cfg!(feature = "cuda")) {
-        eprintln!("{}: {reason}", model.device());
+        note(format_args!("{}: {reason}", model.device()));
     }
     let (device, weight_bytes) = (model.device(), model.weight_bytes());
     let kv_bytes_per_token = model.kv_shape().bytes_per_token();

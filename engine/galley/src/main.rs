@@ -1,49 +1,62 @@
 //! The Galley binary.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // all printing is in console.rs
+
 mod args;
 mod bench;
 mod cache_size;
 mod chat;
+mod console;
 mod device;
 mod drafters;
+mod environment;
 mod info;
 mod load;
 mod memory;
+mod numbers;
 mod pull;
 mod request;
 mod run;
 
 use args::{Cli, Command};
-use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .without_time()
-        .with_target(false)
-        .init();
-    let result = match Cli::parse().command {
-        Command::Run(args) => args.draft.at_most_one().and_then(|()| run::run(&args)),
-        Command::Chat(args) => args.draft.at_most_one().and_then(|()| chat::chat(&args)),
-        Command::Bench(args) => bench::bench(&args),
-        Command::Pull(args) => pull::command(&args),
-        Command::Info(args) => info::info(&args),
-        Command::Drafters(args) => drafters::list(&args),
+    console::show_warnings();
+    let cli = match environment::parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
     };
-    match result {
+    match run_command(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of a pipe has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if console::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            console::note(format_args!("error: {}", console::sentence(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+fn run_command(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Run(args) => args.draft.at_most_one().and_then(|()| run::run(args)),
+        Command::Chat(args) => args.draft.at_most_one().and_then(|()| chat::chat(args)),
+        Command::Bench(args) => bench::bench(args),
+        Command::Pull(args) => pull::command(args),
+        Command::Info(args) => info::info(args),
+        Command::Drafters(args) => drafters::list(args),
+    }
+}
+
+/// Prints help, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    let is_lost = printed.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    if is_lost && !error.use_stderr() {
+        console::note("error: cannot write to standard output");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -2,7 +2,9 @@
 
 use crate::args::SamplingArgs;
 use anyhow::{Result, bail};
-use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, Stopped, Usage};
+use galley_engine::{
+    Event, FinishReason, Prompt, Request, RequestHandle, Stopped, SubmitError, Usage,
+};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -27,6 +29,25 @@ impl SamplingArgs {
             ..Request::new(prompt)
         }
     }
+
+    /// Checks what can be checked without a model: loading one takes a while.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.request(Prompt::Tokens(Vec::new())).check().map_err(by_flag)
+    }
+}
+
+/// A refusal by the flag and the variable that a user can change, not by the field of the request.
+pub(crate) fn by_flag(error: SubmitError) -> anyhow::Error {
+    let SubmitError::Invalid { field, reason } = error else { return error.into() };
+    if field == "prompt" {
+        return anyhow::anyhow!("prompt: {reason}");
+    }
+    let flag = match field {
+        "stop_tokens" => "stop-token-id".to_owned(),
+        field => field.replace('_', "-"),
+    };
+    let twin = flag.to_uppercase().replace('-', "_");
+    anyhow::anyhow!("--{flag} (GALLEY_{twin}): {reason}")
 }
 
 /// One sequence, as far as it has come.

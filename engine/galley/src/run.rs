@@ -1,23 +1,34 @@
 //! `galley run`: continue one prompt.
 
 use crate::args::RunArgs;
+use crate::console::{self, note};
 use crate::load::{Files, Loaded, peak_rss_bytes, progress_bar, start};
-use crate::request::{Output, follow};
-use anyhow::{Context, Result, bail};
+use crate::request::{Output, by_flag, follow};
+use anyhow::{Context, Result, bail, ensure};
 use galley_engine::{Prompt, Request, Stats};
 use galley_model::chat::Message;
 use serde_json::json;
-use std::io::{IsTerminal, Read, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    args.sampling.check()?;
+    ensure!(
+        args.n <= args.model.max_num_seqs,
+        "--n (GALLEY_N): {} sequences are more than run together: --max-num-seqs {}",
+        args.n,
+        args.model.max_num_seqs
+    );
     let prompt = read_prompt(args)?;
     let files = Files::open_for(&args.model)?;
     let mut tokens = match args.chat {
         true => {
-            let rendered = files.chat_template()?.render(&[Message::new("user", prompt)], true)?;
+            let rendered = files
+                .chat_template_in(args.chat_template.as_deref())?
+                .render(&[Message::new("user", prompt)], true)?;
             files.tokenizer.encode(&rendered, false)?
         }
         false => files.tokenizer.encode(&prompt, true)?,
@@ -39,9 +50,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let wanted = args.n.saturating_mul(sequence.next_multiple_of(block) + block);
     let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
     let loaded = start(&files, &args.model, &drafting, wanted)?;
-    let mut handle = loaded.engine.submit(request)?;
+    let mut handle = loaded.engine.submit(request).map_err(by_flag)?;
     let seed = handle.seed();
-    let mut stdout = std::io::stdout();
+    let mut stdout = console::stdout();
     let stream = !args.json && args.n == 1;
     // Only a long prompt takes long enough to be seen.
     let reading = progress_bar("reading", "tokens", tokens.len());
@@ -80,23 +91,35 @@ fn read_prompt(args: &RunArgs) -> Result<String> {
     match (&args.prompt, &args.prompt_file) {
         (Some(prompt), _) => Ok(prompt.clone()),
         (None, Some(path)) if path != Path::new("-") => {
-            let bytes = std::fs::read(path)
-                .with_context(|| format!("--prompt-file: cannot read {}", path.display()))?;
-            String::from_utf8(bytes)
-                .with_context(|| format!("--prompt-file: {} is not UTF-8", path.display()))
+            let text = File::open(path).and_then(read_text);
+            text.with_context(|| format!("--prompt-file: cannot read {}", path.display()))
         }
-        (None, None) if std::io::stdin().is_terminal() => {
+        (None, None) if io::stdin().is_terminal() => {
             bail!(
                 "no prompt: give one with --prompt TEXT or --prompt-file FILE (- reads standard input)"
             )
         }
         (None, _) => {
-            let mut prompt = String::new();
-            let read = std::io::stdin().read_to_string(&mut prompt);
-            read.context("cannot read the prompt from standard input")?;
-            Ok(prompt)
+            let text = read_text(io::stdin().lock());
+            text.context("cannot read the prompt from standard input")
         }
     }
+}
+
+/// More text than any context holds: a file without end is no prompt.
+const MAX_PROMPT_BYTES: u64 = 1 << 30;
+
+/// All of a text, which may come from a pipe.
+fn read_text(source: impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let n_bytes = source.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes)? as u64;
+    if n_bytes > MAX_PROMPT_BYTES {
+        return Err(io::Error::other(format!("it has more than {} GiB", MAX_PROMPT_BYTES >> 30)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        io::Error::other(format!("it is not UTF-8: byte {at} begins no character"))
+    })
 }
 
 /// Speed and memory of one run.
@@ -164,38 +187,38 @@ impl<'a> Report<'a> {
     }
 
     fn print(&self) {
-        eprintln!();
-        eprintln!("device     {}", self.loaded.device);
-        eprintln!("load       {:.2} s", self.loaded.load_time.as_secs_f64());
-        eprintln!(
+        note("");
+        note(format_args!("device     {}", self.loaded.device));
+        note(format_args!("load       {:.2} s", self.loaded.load_time.as_secs_f64()));
+        note(format_args!(
             "prefill    {} tokens in {:.2} s: {:.0} tokens/s",
             self.prompt_tokens,
             self.first_token.as_secs_f64(),
             self.prefill_tok_s()
-        );
-        eprintln!(
+        ));
+        note(format_args!(
             "decode     {} tokens in {:.2} s: {:.1} tokens/s",
             self.generated_tokens,
             (self.last_token - self.first_token).as_secs_f64(),
             self.decode_tok_s(1)
-        );
+        ));
         let drafts = &self.stats.drafts;
         if drafts.rounds > 0 {
-            eprintln!(
+            note(format_args!(
                 "drafts     {} of {} tokens accepted ({:.0} %), {:.2} tokens a round",
                 drafts.accepted,
                 drafts.drafted,
                 drafts.accept_rate() * 100.0,
                 drafts.accept_length()
-            );
+            ));
         }
         let block = self.loaded.kv_bytes_per_token * self.prompt_tokens.max(1);
-        eprintln!(
+        note(format_args!(
             "KV cache   {} of {} blocks ({:.1} MB for the prompt)",
             self.stats.kv_blocks_peak,
             self.stats.kv_blocks_total,
             block as f64 / 1e6
-        );
-        eprintln!("memory     {:.0} MB at most", peak_rss_bytes() as f64 / 1e6);
+        ));
+        note(format_args!("memory     {:.0} MB at most", peak_rss_bytes() as f64 / 1e6));
     }
 }

@@ -1,5 +1,16 @@
 //! The binary as a user meets it: what it prints, and what it says when something is wrong.
 
+#[path = "cli/chat.rs"]
+mod chat;
+#[path = "cli/drafters.rs"]
+mod drafters;
+#[path = "cli/environment.rs"]
+mod environment;
+#[path = "cli/pipes.rs"]
+mod pipes;
+#[path = "cli/settings.rs"]
+mod settings;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,6 +33,18 @@ fn command(args: &[&str]) -> Command {
     }
     command.args(args);
     command
+}
+
+/// A copy of a tiny model, with a chat template.
+fn with_template(name: &str, template: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for entry in std::fs::read_dir(tiny(name)).expect("a model") {
+        let from = entry.expect("an entry").path();
+        std::fs::copy(&from, folder.path().join(from.file_name().expect("a name")))
+            .expect("a copy");
+    }
+    std::fs::write(folder.path().join("chat_template.jinja"), template).expect("written");
+    folder
 }
 
 fn json(output: &Output) -> Value {
@@ -292,48 +315,6 @@ fn info_says_what_a_model_is() {
     let info = json(&galley(&["info", model.to_str().expect("UTF-8"), "--json"]));
     assert_eq!(info["family"], "Qwen3");
     assert_eq!(info["head_dim"], 32);
-}
-
-#[test]
-fn wrong_settings_are_refused_by_name() {
-    let model = tiny("llama3");
-    let model = model.to_str().expect("UTF-8");
-    let run = |extra: &[&'static str], parts: &[&str]| {
-        let mut args = vec!["run", "-m", model, "-p", "text"];
-        args.extend(extra);
-        refused(&args, parts);
-    };
-    run(&["--temperature", "-1"], &["temperature"]);
-    run(&["--temperature", "NaN"], &["temperature"]);
-    run(&["--top-p", "0"], &["top_p"]);
-    run(&["--max-tokens", "0"], &["max_tokens"]);
-    run(&["--max-tokens", "100000"], &["max_tokens", "context"]);
-    run(&["--kv-cache-tokens", "16", "--max-tokens", "100"], &["KV cache"]);
-    run(&["--max-num-batched-tokens", "999999999999999999"], &["out of memory"]);
-    run(&["--kv-cache-tokens", "99999999999999999"], &["out of memory", "KV"]);
-    run(&["--block-size", "12"], &["block-size", "16"]);
-    run(&["--threads", "0"], &["threads"]);
-    run(&["--cpu", "sse9"], &["sse9", "portable"]);
-    run(&["--dtype", "int3"], &["int3", "bf16"]);
-    run(&["--device", "gpu"], &["gpu", "cuda:N"]);
-    run(&["--gpu-memory-utilization", "2"], &["gpu-memory-utilization", "0.05 to 1"]);
-    if !cfg!(feature = "cuda") {
-        run(&["--device", "cuda:1"], &["cuda:1", "--features cuda", "--device cpu"]);
-    }
-    if cfg!(feature = "emulate") {
-        run(&["--device", "emulated", "--dtype", "f32"], &["bf16", "--device cpu"]);
-    }
-    run(&["--logit-bias", "nonsense"], &["nonsense", "TOKEN_ID:BIAS"]);
-    run(&["--verify", "maybe"], &["maybe", "equality or rejection"]);
-    run(&["--stop-token-id", "999999"], &["stop_tokens", "999999"]);
-    run(&["--max-num-batched-tokens", "3"], &["max-num-batched-tokens"]);
-    refused(&["run", "-m", model, "-p", ""], &["prompt"]);
-    refused(&["run", "-m", model, "-f", "no/such/file"], &["prompt-file", "no/such/file"]);
-    refused(&["bench", "-m", model, "--context", "99999"], &["context", "99999"]);
-    let bench = ["bench", "-m", model, "--context", "32"];
-    refused(&[&bench[..], &["--dataset", "no/such/set"]].concat(), &["no/such/set", "moby-dick"]);
-    refused(&["bench", "-m", model, "--random-tokens", "--dataset", "code"], &["--dataset"]);
-    refused(&["run", "-m", "no/such/model", "-p", "text"], &["no/such/model"]);
 }
 
 #[test]

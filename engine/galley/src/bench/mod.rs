@@ -13,8 +13,9 @@ mod turns;
 mod window;
 
 use crate::args::BenchArgs;
+use crate::console::{self, note};
 use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
-use crate::request::{Output, follow};
+use crate::request::{Output, by_flag, follow};
 use anyhow::{Context, Result, bail};
 use draft::{Draft, Setting};
 use floor::{Floor, Machine, Moment};
@@ -65,14 +66,13 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
+    let request = Request::new(Prompt::Tokens(Vec::new()));
+    Request { temperature: args.temperature, ..request }.check().map_err(by_flag)?;
     let files = Files::open_for(&args.model)?;
     let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max())
     else {
         bail!("nothing to measure: --batch and --context need a number each");
     };
-    if args.batch.contains(&0) || args.context.contains(&0) || args.gen_tokens < 2 {
-        bail!("--batch and --context must be at least 1, --gen at least 2");
-    }
     // With a drafter, a sequence may run ahead of the others while they are measured.
     let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let gen_tokens = match args.draft.wanted().next() {
@@ -107,7 +107,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     );
     // The floor is that of this machine's cores and memory.
     let machine = loaded.is_on_cpu.then_some(&machine);
-    let mut stdout = std::io::stdout();
+    let mut stdout = console::stdout();
     if !args.json {
         writeln!(stdout, "{}", loaded.device)?;
         writeln!(stdout, "{}", Row::HEADER)?;
@@ -137,11 +137,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
                 let draft = draft::measure(args, &loaded, &mut turns, &prompts, salt, setting)?;
                 let kept = batch * (model.block_size + 1);
                 if draft.reread_tokens as usize > kept && !model.no_prefix_caching {
-                    eprintln!(
+                    note(format_args!(
                         "note: {} tokens of prompts were read again, which takes part in the times: the KV cache is \
                          too small to keep them (--kv-cache-tokens)",
                         draft.reread_tokens
-                    );
+                    ));
                 }
                 let drafter = Some(draft.drafter.clone());
                 print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;

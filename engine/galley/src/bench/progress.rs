@@ -2,6 +2,7 @@
 
 use super::floor::{Floor, Moment};
 use crate::args::BenchArgs;
+use crate::console::note;
 use std::time::{Duration, Instant};
 
 /// Rows that are done and to do. What a row takes is guessed from the least it can take: the guesses
@@ -42,12 +43,12 @@ impl Progress {
         self.n_begun += 1;
         if self.rows.len() > 1 {
             let rest = rest.map_or(String::new(), |rest| format!(", about {} to go", clock(rest)));
-            eprintln!(
+            note(format_args!(
                 "[{}/{}] batch {batch}, context {context}: {what} ({}{rest})",
                 self.n_begun,
                 self.rows.len(),
                 clock(gone)
-            );
+            ));
         }
     }
 }

@@ -17,17 +17,18 @@ mod settings;
 mod tests;
 
 use crate::args::PullArgs;
+use crate::console;
 use anyhow::{Result, bail};
 use cache::Repo;
 use package::Package;
 use settings::{Environment, Network, Settings};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// `galley pull`: fetches a model and prints where it lies.
 pub(crate) fn command(args: &PullArgs) -> Result<()> {
     let path = pull(&args.source, args.file.as_deref(), args.force, &Environment::of_process())?;
-    println!("{}", path.display());
-    Ok(())
+    Ok(writeln!(console::stdout(), "{}", path.display())?)
 }
 
 /// Where the model that the user calls `source` lies: a path, a hub id in the cache, a known name.

