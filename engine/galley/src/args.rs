@@ -88,7 +88,7 @@ pub(crate) struct ModelArgs {
     #[arg(long)]
     pub(crate) cpu: Option<String>,
     /// Threads; by default as many as there are usable cores. Of more, as many work at once as there are cores.
-    #[arg(short, long, value_parser = crate::device::parse_threads)]
+    #[arg(short, long, value_parser = numbers::threads)]
     pub(crate) threads: Option<usize>,
     /// Tokens per KV block, a multiple of 16.
     #[arg(long, default_value_t = 16, value_parser = numbers::block_size)]

@@ -124,6 +124,7 @@ impl Chat<'_> {
             most.saturating_sub(1)
         );
         let mut request = Request {
+            chat: true,
             drafting: self.args.draft.request(),
             ..self.args.sampling.request(Prompt::Tokens(prompt))
         };

@@ -4,7 +4,7 @@ use crate::args::ModelArgs;
 use crate::console::note;
 use anyhow::{Result, bail};
 use galley_backend::Dtype;
-use galley_backend::cpu::{CpuConfig, MAX_THREADS, usable_cores};
+use galley_backend::cpu::{CpuConfig, usable_cores};
 use galley_model::Device;
 use std::fmt;
 use std::str::FromStr;
@@ -88,12 +88,6 @@ pub(crate) fn choose(args: &ModelArgs) -> Result<Choice> {
     }
 }
 
-/// Reads the value of `--threads`.
-pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
-    let n_threads = text.trim().parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
-    n_threads.ok_or_else(|| format!("a number from 1 to {MAX_THREADS} is needed"))
-}
-
 /// The flag that sets the number of threads, with its value where it has one.
 pub(crate) fn threads_flag(args: &ModelArgs) -> String {
     args.threads.map_or("--threads".into(), |n| format!("--threads {n}"))
@@ -144,16 +138,6 @@ fn emulated(_: &ModelArgs) -> Result<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn case_26_threads_are_as_many_as_a_pool_can_have() {
-        assert_eq!(parse_threads("8"), Ok(8));
-        assert_eq!(parse_threads(" 1024\n"), Ok(1024));
-        for text in ["0", "-1", "1025", "100000", "99999999999999999999", "two", ""] {
-            let error = parse_threads(text).expect_err("no number of threads");
-            assert!(error.contains("1 to 1024"), "{error}");
-        }
-    }
 
     #[test]
     fn devices_are_read_as_they_are_written() {

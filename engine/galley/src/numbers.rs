@@ -1,5 +1,6 @@
 //! What a number on the command line may be. Sizes are bounded so that arithmetic on them cannot overflow.
 
+use galley_backend::cpu::MAX_THREADS;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -16,6 +17,11 @@ const BLOCK_MULTIPLE: usize = 16;
 /// At least one.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     size(text, 1, MOST)
+}
+
+/// Threads of the CPU backend.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    size(text, 1, MAX_THREADS as u64)
 }
 
 /// At least two.

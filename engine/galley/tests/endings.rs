@@ -235,7 +235,7 @@ fn a_context_is_opened_with_max_model_len() {
     };
     refused("20", &["do not fit in the context of 20 tokens"]);
     refused("257", &["--max-model-len", "a context of 257 tokens", "1 to 256"]);
-    refused("0", &["--max-model-len", "1 to 256"]);
+    refused("0", &["--max-model-len", "at least 1"]);
     // The rotation of a dynamically scaled model follows from it.
     let dynamic = hf(|directory| {
         edit_json(&directory.join("config.json"), |json| {

@@ -95,9 +95,10 @@ impl Crew {
         self.n_done.store(0, Relaxed);
         self.units.patience.store(patience, Relaxed);
         self.units.number.store(self.units.number.load(Relaxed).wrapping_add(1), Relaxed);
-        self.units
-            .left
-            .store(isize::try_from(n_units).expect("units are counted in an isize"), Release);
+        let n_left = isize::try_from(n_units).expect("units are counted in an isize");
+        // A swap, since a worker may still count down the number of the last dispatch, and loom keeps read-modify-writes
+        // alone in one order.
+        self.units.left.swap(n_left, Release);
         self.idle.wake();
         let mut finish = Finish { crew: self, n_units, n_own: 0, none_left: false, patience };
         while let Some(left) = self.take() {

@@ -145,23 +145,23 @@ fn dispatches(n_workers: usize, sizes: &'static [usize]) {
     }
 }
 
-/// Checks `model`, of at most three preemptions in one execution. A fault is a panic.
-fn check(model: impl Fn() + Sync + Send + 'static) {
+/// Checks `model`, of at most `n_preemptions` in one execution. A fault is a panic.
+fn check(n_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(n_preemptions);
     builder.max_branches = 100_000;
     builder.check(model);
 }
 
 #[test]
 fn no_order_of_execution_loses_a_unit_or_uses_a_job_that_is_over() {
-    check(|| dispatches(1, &[2, 2]));
-    check(|| dispatches(2, &[2]));
+    check(3, || dispatches(1, &[2, 2]));
+    check(2, || dispatches(2, &[2]));
 }
 
 #[test]
 fn workers_that_leave_and_come_back_lose_no_unit() {
-    check(|| {
+    check(3, || {
         let crew = Arc::new(Crew::new(0));
         let worker = {
             let crew = Arc::clone(&crew);
@@ -185,7 +185,7 @@ fn a_weaker_protocol_is_found() {
     let weakened = [Without::Release, Without::Acquire, Without::Fence];
     if let Ok(name) = std::env::var(VARIABLE) {
         WITHOUT.set(*weakened.iter().find(|w| format!("{w:?}") == name).expect("a known name"));
-        return check(|| dispatches(1, &[2, 2]));
+        return check(3, || dispatches(1, &[2, 2]));
     }
     let faults = ["Causality violation", "Causality violation", "deadlock"];
     for (without, fault) in weakened.into_iter().zip(faults) {
