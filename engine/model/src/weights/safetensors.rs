@@ -1,7 +1,7 @@
 //! The header of a safetensors file.
 //!
-//! An own reader: that of the `safetensors` crate refuses a file for a tensor that the model does not need, and does not
-//! say which tensor it is.
+//! Names of types come from the `safetensors` crate. Its reader of headers refuses a file for a tensor that the model does
+//! not need, and its errors do not name the tensor, so headers are read here.
 
 use super::{
     codec::Codec,
@@ -9,6 +9,7 @@ use super::{
     tensor::{Entry, Storage},
 };
 use crate::{ModelError, Result, files};
+use safetensors::Dtype;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -103,8 +104,9 @@ impl Data {
             let sizes: Option<Vec<usize>> = sizes.and_then(Iterator::collect);
             sizes.ok_or_else(|| format!("{field} {value} is no list of sizes"))
         };
-        let Some(dtype) = description["dtype"].as_str() else {
-            return Err(format!("dtype {} is no name of a type", description["dtype"]));
+        let dtype = &description["dtype"];
+        let Some(dtype_name) = dtype.as_str() else {
+            return Err(format!("dtype {dtype} is no name of a type"));
         };
         let (shape, offsets) = (sizes("shape")?, sizes("data_offsets")?);
         let [start, end] = offsets[..] else {
@@ -119,7 +121,13 @@ impl Data {
                 self.len
             ));
         }
-        let storage = storage(dtype);
+        // Types that Galley cannot read are kept, as they may belong to tensors that it does not need.
+        let storage = match Dtype::deserialize(dtype) {
+            Ok(Dtype::F32) => Storage::Codec(Codec::F32),
+            Ok(Dtype::F16) => Storage::Codec(Codec::F16),
+            Ok(Dtype::BF16) => Storage::Codec(Codec::BF16),
+            Ok(_) | Err(_) => Storage::Other(dtype_name.into()),
+        };
         if let Storage::Codec(codec) = storage
             && codec.tensor_bytes(&shape) != Some(end - start)
         {
@@ -129,16 +137,6 @@ impl Data {
             ));
         }
         Ok(Entry { file, offset: self.start + start, len: end - start, storage, shape })
-    }
-}
-
-/// Types that Galley cannot read are kept, as they may belong to tensors that it does not need.
-fn storage(dtype: &str) -> Storage {
-    match dtype {
-        "F32" => Storage::Codec(Codec::F32),
-        "F16" => Storage::Codec(Codec::F16),
-        "BF16" => Storage::Codec(Codec::BF16),
-        other => Storage::Other(other.into()),
     }
 }
 
