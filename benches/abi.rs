@@ -1,6 +1,8 @@
-//! What a call of a drafter costs, and what each host call in it: `cargo bench -p galley-benches --bench abi`.
+//! The cost of a drafter's `guess` callback and of each host call in it:
+//! `cargo bench -p galley-benches --bench abi`.
 //!
-//! A host call costs what a guess with many of them takes more than one without, divided by their number.
+//! The cost of a host call is the extra time of a `guess` that makes the call many times, divided
+//! by the number of calls.
 
 mod calls;
 
@@ -47,7 +49,7 @@ fn main() {
     }
 }
 
-/// Nanoseconds of one guess, and its allocations.
+/// Nanoseconds of one `guess`, and its number of allocations.
 fn measure(drafter: &mut Drafter, rows: &[Row<'_>]) -> (f64, u64) {
     let mut program = Program::default();
     let mut guess = || {
@@ -58,7 +60,7 @@ fn measure(drafter: &mut Drafter, rows: &[Row<'_>]) -> (f64, u64) {
     (seconds * 1e9 / N_GUESSES as f64, allocations(guess))
 }
 
-/// As many as a callback may enqueue.
+/// The largest number of chains, lookups and replays in one callback.
 const N_CALLS: usize = 32;
 const N_GUESSES: usize = 1000;
 const N_SAMPLES: usize = 21;

@@ -1,4 +1,4 @@
-//! A warm guess makes no allocation in the host, whatever it calls.
+//! A warm `guess` makes no allocation in the host, whichever host functions it calls.
 
 mod calls;
 
@@ -32,11 +32,12 @@ fn a_warm_guess_allocates_nothing() {
         let mut guess = |n_rows: usize| {
             assert_eq!(drafter.guess(&rows[..n_rows], &mut program), Outcome::Ready, "{call}");
         };
-        // Some warm up: memory is kept from round to round.
+        // Warm up: the host keeps its memory from round to round.
         (0..3).for_each(|_| guess(8));
         let n_allocations = allocations(|| (0..10).for_each(|_| guess(8)));
         assert_eq!(n_allocations, 0, "{call}, asked: {is_asked}");
-        // The negative control: a new shape is recorded, and that is seen.
+        // The negative control: recording a program for a new shape allocates, and the count shows
+        // it.
         if !is_asked {
             assert!(allocations(|| guess(7)) > 0);
             assert_eq!(allocations(|| guess(7)), 0);

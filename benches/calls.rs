@@ -1,4 +1,4 @@
-//! The drafter of `c/calls.c` for measurements and for the test beside them.
+//! The drafter of `c/calls.c`, for measurements and for the allocation test.
 
 use galley_drafter_host::{
     Drafter, Library, Limits, ModelFacts, ModelId, ModelLoader, ModelRefused, Row,
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-/// Compiles and loads it.
+/// Compiles and loads the drafter's library.
 pub(crate) fn library() -> Arc<Library> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -26,7 +26,8 @@ pub(crate) fn library() -> Arc<Library> {
     Library::open(&path).expect("it loads")
 }
 
-/// An active one whose guess makes `call` so many times. What may be recorded is, unless it is asked every round.
+/// An active drafter whose `guess` calls `call` `times` times. With `is_asked` the host calls
+/// `guess` in every round; without it the host may repeat a recorded program.
 pub(crate) fn drafter(library: &Arc<Library>, call: &str, times: usize, is_asked: bool) -> Drafter {
     let options = [
         ("call", call.to_owned()),
@@ -51,7 +52,7 @@ pub(crate) fn drafter(library: &Arc<Library>, call: &str, times: usize, is_asked
     drafter
 }
 
-/// So many rows.
+/// A batch of `n_rows` rows.
 pub(crate) fn rows(n_rows: usize) -> Vec<Row<'static>> {
     let row = |sequence| Row { sequence, tokens: &[5; 1000], draft_length: 3 };
     (0..n_rows as u64).map(row).collect()

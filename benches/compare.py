@@ -61,7 +61,7 @@ def measure(args, batch, context):
             runs["torch"].append(torch(args, batch, context))
 
     def median(engine, key):
-        # What an engine did not measure is null: a GPU has no floor here.
+        # An engine gives null for a value that it did not measure: a GPU has no floor here.
         values = [run[key] for run in runs[engine] if run[key] is not None]
         return statistics.median(values) if values else None
 

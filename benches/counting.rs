@@ -1,13 +1,14 @@
-//! An allocator that counts, a thread at a time.
+//! An allocator that counts allocations per thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator. A program that counts has it as its `#[global_allocator]`.
+/// The system's allocator with a counter. A program that counts allocations sets it as its
+/// `#[global_allocator]`.
 pub struct Counting;
 
 thread_local! {
-    // Neither made on first use nor dropped: an allocator may not allocate.
+    // A const initialiser and no destructor, because an allocator must not allocate.
     static N_ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -18,7 +19,7 @@ pub fn allocations(call: impl FnOnce()) -> u64 {
     N_ALLOCATIONS.get() - before
 }
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         N_ALLOCATIONS.set(N_ALLOCATIONS.get() + 1);

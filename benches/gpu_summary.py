@@ -11,10 +11,11 @@ import json
 import re
 import sys
 
-# What lines of the log are results, beside tables and JSON.
+# Lines of the log that are results, beside tables and JSON.
 RESULT = re.compile(r"^(copy bandwidth|peer copy bandwidth|\d+ \d+: the pool holds|broken:|skipped:|FAILED|torch |test result|commit )")
 GRID = re.compile(r"^\d+ \d+ (streaming-llm|snap-kv):\d+ \d+ ")
-# What a step has printed that did its job: a program that ends well and says nothing has not.
+# Output that a successful step must have printed: a program that ends without an error but prints
+# nothing has failed.
 LEAVES = {
     "info": [r"commit "],
     "parity": [r"test result: ok\. [1-9]"],
@@ -147,7 +148,7 @@ def beside(lines):
     ours = {(row[1], "1"): number(row[2]) for row in by_head.get("decode attention", [])}
     ours |= {(row[1], row[2]): number(row[3]) for row in by_head.get("verification", [])}
     for row in by_head.get("peer attention", []):
-        # A library that is not there has no sizes.
+        # A library that is not installed prints no sizes.
         if mine := ours.get((row[1], row[2])):
             yield f"attention over {row[1]}, {row[2]} rows: {row[0]}", mine, number(row[3])
     products = {(row[0], row[2]): number(row[3]) for row in by_head.get("product", [])}
@@ -189,7 +190,7 @@ def main():
                 print(f"\n{why}")
             is_row = line.startswith("|")
             if is_row:
-                # A table needs an empty line before it.
+                # Markdown needs an empty line before a table.
                 print(line if in_table else f"\n{line}")
             elif RESULT.match(line):
                 print(f"\n{line}")

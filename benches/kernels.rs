@@ -1,7 +1,8 @@
-//! The CPU kernels against their floor: `cargo bench -p galley-benches --bench kernels`.
+//! The CPU kernels compared with their lower bound:
+//! `cargo bench -p galley-benches --bench kernels`.
 //!
-//! Shapes are those of SmolLM2-135M. Each line gives the time, the rate of the resource that
-//! limits it, and the share of what this machine had of that resource in the same minute.
+//! Shapes are SmolLM2-135M's. Each line gives the time, the rate of the limiting resource, and that
+//! rate as a share of the rate that this machine provided in the same minute.
 
 use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
 use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Reach, Rope, Rotation, SeqSpan};
@@ -17,7 +18,7 @@ fn main() {
     let mut backend = CpuBackend::new(config).expect("a CPU backend");
     let peak = peak_flops(InstructionSet::best(), Dtype::Bf16, n_threads);
     println!("{}, {:.0} GFLOP/s at best", backend.description(), peak / 1e9);
-    // `-- linears`, `-- attention` or `-- verification` measures one of the three.
+    // `-- linears`, `-- attention` or `-- verification` measures one part only.
     let only = std::env::args().nth(1).filter(|arg| !arg.starts_with("--"));
     let names = ["linears", "attention", "verification"];
     let is_known = only.as_deref().is_none_or(|only| names.contains(&only));
@@ -47,14 +48,15 @@ fn main() {
     }
 }
 
-/// Bytes a second that memory gives now. Without memory to measure with, there is nothing to hold times against.
+/// Bytes a second that memory delivers at the moment. Without enough free memory to measure, there
+/// is no lower bound to compare with.
 fn bandwidth_now(n_threads: usize) -> f64 {
     let bandwidth = read_bandwidth(InstructionSet::best(), n_threads);
     assert!(bandwidth > 0.0, "the bandwidth cannot be measured: is there a GiB of memory free?");
     bandwidth
 }
 
-/// What a step is made of, at its largest: all linear layers, and rows for them.
+/// The products of a large step: all linear layers and the output head, and buffers for their rows.
 struct Linears {
     layers: Vec<[Matrix; 4]>,
     head: Matrix,
@@ -108,7 +110,7 @@ impl Linears {
     }
 }
 
-/// All linear layers of a step, the output head included for decodes.
+/// All linear layers of a step; decodes include the output head.
 fn linears(backend: &mut CpuBackend, n_threads: usize) {
     let mut step = Linears::new(backend, 512);
     for n_rows in [1, 2, 4, 8, 12, 16, 24, 32, 64, 512] {
@@ -127,7 +129,8 @@ fn linears(backend: &mut CpuBackend, n_threads: usize) {
     }
 }
 
-/// Eight sequences of 8192 tokens, one to four rows each: what verifying costs beside decoding.
+/// The cost of verification compared with decoding: eight sequences of 8192 tokens, with one to
+/// four rows each.
 fn verification(backend: &mut CpuBackend, n_threads: usize) {
     const SEQS: usize = 8;
     const ROWS: [usize; 4] = [1, 2, 3, 4];
@@ -135,7 +138,7 @@ fn verification(backend: &mut CpuBackend, n_threads: usize) {
     let mut cached = Cached::new(backend, SEQS, 8192);
     let mut times = ROWS.map(|_| [Vec::new(), Vec::new()]);
     let mut bandwidths = Vec::new();
-    // The kinds take turns, so that a slow minute slows all of them.
+    // The measurements alternate, so that a slow minute affects all of them.
     for _ in 0..11 {
         bandwidths.push(bandwidth_now(n_threads));
         for (n_rows, [linears, attention]) in ROWS.into_iter().zip(&mut times) {
@@ -169,7 +172,7 @@ fn verification(backend: &mut CpuBackend, n_threads: usize) {
     println!("  {:.1} GB/s, {:.0} GFLOP/s", bandwidth / 1e9, peak / 1e9);
 }
 
-/// Paged caches of all layers, and queries against their ends.
+/// Paged caches of all layers, and queries at their last positions.
 struct Cached {
     pool: KvPool,
     tables: Vec<Vec<u32>>,
@@ -194,8 +197,8 @@ impl Cached {
         let rotation = Rotation { rope: &rope, qk_norm: None };
         let max_rows = 512;
         let mut qkv = backend.f32_rows(max_rows, 960).expect("rows");
-        // Random weights times zero rows leave zeros; a bias makes queries, keys and values
-        // something.
+        // The matrix and its input are zero; the bias gives queries, keys and values non-zero
+        // elements.
         let zero = backend.operand_rows(max_rows, 32).expect("rows");
         let w =
             backend.load_matrix(960, 32, &|_, out: &mut [f32]| out.fill(0.0)).expect("a matrix");
@@ -207,7 +210,7 @@ impl Cached {
         let tables: Vec<Vec<u32>> = (0..n_seqs)
             .map(|s| (0..blocks_per_seq).map(|b| (s * blocks_per_seq + b) as u32).collect())
             .collect();
-        // Touch the whole pool, 512 rows at a time.
+        // Write to the whole pool, 512 rows at a time.
         for table in &tables {
             for first in (0..context).step_by(512) {
                 let n_rows = 512.min(context - first);
@@ -232,7 +235,7 @@ impl Cached {
         Self { pool, tables, context, q, out }
     }
 
-    /// Attention of all layers, of the last `n_rows` positions of every sequence.
+    /// Runs the attention of all layers for the last `n_rows` positions of every sequence.
     fn attend(&mut self, backend: &mut CpuBackend, n_rows: usize) {
         let reach = Reach { scale: 0.125, window: None };
         let at = self.context - n_rows..self.context;
@@ -256,19 +259,19 @@ impl Cached {
         }
     }
 
-    /// Bytes of the caches.
+    /// Number of bytes in the caches.
     fn bytes(&self) -> f64 {
         (self.tables.len() * self.context * LAYERS * 3 * 64 * 2 * 2) as f64
     }
 
-    /// Operations of [`Self::attend`].
+    /// Number of floating-point operations in [`Self::attend`].
     fn flops(&self, n_rows: usize) -> f64 {
         let seen = (0..n_rows).map(|i| self.context - i).sum::<usize>() * self.tables.len();
         seen as f64 * (LAYERS * 9 * 64 * 4) as f64
     }
 }
 
-/// Attention of all layers over paged caches of `context` tokens.
+/// Measures the attention of all layers over paged caches of `context` tokens.
 fn attention(
     backend: &mut CpuBackend,
     n_threads: usize,

@@ -1,10 +1,10 @@
-//! What measurements share.
+//! Helpers for measurements.
 
 pub mod counting;
 
 use std::time::Instant;
 
-/// Median seconds of one call of `f` over `n` calls, after two to warm up.
+/// Median seconds of one call of `f` over `n` calls, after two warm-up calls.
 pub fn median_s(n: usize, mut f: impl FnMut()) -> f64 {
     f();
     f();
@@ -18,7 +18,7 @@ pub fn seconds(f: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// The middle one of `values`, of which there is at least one.
+/// The median of `values`, which must not be empty.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -117,7 +117,7 @@ def main():
         print(file_name, f"{offset / 1e9:.2f} GB", flush=True)
     (arguments.directory / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": weight_map}))
-    # Last: a directory without it is not taken for a model.
+    # Written last: without config.json the directory is not accepted as a model.
     (arguments.directory / "config.json").write_text(json.dumps(config, indent=1))
 
 

@@ -1,4 +1,4 @@
-//! Galley inside a Rust program: load a model, submit two requests, print what comes.
+//! Galley inside a Rust program: load a model, submit two requests, print their output.
 //!
 //! ```sh
 //! cargo run --release -p galley-examples --bin embed -- MODEL "Once upon a time"
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
         EngineConfig { max_num_seqs: 8, max_num_batched_tokens: 256, ..Default::default() };
     let engine = Engine::start(model, Some(tokenizer), config)?;
 
-    // Both run in one batch; what each generates does not depend on the other.
+    // Both requests run in one batch. The output of each does not depend on the other.
     let greedy = Request {
         temperature: 0.0,
         max_tokens: Some(32),

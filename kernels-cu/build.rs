@@ -1,4 +1,5 @@
-//! Compiles the kernels: by nvcc (feature `cuda`), by a C++ compiler for the emulation (feature `emulate`), or not at all.
+//! Compiles the kernels: with nvcc (feature `cuda`), with a C++ compiler for the emulation
+//! (`emulate`), or not at all.
 
 #[path = "build/driver.rs"]
 mod driver;
@@ -35,11 +36,11 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// All units and the emulation, as one library.
+/// Compiles all units and the emulation into one library.
 fn emulated() {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).include("include").include("emulator");
-    // Units are C++ by content, not by name. `#pragma unroll` is nvcc's.
+    // The units are C++ despite their extension. `#pragma unroll` is for nvcc alone.
     build.flag("-x").flag("c++").flag("-Wno-unknown-pragmas").flag("-Wno-unused-parameter");
     build.flag("-ffp-contract=off");
     build.files(UNITS.map(unit));

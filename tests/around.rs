@@ -1,7 +1,7 @@
-//! Models around another model, which change a little of what it does.
+//! A macro for models that wrap another model and change part of its behaviour.
 
-/// Those methods of `LanguageModel` that a model around another leaves to the one in field `$inner`: all but `forward`,
-/// `sample` and `take_picks`, which tests change or count.
+/// Delegates methods of `LanguageModel` to the wrapped model in field `$inner`: all methods except
+/// `forward`, `sample` and `take_picks`, which tests change or count.
 #[macro_export]
 macro_rules! left_to_the_inner_model {
     ($inner:tt) => {

@@ -1,7 +1,8 @@
-//! The CUDA backend, on the emulation of its device and on a GPU: the tests that any backend has to pass.
+//! The tests that every backend must pass, on the CUDA backend, emulated and on a GPU.
 //!
-//! Without features there is nothing to run. With `emulate`, kernels run on the CPU: small cases, as it is slow. With
-//! `cuda`, and `GALLEY_TEST_GPU` naming a GPU's number, everything runs there as on the CPU.
+//! Without features there is nothing to run. With `emulate`, kernels run on the CPU, on small cases
+//! because the emulation is slow. With `cuda`, and a GPU's number in `GALLEY_TEST_GPU`, everything
+//! runs on that GPU to the same extent as on the CPU.
 #![cfg(any(feature = "cuda", feature = "emulate"))]
 
 use galley_engine::{DraftConfig, EngineConfig, Request};
@@ -12,7 +13,7 @@ use galley_tests::runs::{Alteration, Altered, Setup, alone, open, run};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, chaotic, extent_requests, with_drafts};
 use galley_tests::{TINY_MODELS, argmax, load_tiny, references, relative_error, run_prompt};
 
-/// The devices that this build and machine have, and how much to run on them.
+/// The devices of this build and machine, and how much to run on each.
 fn devices() -> Vec<(Device, Extent)> {
     [
         #[cfg(feature = "emulate")]
@@ -83,11 +84,12 @@ fn output_does_not_depend_on_the_schedule() {
     }
 }
 
-/// The negative control: chunks that see less than decodes must be noticed.
+/// The negative control: the comparison must notice chunks that attend to fewer tokens than
+/// decodes.
 #[test]
 fn chunks_that_see_less_are_noticed() {
     for (device, extent) in devices() {
-        // Chunks: what begins a prompt has only one order.
+        // Small chunks, because `Altered` leaves the first chunk of a prompt unchanged.
         let config = EngineConfig { max_num_batched_tokens: 64, ..alone().config };
         let base = Setup { device, config, ..alone() };
         let plain = open("llama3", &base);
@@ -111,9 +113,9 @@ fn output_does_not_depend_on_the_drafter() {
 fn output_does_not_depend_on_a_second_model() {
     for (device, extent) in devices() {
         for (target, draft, more) in [
-            // Two of its blocks lie in one of the target's.
+            // Two of its blocks fit into one block of the target.
             ("llama3", "mistral", ""),
-            // Heads of another width, and more tokens than the target has.
+            // Heads of another size, and a larger vocabulary than the target's.
             ("qwen3", "odd", ",sinks=0,budget=40"),
         ] {
             let options = second_model(draft, more);
@@ -122,14 +124,15 @@ fn output_does_not_depend_on_a_second_model() {
     }
 }
 
-/// Whatever call fails on a device that works beside the host: the other requests yield what they would.
+/// Any call may fail on a device that works beside the host: the other requests must give their
+/// expected output.
 #[test]
 fn case_20_a_step_that_fails_beside_the_host() {
     for (device, extent) in devices() {
         let base = Setup { device, ..alone() };
         let plain = open("llama3", &base);
         let short = |request: Request| Request { max_tokens: Some(6), ..request };
-        // Penalties and log-probabilities keep the engine from running ahead.
+        // Penalties and log-probabilities keep the engine from running ahead of the device.
         let alone_ahead = |request: Request| Request {
             logprobs: None,
             repetition_penalty: 1.0,

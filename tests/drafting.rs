@@ -1,5 +1,5 @@
-//! The same bytes, whoever drafts: tokens, text and log-probabilities with every drafter are those of plain
-//! decoding, bit for bit, whatever the schedule.
+//! The same bytes with every drafter: tokens, text and log-probabilities equal plain decoding, bit
+//! for bit, under every schedule.
 
 use galley_backend::sample::{Pick, Picks, Row};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
@@ -20,8 +20,8 @@ fn output_does_not_depend_on_the_drafter() {
     assert_same_bytes("smollm2", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
 }
 
-/// The negative control: a target that sums in another order when it verifies several rows. Plain decodes are
-/// what they were, so it takes drafting to bring it out; the comparison must notice.
+/// The negative control: a target that sums in another order when it verifies several rows. Its
+/// plain decodes are unchanged, so only drafting shows the fault; the comparison must notice it.
 #[test]
 fn a_verification_that_is_not_row_invariant_is_noticed() {
     let base = alone();
@@ -41,7 +41,8 @@ fn a_verification_that_is_not_row_invariant_is_noticed() {
     assert_ne!(expected, wrong(true));
 }
 
-/// A budget that covers the context is the target itself: every guess is its own.
+/// With a budget that covers the context, the draft pass is the target itself, so every draft token
+/// is accepted.
 #[test]
 fn a_draft_that_sees_all_is_accepted_whole() {
     let base = alone();
@@ -88,13 +89,13 @@ fn a_request_chooses_its_drafter_or_none() {
         stats.drafts.drafted
     };
     assert_eq!(drafted(DrafterChoice::Off), 0);
-    // Nothing in this prompt is there twice: who looks it up has no guess.
+    // No token occurs twice in this prompt, so a lookup finds no draft.
     assert_eq!(drafted(DrafterChoice::Default), 0);
     assert!(drafted(DrafterChoice::Named("streaming-llm".into())) > 0);
 }
 
-/// What a view selects depends on the tokens alone: a prompt in chunks, or found in the prefix cache, is guessed
-/// from as one that was read at once.
+/// The selection of a view depends on the tokens alone: drafts are the same after a prompt in
+/// chunks, after a prefix hit, and after a prompt read in one step.
 #[test]
 fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
     let request = Request {
@@ -129,12 +130,12 @@ fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
             assert_eq!(guesses(options, chunk, times), expected, "{options}: chunks of {chunk}");
         }
     }
-    // The control: another selection guesses otherwise.
+    // The control: another selection drafts other tokens.
     let other = guesses("snap-kv budget=72,queries=8,refresh=16", 512, 1);
     assert_ne!(other, guesses("snap-kv budget=96,queries=8,refresh=16", 512, 1));
 }
 
-/// What a model has been asked for.
+/// Numbers of calls of a model.
 #[derive(Default)]
 struct Counts {
     forwards: AtomicU64,
@@ -142,7 +143,7 @@ struct Counts {
     takes: AtomicU64,
 }
 
-/// A model that counts.
+/// A model that counts its calls.
 struct Counted(Box<dyn LanguageModel>, Arc<Counts>);
 
 impl LanguageModel for Counted {
@@ -167,8 +168,8 @@ impl LanguageModel for Counted {
     }
 }
 
-/// A draft of several tokens waits for the device once, at its end. Penalties look at what was drafted: with them,
-/// every guess is waited for.
+/// A draft of several tokens waits for the device once, at its end. Penalties depend on draft
+/// tokens: with them, the engine waits for every draft token.
 #[test]
 fn a_chain_is_waited_for_at_its_end() {
     let base = alone();

@@ -1,4 +1,5 @@
-//! Steps that fail, on real models and with real drafters: the other requests yield what they would.
+//! Failing steps, on real models and with real drafters: the other requests give their expected
+//! output.
 
 use crate::runs::{Seen, Setup, open, seen_of};
 use galley_backend::sample::{Pick, Picks, Row};
@@ -11,17 +12,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A model, and the draft models beside it, that fail at one of their calls, counted from 0.
+/// A model with its draft models, in which the call number `at`, counted from 0, fails.
 pub struct Failing {
     inner: Box<dyn LanguageModel>,
     at: usize,
     n_calls: Arc<AtomicUsize>,
-    /// Of each draft model: what it is, its blocks and the bytes of its weights.
+    /// For each draft model: its configuration, its KV shape and the bytes of its weights.
     drafts: Vec<(ModelConfig, KvShape, usize)>,
 }
 
 impl Failing {
-    /// Counts a call, and fails if it is the one.
+    /// Counts a call, and fails if its number is `at`.
     fn call(&self, op: &'static str) -> Result<()> {
         if self.n_calls.fetch_add(1, Ordering::Relaxed) != self.at {
             return Ok(());
@@ -134,21 +135,21 @@ impl DraftModels for Failing {
     }
 }
 
-/// What became of requests that an engine was given together while one call failed.
+/// The outcome of requests that were submitted together to an engine in which one call failed.
 pub struct Outcome {
-    /// Of each request: its sequences, or the error it ended with.
+    /// For each request: its sequences, or the error with which it ended.
     pub requests: Vec<Result<Vec<Seen>, String>>,
-    /// The same requests, given to the same engine afterwards.
+    /// The results of the same requests, submitted to the same engine again.
     pub again: Vec<Vec<Seen>>,
-    /// Calls that were made until all had ended.
+    /// Number of calls until all requests had ended.
     pub n_calls: usize,
-    /// Steps that failed.
+    /// Number of failed steps.
     pub n_failed_steps: u64,
-    /// Tokens that were drafted.
+    /// Number of draft tokens.
     pub n_drafted: u64,
 }
 
-/// Runs requests on a model that fails at its call number `at`, and those that ended with an error once more.
+/// Runs requests on a model in which call number `at` fails, and then runs all of them again.
 pub fn run_failing(
     name: &str,
     setup: &Setup,
@@ -184,8 +185,9 @@ pub fn run_failing(
     }
 }
 
-/// Holds a model to it: whatever call fails, about `n_runs` of them, each request yields `expected` or ends with an error
-/// that says why, and yields it afterwards. Returns how many did not and did end with an error.
+/// Checks about `n_runs` positions of a failing call: each request gives `expected` or ends with
+/// the error of that call, and gives `expected` when it runs again. Returns how many requests
+/// succeeded and how many ended with an error.
 pub fn assert_the_others_go_on(
     name: &str,
     setup: &Setup,

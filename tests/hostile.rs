@@ -1,5 +1,5 @@
-//! Drafters that do their worst, through the real engine: output is that of plain decoding, bit for bit, or the
-//! drafter is refused at load; and one that misbehaves is set aside with one warning.
+//! Misbehaving drafters in the real engine: output equals plain decoding, bit for bit, or the
+//! drafter is refused at load. A drafter that keeps misbehaving is set aside with one warning.
 
 mod sanitizer;
 
@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const MODEL: &str = "llama3";
 
-/// What tests/c/hostile.c does; how many of its tokens are drafted at least; and whether it is set aside.
+/// The cases of tests/c/hostile.c: name, minimum number of draft tokens, and whether the drafter is
+/// set aside.
 const HOSTILE: [(&str, u64, bool); 18] = [
     ("RANDOM", 100, false),
     ("OUT_OF_VOCABULARY", 0, false),
@@ -44,7 +45,7 @@ const HOSTILE: [(&str, u64, bool); 18] = [
     ("NONE", 0, false),
 ];
 
-/// Compiles one variant, with a sanitizer in a process that has its runtime.
+/// Compiles one variant, with a sanitizer if this process has the sanitizer's runtime.
 fn build(case: &str) -> (tempfile::TempDir, PathBuf) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -65,7 +66,7 @@ fn build(case: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The Rust drafter that panics.
+/// Builds the Rust drafter that panics.
 fn panics() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
@@ -85,7 +86,7 @@ fn drafting(path: &Path, options: &[(&str, &str)]) -> Result<DraftConfig, LoadEr
     Ok(DraftConfig { drafters, ..DraftConfig::default() })
 }
 
-/// Too little room, and turns at random.
+/// A pool that is too small, and a random schedule.
 fn crowded() -> Setup {
     let config = EngineConfig {
         max_num_seqs: 8,
@@ -96,7 +97,7 @@ fn crowded() -> Setup {
     Setup { device: on_cpu(Dtype::Bf16, 2), n_blocks: 40, config, max_logit_rows: 48 }
 }
 
-/// Everything that can be asked for, and what plain decoding makes of it.
+/// Requests that use every setting, and their output under plain decoding.
 fn plain() -> &'static (Vec<Request>, Vec<Vec<Seen>>) {
     static PLAIN: OnceLock<(Vec<Request>, Vec<Vec<Seen>>)> = OnceLock::new();
     PLAIN.get_or_init(|| {
@@ -113,7 +114,7 @@ fn plain() -> &'static (Vec<Request>, Vec<Vec<Seen>>) {
     })
 }
 
-/// Warnings of all threads of this process, as text.
+/// Warnings of all threads of this process as text.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<u8>>>);
 
@@ -137,7 +138,8 @@ impl Write for Warnings {
     }
 }
 
-/// The warnings of this process, for one test at a time: a drafter is set aside by an engine's own thread.
+/// The warnings of this process, reserved for one test at a time, because a drafter is set aside on
+/// an engine's own thread.
 fn warnings() -> (Warnings, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
     static ALL: OnceLock<Warnings> = OnceLock::new();
@@ -156,7 +158,7 @@ fn warnings() -> (Warnings, MutexGuard<'static, ()>) {
     (warnings.clone(), turn)
 }
 
-/// Runs everything with a drafter and compares.
+/// Runs all requests with a drafter and compares output and warnings.
 fn hold(name: &str, drafting: &DraftConfig, n_drafted: u64, is_set_aside: bool) {
     let (warnings, _turn) = warnings();
     let (requests, expected) = plain();
@@ -192,7 +194,8 @@ fn panics_change_no_bit() {
     }
 }
 
-/// The negative control: a verification that is off by a rounding is noticed with a hostile drafter as well.
+/// The negative control: with a hostile drafter too, the comparison notices a verification with a
+/// rounding error.
 #[test]
 fn a_wrong_verification_is_noticed() {
     let (requests, expected) = plain();
@@ -237,7 +240,7 @@ fn what_cannot_work_is_refused_at_load() {
     }
 }
 
-/// No engine asks for costs yet, so the host alone is asked.
+/// No engine asks for costs yet, so this test calls the host directly.
 #[test]
 fn a_cost_that_fails_is_none() {
     for (case, is_known) in [("NONE", true), ("COST_FAILS", false)] {
@@ -249,8 +252,8 @@ fn a_cost_that_fails_is_none() {
     }
 }
 
-/// The address sanitizer of the C compiler, in a process of this test: it watches the drafters, and every piece of
-/// heap that host and engine give them.
+/// Runs the address sanitizer of the C compiler in a child process: it watches the drafters and all
+/// heap memory that host and engine give them.
 #[test]
 fn a_sanitizer_finds_nothing_but_what_is_planted() {
     let Some(runtime) = sanitizer() else { return };
@@ -267,11 +270,11 @@ fn a_sanitizer_finds_nothing_but_what_is_planted() {
     };
     let (is_fine, said) = run("yes");
     assert!(is_fine, "{said}");
-    // The negative control: a drafter that keeps the array of its options beyond create.
+    // The negative control: a drafter that reads its array of options after create has returned.
     let (is_fine, said) = run("planted");
     assert!(!is_fine && said.contains("AddressSanitizer: heap-use-after-free"), "{said}");
     assert!(said.contains("hostile.c"), "it says where: {said}");
 }
 
-/// Set in the process that has the sanitizer's runtime.
+/// Set in the process that has the sanitizer's runtime loaded.
 const SANITIZED: &str = "GALLEY_TEST_SANITIZED";

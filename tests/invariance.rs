@@ -1,6 +1,6 @@
-//! The same bytes, whatever the schedule: tokens, text and log-probabilities of a request do not
-//! depend, bit for bit, on the batch it ran in, on how its prompt was chunked, on prefix hits,
-//! preemptions, its siblings (n > 1) or the number of threads.
+//! The same bytes under every schedule: tokens, text and log-probabilities of a request do not
+//! depend, bit for bit, on its batch, on the chunks of its prompt, on prefix hits, preemptions, its
+//! siblings (n > 1) or the number of threads.
 
 use galley_backend::Dtype;
 use galley_engine::{EngineConfig, SchedulePolicy};
@@ -16,13 +16,13 @@ fn output_does_not_depend_on_the_schedule() {
             let base = Setup { device: on_cpu(dtype, 1), ..alone() };
             let model = open(name, &base);
             let config = model.0.config();
-            // Twice, so that the second half finds the first in the prefix cache.
+            // All requests twice, so that the second half finds the first in the prefix cache.
             let once = requests(config.vocab_size as u32, config.max_context.min(400));
             let requests = [once.clone(), once].concat();
             let (expected, _) = run(model, &base.config, &requests, false);
             assert!(expected.iter().flatten().all(|seen| !seen.tokens.is_empty()));
             for seed in 0..4 {
-                // A pool that hardly holds the longest request, and budgets from a row per
+                // A pool that hardly holds the longest request, and step budgets from one row a
                 // sequence to whole prompts.
                 let setup = Setup {
                     device: on_cpu(dtype, 1 + seed as usize % 2),
@@ -42,13 +42,13 @@ fn output_does_not_depend_on_the_schedule() {
             }
         }
     }
-    // The test is about these; without them it would show nothing.
+    // The test needs preemptions and prefix hits; without them it would show nothing.
     assert!(preemptions > 100, "{preemptions} preemptions");
     assert!(hits > 1000, "{hits} prefix hits");
 }
 
-/// The negative control: a model that attends to the same tokens in another order of summation
-/// when a chunk has several rows. The comparison must notice.
+/// The negative control: a model that attends to the same tokens in another order of summation when
+/// a chunk has several rows. The comparison must notice it.
 #[test]
 fn another_order_of_summation_is_noticed() {
     let base = alone();

@@ -1,4 +1,4 @@
-//! What tests across crates share: the tiny models, their reference values, and a bare way to run
+//! Helpers of tests across crates: the tiny models, their reference values, and a plain way to run
 //! a model without an engine.
 
 use galley_backend::cpu::{CpuConfig, InstructionSet};
@@ -16,8 +16,8 @@ pub mod same_bytes;
 pub mod soak;
 pub mod texts;
 
-/// Directories and files of `tests/data/models`, one per family and format, and the directory that
-/// holds the reference of each.
+/// Directories and files of `tests/data/models`, one per family and format, and for each the
+/// directory that holds its reference.
 pub const TINY_MODELS: [(&str, &str); 8] = [
     ("llama2", "llama2"),
     ("llama3", "llama3"),
@@ -35,8 +35,8 @@ pub fn data(name: &str) -> PathBuf {
     carried().map_or_else(here, |root| root.join("tests")).join("data").join(name)
 }
 
-/// The folder that `GALLEY_TEST_ROOT` names, for tests that were carried to a machine without this repository: it has
-/// `tests/data`, and the drafters in `bin`.
+/// The folder in `GALLEY_TEST_ROOT`, for tests that were carried to a machine without this
+/// repository. It holds `tests/data`, and the drafters in `bin`.
 fn carried() -> Option<PathBuf> {
     std::env::var_os("GALLEY_TEST_ROOT").map(PathBuf::from)
 }
@@ -51,7 +51,7 @@ pub fn on_cpu(dtype: Dtype, n_threads: usize) -> Device {
     cpu(None, dtype, n_threads).into()
 }
 
-/// The GPU whose number `GALLEY_TEST_GPU` is, if it is set.
+/// The GPU with the number in `GALLEY_TEST_GPU`, if that is set.
 #[cfg(feature = "cuda")]
 pub fn gpu() -> Option<Device> {
     use galley_backend::cuda::{CudaConfig, CudaDevice};
@@ -68,13 +68,13 @@ pub fn load_tiny(name: &str, device: impl Into<Device>) -> Box<dyn LanguageModel
     load(&checkpoint, device, options, &mut |_, _| {}).expect("a tiny model loads")
 }
 
-/// A sequence that transformers ran in float32.
+/// A sequence that transformers computed in float32.
 pub struct Reference {
     /// The prompt.
     pub tokens: Vec<u32>,
-    /// Positions whose logits are known.
+    /// Positions with known logits.
     pub positions: Vec<u32>,
-    /// Their logits, one row each.
+    /// The logits at these positions, one row each.
     pub logits: Vec<Vec<f32>>,
     /// Greedy continuation of the prompt.
     pub greedy: Vec<u32>,
@@ -153,7 +153,7 @@ pub fn relative_error(expected: &[f32], got: &[f32]) -> f32 {
     expected.iter().zip(got).fold(0.0_f32, |m, (e, g)| m.max((e - g).abs())) / size
 }
 
-/// Index of the largest value, the first of them.
+/// Index of the largest value; the first such index if there are several.
 pub fn argmax(values: &[f32]) -> u32 {
     let mut best = 0;
     for (i, x) in values.iter().enumerate() {

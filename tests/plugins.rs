@@ -1,4 +1,4 @@
-//! The drafters that come with Galley, built for the profile that tests run in.
+//! Galley's own drafters, built for the profile of the tests.
 
 use crate::data;
 use galley_engine::drafters::Library;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The drafters that need nothing but the target, with options that fit tiny models.
+/// Drafters that need only the target, with options that fit tiny models.
 pub const TARGET_DRAFTERS: [(&str, &str); 10] = [
     ("ngram", "min=1"),
     ("streaming-llm", "budget=64"),
@@ -22,8 +22,8 @@ pub const TARGET_DRAFTERS: [(&str, &str); 10] = [
     ("layer-skip", "mode=search,sinks=16,budget=64"),
 ];
 
-/// Builds the drafters, once a process, unless they were carried here; returns the folder they are in. Cargo has built
-/// them before as a rule, and sees that nothing is to be done.
+/// Builds the drafters once a process, unless they were carried here, and returns their folder.
+/// Usually cargo has built them before and finds nothing to do.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -47,7 +47,7 @@ fn folder() -> &'static Path {
     })
 }
 
-/// A drafter that comes with Galley; `options` as `key=value,key=value`.
+/// One of Galley's own drafters; `options` has the form `key=value,key=value`.
 pub fn setup(name: &str, options: &str) -> DrafterSetup {
     let file = format!(
         "{}galley_drafter_{}{}",
@@ -61,12 +61,12 @@ pub fn setup(name: &str, options: &str) -> DrafterSetup {
     DrafterSetup { library, options }
 }
 
-/// An engine's drafting with one drafter.
+/// A drafting configuration with one drafter.
 pub fn drafting(name: &str, options: &str) -> DraftConfig {
     DraftConfig { drafters: vec![setup(name, options)], ..DraftConfig::default() }
 }
 
-/// Options of `small-model`: a tiny model to draft with, and what comes after it.
+/// Options of `small-model`: a tiny draft model, followed by `more` options.
 pub fn second_model(draft_model: &str, more: &str) -> String {
     format!("model={}{more}", data("models").join(draft_model).display())
 }

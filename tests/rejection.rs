@@ -1,6 +1,6 @@
-//! Verification by rejection: sequences that are drafted and verified by a real engine, under a schedule that leaves
-//! nothing as it comes, follow the target's own distribution, computed from plain logits. Verifiers that are
-//! wrong do not.
+//! Verification by rejection: sequences drafted and verified by a real engine, under a chaotic
+//! schedule, follow the target's own distribution, computed from plain logits. Sequences of wrong
+//! verifiers do not.
 
 use galley_backend::sample::philox::{decision, draft_seed, word};
 use galley_backend::sample::{Pick, Picks, Proposal, Rejection, Row};
@@ -16,11 +16,11 @@ use galley_tests::{left_to_the_inner_model, on_cpu};
 
 const MODEL: &str = "llama3";
 const PROMPT: [u32; 7] = [40, 99, 13, 200, 77, 31, 8];
-/// Sequences of a sample; [`N_STREAMS`] to a request.
+/// Sequences in a sample; each request has [`N_STREAMS`].
 const N_SEQUENCES: usize = 16_000;
 const N_STREAMS: usize = 20;
 
-/// How requests of a sample pick, and what of them is compared.
+/// The sampling settings of a sample's requests, and the statistics to compare.
 #[derive(Clone, Copy)]
 struct Setting {
     drafter: (&'static str, &'static str),
@@ -28,9 +28,9 @@ struct Setting {
     top_k: u32,
     top_p: f32,
     frequency_penalty: f32,
-    /// The joint distribution of so many first tokens.
+    /// Number of first tokens that enter the joint distribution.
     n_tokens: usize,
-    /// Tokens that are the same modulo this are counted together.
+    /// Tokens that are equal modulo this number are counted together.
     n_buckets: usize,
 }
 
@@ -64,7 +64,7 @@ impl Setting {
         (0..(N_SEQUENCES / N_STREAMS) as u64).map(request).collect()
     }
 
-    /// The tokens that may follow `output` and their probabilities, by the definition in f64.
+    /// The tokens that may follow `output` and their probabilities, computed by definition in f64.
     fn exact(&self, logits: &[f32], output: &[u32], eos: &[u32]) -> Vec<(u32, f64)> {
         let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().copied().map(f64::from)).collect();
         kept.retain(|(token, _)| !eos.contains(token));
@@ -88,7 +88,7 @@ impl Setting {
         kept.into_iter().map(|(token, weight)| (token, weight / total)).collect()
     }
 
-    /// The probability of every cell: of the first tokens of a sequence, in buckets.
+    /// The probability of every cell. A cell is the tuple of a sequence's first tokens, in buckets.
     fn cells(&self, model: &mut dyn LanguageModel) -> Vec<f64> {
         let mut cells = vec![0.0; self.n_buckets.pow(self.n_tokens as u32)];
         let prompt = run_rows(model, &PROMPT, 0, PROMPT.len(), &[PROMPT.len() as u32 - 1]);
@@ -115,8 +115,9 @@ impl Setting {
         tokens.fold(0, |cell, token| cell * self.n_buckets + token % self.n_buckets)
     }
 
-    /// Generates the sample with a model that verifies as `verifier` says, and compares it with `cells`: Pearson's
-    /// statistic and its degrees of freedom. Infinite where the target never does what was generated.
+    /// Generates the sample with a model that verifies as `verifier` does, and compares it with
+    /// `cells`: Pearson's statistic and its degrees of freedom. The statistic is infinite if the
+    /// sample has an outcome of probability zero.
     fn sample(&self, cells: &[f64], verify: Verify, verifier: Verifier) -> Sample {
         let setup = chaotic();
         let (model, tokenizer) = open(MODEL, &setup);
@@ -172,7 +173,7 @@ impl std::fmt::Display for Sample {
     }
 }
 
-/// A pool too small for what runs, and turns that are missed.
+/// A pool that is too small for the requests, and a random schedule that skips turns.
 fn chaotic() -> Setup {
     let config = EngineConfig {
         max_num_seqs: 40,
@@ -183,18 +184,18 @@ fn chaotic() -> Setup {
     Setup { device: on_cpu(Dtype::F32, 1), n_blocks: 72, config, max_logit_rows: 160 }
 }
 
-/// Ways to decide on a drafted token.
+/// Ways to verify a draft token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verifier {
     Right,
     AcceptsAlways,
-    /// Draws from p, not from what p has more than q.
+    /// Samples from p instead of the residual max(p - q, 0).
     ForgetsTheResidual,
-    /// Decides with the noise that the draft was drawn with.
+    /// Verifies with the noise that sampled the draft token.
     ReusesNoise,
 }
 
-/// A model that verifies in one of these ways.
+/// A model with one of these verifiers.
 struct Verifying {
     model: Box<dyn LanguageModel>,
     verifier: Verifier,
@@ -292,7 +293,7 @@ fn sequences_follow_the_target() {
     }
 }
 
-/// The test above must be able to fail.
+/// The negative control: the test above must be able to fail.
 #[test]
 fn wrong_verifiers_do_not_follow_the_target() {
     let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Dtype::F32, 1), ..alone() });
@@ -304,8 +305,8 @@ fn wrong_verifiers_do_not_follow_the_target() {
     }
 }
 
-/// Greedy requests, and guesses that were looked up, are compared; and so are the guesses of requests that do not
-/// ask, whatever runs beside them: the bytes of plain decoding.
+/// Greedy requests, drafts from lookups and requests without rejection are verified by equality:
+/// they give the bytes of plain decoding, whatever runs beside them.
 #[test]
 fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     let base = alone();
@@ -348,7 +349,7 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
                 );
             }
         }
-        // The negative control: what is not compared is not that of plain decoding.
+        // The negative control: other requests do not give the bytes of plain decoding.
         assert_eq!(n_other > 0, name != "ngram", "{name}: {n_other}");
     }
 }

@@ -1,5 +1,5 @@
-//! Scaled rotary embeddings against transformers in float32, beyond the original context: `tests/oracle/make_rope.py`
-//! says how each reference was made.
+//! Scaled rotary embeddings compared with transformers in float32, beyond the original context.
+//! `tests/oracle/make_rope.py` documents how each reference was made.
 
 #[path = "../engine/model/tests/common/edit.rs"]
 mod edit;
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// What transformers made of a sequence.
+/// The results of transformers for a sequence.
 struct Reference {
     tokens: Vec<u32>,
     positions: Vec<u32>,
@@ -45,7 +45,7 @@ impl Reference {
         }
     }
 
-    /// The largest difference of a model's logits, in chunks of `chunk` tokens.
+    /// The largest relative error of a model's logits, with the prompt in chunks of `chunk` tokens.
     fn worst_error(&self, checkpoint: &Checkpoint, device: impl Into<Device>, chunk: usize) -> f32 {
         let options =
             LoadOptions { block_size: 16, n_blocks: 8, max_rows: 128, max_logit_rows: 128 };
@@ -57,7 +57,7 @@ impl Reference {
     }
 }
 
-/// The model of a variant: its configuration beside the weights of a tiny model.
+/// The model of a variant: its configuration together with the weights of a tiny model.
 fn variant(name: &str, base: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let weights = "model.safetensors";
@@ -72,7 +72,7 @@ fn open(path: &Path) -> Checkpoint {
     Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Name, tiny model, longest context, and the context that it is opened with for the comparison.
+/// Name, tiny model, longest context, and the context with which the comparison opens the model.
 const VARIANTS: [(&str, &str, usize, usize); 6] = [
     ("yarn-qwen", "qwen2", 160, 160),
     ("yarn-mscale", "smollm2", 256, 75),
@@ -109,7 +109,7 @@ fn logits_beyond_the_original_context_agree_with_transformers() {
     }
 }
 
-/// The comparison notices a scaling that is left out, and one of another context.
+/// The comparison notices a missing scaling, and a scaling for another context.
 #[test]
 fn other_frequencies_do_not_agree() {
     for (name, base, ..) in VARIANTS {
@@ -128,8 +128,8 @@ fn other_frequencies_do_not_agree() {
     }
 }
 
-/// A frequency that followed the length of a sequence would have the first tokens of a prompt, already in the cache,
-/// turned otherwise than the last.
+/// If a frequency followed the length of a sequence, the first tokens of a prompt, already in the
+/// cache, would be rotated differently from the last.
 #[test]
 fn a_dynamic_model_gives_the_same_bits_however_a_prompt_is_chunked() {
     let directory = variant("dynamic", "smollm2");
@@ -148,7 +148,7 @@ fn a_dynamic_model_gives_the_same_bits_however_a_prompt_is_chunked() {
     }
 }
 
-/// The same numbers under the keys of a GGUF file, some of them by llama.cpp's defaults.
+/// The same settings under the keys of a GGUF file, some of them left to llama.cpp's defaults.
 #[test]
 fn yarn_of_a_gguf_file_agrees_with_transformers() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -171,7 +171,7 @@ fn yarn_of_a_gguf_file_agrees_with_transformers() {
         .write(&path);
     assert_agrees("yarn.gguf", &reference, &open(&path));
 
-    // The control: each of the numbers counts.
+    // The control: each of these settings matters.
     let worst = |file: GgufCopy| {
         file.write(&path);
         reference.worst_error(&open(&path), on_cpu(Dtype::F32, 2), 32)
@@ -181,7 +181,7 @@ fn yarn_of_a_gguf_file_agrees_with_transformers() {
     assert!(beta > 0.01 && scale > 0.01, "{beta} {scale}");
 }
 
-/// The other home of a rotation: the scale of cosines and sines counts there too.
+/// The CUDA backend implements RoPE too; the scale of cosines and sines matters there as well.
 #[test]
 #[cfg(feature = "emulate")]
 fn logits_on_the_emulated_device_agree_with_transformers() {
@@ -198,7 +198,7 @@ fn logits_on_the_emulated_device_agree_with_transformers() {
     assert!(error > 0.1, "without scaling: {error}");
 }
 
-/// Without an original length, the model's own is stretched.
+/// Without an original length in the file, the model's own context is stretched.
 #[test]
 fn a_context_is_as_long_as_its_scaling_says() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -217,14 +217,14 @@ fn a_context_is_as_long_as_its_scaling_says() {
     checkpoint.set_max_context(7).expect("a context");
     assert_eq!(checkpoint.config().max_context, 7);
 
-    // Tuned to the length that the file names, able to go on.
+    // `linear`: the model is tuned to the length in the file, but the context may be longer.
     factor("linear").write(&path);
     let mut checkpoint = open(&path);
     assert_eq!(checkpoint.config().max_context, 256);
     checkpoint.set_max_context(1024).expect("a context");
     assert!(checkpoint.set_max_context(1025).is_err());
 
-    // Its formula takes any length.
+    // The formula of `dynamic` accepts any length.
     let directory = variant("dynamic", "smollm2");
     let mut checkpoint = open(directory.path());
     checkpoint.set_max_context(100_000).expect("a context");

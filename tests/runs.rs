@@ -1,4 +1,4 @@
-//! Runs of requests on tiny models, and all that a user can see of them: what must be the same bytes.
+//! Runs requests on tiny models, and records all of their output that a user can see.
 
 use crate::{data, left_to_the_inner_model, on_cpu};
 use galley_backend::sample::{Pick, Picks, Row};
@@ -11,7 +11,7 @@ use galley_model::weights::Checkpoint;
 use galley_model::{Device, LanguageModel, LoadOptions, Result, load};
 use std::sync::Arc;
 
-/// All that a user can see of a sequence, log-probabilities as bits.
+/// All that a user can see of a sequence; log-probabilities are compared as bits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     /// Token ids.
@@ -20,23 +20,23 @@ pub struct Seen {
     pub text: String,
     /// Log-probabilities of the tokens and of their alternatives.
     pub logprobs: Vec<u32>,
-    /// Why it ended.
+    /// The finish reason.
     pub finish: &'static str,
 }
 
-/// A model and an engine over it.
+/// The sizes of a model and the configuration of its engine.
 pub struct Setup {
-    /// Where the model runs.
+    /// The device of the model.
     pub device: Device,
-    /// Blocks of the pool.
+    /// Blocks in the pool.
     pub n_blocks: usize,
-    /// The engine.
+    /// The engine's configuration.
     pub config: EngineConfig,
-    /// Rows of logits that a step may leave.
+    /// Limit on the rows of logits in a step.
     pub max_logit_rows: usize,
 }
 
-/// One request at a time, without a cache: what everything is compared with.
+/// One request at a time, without a prefix cache: the reference for all comparisons.
 pub fn alone() -> Setup {
     let config = EngineConfig {
         max_num_seqs: 4,
@@ -62,8 +62,8 @@ pub fn open(name: &str, setup: &Setup) -> (Box<dyn LanguageModel>, Arc<Tokenizer
     (model, Arc::new(tokenizer))
 }
 
-/// Requests of every kind: greedy and sampled, filtered, penalised, biased, stopped, several
-/// sequences, shared prefixes, and one longer than a tile of attention.
+/// Requests of every kind: greedy, sampled, filtered, penalised, biased and stopped requests,
+/// several sequences, shared prefixes, and a prompt longer than a tile of attention.
 pub fn requests(vocab: u32, max_context: usize) -> Vec<Request> {
     let prompt = |seed: u32, n: usize| -> Vec<u32> {
         let n = n.min(max_context - 40);
@@ -95,7 +95,7 @@ pub fn requests(vocab: u32, max_context: usize) -> Vec<Request> {
     ]
 }
 
-/// Runs `requests` all at once, or one after the other; returns what was seen and the statistics.
+/// Runs `requests` together, or one after the other. Returns their output and the statistics.
 pub fn run(
     model: (Box<dyn LanguageModel>, Arc<Tokenizer>),
     config: &EngineConfig,
@@ -105,7 +105,7 @@ pub fn run(
     run_drafting(model, config, &DraftConfig::default(), requests, together)
 }
 
-/// The same with drafters.
+/// Like [`run`], with drafters.
 pub fn run_drafting(
     (model, tokenizer): (Box<dyn LanguageModel>, Arc<Tokenizer>),
     config: &EngineConfig,
@@ -131,7 +131,7 @@ pub fn run_drafting(
     (all, engine.stats())
 }
 
-/// The sequences of a request of `n`, or the error that it ends with.
+/// The `n` sequences of a request, or the error with which it ended.
 pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, String> {
     let nothing = Seen { tokens: vec![], text: String::new(), logprobs: vec![], finish: "never" };
     let mut seen = vec![nothing; n as usize];
@@ -151,15 +151,17 @@ pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, 
     Ok(seen)
 }
 
-/// A model that is not row invariant: several rows that go on with a sequence attend to it in some other way.
+/// A model that is not row-invariant: several rows that continue a sequence attend to it in an
+/// altered way.
 pub struct Altered(pub Box<dyn LanguageModel>, pub Alteration);
 
-/// How.
+/// The alteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alteration {
-    /// To the same tokens, in another order of summation.
+    /// Attention to the same tokens, in another order of summation.
     OtherOrder,
-    /// To all but the first sixteen. For devices whose sums are so short that bf16 hides their order.
+    /// Attention to all tokens except the first sixteen, for devices that sum so few terms that
+    /// bf16 hides their order.
     FewerTokens,
 }
 

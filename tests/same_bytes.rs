@@ -1,4 +1,4 @@
-//! The promise that speculation changes no byte, as a check that any test can make of any drafter.
+//! Checks that speculation changes no byte; any test can call it for any drafter.
 
 use crate::plugins::drafting;
 use crate::runs::{Setup, alone, open, requests, run, run_drafting};
@@ -6,16 +6,16 @@ use galley_engine::{DraftRequest, EngineConfig, Request, SchedulePolicy};
 use galley_model::Device;
 use galley_model::config::ModelConfig;
 
-/// How much is run.
+/// How much to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// Every kind of request, twice, under three schedules.
     Full,
-    /// Every kind of request, short and once, under one schedule: for a device that is emulated.
+    /// Every kind of request, short and once, under one schedule: for an emulated device.
     Small,
 }
 
-/// A pool and a schedule that leave nothing as it comes: chunks, missed turns, preemptions.
+/// A pool and a random schedule that cause chunks, skipped turns and preemptions.
 pub fn chaotic(seed: u64, device: Device) -> Setup {
     Setup {
         device,
@@ -30,11 +30,11 @@ pub fn chaotic(seed: u64, device: Device) -> Setup {
     }
 }
 
-/// Requests of `extent`.
+/// The requests for `extent`.
 pub fn extent_requests(extent: Extent, config: &ModelConfig) -> Vec<Request> {
     let once = requests(config.vocab_size as u32, config.max_context.min(400));
     match extent {
-        // Twice, so that the second half finds the first in the prefix cache.
+        // All requests twice, so that the second half finds the first in the prefix cache.
         Extent::Full => [once.clone(), once].concat(),
         Extent::Small => {
             let short = |request: Request| Request { max_tokens: Some(14), ..request };
@@ -43,7 +43,7 @@ pub fn extent_requests(extent: Extent, config: &ModelConfig) -> Vec<Request> {
     }
 }
 
-/// Draft lengths, and budgets for some.
+/// The requests with draft lengths, and KV budgets for some.
 pub fn with_drafts(requests: &[Request]) -> Vec<Request> {
     let drafts = [(None, None), (Some(1), Some(48)), (Some(7), None), (Some(4), Some(80))];
     let requests = requests.iter().zip(drafts.into_iter().cycle());
@@ -54,8 +54,8 @@ pub fn with_drafts(requests: &[Request]) -> Vec<Request> {
     requests.collect()
 }
 
-/// Runs requests of every kind on a tiny model with some drafters, under schedules that leave nothing as it comes.
-/// `device` gives one of so many threads.
+/// Runs requests of every kind on a tiny model with some drafters, under chaotic schedules.
+/// `device` returns a device with the given number of threads.
 pub fn assert_same_bytes<'a>(
     model: &str,
     extent: Extent,
@@ -67,7 +67,7 @@ pub fn assert_same_bytes<'a>(
     let requests = extent_requests(extent, plain.0.config());
     let (expected, _) = run(plain, &base.config, &requests, false);
     let requests = with_drafts(&requests);
-    // The test is about these; without them it would show nothing.
+    // The test needs drafts and preemptions; without them it would show nothing.
     let (seeds, [least_drafted, least_accepted, least_preemptions]) = match extent {
         Extent::Full => (0..3, [200, 1, 6]),
         Extent::Small => (0..1, [20, 0, 0]),

@@ -1,16 +1,17 @@
-//! The address sanitizer of the C compiler. Tests of several crates take this file by its path.
+//! The address sanitizer of the C compiler. Tests of several crates include this file by its path.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The runtime, to be loaded first. None, with a remark, where there is none; in CI that is an error.
+/// The runtime, which must be loaded first. None, with a printed note, if it is not installed; in
+/// CI that is an error.
 pub(crate) fn sanitizer() -> Option<PathBuf> {
     let ask = |name: &str| {
         let file = format!("-print-file-name={name}");
         let output = Command::new("cc").arg(file).output().expect("a C compiler is there");
         PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
     };
-    // What the compiler does not have it gives back as it was asked for.
+    // The compiler prints the name unchanged if it does not have the file.
     if ask("libubsan.so").is_absolute() && ask("libasan.so").is_absolute() {
         return Some(ask("libasan.so"));
     }

@@ -1,4 +1,5 @@
-//! Drafting with a second model: the same bytes, in the same pool, and never in anybody's way.
+//! Drafting with a draft model: it changes no byte, shares the target's pool, and never delays a
+//! sequence.
 
 use galley_backend::Dtype;
 use galley_engine::{DraftRequest, Engine, EngineConfig, Prompt, Request};
@@ -13,13 +14,13 @@ use std::path::Path;
 #[test]
 fn output_does_not_depend_on_a_second_model() {
     for (target, draft, dtype, more) in [
-        // Two of its blocks lie in one of the target's.
+        // Two of its blocks fit into one block of the target.
         ("llama3", "mistral", Dtype::Bf16, ""),
         ("llama3", "llama3", Dtype::Bf16, ",sinks=16,budget=64"),
-        // Heads half as wide, and the vocabulary padded to more tokens than the target has.
+        // Heads half as wide, and a vocabulary padded to more tokens than the target's.
         ("qwen3", "mistral", Dtype::F32, ",sinks=0,budget=40"),
         ("qwen3", "odd", Dtype::F32, ""),
-        // The target has more tokens than the draft model.
+        // The target has a larger vocabulary than the draft model.
         ("odd", "mistral", Dtype::Bf16, ""),
     ] {
         assert_same_bytes(
@@ -41,8 +42,9 @@ fn request(first: u32, n: u32) -> Request {
     }
 }
 
-/// The target as its own draft model guesses what the target picks: if its KV were not kept up, after rejected
-/// guesses, in chunks or in blocks that are shared with nobody, it would not.
+/// With the target as its own draft model, every draft token equals the target's sampled token.
+/// This fails if the draft model's KV is not kept up after rejected draft tokens, in chunks, or in
+/// unshared blocks.
 #[test]
 fn a_draft_model_equal_to_its_target_is_always_right() {
     let config = EngineConfig { max_num_batched_tokens: 64, ..alone().config };
@@ -57,10 +59,11 @@ fn a_draft_model_equal_to_its_target_is_always_right() {
     }
 }
 
-/// Draft KV is drawn from the pool where everybody sees it, and given up before anybody is preempted or waits.
+/// Draft KV is allocated from the visible pool, and released before any sequence is preempted or
+/// waits.
 #[test]
 fn draft_kv_gives_way() {
-    // Three sequences of 9 blocks each: the pool holds their KV, and some of that of draft models.
+    // Three sequences of 9 blocks each: the pool holds their KV and part of the draft models' KV.
     let requests: Vec<Request> = (0..3).map(|i| request(i, 100)).collect();
     let run = |n_blocks: usize, drafting_on: bool| {
         let setup = Setup { n_blocks, ..alone() };
@@ -80,7 +83,8 @@ fn draft_kv_gives_way() {
         assert_eq!(plain.preemptions, 0);
         assert_eq!(tight.preemptions, 0, "{n_blocks} blocks: a sequence gave way to a draft");
         assert!(tight.drafts.drafted < roomy.drafts.drafted, "{n_blocks} blocks are too many");
-        // 27 blocks for the sequences in the end, 7 to 9 for the KV that one draft model needs.
+        // The sequences need 27 blocks at the end, and the draft model's KV of one sequence needs 7
+        // to 9.
         assert_eq!(tight.drafts.drafted > 0, n_blocks > 30, "{n_blocks} blocks");
     }
 }
@@ -104,7 +108,7 @@ fn a_model_that_cannot_draft_is_refused_with_the_reason() {
     let none = refusal("llama3", "");
     assert!(none.contains("the path or name of a model is needed"), "{none}");
 
-    // The same model, but for two tokens of its vocabulary that have changed places.
+    // The same model, except that two tokens of its vocabulary are swapped.
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         let from = models.join("mistral").join(name);

@@ -1,9 +1,10 @@
-//! SmolLM2 on ten real prompts of 50 to 4000 tokens against transformers on the same weights.
+//! SmolLM2 on ten real prompts of 50 to 4000 tokens, compared with transformers on the same
+//! weights.
 //!
-//! The reference computes in float32 with weights rounded to bf16. Galley picks the same greedy
-//! tokens, near-ties excepted: in float32, where it keeps the file's unrounded weights, and in bf16,
-//! where operands are rounded too and a tie may be wider. In builds with `cuda`, where `GALLEY_TEST_GPU` names a GPU, it is
-//! that which picks.
+//! The reference computes in float32 with weights rounded to bf16. Galley samples the same greedy
+//! tokens except at near-ties, both in float32, with the file's unrounded weights, and in bf16,
+//! with rounded operands, where near-ties may be wider. In builds with `cuda`, if `GALLEY_TEST_GPU`
+//! has a GPU's number, the test runs on that GPU.
 
 use galley_backend::Dtype;
 use galley_model::tokenizer::Tokenizer;
@@ -15,7 +16,7 @@ use serde_json::Value;
 /// Top-2 gap of the reference below which a token may differ. The logits' standard deviation is 6.
 const NEAR_TIES: [(Dtype, f64); 2] = [(Dtype::F32, 0.05), (Dtype::Bf16, 0.1)];
 
-/// Longest prompt that is run in float32 as well, which is four times slower.
+/// Longest prompt for the float32 run, which is four times slower.
 const MAX_F32_TOKENS: usize = 1500;
 
 struct Prompt {
@@ -29,7 +30,8 @@ fn numbers<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Vec<T> {
     value.as_array().expect("an array").iter().map(|v| read(v).expect("a number")).collect()
 }
 
-/// The reference prompts whose text is on this machine, cut and tokenized as the reference was.
+/// The reference prompts that have their text on this machine, cut and tokenized like the
+/// reference.
 fn prompts(tokenizer: &Tokenizer) -> Vec<Prompt> {
     let json = std::fs::read_to_string(data("smollm2_reference.json")).expect("the reference");
     let json: Value = serde_json::from_str(&json).expect("JSON");
@@ -48,7 +50,7 @@ fn prompts(tokenizer: &Tokenizer) -> Vec<Prompt> {
         tokens.truncate(n);
         let wanted = entry["prompt_tokens_sha256"].as_str().expect("a hash");
         if texts::hash_tokens(&tokens) != wanted {
-            // Only the Python library may differ from the version of the reference.
+            // Only the text of the Python library may differ from the version in the reference.
             assert!(source.starts_with("python-stdlib/"), "{source}: other tokens");
             println!("skipped: {source} is another version here");
             continue;
@@ -82,7 +84,7 @@ fn greedy_continuations_of_real_prompts_agree_with_transformers() {
     }
 }
 
-/// What runs, in which format, and how wide ties are there.
+/// The number formats to run, the width of near-ties in each, and the device.
 fn devices() -> Vec<(Dtype, f64, Device)> {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = galley_tests::gpu() {
@@ -93,7 +95,7 @@ fn devices() -> Vec<(Dtype, f64, Device)> {
 }
 
 fn check(model: &mut dyn LanguageModel, prompt: &Prompt, near_tie: f64) {
-    // The reference's own tokens are fed back, so that every one of the steps is compared.
+    // Feeds the reference's own tokens back, so that every step is compared.
     let mut tokens = prompt.tokens.clone();
     tokens.extend(&prompt.continuation[..prompt.continuation.len() - 1]);
     let first = prompt.tokens.len() - 1;

@@ -1,5 +1,5 @@
-//! SmolLM2 on real prompts of 4000 tokens: with every drafter the tokens, the text and the log-probabilities of
-//! plain decoding, bit for bit, and no KV memory but a second model's.
+//! SmolLM2 on real prompts of 4000 tokens: every drafter gives the tokens, the text and the
+//! log-probabilities of plain decoding, bit for bit. Only a draft model takes KV memory.
 
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterChoice, Engine, EngineConfig, Event, Prompt, Request,
@@ -37,7 +37,8 @@ fn requests(tokenizer: &Tokenizer) -> Option<Vec<Request>> {
     sources.into_iter().map(request).collect()
 }
 
-/// Token ids, text and bits of log-probabilities of every request, and what changed in the statistics.
+/// Token ids, text and bits of log-probabilities of every request, and the engine's statistics so
+/// far.
 fn run(
     engine: &Engine,
     requests: &[Request],
@@ -92,8 +93,9 @@ fn long_prompts_give_the_same_bytes_with_every_drafter() {
         return;
     };
     let second = format!("model={},sinks=16,budget=512", path.display());
-    // Name, options, and how many of a hundred guesses are right at least: the code is of whatever version
-    // Python has here, so the lines are low. SmolLM2 was not trained to leave early: it is often never right.
+    // Name, options, and minimum acceptance in percent. The minimum is low, because the code
+    // depends on the installed version of Python. SmolLM2 was not trained for early exit, so that
+    // draft is often never accepted.
     let drafters = [
         ("ngram", "", Some(5)),
         ("streaming-llm", "budget=512", Some(40)),
@@ -124,7 +126,7 @@ fn long_prompts_give_the_same_bytes_with_every_drafter() {
         if let Some(at_least) = at_least {
             assert!(accepted * 100 >= drafted * at_least, "{name}: {accepted} of {drafted}");
         }
-        // A view is no cache: the most a draft takes is the block that its last tokens reach into.
+        // A view is no cache: a draft takes at most the block that its last tokens reach into.
         let own_kv = n_blocks.saturating_sub(plain.kv_blocks_peak + requests.len());
         assert_eq!(own_kv > 0, name == "small-model", "{name}: {n_blocks} blocks");
         before = stats;

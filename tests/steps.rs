@@ -1,4 +1,4 @@
-//! Steps at the limits of a device, and steps that fail, on real models with the drafters that come with Galley.
+//! Steps at the limits of a device, and failing steps, on real models with Galley's own drafters.
 
 use galley_backend::Dtype;
 use galley_engine::{DraftConfig, EngineConfig, Prompt, Request};
@@ -17,7 +17,8 @@ fn greedy(n_prompt: u32) -> Request {
     }
 }
 
-/// The sizes of `examples/embed.rs`, the default configuration and nine requests: the device leaves 8 rows of logits.
+/// The sizes of `examples/embed.rs`, the default configuration, and nine requests: a step has at
+/// most 8 rows of logits.
 #[test]
 fn case_20_the_sizes_of_the_example_and_the_default_configuration() {
     let config = EngineConfig { max_num_batched_tokens: 256, ..EngineConfig::default() };
@@ -29,8 +30,8 @@ fn case_20_the_sizes_of_the_example_and_the_default_configuration() {
     assert_eq!((stats.finished, stats.failed_steps), (9, 0));
 }
 
-/// Four sequences that draft three tokens, and 12 rows of logits: three for each. The last prompt takes several chunks, and
-/// ends in a step in which the others draft.
+/// Four sequences that draft three tokens each, and 12 rows of logits: three for each sequence. The
+/// last prompt takes several chunks and ends in a step in which the other sequences draft.
 #[test]
 fn case_20_a_prompt_that_ends_beside_drafts() {
     let config =
@@ -49,7 +50,8 @@ fn case_20_a_prompt_that_ends_beside_drafts() {
     }
 }
 
-/// Whatever call fails, of the model or of the draft model beside it: the other requests yield what they would.
+/// Any call of the model or of its draft model may fail: the other requests must give their
+/// expected output.
 #[test]
 fn case_20_a_step_that_fails_on_a_real_model() {
     let base = alone();

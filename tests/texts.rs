@@ -1,9 +1,9 @@
-//! The real model and the real texts of tests: where `cargo xtask data` puts them.
+//! The real model and the real texts of tests, in the places where `cargo xtask data` puts them.
 
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
-/// SmolLM2's file, from `GALLEY_TEST_MODEL`. Without it a test that asks is skipped, except in CI.
+/// SmolLM2's file, from `GALLEY_TEST_MODEL`. Without it the calling test is skipped, except in CI.
 pub fn model() -> Option<PathBuf> {
     needed("GALLEY_TEST_MODEL", "SmolLM2")
 }
@@ -27,7 +27,7 @@ pub fn read(source: &str) -> Option<Vec<u8>> {
     std::fs::read(path).ok()
 }
 
-/// Python's standard library: real code that is on most machines.
+/// The folder of Python's standard library: real code that most machines have.
 fn python_library() -> Option<PathBuf> {
     let print = "import sysconfig; print(sysconfig.get_path('stdlib'))";
     let output = std::process::Command::new("python3").args(["-c", print]).output().ok()?;

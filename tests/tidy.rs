@@ -1,15 +1,15 @@
-//! The house rules that a compiler does not know: arrows between crates, where `unsafe` may live,
-//! what every file starts with, what documents promise.
+//! The house rules that a compiler does not know: arrows between crates, the places of `unsafe`,
+//! the first line of every file, the structure of documents.
 //!
-//! A check is a function from text to complaints. The tests at the end hold the tree to all of
-//! them; those of `tidy/controls.rs` show that each check notices what it is for.
+//! A check is a function from text to complaints. The tests at the end apply all checks to the
+//! tree; the tests of `tidy/controls.rs` show that each check notices violations.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where `unsafe` may be written, and why there.
+/// The places where `unsafe` may be written, and the reason for each.
 const UNSAFE_PLACES: [(&str, &str); 9] = [
     ("kernels-cu/", "calls C, in which the kernels are"),
     ("engine/backend/src/cuda/", "launches kernels over device memory"),
@@ -22,10 +22,10 @@ const UNSAFE_PLACES: [(&str, &str); 9] = [
     ("benches/counting.rs", "is an allocator, to count"),
 ];
 
-/// Written by a program: nobody explains its `unsafe`, and nobody splits it.
+/// Written by a program: their `unsafe` has no explanations, and they are not split.
 const GENERATED: [&str; 2] = ["plugins/abi/src/bindings.rs", "kernels-cu/src/bindings.rs"];
 
-/// Files over [`MAX_LINES`], and what keeps them whole.
+/// Files over [`MAX_LINES`], and the reason why each stays whole.
 const LONG_FILES: [(&str, &str); 6] = [
     ("engine/backend/src/cpu/attention.rs", "one algorithm, whose parts make sense together only"),
     (
@@ -38,13 +38,14 @@ const LONG_FILES: [(&str, &str); 6] = [
     (GENERATED[1], "generated"),
 ];
 const MAX_LINES: usize = 400;
-/// Of C++, which no formatter holds to it.
+/// For C++ and CUDA sources, which no formatter limits to this width.
 const MAX_COLUMNS: usize = 120;
 
-/// Where the same call gives the same result every time: no clock, no environment, no randomness.
+/// Folders of pure code, in which the same call always gives the same result: no clock, no
+/// environment, no randomness.
 const PURE: [&str; 3] = ["block_manager/src/", "engine/backend/src/", "engine/model/src/"];
 
-/// Files in [`PURE`] folders that may look at a clock, and for whom.
+/// Files in [`PURE`] folders that may read a clock, and the reason for each.
 const IMPURE_FILES: [(&str, &str); 2] = [
     ("engine/backend/src/cpu/probe.rs", "measures the machine, for benches"),
     ("engine/model/src/chat/time.rs", "tells a chat template the date"),
@@ -52,7 +53,7 @@ const IMPURE_FILES: [(&str, &str); 2] = [
 
 // ---- checks
 
-/// Rows of ARCHITECTURE.md's table: crate, folder, what it may import.
+/// Rows of ARCHITECTURE.md's table: crate, folder, and crates that it may import.
 fn arrow_table(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
     let names = |cell: &str| -> Vec<String> {
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -67,7 +68,7 @@ fn arrow_table(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
     rows.collect()
 }
 
-/// Compares the table with what `cargo metadata` says of the workspace.
+/// Compares the table with the workspace in the output of `cargo metadata`.
 fn check_arrows(table: &BTreeMap<String, (String, Vec<String>)>, metadata: &Value) -> Vec<String> {
     let root = Path::new(metadata["workspace_root"].as_str().unwrap_or_default());
     let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
@@ -96,7 +97,7 @@ fn check_arrows(table: &BTreeMap<String, (String, Vec<String>)>, metadata: &Valu
     complaints
 }
 
-/// The first line says what the file is for.
+/// The first line must state the purpose of the file.
 fn check_first_line(text: &str) -> Vec<String> {
     let fine = text
         .lines()
@@ -109,7 +110,7 @@ fn check_first_line(text: &str) -> Vec<String> {
     }
 }
 
-/// A file that is long is listed, and one that is listed is long.
+/// A long file must be listed, and a listed file must be long.
 fn check_length(path: &str, text: &str) -> Vec<String> {
     let n_lines = text.lines().count();
     match (n_lines > MAX_LINES, LONG_FILES.iter().any(|(long, _)| *long == path)) {
@@ -119,15 +120,15 @@ fn check_length(path: &str, text: &str) -> Vec<String> {
     }
 }
 
-/// No line is wider than [`MAX_COLUMNS`].
+/// No line may be wider than [`MAX_COLUMNS`].
 fn check_columns(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.chars().count()).enumerate();
     let wide = lines.filter(|(_, n_columns)| *n_columns > MAX_COLUMNS);
     wide.map(|(i, n_columns)| format!("line {}: {n_columns} columns", i + 1)).collect()
 }
 
-/// The code of a line: without its comment and without the content of strings. Strings over
-/// several lines and `'"'` are beyond it; neither hides an `unsafe` in this tree.
+/// The code of a line, without its comment and without the content of strings. It does not handle
+/// strings over several lines; none of them hides an `unsafe` in this tree.
 fn code_of(line: &str) -> String {
     let mut code = String::new();
     for (i, part) in line.replace("\\\"", "").replace("'\"'", "").split('"').enumerate() {
@@ -143,8 +144,8 @@ fn code_of(line: &str) -> String {
     code
 }
 
-/// `unsafe` has an address and a reason: one `SAFETY` comment right above each block and `impl`,
-/// and a `# Safety` section at functions that other files can call.
+/// `unsafe` needs a listed place and a reason: one `SAFETY` comment right above each block and
+/// `impl`, and a `# Safety` section at functions that other files can call.
 fn check_unsafe(path: &str, text: &str) -> Vec<String> {
     if GENERATED.contains(&path) {
         return vec![];
@@ -165,7 +166,7 @@ fn check_unsafe(path: &str, text: &str) -> Vec<String> {
             }
             let signature = rest.starts_with("fn ") || rest.starts_with("extern");
             if rest.starts_with("fn(") || (signature && !code[..at].contains("pub")) {
-                continue; // a type; a function of this file, or of a trait that says it once
+                continue; // a type, a function of this file, or a trait's function, documented by the trait
             }
             if signature || rest.starts_with("trait ") {
                 let above = lines[..i].iter().rev().map(|line| line.trim_start());
@@ -185,7 +186,7 @@ fn check_unsafe(path: &str, text: &str) -> Vec<String> {
     complaints
 }
 
-/// The line with `SAFETY:` of the comment that ends at most three lines above `i`.
+/// The line with `SAFETY:` of the comment that ends at most three lines above line `i`.
 fn reason_above(lines: &[&str], i: usize) -> Option<usize> {
     let comment = |at: &usize| lines[*at].trim_start().starts_with("//");
     let end = (i.saturating_sub(3)..=i).rev().find(|at| comment(at))?;
@@ -193,8 +194,8 @@ fn reason_above(lines: &[&str], i: usize) -> Option<usize> {
     block.into_iter().find(|&at| lines[at].trim_start().starts_with("// SAFETY:"))
 }
 
-/// No clock, environment or randomness in [`PURE`] folders; what stands behind `#[cfg(test)]` or in
-/// a file of tests may.
+/// No clock, environment or randomness in [`PURE`] folders, except after `#[cfg(test)]` and in
+/// files of tests.
 fn check_pure(path: &str, text: &str) -> Vec<String> {
     let pure = PURE.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("tests.rs");
     if !pure || IMPURE_FILES.iter().any(|(file, _)| *file == path) {
@@ -211,7 +212,7 @@ fn check_pure(path: &str, text: &str) -> Vec<String> {
     found.map(|(i, word)| format!("line {}: {word} below the engine", i + 1)).collect()
 }
 
-/// No path of the machine that somebody worked on.
+/// No path of a developer's machine.
 fn check_machine_paths(text: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     for (i, line) in text.lines().enumerate() {
@@ -228,7 +229,7 @@ fn check_machine_paths(text: &str) -> Vec<String> {
     complaints
 }
 
-/// Relative links of a document lead somewhere; `exists` is asked.
+/// Relative links of a document must have a target; `exists` says whether it does.
 fn check_links(text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     let relative = targets.filter(|target| !target.is_empty() && !target.contains("://"));
@@ -248,7 +249,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").into()
 }
 
-/// Text files of the tree with their paths from the root, builds and what git ignores left out.
+/// Text files of the tree with their paths from the root, without build outputs and ignored
+/// folders.
 fn files(extensions: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
@@ -274,7 +276,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Fails with every complaint about every file.
+/// Fails with all complaints about all files.
 fn hold(files: &[(String, String)], check: impl Fn(&str, &str) -> Vec<String>) {
     let complaints = files.iter().flat_map(|(path, text)| {
         check(path, text).into_iter().map(move |complaint| format!("{path}: {complaint}"))

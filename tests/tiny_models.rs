@@ -1,5 +1,5 @@
-//! Every family against transformers in float32: logits, also past the sliding window and in the
-//! scaled range of the rotary embedding, and greedy continuations.
+//! Every family compared with transformers in float32: logits, including positions beyond the
+//! sliding window and in the scaled range of the rotary embedding, and greedy continuations.
 
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
@@ -30,7 +30,7 @@ fn logits_agree_with_transformers() {
     }
 }
 
-/// The comparison must notice a wrong model: the logits of one family against another's.
+/// The negative control: the comparison must notice the logits of another family.
 #[test]
 fn another_model_does_not_agree() {
     let isa = InstructionSet::best();

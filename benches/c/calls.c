@@ -1,4 +1,4 @@
-/* A drafter whose guess makes one host call over and over: what does a call cost? */
+/* A drafter for measuring host calls: its guess makes one host call many times. */
 #include "galley_drafter_sdk.h"
 
 GD_MANIFEST({

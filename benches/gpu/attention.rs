@@ -4,12 +4,13 @@ use crate::bed::{BLOCK, Bed, LAYERS, Pass};
 use crate::measure::{Gpu, check};
 use galley_backend::{KvView, Selected, Selection};
 
-/// Error of an output, relative to the largest: probabilities and outputs are rounded to bf16.
+/// Allowed error of an output, relative to the largest output: probabilities and outputs are
+/// rounded to bf16.
 const TOLERANCE: f64 = 0.02;
-/// Most recent tokens that a view always has.
+/// Most recent tokens that every view contains.
 const TAIL: usize = 32;
 
-/// Decodes of a batch over every context.
+/// One decode step of a batch over every context.
 pub(crate) fn decodes(gpu: &mut Gpu) {
     println!(
         "\n| decode attention | context | µs | GB/s | of copy bandwidth |\n|---|---:|---:|---:|---:|"
@@ -31,7 +32,8 @@ pub(crate) fn decodes(gpu: &mut Gpu) {
     }
 }
 
-/// Verifications beside decodes of the same caches. Their first row is what a decode at its place gives, bit for bit.
+/// Verifications, and decodes over the same caches. The first row of a verification must equal the
+/// decode at the same position, bit for bit.
 pub(crate) fn verifications(gpu: &mut Gpu) {
     println!("\n| verification | context | rows | µs | of a decode |\n|---|---:|---:|---:|---:|");
     for &context in gpu.sizes.contexts {
@@ -49,7 +51,7 @@ pub(crate) fn verifications(gpu: &mut Gpu) {
                 assert!(rows[0] == *decoded, "{n_rows} rows over {context}: a row has other bits");
                 assert!(rows[1] != *decoded, "rows do not differ");
             }
-            // Right beside each other: clocks drift.
+            // The two measurements follow each other directly, because clocks drift.
             let one = bed.seconds(&mut gpu.backend, decode, context);
             let time = bed.seconds(&mut gpu.backend, verify, context);
             println!(
@@ -61,7 +63,8 @@ pub(crate) fn verifications(gpu: &mut Gpu) {
     }
 }
 
-/// Views of the same budget by blocks and by tokens, another selection for every layer and head.
+/// Views of the same budget by blocks and by tokens, with a different selection for every layer and
+/// head.
 pub(crate) fn views(gpu: &mut Gpu) {
     println!(
         "\n| view | context | budget | µs | GB/s | of copy bandwidth | by blocks / this |\n\
@@ -126,7 +129,8 @@ fn bed(gpu: &mut Gpu, context: usize) -> Bed {
     Bed::new(&mut gpu.backend, sizes.heads, sizes.n_filled, n_tokens, sizes.n_seqs * most)
 }
 
-/// Compares some heads of the first and last sequence with float64; `seen` says what a head sees.
+/// Compares some heads of the first and last sequence with float64; `seen` returns the positions
+/// that a head attends to.
 fn check_rows(
     bed: &Bed,
     pass: Pass<'_>,

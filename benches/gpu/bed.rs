@@ -1,18 +1,20 @@
-//! A paged cache whose contents the host knows, queries against it, and attention over it in float64.
+//! A paged cache with contents known to the host, queries against it, and attention over it in
+//! float64.
 //!
-//! Row `t` of a table of known numbers is what token `t` has as queries, keys and values: it is embedded where a model
-//! would project, and rotated by nothing. The cache is filled with some tokens and copies of their blocks, in scattered
-//! order, as after hours of serving.
+//! Row `t` of a table of known numbers holds the queries, keys and values of token `t`: the table
+//! is embedded where a model would project, and RoPE rotates by zero. The cache is filled with some
+//! tokens and copies of their blocks, in scattered order, as after hours of serving.
 
 use crate::measure::{seconds_each, value};
 use galley_backend::cuda::{CudaBackend, KvPool, Matrix, Tensor};
 use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Reach, Rope, Rotation, SeqSpan};
 
-/// Tokens of a block.
+/// Tokens in a block.
 pub(crate) const BLOCK: usize = 16;
-/// Layers, which take turns: a cache is read again only after the other, so that L2 does not hold it.
+/// Layers that are used alternately, so that L2 does not hold a layer's cache when it is read
+/// again.
 pub(crate) const LAYERS: usize = 2;
-/// Rows that are stored at a time.
+/// Rows that are stored at once.
 const CHUNK: usize = 1024;
 
 /// The heads of a layer.
@@ -24,7 +26,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Values of a row before it is split.
+    /// Number of values in a row before it is split.
     fn width(self) -> usize {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
     }
@@ -33,7 +35,7 @@ impl Heads {
         self.n_heads * self.head_dim
     }
 
-    /// Bytes of a token's keys and values, in one layer.
+    /// Bytes of a token's keys and values in one layer.
     pub(crate) fn bytes_per_token(self) -> usize {
         2 * self.n_kv_heads * self.head_dim * Dtype::Bf16.bytes()
     }
@@ -61,8 +63,8 @@ pub(crate) fn pool(
     backend.kv_pool(shape).expect("memory for a KV pool")
 }
 
-/// Stores keys and values of `n_tokens` tokens in the first layer, in the blocks of `block_table`: token `t` is that of
-/// row `t % 1024` of the table.
+/// Stores the keys and values of `n_tokens` tokens in the first layer, in the blocks of
+/// `block_table`: token `t` gets row `t % 1024` of the table.
 pub(crate) fn fill(
     backend: &mut CudaBackend,
     heads: Heads,
@@ -82,7 +84,7 @@ pub(crate) fn fill(
     }
 }
 
-/// Rows on their way into a cache.
+/// Buffers for the rows of a batch.
 struct Rows {
     table: Matrix,
     qkv: Tensor,
@@ -101,7 +103,8 @@ impl Rows {
         }
     }
 
-    /// Begins a batch, and makes its queries (and keys and values, where its spans say so) in `layers`.
+    /// Prepares a batch and computes its queries in `layers`, and stores its keys and values if its
+    /// spans say so.
     fn take(
         &mut self,
         backend: &mut CudaBackend,
@@ -122,32 +125,33 @@ impl Rows {
     }
 }
 
-/// A full cache, and room for queries against it.
+/// A full cache, and buffers for queries against it.
 pub(crate) struct Bed {
     pub(crate) heads: Heads,
     pool: KvPool,
-    /// The blocks, scattered.
+    /// The blocks, in scattered order.
     blocks: Vec<u32>,
     n_filled: usize,
     rows: Rows,
     out: Tensor,
-    /// Copies operand rows to f32 rows, which can be read.
+    /// Copies operand rows to f32 rows, which the host can read.
     identity: Matrix,
     plain: Tensor,
 }
 
-/// A batch in which every sequence is alike.
+/// A batch of sequences with the same shape.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub(crate) n_seqs: usize,
-    /// Rows of each, from this position on.
+    /// Rows of each sequence, from `position` on.
     pub(crate) n_rows: usize,
     pub(crate) position: usize,
     pub(crate) view: KvView<'a>,
 }
 
 impl Bed {
-    /// A cache of `n_tokens` tokens, a multiple of the block size, and room for `max_rows` rows of queries.
+    /// A cache of `n_tokens` tokens, a multiple of the block size, and buffers for `max_rows` rows
+    /// of queries.
     pub(crate) fn new(
         backend: &mut CudaBackend,
         heads: Heads,
@@ -198,18 +202,19 @@ impl Bed {
         }
     }
 
-    /// The blocks of a sequence whose contexts are of this length.
+    /// The blocks of sequence `seq`, if every sequence has `n_tokens` tokens.
     fn table(&self, seq: usize, n_tokens: usize) -> &[u32] {
         let n = n_tokens.div_ceil(BLOCK);
         &self.blocks[seq * n..][..n]
     }
 
-    /// The token whose queries a row has.
+    /// The token that supplies the queries of a row.
     fn asking(&self, seq: usize, position: usize) -> usize {
         (seq * 131 + position * 17) % self.n_filled
     }
 
-    /// Makes the queries of a pass in a context of `n_tokens`, and calls `then` with what attention over them needs.
+    /// Computes the queries of a pass in a context of `n_tokens`, and calls `then` with the
+    /// arguments of its attention.
     fn begin<R>(
         &mut self,
         backend: &mut CudaBackend,
@@ -233,7 +238,7 @@ impl Bed {
         then(backend, &batch, &self.rows.q, &self.pool, &mut self.out)
     }
 
-    /// The output of a pass in the first layer, row by row.
+    /// The output of a pass in the first layer, one vector a row.
     pub(crate) fn output(
         &mut self,
         backend: &mut CudaBackend,
@@ -250,7 +255,7 @@ impl Bed {
         values.chunks(self.heads.q_width()).map(<[f32]>::to_vec).collect()
     }
 
-    /// Seconds of the attention of a pass in one layer.
+    /// Seconds of a pass's attention in one layer.
     pub(crate) fn seconds(
         &mut self,
         backend: &mut CudaBackend,
@@ -265,7 +270,8 @@ impl Bed {
         })
     }
 
-    /// What head `head` of the row at `position` of `seq` gives, over these positions, in float64.
+    /// The output of head `head` for the row at `position` of `seq`, attending to the positions
+    /// `seen`, in float64.
     pub(crate) fn expected(
         &self,
         (seq, position, head): (usize, usize, usize),

@@ -1,13 +1,14 @@
-//! Matrix products of real models, by the number of rows.
+//! Matrix products of real models, for several numbers of rows.
 
 use crate::bed::{self, BLOCK};
 use crate::measure::{Gpu, Model, check, seconds_each, value};
 use galley_backend::cuda::{CudaBackend, Matrix, Tensor};
 use galley_backend::{Backend, Batch, KvView, Reach, Rope, SeqSpan};
 
-/// Rows of the table that operands are made from.
+/// Rows of the table from which operands are made.
 const N_TOKENS: usize = 256;
-/// Output heads are asked for few rows: a prompt needs the logits of its last.
+/// Limit on the rows of an output head, which sees few rows: a prompt needs logits only for its
+/// last token.
 const MAX_HEAD_ROWS: usize = 256;
 /// Outputs of a row that are compared with float64.
 const N_CHECKED: usize = 64;
@@ -22,13 +23,13 @@ struct Product {
 }
 
 impl Product {
-    /// Bytes of its weights.
+    /// Number of bytes in its weights.
     fn bytes(&self) -> usize {
         2 * self.n_out * self.n_in * (1 + usize::from(self.is_gated))
     }
 }
 
-/// Every product of every model, with every number of rows.
+/// Measures every product of every model for every number of rows.
 pub(crate) fn measure(gpu: &mut Gpu) {
     println!(
         "\n| product | out × in | rows | µs | GB/s | of copy bandwidth | TFLOP/s |\n|---|---|---:|---:|---:|---:|---:|"
@@ -54,12 +55,12 @@ fn products(model: &Model, most: usize) -> [Product; 5] {
     ]
 }
 
-/// A weight: of the gate or of the only matrix, or of up.
+/// A value of the up matrix (`is_up`), or of the gate matrix or only matrix.
 fn weight(is_up: bool, row: usize, i: usize) -> f32 {
     value(row * 2 + usize::from(is_up) + 5000, i) / 16.0
 }
 
-/// What row `row` of the operands has at `i`: a sign times a factor, which a norm leaves exact.
+/// The value of operand row `row` at `i`: a sign times a factor. The norm keeps it exact.
 fn operand(row: usize, i: usize) -> f32 {
     sign(row % N_TOKENS, i) * factor(i)
 }
@@ -72,15 +73,15 @@ fn factor(i: usize) -> f32 {
     value(4999, i)
 }
 
-/// A product with everything that it reads and writes.
+/// A product with all matrices and buffers that it needs.
 struct Bench {
-    /// The same weights in several places, so that L2 does not hold them.
+    /// Copies of the same weights in several places, so that L2 does not hold them.
     weights: Vec<Matrix>,
     x: Tensor,
     out: Tensor,
     is_gated: bool,
     n_out: usize,
-    /// Outputs that are looked at, and what picks them out of operand rows.
+    /// Indices of the compared outputs, and a matrix that selects them from operand rows.
     checked: Vec<usize>,
     picker: Matrix,
     picked: Tensor,
@@ -106,7 +107,7 @@ impl Bench {
             out.fill(0.0);
             out[checked[row]] = 1.0;
         };
-        // Only gated products leave operand rows.
+        // Only gated products write operand rows, so only they need the selecting matrix.
         let picker = match is_gated {
             true => backend.load_matrix(N_CHECKED, n_out, &pick),
             false => backend.load_matrix(1, 1, &|_, out: &mut [f32]| out.fill(1.0)),
@@ -137,7 +138,7 @@ impl Bench {
         done.expect("a product");
     }
 
-    /// The checked outputs of the first and the last row.
+    /// The compared outputs of the first and the last row.
     fn outputs(&mut self, backend: &mut CudaBackend, n_rows: usize) -> [Vec<f32>; 2] {
         let rows = if self.is_gated {
             let Self { out, picker, picked, .. } = self;
@@ -150,7 +151,7 @@ impl Bench {
         [0, n_rows - 1].map(|row| rows[row * N_CHECKED..][..N_CHECKED].to_vec())
     }
 
-    /// The same of `row`, in float64.
+    /// The compared outputs of `row`, in float64.
     fn expected(&self, row: usize, n_in: usize) -> Vec<f64> {
         let sum = |is_up: bool, output: usize| -> f64 {
             (0..n_in)
@@ -171,11 +172,12 @@ impl Bench {
 fn measure_product(gpu: &mut Gpu, model: &Model, product: &Product) {
     let &Product { name, n_out, n_in, is_gated, max_rows } = product;
     let mut bench = Bench::new(&mut gpu.backend, product, gpu.sizes.weight_bytes);
-    // What operands of gated products are rounded to, and what f32 sums leave.
+    // Gated products round their outputs to operands; other products only have the error of f32
+    // sums.
     let tolerance = if is_gated { 1e-2 } else { 2e-3 };
     let mut alone = None;
     for &n_rows in gpu.sizes.n_rows.iter().filter(|n| **n <= max_rows) {
-        // Of the last copy of the weights: the others have been used before.
+        // The outputs are from the last copy of the weights, so every copy is used once first.
         for copy in 0..bench.weights.len() {
             bench.multiply(&mut gpu.backend, n_rows, copy);
         }
@@ -200,9 +202,9 @@ fn measure_product(gpu: &mut Gpu, model: &Model, product: &Product) {
     }
 }
 
-/// Operand rows of `n_cols` values: see [`operand`].
+/// Operand rows of `n_cols` values each; see [`operand`].
 fn operands(backend: &mut CudaBackend, n_rows: usize, n_cols: usize) -> Tensor {
-    // What embeds has to be a batch over some cache.
+    // `embed` needs a batch over some cache.
     let heads = bed::Heads { n_heads: 1, n_kv_heads: 1, head_dim: 16 };
     let pool = bed::pool(backend, heads, 1, BLOCK, n_rows.div_ceil(BLOCK));
     let rope = Rope { inv_freq: vec![0.0; 8], attention_scale: 1.0 };
@@ -224,7 +226,7 @@ fn operands(backend: &mut CudaBackend, n_rows: usize, n_cols: usize) -> Tensor {
     let mut x = backend.operand_rows(n_rows, n_cols).expect("memory");
     backend.begin(&batch, &pool, &rope, 1, reach).expect("a batch");
     backend.embed(&table, &batch, &mut signs).expect("rows");
-    // All rows have a root mean square of 1.
+    // Each row of signs has a root mean square of 1.
     backend.rms_norm(&signs, n_rows, &norm, 0.0, &mut x).expect("rows");
     x
 }

@@ -1,8 +1,10 @@
-//! The kernels of the CUDA backend against what the GPU can do: `cargo bench -p galley-benches --features cuda --bench gpu`.
+//! The kernels of the CUDA backend compared with the limits of the GPU:
+//! `cargo bench -p galley-benches --features cuda --bench gpu`.
 //!
-//! `-- --device cuda:0 attention linears` measures some parts only; `--device emulated` (feature `emulate`) looks whether
-//! they run, in tiny sizes. Tables are markdown. Every output is checked before it is timed, some rows of it against
-//! float64 and others bit for bit against another way to compute them: a faster wrong answer ends the run.
+//! `-- --device cuda:0 attention linears` measures only these parts. `--device emulated` (feature
+//! `emulate`) checks in tiny sizes that they run. Tables are in Markdown. Every output is checked
+//! before it is timed: some rows against float64, others bit for bit against another way to compute
+//! them. A wrong answer ends the run.
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod attention;
@@ -47,11 +49,12 @@ fn main() {
     std::process::exit(2)
 }
 
-/// What can be measured. The copy bandwidth always is, by `copy` alone.
+/// The parts that can be measured. The copy bandwidth is always measured; `copy` measures nothing
+/// else.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 const PARTS: [&str; 3] = ["copy", "attention", "linears"];
 
-/// The device and the parts that are asked for: all where none is.
+/// The device and the requested parts: all parts if none is named.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 fn arguments(
     mut words: impl Iterator<Item = String>,

@@ -1,11 +1,12 @@
-//! What the measurements share: the device with its clock and copy bandwidth, sizes, known numbers, and the check.
+//! Helpers of the measurements: the device with its clock and copy bandwidth, sizes, known numbers,
+//! and the check.
 
 use crate::bed::{self, Heads};
 use galley_backend::cuda::{CudaBackend, CudaConfig, CudaDevice};
 use galley_backend::{Backend, Result};
 use galley_benches::{median, seconds};
 
-/// How large everything is.
+/// The sizes of a measurement.
 #[derive(Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) heads: Heads,
@@ -15,18 +16,18 @@ pub(crate) struct Sizes {
     pub(crate) verified: &'static [usize],
     /// KV budgets of views.
     pub(crate) budgets: &'static [usize],
-    /// Tokens with keys and values of their own; the rest of the cache is copies.
+    /// Tokens with distinct keys and values; the rest of the cache holds copies.
     pub(crate) n_filled: usize,
-    /// Tokens of the block that is copied to measure the bandwidth.
+    /// Tokens in the block that is copied to measure the bandwidth.
     pub(crate) n_copied: usize,
     pub(crate) models: &'static [Model],
     /// Rows of matrix products.
     pub(crate) n_rows: &'static [usize],
-    /// What the weights of a product take at least, in copies: more than the L2 cache holds of it.
+    /// Minimum total size of the copies of a product's weights: more than the L2 cache holds.
     pub(crate) weight_bytes: usize,
 }
 
-/// The matrices of a model.
+/// The matrix sizes of a model.
 pub(crate) struct Model {
     pub(crate) name: &'static str,
     pub(crate) hidden: usize,
@@ -103,21 +104,21 @@ impl Sizes {
     };
 }
 
-/// An open device, and what it can do.
+/// An open device and its copy bandwidth.
 pub(crate) struct Gpu {
     pub(crate) backend: CudaBackend,
     pub(crate) sizes: Sizes,
-    /// Bytes read and written a second by a large copy, as it is counted for memory: both ways.
+    /// Bytes that a large copy moves a second: reads and writes both count.
     pub(crate) bandwidth: f64,
 }
 
 impl Gpu {
-    /// Opens the device, measures its copy bandwidth and prints both.
+    /// Opens the device, measures its copy bandwidth, and prints its description and the bandwidth.
     pub(crate) fn open(device: CudaDevice, sizes: Sizes) -> Result<Self> {
         let backend = CudaBackend::new(CudaConfig::new(device))?;
         println!("{}", backend.description());
         let mut gpu = Self { backend, sizes, bandwidth: 0.0 };
-        // A block of all its tokens, copied to another. What copies say is checked with the attention over them.
+        // One huge block is copied to another. The attention check also checks copies of blocks.
         let mut pool = bed::pool(&mut gpu.backend, sizes.heads, 1, sizes.n_copied, 2);
         bed::fill(&mut gpu.backend, sizes.heads, &mut pool, &[0], sizes.n_copied);
         let time = seconds_each(&mut gpu.backend, |backend, _| {
@@ -129,15 +130,15 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// A rate as GB/s and as a share of the copy bandwidth, as cells of a table.
+    /// A rate in GB/s and as a share of the copy bandwidth, as two table cells.
     pub(crate) fn rate(&self, n_bytes: usize, time: f64) -> String {
         let rate = n_bytes as f64 / time;
         format!("{:.1} | {:.1} %", rate / 1e9, rate / self.bandwidth * 100.0)
     }
 }
 
-/// Seconds of one call of `enqueue`, many of which are on their way at a time: the median of some runs. It is given the
-/// number of the call.
+/// Seconds of one call of `enqueue`, with many calls enqueued at once: the median of several runs.
+/// `enqueue` gets the number of the call.
 pub(crate) fn seconds_each(
     backend: &mut CudaBackend,
     mut enqueue: impl FnMut(&mut CudaBackend, usize),
@@ -150,12 +151,13 @@ pub(crate) fn seconds_each(
     };
     run(1);
     let estimate = run(2);
-    // Long enough that the start and the wait do not count, short enough for clocks to stay.
+    // Long enough to make the start and the wait negligible, and short enough that clocks stay
+    // constant.
     let n = (0.02 / estimate).clamp(1.0, 400.0) as usize;
     median((0..5).map(|_| run(n)).collect())
 }
 
-/// A number that host and device both know exactly: a multiple of 1/64 from -2 up to 2.
+/// A number that host and device both represent exactly: a multiple of 1/64 from -2 to below 2.
 pub(crate) fn value(row: usize, at: usize) -> f32 {
     let mixed = (row as u32).wrapping_mul(0x9e37_79b1)
         ^ (at as u32).wrapping_add(7).wrapping_mul(0x85eb_ca77);
@@ -163,8 +165,9 @@ pub(crate) fn value(row: usize, at: usize) -> f32 {
     f32::from((((mixed ^ (mixed >> 13)) >> 11) & 0xff) as i16 - 128) / 64.0
 }
 
-/// Fails unless `got` is `expected` up to `tolerance`, relative to the largest value, and unless it would be noticed if
-/// it were something else: the same values in the next places are not as close.
+/// Fails unless `got` equals `expected` up to `tolerance`, relative to the largest value. Also
+/// fails if the check could not notice a wrong output: the same values, shifted by one place, must
+/// differ by more.
 pub(crate) fn check(what: &str, expected: &[f64], got: &[f32], tolerance: f64) {
     assert_eq!(expected.len(), got.len(), "{what}");
     let size = expected.iter().fold(1e-9_f64, |m, x| m.max(x.abs()));

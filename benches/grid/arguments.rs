@@ -1,4 +1,4 @@
-//! What the grid is asked to measure.
+//! The command line of the grid: the passes to measure.
 
 use galley_backend::cpu::CpuConfig;
 use galley_model::Device;
@@ -14,28 +14,29 @@ pub(crate) struct Arguments {
     pub(crate) gammas: Vec<usize>,
     pub(crate) drafts: Vec<Draft>,
     pub(crate) repeats: usize,
-    /// Bytes a second that the device can move, for rooflines.
+    /// Bytes a second that the device can move; needed for rooflines.
     pub(crate) bandwidth: Option<f64>,
 }
 
-/// A draft of the target over a part of its own cache, with a KV budget in tokens.
+/// Self-speculation: the target drafts over a part of its own cache, with a KV budget in tokens.
 pub(crate) enum Draft {
-    /// The first block and the most recent tokens.
+    /// StreamingLLM: the first block and the most recent tokens.
     StreamingLlm(usize),
-    /// Tokens of its own for every layer and KV head, and the most recent ones.
+    /// SnapKV: a separate selection of tokens for every layer and KV head, and the most recent
+    /// tokens.
     SnapKv(usize),
 }
 
 impl Draft {
-    /// Cached tokens that a draft reads.
+    /// Number of cached tokens that a draft step reads.
     pub(crate) fn budget(&self) -> usize {
         match self {
             Draft::StreamingLlm(budget) | Draft::SnapKv(budget) => *budget,
         }
     }
 
-    /// Acceptance rate of Llama-3.1-8B on PG-19, by context: tables of the paper and its code. SnapKV's is published
-    /// from 32k on, and taken for shorter contexts too.
+    /// The acceptance rate of Llama-3.1-8B on PG-19 by context, from tables of the paper and its
+    /// code. SnapKV's rate is published from 32k on; it is used for shorter contexts too.
     pub(crate) fn published_acceptance(&self, context: usize) -> f64 {
         match (self, context) {
             (Draft::SnapKv(_), _) => 0.89,
@@ -77,7 +78,7 @@ const USAGE: &str = "--model DIR [--device cpu|cuda:N|emulated] [--contexts 4096
                      [--drafts streaming-llm:512,snap-kv:2048] [--repeats 5] [--bandwidth GB/S, for rooflines]";
 
 impl Arguments {
-    /// Those of the process; what is wrong with them ends it.
+    /// The arguments of the process. An error in them ends the process.
     pub(crate) fn from_command_line() -> Self {
         Self::parse(std::env::args().skip(1)).unwrap_or_else(|error| {
             eprintln!("{error}\nusage: {USAGE}");
@@ -98,7 +99,7 @@ impl Arguments {
         };
         while let Some(word) = words.next() {
             if word == "--bench" {
-                continue; // cargo's
+                continue; // passed by cargo
             }
             let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
             match word.as_str() {

@@ -1,12 +1,14 @@
-//! MagicDec's grid (arXiv 2408.11049) on one device: what decoding, drafting and verification cost by batch and context,
-//! and what speculation gains at published acceptance rates.
+//! MagicDec's grid (arXiv 2408.11049) on one device: the costs of decoding, drafting and
+//! verification by batch and context, and the speedup of speculation at published acceptance rates.
 //!
 //! `cargo bench -p galley-benches --bench grid -- --model DIR --device cuda:0 --contexts 4096,8192 --batches 4,16`
 //!
-//! Times are those of forward and sampling as the engine calls them, host work included; the engine's own bookkeeping
-//! is not in them. The cache is filled with the keys and values of 1024 tokens, copied over: costs do not depend on what
-//! they say. Blocks of a sequence lie scattered over the pool, as after hours of serving. For each row, the tokens that a
-//! decode picks are compared with those that a verification picks at the same places: a faster wrong answer ends the run.
+//! Times include forward and sampling as the engine calls them, with their host work, and exclude
+//! the engine's own bookkeeping. The cache is filled with copies of the keys and values of 1024
+//! tokens, because costs do not depend on the values. The blocks of a sequence are scattered over
+//! the pool, as after hours of serving. For each row of the grid, the tokens sampled by a decode
+//! must equal the tokens sampled by a verification at the same positions: a wrong answer ends the
+//! run.
 
 mod arguments;
 
@@ -49,24 +51,24 @@ fn main() {
     }
 }
 
-/// Tokens of a block.
+/// Tokens in a block.
 const BLOCK: usize = 16;
-/// Tokens that are computed to fill the cache.
+/// Tokens that a forward computes to fill the cache; the rest is copied.
 const FILLED: usize = 1024;
 
-/// A model over a full cache.
+/// A model with a full cache.
 struct Bed {
     model: Box<dyn LanguageModel>,
-    /// The blocks of the pool, scattered.
+    /// The blocks of the pool, in scattered order.
     blocks: Vec<u32>,
     sampling: Sampling,
 }
 
-/// A forward of a batch in which every sequence is alike.
+/// A forward of a batch of sequences with the same shape.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
     n_seqs: usize,
-    /// Rows of each; the first is at this position.
+    /// Rows of each sequence; the first row is at `position`.
     n_rows: usize,
     position: usize,
     view: KvView<'a>,
@@ -97,7 +99,7 @@ impl Bed {
         n_seqs * n_tokens.div_ceil(BLOCK) <= self.blocks.len()
     }
 
-    /// Bytes that a step reads: every weight but those of the embedding, and so many cached tokens.
+    /// Bytes that a step reads: every weight except the embedding's, and `n_cached` cached tokens.
     fn bytes(&self, n_cached: usize) -> f64 {
         let config = self.model.config();
         let weights = config.n_layers * config.layer_parameters() + config.head_parameters();
@@ -105,7 +107,7 @@ impl Bed {
         ((weights + n_cached * config.kv_values_per_token()) * value) as f64
     }
 
-    /// Runs a pass with logits of `logit_rows` of each sequence.
+    /// Runs a pass that computes the logits of `logit_rows` in each sequence.
     fn forward(&mut self, pass: Pass<'_>, logit_rows: &[usize]) {
         let Pass { n_seqs, n_rows, position, view } = pass;
         let vocabulary = self.model.config().vocab_size as u32;
@@ -126,7 +128,8 @@ impl Bed {
         self.model.forward(&batch, &LayerMask::All, &mut []).expect("a forward");
     }
 
-    /// A pass and a pick for each of its rows; returns the picks, and the seconds both took.
+    /// Runs a pass and samples a token for each of its rows. Returns the tokens, and the seconds of
+    /// both.
     fn step(&mut self, pass: Pass<'_>) -> (Vec<u32>, f64) {
         let mut picks = Vec::new();
         let logit_rows: Vec<usize> = (0..pass.n_rows).collect();
@@ -154,7 +157,7 @@ impl Bed {
     fn measure(&mut self, arguments: &Arguments, n_seqs: usize, context: usize) {
         let target = Pass { n_seqs, n_rows: 1, position: context, view: KvView::default() };
         let (n_layers, n_kv_heads) = (self.model.config().n_layers, self.model.config().n_kv_heads);
-        // The passes take turns, so that a slow moment of the machine meets them all.
+        // The passes alternate, so that a slow moment of the machine affects all of them.
         let mut targets = Vec::new();
         let mut verifies = vec![Vec::new(); arguments.gammas.len()];
         let mut drafts = vec![Vec::new(); arguments.drafts.len()];
@@ -177,7 +180,7 @@ impl Bed {
                 times.push(self.step(Pass { view, ..target }).1);
             }
             if turn > 0 {
-                // The first turn warms up.
+                // The first turn is the warm-up.
                 let series = verifies.iter_mut().chain(&mut drafts);
                 for (series, time) in std::iter::once(&mut targets).chain(series).zip(times) {
                     series.push(time * 1e3);
@@ -211,13 +214,13 @@ impl Bed {
 }
 
 impl Draft {
-    /// Positions that it selects, for all layers and heads one after the other.
+    /// The selected positions or blocks, for all layers and heads one after the other.
     fn ids(&self, context: usize, n_runs: usize) -> Vec<u32> {
         match self {
             Draft::StreamingLlm(_) => vec![0],
             Draft::SnapKv(budget) => {
                 let (n, end) = (budget - SNAP_TAIL, context - SNAP_TAIL);
-                // Spread evenly, and elsewhere in every layer and head.
+                // Spread evenly, and different in every layer and head.
                 let run = |run: usize| (0..n).map(move |i| (i * end / n + run % (end / n)) as u32);
                 (0..n_runs).flat_map(run).collect()
             }
@@ -231,7 +234,7 @@ impl Draft {
                 tail_start: (context - (budget - BLOCK)) as u32,
             },
             Draft::SnapKv(budget) => {
-                // As in the engine: sent once, then on the device.
+                // As in the engine, the ids are sent once and then stay on the device.
                 let version = (context as u64) << 32 | *budget as u64;
                 let selection = Selection { ids, n: budget - SNAP_TAIL, n_kv_heads, version };
                 KvView {
@@ -243,5 +246,5 @@ impl Draft {
     }
 }
 
-/// Tokens at the end that SnapKV always sees.
+/// Latest tokens that a SnapKV view always contains.
 const SNAP_TAIL: usize = 32;

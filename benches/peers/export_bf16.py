@@ -104,7 +104,7 @@ def hf_config(meta, tied):
         "num_hidden_layers": meta("llama.block_count"),
         "num_key_value_heads": meta("llama.attention.head_count_kv"),
         "pad_token_id": meta("tokenizer.ggml.padding_token_id"),
-        # Stored as f32 in GGUF; the shortest decimal of that f32 is what was meant.
+        # GGUF stores these as f32; the shortest decimal that gives this f32 is the original value.
         "rms_norm_eps": float(str(np.float32(meta("llama.attention.layer_norm_rms_epsilon")))),
         "rope_scaling": None,
         "rope_theta": meta("llama.rope.freq_base"),
@@ -160,7 +160,8 @@ def write_hf(reader, weights, directory):
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer = build_tokenizer(meta)
     tokenizer.save_pretrained(directory)
-    # Newer transformers put the template in a file of its own; most readers look in the config.
+    # Newer transformers write the template to a separate file; most readers expect it in the
+    # config.
     tokenizer_config_path = directory / "tokenizer_config.json"
     tokenizer_config = json.loads(tokenizer_config_path.read_text())
     tokenizer_config["chat_template"] = tokenizer.chat_template

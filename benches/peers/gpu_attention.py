@@ -213,7 +213,7 @@ def transformers_paged(caches, n_rows):
         rows = [pages[:, part].reshape(-1, s.n_kv_heads, s.head_dim) for part in range(2)]
         for stored, part in zip((cache.key_cache[layer], cache.value_cache[layer]), rows):
             stored[:n_pages * PAGE] = part
-            # They come from `new`.
+            # NaN until the measured call stores `new` here.
             stored[write] = torch.nan
         new.append([part[write].transpose(0, 1).unsqueeze(0) for part in rows])
     mask = torch.full((1, 1, n_queries, read.numel()), torch.finfo(torch.bfloat16).min, dtype=torch.bfloat16,
@@ -266,7 +266,7 @@ def attention(sizes, device, bandwidth):
                     missing.add(name)
                     print(f"| {name} | all | all | not there: {error} | | | |", flush=True)
                     continue
-                except Exception as error:  # a peer that breaks must not end the others
+                except Exception as error:  # a failing peer must not end the other measurements
                     broken.add(name)
                     print(f"broken: {name}, {context}, {n_rows} rows: {error!r}", flush=True)
                     traceback.print_exc()

@@ -156,7 +156,7 @@ def main():
     model = load_model(args.model)
     longest = max(args.contexts) + WARM_UP_STEPS + args.steps
     for batch in args.batch:
-        # Eight characters a token are more than any text here needs.
+        # Eight characters a token are enough for any text here.
         texts = [tokenize(model, text, longest) for text in distinct_texts(args.data, batch, 8 * longest)]
         for length in args.contexts:
             layouts = {"off": [False], "on": [True], "both": [False, True]}[args.kv_unified]

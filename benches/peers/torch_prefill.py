@@ -47,7 +47,7 @@ def main():
 
     longest = max(args.contexts)
     for batch in args.batch:
-        # Eight characters a token are more than any text here needs.
+        # Eight characters a token are enough for any text here.
         texts = distinct_texts(args.data, batch, 8 * longest)
         tokens = torch.tensor([tokenizer.encode(text, add_special_tokens=False)[:longest] for text in texts])
         for length in args.contexts:

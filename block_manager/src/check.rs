@@ -1,4 +1,4 @@
-//! The invariants, as code. Slow, thorough, and for tests and idle moments.
+//! The invariants as code: slow and thorough, for tests and idle moments.
 
 use crate::manager::BlockManager;
 use crate::pool::{BlockId, State};
@@ -6,15 +6,16 @@ use crate::prefix::Parent;
 use crate::table::BlockTable;
 
 impl BlockManager {
-    /// Checks every invariant, given all tables that are alive. What it finds is a bug: here, or in
-    /// a caller that lost a table.
+    /// Checks every invariant, given all live tables. An error is a bug, in this crate or in a
+    /// caller that lost a table.
     ///
-    /// - Every block is free, idle or held; it is held by as many tables as its count says; it is
-    ///   idle only if it is cached, and cached only if it is not free.
-    /// - The lists and counts of the pool, and the hashes and children of the cache, agree.
+    /// - Every block is free, idle or held. The number of tables that hold it equals its holder
+    ///   count. An idle block is cached, and a free block is not.
+    /// - The lists and counts of the pool agree, and so do the hashes and children of the cache.
     /// - Idle blocks are evicted children first.
-    /// - A table has exactly the blocks it needs. Those that are cached hold its tokens, behind the
-    ///   block that is before them in the table. Those with reserved slots are its own.
+    /// - A table has exactly the blocks it needs. A cached block of a table holds the table's
+    ///   tokens, and its parent is the block before it in the table. A block with reserved slots
+    ///   belongs to one table alone.
     pub fn check(&self, live: &[&BlockTable]) -> Result<(), String> {
         self.pool.check()?;
         self.cache.check()?;
@@ -45,7 +46,8 @@ impl BlockManager {
         Ok(())
     }
 
-    /// A parent must follow its idle children. It then never leaves the cache before them.
+    /// An idle parent must come after its idle children in the order of eviction, so that it never
+    /// leaves the cache before them.
     fn check_eviction_order(&self) -> Result<(), String> {
         let mut evicted = vec![false; self.n_blocks()];
         for id in self.pool.idle_oldest_first() {

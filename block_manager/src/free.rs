@@ -1,10 +1,11 @@
-//! The set of free block ids, which gives the lowest first.
+//! The set of free block ids; it gives the lowest id first.
 //!
-//! A list would be shorter, but it hands blocks out in the order they came back, and after an hour
-//! the blocks of a sequence lie all over the memory. The lowest free id keeps the pool dense at its
-//! start and gives a prompt consecutive blocks, which stream faster.
+//! A list would be shorter, but it returns blocks in the order in which they were freed, and after
+//! an hour the blocks of a sequence lie all over the memory. Taking the lowest free id keeps the
+//! used blocks dense at the start of the pool and gives a prompt consecutive blocks, which stream
+//! faster.
 //!
-//! One bit an id, and above every 64 words a word that says which of them are not zero:
+//! The set has one bit an id, and for every 64 words one word that marks the non-zero words:
 //!
 //! ```text
 //!   levels[1]          1                0               1            one bit a word below
@@ -12,7 +13,8 @@
 //!                 ids 0..64        64..128         128..192
 //! ```
 //!
-//! Every operation takes one step a level: 4 levels reach 16 million blocks, 6 reach all of `u32`.
+//! Every operation takes at most one step a level: 4 levels cover 16 million blocks, 6 cover all of
+//! `u32`.
 
 /// Bits in a word.
 const WORD: usize = 64;
@@ -93,7 +95,7 @@ impl FreeSet {
     }
 }
 
-/// The word a bit is in, and the bit.
+/// The word that holds a bit, and the bit's mask.
 fn split(at: usize) -> (usize, u64) {
     (at / WORD, 1 << (at % WORD))
 }
@@ -125,7 +127,8 @@ mod tests {
         let mut random = 1_u32;
         for step in 0..40_000_u32 {
             random = random.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-            // Alternately drain and fill, so that whole words empty and come back.
+            // Alternate between draining and filling, so that whole words become empty and fill
+            // again.
             let id = (random >> 8) % n;
             if (step / 8000).is_multiple_of(2) {
                 if want.remove(&id) {

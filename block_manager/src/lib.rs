@@ -1,8 +1,8 @@
-//! The bookkeeping of a paged KV cache: which block belongs to whom, and what is in it.
+//! The bookkeeping of a paged KV cache: the owners and the content of every block.
 //!
-//! There is no memory here, only ids and hashes. A *block* is room for the keys and values of
-//! `block_size` tokens; its id is all this crate knows of it, and the device keeps the bytes. So
-//! every rule below can be tested, by the hundred thousand, without a device.
+//! This crate has no memory, only ids and hashes. A *block* is room for the keys and values of
+//! `block_size` tokens. The crate knows only its id; the device keeps the bytes. Every rule below
+//! can therefore be tested hundreds of thousands of times without a device.
 //!
 //! # The life of a block
 //!
@@ -18,11 +18,11 @@
 //!                       evicted, oldest first              cached, no table
 //! ```
 //!
-//! Every block is in exactly one of the three states, and *free + idle* is what can be allocated
-//! ([`BlockManager::n_free`]). **A block is written only while one table holds it and it is not
-//! cached**; [`BlockManager::reserve`] sees to that, by a copy where it must.
+//! Every block is in exactly one of the three states, and *free + idle* blocks can be allocated
+//! ([`BlockManager::n_free`]). **A block is written only while exactly one table holds it and it is
+//! not cached**; [`BlockManager::reserve`] ensures this, with a copy if necessary.
 //!
-//! # A turn of the engine
+//! # A step of the engine
 //!
 //! ```
 //! use galley_blocks::BlockManager;
@@ -37,8 +37,8 @@
 //! // ... the device writes KV into table.ids() ...
 //! blocks.commit(&mut table, todo);
 //!
-//! blocks.reserve(&mut table, 5)?; // four guesses and the token after them
-//! blocks.commit(&mut table, &[10, 11]); // two were kept
+//! blocks.reserve(&mut table, 5)?; // four draft tokens and the token after them
+//! blocks.commit(&mut table, &[10, 11]); // two were accepted
 //! blocks.rollback(&mut table);
 //! assert_eq!((table.n_tokens(), table.ids().len()), (11, 3));
 //!
@@ -49,9 +49,9 @@
 //!
 //! # Reading order
 //!
-//! `table.rs` (what a sequence holds), `manager.rs` (the operations), `prefix.rs` (the cache),
-//! `pool.rs` and `free.rs` (the states), `check.rs` (every invariant, as code). `tests/model.rs`
-//! runs it all against a naive model.
+//! `table.rs` (the blocks of a sequence), `manager.rs` (the operations), `prefix.rs` (the cache),
+//! `pool.rs` and `free.rs` (the states), `check.rs` (every invariant as code). `tests/model.rs`
+//! compares the crate with a naive model.
 
 #![forbid(unsafe_code)]
 

@@ -7,22 +7,22 @@ use std::{error, fmt};
 
 /// A copy of a whole block that the device performs before it writes to `to`.
 ///
-/// Copies of one step are performed in the order they were returned in, over all tables: `from` may
-/// be the `to` of a later one.
+/// Perform the copies of one step in the order in which they were returned, over all tables: the
+/// `from` of a copy may be the `to` of a later copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockCopy {
-    /// The block that stays as it is, for its other holders or the cache.
+    /// The block that stays unchanged, for its other holders or the cache.
     pub from: u32,
-    /// The table's own block from now on.
+    /// The new block, which belongs to the table alone.
     pub to: u32,
 }
 
-/// There are not enough blocks, even with every idle one evicted. Nothing was changed.
+/// There are too few blocks, even if every idle block is evicted. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfBlocks {
-    /// Blocks that were asked for.
+    /// Blocks requested.
     pub needed: usize,
-    /// Blocks that could be had.
+    /// Blocks that can be allocated.
     pub free: usize,
 }
 
@@ -34,39 +34,41 @@ impl fmt::Display for OutOfBlocks {
 
 impl error::Error for OutOfBlocks {}
 
-/// Counts since the manager was made.
+/// Counts since the manager was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Tokens that were looked up in the prefix cache.
+    /// Tokens looked up in the prefix cache.
     pub prefix_query_tokens: u64,
-    /// Those of them that were found.
+    /// Looked-up tokens that were found.
     pub prefix_hit_tokens: u64,
-    /// Cached blocks given up for their room.
+    /// Cached blocks that were evicted to reuse their memory.
     pub evictions: u64,
     /// Blocks copied before a write.
     pub copies: u64,
 }
 
-/// The pool of blocks, the prefix cache, and what may be done with them.
+/// The pool of blocks, the prefix cache, and their operations.
 ///
 /// Every operation takes time in proportion to the blocks it touches, whatever the size of the pool
-/// (only [`clear_prefix_cache`](Self::clear_prefix_cache) and [`check`](Self::check) look at all).
+/// (only [`clear_prefix_cache`](Self::clear_prefix_cache) and [`check`](Self::check) look at all
+/// blocks).
 ///
-/// **Which blocks a table gets.** Free ones before idle ones; the one behind the table's last if it
-/// is free, else the lowest: consecutive blocks stream faster.
+/// **Choice of a block to allocate.** Free blocks come before idle blocks. Of the free blocks, a
+/// table gets the one after its last block if that is free, else the lowest: consecutive blocks
+/// stream faster.
 ///
-/// **Which idle block is evicted.** The one that became idle first, and that is never the parent of
-/// a cached one:
+/// **Choice of an idle block to evict.** The block that became idle first is evicted. It is never
+/// the parent of a cached block:
 ///
 /// ```text
-///    table A   [0]──[1]──[2]       whoever holds a cached block holds all before it, so a parent
-///    table B   [0]──[1]──[5]       has at least the holders its children have, and is idle only
-///    table C   [0]──[6]            when they are. Tables let go from the end, so children become
-///                                  idle before it: the oldest idle block is a leaf.
+///    table A   [0]──[1]──[2]       A table that holds a cached block holds all blocks before it,
+///    table B   [0]──[1]──[5]       so a parent has at least the holders of its children and is
+///    table C   [0]──[6]            idle only if they are idle. Tables release blocks from the end,
+///                                  so children become idle first: the oldest idle block is a leaf.
 /// ```
 ///
-/// That is what `prefix.rs` builds on: no cached block is ever out of reach, and none has a
-/// parent whose content is not what it was.
+/// `prefix.rs` builds on this: every cached block stays reachable, and no cached block has a parent
+/// with changed content.
 #[derive(Debug)]
 pub struct BlockManager {
     pub(crate) pool: Pool,
@@ -76,24 +78,24 @@ pub struct BlockManager {
     stats: Stats,
 }
 
-/// What it takes to write to the block that a table's next token goes to.
+/// The preparation needed before a write to the block that holds a table's next token.
 enum NextWrite {
-    /// Nothing: it is the table's own, or a block yet to be allocated.
+    /// None: the block belongs to the table alone, or is yet to be allocated.
     Ready,
-    /// To forget that it is cached.
+    /// Take the block out of the cache.
     Uncache(BlockId),
-    /// A copy, in its place in the table.
+    /// Replace the block, at this index of the table, by a copy.
     Copy(BlockId, usize),
 }
 
 impl BlockManager {
     /// A pool of `n_blocks` free blocks for `block_size_tokens` tokens each (at least 1). Without
-    /// `prefix_caching`, blocks are shared by forks only.
+    /// `prefix_caching`, only forks share blocks.
     pub fn new(n_blocks: usize, block_size_tokens: usize, prefix_caching: bool) -> Self {
         Self::with_hash(n_blocks, block_size_tokens, prefix_caching, chain_hash)
     }
 
-    /// With a hash of one's own. For tests, which want a bad one.
+    /// A manager with another hash function, for tests that need many collisions.
     #[doc(hidden)]
     pub fn with_hash(
         n_blocks: usize,
@@ -111,8 +113,9 @@ impl BlockManager {
         }
     }
 
-    /// A table that holds the longest cached prefix of `tokens`: whole blocks, and never all of
-    /// `tokens`, as the last one must be computed. `n_tokens()` of it says how much was found.
+    /// A table that holds the longest cached prefix of `tokens`. The prefix consists of whole
+    /// blocks and never of all `tokens`, because the last token must be computed. Its length is
+    /// `n_tokens()` of the table.
     pub fn match_prefix(&mut self, salt: u64, tokens: &[u32]) -> BlockTable {
         if !self.prefix_caching {
             return BlockTable::new(salt);
@@ -125,17 +128,17 @@ impl BlockManager {
         BlockTable::of_cached(salt, ids, hit, self.block_size)
     }
 
-    /// How many tokens [`match_prefix`](Self::match_prefix) would find. Changes nothing.
+    /// The number of tokens that [`match_prefix`](Self::match_prefix) would find. Changes nothing.
     pub fn cached_prefix_tokens(&self, salt: u64, tokens: &[u32]) -> usize {
         self.cache.walk(salt, tokens, self.block_size).count() * self.block_size
     }
 
-    /// Makes the slots of the next `n_tokens` positions, from `table.n_tokens()` on, the table's own,
-    /// to be written. All of them or, with an error, nothing.
+    /// Reserves the slots of the next `n_tokens` positions, from `table.n_tokens()` on, so that the
+    /// table alone may write to them. Reserves all of them; on an error nothing changes.
     ///
-    /// Where the first of these slots is in a block that others rely on, the table gets a block of
-    /// its own in its place, and the device must copy before it writes. Reserving less than is
-    /// reserved already changes nothing.
+    /// If the first of these slots lies in a block that another table or the cache needs, the table
+    /// gets a new block in its place, and the device must copy the old block before it writes. A
+    /// request for fewer slots than are already reserved changes nothing.
     pub fn reserve(
         &mut self,
         table: &mut BlockTable,
@@ -166,26 +169,26 @@ impl BlockManager {
         Ok(copies)
     }
 
-    /// How many blocks [`reserve`](Self::reserve) would take, that for a copy included. Changes
-    /// nothing.
+    /// The number of blocks that [`reserve`](Self::reserve) would take, including the block for a
+    /// copy. Changes nothing.
     pub fn blocks_needed(&self, table: &BlockTable, n_tokens: usize) -> usize {
         let n_blocks = table.n_tokens().saturating_add(n_tokens).div_ceil(self.block_size);
         let copy = matches!(self.next_write(table, n_tokens), NextWrite::Copy(..));
         n_blocks.saturating_sub(table.ids().len()) + usize::from(copy)
     }
 
-    /// The KV of `tokens` has been written to reserved slots: they belong to the table now. Blocks
-    /// that they fill join the prefix cache; call it only after the step that wrote them.
+    /// Moves `tokens` into the table, once their KV has been written to reserved slots. Blocks that
+    /// the tokens fill join the prefix cache, so call this only after the step that wrote them.
     ///
-    /// A block that turns out to hold what a cached one holds is given back, and the cached one
-    /// takes its place: two sequences with one prompt soon need the room of one. So **`ids()` of
-    /// blocks that this call fills may change**; partial blocks and earlier full ones stay. (The
-    /// device may still be reading the block given back: whoever gets it next writes in a later
-    /// step.)
+    /// If the cache already holds a block with the same content, the filled block is given back and
+    /// the cached block takes its place: two sequences with the same prompt soon need the memory of
+    /// one. So **`ids()` may change for the blocks that this call fills**; partial blocks and
+    /// earlier full blocks keep their ids. (The device may still be reading the block given back.
+    /// This is safe, because its next owner writes in a later step.)
     ///
     /// # Panics
     ///
-    /// When there are more tokens than reserved slots.
+    /// If there are more tokens than reserved slots.
     pub fn commit(&mut self, table: &mut BlockTable, tokens: &[u32]) {
         let n_full_before = table.n_tokens() / self.block_size;
         table.push_tokens(tokens);
@@ -196,7 +199,7 @@ impl BlockManager {
         }
     }
 
-    /// Gives back what is reserved beyond `n_tokens()`.
+    /// Gives back all reserved slots, and the blocks beyond `n_tokens()`.
     pub fn rollback(&mut self, table: &mut BlockTable) {
         table.set_reserved(0);
         while table.ids().len() > table.n_tokens().div_ceil(self.block_size) {
@@ -205,33 +208,33 @@ impl BlockManager {
         }
     }
 
-    /// Forgets committed tokens beyond the first `n_tokens`, and what is reserved. Cached blocks
-    /// stay cached: a later [`reserve`](Self::reserve) takes care that none is written to.
+    /// Removes committed tokens beyond the first `n_tokens`, and all reserved slots. Cached blocks
+    /// stay cached: a later [`reserve`](Self::reserve) ensures that no cached block is written to.
     pub fn truncate(&mut self, table: &mut BlockTable, n_tokens: usize) {
         table.truncate_tokens(n_tokens);
         self.rollback(table);
     }
 
-    /// A second table with the same committed tokens, in the same blocks. Whichever writes to the
-    /// last block first gets a copy of it.
+    /// A second table with the same committed tokens in the same blocks. The table that first
+    /// writes to the last block gets a copy of it.
     ///
     /// # Panics
     ///
-    /// When slots are reserved: they are for the table alone, and may be in a block that would now
-    /// be shared. Commit or roll back before.
+    /// If slots are reserved: they belong to the table alone, and may lie in a block that the fork
+    /// would share. Commit or roll back first.
     pub fn fork(&mut self, table: &BlockTable) -> BlockTable {
         assert_eq!(table.n_reserved(), 0, "a table is forked while slots of it are reserved");
         table.blocks().for_each(|id| self.pool.retain(id));
         table.duplicate()
     }
 
-    /// Gives back all blocks of a table. Those that are cached stay so until their room is needed.
+    /// Gives back all blocks of a table. Cached blocks stay cached until their memory is needed.
     pub fn release(&mut self, table: BlockTable) {
         table.blocks().rev().for_each(|id| self.let_go(id));
     }
 
-    /// Forgets what is cached. Tables keep their blocks, and cache nothing more behind those that
-    /// were full.
+    /// Empties the prefix cache. Tables keep their blocks, but no block after a table's already
+    /// full blocks joins the cache any more.
     pub fn clear_prefix_cache(&mut self) {
         self.cache.clear();
         while let Some(id) = self.pool.take_oldest_idle() {
@@ -244,7 +247,7 @@ impl BlockManager {
         self.pool.n_blocks()
     }
 
-    /// Blocks that can be allocated: free ones, and idle ones that would be evicted for it.
+    /// Blocks that can be allocated: free blocks, and idle blocks, which allocation evicts.
     pub fn n_free(&self) -> usize {
         self.pool.n_allocatable()
     }
@@ -254,22 +257,23 @@ impl BlockManager {
         self.n_blocks() - self.n_free()
     }
 
-    /// Tokens a block has room for.
+    /// Tokens that a block has room for.
     pub fn block_size_tokens(&self) -> usize {
         self.block_size
     }
 
-    /// Counts since the manager was made.
+    /// Counts since the manager was created.
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// Looks at the block that the next token goes to, if the table holds it already.
+    /// Examines the block that holds the next token, if the table already has it.
     ///
-    /// Others rely on it if it was shared by a fork, or cached before the table was truncated into it
-    /// (never while slots of it are reserved). A cached block of this table alone is written in place if it
-    /// is a leaf; one with children has to stay for them, and they are idle (whoever held one would
-    /// hold this), so there is a block to be had for the copy.
+    /// The block must not be overwritten if a fork shares it, or if it was cached before the table
+    /// was truncated into it (this never happens while slots of it are reserved). A cached block of
+    /// this table alone is written in place if it is a leaf. A cached block with children is
+    /// copied, because it must stay for them. These children are idle, because a table that held
+    /// one would also hold this block; so a block for the copy can always be allocated.
     fn next_write(&self, table: &BlockTable, n_tokens: usize) -> NextWrite {
         let Some(index) = table.partial_block() else { return NextWrite::Ready };
         if n_tokens == 0 {
@@ -283,7 +287,7 @@ impl BlockManager {
         }
     }
 
-    /// A block for one table. There is one: the caller has asked `n_free`.
+    /// Allocates a block for one table. It cannot fail, because the caller has checked `n_free`.
     fn allocate(&mut self, after: Option<BlockId>) -> BlockId {
         self.pool.take_free(after).unwrap_or_else(|| {
             let id = self.pool.take_oldest_idle().expect("as many as n_free can be allocated");
@@ -298,12 +302,12 @@ impl BlockManager {
         self.pool.release(id, rest);
     }
 
-    /// A block has filled: into the cache with it, if the one before it is there.
+    /// Puts a newly filled block into the cache, if the block before it is cached.
     fn cache_block(&mut self, table: &mut BlockTable, index: usize) {
         let parent = match index.checked_sub(1).map(|before| table.block(before)) {
             None => Parent::Root { salt: table.salt() },
             Some(before) if self.cache.contains(before) => Parent::Block(before),
-            Some(_) => return, // a collision or a cleared cache: nothing behind can be found
+            Some(_) => return, // after a collision or a cleared cache, no later block can be found
         };
         let id = table.block(index);
         match self.cache.join(id, parent, table.tokens_of(index)) {

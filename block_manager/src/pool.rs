@@ -1,36 +1,37 @@
-//! The pool: every block in exactly one state, and the order in which idle ones are evicted.
+//! The pool: the state of every block, and the order in which idle blocks are evicted.
 
 use crate::free::FreeSet;
 use std::num::NonZeroU32;
 
-/// The id of a block: its place in the device's pool.
+/// The id of a block: its index in the device's pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId(pub u32);
 
-/// Where a block is in its life. See the picture in the crate's documentation.
+/// The state of a block. See the diagram in the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Its content means nothing.
+    /// The block has no valid content.
     Free,
-    /// In this many tables.
+    /// The block is in this many tables.
     Held(NonZeroU32),
-    /// In no table, but cached; with its neighbours in the order of eviction.
+    /// The block is in no table, but cached. It is linked to its neighbours in the order of
+    /// eviction.
     Idle { older: Option<BlockId>, newer: Option<BlockId> },
 }
 
-/// Where a block goes when its last table lets go of it.
+/// The state of a block after its last table has released it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// Nobody will ask for its content.
+    /// The block is not cached, so its content is not needed.
     Free,
-    /// It is cached: kept until its room is needed.
+    /// The block is cached: it is kept until its memory is needed.
     Idle,
 }
 
 /// The state of every block.
 ///
-/// Idle blocks form a list through their own states, from the one that became idle first to the
-/// one that became idle last:
+/// Idle blocks form a list through their own states, from the block that became idle first to the
+/// block that became idle last:
 ///
 /// ```text
 ///   oldest ─▶ Idle ⇄ Idle ⇄ Idle ◀─ newest
@@ -61,7 +62,7 @@ impl Pool {
         self.states.len()
     }
 
-    /// Blocks that can be had: the free and the idle.
+    /// Blocks that can be allocated: free and idle blocks.
     pub(crate) fn n_allocatable(&self) -> usize {
         self.free.len() + self.n_idle
     }
@@ -77,8 +78,8 @@ impl Pool {
         self.states[id.0 as usize]
     }
 
-    /// Takes a free block, for one holder: the one just behind `after` if it is free, so that a
-    /// sequence stays in one piece, else the lowest.
+    /// Takes a free block, for one holder: the block right after `after` if it is free, so that a
+    /// sequence stays contiguous, else the lowest.
     pub(crate) fn take_free(&mut self, after: Option<BlockId>) -> Option<BlockId> {
         let next = after.map(|id| id.0 + 1).filter(|&id| self.free.contains(id));
         let id = BlockId(next.or_else(|| self.free.first())?);
@@ -87,15 +88,15 @@ impl Pool {
         Some(id)
     }
 
-    /// Takes the block that has been idle for longest, for one holder. Its content is now lost: the
-    /// caller takes it out of the prefix cache.
+    /// Takes the block that has been idle for longest, for one holder. Its content is lost: the
+    /// caller must take it out of the prefix cache.
     pub(crate) fn take_oldest_idle(&mut self) -> Option<BlockId> {
         let id = self.oldest?;
         self.retain(id);
         Some(id)
     }
 
-    /// One more holder for a block that is held or idle.
+    /// Adds a holder to a held or idle block.
     pub(crate) fn retain(&mut self, id: BlockId) {
         let n_holders = match self.state(id) {
             State::Held(n) => n.checked_add(1).expect("fewer than 2^32 tables"),
@@ -108,7 +109,7 @@ impl Pool {
         self.set(id, State::Held(n_holders));
     }
 
-    /// One holder less. The last one leaves the block in `rest`.
+    /// Removes a holder. The last release puts the block into the state `rest`.
     pub(crate) fn release(&mut self, id: BlockId, rest: Rest) {
         let State::Held(n) = self.state(id) else {
             panic!("{id:?} is released, and no table holds it");
@@ -159,7 +160,7 @@ impl Pool {
         self.n_idle -= 1;
     }
 
-    /// Makes `newer` follow `older`, or the head of the list where there is none.
+    /// Makes `newer` follow `older`. Without `older`, makes `newer` the head of the list.
     fn join(&mut self, older: Option<BlockId>, newer: Option<BlockId>) {
         match older {
             None => self.oldest = newer,
@@ -170,7 +171,8 @@ impl Pool {
         }
     }
 
-    /// The pool's own laws: the counts add up, and the idle list is one list, sound both ways.
+    /// Checks the pool's own invariants: the counts add up, and the idle list is one list,
+    /// consistent in both directions.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (mut n_free, mut n_idle) = (0, 0);
         for (id, state) in (0..).map(BlockId).zip(&self.states) {

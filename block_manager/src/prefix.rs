@@ -1,7 +1,8 @@
-//! The prefix cache: which full block holds the KV of which tokens, after which tokens.
+//! The prefix cache: it maps a prefix of tokens to the full blocks that hold their KV.
 //!
-//! KV depends on everything before it, so a block is known by its tokens *and* the block before:
-//! the cache is a forest, and a prompt is looked up from its root, block by block.
+//! The KV of a token depends on all tokens before it, so a block is identified by its tokens *and*
+//! the block before it. The cache is a forest, and the lookup of a prompt follows a path from a
+//! root, block by block.
 //!
 //! ```text
 //!   salt 0 ──▶ [You are a] ──▶ [helpful as] ──▶ [sistant. W]      a path = a prompt
@@ -9,22 +10,24 @@
 //!   salt 7 ──▶ [You are a]                                        shares nothing with salt 0
 //! ```
 //!
-//! A block is found by one hash, of its parent's hash and its own tokens. **A hash is only where to
-//! look**: on a hit parent and tokens are compared, so a collision can never serve wrong KV. It
-//! costs the newcomer its place in the cache, no more (there is one block a hash).
+//! A block is found by one hash, of its parent's hash and its own tokens. **The hash only says
+//! where to look**: a lookup compares parent and tokens, so a collision can never serve wrong KV.
+//! There is one block a hash, so after a collision the newer block is not cached; that is the only
+//! cost.
 //!
 //! Comparing the parent's *id* is enough because of one rule: **a block leaves the cache only when
-//! no cached block has it as its parent**. While a child is cached its parent's id therefore means
-//! the same tokens as on the day the child joined, and by induction the whole path does. The
-//! manager keeps the rule, and with it every cached block stays reachable (see `check.rs`).
+//! no cached block has it as its parent**. While a child is cached, its parent's id therefore
+//! stands for the same tokens as when the child joined, and by induction the same is true of the
+//! whole path. The manager keeps this rule, and thereby keeps every cached block reachable (see
+//! `check.rs`).
 
 use crate::pool::BlockId;
 use std::collections::HashMap;
 
-/// What a block comes after.
+/// The predecessor of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parent {
-    /// Nothing: it is the first block. Different salts share nothing.
+    /// None: the block is the first of its sequence. Prefixes with different salts share no block.
     Root { salt: u64 },
     /// A cached block.
     Block(BlockId),
@@ -39,24 +42,24 @@ pub(crate) struct Cached {
     hash: u64,
 }
 
-/// What became of a full block that asked to join.
+/// The result of adding a full block to the cache.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
-    /// It is cached.
+    /// The block is now cached.
     Yes,
-    /// A block with the same content is there already.
+    /// The cache already has a block with the same content.
     Twin(BlockId),
-    /// A block with other content has its hash. It stays out.
+    /// The cache has a block with the same hash and other content. The new block is not cached.
     Collision,
 }
 
-/// Hash of a block, from its parent's hash (or the salt) and its tokens.
+/// The hash of a block, from its parent's hash (or the salt) and its tokens.
 pub(crate) type ChainHash = fn(u64, &[u32]) -> u64;
 
 /// The forest of cached blocks.
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
-    /// By block id.
+    /// Indexed by block id.
     entries: Vec<Option<Cached>>,
     by_hash: HashMap<u64, BlockId>,
     hash: ChainHash,
@@ -76,8 +79,9 @@ impl PrefixCache {
         self.get(id).is_some()
     }
 
-    /// The blocks that hold the longest cached prefix of `tokens`, from the first on. Never all of
-    /// `tokens`: the last token has to be computed, for the logits it gives.
+    /// The blocks that hold the longest cached prefix of `tokens`, from the first block on. The
+    /// prefix is never all of `tokens`: the last token must be computed, because its logits are
+    /// needed.
     pub(crate) fn walk<'a>(
         &'a self,
         salt: u64,
@@ -92,7 +96,7 @@ impl PrefixCache {
         })
     }
 
-    /// Puts a full block into the cache, under a parent that is cached.
+    /// Adds a full block to the cache, after a cached parent.
     pub(crate) fn join(&mut self, id: BlockId, parent: Parent, tokens: &[u32]) -> Joined {
         debug_assert!(!self.contains(id), "{id:?} is already cached");
         let hash = self.hash_of(parent, tokens);
@@ -112,7 +116,7 @@ impl PrefixCache {
         Joined::Yes
     }
 
-    /// Takes a block out of the cache: one that is in it, and no block's parent.
+    /// Takes a cached block without cached children out of the cache.
     pub(crate) fn leave(&mut self, id: BlockId) {
         let cached = self.entries[id.0 as usize].take().expect("only cached blocks leave");
         assert_eq!(cached.n_children, 0, "{id:?} leaves the cache before its children");
@@ -122,7 +126,7 @@ impl PrefixCache {
         }
     }
 
-    /// Takes every block out.
+    /// Takes every block out of the cache.
     pub(crate) fn clear(&mut self) {
         self.by_hash.clear();
         self.entries.fill_with(|| None);
@@ -149,8 +153,8 @@ impl PrefixCache {
         self.entries[id.0 as usize].as_mut().expect("a parent is cached")
     }
 
-    /// The cache's own laws: every entry can be found by its hash, and nothing else can; parents
-    /// are cached, and know how many children they have.
+    /// Checks the cache's own invariants: every entry is found by its hash and every hash has an
+    /// entry; parents are cached and count their children correctly.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut n_children = vec![0_u32; self.entries.len()];
         let mut n_cached = 0;
@@ -185,7 +189,7 @@ impl PrefixCache {
     }
 }
 
-/// The hash in use: 8 bytes a step, one multiplication each, folded from 128 bits to 64.
+/// The default hash: each step takes 8 bytes, multiplies once and folds 128 bits to 64.
 pub(crate) fn chain_hash(parent: u64, tokens: &[u32]) -> u64 {
     /// Odd numbers without a pattern (the fractional digits of the golden ratio and of pi).
     const KEYS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x243f_6a88_85a3_08d3];
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!(walk(&cache, 0, &[1, 2, 1, 2, 0]), [0], "the same tokens, another parent");
     }
 
-    /// A hash that forgets the parent: the tokens agree, and only the parent tells them apart.
+    /// With a hash that ignores the parent, the tokens agree and only the parent differs.
     #[test]
     fn a_parent_is_compared_too() {
         let mut cache = PrefixCache::new(3, |_, tokens| u64::from(tokens[0]));

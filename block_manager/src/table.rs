@@ -1,8 +1,8 @@
-//! The block table: what one sequence holds.
+//! The block table: the blocks and tokens of one sequence.
 
 use crate::pool::BlockId;
 
-/// The blocks of one sequence, in order, and the tokens whose KV is in them.
+/// The blocks of one sequence, in order, and the tokens of the KV in them.
 ///
 /// ```text
 ///   ids()       [  7  ]        [  8  ]        [  3  ]        [  4  ]
@@ -13,58 +13,60 @@ use crate::pool::BlockId;
 ///               cached; never written           from reserve on
 /// ```
 ///
-/// The blocks are exactly as many as committed and reserved tokens need. Slots that are not
-/// committed hold nothing one may rely on.
+/// The table has exactly the blocks that its committed and reserved tokens need. The content of a
+/// slot that is not committed is undefined.
 ///
-/// A table is an owning handle: it is not `Clone` ([`fork`](crate::BlockManager::fork) counts), and
-/// goes back by value with [`release`](crate::BlockManager::release). Dropping one that still holds
-/// blocks loses them for the life of the manager. There is deliberately no `Drop` that panics on
-/// it: an engine that goes down with its sequences is no leak, and a panic must not meet another.
-/// [`check`](crate::BlockManager::check) names blocks that no live table accounts for.
+/// A table is an owning handle. It is not `Clone`, because [`fork`](crate::BlockManager::fork)
+/// counts holders, and [`release`](crate::BlockManager::release) takes it by value. Dropping a
+/// table that still holds blocks loses them for the life of the manager. A `Drop` that panics is
+/// deliberately absent: an engine that shuts down with its sequences leaks nothing, and a second
+/// panic would abort the process. [`check`](crate::BlockManager::check) reports blocks that are in
+/// no live table.
 #[derive(Debug, Default)]
 #[must_use = "blocks in a dropped table are lost: release it"]
 pub struct BlockTable {
     salt: u64,
     ids: Vec<u32>,
-    /// The committed tokens: four bytes beside the many thousand of their KV, and with them a block
-    /// can be hashed when it fills and a table be truncated anywhere.
+    /// The committed tokens. They take four bytes each beside the many thousand bytes of their KV.
+    /// With them a block can be hashed when it fills, and a table can be truncated anywhere.
     tokens: Vec<u32>,
     n_reserved: usize,
-    /// 0 until a manager has put something in.
+    /// 0 until a manager has added a block.
     block_size: usize,
 }
 
 impl BlockTable {
-    /// An empty table. Its blocks share KV only with tables of the same `salt` (one for each model,
-    /// adapter, or tenant that must not see what others asked).
+    /// An empty table. It shares KV only with tables of the same `salt` (one salt for each model,
+    /// each adapter, and each tenant whose requests must stay private).
     pub fn new(salt: u64) -> Self {
         BlockTable { salt, ..BlockTable::default() }
     }
 
-    /// The physical block of every `block_size` positions, ready for the device.
+    /// The physical block of every `block_size` positions, in the form that the device reads.
     ///
-    /// An id stays where it is until the next call of the manager with this table: `reserve` may
-    /// replace the last one (and says so), `commit` those that it fills.
+    /// An id stays the same until the next call of the manager with this table: `reserve` may
+    /// replace the last block (and then returns a copy), and `commit` may replace the blocks that
+    /// it fills.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Committed tokens: those whose KV is in the blocks.
+    /// Number of committed tokens, whose KV is in the blocks.
     pub fn n_tokens(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Slots in all blocks of the table, of committed tokens and beyond.
+    /// Slots in all blocks of the table, with or without a committed token.
     pub fn capacity_tokens(&self) -> usize {
         self.ids.len() * self.block_size
     }
 
-    /// What the table's KV is shared under.
+    /// The salt under which the table shares KV.
     pub fn salt(&self) -> u64 {
         self.salt
     }
 
-    /// Slots that may be written now, from position `n_tokens()` on.
+    /// Slots from position `n_tokens()` on that may be written now.
     pub(crate) fn n_reserved(&self) -> usize {
         self.n_reserved
     }
@@ -81,13 +83,14 @@ impl BlockTable {
         self.blocks().next_back()
     }
 
-    /// The index of the block that committed tokens fill in part. The next token goes there.
+    /// The index of the block that committed tokens fill only in part. It also holds the next
+    /// token.
     pub(crate) fn partial_block(&self) -> Option<usize> {
         let partial = self.block_size != 0 && !self.tokens.len().is_multiple_of(self.block_size);
         partial.then(|| self.tokens.len() / self.block_size)
     }
 
-    /// The committed tokens of a block.
+    /// The committed tokens in a block.
     pub(crate) fn tokens_of(&self, index: usize) -> &[u32] {
         let end = self.tokens.len().min((index + 1) * self.block_size);
         &self.tokens[(index * self.block_size).min(end)..end]
@@ -114,7 +117,7 @@ impl BlockTable {
         self.n_reserved = n_tokens;
     }
 
-    /// Moves reserved slots to the committed.
+    /// Turns reserved slots into committed tokens.
     pub(crate) fn push_tokens(&mut self, tokens: &[u32]) {
         assert!(
             tokens.len() <= self.n_reserved,
@@ -130,13 +133,13 @@ impl BlockTable {
         self.tokens.truncate(n_tokens);
     }
 
-    /// A table of the same blocks and committed tokens. The caller counts the new holders.
+    /// A table of the same blocks and committed tokens. The caller must count the new holders.
     pub(crate) fn duplicate(&self) -> BlockTable {
         let (ids, tokens) = (self.ids.clone(), self.tokens.clone());
         BlockTable { salt: self.salt, ids, tokens, n_reserved: 0, block_size: self.block_size }
     }
 
-    /// A table of cached blocks, full of `tokens`.
+    /// A table of cached blocks that hold exactly `tokens`.
     pub(crate) fn of_cached(salt: u64, ids: Vec<u32>, tokens: &[u32], block_size: usize) -> Self {
         debug_assert_eq!(ids.len() * block_size, tokens.len());
         BlockTable { salt, ids, tokens: tokens.to_vec(), n_reserved: 0, block_size }

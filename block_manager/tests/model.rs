@@ -1,16 +1,17 @@
-//! Random histories, next to a model that is obviously right.
+//! Random histories, compared with a naive model.
 //!
-//! Three things run side by side, and are compared after every operation:
+//! Three objects run side by side and are compared after every operation:
 //!
 //! ```text
 //!   BlockManager   the real one
-//!   Model          the same rules, written as one would explain them: lists of tokens, linear
-//!                  scans, no counts, no hashes to look things up by
-//!   Device         what is in every slot, copied and written as the manager says
+//!   Model          the same rules in their plainest form: lists of tokens, linear scans, no
+//!                  counts and no lookup by hash
+//!   Device         the content of every slot, copied and written as the manager requires
 //! ```
 //!
-//! The model says how many blocks are free, what is found in the cache, what is evicted and which
-//! tables share a block. The device says whether a table, read through its ids, holds its tokens.
+//! The model predicts the number of free blocks, the result of a lookup, the evictions, and the
+//! tables that share a block. The device shows whether a table, read through its ids, holds its
+//! tokens.
 
 mod harness;
 
@@ -48,7 +49,7 @@ fn run(n_ops: usize, fault: Fault) -> Result<Totals, String> {
     Ok(totals)
 }
 
-/// What happened, to see that the histories reach what they should.
+/// Event counts, to check that the histories reach every case.
 #[derive(Debug, Default)]
 struct Totals {
     n_ops: usize,
@@ -71,8 +72,7 @@ fn random_histories() {
     assert!(collisions > 1000 && written_in_place > 50 && out_of_blocks > 1000);
 }
 
-/// The harness has to see what it is there for. Each of these is a bug that a device or a caller
-/// could have.
+/// The harness must notice faults. Each of these is a bug that a device or a caller could have.
 #[test]
 fn broken_devices_and_callers_are_caught() {
     for fault in [
@@ -106,7 +106,7 @@ fn a_table_of_the_whole_pool_and_back() {
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
-    // Small numbers mean simple operations, so shrinking makes histories readable.
+    // Small numbers mean simple operations, so that a shrunk history is readable.
     (0_u8..100, 0_u8..8, 0_u8..40, 0_u16..72).prop_map(|(kind, table, n, seed)| Op {
         kind,
         table,

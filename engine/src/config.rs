@@ -1,19 +1,19 @@
-//! What one engine is set to, and how that is made to fit a device.
+//! Settings of an engine, and how they are made to fit a device.
 
 use crate::error::StartError;
 use galley_model::LanguageModel;
 
-/// Settings of an engine. Blocks are not among them: the model's KV pool says how many there are.
+/// Settings of an engine. The number of blocks is no setting: the model's KV pool determines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Sequences that run at the same time. At most the token budget, and at most the model's rows of logits: each
-    /// needs a row of either.
+    /// Sequences that run at the same time. At most the token budget and at most the model's logit
+    /// rows: each sequence needs one row of both.
     pub max_num_seqs: usize,
-    /// The token budget: rows of one step, prompts and decodes together. At most the model's rows.
+    /// The token budget: rows of one step, for prompts, decodes and drafts together. At most the model's rows.
     pub max_num_batched_tokens: usize,
-    /// Whether prompts reuse the KV of prompts before them.
+    /// Whether a sequence reuses the KV of earlier sequences with the same prefix.
     pub prefix_caching: bool,
-    /// Who runs when.
+    /// How the rows of each step are shared out.
     pub policy: SchedulePolicy,
 }
 
@@ -28,21 +28,21 @@ impl Default for EngineConfig {
     }
 }
 
-/// Sizes that no step of an engine exceeds. Only [`EngineConfig::fit`] makes them.
+/// Sizes that no step of an engine exceeds. Only [`EngineConfig::fit`] computes them.
 #[derive(Clone, Debug)]
 pub(crate) struct Fitted {
-    /// The settings, cut to what the model can do: at least one sequence and one row.
+    /// The settings, cut to the model's limits: at least one sequence and one row.
     pub(crate) config: EngineConfig,
-    /// Rows of logits of one step: at least one for each sequence.
+    /// Logit rows of one step: at least one for each sequence.
     pub(crate) max_logit_rows: usize,
-    /// Tokens of the longest draft that a step can verify; 0 where it can verify none.
+    /// Tokens of the longest draft that a step can verify; 0 if it can verify none.
     pub(crate) max_draft_length: usize,
     /// Slots of the KV pool.
     pub(crate) kv_tokens: usize,
 }
 
 impl EngineConfig {
-    /// The same, within what a model can do. Fails where the model can do nothing.
+    /// The same settings within the model's limits. Fails if the model's sizes allow no step.
     pub(crate) fn fit(&self, model: &dyn LanguageModel) -> Result<Fitted, StartError> {
         let shape = model.kv_shape();
         let (max_rows, max_logit_rows) = (model.max_rows(), model.max_logit_rows());
@@ -66,30 +66,30 @@ impl EngineConfig {
         Ok(Fitted {
             config: EngineConfig { max_num_seqs, max_num_batched_tokens, ..self.clone() },
             max_logit_rows,
-            // Beside its tokens, a draft needs a row for the token before it.
+            // Beside the rows of its tokens, a draft needs a row for the token before it.
             max_draft_length: max_num_batched_tokens.min(max_logit_rows) - 1,
             kv_tokens: shape.n_blocks.saturating_mul(shape.block_size),
         })
     }
 }
 
-/// Ids of blocks, and positions in a sequence, have 32 bits.
+/// Block ids and positions in a sequence have 32 bits.
 const MAX_ID: usize = u32::MAX as usize;
 
-/// The id of a sequence has 24 bits for its place in the request.
+/// A sequence id has 24 bits for the sequence's index in its request.
 const MAX_STREAMS: usize = 1 << 24;
 
-/// Who runs when. No policy changes a token of the output.
+/// How the rows of each step are shared out. No policy changes an output token, except under
+/// [`crate::Verify::Rejection`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SchedulePolicy {
-    /// Decodes first, then prompts in order, as much as the budget allows; drafts have what is left.
+    /// Decodes first, then prompts in order as far as the budget allows; drafts get the remaining rows.
     #[default]
     Fixed,
-    /// Chunks of random size, decodes that miss a turn, and preemptions out of the blue,
-    /// reproducible by seed. Slow, and good for one thing: to show that output does not depend on
-    /// the schedule.
+    /// Chunks of random size, decodes that miss a step, and random preemptions, reproducible by
+    /// seed. Slow: its only purpose is to test that the output does not depend on the schedule.
     Random {
-        /// Of the schedule; requests keep theirs.
+        /// Seed of the schedule. Requests keep their own seeds.
         seed: u64,
     },
 }

@@ -1,18 +1,18 @@
-//! Why an engine did not start, and why a request was not accepted.
+//! Errors of starting an engine and of submitting a request.
 
 use galley_drafter_host::LoadError;
 
 /// Why [`crate::Engine::start`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A size that the model was loaded with allows no step: load it with another.
+    /// A size with which the model was loaded allows no step. Load the model with another size.
     #[error("the model was loaded with {name} = {value}: {reason}")]
     Size {
         /// The size, as [`LanguageModel`](galley_model::LanguageModel) or its KV pool calls it.
         name: &'static str,
         /// Its value.
         value: usize,
-        /// What an engine needs.
+        /// The requirement that the value does not meet.
         reason: &'static str,
     },
     /// A drafter cannot run over this model.
@@ -25,7 +25,7 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// Why [`crate::Engine::submit`] refused.
+/// Why [`crate::Engine::submit`] refused a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// The request asks for something impossible.
@@ -33,10 +33,10 @@ pub enum SubmitError {
     Invalid {
         /// The field of [`crate::Request`].
         field: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// The error, and the values that are allowed.
         reason: String,
     },
-    /// The engine takes no more requests.
+    /// The engine accepts no more requests.
     #[error("the engine has stopped: {0}")]
     Stopped(String),
 }

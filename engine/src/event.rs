@@ -1,41 +1,41 @@
-//! What a request's owner hears.
+//! Events of a request: its tokens, the ends of its sequences, and its error.
 
 use crate::drafting::DraftStats;
 use std::time::Duration;
 
-/// One thing that happened to a request.
+/// One event of a request.
 ///
-/// Every sequence yields its tokens in order and then [`Event::Finished`]; the request is over when
-/// all have, or with one [`Event::Error`].
+/// Every sequence yields its tokens in order and then [`Event::Finished`]. The request is over when
+/// all its sequences have finished, or after one [`Event::Error`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A token was kept.
+    /// A sequence has a new token.
     Token {
-        /// Which of the request's `n` sequences.
+        /// Index of the sequence among the request's `n`.
         index: u32,
-        /// The token. The one that ends a sequence is reported, too.
+        /// The token. The token that ends a sequence is reported, too.
         token: u32,
-        /// Text that became final with it: the texts of a sequence, one after the other, are its
-        /// output. Empty without a tokenizer, within a character, and while it may be the start of
-        /// a stop string.
+        /// Text that became final with this token. The concatenated texts of a sequence are its
+        /// output. Empty without a tokenizer, inside a character, and while the text may be the
+        /// start of a stop string.
         text: String,
-        /// Its log-probability under the model's own logits, if asked for.
+        /// The token's log-probability under the model's own logits, if the request asks for it.
         logprob: Option<f32>,
-        /// The most likely tokens and their log-probabilities, if asked for.
+        /// The most likely tokens and their log-probabilities, if the request asks for them.
         top: Vec<(u32, f32)>,
     },
     /// A sequence has ended.
     Finished {
-        /// Which of the request's `n` sequences.
+        /// Index of the sequence among the request's `n`.
         index: u32,
-        /// Why.
+        /// Why the sequence ended.
         reason: FinishReason,
-        /// What it took.
+        /// The sequence's token counts and times.
         usage: Usage,
     },
-    /// The request cannot be continued; nothing follows for any of its sequences.
+    /// The request cannot continue. No event follows for any of its sequences.
     Error {
-        /// What happened.
+        /// Description of the error.
         message: String,
     },
 }
@@ -43,16 +43,16 @@ pub enum Event {
 /// Why a sequence ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// It said so.
+    /// It reached an end token of the model, a stop token or a stop string.
     Stop(Stopped),
     /// It reached `max_tokens`.
     Length,
-    /// Its owner, or the engine's, wants no more of it.
+    /// The caller cancelled the request or dropped its handle, or the engine was shut down.
     Cancelled,
 }
 
 impl FinishReason {
-    /// The name that APIs use.
+    /// The reason's name in APIs.
     pub fn as_str(&self) -> &'static str {
         match self {
             FinishReason::Stop(_) => "stop",
@@ -62,10 +62,10 @@ impl FinishReason {
     }
 }
 
-/// What a sequence stopped at.
+/// The end token, stop token or stop string at which a sequence stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// A token with which the model ends a text.
+    /// One of the model's end tokens.
     Eos(u32),
     /// One of the request's stop tokens.
     Token(u32),
@@ -73,21 +73,21 @@ pub enum Stopped {
     Text(String),
 }
 
-/// What a sequence took.
+/// Token counts and times of one sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Those of them whose KV came from the prefix cache at first admission.
+    /// Prompt tokens with KV from the prefix cache at first admission.
     pub cached_tokens: usize,
     /// Tokens generated.
     pub generated_tokens: usize,
-    /// How often it was preempted and recomputed.
+    /// Number of preemptions. After each, the sequence was recomputed.
     pub preemptions: u32,
-    /// What drafting has brought it.
+    /// Drafted and accepted tokens.
     pub drafts: DraftStats,
-    /// From the engine's taking the request in to the first token; zero if there is none.
+    /// Time from the engine thread's receipt of the request to the first token; zero without one.
     pub first_token: Duration,
-    /// From the engine's taking the request in to the last token.
+    /// Time from the engine thread's receipt of the request to the last token.
     pub last_token: Duration,
 }

@@ -1,4 +1,4 @@
-//! From block tables to a batch: the only place that sees both.
+//! Turns block tables into a batch: the only file that sees both.
 
 use crate::drafting::Ride;
 use crate::sequence::{Sequence, SequenceKey};
@@ -7,7 +7,7 @@ use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
 use galley_model::{LanguageModel, Result};
 use std::time::{Duration, Instant};
 
-/// Runs the model. Keeps the memory of a batch between steps.
+/// Runs the model. Reuses the buffers of a batch between steps.
 #[derive(Default)]
 pub(crate) struct Executor {
     tokens: Vec<u32>,
@@ -16,9 +16,9 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// One ragged forward over all that is scheduled, prompts, decodes and verifications alike; `rides` are
-    /// the selections it makes on the way, which [`Self::finish_rides`] fetches. Returns its rows and the time that the
-    /// model took.
+    /// Runs one ragged forward over everything that is scheduled: prompts, decodes and
+    /// verifications. `rides` are the selections that this forward makes for later drafts;
+    /// [`Self::finish_rides`] fetches them. Returns the number of rows and the time in the model.
     pub(crate) fn forward(
         &mut self,
         model: &mut dyn LanguageModel,
@@ -70,7 +70,7 @@ impl Executor {
         Ok((self.tokens.len(), begin.elapsed()))
     }
 
-    /// Fetches what the forward has selected on its way. Returns the time that the model took.
+    /// Fetches the selections that the forward has made. Returns the time in the model.
     pub(crate) fn finish_rides(
         &self,
         model: &mut dyn LanguageModel,
@@ -84,9 +84,10 @@ impl Executor {
         Ok(begin.elapsed())
     }
 
-    /// Picks a token for every stream whose last token was in the forward, in the order of `running`: `n` of
-    /// them, from the same logits, where `n` streams begin, and one after each drafted token; none for those that have
-    /// ended since. Returns the picks and the time that the model took.
+    /// Samples 1 + `n_drafted` tokens for every sequence with its last token in the forward, in the
+    /// order of `running`. A sequence that is about to fork also samples one token for each fork,
+    /// from the same logit row. Sequences that have ended in the meantime are skipped. Returns the
+    /// sampled tokens and the time in the model.
     pub(crate) fn sample(
         &self,
         model: &mut dyn LanguageModel,
@@ -115,8 +116,10 @@ impl Executor {
         Ok((picks, begin.elapsed()))
     }
 
-    /// Picks a token, by name and without waiting, for every sequence whose last token was in the forward: each has one row
-    /// of logits ([`Sequence::may_be_late`]). The picks are on their way then, in the order of `running`.
+    /// Samples without waiting for the device: one token for every sequence with its last token in
+    /// the forward, from the sequence's only logit row ([`Sequence::may_be_late`]). Starts the copy
+    /// of the tokens to the host. Returns each sequence with its placeholder, in the order of
+    /// `running`.
     pub(crate) fn sample_ahead(
         &self,
         model: &mut dyn LanguageModel,

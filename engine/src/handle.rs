@@ -1,4 +1,4 @@
-//! The outside of an engine: handles and the channels to its thread.
+//! Public handles of an engine, and the channels to its thread.
 
 mod board;
 mod life;
@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A running engine. Clones are handles to the same one; when the last is dropped, the engine
-/// [shuts down](Engine::shutdown).
+/// A running engine. Clones are handles to the same engine. When the last handle is dropped, the
+/// engine [shuts down](Engine::shutdown).
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -45,20 +45,20 @@ struct Inner {
 /// The model that an engine runs.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
-    /// What it is.
+    /// Its configuration.
     pub config: ModelConfig,
-    /// Its KV pool.
+    /// Shape of its KV pool.
     pub kv_shape: KvShape,
-    /// Device, instruction set and threads, for people.
+    /// Device, instruction set and threads, as text for people.
     pub device: String,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
 }
 
 impl Engine {
-    /// Starts the engine thread over a model. Without a tokenizer, prompts are tokens and so is all
-    /// output. Settings are cut to what the model can do ([`Engine::config`] says to what). Fails where the model was
-    /// loaded with sizes that allow no step, and where the system starts no thread.
+    /// Starts the engine thread for a model. Without a tokenizer, prompts and output are tokens.
+    /// Settings are cut to the model's limits; [`Engine::config`] returns the result. Fails if the
+    /// model was loaded with sizes that allow no step, or if the system starts no thread.
     pub fn start(
         model: Box<dyn LanguageModel>,
         tokenizer: Option<Arc<Tokenizer>>,
@@ -67,7 +67,7 @@ impl Engine {
         Engine::start_with_drafters(model, tokenizer, config, &DraftConfig::default())
     }
 
-    /// [`Engine::start`] with drafters. Fails where one of them cannot run over this model, too.
+    /// [`Engine::start`] with drafters. Also fails if a drafter cannot run over this model.
     pub fn start_with_drafters(
         mut model: Box<dyn LanguageModel>,
         tokenizer: Option<Arc<Tokenizer>>,
@@ -119,15 +119,15 @@ impl Engine {
         })
     }
 
-    /// Checks a request and hands it to the engine. Texts are tokenised here, on the caller's thread.
+    /// Checks a request and sends it to the engine thread. Text is tokenised on the caller's thread.
     pub fn submit(&self, request: Request) -> Result<RequestHandle, SubmitError> {
         let (handle, submission) = self.prepare(request)?;
         self.send(vec![submission])?;
         Ok(handle)
     }
 
-    /// [`Engine::submit`] for several requests, which the engine sees in the same step; none of them, where one is
-    /// refused. Handles are in the order of the requests.
+    /// [`Engine::submit`] for several requests, which the engine receives before the same step. If
+    /// one request is refused, none is submitted. Handles are in the order of the requests.
     pub fn submit_all(
         &self,
         requests: impl IntoIterator<Item = Request>,
@@ -162,32 +162,32 @@ impl Engine {
         })
     }
 
-    /// A snapshot, as of the last step.
+    /// Statistics as of the last step.
     pub fn stats(&self) -> Stats {
         lock(&self.inner.board.stats).clone()
     }
 
-    /// The statistics of every turn from now on. A later call takes the place of this one.
+    /// Statistics of every step from now on. A later call ends this [`Watch`].
     pub fn watch(&self) -> Watch {
         Watch::new(&self.inner.board)
     }
 
-    /// The model that it runs.
+    /// The engine's model.
     pub fn model(&self) -> &ModelInfo {
         &self.inner.model
     }
 
-    /// What it is set to, after fitting to the model.
+    /// The settings, after fitting to the model.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
     }
 
-    /// The most tokens of prompt and output together that a sequence can have.
+    /// The most tokens that a sequence can have, prompt and output together.
     pub fn max_tokens_of_sequence(&self) -> usize {
         self.inner.limits.max_tokens_of_sequence()
     }
 
-    /// Cancels all requests and waits for the engine thread to end. Requests after it are refused.
+    /// Cancels all requests and waits for the engine thread to end. Later requests are refused.
     pub fn shutdown(&self) {
         self.inner.shutdown();
     }
@@ -197,7 +197,7 @@ impl Inner {
     fn shutdown(&self) {
         let _ = self.commands.send(Command::Shutdown);
         if let Some(thread) = lock(&self.thread).take() {
-            // It does not panic: `run` catches that.
+            // The thread does not end by a panic: `run` catches panics.
             let _ = thread.join();
         }
     }
@@ -209,12 +209,13 @@ impl Drop for Inner {
     }
 }
 
-/// What was behind a lock is whole even if its owner panicked: it is replaced, never edited.
+/// Locks a mutex, poisoned or not: values behind these locks are replaced, never edited, so a panic
+/// leaves them whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A submitted request: an iterator over its events. Dropping it cancels what is left of it.
+/// A submitted request: an iterator over its events. Dropping it cancels its remaining sequences.
 #[derive(Debug)]
 #[must_use = "dropping it cancels the request"]
 pub struct RequestHandle {
@@ -234,17 +235,17 @@ impl RequestHandle {
         self.number
     }
 
-    /// The seed: the request's own, or the one that was drawn for it.
+    /// The seed: the request's own, or the seed that was drawn for it.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Tokens of the prompt.
+    /// Number of prompt tokens.
     pub fn n_prompt_tokens(&self) -> usize {
         self.n_prompt_tokens
     }
 
-    /// The next event; waits for it. None when the request is over.
+    /// Waits for the next event. None when the request is over.
     pub fn recv(&mut self) -> Option<Event> {
         if self.is_over() {
             return None;
@@ -253,7 +254,7 @@ impl RequestHandle {
         Some(self.note(event))
     }
 
-    /// The next event if there is one now.
+    /// The next event, if there is one now.
     pub fn try_recv(&mut self) -> Option<Event> {
         if self.is_over() {
             return None;
@@ -266,7 +267,7 @@ impl RequestHandle {
         Some(self.note(event))
     }
 
-    /// The next event if there is one within `timeout`.
+    /// The next event, if it comes within `timeout`.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
         if self.is_over() {
             return None;
@@ -279,13 +280,12 @@ impl RequestHandle {
         Some(self.note(event))
     }
 
-    /// Whether all its sequences have ended.
+    /// Whether all sequences of the request have ended.
     pub fn is_over(&self) -> bool {
         self.n_open == 0
     }
 
-    /// Ends what is left of it. [`crate::FinishReason::Cancelled`] follows for every sequence that
-    /// had not ended.
+    /// Ends the request's remaining sequences. [`crate::FinishReason::Cancelled`] follows for each of them.
     pub fn cancel(&self) {
         let _ =
             self.commands.send(Command::Cancel { priority: self.priority, number: self.number });

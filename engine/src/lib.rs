@@ -1,26 +1,30 @@
-//! The loop: who runs, one forward, what was picked, who hears of it.
+//! The engine loop: scheduling, one forward a step, sampling, verification and events.
 //!
-//! [`Engine::start`] takes a model and starts the one thread that owns all state: sequences, blocks
-//! and the model itself. Everything outside talks to it through channels: [`Engine::submit`] checks a
-//! [`Request`] and returns a [`RequestHandle`] that yields [`Event`]s.
+//! [`Engine::start`] takes a model and starts one thread, which owns all state: sequences, blocks
+//! and the model. Callers reach that thread through channels: [`Engine::submit`] checks a
+//! [`Request`] and returns a [`RequestHandle`], which yields [`Event`]s.
 //!
 //! # Reading order
 //!
-//! `step.rs` (one turn, in pipeline order), `scheduler.rs` (who runs, how many tokens),
-//! `executor.rs` (block tables to a batch), `verify.rs` (picks to a run of tokens that may be
-//! kept), `output.rs` and `stop.rs` (tokens to text), `handle.rs` (the outside).
+//! `step.rs` (one step, in pipeline order), `scheduler.rs` (the sequences and tokens of a step),
+//! `executor.rs` (block tables to a batch), `verify.rs` (sampled tokens to the run of tokens that a
+//! sequence keeps), `output.rs` and `stop.rs` (tokens to text), `handle.rs` (public handles and
+//! their channels).
 //!
-//! # What holds
+//! # Invariants
 //!
-//! - Nothing about a request's tokens depends on the others, on the schedule or on the cache: the
-//!   model is row invariant, and the sampler's noise is keyed by seed, position and token.
-//! - No step exceeds a limit of the device, whatever the sizes and the requests: `config.rs` fits them together once, and
-//!   `scheduler/budget.rs` promises rows before they are spent.
-//! - A step that fails ends the requests in it with an error, and the engine goes on with the others
-//!   (`step/failed.rs`).
-//! - A sequence that was accepted ends exactly once. One that no longer fits is preempted and
-//!   recomputed, never dropped; one that would not fit alone is refused by [`Engine::submit`].
-//! - A step costs the engine time in proportion to the rows it runs, not to their context.
+//! - A request's tokens depend neither on other requests nor on the schedule or the cache: the
+//!   model is row invariant, and the sampler's noise is keyed by seed, position and token. The
+//!   exception is a request that asks for [`Verify::Rejection`], which keeps the distribution
+//!   alone.
+//! - No step exceeds a limit of the device, with any sizes and any requests: `config.rs` fits the
+//!   sizes to the device once, and `scheduler/budget.rs` promises rows before they are spent.
+//! - A step that fails ends the requests that depend on it with an error, and the engine goes on
+//!   with the remaining requests (`step/failed.rs`).
+//! - An accepted sequence ends exactly once. A sequence that runs out of blocks is preempted and
+//!   recomputed, never dropped. [`Engine::submit`] refuses a request that would not fit alone.
+//! - The engine's own time for a step is proportional to the step's rows, not to their context.
+//!   Only admission reads whole prompts.
 
 #![forbid(unsafe_code)]
 

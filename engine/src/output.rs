@@ -1,4 +1,4 @@
-//! Tokens to text that is final.
+//! Turns tokens into text that is final.
 
 use crate::event::Stopped;
 use crate::stop::{StopMatcher, StopRules};
@@ -7,13 +7,13 @@ use galley_model::config::ModelConfig;
 use galley_model::end_tokens::EndTokens;
 use galley_model::tokenizer::{TextStream, Tokenizer};
 
-/// Text to tokens and back: the tokenizer, as far as the engine needs it.
+/// Text to tokens and back: the part of the tokenizer that the engine needs.
 pub(crate) trait TextCodec: Send + Sync {
     /// Tokens of a text, with the special tokens around it if `add_special`.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
-    /// A decoder of what follows `context`.
+    /// A decoder for the tokens after `context`.
     fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder>;
-    /// What ends a generation of this model: what its configuration names, and what the tokenizer adds.
+    /// Tokens that end a generation of this model, from its configuration and its tokenizer.
     fn end_tokens(&self, model: &ModelConfig) -> EndTokens {
         model.end_tokens.with_tokenizer(None, model.vocab_size)
     }
@@ -23,7 +23,7 @@ pub(crate) trait TextCodec: Send + Sync {
 pub(crate) trait TextDecoder: Send {
     /// Takes a token and returns text that is final.
     fn push(&mut self, token: u32) -> String;
-    /// What is left when no token follows.
+    /// The remaining text, when no token follows.
     fn finish(&mut self) -> String;
 }
 
@@ -54,23 +54,23 @@ impl TextDecoder for TextStream {
 /// The text of one sequence as it grows.
 #[derive(Default)]
 pub(crate) struct TextOutput {
-    /// None without a tokenizer: all text is empty.
+    /// None without a tokenizer: all text is then empty.
     decoder: Option<Box<dyn TextDecoder>>,
     matcher: StopMatcher,
 }
 
 impl TextOutput {
-    /// The text that follows `prompt`.
+    /// The text that continues `prompt`.
     pub(crate) fn new(codec: Option<&dyn TextCodec>, prompt: &[u32]) -> Self {
-        /// Enough to know whether this is the start of a text, or within a character.
+        /// Enough tokens to know whether the text starts here, or inside a character.
         const CONTEXT: usize = 16;
         let context = &prompt[prompt.len().saturating_sub(CONTEXT)..];
         let decoder = codec.map(|codec| codec.stream_after(context));
         TextOutput { decoder, matcher: StopMatcher::default() }
     }
 
-    /// Takes the token that comes after `n_generated` others. Returns text that is final and, when
-    /// it holds a stop string, that.
+    /// Takes the token after `n_generated` earlier tokens. Returns the text that is final, and the
+    /// stop string if the text reaches one.
     pub(crate) fn push(
         &mut self,
         token: u32,
@@ -87,7 +87,7 @@ impl TextOutput {
         (released.text, stopped)
     }
 
-    /// What is left when no token follows.
+    /// The remaining text, when no token follows.
     pub(crate) fn finish(&mut self) -> String {
         let rest = self.decoder.as_mut().map(|decoder| decoder.finish()).unwrap_or_default();
         self.matcher.pass(&rest)

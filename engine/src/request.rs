@@ -1,4 +1,4 @@
-//! Requests, as users write them and as the engine wants them.
+//! Requests, as callers write them and as the engine uses them.
 
 use crate::drafting::{DraftOffer, DraftRequest, DraftSettings};
 use crate::error::SubmitError;
@@ -8,54 +8,56 @@ use galley_backend::sample::{Sampling, Seen};
 use galley_model::end_tokens::EndTokens;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// What to generate, and how.
+/// A prompt, and the settings of its generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// What to continue.
+    /// The text or tokens to continue.
     pub prompt: Prompt,
-    /// Whether it is an answer in a chat, which also ends at control tokens that by their spelling end a turn
-    /// ([`EndTokens`]). Set by [`Request::new`] for a [`Prompt::Rendered`].
+    /// Whether the output is an answer in a chat. Such an answer also ends at control tokens with
+    /// the spelling of an end of turn ([`EndTokens`]). Set by [`Request::new`] for a
+    /// [`Prompt::Rendered`].
     pub chat: bool,
-    /// 0 is greedy.
+    /// Sampling temperature; 0 is greedy.
     pub temperature: f32,
-    /// Keep the k most likely tokens; 0 keeps all.
+    /// Keeps the k most likely tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keep the smallest set of most likely tokens whose probability reaches p; 1 keeps all.
+    /// Keeps the smallest set of most likely tokens with a probability of at least p; 1 keeps all.
     pub top_p: f32,
-    /// Keep tokens at least this fraction as likely as the most likely one; 0 keeps all.
+    /// Keeps tokens at least this fraction as likely as the most likely token; 0 keeps all.
     pub min_p: f32,
-    /// Makes tokens of prompt and output less likely (above 1), or more; 1 is off.
+    /// Makes tokens of prompt and output less likely (above 1) or more likely (below 1); 1 is off.
     pub repetition_penalty: f32,
     /// Subtracted once from the logit of every token in the output.
     pub presence_penalty: f32,
-    /// Subtracted per occurrence in the output.
+    /// Subtracted from a token's logit for each of its occurrences in the output.
     pub frequency_penalty: f32,
-    /// Added to single logits.
+    /// Pairs of a token and a number that is added to its logit.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Makes sampling reproducible; None draws one (the handle tells which).
+    /// Makes sampling reproducible. None draws a seed ([`crate::RequestHandle::seed()`]).
     pub seed: Option<u64>,
-    /// Sequences to generate from the prompt.
+    /// Number of sequences to generate from the prompt.
     pub n: u32,
-    /// How many alternatives to report with each token; None reports no log-probabilities at all.
+    /// Number of alternatives to report with each token. None reports no log-probabilities at all.
     pub logprobs: Option<u32>,
-    /// Tokens to generate; None is as many as fit.
+    /// Most tokens to generate; None is as many as fit.
     pub max_tokens: Option<u32>,
-    /// Nothing stops a sequence before it has this many tokens.
+    /// No stop condition ends a sequence before it has this many output tokens.
     pub min_tokens: u32,
-    /// Strings that end a sequence. Need a tokenizer.
+    /// Strings that end a sequence. They need a tokenizer.
     pub stop: Vec<String>,
     /// Tokens that end a sequence, beside the model's own.
     pub stop_tokens: Vec<u32>,
-    /// Whether the text of what stopped a sequence belongs to the output.
+    /// Whether the output includes the text of the stop token or stop string.
     pub include_stop: bool,
-    /// Never pick the model's end-of-sequence tokens.
+    /// Never sample the model's end tokens.
     pub ignore_eos: bool,
-    /// Lower runs first; first come, first served among equals.
+    /// Lower runs first. Requests of the same priority run in the order of submission.
     pub priority: i32,
-    /// Prompts share KV only with those of the same salt.
+    /// Sequences share KV only with sequences of the same salt.
     pub cache_salt: u64,
-    /// Who guesses its tokens ahead, and how many. Changes how fast tokens come, never which, unless it asks for
-    /// [verification by rejection](crate::Verify::Rejection).
+    /// The drafter and its number of draft tokens. Drafting changes how fast tokens come, never
+    /// which tokens, unless the request asks for verification by rejection
+    /// ([`crate::Verify::Rejection`]).
     pub drafting: DraftRequest,
 }
 
@@ -88,14 +90,14 @@ impl Request {
         }
     }
 
-    /// Checks what depends on no model, as [`crate::Engine::submit`] does: so that a mistake is known before a model is
-    /// loaded. An error names the first field that is wrong.
+    /// Does the checks of [`crate::Engine::submit`] that depend on no model, so that a mistake is
+    /// found before a model is loaded. An error names the first wrong field.
     pub fn check(&self) -> Result<(), SubmitError> {
         check_numbers(self)?;
         check_lengths(self)
     }
 
-    /// How it picks tokens.
+    /// The request's sampling settings.
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
             temperature: self.temperature,
@@ -111,22 +113,22 @@ impl Request {
     }
 }
 
-/// What to continue.
+/// The text or tokens that a request continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
-    /// A text; the tokenizer adds the special tokens the model expects around one.
+    /// A text. The tokenizer adds the special tokens that the model expects around it.
     Text(String),
-    /// A text that has all its special tokens, such as a rendered chat template.
+    /// A text that has all its special tokens already, such as a rendered chat template.
     Rendered(String),
-    /// Tokens, taken as they are.
+    /// Token ids, used unchanged.
     Tokens(Vec<u32>),
 }
 
-/// What a request is held against.
+/// Limits of the engine and its model, against which requests are checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) vocab_size: usize,
-    /// Longest sequence the model was made for, tokens.
+    /// Longest sequence that the model supports, tokens.
     pub(crate) max_context: usize,
     /// Slots in the whole KV cache.
     pub(crate) kv_tokens: usize,
@@ -136,7 +138,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Prompt and output together. The last token needs no slot: nothing follows it.
+    /// Prompt and output together. The last token needs no slot, because no token follows it.
     pub(crate) fn max_tokens_of_sequence(&self) -> usize {
         self.max_context.min(self.kv_tokens.saturating_add(1))
     }
@@ -150,11 +152,11 @@ pub(crate) struct ValidRequest {
     pub(crate) seed: u64,
     pub(crate) n: u32,
     pub(crate) stop: StopRules,
-    /// Present when penalties need it.
+    /// Counts of tokens, if penalties need them.
     pub(crate) seen: Option<Seen>,
     pub(crate) priority: i32,
     pub(crate) cache_salt: u64,
-    /// None is plain decoding.
+    /// None means plain decoding.
     pub(crate) draft: Option<DraftSettings>,
 }
 
@@ -162,14 +164,14 @@ const MAX_STOP_STRINGS: usize = 64;
 const MAX_STOP_STRING_BYTES: usize = 1024;
 const MAX_STOP_TOKENS: usize = 1024;
 const MAX_BIASES: usize = 4096;
-/// Logits go into the hundreds at most.
+/// Logits reach a few hundred at most.
 const MAX_BIAS: f32 = 1e4;
 const MAX_LOGPROBS: u32 = 128;
-/// Above this, everything is noise.
+/// Above this, the output is noise.
 const MAX_TEMPERATURE: f32 = 100.0;
 
 impl ValidRequest {
-    /// Checks every field of a request; an error names the first that is wrong.
+    /// Checks every field of a request. An error names the first wrong field.
     pub(crate) fn new(
         request: Request,
         limits: &Limits,
@@ -234,7 +236,7 @@ fn check_numbers(request: &Request) -> Result<(), SubmitError> {
     Ok(())
 }
 
-/// Lists that are not too long, of values that mean something.
+/// Checks that lists are not too long, and that their values have a meaning.
 fn check_lengths(request: &Request) -> Result<(), SubmitError> {
     let at_most = |field, n: usize, max: usize| {
         let reason = || format!("{n} entries are more than {max}");
@@ -261,7 +263,7 @@ fn check_lengths(request: &Request) -> Result<(), SubmitError> {
     Ok(())
 }
 
-/// What depends on the engine and its model.
+/// Checks the fields that depend on the engine and its model.
 fn check_against(request: &Request, limits: &Limits, has_text: bool) -> Result<(), SubmitError> {
     if request.n == 0 || request.n as usize > limits.max_num_seqs {
         let reason =
@@ -349,8 +351,8 @@ fn max_tokens_of(
     }
 }
 
-/// A number that nobody could have foreseen: the standard library keys its hash maps with random
-/// numbers of the operating system.
+/// An unpredictable number: the standard library keys its hash maps with random numbers of the
+/// operating system.
 fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,4 +1,4 @@
-//! Who runs in a step, and how many tokens.
+//! Selects the sequences of a step, and the number of tokens of each.
 //!
 //! ```text
 //!            admission: in order, while the head fits
@@ -9,20 +9,23 @@
 //!        comes again with prompt and output as its prompt
 //! ```
 //!
-//! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks, those that run and
-//! those it admits in one order, and then drafts, all under one [`budget`] of rows and of rows of logits. A sequence
-//! that needs a block and finds none takes the KV of draft models first, then all blocks of the last in order, never of
-//! one before it; the first in order can therefore always go on, and has room enough alone (the request was checked).
-//! So every step makes progress, and no sequence is lost.
+//! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks,
+//! then drafts, all under one [`budget`] of rows and of logit rows. Running and newly admitted
+//! prompts are served in one order. A sequence that finds no free block first takes the blocks of
+//! draft models. Then it preempts the last sequence in the order, never a sequence before itself.
+//! The first sequence can therefore always go on, and it fits alone (the request was checked). So
+//! every step makes progress, and no sequence is lost.
 //!
-//! **Real work comes before drafts.** A draft may be wrong, so it has the rows, the rows of logits and the blocks that
-//! the sequences of the step and those admitted to it leave over. Each draft gets the same part of that, and drafts
-//! shrink to nothing in a step that prompts fill: the step is then one of plain decoding. Under a stream of prompts that
-//! fills every step there are no drafts, and every sequence that decodes has its token a step, as without a drafter. The
-//! first step with a row to spare has drafts again.
+//! **Real work comes before drafts.** A draft may be wrong, so drafts get the rows, logit rows and
+//! blocks that running and newly admitted sequences leave over. Each draft gets an equal part of
+//! the remainder. In a step that prompts fill, drafts shrink to nothing, and the step is one of
+//! plain decoding. While prompts fill every step there are no drafts, and every decoding sequence
+//! gets one token a step, as without a drafter. The first step with a row to spare has drafts
+//! again.
 //!
-//! No step looks at anything that grows with the context, or with the number of waiting sequences: blocks are counted,
-//! not walked. Only admission reads the whole prompt, once, to find it in the prefix cache.
+//! The work of scheduling a step grows neither with the context nor with the number of waiting
+//! sequences: blocks are counted, not walked. Only admission reads the whole prompt, to find it in
+//! the prefix cache.
 
 mod admission;
 mod budget;
@@ -39,29 +42,29 @@ use chaos::Chaos;
 use galley_blocks::{BlockCopy, BlockManager};
 use queue::Queue;
 
-/// All sequences, and the order they are served in.
+/// All sequences, in the order of service.
 pub(crate) struct Scheduler {
     waiting: Queue,
-    /// In order.
+    /// In the order of their keys.
     running: Vec<Sequence>,
-    /// Their last token has been picked, and nobody has looked at it.
+    /// Sequences without blocks: their last token is sampled, and the host has not read it.
     leaving: Queue,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     max_logit_rows: usize,
     chaos: Option<Chaos>,
-    /// Copies to be made before this step's forward.
+    /// Block copies to make before this step's forward: `(from, to)`.
     copies: Vec<(u32, u32)>,
     n_steps: u64,
-    /// The last sequence that was not admitted for want of blocks.
+    /// The last sequence that was not admitted for lack of blocks.
     refused: Option<Refused>,
     counts: Counts,
-    /// Drafts have their rows before prompts: the negative control of tests.
+    /// Drafts get their rows before prompts: the negative control of tests.
     #[cfg(test)]
     pub(crate) drafts_first: bool,
 }
 
-/// What the scheduler counts, since the start.
+/// Counters of the scheduler, since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) preemptions: u64,
@@ -70,7 +73,7 @@ pub(crate) struct Counts {
 }
 
 impl Scheduler {
-    /// No sequence runs yet.
+    /// A scheduler without sequences.
     pub(crate) fn new(sizes: &Fitted) -> Self {
         Scheduler {
             waiting: Queue::default(),
@@ -92,12 +95,12 @@ impl Scheduler {
         }
     }
 
-    /// A new sequence, to be admitted when its turn comes.
+    /// Adds a new sequence, which waits for admission.
     pub(crate) fn add(&mut self, sequence: Sequence) {
         self.waiting.insert(sequence);
     }
 
-    /// Gives every sequence its [share](Sequence::share) of one step, with the slots for it reserved.
+    /// Gives every sequence its [share](Sequence::share) of one step, with its slots reserved.
     pub(crate) fn schedule(&mut self, blocks: &mut BlockManager) {
         self.n_steps += 1;
         self.copies.clear();
@@ -119,7 +122,7 @@ impl Scheduler {
         self.make_room_for_drafts(&mut budget, blocks);
     }
 
-    /// Running sequences, in order. Those with a share that is not empty are in this step.
+    /// Running sequences, in order. Sequences with a share that is not empty are in this step.
     pub(crate) fn running(&self) -> &[Sequence] {
         &self.running
     }
@@ -128,7 +131,7 @@ impl Scheduler {
         &mut self.running
     }
 
-    /// Copies to be made before this step's forward.
+    /// Block copies to make before this step's forward: `(from, to)`.
     pub(crate) fn copies(&self) -> &[(u32, u32)] {
         &self.copies
     }
@@ -151,13 +154,13 @@ impl Scheduler {
         elsewhere.chain(self.running.iter().map(|sequence| sequence.key))
     }
 
-    /// Sequences without blocks that were put in, looked at or taken out, since the start.
+    /// Insertions, look-ups and removals of sequences without blocks, since the start.
     #[cfg(test)]
     pub(crate) fn n_touched(&self) -> u64 {
         self.waiting.n_touched.get() + self.leaving.n_touched.get()
     }
 
-    /// Takes out every sequence. The caller releases their blocks.
+    /// Removes and returns every sequence. The caller releases their blocks.
     pub(crate) fn take_all(&mut self) -> Vec<Sequence> {
         let mut taken = std::mem::take(&mut self.running);
         taken.extend(self.waiting.take_all());
@@ -166,7 +169,7 @@ impl Scheduler {
         taken
     }
 
-    /// Takes out every sequence of a request, those that run first. The caller releases their blocks.
+    /// Removes and returns every sequence of a request, running ones first. The caller releases their blocks.
     pub(crate) fn take_request(&mut self, priority: i32, request: u64) -> Vec<Sequence> {
         let of = |key: SequenceKey| (key.priority, key.request);
         let first = self.running.partition_point(|s| of(s.key) < (priority, request));
@@ -178,8 +181,8 @@ impl Scheduler {
         taken
     }
 
-    /// Takes out the sequences that have ended, running, leaving or preempted: those of `keys`. The caller releases
-    /// their blocks.
+    /// Removes and returns the sequences that have ended: running, leaving or preempted. `keys`
+    /// names all of them. The caller releases their blocks.
     pub(crate) fn take_ended(&mut self, keys: &[SequenceKey]) -> Vec<Sequence> {
         let mut taken: Vec<_> = self.running.extract_if(.., |s| s.ended.is_some()).collect();
         if taken.len() < keys.len() {
@@ -190,7 +193,7 @@ impl Scheduler {
         taken
     }
 
-    /// One sequence, running, leaving or preempted.
+    /// Finds a running, leaving or waiting sequence.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
         match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
             Ok(at) => Some(&mut self.running[at]),
@@ -198,8 +201,8 @@ impl Scheduler {
         }
     }
 
-    /// Lets running sequences that have their last token, late as it is, give their blocks and their places to others:
-    /// there is nothing left to compute for them.
+    /// Moves running sequences at their token limit, with a placeholder as last token, to
+    /// `leaving`. Nothing is left to compute for them, so other sequences get their blocks.
     pub(crate) fn leave(&mut self, blocks: &mut BlockManager) {
         let has_all = |sequence: &mut Sequence| sequence.is_late() && sequence.n_left() == 0;
         for mut sequence in self.running.extract_if(.., has_all) {
@@ -208,7 +211,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes the blocks of all running sequences; they wait, to be computed again.
+    /// Preempts all running sequences: releases their blocks and queues them for recomputation.
     pub(crate) fn preempt_all(&mut self, blocks: &mut BlockManager) {
         while let Some(last) = self.running.len().checked_sub(1) {
             let share = self.preempt(last, blocks);
@@ -216,16 +219,16 @@ impl Scheduler {
         }
     }
 
-    /// Sequences that have blocks, or will need none any more.
+    /// Running sequences, which have blocks, and leaving ones, which need none any more.
     pub(crate) fn n_running(&self) -> usize {
         self.running.len() + self.leaving.len()
     }
 
-    /// Sequences forked off running ones.
+    /// Adds sequences that were forked off running ones.
     pub(crate) fn add_forks(&mut self, forks: Vec<Sequence>) {
         if !forks.is_empty() {
             self.running.extend(forks);
-            // Two runs that are in order.
+            // Two runs that are each in order.
             self.running.sort_by_key(|sequence| sequence.key);
         }
     }
@@ -236,10 +239,10 @@ impl Scheduler {
         at
     }
 
-    /// Gives sequences that decode their row, in order.
+    /// Gives decoding sequences their row, in order.
     fn serve_decodes(&mut self, budget: &mut Budget, blocks: &mut BlockManager) {
         let mut at = 0;
-        // Serving one may preempt others, behind it.
+        // This may preempt sequences after `at`.
         while budget.has_rows() && at < self.running.len() {
             if self.running[at].n_todo() == 1 {
                 self.give_rows(at, budget, blocks);
@@ -248,9 +251,10 @@ impl Scheduler {
         }
     }
 
-    /// Promises rows of the step to the running sequence `at` and reserves slots for them, for which it may preempt
-    /// those behind it. The last in order makes do with what there is, if only nothing: it keeps its blocks, and
-    /// goes on when one before it ends.
+    /// Promises rows of the step to the running sequence `at` and reserves their slots. It may
+    /// preempt sequences after `at` for them. The last sequence cannot preempt any: it gets as many
+    /// rows as there are free slots, possibly none, keeps its blocks, and goes on when a sequence
+    /// before it ends.
     fn give_rows(&mut self, at: usize, budget: &mut Budget, blocks: &mut BlockManager) {
         let sequence = &self.running[at];
         let (n_todo, n_streams) = (sequence.n_todo(), sequence.n_streams());
@@ -286,8 +290,9 @@ impl Scheduler {
         }
     }
 
-    /// Takes the blocks of draft models from the last running sequence in order that has some, whoever asks: a
-    /// sequence goes on without. Whether it had any. Drafts of the step come later, so none of them is lost.
+    /// Releases the draft-model blocks of the last running sequence in order that has any. That
+    /// sequence goes on without draft KV. Returns whether there was one. Drafts of this step are
+    /// made later, so no draft is lost.
     fn reclaim_draft_kv(&mut self, blocks: &mut BlockManager) -> bool {
         let last = self.running.iter_mut().rev().find(|sequence| sequence.n_draft_blocks() > 0);
         let Some(sequence) = last else { return false };
@@ -295,8 +300,8 @@ impl Scheduler {
         true
     }
 
-    /// Takes all blocks of a running sequence and lets it wait for its turn. Returns what it was promised in this
-    /// step.
+    /// Releases all blocks of a running sequence and queues it for recomputation. Returns its share
+    /// of this step.
     #[must_use]
     fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> Share {
         let mut sequence = self.running.remove(at);

@@ -1,4 +1,4 @@
-//! One stream of tokens of a request, and what its streams have in common.
+//! One sequence of a request, and the state that a request's sequences share.
 
 use crate::drafting::{SequenceDraft, Verify};
 use crate::event::{Event, FinishReason, Usage};
@@ -15,29 +15,29 @@ use galley_blocks::{BlockManager, BlockTable};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Who comes first: the lower priority number, then the earlier request, then the lower index. The
-/// last in this order is the first to be preempted.
+/// The order of service: the lower priority number, then the earlier request, then the lower index.
+/// The last sequence in this order is preempted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SequenceKey {
     pub(crate) priority: i32,
-    /// The request's number, counted by the engine as they come in.
+    /// The request's number, counted in the order of submission.
     pub(crate) request: u64,
     pub(crate) index: u32,
 }
 
 impl SequenceKey {
-    /// No sequence of the request comes before it.
+    /// The lowest key that a sequence of the request can have.
     pub(crate) fn first_of(priority: i32, request: u64) -> Self {
         SequenceKey { priority, request, index: 0 }
     }
 
-    /// No sequence of the request comes after it.
+    /// The highest key that a sequence of the request can have.
     pub(crate) fn last_of(priority: i32, request: u64) -> Self {
         SequenceKey { priority, request, index: u32::MAX }
     }
 }
 
-/// What the sequences of a request share.
+/// State that the sequences of a request share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) sampling: Sampling,
@@ -45,47 +45,47 @@ pub(crate) struct Shared {
     seed: u64,
     n_prompt: usize,
     cache_salt: u64,
-    /// When the engine took the request in.
+    /// When the engine thread received the request.
     begin: Instant,
     events: Sender<Event>,
 }
 
 impl Shared {
-    /// Tells the request's owner, who may have left.
+    /// Sends an event to the request's handle, which may have been dropped.
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
 }
 
-/// One stream of tokens.
+/// One sequence of tokens.
 pub(crate) struct Sequence {
     pub(crate) key: SequenceKey,
     pub(crate) shared: Arc<Shared>,
-    /// Prompt and output. The last may be late ([`Self::is_late`]).
+    /// Prompt and output. The last token may be a placeholder ([`Self::is_late`]).
     pub(crate) tokens: Vec<u32>,
-    /// Holds the KV of the first `table.n_tokens()` of them.
+    /// Holds the KV of the first `table.n_tokens()` tokens.
     pub(crate) table: BlockTable,
-    /// Rows that it was promised in this step, with the slots for them reserved; empty between steps.
+    /// Rows promised to the sequence in this step, with their slots reserved; empty between steps.
     pub(crate) share: Share,
-    /// Why it ends, once it does: it has no part in what follows.
+    /// Why the sequence has ended. An ended sequence computes and emits no more.
     pub(crate) ended: Option<FinishReason>,
-    /// None is plain decoding.
+    /// None means plain decoding.
     pub(crate) draft: Option<SequenceDraft>,
-    /// Sequences that will be forked off when the prompt is done.
+    /// Sequences that are forked off when the prompt is done.
     pub(crate) n_forks: u32,
     seed: u64,
     seen: Option<Seen>,
     text: TextOutput,
-    /// Of the prompt, from the prefix cache; None before first admission.
+    /// Prompt tokens from the prefix cache; None before first admission.
     pub(crate) n_cached: Option<usize>,
     pub(crate) n_preemptions: u32,
-    /// Since the request began.
+    /// Time since `shared.begin`.
     first_token: Option<Duration>,
     last_token: Duration,
 }
 
 impl Sequence {
-    /// The first sequence of a request; the others are forked off it.
+    /// The first sequence of a request. The request's further sequences are forked off it.
     pub(crate) fn new(
         request: ValidRequest,
         number: u64,
@@ -120,7 +120,7 @@ impl Sequence {
         }
     }
 
-    /// Sequence `index` of the same request, before any output, over `table`.
+    /// Sequence `index` of the same request, before any output, with `table` as its block table.
     pub(crate) fn fork(
         &self,
         index: u32,
@@ -147,57 +147,57 @@ impl Sequence {
         }
     }
 
-    /// Streams that it is, or will be once its prompt is done.
+    /// This sequence and its future forks.
     pub(crate) fn n_streams(&self) -> usize {
         1 + self.n_forks as usize
     }
 
-    /// Tokens whose KV is still to be computed: 1 for a decode, more for a prompt.
+    /// Tokens without computed KV: 1 for a decode, 1 or more for a prompt.
     pub(crate) fn n_todo(&self) -> usize {
         self.tokens.len() - self.table.n_tokens()
     }
 
-    /// Whether its last token is late: picked, not looked at, and known by name.
+    /// Whether the last token is a placeholder: the device has sampled it and the host has not read it.
     pub(crate) fn is_late(&self) -> bool {
         self.tokens.last().is_some_and(|&token| pick_of(token).is_some())
     }
 
-    /// Whether its next token may be late: nothing but a token comes of the pick.
+    /// Whether the next token may be a placeholder: no fork, draft, log-probability or penalty needs the host.
     pub(crate) fn may_be_late(&self) -> bool {
         let row = self.row(0, self.key.index, &[]);
         let is_one = self.n_forks == 0 && self.drafted().is_empty();
         is_one && self.shared.sampling.logprobs.is_none() && !row.needs_the_host()
     }
 
-    /// Rows it has in this step, but for those of a draft.
+    /// Rows of known tokens in this step.
     pub(crate) fn n_scheduled(&self) -> usize {
         self.share.n_rows()
     }
 
-    /// Slots reserved behind them for a draft.
+    /// Slots reserved for a draft, after the rows of known tokens.
     pub(crate) fn n_draft_slots(&self) -> usize {
         self.share.n_draft_rows()
     }
 
-    /// Appends a late token by its name. A draft that has slots and did not come does not come any more.
+    /// Appends a placeholder (`name`) and releases unused draft slots.
     pub(crate) fn push_late(&mut self, name: u32, blocks: &mut BlockManager) {
         blocks.rollback(&mut self.table);
         self.tokens.push(name);
     }
 
-    /// Takes a late token away, as if it had not been picked.
+    /// Removes a placeholder, as if its token had not been sampled.
     pub(crate) fn forget_late(&mut self) {
         if self.is_late() {
             self.tokens.pop();
         }
     }
 
-    /// Whether this step's rows reach the last token, so that the next one can be picked.
+    /// Whether this step's rows reach the last token, so that the next token can be sampled.
     pub(crate) fn picks_now(&self) -> bool {
         self.n_scheduled() > 0 && self.n_scheduled() == self.n_todo()
     }
 
-    /// This step's rows, but for that of a decode: its token was generated by the step before.
+    /// This step's rows of a prompt or a recomputation: all rows but the row of a decode.
     pub(crate) fn n_prompt_rows(&self) -> usize {
         let is_decode = self.n_generated() > 0 && self.n_todo() == 1;
         if is_decode { 0 } else { self.n_scheduled() }
@@ -207,7 +207,7 @@ impl Sequence {
         self.tokens.len() - self.shared.n_prompt
     }
 
-    /// What picking the token of stream `index` after `drafted` from `logits_row` needs.
+    /// Sampler input for the token after `drafted` of the request's sequence `index`, from `logits_row`.
     pub(crate) fn row<'a>(&'a self, logits_row: usize, index: u32, drafted: &'a [u32]) -> Row<'a> {
         let is_self = index == self.key.index;
         let draft = self.draft.as_ref().filter(|_| is_self);
@@ -224,7 +224,7 @@ impl Sequence {
         }
     }
 
-    /// The guess for the next forward to verify; empty without one.
+    /// The draft tokens that the next forward verifies; empty without a draft.
     pub(crate) fn drafted(&self) -> &[u32] {
         self.draft.as_ref().map_or(&[], |draft| &draft.tokens)
     }
@@ -234,7 +234,7 @@ impl Sequence {
         self.draft.as_ref().map_or(0, SequenceDraft::n_blocks)
     }
 
-    /// Gives all its blocks back.
+    /// Releases all blocks, including blocks of draft models.
     pub(crate) fn release(&mut self, blocks: &mut BlockManager) {
         let empty = BlockTable::new(self.table.salt());
         blocks.release(std::mem::replace(&mut self.table, empty));
@@ -243,12 +243,12 @@ impl Sequence {
         }
     }
 
-    /// Drafted tokens that were accepted, since it began.
+    /// Draft tokens accepted so far.
     pub(crate) fn n_accepted(&self) -> u64 {
         self.draft.as_ref().map_or(0, |draft| draft.stats.accepted)
     }
 
-    /// A number that no other sequence of the engine has.
+    /// An id that no other sequence of the engine has.
     pub(crate) fn id(&self) -> u64 {
         self.key.request << 24 | u64::from(self.key.index)
     }
@@ -259,15 +259,15 @@ impl Sequence {
         galley_drafter_host::Row { sequence: self.id(), tokens: &self.tokens, draft_length }
     }
 
-    /// What picking a draft's token after `drafted` needs: the settings of the verifier, and its noise where
-    /// it compares tokens.
+    /// Sampler input for a draft's token after `drafted`: the verifier's settings and, if
+    /// verification compares tokens, the verifier's noise.
     pub(crate) fn draft_pick<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> Row<'a> {
         let verify = self.draft.as_ref().map(|draft| draft.settings.verify);
         let rejection = (verify == Some(Verify::Rejection)).then_some(Rejection::Draft);
         Row { reports: false, rejection, ..self.row(logits_row, self.key.index, drafted) }
     }
 
-    /// What picking the known token at `position` once more needs.
+    /// Sampler input for a replay: samples the known token at `position` again.
     pub(crate) fn replay_pick(&self, logits_row: usize, position: usize) -> Row<'_> {
         let n_generated = position - self.shared.n_prompt;
         let banned = self.shared.stop.banned(n_generated);
@@ -279,7 +279,8 @@ impl Sequence {
         self.seen.is_some()
     }
 
-    /// Tokens that may still be drafted: one less than may be generated, as a verification yields one of its own.
+    /// Most tokens that may be drafted: one less than may be generated, because a verification
+    /// yields one token of its own.
     pub(crate) fn max_draft(&self) -> usize {
         let Some(draft) = self.draft.as_ref().filter(|draft| !draft.is_off) else { return 0 };
         if self.n_todo() != 1 || self.n_forks > 0 {
@@ -288,20 +289,20 @@ impl Sequence {
         self.n_left().saturating_sub(1).min(draft.settings.draft_length as usize)
     }
 
-    /// Tokens that it may still generate.
+    /// Tokens that the sequence may still generate.
     pub(crate) fn n_left(&self) -> usize {
         self.shared.stop.max_tokens().saturating_sub(self.n_generated())
     }
 
-    /// Commits the KV of this step's rows, but for those of a draft. Ends the step for them.
+    /// Commits the KV of this step's known tokens and ends the sequence's share of the step.
     pub(crate) fn commit_scheduled(&mut self, blocks: &mut BlockManager) {
         let first = self.table.n_tokens();
         let rows = &self.tokens[first..first + std::mem::take(&mut self.share).n_rows()];
         blocks.commit(&mut self.table, rows);
     }
 
-    /// Verifies the target's `picks` against what was drafted, commits the KV of what agreed,
-    /// appends what is kept and tells the request's owner.
+    /// Verifies the draft against the target's sampled tokens (`picks`), commits the KV of the
+    /// accepted tokens, appends the kept tokens and sends their events.
     pub(crate) fn keep(
         &mut self,
         picks: impl IntoIterator<Item = Pick>,
@@ -320,7 +321,7 @@ impl Sequence {
         self.accept(run);
     }
 
-    /// Keeps its late token, which is `token`, and tells the request's owner.
+    /// Replaces the placeholder by its `token`, checks the stop conditions and sends the event.
     pub(crate) fn keep_late(&mut self, token: u32) {
         self.forget_late();
         let (rules, n_generated) = (&self.shared.stop, self.n_generated());
@@ -329,7 +330,7 @@ impl Sequence {
         self.accept(run);
     }
 
-    /// Appends what is kept and tells the request's owner; ends where that says so.
+    /// Appends the tokens of `run` and sends their events. Ends the sequence if the run says so.
     fn accept(&mut self, run: AcceptedRun) {
         self.ended = run.finish().cloned();
         self.last_token = self.shared.begin.elapsed();
@@ -349,7 +350,7 @@ impl Sequence {
         }
     }
 
-    /// Tells the request's owner that this sequence, and those not yet forked off it, have ended.
+    /// Sends the finish events of this sequence and of its future forks.
     pub(crate) fn tell_finished(&self, reason: &FinishReason) {
         let usage = Usage {
             prompt_tokens: self.shared.n_prompt,

@@ -1,80 +1,80 @@
-//! What an engine has done so far.
+//! Statistics of an engine.
 
 use crate::drafting::{DraftStats, DraftTimes};
 use std::time::Duration;
 
-/// A snapshot of an engine.
+/// A snapshot of an engine's counters and times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sequences that have been admitted.
+    /// Admitted sequences that have not ended. A preempted sequence counts as waiting.
     pub running: usize,
-    /// Sequences that wait for their turn. A request for `n` counts as one until its prompt is done.
+    /// Sequences that wait for admission. A request for `n` counts as one until its prompt is done.
     pub waiting: usize,
-    /// Blocks that sequences hold.
+    /// Blocks that sequences hold, for the target and for draft models.
     pub kv_blocks_used: usize,
-    /// The most there were in use at once since the engine was last idle.
+    /// Most blocks in use at once since the engine was last idle.
     pub kv_blocks_peak: usize,
     /// Blocks in the pool.
     pub kv_blocks_total: usize,
-    /// Those of the used that hold KV of draft models.
+    /// Used blocks that hold KV of draft models.
     pub kv_blocks_drafting: usize,
-    /// Draft models that were still reading a sequence in the last step.
+    /// Sequences that a draft model was still reading in the last step.
     pub draft_models_behind: usize,
-    /// Tokens of prompts that were looked up in the prefix cache.
+    /// Prompt tokens that were looked up in the prefix cache, counted at first admission.
     pub prefix_query_tokens: u64,
-    /// Those of them that were found.
+    /// Prompt tokens that were found in the prefix cache, counted at first admission.
     pub prefix_hit_tokens: u64,
-    /// Sequences preempted, to be recomputed.
+    /// Preemptions. A preempted sequence is recomputed.
     pub preemptions: u64,
-    /// Requests accepted.
+    /// Accepted requests.
     pub requests: u64,
-    /// Sequences ended.
+    /// Ended sequences.
     pub finished: u64,
-    /// Rows computed that were part of a prompt, or recomputed after a preemption.
+    /// Rows of prompts, and rows recomputed after a preemption.
     pub prompt_tokens: u64,
-    /// Tokens generated.
+    /// Generated tokens.
     pub generated_tokens: u64,
-    /// Turns of the engine, but for those that failed.
+    /// Steps, without failed ones.
     pub steps: u64,
-    /// Steps that failed: the requests in them ended with an error.
+    /// Steps that failed. Their requests ended with an error.
     pub failed_steps: u64,
-    /// Time of the host in the model's forward. A device that works beside the host is waited for in `sampling`, in
-    /// the turn after where that is possible.
+    /// Host time in the model's forward. On an asynchronous device this is the time to enqueue it;
+    /// the wait for the device counts as `sampling`, if possible in the next step.
     pub forward: Duration,
-    /// Time of the host in sampling.
+    /// Host time in sampling.
     pub sampling: Duration,
-    /// Time of the host in drafting: forwards of drafts and calls into drafters.
+    /// Host time in drafting: forwards of drafts and calls into drafters.
     pub drafting: Duration,
-    /// Where that went.
+    /// The parts of `drafting`.
     pub draft_times: DraftTimes,
-    /// Tokens drafted, and those accepted, over all sequences.
+    /// Drafted and accepted tokens of all sequences.
     pub drafts: DraftStats,
     /// All other time of a step: scheduling, blocks, verification, text and events.
     pub bookkeeping: Duration,
-    /// Of the last step.
+    /// Statistics of the last step.
     pub last_step: StepStats,
 }
 
-/// One step.
+/// Statistics of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepStats {
     /// Sequences in the batch.
     pub n_seqs: usize,
     /// Rows of the batch.
     pub n_rows: usize,
-    /// Those of them that were part of a prompt, or recomputed after a preemption.
+    /// Rows of prompts, and rows recomputed after a preemption.
     pub n_prompt_rows: usize,
-    /// Tokens kept: those picked in this step, or in the step before.
+    /// Tokens kept. On an asynchronous device the step before may have sampled them.
     pub n_generated: usize,
-    /// Tokens drafted.
+    /// Drafted tokens.
     pub n_drafted: usize,
-    /// Time in drafting.
+    /// Host time in drafting.
     pub drafting: Duration,
-    /// Time in the model's forward.
+    /// Host time in the model's forward.
     pub forward: Duration,
-    /// Time in sampling.
+    /// Host time in sampling.
     pub sampling: Duration,
-    /// All other time.
+    /// All other time of the step.
     pub bookkeeping: Duration,
 }
 

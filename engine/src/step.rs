@@ -1,4 +1,4 @@
-//! One turn of the engine.
+//! One step of the engine.
 
 mod failed;
 mod late;
@@ -31,15 +31,15 @@ pub(crate) struct Core {
     late: Late,
     /// Sequences that have ended in this step.
     ended: Vec<SequenceKey>,
-    /// Steps that have failed since a token was last picked.
+    /// Failed steps since a successful step last kept a token.
     n_failed_in_a_row: u32,
-    /// Picks of a step that failed are still on their way.
+    /// Whether sampled tokens of a failed step are still in transit to the host.
     has_stale_picks: bool,
     stats: Stats,
 }
 
 impl Core {
-    /// One turn. A step that fails ends the requests in it; the error is for an engine whose device is gone.
+    /// Runs one step. A step that fails ends the requests in it. Returns the error if the device is gone.
     pub(crate) fn step(&mut self) -> Result<()> {
         match self.try_step() {
             Ok(()) => Ok(()),
@@ -47,18 +47,18 @@ impl Core {
         }
     }
 
-    /// Who runs, one forward, one pick each, what is kept, who hears of it.
+    /// Schedules, drafts, runs one forward, samples, verifies and sends events.
     pub(crate) fn try_step(&mut self) -> Result<()> {
         let begin = Instant::now();
         let mut step = StepStats::default();
         self.drop_stale_picks()?;
-        // Rows for every sequence that runs, with the slots for them reserved.
+        // Rows for every sequence that runs, with their slots reserved.
         self.scheduler.schedule(&mut self.blocks);
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
         if !self.scheduler.copies().is_empty() {
             self.model.copy_blocks(self.scheduler.copies())?;
         }
-        // A guess at what comes next, for sequences that decode with a drafter.
+        // Draft tokens for decoding sequences with a drafter, which needs to know all tokens so far.
         if self.scheduler.running().iter().any(|sequence| sequence.n_draft_slots() > 0) {
             self.take_late(&mut step)?;
             self.retire();
@@ -71,8 +71,8 @@ impl Core {
         let mut rides = drafting.rides(scheduler.running_mut(), &model.kv_shape());
         (step.n_rows, step.forward) =
             executor.forward(&mut **model, scheduler.running(), &mut rides)?;
-        // A token for every stream whose last one was in it, and for every drafted one; KV to the blocks, tokens to
-        // whoever asked for them.
+        // Samples a token after every last token and every draft token, commits KV and sends
+        // events. An asynchronous step sends the tokens of the step before.
         if self.may_be_late() {
             self.sample_late(&mut step)?;
         } else {
@@ -89,7 +89,7 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for this step's picks, and for what was selected on the way to them, and keeps what they say.
+    /// Waits for this step's sampled tokens and for the selections of its forward, and keeps both.
     fn sample_now(&mut self, mut rides: Vec<Ride>, step: &mut StepStats) -> Result<()> {
         let Core { model, scheduler, executor, drafting, .. } = self;
         let (picks, sampling) = executor.sample(&mut **model, scheduler.running())?;
@@ -100,7 +100,7 @@ impl Core {
         Ok(())
     }
 
-    /// Commits what was computed, verifies what was picked, and tells.
+    /// Commits computed KV, verifies the sampled tokens and sends events.
     fn keep(&mut self, picks: Vec<Pick>, step: &mut StepStats) {
         let Core { blocks, scheduler, codec, stats, ended, .. } = self;
         let mut picks = picks.into_iter();
@@ -116,7 +116,7 @@ impl Core {
             if !picks_now {
                 continue;
             }
-            // The prompt is computed once; from here on, every stream has a table of its own.
+            // The prompt is computed once. From here on, every sequence has its own table.
             let first_fork = forks.len();
             for index in 1..=std::mem::take(&mut sequence.n_forks) {
                 let table = blocks.fork(&sequence.table);
@@ -127,7 +127,7 @@ impl Core {
                 let (n_drafted, n_accepted) = (stream.drafted().len(), stream.n_accepted());
                 let mut own = picks.by_ref().take(1 + n_drafted);
                 stream.keep(&mut own, blocks);
-                own.for_each(drop); // picks after a guess that was wrong
+                own.for_each(drop); // tokens sampled after a rejected draft token
                 step.n_generated += stream.tokens.len() - n_before;
                 if n_drafted > 0 {
                     step.n_drafted += n_drafted;
@@ -139,7 +139,7 @@ impl Core {
         scheduler.add_forks(forks);
     }
 
-    /// Lets go of sequences that have ended, and tells whose they were.
+    /// Removes sequences that have ended and sends their finish events.
     fn retire(&mut self) {
         let ended = std::mem::take(&mut self.ended);
         if ended.is_empty() {
@@ -154,7 +154,7 @@ impl Core {
 }
 
 impl Core {
-    /// An engine at rest, of sizes that fit the model.
+    /// An engine without requests, of sizes that fit the model.
     pub(crate) fn new(
         model: Box<dyn LanguageModel>,
         codec: Option<Arc<dyn TextCodec>>,
@@ -178,7 +178,7 @@ impl Core {
         }
     }
 
-    /// What requests to this engine are held against.
+    /// The limits against which requests to this engine are checked.
     pub(crate) fn limits(model: &dyn LanguageModel, sizes: &Fitted, drafting: &Drafting) -> Limits {
         Limits {
             vocab_size: model.config().vocab_size,
@@ -190,7 +190,7 @@ impl Core {
         }
     }
 
-    /// Takes a request in; `number` counts them.
+    /// Adds a request. `number` is its place in the order of submission.
     pub(crate) fn add(&mut self, request: ValidRequest, number: u64, events: Sender<Event>) {
         if self.is_idle() {
             self.stats.kv_blocks_peak = 0;
@@ -199,13 +199,13 @@ impl Core {
         self.scheduler.add(Sequence::new(request, number, events, self.codec.as_deref()));
     }
 
-    /// Ends what is left of a request.
+    /// Cancels the remaining sequences of a request.
     pub(crate) fn cancel(&mut self, priority: i32, number: u64) {
         let sequences = self.scheduler.take_request(priority, number);
         self.end_cancelled(sequences);
     }
 
-    /// Ends all requests.
+    /// Cancels all requests.
     pub(crate) fn cancel_all(&mut self) {
         let sequences = self.scheduler.take_all();
         self.end_cancelled(sequences);
@@ -225,13 +225,13 @@ impl Core {
         self.end_failed(sequences, message);
     }
 
-    /// Ends sequences, all that their requests have, with one error a request.
+    /// Ends `sequences`, which are all remaining sequences of their requests, with one error for each request.
     fn end_failed(&mut self, mut sequences: Vec<Sequence>, message: &str) {
         let mut told = None;
         sequences.sort_by_key(|sequence| sequence.key.request);
         for sequence in sequences {
             if let Some(reason) = &sequence.ended {
-                // It was told its last token before the step failed.
+                // Its last token was sent before the step failed.
                 sequence.tell_finished(reason);
             } else if told.replace(sequence.key.request) != Some(sequence.key.request) {
                 sequence.shared.tell(Event::Error { message: message.to_owned() });
@@ -251,7 +251,7 @@ impl Core {
         self.scheduler.is_idle()
     }
 
-    /// A snapshot.
+    /// A snapshot of the statistics.
     pub(crate) fn stats(&mut self) -> Stats {
         let counts = self.scheduler.counts();
         let stats = &mut self.stats;
@@ -275,26 +275,26 @@ impl Core {
         self.scheduler.keys().map(|key| key.request as usize).collect()
     }
 
-    /// Waiting and leaving sequences that were put in, looked at or taken out, since the start.
+    /// Insertions, look-ups and removals of waiting and leaving sequences, since the start.
     #[cfg(test)]
     pub(crate) fn n_touched(&self) -> u64 {
         self.scheduler.n_touched()
     }
 
-    /// Gives drafts their rows before prompts: what the scheduler must not do.
+    /// Gives drafts their rows before prompts, an error that tests must notice.
     #[cfg(test)]
     pub(crate) fn draft_first(&mut self) {
         self.scheduler.drafts_first = true;
     }
 
-    /// Takes all waiting sequences out and puts them in again: what no command may cost.
+    /// Removes all sequences and adds them again, a cost that no command may have.
     #[cfg(test)]
     pub(crate) fn touch_all(&mut self) {
         let all = self.scheduler.take_all();
         all.into_iter().for_each(|sequence| self.scheduler.add(sequence));
     }
 
-    /// Whether every block is accounted for, by the tables of running sequences and by nothing else.
+    /// Checks that the tables of running sequences account for every block in use.
     #[cfg(test)]
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let running = self.scheduler.running();

@@ -1,4 +1,4 @@
-//! When a sequence ends.
+//! Stop conditions: when a sequence ends.
 
 use crate::event::{FinishReason, Stopped};
 
@@ -9,13 +9,13 @@ pub(crate) struct StopRules {
     pub(crate) strings: Vec<String>,
     tokens: Vec<u32>,
     eos: Vec<u32>,
-    /// Tokens that are never picked.
+    /// Tokens that are never sampled.
     banned: Vec<u32>,
-    /// Those, and all that would end a sequence.
+    /// `banned`, and all tokens that would end a sequence.
     banned_early: Vec<u32>,
     min_tokens: usize,
     max_tokens: usize,
-    /// Whether the text of what stopped a sequence belongs to the output.
+    /// Whether the output includes the text of the stop token or stop string.
     pub(crate) include_stop: bool,
 }
 
@@ -42,7 +42,7 @@ impl StopRules {
         }
     }
 
-    /// Tokens that must not be picked after `n_generated`.
+    /// Tokens that must not be sampled after `n_generated` tokens.
     pub(crate) fn banned(&self, n_generated: usize) -> &[u32] {
         if n_generated < self.min_tokens { &self.banned_early } else { &self.banned }
     }
@@ -52,10 +52,10 @@ impl StopRules {
         !self.strings.is_empty() && n_generated >= self.min_tokens
     }
 
-    /// Whether `token`, picked after `n_generated` others, ends the sequence.
+    /// Whether `token`, sampled after `n_generated` tokens, ends the sequence, and how.
     pub(crate) fn ends_with(&self, token: u32, n_generated: usize) -> Option<Stopped> {
         if n_generated < self.min_tokens {
-            return None; // banned, but a row with nothing else in it picks it all the same
+            return None; // banned, but sampled all the same if the row holds no other token
         }
         if self.tokens.contains(&token) {
             Some(Stopped::Token(token))
@@ -66,39 +66,39 @@ impl StopRules {
         }
     }
 
-    /// The most tokens that a sequence may have.
+    /// The most tokens that a sequence may generate.
     pub(crate) fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
-    /// Whether `n_generated` tokens are all there may be.
+    /// The finish reason, if `n_generated` tokens are the limit.
     pub(crate) fn is_full(&self, n_generated: usize) -> Option<FinishReason> {
         (n_generated >= self.max_tokens).then_some(FinishReason::Length)
     }
 }
 
-/// Finds stop strings in a text that comes in pieces, and holds back what may become one.
+/// Finds stop strings in text that comes in pieces, and holds back text that may become one.
 ///
-/// What it finds does not depend on where the pieces end: the string that is complete first wins,
-/// and the longest of those that are complete at the same character.
+/// The result does not depend on where the pieces end: the string that is complete first wins. If
+/// several strings are complete at the same character, the longest wins.
 #[derive(Debug, Default)]
 pub(crate) struct StopMatcher {
-    /// Text that is not released: the start of some stop string.
+    /// Text that is not released: the start of a stop string.
     held: String,
 }
 
-/// What became of a piece of text.
+/// Text that the matcher releases.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Released {
     /// Text that is final.
     pub(crate) text: String,
-    /// Which of the strings was found; all text after it is dropped.
+    /// Index of the stop string that was found. All text after it is dropped.
     pub(crate) matched: Option<usize>,
 }
 
 impl StopMatcher {
-    /// Takes the next piece and looks for `strings` in it. With `include`, a string that is found is
-    /// released, too.
+    /// Takes the next piece and looks for `strings` in it. With `include`, a string that is found
+    /// is released, too.
     pub(crate) fn push(&mut self, piece: &str, strings: &[String], include: bool) -> Released {
         self.held.push_str(piece);
         let found = strings
@@ -118,14 +118,14 @@ impl StopMatcher {
         Released { text: std::mem::replace(&mut self.held, kept), matched: None }
     }
 
-    /// Takes a piece in which nothing is looked for.
+    /// Takes a piece without looking for strings in it, and releases all text.
     pub(crate) fn pass(&mut self, piece: &str) -> String {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(piece);
         text
     }
 
-    /// The longest end of the text that is the start of a stop string.
+    /// Bytes of the longest suffix of the text that is the start of a stop string.
     fn n_held_bytes(&self, strings: &[String]) -> usize {
         let longest = strings.iter().map(|s| s.len() - 1).max().unwrap_or(0);
         (1..=longest.min(self.held.len()))
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(matcher.pass("x"), "##x");
     }
 
-    /// Whatever the pieces, the outcome is that of one character at a time.
+    /// Pieces of any size give the same result as single characters.
     #[test]
     fn pieces_do_not_matter() {
         let text = "abcaabcbbacabacbabbbcacbabcabca";

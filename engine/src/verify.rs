@@ -1,10 +1,10 @@
-//! From picks to a run of tokens that may be kept.
+//! Turns sampled tokens into the run of tokens that a sequence keeps.
 //!
-//! This is the only file that can make an [`AcceptedRun`], and without one the engine commits no KV
-//! but that of tokens it knew before, and emits no token. Verification is equality: noise is keyed by position, so the pick
-//! after an agreeing prefix is the token that plain decoding would have picked there, whoever
-//! guessed what. Where a request asks for rejection, the sampler has decided with the pick: it is the drafted token
-//! or another, and what is kept follows in the same way.
+//! Only this file can make an [`AcceptedRun`]. Without one the engine emits no token, and commits
+//! KV only of tokens that it knew before. Verification is equality: the sampler's noise is keyed by
+//! position, so the token sampled after an agreeing prefix is the token that plain decoding would
+//! have sampled there, with any drafter. If a request asks for rejection, the sampler has decided
+//! already: it returns the draft token or another token, and the run follows in the same way.
 
 use crate::event::{FinishReason, Stopped};
 use crate::output::TextOutput;
@@ -19,7 +19,7 @@ pub(crate) struct AcceptedRun {
     finish: Option<FinishReason>,
 }
 
-/// A token that is kept, and the text that became final with it.
+/// A kept token, and the text that became final with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Kept {
     pub(crate) pick: Pick,
@@ -27,11 +27,11 @@ pub(crate) struct Kept {
 }
 
 impl AcceptedRun {
-    /// Keeps the longest prefix of `drafted` that agrees with the target's own `picks`, and the
-    /// target's token after it; ends where the request ends.
+    /// Keeps the longest prefix of `drafted` that equals the target's sampled tokens (`picks`), and
+    /// the target's token after it. Ends where the request ends.
     ///
-    /// `picks[i]` is what the target picked after `drafted[..i]`, so there is one pick more than
-    /// there are drafted tokens. `n_generated` tokens were kept before.
+    /// `picks[i]` is the token that the target sampled after `drafted[..i]`, so `picks` has one
+    /// token more than `drafted`. `n_generated` tokens were kept before.
     pub(crate) fn verify(
         drafted: &[u32],
         picks: impl IntoIterator<Item = Pick>,
@@ -55,7 +55,7 @@ impl AcceptedRun {
     fn keep(&mut self, pick: Pick, rules: &StopRules, n_before: usize, output: &mut TextOutput) {
         let by_token = rules.ends_with(pick.token, n_before);
         let (mut text, mut by_text) = (String::new(), None);
-        // An end of sequence is markup, no text; a stop token is whatever it is.
+        // An end token of the model is markup without text. A stop token may have text.
         let is_silent = match by_token {
             Some(Stopped::Eos(_)) => true,
             Some(_) => !rules.include_stop,
@@ -68,7 +68,7 @@ impl AcceptedRun {
             .or_else(|| by_text.clone())
             .map(FinishReason::Stop)
             .or_else(|| rules.is_full(n_before + 1));
-        // Text before a stop string was cut where it belongs; all other text is still to be flushed.
+        // A stop string has already cut the text. With any other finish, the text held back is flushed.
         if self.finish.is_some() && by_text.is_none() {
             text += &output.finish();
         }
@@ -76,13 +76,13 @@ impl AcceptedRun {
         self.kept.push(Kept { pick, text });
     }
 
-    /// The tokens whose KV this step computed: all but the last, which was picked and not drafted
-    /// (or is the end).
+    /// The tokens with KV computed in this step: all but the last, which was sampled and not
+    /// drafted, or ends the sequence.
     pub(crate) fn computed(&self) -> &[u32] {
         &self.tokens[..self.tokens.len().saturating_sub(1)]
     }
 
-    /// How many of the `drafted` tokens are kept.
+    /// Number of `drafted` tokens that are kept.
     pub(crate) fn n_accepted(&self, drafted: &[u32]) -> usize {
         self.tokens.iter().zip(drafted).take_while(|(kept, drafted)| kept == drafted).count()
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::tests::letters::Letters;
 
-    /// Letters: token 0 is "a", 25 is "z".
+    /// Token ids of letters: 0 is "a", 25 is "z".
     fn tokens(text: &str) -> Vec<u32> {
         text.bytes().map(|b| u32::from(b - b'a')).collect()
     }
@@ -143,7 +143,7 @@ mod tests {
             self
         }
 
-        /// Tokens kept as letters, text, and the finish.
+        /// The kept tokens as letters, the text, and the finish reason.
         fn run(self) -> (String, String, Option<FinishReason>) {
             let mut text = TextOutput::new(Some(&Letters), &[]);
             let picks = tokens(self.picks).into_iter().map(|token| Pick {
@@ -210,7 +210,7 @@ mod tests {
             case().stopping(&["cd", "de"], "", "", 0, 100, true).run(),
             ("abcd".into(), "abcd".into(), stop)
         );
-        // Text before min_tokens is not looked at, not even for the start of a string.
+        // Text before min_tokens is not searched, not even for the start of a string.
         assert_eq!(
             case().stopping(&["cd"], "", "", 3, 100, false).run(),
             ("abcde".into(), "abcde".into(), None)
@@ -224,7 +224,7 @@ mod tests {
         let mut case = Case::new("abcd", "abcde").stopping(&[], "", "", 0, 10, false);
         case.n_generated = 8;
         assert_eq!(case.run(), ("ab".into(), "ab".into(), Some(FinishReason::Length)));
-        // A stop and the limit at once: it is the stop that is reported.
+        // If a stop string and the limit coincide, the stop string is reported.
         let case = Case::new("abcd", "abcde").stopping(&["bc"], "", "", 0, 3, false);
         let stop = Some(FinishReason::Stop(Stopped::Text("bc".into())));
         assert_eq!(case.run(), ("abc".into(), "a".into(), stop));

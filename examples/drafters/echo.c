@@ -16,13 +16,13 @@ GD_MANIFEST({
 enum { MAX_TIMES = 16 };
 
 typedef struct {
-  gd_drafter drafter; /* first: a pointer to it is one to the whole */
+  gd_drafter drafter; /* first, so that a pointer to it is a pointer to the echo */
   const gd_host *host;
   const gd_host_tokens *tokens;
   uint32_t times;
 } echo;
 
-/* Nothing to make and nothing to reserve. */
+/* The drafter makes no handles and reserves no memory. */
 static gd_status echo_activate(gd_drafter *drafter, const gd_limits *limits) {
   (void)drafter, (void)limits;
   return GD_OK;
@@ -48,7 +48,7 @@ static gd_status echo_guess(gd_drafter *drafter, const gd_batch *batch) {
   return outcome;
 }
 
-/* It reads no weight and no cached key. */
+/* A guess reads no weight and no cached key. */
 static gd_status echo_cost(gd_drafter *drafter, uint64_t context_tokens, uint32_t budget_tokens, gd_cost *out) {
   (void)drafter, (void)context_tokens, (void)budget_tokens;
   out->weights_read = 0;

@@ -1,4 +1,4 @@
-//! Any text is a chat template or is refused, and renders or fails.
+//! Any text compiles as a chat template or is refused. A compiled template renders or fails.
 //!
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run chat_template fuzz/corpus/chat_template fuzz/seeds/chat_template \
 //!     -- -timeout=60

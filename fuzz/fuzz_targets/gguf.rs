@@ -1,4 +1,4 @@
-//! A GGUF file of any bytes opens or is refused.
+//! Any bytes open as a GGUF file, or are refused.
 //!
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run gguf fuzz/corpus/gguf fuzz/seeds/gguf
 #![no_main]

@@ -1,6 +1,6 @@
-//! A directory of any config.json and any model.safetensors opens or is refused.
+//! Any config.json and any model.safetensors open as a model, or are refused.
 //!
-//! The input is the length of the configuration (two bytes), the configuration, the weights.
+//! The input is the length of the configuration (two bytes), the configuration, and the weights.
 //!
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run safetensors fuzz/corpus/safetensors fuzz/seeds/safetensors
 #![no_main]

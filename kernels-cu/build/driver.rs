@@ -1,11 +1,11 @@
-//! The emulated driver: a shared library under the name that the driver's has.
+//! The emulated driver: a shared library with the file name of the CUDA driver.
 
 use std::env;
 use std::path::PathBuf;
 
 type Result<T, E = String> = std::result::Result<T, E>;
 
-/// What loads the driver looks for a library of this name, and finds the one that is loaded already.
+/// A program that searches for the driver by this name finds the library that is loaded already.
 const NAME: &str = "libcuda.so";
 
 const SOURCES: [&str; 5] = [
@@ -16,11 +16,11 @@ const SOURCES: [&str; 5] = [
     "emulator/settings.cpp",
 ];
 
-/// Compiles it and tells the crate where it is.
+/// Compiles the emulated driver, and sets its path in `GALLEY_EMULATED_DRIVER` for the crate.
 pub(crate) fn compile() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: cargo sets it")?);
-    // In a folder of its own: cargo puts `OUT_DIR` where programs that it runs look for libraries, and one that wants
-    // the driver of the machine must not find this.
+    // The library has a folder of its own: cargo adds `OUT_DIR` to the library path of the programs
+    // that it runs, and a program that needs the machine's driver must not find this one.
     let folder = out.join("driver");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let library = folder.join(NAME);

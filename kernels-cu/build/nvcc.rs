@@ -1,7 +1,7 @@
-//! Kernels for a GPU: finds nvcc, compiles every unit by itself, several at a time, and links the CUDA runtime statically.
+//! Compiles the kernels for a GPU: finds nvcc, compiles in parallel, links the runtime statically.
 //!
-//! nvcc is called directly: the `cc` crate looks for it in fewer places, and switches to relocatable device code, which
-//! is slower, where a library has more than one unit.
+//! nvcc is called directly. The `cc` crate looks for it in fewer places, and for a library with
+//! more than one unit it switches to relocatable device code, which is slower.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Result<T, E = String> = std::result::Result<T, E>;
 
-/// The oldest that knows all of [`ARCHS`] and C++17 as the kernels use it.
+/// The oldest CUDA release that supports all of [`ARCHS`], and C++17 as the kernels use it.
 const OLDEST: (u32, u32) = (12, 0);
 
-/// Compute capabilities that get machine code: A100, L4 and RTX 40, H100. The last also becomes PTX, from which the driver
-/// of a newer GPU makes its own.
+/// Compute capabilities to build machine code for: A100, L4 and RTX 40, H100. The last one is also
+/// built as PTX, which the driver of a newer GPU compiles.
 const ARCHS: &str = "80,89,90";
 
-/// Where `cargo xtask cuda` installs the toolkit, below the target folder.
+/// The folder, below the target folder, where `cargo xtask cuda` installs the toolkit.
 const INSTALLED: &str = "tools/cuda/nvidia/cu13";
 
-/// Compiles `units` (name, source) into one library and tells cargo what to link.
+/// Compiles `units` (name, source) into one library, and tells cargo to link it.
 pub(crate) fn compile(units: &[(&str, PathBuf)]) -> Result<()> {
     for name in ["NVCC", "CUDA_HOME", "PATH", "GALLEY_CUDA_ARCHS", "CI", "CXX"] {
         println!("cargo:rerun-if-env-changed={name}");
@@ -34,11 +34,11 @@ pub(crate) fn compile(units: &[(&str, PathBuf)]) -> Result<()> {
     let one = |(name, source): &(&str, PathBuf)| -> Result<PathBuf> {
         let object = out.join(format!("{name}.o"));
         let mut command = Command::new(&nvcc);
-        // Lines for profilers and compute-sanitizer: they change no machine code.
+        // `-lineinfo` is for profilers and compute-sanitizer. It changes no machine code.
         command.args(["-c", "-std=c++17", "-O3", "-lineinfo", "-Iinclude"]);
         command.args(["-Xcompiler", "-fPIC,-Wall"]);
         command.arg("-ccbin").arg(host_compiler.path()).args(&archs);
-        // A warning is an error where the compiler is ours; a newer one may warn of more.
+        // Warnings are errors only in CI, with its own nvcc: a newer nvcc may warn about more.
         if env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {
             command.args(["-Werror", "all-warnings"]);
         }
@@ -58,7 +58,8 @@ pub(crate) fn compile(units: &[(&str, PathBuf)]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` on every item, on as many threads as cargo allows jobs; the results in order, or the first error.
+/// Runs `work` on every item, on as many threads as cargo allows jobs. Returns the results in
+/// order, or the first error.
 fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,
@@ -83,7 +84,7 @@ fn in_parallel<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// `NVCC`, `CUDA_HOME/bin`, `PATH`, then what `cargo xtask cuda` installs.
+/// Looks for nvcc in `NVCC`, `CUDA_HOME/bin`, `PATH`, then where `cargo xtask cuda` installs it.
 fn find() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(nvcc) = set("NVCC") {
@@ -126,14 +127,14 @@ fn checked_version(nvcc: &Path) -> Result<(u32, u32)> {
     }
 }
 
-/// "Cuda compilation tools, release 13.0, V13.0.88": 13 and 0.
+/// "Cuda compilation tools, release 13.0, V13.0.88" gives 13 and 0.
 fn version(text: &str) -> Option<(u32, u32)> {
     let release = text.split("release ").nth(1)?.split(',').next()?;
     let (major, minor) = release.trim().split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// What nvcc is told for "80,90": machine code of each, and PTX of the last.
+/// The arguments of nvcc for a list such as "80,90": machine code for each, and PTX for the last.
 fn architectures(list: &str) -> Result<Vec<String>> {
     let archs: Vec<_> = list.split(',').map(str::trim).collect();
     let fits = |arch: &&str| {
@@ -152,7 +153,7 @@ fn architectures(list: &str) -> Result<Vec<String>> {
 
 /// The folder with `libcudart_static.a`: `lib` in wheels, `lib64` or `targets/…/lib` of a toolkit.
 fn runtime_folder(nvcc: &Path) -> Result<PathBuf> {
-    // Distributions put a link to nvcc into PATH.
+    // Distributions put a link to nvcc into PATH, so the link is resolved.
     let nvcc = match env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .map(|folder| folder.join("nvcc"))
         .find(|nvcc| nvcc.is_file())

@@ -1,9 +1,10 @@
-// Attention over paged keys and values: decodes, verifications and prompts by one kernel, and the merge of what several
-// units have computed of the same rows. The online softmax of FlashAttention (arXiv 2205.14135) with fixed partitions;
-// docs/kernels.md, section Attention, has the equations and says why a row's bits depend on the row alone.
+// Attention over paged keys and values. One kernel serves decodes, verifications and prompts; a second one merges the
+// states that several units have computed for the same rows. The method is the online softmax of FlashAttention (arXiv
+// 2205.14135) with fixed partitions. docs/kernels.md, section Attention, has the equations and the reason why a row's
+// bits depend on the row alone.
 //
 // A block of four warps takes up to 16 · M_TILES query rows of one KV head, tile by tile:
-//   scores    warp w: all rows by 16 of the 64 tokens; maxima of rows through shared memory, then probabilities, bf16
+//   scores    warp w: all rows by 16 of the 64 tokens; row maxima through shared memory, then probabilities in bf16
 //   products  warp w: all rows by a quarter of the dimensions, over all 64 tokens
 #include "attention_load.cuh"
 #include "attention_merge.cuh"
@@ -20,7 +21,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
     attend(const gk_attention call, const float exponent_scale, const int stages) {
   using Memory = Shared<HEAD_DIM, M_TILES>;
   constexpr int STRIDE = Memory::STRIDE, P_STRIDE = Memory::P_STRIDE;
-  constexpr int N_TILES = HEAD_DIM / WARPS / 8;  // of eight dimensions, for a warp
+  constexpr int N_TILES = HEAD_DIM / WARPS / 8;  // n-tiles of a warp, eight dimensions each
   GK_DYNAMIC_SHARED(base);
   const gk_unit unit = call.units[blockIdx.x];
   if (unit.n_queries == 0) return;
@@ -29,7 +30,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
   const View view = view_of(call, unit, kv_head);
   const Memory shared(base, stages);
 
-  // Queries: they travel with the first keys.
+  // Queries: they are copied in one group with the first keys.
 #pragma unroll
   for (int pass = 0; pass < M_TILES; pass++) {
     const int row = pass * 16 + (int)threadIdx.x / 8;
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
     if (stage + 1 < stages) loader.values(stage);
   }
 
-  // A thread holds rows lane / 4 and lane / 4 + 8 of every m-tile; l of m-tile w is with warp w.
+  // A thread holds rows lane / 4 and lane / 4 + 8 of every m-tile. Warp w alone holds l of m-tile w.
   float o[M_TILES][N_TILES][4] = {};
   float m[M_TILES][2];
   float l[4] = {};
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
   for (int mt = 0; mt < M_TILES; mt++) m[mt][0] = m[mt][1] = NOTHING;
   bool parked = false;
 
-  // Folds the state into the parked total, and leaves the sum in the state's place.
+  // Folds the partition's state into the parked total of earlier partitions. The registers hold the result.
   auto fold = [&] {
     float *total = shared.parked + threadIdx.x;
     auto next = [&] {
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
 
   for (int stage = 0; !tiles.done(); stage = stage + 1 == stages ? 0 : stage + 1) {
     wait_for_all_but(2 * stages - 2);  // the keys of this tile have landed
-    __syncthreads();                   // and everybody has done with the values of the last
+    __syncthreads();                   // every warp has finished with the values of the last tile
     loader.values(stage == 0 ? stages - 1 : stage - 1);
 
     // Scores, and the largest of each row over the warp's 16 tokens.
@@ -159,10 +160,10 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
         if (lane % 4 == 0) shared.maxima[(mt * 16 + half * 8 + lane / 4) * WARPS + warp] = largest;
       }
     }
-    __syncthreads();     // maxima are there, and the keys are done with
-    loader.keys(stage);  // of the tile that comes `stages` later
+    __syncthreads();     // the maxima are complete, and no warp reads the keys any more
+    loader.keys(stage);  // the keys of the tile `stages` further
 
-    // Probabilities relative to a whole power of two, so that rescaling is exact.
+    // Probabilities are relative to a whole power of two, so that rescaling is exact.
 #pragma unroll
     for (int mt = 0; mt < M_TILES; mt++) {
 #pragma unroll
@@ -193,9 +194,9 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
       }
     }
     wait_for_all_but(2 * stages - 1);  // the values of this tile have landed
-    __syncthreads();                   // for everybody, and so have the probabilities
+    __syncthreads();                   // for every warp, and the probabilities are complete
 
-    // Products, 32 tokens at a time. Sums of probabilities are products with a column of ones.
+    // Products, 32 tokens at a time. A product with a column of ones sums the probabilities.
     const bf16 *value = shared.values + (stage * TILE + lane) * STRIDE + warp * (HEAD_DIM / WARPS);
     const bf16 *p = shared.p + lane % 16 * P_STRIDE + lane / 16 * 8;
 #pragma unroll
@@ -255,7 +256,7 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
     return;
   }
 
-  // Every warp needs every l: through where the maxima were, which nobody reads any more since the last barrier.
+  // Every warp needs every l. They go through the memory of the maxima, which no warp reads since the last barrier.
   float *sums = shared.maxima;
 #pragma unroll
   for (int mt = 0; mt < M_TILES; mt++) {
@@ -285,8 +286,8 @@ __global__ void __launch_bounds__(THREADS, HEAD_DIM == 256 && M_TILES > 1 ? 1 : 
 
 // ---- Launching
 
-// The most query rows of a unit whose block, with one stage, is within `limit`. With the 99 KB of sm_89 that is 16
-// where head_dim is over 128.
+// The largest number of query rows a unit for which a block with one stage fits into `limit` bytes. The 99 KB of sm_89
+// allow 16 for a head_dim over 128.
 template <int HEAD_DIM>
 int queries_within(int limit) {
   if (HEAD_DIM <= 128 && Shared<HEAD_DIM, 4>::bytes(1) <= limit) return 64;
@@ -297,7 +298,7 @@ int queries_within(int limit) {
 template <int HEAD_DIM, int M_TILES>
 int32_t launch(const gk_attention &call, gk_stream stream) {
   using Memory = Shared<HEAD_DIM, M_TILES>;
-  // Smaller devices get fewer stages, down to one. Where that is still too much the runtime refuses.
+  // Smaller devices get fewer stages, down to one. If one stage is still too much, the runtime refuses.
   const int limit = shared_bytes_limit();
   int stages = attention_stages(HEAD_DIM, M_TILES);
   while (stages > 1 && Memory::bytes(stages) > limit) stages--;

@@ -1,4 +1,4 @@
-// Shared memory of a block of attention, and how queries, keys and values come to it.
+// Shared memory of an attention block, and the copies of queries, keys and values into it.
 #pragma once
 
 #include "attention_view.cuh"
@@ -7,7 +7,7 @@ namespace {
 
 constexpr int WARPS = 4;
 constexpr int THREADS = 32 * WARPS;
-// Values of padding: rows of operands start 16 bytes further in the banks, so that ldmatrix meets no conflict.
+// Padding of operand rows, in values: each row starts 16 bytes further in the banks, so ldmatrix meets no conflict.
 constexpr int PADDING = 8;
 
 // Shared memory of a block, in bytes from its beginning. Every part is a multiple of 16.
@@ -16,7 +16,7 @@ struct Shared {
   static constexpr int ROWS = 16 * M_TILES;
   static constexpr int STRIDE = HEAD_DIM + PADDING;
   static constexpr int P_STRIDE = TILE + PADDING;
-  // Running totals, parked from partition to partition: o, the maxima of two rows an m-tile, and l of two rows.
+  // Running totals that are parked between partitions: o, the maxima of two rows an m-tile, and l of two rows.
   static constexpr int PARKED = M_TILES * (HEAD_DIM / 8 + 2) + 2;
   static constexpr int QUERIES_BYTES = ROWS * STRIDE * 2;
   static constexpr int P_BYTES = ROWS * P_STRIDE * 2;
@@ -32,9 +32,9 @@ struct Shared {
   bf16 *p;
   float *maxima;
   float *parked;
-  bf16 *keys;      // a tile for each stage
-  bf16 *values;    // the same
-  int *positions;  // of a tile's tokens, for each stage
+  bf16 *keys;      // one tile for each stage
+  bf16 *values;    // one tile for each stage
+  int *positions;  // positions of a tile's tokens, for each stage
 
   GK_DEVICE_MEMBER Shared(unsigned char *base, int stages) {
     queries = reinterpret_cast<bf16 *>(base);
@@ -47,7 +47,7 @@ struct Shared {
   }
 };
 
-// Waits until at most n groups of copies are under way: 2 · stages - 1 are the most that occur.
+// Waits until at most n groups of copies are in flight. The largest n in use is 2 · stages - 1.
 GK_DEVICE void wait_for_all_but(int n) {
   switch (n) {
     case 0: return copy_async_wait<0>();
@@ -57,7 +57,7 @@ GK_DEVICE void wait_for_all_but(int n) {
   }
 }
 
-// Copies rows of 16-byte pieces: eight lanes a row, so that a warp reads whole lines. What is not valid becomes zero.
+// Copies a row in 16-byte pieces, eight lanes a row, so that a warp reads whole lines. Invalid pieces become zero.
 template <int HEAD_DIM>
 GK_DEVICE void copy_row(bf16 *to, const bf16 *from, bool valid, int head_dim) {
 #pragma unroll
@@ -68,18 +68,18 @@ GK_DEVICE void copy_row(bf16 *to, const bf16 *from, bool valid, int head_dim) {
   }
 }
 
-// Brings tiles to shared memory, first the keys of one and then its values. One lane of a warp looks up one token.
+// Copies tiles to shared memory, first the keys of a tile and then its values. One lane of a warp looks up one token.
 template <int HEAD_DIM, int M_TILES>
 struct Loader {
   const gk_kv &kv;
   const View &view;
   const Shared<HEAD_DIM, M_TILES> &shared;
   Tiles tiles;
-  Token token;      // of the tile to come, looked up early
-  int64_t address;  // of the tile under way; negative: nothing
+  Token token;      // this lane's token of the next tile, looked up early
+  int64_t address;  // of this lane's token in the current tile; negative: no token
   int kv_head;
 
-  // Four passes over a tile of 64 tokens: a warp takes four tokens in each, one for eight lanes.
+  // A tile of 64 tokens takes four passes. In each pass a warp copies four tokens, eight lanes a token.
   static GK_DEVICE_MEMBER int token_of_lane() { return lane_id() % 16 / 4 * 16 + warp_id() * 4 + lane_id() % 4; }
 
   GK_DEVICE_MEMBER Loader(const gk_kv &kv, const View &view, const Shared<HEAD_DIM, M_TILES> &shared, Tiles tiles,

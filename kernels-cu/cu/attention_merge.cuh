@@ -1,4 +1,4 @@
-// The merge of states that several units have left of the same rows.
+// The merge of the states that several units have computed for the same rows.
 #pragma once
 
 #include "attention_load.cuh"
@@ -6,9 +6,9 @@
 
 namespace {
 
-// A warp a row, four dimensions a lane.
+// One warp a row, four dimensions a lane.
 __global__ void __launch_bounds__(THREADS) merge_states(const gk_attention call) {
-  constexpr int AHEAD = 8;  // states that are read together: what is added when does not depend on it
+  constexpr int AHEAD = 8;  // states loaded at once; it does not change the order of sums
   const gk_merge merge = call.merges[blockIdx.x];
   const int kv_head = blockIdx.y, row = blockIdx.z * WARPS + warp_id(), head_dim = call.kv.head_dim;
   if (row >= merge.n_queries) return;

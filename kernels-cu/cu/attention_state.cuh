@@ -1,5 +1,5 @@
-// States (m, l, o) of attention, how they fold, and where outputs go: what units and merges share, so that both give
-// the same bits.
+// States (m, l, o) of attention, their fold, and the addresses of outputs. Units and merges share this code, so that
+// both give the same bits.
 #pragma once
 
 #include "attention_view.cuh"
@@ -17,7 +17,7 @@ GK_DEVICE float power_of_two(float e) {
   return power;
 }
 
-// The fold of a partition's state into the total of those before it. The only one: units and merges share it.
+// Folds a partition's state into the total of earlier partitions. Units and merges both use it.
 struct Fold {
   float m;
   float kept;
@@ -25,11 +25,11 @@ struct Fold {
 
   GK_DEVICE_MEMBER Fold(float total_m, float state_m)
       : m(fmaxf(total_m, state_m)), kept(power_of_two(total_m - m)), added(power_of_two(state_m - m)) {}
-  // A row that saw nothing of the partition has 0 · 0 added to its total · 1.
+  // For a row that sees no token of the partition, the result is 0 · 0 + total · 1.
   GK_DEVICE_MEMBER float operator()(float total, float state) const { return fmaf(state, added, total * kept); }
 };
 
-// A state of one KV head: m and l of its rows, then o, row by row.
+// The state of one KV head: m and l of its rows, then o, row by row.
 struct State {
   float *m;
   float *l;
@@ -44,14 +44,14 @@ GK_DEVICE State state_at(const gk_attention &call, int state, int kv_head) {
 
 // ---- Outputs
 
-// Where the output of a query row begins.
+// Address of the output of a query row.
 GK_DEVICE bf16 *output_of(const gk_attention &call, const View &view, int kv_head, int row) {
   const int token = (view.first_query + row) / view.group;
   const int head = kv_head * view.group + (view.first_query + row) - token * view.group;
   return as_bf16(call.out) + (view.first_row + token) * call.out_stride + head * call.kv.head_dim;
 }
 
-// Operand rows are zero up to a whole step: whoever writes the last head of a token sees to it.
+// Operand rows are zero up to a whole step. The thread that has the last head of a token clears the rest of its row.
 GK_DEVICE void clear_padding(const gk_attention &call, const View &view, int kv_head, int row) {
   const int n_cols = call.n_heads * call.kv.head_dim;
   const int end = ceil_div(n_cols, GK_K_STEP) * GK_K_STEP;

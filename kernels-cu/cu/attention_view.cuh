@@ -1,5 +1,5 @@
-// What a unit of attention reads: which tiles of TILE tokens, in which order, and where their tokens lie. The words are
-// those of galley_kernels.h: partitions, selected tokens, tail.
+// The tokens that an attention unit reads: its tiles of TILE tokens, their order, and the addresses of their tokens.
+// galley_kernels.h defines partitions, selected tokens and the tail.
 #pragma once
 
 #include "device.cuh"
@@ -10,31 +10,31 @@ namespace {
 
 using namespace gk;
 
-// Tokens of a tile; a partition is a whole number of them.
+// Tokens of a tile; a partition is a whole number of tiles.
 constexpr int TILE = 64;
 static_assert(GK_PARTITION % TILE == 0, "tiles lie at fixed places in partitions");
 
-// The rows of a unit, and what they see together.
+// The rows of a unit, and the tokens that they see together.
 struct View {
   const uint32_t *block_table;
   const uint32_t *ids;
-  int first_row;       // of the batch: that of the sequence
-  int first_query;     // of the query rows of the sequence
+  int first_row;       // the sequence's first row in the batch
+  int first_query;     // index among the query rows of the sequence
   int n_queries;
   int group;           // query heads of a KV head
-  int first_position;  // of the sequence's first row
+  int first_position;  // position of the sequence's first row
   int selected_kind;
-  int n_selected;  // tokens
+  int n_selected;  // in tokens
   int n_selected_partitions;
   int tail_start;
   int window;
   int first;  // the position of the unit's first row
-  int low;    // the first position that it, and so any of them, may see
-  int tail;   // the first of the tail that any of them sees
+  int low;    // the first position that the first row, and so any row, may see
+  int tail;   // the first position of the tail that any row sees
   int high;   // the position of the last row
   int block_size;
 
-  // The position of a query row, counted from the unit's first.
+  // The position of a query row, counted from the unit's first row.
   GK_DEVICE_MEMBER int position(int row) const { return first_position + (first_query + row) / group; }
   // The first position that a row at `at` may see.
   GK_DEVICE_MEMBER int lowest(int at) const { return window > 0 ? max(at + 1 - window, 0) : 0; }
@@ -67,17 +67,17 @@ GK_DEVICE View view_of(const gk_attention &call, const Rows &rows, int kv_head) 
   return view;
 }
 
-// A tile of a partition: of the selected tokens, by their place in the list, or of the tail, by position.
+// A tile of a partition: selected tokens by their index in the list, or tail tokens by position.
 struct Tiles {
   int partition;
   int end_partition;
-  int at;   // its first token
-  int end;  // the end of what the unit sees of the partition
+  int at;   // the tile's first token
+  int end;  // end of the partition's tokens that the unit sees
 
   GK_DEVICE_MEMBER bool done() const { return partition >= end_partition; }
 };
 
-// Moves on to the first partition, from `tiles.partition` on, of which the unit may see something.
+// Advances to the first partition, from `tiles.partition` on, of which the unit may see a token.
 GK_DEVICE void enter_partition(Tiles &tiles, const View &view) {
   for (; !tiles.done(); tiles.partition++) {
     int begin, end;
@@ -97,13 +97,13 @@ GK_DEVICE void enter_partition(Tiles &tiles, const View &view) {
   }
 }
 
-// The position of a selected token, by its place in the list.
+// The position of a selected token, by its index in the list.
 GK_DEVICE int selected_position(const View &view, int at) {
   if (view.selected_kind == GK_SELECTED_TOKENS) return (int)view.ids[at];
   return (int)view.ids[at / view.block_size] * view.block_size + at % view.block_size;
 }
 
-// Passes over tiles of selected tokens that lie before the window of every row: lists are ascending.
+// Skips tiles of selected tokens that lie before the window of every row. Lists are ascending.
 GK_DEVICE void skip_unseen(Tiles &tiles, const View &view) {
   if (view.low == 0) return;
   while (!tiles.done() && tiles.partition < view.n_selected_partitions) {
@@ -130,7 +130,7 @@ GK_DEVICE void next_tile(Tiles &tiles, const View &view) {
   skip_unseen(tiles, view);
 }
 
-// Where a token of a tile lies. A negative position: nobody sees it, and it must not be read.
+// Address of a token of a tile. A negative position means that no row sees the token: it must not be read.
 struct Token {
   int position;
   int block;
@@ -148,7 +148,7 @@ GK_DEVICE Token find_token(const Tiles &tiles, const View &view, int i) {
   return {position, (int)view.block_table[logical], position - logical * view.block_size};
 }
 
-// Whether every row sees every token of the tile, so that none has to be asked for.
+// Whether every row sees every token of the tile, so that scores need no mask.
 GK_DEVICE bool seen_by_all(const Tiles &tiles, const View &view) {
   if (tiles.at + TILE > tiles.end) return false;
   if (tiles.partition < view.n_selected_partitions) return view.window == 0;

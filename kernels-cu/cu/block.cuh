@@ -1,4 +1,4 @@
-// What the threads of a block work out together. A block is a whole number of warps.
+// Reductions over the threads of a block. A block is a whole number of warps.
 #pragma once
 
 #include "device.cuh"
@@ -7,7 +7,7 @@ namespace gk {
 
 static constexpr int MAX_WARPS = 32;
 
-// The smallest of what the threads bring, to all of them. `scratch` has MAX_WARPS places and may be used again at once.
+// Returns the block's smallest `value` to every thread. `scratch` has MAX_WARPS entries; the next call may reuse it.
 GK_DEVICE uint64_t block_min(uint64_t value, uint64_t *scratch) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) {
@@ -21,7 +21,7 @@ GK_DEVICE uint64_t block_min(uint64_t value, uint64_t *scratch) {
   return value;
 }
 
-// The sum of what the threads before this one bring; that of all goes to `total`. Whole numbers, so in any order.
+// Returns the sum over the threads before this one, and sets `total` to the sum over all. Integer sums are exact.
 GK_DEVICE uint64_t block_sum_before(uint64_t value, uint64_t *scratch, uint64_t &total) {
   uint64_t up_to_here = value;
 #pragma unroll

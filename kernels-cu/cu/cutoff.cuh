@@ -1,8 +1,9 @@
-// Where a running count or weight, over tokens in their order, reaches a number: top-k, top-p and the most likely.
+// Finds the token at which a running count or weight, over tokens in their order, reaches a limit. Top-k, top-p and the
+// most likely tokens use it.
 //
-// Exact, in few passes over the row: a histogram over the distance to the top, whose buckets follow the order, says in
-// which bucket it happens. There are nearly always few tokens in there; they are gathered and compared with each other.
-// Where there are many (flat rows, ties), a radix select goes on over the bits of their keys: value, then id.
+// The result is exact and takes few passes over the row. A histogram over the distance to the top, with bins in the
+// order of tokens, gives the bin of that token. The bin nearly always holds few tokens, which are gathered and compared
+// pairwise. If it holds many (flat rows, ties), a radix select continues over the bits of their keys: value, then id.
 #pragma once
 
 #include "block.cuh"
@@ -12,7 +13,7 @@
 namespace gk {
 
 static constexpr int N_BINS = 2048;  // 11 bits of a key
-static constexpr float BINS_PER_UNIT = 64.0f;  // so that they reach down to 32: nothing below weighs anything
+static constexpr float BINS_PER_UNIT = 64.0f;  // bins reach a distance of 32; weights are 0 from 29 on
 
 struct SelectMemory {
   uint64_t list[SELECT_LIST];
@@ -22,12 +23,12 @@ struct SelectMemory {
   uint64_t found_key;
   uint32_t found_bin;
   uint32_t n_listed;
-  // 64-bit sums in halves: shared memory adds 32 bits natively, and 64 only by compare and swap.
+  // 64-bit sums in halves: shared memory adds 32 bits natively, and 64 bits only by compare and swap.
   uint32_t low[N_BINS];
   uint32_t high[N_BINS];
 };
 
-// A row of logits as it is looked at.
+// A row of logits and the values that scale it.
 struct RowView {
   const float *logits;
   int n;
@@ -35,8 +36,8 @@ struct RowView {
   float top;    /* the largest value */
 };
 
-// Calls `act(logits, first_token)` for four tokens at a time; all threads of a block equally often, those beyond the
-// row with -inf. UNROLL loads of 16 bytes a thread are under way at once.
+// Calls `act(logits, first_token)` for four tokens at a time. All threads of a block make the same number of calls;
+// tokens beyond the row have -inf. A thread has UNROLL loads of 16 bytes in flight.
 template <int UNROLL, class F>
 GK_DEVICE void for_each_quad(const float *row, int n, F act) {
   bool is_aligned = ((uintptr_t)row & 15) == 0;
@@ -95,7 +96,7 @@ GK_DEVICE void add_to_bin(SelectMemory &memory, uint32_t bin, uint64_t amount) {
   if (high != 0) atomicAdd(&memory.high[bin], high);
 }
 
-// Finds the bin in which the sum over bins reaches `needed(total)`: to memory.found_*. False where it never does.
+// Finds the bin at which the sum over bins reaches `needed(total)`: in memory.found_*. False if the total is too small.
 template <class F>
 GK_DEVICE bool find_bin(SelectMemory &memory, F needed, uint64_t &need) {
   __syncthreads();
@@ -118,8 +119,8 @@ GK_DEVICE bool find_bin(SelectMemory &memory, F needed, uint64_t &need) {
   return total >= need;
 }
 
-// The key with which the sum of `amount(key)`, over the tokens with `after < key <= until` in their order, reaches
-// `needed(sum of all)`, which is at least 1; `until` where it never does. Tokens of one value have one amount.
+// The key at which the sum of `amount(key)`, over the tokens with `after < key <= until` in their order, reaches
+// `needed(sum of all)`, which is at least 1; `until` if the sum stays below. Tokens of equal value have equal amounts.
 template <class Amount, class Needed>
 GK_DEVICE uint64_t select(SelectMemory &memory, const RowView &row, uint64_t after, uint64_t until, Amount amount,
                           Needed needed) {
@@ -150,7 +151,7 @@ GK_DEVICE uint64_t select(SelectMemory &memory, const RowView &row, uint64_t aft
     __syncthreads();
     return memory.found_key;
   }
-  // Digits of a key: value in 11, 11 and 10 bits, id in 11 and 11 (the launcher sees to it that it has no more).
+  // A key has five digits: the value in 11, 11 and 10 bits, the id in 11 and 11 (ids are below GK_MAX_VOCAB = 2^22).
   uint64_t found = 0;
   int known_from = 64, shift = 53;
 #pragma unroll 1
@@ -173,7 +174,7 @@ GK_DEVICE uint64_t select(SelectMemory &memory, const RowView &row, uint64_t aft
     if (shift == 0) return found;
     if (shift == 32) {
       uint64_t each = amount(found);
-      if ((need + each - 1) / each * each >= memory.found_inside) {  // all of this value that may be kept
+      if ((need + each - 1) / each * each >= memory.found_inside) {  // every token of this value is needed
         uint64_t all = found | 0xffffffffu;
         return all < until ? all : until;
       }

@@ -1,6 +1,6 @@
-// Prompt lookup: the tokens that followed the latest earlier occurrence of the longest suffix of a sequence. The
-// definition is engine/src/drafting/lookup.rs. One block a sequence; every earlier place of the last token is tried,
-// and the longest match wins, among equals the latest: a maximum over (length, place), whoever finds it.
+// Prompt lookup: returns the tokens that followed the latest earlier occurrence of the longest suffix of a sequence.
+// The definition is engine/src/drafting/lookup.rs. One block takes a sequence and tries every earlier place of the last
+// token. The longest match wins, and of equal lengths the latest: a maximum over (length, place) in any order.
 #include "block.cuh"
 #include "tuning.h"
 
@@ -14,10 +14,10 @@ __global__ void __launch_bounds__(HISTORY_THREADS) history_kernel(gk_history cal
   const gk_history_seq seq = call.seqs[blockIdx.x];
   const uint32_t *tokens = call.tokens + seq.first;
   int last = seq.n_tokens - 1;
-  uint64_t best = 0;  // length, then the place that follows
+  uint64_t best = 0;  // high half: length; low half: the place after the match
   const uint32_t last_token = last >= 0 ? tokens[last] : 0;
   for (int first = threadIdx.x; first < last; first += HISTORY_AHEAD * blockDim.x) {
-    uint32_t here[HISTORY_AHEAD];  // read together: hardly any goes on from there
+    uint32_t here[HISTORY_AHEAD];  // loaded at once; few of them equal the last token
 #pragma unroll
     for (int i = 0; i < HISTORY_AHEAD; i++) {
       int at = first + i * (int)blockDim.x;

@@ -1,11 +1,11 @@
 // Matrix products: out[row][n] = Σ_k x[row][k] · W[n][k], of bf16 operands. docs/kernels.md explains the variants.
 //
-// Every sum is one chain of m16n8k16 products over k, from k = 0 up, starting from zero, on a tensor core; it is never
-// split and never reassociated. Rows of W are the 16 rows of such a product, rows of x its 8 columns. So the bits of an
-// output depend on its row of x and its row of W alone, and all variants (LINEAR_TILES) give the same ones.
+// Every sum is one chain of m16n8k16 products over k, from k = 0 up, starting from zero, on a tensor core. The chain is
+// never split and never reassociated. Rows of W are the 16 rows of such a product, rows of x its 8 columns. So the bits
+// of an output depend on its row of x and its row of W alone, and all variants (LINEAR_TILES) give the same bits.
 //
-// A block of threads copies steps of W and x through a ring in shared memory (cp.async), multiplies from there
-// (ldmatrix, mma), leaves its sums in shared memory and writes them from there in runs of 16 bytes a thread.
+// A block of threads copies steps of W and x through a ring in shared memory (cp.async) and multiplies them from there
+// (ldmatrix, mma). It stores its sums in shared memory and writes them to global memory, 16 bytes a thread at a time.
 #include "device.cuh"
 #include "tuning.h"
 
@@ -19,10 +19,10 @@ struct Tile {
   static constexpr linear_tile TILE = LINEAR_TILES[VARIANT];
   static constexpr int W_ROWS = TILE.w_rows, X_ROWS = TILE.x_rows, K = TILE.k, STAGES = TILE.stages;
   static constexpr int WARPS_X = TILE.warps_x, THREADS = TILE.warps_w * TILE.warps_x * 32, BLOCKS = TILE.blocks_per_sm;
-  static constexpr int WARP_W = W_ROWS / TILE.warps_w, WARP_X = X_ROWS / TILE.warps_x;  // what a warp multiplies
+  static constexpr int WARP_W = W_ROWS / TILE.warps_w, WARP_X = X_ROWS / TILE.warps_x;  // the part of a warp
   static constexpr int TILES_W = WARP_W / 16, TILES_X = WARP_X / 8, LOADS_X = WARP_X <= 8 ? 1 : WARP_X / 16;
-  static constexpr int CHUNKS = K / 8;                // of 16 bytes, in a row of a step
-  static constexpr int PASS = THREADS / CHUNKS;       // rows that all threads copy together
+  static constexpr int CHUNKS = K / 8;                // chunks of 16 bytes in a row of a step
+  static constexpr int PASS = THREADS / CHUNKS;       // rows that all threads copy at once
   static constexpr int STAGE_VALUES = (W_ROWS + X_ROWS) * K;
   static constexpr int SUMS_STRIDE = W_ROWS + 4;      // in floats: the 4 × 8 sums of a store lie in 32 banks
   static constexpr int RING_BYTES = STAGES * STAGE_VALUES * 2, SUMS_BYTES = X_ROWS * SUMS_STRIDE * 4;
@@ -35,7 +35,7 @@ struct Tile {
 
 static constexpr __host__ __device__ int round_up(int value, int step) { return (value + step - 1) / step * step; }
 
-// Rows of W that are there, and those that have outputs: the operand rows of a gated product are zero up to a step.
+// Rows of W in memory, and rows that the kernel computes: a gated product also writes zeros up to a step.
 GK_DEVICE int packed_rows(const gk_linear &call) {
   int rows = call.epilogue == GK_SILU_MUL ? 2 * round_up(call.n_out, GK_GATED_RUN) : call.n_out;
   return round_up(rows, GK_N_STEP);
@@ -44,16 +44,16 @@ static __host__ __device__ int computed_rows(const gk_linear &call) {
   return call.epilogue == GK_SILU_MUL ? 2 * round_up(call.n_out, GK_K_STEP) : call.n_out;
 }
 
-// A thread's share of copying: one chunk of every PASS-th row of W and of x. Chunk c of row r lies at c ^ (r % 8), so
-// that the same chunk of 8 rows is in 8 groups of banks.
+// A thread's share of the copies: one chunk of every PASS-th row of W and of x. Chunk c of row r lies at c ^ (r % 8):
+// the same chunk of 8 rows is in 8 groups of banks.
 template <class T>
 struct Copies {
-  const bf16 *w, *x;       // of the next step
-  int64_t w_pass, x_pass;  // values from a row to the one PASS further
-  int w_rows, x_rows;      // how many rows from its own on are there
-  int left;                // how many values of k from its chunk on
-  int place, exchanged;    // where its rows begin in a stage, and its chunk there
-  bf16 *stage;             // to be filled next
+  const bf16 *w, *x;       // sources of the next step
+  int64_t w_pass, x_pass;  // values from a row to the row PASS further
+  int w_rows, x_rows;      // number of rows from the thread's own on
+  int left;                // number of values of k from its chunk on
+  int place, exchanged;    // offset of its first row in a stage, and of its chunk in a row
+  bf16 *stage;             // the stage to fill next
 
   __device__ __forceinline__ Copies(const gk_linear &call, bf16 *ring, int first_w, int first_x) {
     const int row = threadIdx.x / T::CHUNKS, chunk = threadIdx.x % T::CHUNKS, n_in = round_up(call.n_in, GK_K_STEP);
@@ -64,14 +64,14 @@ struct Copies {
     left = n_in - chunk * 8, place = row * T::K, exchanged = (chunk ^ (row & 7)) * 8, stage = ring;
   }
 
-  // Starts a part of the copies of a step: between products there is time for a few. Beyond k and rows, zeros are
-  // written and nothing is read.
+  // Starts one of `n_parts` parts of the copies of a step; the parts are spread among the products. Beyond k and the
+  // rows, the copies write zeros and read nothing.
   __device__ __forceinline__ void start(int part, int n_parts) const {
     constexpr int PASSES_W = T::W_ROWS / T::PASS, PASSES = PASSES_W + T::X_ROWS / T::PASS;
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
       if (pass * n_parts / PASSES != part) continue;
-      // A row is below PASS and PASS a power of two: adding pass * PASS flips bits of r % 8, or none.
+      // The row is below PASS, a power of two. Adding pass * PASS flips bits of r % 8, or leaves them.
       bf16 *to = stage + place + pass * T::PASS * T::K + (exchanged ^ ((pass * T::PASS & 7) * 8));
       if (pass < PASSES_W) {
         copy_async_16(to, w + pass * w_pass, left > 0 && pass * T::PASS < w_rows);
@@ -81,7 +81,7 @@ struct Copies {
     }
   }
 
-  // All parts are started: on to the next step.
+  // Closes the group of copies of a step, when all its parts are started, and moves to the next step.
   __device__ __forceinline__ void commit(const bf16 *ring) {
     copy_async_commit();
     w += T::K, x += T::K, left -= T::K;
@@ -90,12 +90,12 @@ struct Copies {
   }
 };
 
-// What a warp multiplies next while the tensor core still works on the last: two sets of registers.
+// Operands in two sets of registers: a warp loads one set while the tensor core works on the other.
 template <class T>
 struct Operands {
   uint32_t w[2][T::TILES_W][4], x[2][T::LOADS_X][4];
-  int w_row, x_row;      // of a stage: the lane's row of the first matrices
-  int w_chunk, x_chunk;  // its chunk at k = 0, with the row's exchange of chunks in it
+  int w_row, x_row;      // the lane's row of the first matrices, in a stage
+  int w_chunk, x_chunk;  // its chunk at k = 0, after the exchange of its row
 
   __device__ __forceinline__ Operands() {
     int lane = lane_id();
@@ -111,7 +111,7 @@ struct Operands {
     }
   }
 
-  // Loads the 16 k that begin at 16 · k16.
+  // Loads the 16 values of k that begin at 16 · k16.
   __device__ __forceinline__ void load(const bf16 *stage, int k16) {
 #pragma unroll
     for (int i = 0; i < T::TILES_W; i++)
@@ -137,7 +137,7 @@ struct Operands {
   }
 };
 
-// The chain of products over k. Leaves the ring to whoever comes next.
+// The chain of products over k. On return the ring is free for other uses.
 template <class T>
 GK_DEVICE void sum_over_k(float (&sums)[T::TILES_W][T::TILES_X][4], const bf16 *ring, Copies<T> &copies, int n_in) {
   constexpr int PRODUCTS = T::K / 16;
@@ -156,14 +156,14 @@ GK_DEVICE void sum_over_k(float (&sums)[T::TILES_W][T::TILES_X][4], const bf16 *
   for (int step = 0; step < n_steps; step++) {
 #pragma unroll
     for (int k16 = 0; k16 < PRODUCTS; k16++) {
-      // n_in may end inside of a step. That products of zeros change no sum is not left to the tensor core.
+      // n_in may end inside of a step. The chain stops there: products of zeros need not leave a sum unchanged.
       if (k16 > 0 && k16 * 16 % GK_K_STEP == 0 && step * T::K + k16 * 16 >= n_in) break;
       if (k16 + 1 < PRODUCTS) operands.load(stage, k16 + 1);
-      copies.start(k16, PRODUCTS);  // into the stage that the last step has left
+      copies.start(k16, PRODUCTS);  // into the stage of the last step, which is free
       if (k16 + 1 == PRODUCTS) {
         copies.commit(ring);
         copy_async_wait<T::STAGES - 2>();
-        __syncthreads();  // the next stage has landed, and all warps have this one in registers: it may be filled
+        __syncthreads();  // the next stage has landed; all warps have this one in registers, so it may be refilled
         stage = stage == ring + (T::STAGES - 1) * T::STAGE_VALUES ? ring : stage + T::STAGE_VALUES;
         operands.load(stage, 0);  // zeros after the last step
       }
@@ -174,9 +174,9 @@ GK_DEVICE void sum_over_k(float (&sums)[T::TILES_W][T::TILES_X][4], const bf16 *
   __syncthreads();
 }
 
-// ---- What becomes of the sums. They lie in shared memory, row by row of x.
+// ---- Epilogues. The sums lie in shared memory, row by row of x.
 
-// Four columns, of which n are there.
+// Loads four columns, of which the first n exist; the rest are 0.
 GK_DEVICE float4 load_run(const float *from, int n, bool aligned) {
   if (aligned && n >= 4) return *reinterpret_cast<const float4 *>(from);
   return make_float4(n > 0 ? from[0] : 0, n > 1 ? from[1] : 0, n > 2 ? from[2] : 0, n > 3 ? from[3] : 0);
@@ -192,17 +192,17 @@ GK_DEVICE void store_run(float *to, float4 values, int n, bool aligned) {
   if (n > 3) to[3] = values.w;
 }
 
-// GK_STORE and GK_ADD: four columns a thread, neighbours beside each other.
+// GK_STORE and GK_ADD: four columns a thread, with neighbouring threads at neighbouring columns.
 template <class T>
 GK_DEVICE void write_rows(const gk_linear &call, const float *sums, int first_w, int first_x) {
   constexpr int RUNS = T::W_ROWS / 4, EACH = T::X_ROWS * RUNS / T::THREADS, BATCH = EACH < 8 ? EACH : 8;
   static_assert(T::X_ROWS * RUNS % T::THREADS == 0 && EACH % BATCH == 0, "every thread writes as many runs");
-  const float *addends = call.epilogue == GK_ADD ? call.out : call.bias;  // null: none
+  const float *addends = call.epilogue == GK_ADD ? call.out : call.bias;  // null: no addend
   const int64_t addend_stride = call.epilogue == GK_ADD ? call.out_stride : 0;
   const bool aligned = call.out_stride % 4 == 0 && ((uintptr_t)call.out | (uintptr_t)call.bias) % 16 == 0;
 #pragma unroll 1
   for (int first = 0; first < EACH; first += BATCH) {
-    float4 addend[BATCH];  // read together: one wait for all
+    float4 addend[BATCH];  // loaded at once, with one wait
 #pragma unroll
     for (int b = 0; b < BATCH; b++) {
       int i = (first + b) * T::THREADS + threadIdx.x, row = first_x + i / RUNS, column = first_w + i % RUNS * 4;
@@ -224,7 +224,7 @@ GK_DEVICE void write_rows(const gk_linear &call, const float *sums, int first_w,
 
 GK_DEVICE float silu_mul(float gate, float up) { return gate / (1.0f + __expf(-gate)) * up; }
 
-// GK_SILU_MUL: a thread takes a run of 8 of the gate and the 8 of up beside it, and writes 8 columns.
+// GK_SILU_MUL: a thread reads a run of 8 gate values and the 8 up values beside it, and writes 8 columns.
 template <class T>
 GK_DEVICE void write_gated(const gk_linear &call, const float *sums, int first_w, int first_x) {
   static_assert(GK_GATED_RUN == 8, "16 rows of W are 8 outputs of 2 bytes");
@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(Tile<VARIANT>::THREADS, Tile<VARIANT>::BLOCKS)
   using T = Tile<VARIANT>;
   GK_DYNAMIC_SHARED(shared);
 
-  // Blocks that run at the same time share tiles: groups of LINEAR_GROUP tiles of rows pass W together.
+  // Blocks that run at the same time share tiles: groups of LINEAR_GROUP row tiles pass over W together.
   const int tiles_w = ceil_div(computed_rows(call), T::W_ROWS), tiles_x = ceil_div(call.n_rows, T::X_ROWS);
   const int in_group = LINEAR_GROUP * tiles_w, group = blockIdx.x / in_group, at = blockIdx.x % in_group;
   const int group_rows = min(LINEAR_GROUP, tiles_x - group * LINEAR_GROUP);
@@ -284,8 +284,8 @@ __global__ void __launch_bounds__(Tile<VARIANT>::THREADS, Tile<VARIANT>::BLOCKS)
 
 // ---- Host
 
-// About how long a product takes: W has to come from memory, each block's share of W and x from L2, and the SM with the
-// most blocks has to read and multiply. The largest of these is the time.
+// Estimated seconds of a product, the largest of three times: reading W from memory; reading each block's share of W
+// and x from L2; and the reads or products of the SM with the most blocks.
 double estimate(const linear_tile &tile, int n_rows, int n_w_rows, int n_in) {
   const double tiles_x = ceil_div(n_rows, tile.x_rows), blocks = tiles_x * ceil_div(n_w_rows, tile.w_rows);
   const double block_bytes = (tile.w_rows + n_rows / tiles_x) * 2.0 * n_in;  // missing rows cost nothing
@@ -295,7 +295,7 @@ double estimate(const linear_tile &tile, int n_rows, int n_w_rows, int n_in) {
   return max(memory, max(l2, busiest));
 }
 
-// The variant with the least estimate, and the smaller one where both wait for memory.
+// The variant with the smallest estimate. Of equal estimates (both bound by memory) the smaller variant wins.
 int choose(const gk_linear &call) {
   int best = 0;
   double least = 0;
@@ -309,7 +309,7 @@ int choose(const gk_linear &call) {
 template <int VARIANT>
 int32_t launch_variant(const gk_linear &call, gk_stream stream) {
   using T = Tile<VARIANT>;
-  int32_t error = GK_ALLOW_SHARED(linear_kernel<VARIANT>, T::SHARED_BYTES);  // for the current device: not once for all
+  int32_t error = GK_ALLOW_SHARED(linear_kernel<VARIANT>, T::SHARED_BYTES);  // holds for the current device alone
   if (error != 0) return error;
   int64_t n_blocks = (int64_t)ceil_div(computed_rows(call), T::W_ROWS) * ceil_div(call.n_rows, T::X_ROWS);
   GK_REQUIRE(n_blocks <= INT32_MAX);

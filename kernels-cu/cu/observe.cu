@@ -1,13 +1,13 @@
-// Which cached tokens rows attend to most (SnapKV, arXiv 2404.14469). For the query rows r of an observation (tokens
-// times query heads of a KV head, in this order) and the positions j,
+// Selects the cached tokens that rows attend to most (SnapKV, arXiv 2404.14469). For the query rows r of an observation
+// (tokens times query heads of a KV head, in this order) and the positions j that r sees,
 //   m_r = max_j s_rj      l_r = Σ_j exp(c (s_rj - m_r))      score_j = Σ_r exp(c (s_rj - m_r)) / l_r
-// over what r sees; then pooling, or sums over blocks, and the highest scores.
+// then pooling, or sums over blocks, and a selection of the highest scores.
 //
-// The cost is that of reading keys. Few query rows leave their scores behind, 4 bytes each beside the 2 · head_dim of a
-// key, and keys are read once; many read them a second time. Four launches: tiles, softmax, sums, selection.
+// Reading keys bounds the time. Few query rows keep their scores, 4 bytes each beside the 2 · head_dim of a key, and
+// keys are read once. Many query rows read the keys a second time. Four launches: tiles, softmax, sums, selection.
 //
 // Every sum has one order, a function of its query rows and of positions alone: tiles lie at multiples of
-// GK_OBSERVED_TILE, and what a row does not see adds exactly nothing.
+// GK_OBSERVED_TILE, and a position that a row does not see adds exactly nothing.
 #include "device.cuh"
 #include "select.cuh"
 
@@ -17,11 +17,11 @@ using namespace gk;
 
 constexpr int TILE = GK_OBSERVED_TILE;
 
-// An observation, with what its sequence says of it.
+// An observation, and the facts of its sequence.
 struct Asked {
   gk_observation what;
   const uint32_t *block_table;
-  int first_row;  // of the batch
+  int first_row;  // its first observing row, in the batch
   int first_position;
   int n_tiles;
   int group;  // query heads of a KV head
@@ -43,13 +43,14 @@ GK_DEVICE Asked read_asked(const gk_observe &call, int at) {
   return asked;
 }
 
-// Plane 0 holds the sums of a KV head. The others hold scores, a plane a query row, and later plane 1 what is pooled.
+// Plane 0 holds the sums of a KV head. The other planes hold kept scores, one query row each. Plane 1 later holds the
+// pooled values.
 GK_DEVICE float *plane(const gk_observe &call, const Asked &asked, int kv_head, int at) {
   const int64_t n_planes = asked.keeps_scores ? asked.n_queries + 1 : 2;
   return call.scores + asked.what.scores + (kv_head * n_planes + at) * asked.n_tiles * TILE;
 }
 
-// (m, l) of each tile of a query row, and behind them (m, 1 / l) of the row.
+// (m, l) of each tile of a query row, followed by (m, 1 / l) of the whole row.
 GK_DEVICE float2 *stats_of(const gk_observe &call, const Asked &asked, int kv_head, int query) {
   float2 *all = reinterpret_cast<float2 *>(call.stats + asked.what.stats);
   return all + ((int64_t)kv_head * asked.n_queries + query) * (asked.n_tiles + 1);
@@ -64,14 +65,14 @@ GK_DEVICE float exponent_factor(const gk_observe &call) { return call.scale * 1.
 
 // ---- Tiles ----
 
-// A warp takes one tile of keys of one KV head: it copies them to its own part of shared memory and lets all query rows
-// pass, 16 at a time. No barrier: with 64 keys of 256 bytes a warp, three blocks hold 192 KB of an SM, on their way or
-// in use, where some 30 on their way would do. SUMS: not the softmax of tiles, but the sums of probabilities, where
-// scores were not kept.
+// A warp takes one tile of keys of one KV head. It copies the keys to its own part of shared memory and multiplies all
+// query rows with them, 16 at a time, without a barrier. With 64 keys of 256 bytes a warp, three blocks of an SM hold
+// 192 KB of keys, in flight or in use; about 30 KB in flight would suffice. With SUMS, the kernel recomputes scores and
+// sums probabilities, for observations that keep no scores; without SUMS, it writes the softmax statistics of tiles.
 template <int K_STEPS, int WARPS, bool SUMS>
 __global__ void __launch_bounds__(WARPS * 32) observe_tiles(gk_observe call) {
-  constexpr int STRIDE = K_STEPS * 16 + 8;  // an odd number of 16 bytes: ldmatrix without bank conflicts
-  constexpr int CHUNKS = K_STEPS * 2;       // of 16 bytes a key
+  constexpr int STRIDE = K_STEPS * 16 + 8;  // an odd multiple of 16 bytes: ldmatrix without bank conflicts
+  constexpr int CHUNKS = K_STEPS * 2;       // chunks of 16 bytes in a key
   GK_DYNAMIC_SHARED(shared);
   bf16 *keys = reinterpret_cast<bf16 *>(shared) + warp_id() * TILE * STRIDE;
 
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(WARPS * 32) observe_tiles(gk_observe call) {
   }
   copy_async_commit();
 
-  // What mma wants: this lane has rows lane / 4 and that + 8, columns 2 (lane % 4) and the next.
+  // The layout of mma: this lane holds rows lane / 4 and lane / 4 + 8, and columns 2 (lane % 4) and the next.
   const int row = lane >> 2, column = (lane & 3) * 2;
   const float factor = exponent_factor(call);
   float sums[TILE / 8][2] = {};
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(WARPS * 32) observe_tiles(gk_observe call) {
         }
       }
     }
-    if (first == 0) {  // queries are on their way too by now
+    if (first == 0) {  // the queries are in flight too
       copy_async_wait<0>();
       __syncwarp();
     }
@@ -203,7 +204,7 @@ __global__ void __launch_bounds__(WARPS * 32) observe_tiles(gk_observe call) {
 
 constexpr int SOFTMAX_WARPS = 4;
 
-// A warp merges the tiles that a query row sees: lane i those whose number is i modulo 32, then the lanes in a tree.
+// A warp merges the tiles that a query row sees: lane i takes tiles i modulo 32, then the lanes merge in a tree.
 __global__ void __launch_bounds__(SOFTMAX_WARPS * 32) merge_tiles(gk_observe call) {
   const Asked asked = read_asked(call, blockIdx.z);
   const int query = blockIdx.x * SOFTMAX_WARPS + warp_id();
@@ -255,7 +256,7 @@ __global__ void __launch_bounds__(SUM_THREADS) sum_kept(gk_observe call) {
 
 // ---- Selection ----
 
-// What candidates are chosen by, the first of them at the result. All threads of the block take part.
+// Scores of the candidates (sums, block sums or pooled sums), from the first one on. All threads of a block take part.
 GK_DEVICE const float *pooled(const gk_observe &call, const Asked &asked, int kv_head, int n) {
   const gk_observation &what = asked.what;
   const float *sums = plane(call, asked, kv_head, 0) + what.first_candidate;
@@ -279,7 +280,7 @@ GK_DEVICE const float *pooled(const gk_observe &call, const Asked &asked, int kv
   return to;
 }
 
-// A block selects for one KV head.
+// One block selects for one KV head.
 __global__ void __launch_bounds__(SELECT_THREADS) select_candidates(gk_observe call) {
   const Asked asked = read_asked(call, blockIdx.y);
   const gk_observation &what = asked.what;
@@ -292,7 +293,7 @@ __global__ void __launch_bounds__(SELECT_THREADS) select_candidates(gk_observe c
 
 template <int K_STEPS>
 int32_t launch_tiles(const gk_observe &call, bool sums, gk_stream stream) {
-  constexpr int WARPS = K_STEPS > 8 ? 2 : 4;  // at most 69 KB: sm_89 has 99
+  constexpr int WARPS = K_STEPS > 8 ? 2 : 4;  // at most 69 KB; sm_89 has 99
   constexpr int SHARED = WARPS * TILE * (K_STEPS * 16 + 8) * (int)sizeof(bf16);
   auto kernel = sums ? observe_tiles<K_STEPS, WARPS, true> : observe_tiles<K_STEPS, WARPS, false>;
   const int32_t error = GK_ALLOW_SHARED(kernel, SHARED);

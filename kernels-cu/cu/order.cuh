@@ -1,5 +1,5 @@
-// The order of tokens (larger value first, then lower id) as numbers, and the weight of a token: both bit for bit those
-// of engine/backend/src/sample/ (passes.rs, keep.rs).
+// The order of tokens (larger value first, then lower id) as integers, and the weight of a token. Both match
+// engine/backend/src/sample/ (passes.rs, keep.rs) bit for bit.
 #pragma once
 
 #include "device.cuh"
@@ -11,7 +11,7 @@ static constexpr float LIGHTEST = -29.0f;  // below this, a weight is 0
 
 GK_DEVICE float minus_infinity() { return __uint_as_float(0xff800000u); }
 
-// Ascending where values descend; no NaN. Zeros of both signs are one value.
+// The rank ascends where values descend. `value` is not NaN; zeros of both signs have one rank.
 GK_DEVICE uint32_t rank_of(float value) {
   uint32_t bits = value == 0.0f ? 0u : __float_as_uint(value);
   return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));
@@ -21,18 +21,18 @@ GK_DEVICE float value_of_rank(uint32_t rank) {
   return __uint_as_float(ordered ^ (ordered >> 31 ? 0x80000000u : 0xffffffffu));
 }
 
-// Ascending in the order of tokens. A cutoff is a key: it keeps the keys up to it.
+// The key ascends in the order of tokens. A cutoff is a key: it keeps the keys up to itself.
 GK_DEVICE uint64_t key_of(float value, uint32_t token) { return (uint64_t)rank_of(value) << 32 | token; }
 GK_DEVICE float value_of(uint64_t key) { return value_of_rank((uint32_t)(key >> 32)); }
 
 static constexpr uint64_t BEFORE_ALL = 0;  // below the key of every token
-// Keeps all that is above -inf: the key of the lowest finite value and the highest id.
+// The cutoff that keeps every token above -inf: the key of the lowest finite value and the highest id.
 static constexpr uint64_t KEEP_ALL = 0xff7fffffffffffffull;
 
-// A logit over temperature, NaN as -inf and +inf as the largest number.
+// A logit divided by the temperature (`factor` is its inverse): NaN becomes -inf, and +inf the largest finite number.
 GK_DEVICE float tempered(float logit, float factor) {
   float value = __fmul_rn(logit, factor);
-  value = value < LARGEST ? value : LARGEST;  // NaN, too
+  value = value < LARGEST ? value : LARGEST;  // also replaces NaN
   return logit > minus_infinity() ? value : minus_infinity();
 }
 
@@ -53,7 +53,7 @@ GK_DEVICE float exp_below_0(float x) {
   return __fmul_rn(poly, __uint_as_float((__float_as_uint(rounded) - __float_as_uint(round) + 127u) << 23));
 }
 
-// exp(x) * 2^40 to the nearest whole number, ties to even. In integers: many GPUs have next to no f64.
+// exp(x) * 2^40 to the nearest integer, ties to even. Integer arithmetic, since many GPUs have little f64 throughput.
 GK_DEVICE uint64_t weight_of(float x) {
   uint32_t bits = __float_as_uint(exp_below_0(x));
   int shift = (int)(bits >> 23) - 127 + 17;

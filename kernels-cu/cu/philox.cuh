@@ -1,6 +1,6 @@
-// Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3"), as
-// engine/backend/src/sample/philox.rs has it, and the Gumbel noise that is made of it. The noise of a token is a
-// function of seed, position and token.
+// Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3"), equal to
+// engine/backend/src/sample/philox.rs, and the Gumbel noise computed from it. The noise of a token is a function of
+// seed, position and token.
 #pragma once
 
 #include "device.cuh"
@@ -28,11 +28,11 @@ GK_DEVICE void philox_words(uint64_t seed, uint32_t position, uint32_t quad, uin
 // The standard Gumbel variate of a random word: -ln(-ln v), v = (word + 1/2) / 2^32.
 GK_DEVICE double gumbel(uint32_t word) { return -log(-log(((double)word + 0.5) / 4294967296.0)); }
 
-// Nothing is above this: -ln(-ln(1 - 2^-33)) is 22.87.
+// Upper bound of all noise: -ln(-ln(1 - 2^-33)) is 22.87.
 static constexpr float MOST_NOISE = 22.9f;
 
-// Not below the noise of a word. -ln v >= 1 - v bounds it by -ln(1 - v); the bits of a float, taken for a number, are
-// its logarithm to base 2 from below. No logarithm, so hardly any token costs one.
+// An upper bound of the noise of a word. Since -ln v >= 1 - v, the noise is at most -ln(1 - v). The bits of a float,
+// read as an integer, give a lower bound of its log2. The bound needs no logarithm, and few tokens then need one.
 GK_DEVICE float noise_bound(uint32_t word) {
   float rest = (float)(int32_t)(~word >> 1) + 0.25f;  // at most (1 - v) * 2^31
   float log2 = (float)(int32_t)__float_as_uint(rest) * (1.0f / 8388608.0f) - 127.0f;

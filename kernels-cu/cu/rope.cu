@@ -1,7 +1,7 @@
-// Rotary positions (arXiv 2104.09864), and keys and values on their way into the pool. For the pair (a, b) of
+// Rotary positions (arXiv 2104.09864), and the storing of keys and values in the pool. For the pair (a, b) of
 // dimensions (i, i + head_dim / 2) and its angle t,
 //   (a, b) → (a cos t - b sin t, b cos t + a sin t)
-// Everything here moves each byte once and is as fast as memory.
+// All kernels here move each byte once and are bound by memory bandwidth.
 #include "device.cuh"
 
 namespace {
@@ -10,12 +10,12 @@ using namespace gk;
 
 constexpr int THREADS = 256;
 
-// Sine and cosine of x, to the last bit of f32 but for rare ties. sincosf needs a stack for arguments over 105615,
-// which positions reach; in f64 a reduction by two parts of pi / 2 and a few terms of the series do for every position.
+// Sine and cosine of x, correct to the last bit of f32 but for rare ties. sincosf needs a stack for arguments over
+// 105615, which positions reach. In f64, a two-part reduction by pi / 2 and a short series suffice for every position.
 GK_DEVICE void sine_cosine(float x, float *sine, float *cosine) {
   const double quarter = rint((double)x * 0.63661977236758134308);  // 2 / pi
   double r = fma(quarter, -1.57079632679489655800, (double)x);
-  r = fma(quarter, -6.12323399573676603587e-17, r);  // what pi / 2 is more than its nearest double
+  r = fma(quarter, -6.12323399573676603587e-17, r);  // pi / 2 less its nearest double
   const double r2 = r * r;
   double s = 1.0 / 6227020800;  // 1 / 13!: |r| <= pi / 4, so the next term is below 3e-14
   s = fma(s, r2, -1.0 / 39916800);
@@ -64,7 +64,7 @@ GK_DEVICE void store_4(bf16 *p, const float (&v)[4]) {
   *reinterpret_cast<uint2 *>(p) = packed;
 }
 
-// A head of a row is `lanes` neighbouring threads (a power of two), each with four pairs.
+// A head of a row takes `lanes` neighbouring threads (a power of two), each with four pairs.
 __global__ void __launch_bounds__(THREADS) rope_and_store(gk_rope_store call, int lanes) {
   const int head_dim = call.kv.head_dim, half = head_dim / 2, n_kv_heads = call.kv.n_kv_heads;
   const int first_key = call.n_heads, first_value = first_key + n_kv_heads, n_parts = first_value + n_kv_heads;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(THREADS) rope_and_store(gk_rope_store call, in
   const int lane = threadIdx.x & (lanes - 1), i = lane * 4;
   const bool is_query = part < first_key, is_value = part >= first_value;
   const int slot = is_query || row >= call.n_rows ? 0 : call.slots[row];
-  // Threads without work stay: they are asked for their part of a sum.
+  // Idle threads do not return: the shuffles of the sum below need every lane.
   const bool active = row < call.n_rows && i < half && slot >= 0;
 
   float a[4] = {}, b[4] = {};
@@ -133,8 +133,8 @@ __global__ void __launch_bounds__(THREADS) rope_and_store(gk_rope_store call, in
   }
 }
 
-// A thread copies the same 16 bytes of a block of an arena for pair after pair: so it reads what it wrote itself, and
-// pairs happen in order without waiting for each other anywhere else.
+// For every pair, a thread copies the same 16 bytes of a block of an arena. A thread thus reads only its own earlier
+// writes, and pairs take effect in order without a barrier.
 __global__ void __launch_bounds__(THREADS) copy_whole_blocks(gk_copy_blocks call, int per_run) {
   const uint32_t at = blockIdx.x * THREADS + threadIdx.x;
   const uint32_t run = at / per_run;  // keys or values of a layer and head

@@ -1,7 +1,7 @@
-// What happens to single rows: looking up embeddings, and RMS norm (arXiv 1910.07467):
+// Operations on single rows: embedding lookup, and RMS norm (arXiv 1910.07467):
 //   y = x / sqrt(mean(x²) + eps) · weight
-// Both move each byte once and are as fast as memory. A thread takes runs of four columns, so that a warp reads 512
-// bytes in a row of f32; a sum has one order, which the number of columns decides alone.
+// Both move each byte once and are bound by memory bandwidth. A thread takes runs of four columns, so that a warp reads
+// 512 consecutive bytes of an f32 row. The number of columns alone decides the order of a sum.
 #include "device.cuh"
 
 namespace {
@@ -11,8 +11,8 @@ using namespace gk;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
 
-// Four columns of a row of f32, those past its end as zero. WHOLE: rows begin at multiples of 16 bytes and end at one.
-// It is known to the compiler: a branch would make every load wait for the one before.
+// Loads four columns of an f32 row; columns past its end are zero. WHOLE: rows begin and end at multiples of 16 bytes.
+// WHOLE is a template parameter because a branch would make every load wait for the one before it.
 template <bool WHOLE>
 GK_DEVICE float4 load_4(const float *row, int col, int n_cols) {
   float4 v = make_float4(0, 0, 0, 0);
@@ -39,11 +39,11 @@ __global__ void __launch_bounds__(THREADS) embed_rows(gk_embed call, bool whole)
   for (int col = threadIdx.x * 4; col < call.n_cols; col += THREADS * 4) {
     float v[4];
     if (token < (uint32_t)call.n_tokens) {
-      // Rows of the table are padded: four columns are always there.
+      // Rows of the table are padded: four columns can always be read.
       const uint2 two = *reinterpret_cast<const uint2 *>(row + col);
       v[0] = low_f32(two.x), v[1] = high_f32(two.x), v[2] = low_f32(two.y), v[3] = high_f32(two.y);
     } else {
-      // The host checks tokens; one that got past it must be seen, and must not read what lies beyond the table.
+      // The host checks tokens. A token that is still out of range gives NaN, and reads nothing beyond the table.
       v[0] = v[1] = v[2] = v[3] = NAN;
     }
     if (whole && col + 4 <= call.n_cols) {
@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(THREADS) embed_rows(gk_embed call, bool whole)
   }
 }
 
-// Runs of a thread that are read together, 4096 columns of a row: what a row takes is a wait for memory, and then one
-// for the cache of its SM, where the second reading finds it.
+// Runs that a thread loads at once: 4096 columns a row. A row then costs one wait for memory, and one for the cache of
+// its SM, which holds the row for the second reading.
 constexpr int AHEAD = 4;
 
 // One block a row.
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(THREADS) rms_norm_rows(gk_rms_norm call) {
 #pragma unroll
     for (int i = 0; i < AHEAD; i++) v[i] = load_4<WHOLE>(x, first + i * THREADS * 4, call.n_cols);
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++) {  // past the columns 0 · 0 is added, which changes nothing
+    for (int i = 0; i < AHEAD; i++) {  // past the last column the sum adds 0 · 0, which changes nothing
       sum += v[i].x * v[i].x;
       sum += v[i].y * v[i].y;
       sum += v[i].z * v[i].z;
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(THREADS) rms_norm_rows(gk_rms_norm call) {
     for (int i = 0; i < AHEAD; i++) {
       const int col = first + i * THREADS * 4;
       if (col >= call.out_stride) break;
-      uint2 packed;  // zero past the columns, since both factors are
+      uint2 packed;  // zero past the last column, since both factors are zero
       packed.x = pack_bf16(v[i].x * factor * w[i].x, v[i].y * factor * w[i].y);
       packed.y = pack_bf16(v[i].z * factor * w[i].z, v[i].w * factor * w[i].w);
       *reinterpret_cast<uint2 *>(out + col) = packed;

@@ -1,13 +1,13 @@
-// Picks a token from a row of logits by Gumbel-max: argmax(logits / temperature + noise) over what top-k, top-p and
-// min-p leave. The definition is engine/backend/src/sample/; equal logits give equal tokens there and here, as all that
-// decides a cutoff is a whole number. (Noise is f64: its logarithms may differ in the last bit, and near-ties of 1e-15
-// with it.)
+// Samples a token from a row of logits by Gumbel-max: argmax(logits / temperature + noise) over the tokens that top-k,
+// top-p and min-p keep. engine/backend/src/sample/ is the definition. Equal logits give equal tokens on CPU and device,
+// because integers decide every cutoff. (The noise is f64: device logarithms may differ from the CPU's in the last bit,
+// which decides near-ties of 1e-15.)
 //
-// One block of threads a row, which stays in L2: a row of 128k values is 512 KB, and an SM takes about 64 bytes a
-// cycle, so by arithmetic (nobody has measured it) a pass costs about 5 us on sm_90. Greedy is one pass; plain
-// temperature is two, and the noise about 20 us more at one SM's integer rate; top-k and top-p are two passes each, and
-// leave next to no noise to be worked out; log-probabilities are two passes, and two more where alternatives are asked
-// for. Few rows leave the other SMs idle: under 60 us beside a forward of milliseconds, and no work to be merged.
+// One block of threads takes a row, and the row stays in L2: 128k values are 512 KB, and an SM reads about 64 bytes a
+// cycle, so a pass costs about 5 us on sm_90 (computed, not measured). Greedy sampling is one pass. Plain temperature
+// is two, and its noise costs about 20 us more at the integer rate of one SM. Top-k and top-p are two passes each, and
+// leave little noise to compute. Log-probabilities are two passes, and two more with alternatives.
+// Few rows leave the other SMs idle: under 60 us beside a forward of milliseconds, and no partial results to merge.
 #include "philox.cuh"
 #include "cutoff.cuh"
 
@@ -21,7 +21,7 @@ struct SampleMemory {
   uint32_t token;
 };
 
-// The key of the first token in the order. NaN is passed over; where nothing is above -inf it is that of token 0.
+// The key of the first token in the order. NaN counts as -inf; if no value is above -inf, the key is that of token 0.
 template <class F>
 GK_DEVICE uint64_t first_key(SampleMemory &memory, const float *logits, int n, F value_of_logit) {
   uint64_t first = ~0ull;
@@ -35,7 +35,7 @@ GK_DEVICE uint64_t first_key(SampleMemory &memory, const float *logits, int n, F
   return block_min(first, memory.select.scratch);
 }
 
-// log(sum(exp(logits))), and into `row.top` the largest.
+// Returns log(sum(exp(logits))), and sets `row.top` to the largest logit.
 GK_DEVICE double log_total_of(SampleMemory &memory, RowView &row) {
   row.top = value_of(first_key(memory, row.logits, row.n, [](float logit) { return tempered(logit, 1.0f); }));
   uint64_t sum = 0, total;
@@ -43,7 +43,7 @@ GK_DEVICE double log_total_of(SampleMemory &memory, RowView &row) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       float below = tempered(quad[i], 1.0f) - row.top;
-      if (below >= LIGHTEST) sum += weight_of(below);  // not where all is -inf, either
+      if (below >= LIGHTEST) sum += weight_of(below);  // false for NaN, the difference where all are -inf
     }
   });
   block_sum_before(sum, memory.select.scratch, total);
@@ -51,11 +51,11 @@ GK_DEVICE double log_total_of(SampleMemory &memory, RowView &row) {
 }
 
 GK_DEVICE float log_probability(float logit, double log_total) {
-  if (!(logit > minus_infinity())) return minus_infinity();  // NaN, too
+  if (!(logit > minus_infinity())) return minus_infinity();  // also NaN
   return (float)((double)(logit < LARGEST ? logit : LARGEST) - log_total);
 }
 
-// The most likely tokens of a row, in order, a page of the list at a time.
+// Writes the most likely tokens of a row in order, one page of the list at a time.
 GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_total, int n_top, gk_pick *top) {
   SelectMemory &select_memory = memory.select;
   uint64_t after = BEFORE_ALL;
@@ -79,7 +79,7 @@ GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_t
       top[done + n_before] = gk_pick{token, log_probability(row.logits[token], log_total)};
     }
     done += n_listed;
-    if (n_listed < n) {  // no more above -inf
+    if (n_listed < n) {  // no further token is above -inf
       for (int i = done + threadIdx.x; i < n_top; i += blockDim.x) top[i] = gk_pick{GK_NO_TOKEN, minus_infinity()};
       break;
     }
@@ -88,9 +88,9 @@ GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_t
   __syncthreads();
 }
 
-// Copies a row and makes its edits: bias, then penalties, then bans.
+// Copies a row and applies its edits: bias, then penalties, then bans.
 GK_DEVICE void edit(const float *logits, int n, const gk_sample_row &row, const gk_edit *edits, float *edited) {
-  // Several loads at once, as everywhere: one at a time, 128k values would take some 60 us of waiting for L2.
+  // Four loads at once: one at a time, 128k values would wait about 60 us for L2.
   const bool whole = ((uintptr_t)edited & 15) == 0;
   for_each_quad<4>(logits, n, [&](const float(&quad)[4], int first) {
     if (whole && first + 4 <= n) {
@@ -119,7 +119,7 @@ GK_DEVICE void edit(const float *logits, int n, const gk_sample_row &row, const 
   __syncthreads();
 }
 
-// Top-k, then top-p over what it left, then min-p.
+// The cutoff of top-k, then of top-p over the tokens that top-k keeps, then of min-p.
 GK_DEVICE uint64_t cutoff_of(SampleMemory &memory, const RowView &row, const gk_sample_row &settings) {
   uint64_t cutoff = KEEP_ALL;
   if (settings.top_k > 0 && settings.top_k < (uint32_t)row.n) {
@@ -141,7 +141,7 @@ GK_DEVICE uint64_t cutoff_of(SampleMemory &memory, const RowView &row, const gk_
     __syncthreads();
   }
   if (settings.min_p > 0.0f) {
-    // f64, as the CPU's logarithm of an f32 is nearly always the one that is rounded correctly.
+    // The logarithm is f64, rounded to f32: the CPU's f32 logarithm is nearly always correctly rounded.
     uint64_t by_min_p = key_of(__fadd_rn(row.top, (float)log((double)settings.min_p)), 0xffffffffu);
     cutoff = by_min_p < cutoff ? by_min_p : cutoff;
   }
@@ -157,14 +157,14 @@ struct Leader {
   }
 };
 
-// A score below which nothing is worth working out: less than the leader's by what f32 and the bound may be wrong by.
+// The score that a token must reach to matter: the leader's, less the error of f32 and of the noise bound.
 GK_DEVICE float pace_of(double score) { return (float)(score - 1e-3 - fabs(score) * 2.4e-7); }
 
-// The token with the largest sum of value and noise among those that are kept.
+// The kept token with the largest sum of value and noise.
 GK_DEVICE uint32_t race(SampleMemory &memory, const RowView &row, uint64_t first, uint64_t cutoff, uint64_t seed,
                         uint32_t position) {
   if (first > cutoff) return 0;
-  // The favourite sets the pace: most others are passed over for it.
+  // The most likely token sets the first pace, and most other tokens cannot reach it.
   Leader leader = {(double)minus_infinity(), 0xffffffffu};
   if (threadIdx.x == 0) {
     uint32_t words[4], token = (uint32_t)first;
@@ -192,7 +192,7 @@ GK_DEVICE uint32_t race(SampleMemory &memory, const RowView &row, uint64_t first
     }
     if (!__any_sync(ALL_LANES, maybe != 0)) return;
 #pragma unroll 1
-    while (maybe != 0) {  // one copy of the logarithms for all four
+    while (maybe != 0) {  // a loop, so that the logarithms are compiled once for all four
       int i = __ffs((int)maybe) - 1;
       maybe &= maybe - 1;
       float value = i == 0 ? values[0] : i == 1 ? values[1] : i == 2 ? values[2] : values[3];

@@ -1,4 +1,4 @@
-// The highest of some scores, by a block of threads: which they are, in order.
+// Selects the indices of the highest scores with one block of threads, in ascending order.
 #pragma once
 #include "device.cuh"
 
@@ -11,7 +11,7 @@ constexpr int SELECT_WARPS = SELECT_THREADS / 32;
 static_assert(SELECT_WARPS == 32, "a warp reads the totals of all warps at once");
 constexpr int BINS = 2 * SELECT_THREADS;
 
-// What the warps before this one have in `totals`.
+// The sum of `totals` over the warps before this one.
 GK_DEVICE int before_warp(const int *totals) {
   int before = lane_id() < warp_id() ? totals[lane_id()] : 0;
 #pragma unroll
@@ -19,17 +19,17 @@ GK_DEVICE int before_warp(const int *totals) {
   return before;
 }
 
-// Writes the indices of the `wanted` highest scores to `out`, ascending and counted from first_id; of equal scores, the
-// first. Scores are not negative, so their bits are in their order: three passes find those of the lowest score that is
-// selected, 11 bits a pass, and are left with how many of its equals are. All threads of the block take part, with the
-// same arguments; 0 < wanted <= n.
+// Writes the indices of the `wanted` highest scores to `out`, ascending and counted from first_id. Of equal scores, the
+// lowest indices are selected. Scores are not negative, so their bits, as integers, are in the same order. Three passes
+// of 11 bits find the lowest selected score (`threshold`); `wanted` is then the number of scores equal to it that are
+// selected. All threads of the block call this function with the same arguments; 0 < wanted <= n.
 GK_DEVICE void select_highest(const float *scores, int n, int wanted, uint32_t first_id, uint32_t *out) {
   __shared__ int bins[BINS];
   __shared__ int totals[SELECT_WARPS];
   __shared__ int equal_totals[SELECT_WARPS];
   __shared__ int found[2];
   const int lane = lane_id(), thread = threadIdx.x;
-  uint32_t known = 0, threshold = 0;  // which bits of the threshold are known, and they
+  uint32_t known = 0, threshold = 0;  // mask of the known bits of the threshold, and these bits
   for (int pass = 0; pass < 3; pass++) {
     const int shift = pass == 0 ? 21 : pass == 1 ? 10 : 0;
     bins[thread] = bins[thread + SELECT_THREADS] = 0;
@@ -37,7 +37,7 @@ GK_DEVICE void select_highest(const float *scores, int n, int wanted, uint32_t f
     for (int start = 0; start < n; start += SELECT_THREADS) {
       const uint32_t bits = start + thread < n ? bits_of_f32(scores[start + thread]) : 0;
       const int bin = start + thread < n && (bits & known) == threshold ? (int)(bits >> shift & (BINS - 1)) : -1;
-      // Many equal scores (zeros behind a window) must not queue for one counter.
+      // A warp with equal scores (zeros behind a window) adds once, so that its lanes do not queue for one counter.
       const int first = __shfl_sync(ALL_LANES, bin, 0);
       if (__all_sync(ALL_LANES, bin == first)) {
         if (lane == 0 && first >= 0) atomicAdd(&bins[first], 32);
@@ -46,7 +46,7 @@ GK_DEVICE void select_highest(const float *scores, int n, int wanted, uint32_t f
       }
     }
     __syncthreads();
-    // This thread's two bins, of those in descending order, and what is in higher ones.
+    // Bins are scanned in descending order, two a thread: `n_both` scores are in its two bins, `higher` above them.
     const int high = BINS - 1 - 2 * thread, n_high = bins[high], n_both = n_high + bins[high - 1];
     int scan = n_both;
 #pragma unroll
@@ -68,7 +68,7 @@ GK_DEVICE void select_highest(const float *scores, int n, int wanted, uint32_t f
     known |= (uint32_t)(BINS - 1) << shift;
   }
 
-  // Each warp has a run of candidates: it counts, learns what lies before it, and writes in order.
+  // Each warp takes a run of candidates: it counts its selected ones, sums the counts before it, and writes in order.
   const int run = ceil_div(n, SELECT_THREADS) * 32, start = warp_id() * run, end = min(n, start + run);
   const auto higher_and_equal = [&](int i, unsigned (&masks)[2]) {
     const uint32_t bits = i < end ? bits_of_f32(scores[i]) : 0;

@@ -1,5 +1,5 @@
-// Verification by equality: how many drafted tokens of a sequence are the ones that the target picked after them, and
-// the pick that follows. One warp a sequence.
+// Verification by equality: the length of the prefix of a draft that equals the target's sampled tokens, and the
+// sampled token after that prefix. One warp a sequence.
 #include "device.cuh"
 #include "tuning.h"
 

@@ -1,4 +1,4 @@
-// What the calls do.
+// The driver calls.
 #include "calls.h"
 
 #include "../emulator/settings.h"
@@ -22,25 +22,25 @@ bool is_initialized = false;
 int n_retained = 0;
 char the_context;  // its address is the handle
 
-// What is wrong with a call about the device; SUCCESS where nothing is.
+// The error of a call about the device; SUCCESS if the call is allowed.
 Result device_error(int device) {
   if (!is_initialized) return NOT_INITIALIZED;
   return device == 0 ? SUCCESS : INVALID_DEVICE;
 }
 
-// What is wrong with a call in a context; SUCCESS where nothing is.
+// The error of a call in a context; SUCCESS if the call is allowed.
 Result context_error() {
   if (!is_initialized) return NOT_INITIALIZED;
   return current_context && n_retained > 0 ? SUCCESS : INVALID_CONTEXT;
 }
 
-// The same of a call that a thread which captures must not make: it could wait for all streams.
+// The same for a call that a capturing thread must not make, because the call may wait for all streams.
 Result allocation_error() {
   if (const Result error = context_error()) return error;
   return captured_here ? captured_here->refuse() : SUCCESS;
 }
 
-// The stream of a call in a context; null where something is wrong, and `error` says what.
+// The stream of a call in a context; null if the call is not allowed, with the reason in `error`.
 Stream *stream_of(void *handle, Result &error) {
   error = context_error();
   if (error) return nullptr;
@@ -51,7 +51,7 @@ Stream *stream_of(void *handle, Result &error) {
 
 }  // namespace
 
-// ---- before there is a context
+// ---- calls that need no context
 
 CALL cuDriverGetVersion(int *version) {
   *version = RELEASE;
@@ -173,7 +173,7 @@ CALL cuMemAlloc_v2(uint64_t *address, size_t n_bytes) {
 CALL cuMemFree_v2(uint64_t address) {
   const Hold hold(lock());
   if (const Result error = allocation_error()) return error;
-  work_all();  // as the driver may
+  work_all();  // a real driver may wait here too
   return release(address) ? SUCCESS : INVALID_VALUE;
 }
 

@@ -1,11 +1,11 @@
-// The calls, by the names and types of the CUDA driver's interface. Handles are void *, results are driver::Result.
+// The calls, with the names and types of the CUDA driver's interface. Handles are void *, results are driver::Result.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #define CALL extern "C" __attribute__((visibility("default"))) int
 
-// ---- before there is a context
+// ---- calls that need no context
 CALL cuDriverGetVersion(int *version);
 CALL cuInit(unsigned flags);
 CALL cuGetErrorName(int result, const char **name);

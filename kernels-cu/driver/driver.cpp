@@ -1,4 +1,4 @@
-// Results, the lock, and the end of a process.
+// Error names, the lock of the driver, and the end of the process with a message.
 #include "driver.h"
 
 #include <cstdarg>

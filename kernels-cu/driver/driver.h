@@ -1,17 +1,17 @@
 // The CUDA driver on the CPU, for tests: a libcuda.so with the calls that the backend makes, over the emulated kernels.
 //
-// Work on a stream is done when somebody waits for it, and no sooner: what the host changes too early, or reads without
-// waiting, is wrong then. Device memory can be accessed by work alone: a host that follows a device address dies, as
-// does work that leaves the pages of its buffer. A call does what the documentation of the driver says of it, and
-// refuses what that says is an error; what is undefined there and can be seen here ends the process with a sentence.
-// Environment, read once (../emulator/settings.cpp):
+// By default, the work of a stream runs when a call waits for it, and no sooner. A host that changes an input too
+// early, or reads an output without waiting, then gets wrong results. Only stream work can access device memory: a host
+// access to a device address faults, and so does work that leaves the pages of its buffer. Calls behave as the
+// documentation of the CUDA driver says, and return the errors that it lists. Undefined behaviour that this driver
+// detects ends the process with a message. Environment variables, read once (../emulator/settings.cpp):
 //
-//   GALLEY_EMULATOR_WORK        late, early or random: when work is done that nobody waits for
-//   GALLEY_EMULATOR_SEED        of the random one
-//   GALLEY_EMULATOR_MEMORY_MIB  all memory of the device
+//   GALLEY_EMULATOR_WORK        late, early or random: when work runs if no call waits for it
+//   GALLEY_EMULATOR_SEED        seed for random
+//   GALLEY_EMULATOR_MEMORY_MIB  total device memory
 //
-// One device, one context, streams in order. Copies that are captured, and streams that wait for events of others, are
-// not there: nobody makes them.
+// The driver has one device, one context and in-order streams. It does not implement captured copies, nor a stream's
+// wait for another stream's event, because the backend makes no such calls.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +19,7 @@
 
 namespace driver {
 
-// Numbers as those of CUresult.
+// The values of CUresult.
 enum Result : int {
   SUCCESS = 0,
   INVALID_VALUE = 1,
@@ -33,13 +33,13 @@ enum Result : int {
   CAPTURE_UNMATCHED = 903,
   CAPTURE_WRONG_THREAD = 908,
 };
-const char *name_of(int result);     // null for numbers that are none of these
-const char *meaning_of(int result);  // likewise
+const char *name_of(int result);     // null for other numbers
+const char *meaning_of(int result);  // null for other numbers
 
-// Held by every call: what the driver has is behind it.
+// Every call holds this lock. It protects all state of the driver.
 std::mutex &lock();
 
-// The context that this thread calls in; null where it has none.
+// The current context of this thread, or null.
 extern thread_local void *current_context;
 
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

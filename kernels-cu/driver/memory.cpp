@@ -1,4 +1,4 @@
-// Memory of the device: mappings that can be accessed at certain times, each up to a guard page.
+// Device memory: mappings that are accessible at certain times only, each followed by a guard page.
 #include "memory.h"
 
 #include "../emulator/settings.h"
@@ -18,17 +18,17 @@ namespace driver {
 namespace {
 
 constexpr size_t ALIGNMENT = 256;
-// Written over new memory of up to so many bytes: nobody may rely on what is there.
+// New memory of up to this many bytes is filled with a pattern: callers must not rely on its content.
 constexpr size_t SOILED_BYTES = 1 << 20;
 constexpr int DEVICE_DIRT = 0xd5, HOST_DIRT = 0xa5;
 
 struct Mapping {
   unsigned char *pages;
-  size_t n_page_bytes;  // without the guard page behind them
+  size_t n_page_bytes;  // without the guard page that follows
   size_t n_bytes;
 };
 
-// By the address that was given.
+// Keyed by the address that the caller got.
 std::map<uint64_t, Mapping> &mappings() {
   static auto *const map = new std::map<uint64_t, Mapping>;
   return *map;
@@ -66,7 +66,7 @@ uint64_t allocate(size_t n_bytes) {
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) return 0;
   const Mapping mapping = {static_cast<unsigned char *>(pages), n_page_bytes, n_bytes};
-  // The last byte is as near to the guard page as the alignment lets it be.
+  // The last byte is as close to the guard page as the alignment allows.
   const auto address = (uint64_t)(uintptr_t)(mapping.pages + n_page_bytes - round_up(n_bytes, ALIGNMENT));
   n_used_bytes += n_page_bytes;
   if (n_bytes <= SOILED_BYTES) {
@@ -98,7 +98,7 @@ bool holds(uint64_t address, size_t n_bytes) {
 
 void fill(uint64_t address, uint8_t value, size_t n_bytes) {
   auto *const begin = reinterpret_cast<unsigned char *>((uintptr_t)address), *const end = begin + n_bytes;
-  // Zeros over whole pages take no memory until somebody writes others.
+  // Zeroing whole pages with madvise takes no memory until they are written.
   const size_t page = page_bytes();
   auto *const first = reinterpret_cast<unsigned char *>(round_up((uintptr_t)begin, page));
   auto *const last = reinterpret_cast<unsigned char *>((uintptr_t)end / page * page);

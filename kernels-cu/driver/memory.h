@@ -1,28 +1,28 @@
-// Memory of the device, which work alone can access, and pinned memory of the host.
+// Device memory, which only stream work can access, and pinned host memory.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace driver {
 
-// ---- of the device
+// ---- device memory
 
 struct Free {
   size_t free_bytes, total_bytes;
 };
 Free free_memory();
 
-// An address at a multiple of 256, with nothing to be relied on there; 0 where there is not enough.
+// Returns an address that is a multiple of 256, with undefined content; 0 if there is not enough memory.
 uint64_t allocate(size_t n_bytes);
-// Whether there was such an allocation.
+// Frees an allocation. Returns false if `address` does not begin one.
 bool release(uint64_t address);
 size_t n_allocations();
-// Whether these bytes are in one allocation.
+// Whether these bytes lie in one allocation.
 bool holds(uint64_t address, size_t n_bytes);
-// Sets bytes, by work.
+// Sets bytes; called by stream work.
 void fill(uint64_t address, uint8_t value, size_t n_bytes);
 
-// Device memory can be accessed while one of these is there.
+// Device memory is accessible while an object of this class exists.
 class Access {
  public:
   Access();
@@ -30,11 +30,11 @@ class Access {
   Access(const Access &) = delete;
 };
 
-// ---- of the host
+// ---- host memory
 
-void *pin(size_t n_bytes);  // null where there is none
+void *pin(size_t n_bytes);  // null if there is not enough memory
 bool unpin(void *address);
-// The pinned allocation that these bytes are in, by its address; null where they are not pinned.
+// Address of the pinned allocation that holds these bytes; null if they are not pinned.
 const void *pinned(const void *address, size_t n_bytes);
 
 }  // namespace driver

@@ -1,4 +1,4 @@
-// When the work of streams is done.
+// Streams, and the time at which their work runs.
 #include "streams.h"
 
 #include "../emulator/settings.h"
@@ -14,7 +14,7 @@ thread_local Stream *captured_here = nullptr;
 
 int32_t Stream::enqueue(std::function<void()> work) {
   std::lock_guard<std::mutex> hold(lock());
-  // The runtime would take another context, and refuse a stream that is not of it.
+  // The CUDA runtime would use another context, and refuse a stream that does not belong to it.
   if (!current_context) return INVALID_HANDLE;
   if (capture_) {
     if (capture_->is_broken) return CAPTURE_INVALIDATED;

@@ -14,7 +14,7 @@ namespace driver {
 
 struct Work {
   std::function<void()> act;
-  const void *pinned;  // the allocation of pinned memory that it reads or writes; null where there is none
+  const void *pinned;  // the pinned allocation that it reads or writes, or null
 };
 
 // Captured work.
@@ -26,11 +26,11 @@ class Stream final : public emulator::Stream {
 
   int32_t enqueue(std::function<void()> work) override;
 
-  // The rest is called with the lock held.
+  // Callers of the members below hold the lock.
 
-  // Takes work that cannot be captured.
+  // Queues work that cannot be captured; a capturing stream refuses it.
   Result take(Work work);
-  // Does what was taken, but for what came after the first `n`.
+  // Runs work in order, until `n` of all items taken so far are done.
   void work_until(uint64_t n);
   uint64_t n_taken() const { return n_taken_; }
   bool uses(const void *pinned) const;
@@ -38,7 +38,7 @@ class Stream final : public emulator::Stream {
   bool is_capturing() const { return capture_.has_value(); }
   Result begin_capture();
   Result end_capture(Nodes &nodes);
-  // What a stream that captures answers to what it cannot capture; the capture is of no use from then on.
+  // Returns the error for a call that cannot be captured, and invalidates the capture if the stream is capturing.
   Result refuse();
 
  private:
@@ -54,11 +54,11 @@ class Stream final : public emulator::Stream {
   std::optional<Capture> capture_;
 };
 
-// The stream of which this thread captures; null where it does not.
+// The stream that this thread is capturing, or null.
 extern thread_local Stream *captured_here;
 
 struct Event {
-  Stream *stream;  // null where nothing was recorded, and where all that was is done
+  Stream *stream;  // null before the first record, and after the stream is destroyed, its work done
   uint64_t at;
 };
 
@@ -70,12 +70,12 @@ struct Executable {
   Nodes nodes;
 };
 
-// Objects by the handles that callers have: those that are none are noticed.
+// The live objects of a type. A handle that is not one of them is detected.
 template <class T>
 class Handles {
  public:
   T *add(T *object) { return *objects_.insert(object).first; }
-  // Null where it is none.
+  // Null if the handle is no live object.
   T *find(void *handle) const {
     const auto found = objects_.find(static_cast<T *>(handle));
     return found == objects_.end() ? nullptr : *found;
@@ -93,14 +93,14 @@ class Handles {
   std::set<T *> objects_;
 };
 
-// All of a kind.
+// All live objects of type T.
 template <class T>
 Handles<T> &handles() {
   static auto *const all = new Handles<T>;
   return *all;
 }
 
-// Does all work of all streams.
+// Runs all queued work of all streams.
 void work_all();
 
 }  // namespace driver

@@ -1,4 +1,4 @@
-// Arithmetic that CUDA has and C++ has not: bits, roundings, bfloat16. What is approximate on a GPU is exact here.
+// Arithmetic that CUDA has and C++ lacks: bits, roundings, bfloat16. Functions that a GPU approximates are exact here.
 #pragma once
 #include "threads.h"
 
@@ -57,7 +57,7 @@ inline unsigned __float2uint_rn(float x) { return (unsigned)rintf(x); }
 inline float __int2float_rn(int x) { return (float)x; }
 inline float __uint2float_rn(unsigned x) { return (float)x; }
 
-// glibc declares these names for itself.
+// Macros, since glibc declares functions of these names.
 #define __expf(x) expf(x)
 #define __exp10f(x) powf(10.0f, x)
 #define __logf(x) logf(x)
@@ -76,7 +76,7 @@ struct alignas(4) __nv_bfloat162 {
   __nv_bfloat16 x, y;
 };
 inline float __bfloat162float(__nv_bfloat16 value) { return __uint_as_float((unsigned)value.x << 16); }
-inline __nv_bfloat16 __float2bfloat16(float value) {  // to nearest, ties to even; any NaN becomes the one of the device
+inline __nv_bfloat16 __float2bfloat16(float value) {  // to nearest, ties to even; any NaN becomes the device's NaN
   unsigned u = __float_as_uint(value);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {0x7fff};
   return {(uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16)};

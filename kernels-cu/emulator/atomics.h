@@ -1,4 +1,4 @@
-// Atomics, fences and cached loads. Atomics are atomic among OS threads too: these share the blocks of a grid.
+// Atomics, fences and cached loads. Atomics are also atomic among OS threads, which share the blocks of a grid.
 #pragma once
 #include "threads.h"
 
@@ -11,7 +11,7 @@ struct Same {
 template <class T>
 using Plain = typename Same<T>::Type;  // a parameter that does not take part in deducing T
 
-// Replaces the value by `change` of it; gives back what was there.
+// Replaces the value by `change` of it, and returns the old value.
 template <class T, class F>
 inline T atomic_update(T *place, F change) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);

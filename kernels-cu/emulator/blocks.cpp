@@ -1,4 +1,4 @@
-// Runs the threads of a block by turns: who goes on, who waits for whom, and what to say where nobody can.
+// Runs the threads of a block in turns: the schedule, the waits, and the detection of deadlocks.
 #include "blocks.h"
 
 #include "collectives.h"
@@ -14,7 +14,7 @@ __thread Block block_here;
 
 namespace {
 
-constexpr size_t CANARY_BYTES = 64;  // behind dynamic shared memory
+constexpr size_t CANARY_BYTES = 64;  // after dynamic shared memory
 constexpr unsigned char CANARY = 0xa5;
 
 __thread Worker *worker __attribute__((tls_model("initial-exec"))) = nullptr;
@@ -37,7 +37,7 @@ void make_ready(Worker &w, WarpState &warp, uint32_t lanes) {
   w.ready_warps |= 1u << warp.number;
 }
 
-// Takes a thread that can go on; null where none can. A warp keeps its turn while it can: its stacks are in the cache.
+// Takes a thread that is ready, or returns null. A warp keeps its turn while it has one: its stacks are in the cache.
 Fiber *next(Worker &w, const WarpState *last) {
   if (!w.ready_warps) return nullptr;
   unsigned number;
@@ -62,7 +62,7 @@ void go_to(Fiber *from, Fiber *to) {
   change(from->context, to->context);
 }
 
-// Lets others run until somebody makes this thread ready.
+// Runs other threads until one of them makes this thread ready.
 void wait(Worker &w, Fiber &me, const char *what, const char *file, int line, uint32_t mask) {
   me.waits_for = what;
   me.file = file;
@@ -73,14 +73,14 @@ void wait(Worker &w, Fiber &me, const char *what, const char *file, int line, ui
   if (to != &me) go_to(&me, to);
 }
 
-// The last to arrive goes on by itself, except where chance decides.
+// The last thread to arrive continues at once. The random schedule may choose another thread first.
 void perhaps_wait(Worker &w, Fiber &me) {
   if (w.schedule != Schedule::Random) return;
   make_ready(w, *me.warp, 1u << me.lane);
   wait(w, me, "nothing", "", 0, 0);
 }
 
-// Opens a meeting for the mask, or finds the one that lanes have opened.
+// Returns the meeting that lanes have opened for the mask, or opens one.
 Meeting &meeting_for(WarpState &warp, uint32_t mask, Collective what, const char *file, int line) {
   Meeting *free_one = nullptr;
   for (Meeting &meeting : warp.meetings) {
@@ -113,7 +113,7 @@ void open_barrier(Worker &w, const Fiber *last) {
   }
 }
 
-// A thread has returned from the kernel; comes back when it is needed for the next block.
+// Called when a thread has returned from the kernel. Returns when the next block needs the thread.
 void leave(Worker &w, Fiber &me) {
   release(&w.end_tag);
   WarpState &warp = *me.warp;
@@ -163,7 +163,7 @@ void make_fibers(Worker &w, unsigned n_threads) {
   }
 }
 
-// Of exactly this size where AddressSanitizer looks, else with a canary behind it.
+// Allocates exactly this size under AddressSanitizer, otherwise with a canary after it.
 void make_shared(Worker &w, size_t bytes) {
 #ifdef GALLEY_EMULATOR_ASAN
   const size_t room = bytes;
@@ -212,7 +212,7 @@ void meet(Collective what, uint32_t mask, const char *file, int line) {
     fail("%s:%d: lanes of a warp meet in different collectives: %s here, %s of %s:%d (mask %08x)", file, line,
          name_of(what), name_of(meeting.what), meeting.file, meeting.line, mask);
   }
-  // Only __syncwarp orders memory; the others bring values and no more.
+  // Only __syncwarp orders memory; other collectives just exchange values.
   char *const tag = what == Collective::Sync ? &meeting.tags[meeting.n_past & 1] : nullptr;
   if (tag) release(tag);
   meeting.arrived |= bit;

@@ -1,10 +1,10 @@
-// Runs the threads of a block by turns.
+// Runs the threads of a block in turns.
 #pragma once
 #include "launch.h"
 
 namespace emulator {
 
-// Runs blocks of a grid on this OS thread, until `next` has none left. Each gives the same result on any OS thread.
+// begin_blocks prepares this OS thread for a grid; run_block runs one block, with the same result on any OS thread.
 struct Blocks {
   const Grid &grid;
   Body body;

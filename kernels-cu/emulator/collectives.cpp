@@ -1,5 +1,5 @@
-// What the lanes of a warp compute together, once all are there. Fragment layouts: PTX ISA, "Warp Level Matrix
-// Instructions". Its registers, laid side by side by lane, are rows and columns of the matrices.
+// Computes the collectives of a warp, once all their lanes have arrived. Fragment layouts: PTX ISA, "Warp Level Matrix
+// Instructions". The registers of the lanes, side by side, form rows and columns of the matrices.
 #include "collectives.h"
 
 namespace emulator {
@@ -49,14 +49,14 @@ uint32_t reduce(uint32_t here, const Exchange &warp, F join) {
   return value;
 }
 
-// Register i of lane l: words l % 4 of row l / 4 of matrix i.
+// Register i of lane l holds word l % 4 of row l / 4 of matrix i.
 void load(Exchange &warp) {
   for (int matrix = 0; matrix < 4; matrix++) {
     for (int row = 0; row < 8; row++) memcpy(&warp.a[matrix][4 * row], warp.row[8 * matrix + row], 16);
   }
 }
 
-// The same of the transposed matrices.
+// The same for the transposed matrices.
 void load_transposed(Exchange &warp) {
   for (int matrix = 0; matrix < 4; matrix++) {
     uint16_t rows[8][8];
@@ -70,10 +70,10 @@ void load_transposed(Exchange &warp) {
 
 inline float widen(uint16_t value) { return from_bits<float>((uint64_t)value << 16); }
 
-// d += a b, every element in the order of k.
+// d += a b. Every element is summed in the order of k.
 __attribute__((always_inline)) inline void multiply_here(Exchange &warp) {
   float a[16][16], b[16][8];
-  for (int half = 0; half < 2; half++) {  // of k
+  for (int half = 0; half < 2; half++) {  // halves of k
     for (int row = 0; row < 16; row++) {
       const uint32_t *words = &warp.a[row / 8 + 2 * half][4 * (row % 8)];
       for (int i = 0; i < 4; i++) {
@@ -87,7 +87,7 @@ __attribute__((always_inline)) inline void multiply_here(Exchange &warp) {
       for (int k = 0; k < 8; k++) b[8 * half + k][column] = widen(ks[k]);
     }
   }
-  for (int half = 0; half < 2; half++) {  // of the rows
+  for (int half = 0; half < 2; half++) {  // halves of the rows
     for (int row = 0; row < 8; row += 4) {
       Row8 *d = reinterpret_cast<Row8 *>(&warp.d[half][4 * row]), sums[4];
       for (int i = 0; i < 4; i++) sums[i] = d[i];
@@ -100,7 +100,7 @@ __attribute__((always_inline)) inline void multiply_here(Exchange &warp) {
   }
 }
 
-// Twice as wide, with the same results: products and sums are rounded one by one in both.
+// AVX2 is twice as wide and gives the same results: both versions round each product and each sum.
 #ifdef __x86_64__
 __attribute__((target("avx2"))) void multiply_avx2(Exchange &warp) { multiply_here(warp); }
 const bool has_avx2 = __builtin_cpu_supports("avx2");
@@ -113,7 +113,7 @@ void multiply(Exchange &warp) {
   multiply_here(warp);
 }
 
-// To the lanes of `here` alone: others may have a result of their own to fetch.
+// Writes only to the lanes of `here`: other lanes may still have to fetch a result.
 void give(uint32_t value, uint32_t here, Exchange &warp) {
   for (uint32_t left = here; left; left &= left - 1) warp.result[__builtin_ctz(left)] = value;
 }

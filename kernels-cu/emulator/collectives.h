@@ -1,4 +1,4 @@
-// What the lanes of a warp compute together, once all are there.
+// Computes the collectives of a warp, once all their lanes have arrived.
 #pragma once
 #include "threads.h"
 
@@ -6,7 +6,7 @@ namespace emulator {
 
 const char *name_of(Collective what);
 
-// Fills the columns of the lanes of `here` with results.
+// Writes the results to the columns of the lanes of `here`.
 void compute(Collective what, uint32_t here, Exchange &warp);
 
 }  // namespace emulator

@@ -1,4 +1,4 @@
-// Ends the process, with a sentence that says where and why.
+// Ends the process with a message that says where and why.
 #include "complaints.h"
 
 #include "blocks.h"
@@ -63,7 +63,7 @@ void watch_stacks() {}
 #else
 static struct sigaction action_before;
 
-// Not a place to print from, in general; but the thread that is here was in a kernel, which holds no lock.
+// A signal handler must not print in general. Here the interrupted thread was in a kernel, which holds no lock.
 static void on_fault(int, siginfo_t *fault, void *) {
   if (current) {
     const char *const stack = (const char *)static_cast<Fiber *>(current)->context.stack;
@@ -72,7 +72,7 @@ static void on_fault(int, siginfo_t *fault, void *) {
       fail("its local variables need more than the %zu KiB of a stack (STACK_BYTES of fibers.h)", STACK_BYTES / 1024);
     }
   }
-  sigaction(SIGSEGV, &action_before, nullptr);  // it faults again
+  sigaction(SIGSEGV, &action_before, nullptr);  // the access repeats, and the previous handler gets the signal
 }
 
 void watch_stacks() {

@@ -1,14 +1,14 @@
-// Ends the process, with a sentence that says where and why.
+// Ends the process with a message that says where and why.
 #pragma once
 #include "worker.h"
 
 namespace emulator {
 
-// No thread of the block can go on.
+// Reports that no thread of the block can continue.
 [[noreturn]] void deadlock(Worker &w);
 
-// From here on, this OS thread says so where a kernel needs more than a stack of STACK_BYTES. Not under a sanitizer,
-// which has its own sentence.
+// From this call on, a kernel on this OS thread that needs more than STACK_BYTES of stack ends the process with a
+// message. Under a sanitizer the call does nothing, since sanitizers report such a kernel themselves.
 void watch_stacks();
 
 }  // namespace emulator

@@ -1,5 +1,5 @@
-// cp.async: copies that land at the wait, or at once, as GALLEY_EMULATOR_COPIES says. On a GPU it is any time between.
-// In the header, so that sanitizers see them as done by the kernel.
+// cp.async: copies that land at the wait, or at once, as GALLEY_EMULATOR_COPIES says. On a GPU they land at any time
+// between. The code is in a header so that sanitizers attribute the accesses to the kernel.
 #pragma once
 #include "threads.h"
 

@@ -1,4 +1,4 @@
-// Stacks that take turns on one OS thread, known to the sanitizers.
+// Stacks that take turns on one OS thread, with switches announced to the sanitizers.
 #include "vocabulary.h"
 
 #include "fibers.h"
@@ -20,7 +20,7 @@ void __tsan_release(void *);
 }
 #endif
 
-// Saves what a called function must keep, and the stack.
+// Saves the callee-saved registers and the stack pointer, and continues on the other stack.
 #ifdef __x86_64__
 extern "C" void galley_emulator_change(void **save, void *to);
 asm(R"(
@@ -67,12 +67,12 @@ void unmap_stacks(unsigned char *stacks, size_t n) { munmap(stacks, n * STACK_BY
 
 void prepare(Context &fiber, unsigned char *stack, unsigned place, void (*entry)()) {
   const size_t guard = (size_t)getpagesize();
-  // At equal offsets all stacks would share the same few sets of the cache.
+  // At equal offsets, all stacks would share the same few cache sets.
   const size_t bytes = STACK_BYTES - (place * 5 % 61) * 192;
   fiber = {nullptr, stack + guard, STACK_BYTES - guard, nullptr, nullptr};
 #ifdef GALLEY_FAST_CHANGE
   void **top = (void **)(stack + bytes) - 1;
-  *top = nullptr;  // where `entry` would return to; also its alignment
+  *top = nullptr;  // the return address of `entry`; also aligns the stack
   *--top = (void *)entry;
   for (int i = 0; i < 6; i++) *--top = nullptr;
   fiber.stack_pointer = top;
@@ -135,7 +135,7 @@ void arrived(Context &home) {
   size_t bytes;
   __sanitizer_finish_switch_fiber(nullptr, &stack, &bytes);
   if (!home.stack) {
-    home.stack = stack;  // the first to arrive came from there
+    home.stack = stack;  // the first fiber was entered from the home stack
     home.stack_bytes = bytes;
   }
 #endif

@@ -1,4 +1,4 @@
-// Grids: what may be launched, and which OS threads run its blocks.
+// Grids: the checks of a launch, and the OS threads that run the blocks.
 #include "blocks.h"
 #include "settings.h"
 
@@ -32,7 +32,7 @@ struct Job {
   bool has_more() const { return next.load() < n_blocks; }
 };
 
-// OS threads that help with the blocks of whoever launches. They live as long as the process.
+// OS threads that help to run the blocks of a launch. They live as long as the process.
 class Helpers {
  public:
   static Helpers &all() {
@@ -62,7 +62,7 @@ class Helpers {
 
   void help() {
     for (;;) {
-      // Launches come one after the other: looking for a while costs less than being woken.
+      // Launches follow each other closely: polling for a while costs less than a wake-up.
       for (int i = 0; i < 2000 && !n_jobs_.load(); i++) {
 #ifdef __x86_64__
         __builtin_ia32_pause();
@@ -139,7 +139,7 @@ void run(const Grid &grid, Body body, const void *argument) {
     for (uint64_t which = 0; which < n_blocks; which++) run_block(blocks, which);
     return;
   }
-  // The first block tells whether help is worth what it costs to wake it.
+  // The time of the first block tells whether waking the helpers is worth its cost.
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   run_block(blocks, 0);

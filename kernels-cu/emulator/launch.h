@@ -1,4 +1,4 @@
-// Starts kernels: at once, or on a stream.
+// Launches kernels, at once or on a stream.
 #pragma once
 #include "stream.h"
 #include "threads.h"
@@ -10,11 +10,11 @@ struct Shared {
 };
 inline Shared block() { return {block_here.shared}; }
 
-// Numbers as those of the CUDA runtime.
+// The values of the CUDA runtime.
 enum : int32_t { INVALID_VALUE = 1, INVALID_CONFIGURATION = 9 };
 const char *error_name(int32_t error);
 
-// What a block gets that has not asked for more, and the most there is.
+// Dynamic shared memory that a kernel may use without allow_shared, and the limit of allow_shared.
 static constexpr size_t MAX_UNASKED_SHARED = 49152;
 size_t shared_bytes_limit();
 int32_t allow_shared(const void *kernel, size_t bytes);

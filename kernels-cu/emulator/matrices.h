@@ -1,10 +1,10 @@
-// ldmatrix and mma.sync, by the fragment layouts of the PTX manual (collectives.cpp computes).
+// ldmatrix and mma.sync, with the fragment layouts of the PTX manual (collectives.cpp computes them).
 #pragma once
 #include "threads.h"
 
 namespace emulator {
 
-// A read that the race detector sees, of what the last lane will read for this one.
+// Reads a row for the race detector: the last lane to arrive will read it on behalf of this lane.
 inline void touch_row(const void *row) {
 #ifdef GALLEY_EMULATOR_TSAN
   const volatile uint64_t *p = static_cast<const volatile uint64_t *>(row);

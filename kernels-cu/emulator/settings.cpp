@@ -15,7 +15,7 @@ namespace {
   abort();
 }
 
-// The place of the value among `words`; 0 where it is not set.
+// The index of the value in `words`; 0 if the variable is not set.
 unsigned choice(const char *name, const char *const *words, unsigned n_words, const char *allowed) {
   const char *value = getenv(name);
   if (!value) return 0;
@@ -37,7 +37,7 @@ uint64_t number(const char *name, uint64_t unset, uint64_t least, uint64_t most,
 Settings read() {
   const char *const schedules[] = {"fifo", "lifo", "random"}, *const copies[] = {"late", "early"};
   const char *const works[] = {"late", "early", "random"};
-  // Two are enough to find what blocks do to each other; tests run side by side anyway.
+  // Two threads suffice to find races between blocks, and tests run in parallel anyway.
   const unsigned n_threads = std::min(2u, std::max(1u, std::thread::hardware_concurrency()));
   Settings found;
   found.schedule = (Schedule)choice("GALLEY_EMULATOR_SCHEDULE", schedules, 3, "fifo, lifo or random");

@@ -12,14 +12,14 @@ struct Settings {
   uint64_t seed;
   bool early_copies;
   unsigned n_threads;
-  // Most shared memory of a block. 227 KiB are what sm_90 gives; less is to run what smaller devices run.
+  // Largest shared memory of a block. sm_90 has 227 KiB; smaller values select the variants of smaller devices.
   uint64_t shared_bytes;
-  // Of the driver: when the work of streams is done that nobody waits for, and all memory of the device.
+  // For the driver: when stream work runs if no call waits for it, and the total device memory.
   When work;
   uint64_t memory_bytes;
 };
 
-// Read once. A value that is none ends the process with a sentence that names those that are.
+// Reads the settings once. An invalid value ends the process with a message that lists the valid ones.
 const Settings &settings();
 
 }  // namespace emulator

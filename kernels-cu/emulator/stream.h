@@ -1,14 +1,14 @@
-// Where launched work goes that is not done at once.
+// The interface of a stream that runs launched work later.
 #pragma once
 #include <cstdint>
 #include <functional>
 
 namespace emulator {
 
-// What a launcher may be given as its stream: one of the emulated driver (../driver), in another library.
+// A launcher's stream argument. The emulated driver (../driver), another library, implements it.
 class Stream {
  public:
-  // Takes work, to be done after all that it took before. A code of the CUDA runtime, 0 where it took it.
+  // Queues work behind all earlier work. Returns 0, or an error code of the CUDA runtime.
   virtual int32_t enqueue(std::function<void()> work) = 0;
 
  protected:

@@ -1,4 +1,4 @@
-// Words of CUDA C++ that a C++ compiler lacks: qualifiers and vector types.
+// Parts of CUDA C++ that a C++ compiler lacks: qualifiers and vector types.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -22,7 +22,7 @@
 #define __constant__
 #define __grid_constant__
 #if defined(GALLEY_EMULATOR_ASAN) || defined(GALLEY_EMULATOR_TSAN)
-#define __forceinline__ inline  // inlined checks make kernels that take minutes to compile
+#define __forceinline__ inline  // with the checks inlined, kernels take minutes to compile
 #else
 #define __forceinline__ inline __attribute__((always_inline))
 #endif

@@ -1,4 +1,4 @@
-// Barriers, and what the lanes of a warp do together: shuffles, votes, reductions.
+// Barriers, and the collectives of a warp: shuffles, votes, reductions.
 #pragma once
 #include "threads.h"
 
@@ -25,7 +25,7 @@ inline T exchange(Collective what, uint32_t mask, T value, int source, const cha
   return from_bits<T>(warp.result[lane]);
 }
 
-// The lane to read where `to` lies in the same group of `width` lanes, else its own.
+// Returns lane `to` if it lies in the same group of `width` lanes, otherwise the own lane.
 inline int within(int to, int width) {
   const int lane = (int)current->lane, first = lane & ~(width - 1);
   const bool is_power = width > 0 && (width & (width - 1)) == 0;
@@ -53,7 +53,7 @@ inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, GALLEY_
 }
 template <class T>
 inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, GALLEY_HERE) {
-  // Groups before one's own can be read, those behind it cannot.
+  // A lane can read groups before its own, and no later ones.
   int lane = (int)emulator::current->lane, to = lane ^ lanes;
   return emulator::shuffle(mask, value, to < (lane & ~(width - 1)) ? to : emulator::within(to, width), file, line);
 }
@@ -72,7 +72,7 @@ inline unsigned __ballot_sync(unsigned mask, int vote, GALLEY_HERE) {
 inline int __any_sync(unsigned mask, int vote, GALLEY_HERE) { return __ballot_sync(mask, vote, file, line) != 0; }
 inline int __all_sync(unsigned mask, int vote, GALLEY_HERE) { return __ballot_sync(mask, !vote, file, line) == 0; }
 
-// The lanes that brought the same value.
+// The lanes that passed the same value.
 template <class T>
 inline unsigned __match_any_sync(unsigned mask, T value, GALLEY_HERE) {
   return (unsigned)emulator::exchange(emulator::Collective::Match, mask, emulator::bits(value), 0, file, line);

@@ -1,4 +1,4 @@
-// What an OS thread has to run blocks with: their threads as fibers, their warps, and who waits where.
+// The state of an OS thread that runs blocks: threads as fibers, warps, and waits.
 #pragma once
 #include "collectives.h"
 #include "copies.h"
@@ -12,13 +12,13 @@
 namespace emulator {
 
 constexpr unsigned MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / 32;
-constexpr int MAX_MEETINGS = 8;  // of a warp at a time, each with another mask
+constexpr int MAX_MEETINGS = 8;  // open at a time in a warp, each with another mask
 
 struct Fiber : Thread {
   Context context;
   struct WarpState *warp;
   unsigned linear;
-  // What it waits for.
+  // The wait that suspends the fiber.
   const char *waits_for, *file;
   int line;
   uint32_t mask;
@@ -30,21 +30,21 @@ struct Meeting {
   Collective what;
   const char *file;
   int line;
-  char tags[2];    // for the race detector; two, since a quick lane arrives at the next before a slow one has left this
-  uint8_t n_past;  // its low bit chooses
+  char tags[2];    // for the race detector; two, as a fast lane reaches the next meeting before a slow lane leaves this
+  uint8_t n_past;  // its low bit chooses the tag
 };
 
 struct WarpState {
   Exchange exchange;
   Meeting meetings[MAX_MEETINGS];
-  uint32_t alive, ready, at_barrier;  // lanes
+  uint32_t alive, ready, at_barrier;  // masks of lanes
   unsigned number;
 };
 
-// Everything that an OS thread needs to run blocks.
+// All state that an OS thread needs to run blocks.
 struct Worker {
   Context home = {};
-  std::vector<unsigned char *> stacks;  // of 32 threads each
+  std::vector<unsigned char *> stacks;  // one mapping for 32 threads
   std::vector<std::unique_ptr<Fiber[]>> fibers;
   std::unique_ptr<WarpState[]> warps{new WarpState[MAX_WARPS]()};
   uint32_t ready_warps = 0;

@@ -5,8 +5,8 @@ namespace {
 
 enum class See { All, Window, Blocks, Tokens };
 
-// Decodes, verifications and parts of prompts: three query heads a KV head. Units of 16, 32 or 64 query rows over all
-// that they see, or (split) a unit for a partition, and merges.
+// Decodes, verifications and parts of prompts, with three query heads a KV head. Units of 16, 32 or 64 query rows cover
+// all partitions of their rows, or (split) one partition each, with merges.
 void attend(int head_dim, int queries_per_unit, int first_position, int n_rows, bool split, See see = See::All) {
   const int group = 3, n_queries = n_rows * group, n_positions = first_position + n_rows, n_kv_heads = 2;
   const int n_ids = see == See::Blocks ? 2 : 5;
@@ -52,9 +52,9 @@ void attend(int head_dim, int queries_per_unit, int first_position, int n_rows, 
 }  // namespace
 
 void attention() {
-  attend(32, 16, 40, 1, false);                // a decode, whose tiles end inside of the ring
-  attend(64, 16, 500, 15, false);              // several units over the border of a partition, folded
-  attend(64, 16, 500, 15, true);               // the same, merged
+  attend(32, 16, 40, 1, false);                // a decode with fewer tiles than stages
+  attend(64, 16, 500, 15, false);              // several units across a partition border, folded
+  attend(64, 16, 500, 15, true);               // the same rows, merged
   attend(64, 32, 300, 9, false, See::Window);  // rows that do not see the first tiles
   attend(128, 16, 100, 4, true, See::Blocks);  // a verification behind a view
   attend(96, 16, 100, 4, false, See::Tokens);

@@ -1,4 +1,4 @@
-// What the cases of launchers.cpp have in common: memory of exact size, numbers to fill it with, and a pool.
+// Helpers for the cases of launchers.cpp: memory of exact size, numbers to fill it, and a pool.
 #pragma once
 
 #include "galley_kernels.h"
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <initializer_list>
 
-// One for each launcher of the table, by its name.
+// One case for each launcher of the table, under its name.
 void embed();
 void rms_norm();
 void angles();
@@ -22,12 +22,12 @@ void sample();
 void verify();
 void history();
 
-// Calls a launcher, which must not refuse, and remembers that it was called.
+// Calls a launcher, which must not refuse the call, and records the call.
 #define RUN(launcher, call) called(#launcher, galley_emulated_kernels()->launcher(&(call), nullptr))
 void called(const char *launcher, int32_t error);
 void digest_bytes(const unsigned char *bytes, size_t n);
 
-// Memory of exactly this many values, so that reading past it is noticed.
+// Memory of exactly this many values, so that a sanitizer notices a read past the end.
 template <class T>
 struct Values {
   T *at;
@@ -51,20 +51,20 @@ inline void fill(const Values<gk_bf16> &values, size_t n_cols, size_t stride) {
   for (size_t i = 0; i < values.n; i++) values.at[i] = i % stride < n_cols ? rounded(number(i)) : 0;
 }
 
-// Ends the process where the condition does not hold.
+// Ends the process unless the condition holds.
 inline void expect(bool condition, const char *what) {
   if (condition) return;
   fprintf(stderr, "%s\n", what);
   exit(1);
 }
 
-// Adds results to what is printed of a case: the same bits in every schedule.
+// Adds results to the digest that is printed for a case. The digest is the same in every schedule.
 template <class T>
 void digest(const Values<T> &values) {
   digest_bytes(reinterpret_cast<const unsigned char *>(values.at), values.n * sizeof(T));
 }
 
-// Results that are numbers.
+// Checks that results are finite, and adds them to the digest.
 inline void accept(const char *what, const Values<float> &values) {
   for (size_t i = 0; i < values.n; i++) expect(std::isfinite(values.at[i]), what);
   digest(values);
@@ -76,7 +76,7 @@ inline void accept(const char *what, const Values<gk_bf16> &values) {
 
 inline int64_t padded(int64_t n) { return (n + 63) / 64 * 64; }
 
-// A pool of its own, and one sequence in it whose block table runs backwards.
+// A pool, and one sequence in it with a block table that runs backwards.
 struct Cache {
   gk_kv kv = {};
   Values<gk_bf16> memory;

@@ -1,6 +1,6 @@
-// Calls launchers of the table over small shapes that touch all their paths: for the sanitizers to watch, and to
-// compare schedules. Results are checked for being numbers, and a digest is printed; that they are right is what other
-// tests are for. A new launcher gets a case, by its name.
+// Calls the launchers of the table with small shapes that reach all their paths, for the sanitizers and for comparisons
+// of schedules. The program checks that results are finite, and prints a digest; other tests check the results
+// themselves. A new launcher needs a case under its name.
 #include "cases.h"
 
 namespace {
@@ -48,7 +48,7 @@ void digest_bytes(const unsigned char *bytes, size_t n) {
   for (size_t i = 0; i < n; i++) sum = (sum ^ bytes[i]) * 0x100000001b3u;
 }
 
-// Runs the cases of the launchers that are named.
+// Runs the cases of the launchers named in the arguments.
 int main(int n_words, char **words) {
   for (int i = 1; i < n_words; i++) run(words[i]);
 }

@@ -1,6 +1,6 @@
-// A small kernel in the manner of the real ones: two stages filled by cp.async, read by other threads than those that
-// filled them, and a sum through shared memory within a warp. GALLEY_PLANT takes one thing away, that a detector must
-// miss: see tests/sanitizers.rs.
+// A small kernel in the style of the real ones: cp.async fills two stages, other threads read them, and a sum goes
+// through shared memory within a warp. GALLEY_PLANT plants one defect (a missing wait or barrier, or too little shared
+// memory), which a detector must report: see tests/sanitizers.rs.
 #include "device.cuh"
 
 #include <vector>

@@ -7,7 +7,7 @@ void embed() {
   fill(table, n_cols, stride);
   Values<uint32_t> tokens(n_rows);
   for (int i = 0; i < n_rows; i++) tokens.at[i] = 6 - i;
-  // The last row is whatever was picked last.
+  // The last token is a placeholder for the last pick.
   tokens.at[n_rows - 1] = GK_TOKEN_OF_PICK | 1;
   Values<gk_pick> picks(2);
   picks.at[1].token = 3;
@@ -69,7 +69,7 @@ void rope_store() {
 
 void copy_blocks() {
   Cache cache(64, 2, 2, 3, 14, 3);
-  Values<uint32_t> pairs(4);  // the second copies what the first has copied
+  Values<uint32_t> pairs(4);  // the second pair copies the result of the first
   pairs.at[1] = 2, pairs.at[2] = 2, pairs.at[3] = 1;
   gk_copy_blocks call = {};
   call.pairs = pairs.at, call.kv = cache.kv, call.n_pairs = 2;
@@ -77,7 +77,7 @@ void copy_blocks() {
   accept("copy_blocks: no number", cache.memory);
 }
 
-// Every variant and epilogue. The ring of stages is passed more than once, and the last step is not whole.
+// Every variant and epilogue. The ring of stages wraps around, and the last step is partial.
 void linear() {
   const int n_in = 850, n_out = 72, n_rows = 19;
   const int64_t x_stride = padded(n_in);

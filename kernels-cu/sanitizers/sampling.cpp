@@ -1,7 +1,7 @@
-// Cases of launchers.cpp: picks, and what is done with them.
+// Cases of launchers.cpp: sampling, verification and prompt lookup.
 #include "cases.h"
 
-// A row for each path: greedy and in a race, every filter, edits, alternatives, also where there are not enough.
+// One row for each path: greedy and with noise, every filter, edits, and alternatives, also more than there are tokens.
 void sample() {
   const int n_vocab = 3001, n_rows = 8, n_top = 5;
   Values<float> logits((size_t)n_rows * n_vocab), edited(2 * n_vocab);
@@ -25,7 +25,7 @@ void sample() {
   rows.at[4].min_p = 0.05f, rows.at[4].n_edits = 2;
   rows.at[5].top_k = 700, rows.at[5].top_p = 0.5f;
   rows.at[5].first_edit = 2, rows.at[5].n_edits = 1, rows.at[5].edited = 1;
-  rows.at[6].top_k = 2500;  // among equals: by all digits of the keys
+  rows.at[6].top_k = 2500;  // equal logits: the radix select needs all digits of the keys
   rows.at[7].n_top = n_top, rows.at[7].top = n_top;
   Values<gk_pick> picks(n_rows), top(2 * n_top);
   gk_sample call = {};

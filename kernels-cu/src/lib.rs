@@ -1,8 +1,9 @@
 //! The kernels of the CUDA backend: `.cu` sources, launchers in C, and their table.
 //!
-//! `include/galley_kernels.h` is the contract. The same sources are compiled by nvcc for a GPU (feature `cuda`) and by a
-//! C++ compiler for an emulation of the device on the CPU (feature `emulate`): both give a [`bindings::gk_kernels`],
-//! and callers need not know which one they have. Without features the crate holds types alone and needs no compiler.
+//! `include/galley_kernels.h` is the contract. The same sources are compiled by nvcc for a GPU
+//! (feature `cuda`) and by a C++ compiler for an emulation of the device on the CPU (feature
+//! `emulate`). Both provide a [`bindings::gk_kernels`], and callers need not know which one they
+//! have. Without features the crate contains only types, and needs no compiler.
 
 #[allow(
     missing_docs,
@@ -18,27 +19,28 @@ pub mod bindings;
 
 use bindings::gk_kernels;
 
-/// The CUDA release whose runtime is linked in, such as "13.0": a driver has to be of the same major release or newer.
+/// The CUDA release of the linked runtime, such as "13.0". It needs a driver of the same major
+/// release or newer.
 #[cfg(feature = "cuda")]
 pub const CUDA_RELEASE: &str = env!("GALLEY_CUDA_RELEASE");
 
-/// The path of a shared library that is the CUDA driver on the CPU, for tests: `driver/driver.h` says what it does.
-/// Loaded before anybody looks for the driver, it is what they find.
+/// The path of a shared library that is the CUDA driver on the CPU, for tests: `driver/driver.h`
+/// describes it. Once it is loaded, a search for the driver finds it.
 #[cfg(feature = "emulate")]
 pub const EMULATED_DRIVER: &str = env!("GALLEY_EMULATED_DRIVER");
 
-/// The kernels for a GPU. Loading them needs no GPU: launchers answer with an error where there is none.
+/// The kernels for a GPU. Loading them needs no GPU: launchers return an error if there is none.
 #[cfg(feature = "cuda")]
 pub fn cuda() -> &'static gk_kernels {
-    // SAFETY: it returns the address of a constant.
+    // SAFETY: the function returns the address of a constant.
     unsafe { &*bindings::galley_cuda_kernels() }
 }
 
-/// The kernels on the CPU. On no stream they return when the work is done, and "device memory" is ordinary memory; a
-/// stream is one of [`EMULATED_DRIVER`].
+/// The kernels on the CPU. With a null stream, launchers return when the work is done, and "device
+/// memory" is ordinary memory. Any other stream comes from [`EMULATED_DRIVER`].
 #[cfg(feature = "emulate")]
 pub fn emulated() -> &'static gk_kernels {
-    // SAFETY: it returns the address of a constant.
+    // SAFETY: the function returns the address of a constant.
     unsafe { &*bindings::galley_emulated_kernels() }
 }
 
@@ -47,14 +49,14 @@ mod tests {
     use super::*;
     use std::ffi::CStr;
 
-    /// `cudaErrorInsufficientDriver`: also what there is where there is no driver at all.
+    /// `cudaErrorInsufficientDriver`: the runtime also returns it on a machine without a driver.
     const NO_DRIVER: i32 = 35;
 
-    /// On machines without a driver, too: the table is there, and errors have names.
+    /// The table and the error names are there without a driver, too.
     #[test]
     fn the_table_is_there_without_a_gpu() {
         let kernels = cuda();
-        // SAFETY: the table is of constants: names that end, and functions that match their types.
+        // SAFETY: the table is constant: null-terminated names, functions that match their types.
         let name = unsafe { CStr::from_ptr(kernels.name) };
         assert_eq!(name.to_str(), Ok("cuda"));
         let error_name = kernels.error_name.expect("a table without holes");
@@ -63,7 +65,7 @@ mod tests {
         assert_eq!(name.to_str(), Ok("cudaErrorInsufficientDriver"));
     }
 
-    /// A launch without a driver is an error and no crash.
+    /// A launch without a driver returns an error and does not crash.
     #[test]
     fn a_launch_without_a_driver_is_an_error() {
         if std::path::Path::new("/dev/nvidiactl").exists() {
@@ -80,7 +82,7 @@ mod tests {
             scale: 1.0,
         };
         let angles = cuda().angles.expect("a table without holes");
-        // SAFETY: the call outlives the launch, and no device is there that could follow its pointers.
+        // SAFETY: the call outlives the launch, and there is no device to follow its pointers.
         let error = unsafe { angles(&call, null.cast()) };
         assert_eq!(error, NO_DRIVER);
     }

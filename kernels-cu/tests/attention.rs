@@ -1,4 +1,4 @@
-//! Attention, emulated: against float64, and row by row bit for bit, however the work is cut.
+//! Attention on the emulation: against float64, and with the same bits for a row in every division of the work.
 
 #[path = "attention/calls.rs"]
 mod calls;
@@ -12,7 +12,7 @@ use galley_kernels_cu::bindings::{GK_BAD_CALL, gk_attention, gk_unit};
 use std::process::Command;
 use world::{Data, PERIOD, Random, Rows, Selected, Shape, World};
 
-/// Folding units of every size, and split ones.
+/// Units of every size, some of which fold and some of which are split.
 const PLANS: [Plan; 6] = [
     Plan::new(16, false),
     Plan::new(32, false),
@@ -30,7 +30,7 @@ fn check(world: &mut World, batch: &[Rows], plan: Plan) {
 
 #[test]
 fn decodes_verifications_and_prompts_agree_with_float64() {
-    // Heads of a group: 1, 2, 3, 4, 7, 8, and a group that no unit holds whole.
+    // Query heads a KV head: 1, 2, 3, 4, 7, 8, and 40, more than a unit holds here.
     let shapes = [
         Shape::new(2, 2, 16),
         Shape::new(4, 2, 24),
@@ -110,7 +110,7 @@ fn views_agree_with_float64() {
         .enumerate()
     {
         let view = Rows { tail_start: 350 + 13 * i, selected, ..Rows::full(0, 415, 5) };
-        // Beside others, with another view.
+        // In a batch with another sequence, which has another view.
         check(&mut world, &[Rows::full(1, 299, 1), view], PLANS[i]);
     }
 }
@@ -131,12 +131,12 @@ fn a_view_without_one_token_is_noticed() {
     }
 }
 
-/// The outputs of the last eight of 1200 positions (three partitions), in every way in which they
-/// can be computed. All have the same bits, which are returned.
+/// Computes the outputs of the last eight of 1200 positions (three partitions) in many ways.
+/// Checks that all of them have the same bits, and returns these.
 fn bits_of_rows(shape: Shape, window: usize) -> Vec<Vec<u16>> {
     const LENGTH: usize = 1200;
     const FIRST: usize = LENGTH - 8;
-    // A window of whole periods holds as much of every large value as of its opposite.
+    // A window of whole periods contains each large value together with its opposite.
     let below = if window == 0 { LENGTH / PERIOD * PERIOD } else { LENGTH };
     let mut world = World::new(shape, &[LENGTH, 75, 530], window, Data::Cancelling { below });
     let whole = [Rows::full(0, FIRST, 8)];
@@ -153,7 +153,7 @@ fn bits_of_rows(shape: Shape, window: usize) -> Vec<Vec<u16>> {
     compare(&[Rows::full(0, LENGTH - 1, 1)], 0..1, 7, PLANS[4]);
     compare(&[Rows::full(0, LENGTH - 3, 3)], 0..3, 5, PLANS[5]);
     compare(&[Rows::full(0, LENGTH - 33, 33)], 25..33, 0, PLANS[2]);
-    // In a ragged batch, before and after others.
+    // In a ragged batch, between rows of other sequences.
     let batch = [Rows::full(1, 30, 45), whole[0].clone(), Rows::full(2, 529, 1)];
     compare(&batch, 45..53, 0, PLANS[1]);
     compare(&batch, 45..53, 0, PLANS[3]);
@@ -185,7 +185,7 @@ fn views_have_the_same_bits_however_they_are_computed() {
 #[test]
 fn partitions_that_start_elsewhere_change_bits() {
     // The same tokens in the same order: as a tail, cut at position 512, and as a selection, cut
-    // after 512 tokens. Both are right, and a comparison of bits must tell them apart.
+    // after 512 tokens. Both are correct, and a comparison of bits must tell them apart.
     for (data, plan) in [
         (Data::Plain, PLANS[0]),
         (Data::Cancelling { below: 4 * PERIOD }, PLANS[0]),
@@ -206,17 +206,17 @@ fn partitions_that_start_elsewhere_change_bits() {
     }
 }
 
-/// One number for all bits, for comparison between processes.
+/// A hash of all bits, for comparison between processes.
 fn digest(rows: &[Vec<u16>]) -> u64 {
     let step = |sum: u64, bits: &u16| (sum ^ u64::from(*bits)).wrapping_mul(0x0100_0000_01b3);
     rows.iter().flatten().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// Runs in a process of its own: see the test below. The emulation reads its settings from the
-/// environment.
+/// The test below runs this one in processes of its own, because the emulation reads its settings
+/// from the environment.
 #[test]
 fn digest_of_rows() {
-    // 128: the shape that has to do with fewer stages first.
+    // With head_dim 128, some units get fewer stages on a device with 99 KiB.
     println!("digest {:016x}", digest(&bits_of_rows(Shape::new(2, 1, 128), 3 * PERIOD)));
 }
 
@@ -238,16 +238,16 @@ fn devices_with_less_shared_memory_compute_the_same_bits() {
     // sm_89 gives a block 99 KiB.
     let (fine, less, text) = digest_with(Some(99 * 1024));
     assert!(fine && less == most, "{less:?} and {most:?}: {text}");
-    // Below what one stage takes, the launch is refused: the setting does reach the kernels.
+    // The emulation refuses settings below 48 KiB: the variable does reach the child process.
     let (fine, _, text) = digest_with(Some(16 * 1024));
     assert!(!fine, "ran without memory: {text}");
 }
 
-/// Runs in a process of its own, as above: what units may hold is what a launch accepts, and no less.
+/// Runs in a process of its own, as above. A launch accepts units up to `attention_queries`, and no larger ones.
 #[test]
 fn queries_of_units() {
     let ask = galley_kernels_cu::emulated().attention_queries.expect("a table without holes");
-    // SAFETY: it takes a number and returns one.
+    // SAFETY: the function takes a number and returns one.
     let ask = |head_dim: i32| unsafe { ask(head_dim) };
     println!("queries {} {}, ", ask(128), ask(256));
     for head_dim in [128, 256] {
@@ -257,7 +257,7 @@ fn queries_of_units() {
         let unit = gk_unit {
             seq: 0,
             first_query: 0,
-            n_queries: 0, // nothing to do
+            n_queries: 0, // an empty unit
             partition: 0,
             n_partitions: 0,
             state: -1,

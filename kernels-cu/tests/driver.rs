@@ -1,5 +1,5 @@
-//! The emulated driver itself: when work is done, what it refuses, what ends the process. The cases are C++, in
-//! `tests/driver/`.
+//! The emulated driver itself: when work runs, which calls it refuses, and which errors end the process. The cases are
+//! C++, in `tests/driver/`.
 #![cfg(feature = "emulate")]
 
 mod common;
@@ -8,7 +8,7 @@ use common::{folder, link, objects, run, sources, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// All cases, with the driver and the emulation that the crate was built with.
+/// All cases, linked with the driver and the emulation that the crate was built with.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = folder("driver");
     let driver = Path::new(galley_kernels_cu::EMULATED_DRIVER);
@@ -38,7 +38,7 @@ fn does_what_cuda_says_whenever_work_is_done() {
     }
 }
 
-/// Cases that end their process, and what is said then: nothing where the memory is not there.
+/// Cases that end their process, and the expected message. An access fault ends a process without a message.
 const DEATHS: [(&str, &str); 5] = [
     ("memory_that_outlives_the_context", "with 1 allocations in it"),
     ("pinned_memory_that_is_freed_before_its_copy", "which a copy on its way uses: wait for it"),
@@ -56,7 +56,7 @@ fn notices_what_cuda_leaves_undefined() {
     for (case, sentence) in DEATHS {
         let output = run(&PROGRAM, &[case], &[]);
         let said = stderr(&output);
-        // By a signal: a check that fails ends with a code.
+        // The process ends by a signal; a failed check would exit with a code.
         assert!(output.status.code().is_none() && said.contains(sentence), "{case}: {said}");
     }
 }

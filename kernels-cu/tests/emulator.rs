@@ -1,5 +1,5 @@
-//! The emulation itself: what it computes against plain computations, and that it notices what it says it does.
-//! The cases are C++, in `tests/emulator/`.
+//! The emulation itself: its results against plain computations, and its detection of undefined behaviour. The cases
+//! are C++, in `tests/emulator/`.
 #![cfg(feature = "emulate")]
 
 mod common;
@@ -8,7 +8,7 @@ use common::{folder, link, objects, run, sources, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// All cases, with the emulation that the crate was built with.
+/// All cases, linked with the emulation that the crate was built with.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = folder("emulator");
     let flags = ["-O1", "-Itests/emulator", "-Wall", "-Wextra", "-Wno-unused-parameter"];
@@ -36,7 +36,7 @@ fn computes_what_cuda_defines_in_every_schedule() {
     }
 }
 
-/// Cases that end their process, and what is said then.
+/// Cases that end their process, and the expected messages.
 const DEATHS: [(&str, &[&str]); 15] = [
     ("lane_outside_its_mask", &["__shfl_sync: lane 3 calls it and is not in its mask 000000f0"]),
     (
@@ -74,12 +74,12 @@ fn notices_what_hardware_leaves_undefined() {
     assert_eq!(listed.len(), DEATHS.len(), "a case without its sentence here: {listed:?}");
     for (case, sentences) in DEATHS {
         for schedule in SCHEDULES {
-            // Copies that land at once are no groups, but are checked.
+            // GALLEY_EMULATOR_COPIES is not set: copies land late.
             let output = run(&PROGRAM, &[case], schedule);
             let said = stderr(&output);
             assert!(!output.status.success(), "{case}, {schedule:?}: ended well");
             for sentence in sentences {
-                // Only the first schedule lets lanes arrive in an order that the sentence may name.
+                // A message may name threads by their order of arrival, which is known in the first schedule alone.
                 let exact = schedule == SCHEDULES[0] || !sentence.contains("thread");
                 assert!(!exact || said.contains(sentence), "{case}, {schedule:?}: {said}");
             }

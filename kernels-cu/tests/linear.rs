@@ -1,4 +1,4 @@
-//! Matrix products, every variant and epilogue: right, within bounds, and the same bits for a row in every batch.
+//! Matrix products, every variant and epilogue: correct, within bounds, and the same bits for a row in every batch.
 
 #[path = "linear/case.rs"]
 mod case;
@@ -12,13 +12,13 @@ const VARIANTS: std::ops::RangeInclusive<i32> = 0..=GK_LINEAR_VARIANTS as i32;
 
 #[test]
 fn products_agree_with_float64() {
-    // Rows, inputs, outputs: ragged everywhere; a last step of k that is half there (299); ring shorter than the sum.
+    // Rows, inputs, outputs: ragged sizes; a last step of k that is half full (299); a sum longer than the ring (1100).
     for (n_rows, n_in, n_out) in
         [(1, 48, 80), (5, 64, 100), (9, 299, 299), (33, 1100, 72), (70, 128, 288), (131, 80, 132)]
     {
         let case = Case::new(n_rows, n_in, n_out, 7 + n_rows as u64);
         for variant in VARIANTS {
-            // A stride of whole 16-byte runs, and one that is not.
+            // A stride that keeps rows at multiples of 16 bytes, and one that does not.
             for out_stride in [n_out.next_multiple_of(4) + 4, n_out + (n_out + 1) % 2] {
                 let bias = case.store(true, variant, out_stride);
                 case.check_rows(&bias, out_stride, |row, n| {
@@ -52,7 +52,7 @@ fn gated_products_agree_with_float64() {
     }
 }
 
-/// The comparison above would notice one wrong value among all, and a write beyond the columns.
+/// The control of the comparisons above: one wrong value, or a write beyond the columns, is noticed.
 #[test]
 fn wrong_values_are_noticed() {
     let case = Case::new(9, 299, 100, 3);
@@ -102,7 +102,7 @@ fn a_row_has_the_same_bits_in_every_batch_and_variant() {
     }
 }
 
-/// The control: a sum over k in two halves has other bits on the same data, however close.
+/// The control: a sum over k in two halves is close, but has other bits on the same data.
 #[test]
 fn a_sum_in_halves_has_other_bits() {
     let (n_rows, n_in, n_out) = (16, 299, 80);

@@ -1,5 +1,5 @@
-//! What rows attend to most, on the emulation: sums against float64, selections against sorting, and bitwise whatever
-//! else is asked for.
+//! Observation on the emulation: sums against float64, selections against sorting, and the same bits beside any other
+//! observations.
 
 mod observed;
 mod paged;
@@ -54,7 +54,7 @@ fn sums_agree_with_float64_and_selections_with_sorting() {
                     assert_eq!(*ids, highest(sums, question, block), "{what}");
                 }
             }
-            // Controls: another row more, another window, another number.
+            // Controls: one row more, another window, another number of ids.
             let (question, (sums, ids)) = (&questions[0], &answers[0][0]);
             let other = Question { n_rows: question.n_rows + 1, ..question.clone() };
             assert!(!are_close(sums, &world.sums(&other, window, 0)));
@@ -82,17 +82,17 @@ fn what_a_row_observes_is_its_own_affair() {
             assert_eq!(*ids, highest(sums, question, world.block_size()));
         }
     }
-    // Other rows before them in the batch, in larger chunks, asked together and in another order.
+    // In one call with other observations, in another order, and with other rows before theirs in the batch.
     let others = [Question::new(0, 20, 0..99, 7), long, many, few.clone()];
     let together = world.ask(&[33, 4, 40], &others, 0);
     assert!(together[1..] == [alone[2].clone(), alone[1].clone(), alone[0].clone()]);
-    // Of the sums of a row, those of other candidates are the same.
+    // With fewer candidates, the sums of the remaining candidates are the same.
     let fewer = Question { candidates: 64..200, ..few.clone() };
     let answer = world.ask(&[1, 1, 3], &[fewer], 0).remove(0);
     for ((sums, _), (all, _)) in answer.iter().zip(&alone[0]) {
         assert_eq!(sums[..], all[63..199]);
     }
-    // Controls: one bit of a key that is no candidate, and a softmax over a tile less, change sums.
+    // Controls: a window that hides one position from one row, and one bit of a key that is no candidate, change sums.
     let sums_of = |answer: &Answer| answer[0].0.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let windowed = world.ask(&[1, 1, 3], std::slice::from_ref(&few), 332).remove(0);
     assert_ne!(sums_of(&windowed)[20..], sums_of(&alone[0])[20..]);
@@ -108,7 +108,7 @@ fn what_a_row_observes_is_its_own_affair() {
 fn ties_go_to_the_lower_position() {
     let mut numbers = Numbers(13);
     let mut world = World::new(&mut numbers, (4, 2, 16), &[1300]);
-    // The rows see nothing before position 1270, or few of the candidates: the others score 0.
+    // The rows see no position before 1271, so most or all of the candidates score 0.
     let nothing = Question::new(0, 2, 32..1240, 5);
     let some = Question::new(0, 2, 3..1290, 70);
     let answers = world.ask(&[2], &[nothing, some], 28);
@@ -121,7 +121,7 @@ fn ties_go_to_the_lower_position() {
         let expected: Vec<u32> = (3..3 + 70 - n_seen as u32).chain(1271..1290).collect();
         assert_eq!(*ids, expected);
     }
-    // Equal keys get equal scores; the threshold falls among them.
+    // Equal keys have equal scores, and the threshold is one of these scores.
     let first = world.key(0, 0, 0).to_vec();
     let size = world.block_size();
     for position in 0..1300 {

@@ -1,5 +1,4 @@
-//! What a round of drafting does on the device beside its forwards: prompt lookup and verification, each against its
-//! definition.
+//! Kernels for a round of drafting, beside its forwards: prompt lookup and verification, each against its definition.
 
 use galley_kernels_cu::bindings::*;
 use galley_kernels_cu::emulated;
@@ -15,10 +14,10 @@ impl Random {
     }
 }
 
-/// A sequence and what is asked about it: tokens, min_n, max_n, n.
+/// A sequence and the limits of its search: tokens, min_n, max_n, n.
 type Asked = (Vec<u32>, usize, usize, usize);
 
-/// By definition: what followed the latest earlier occurrence of the longest suffix.
+/// The definition: the tokens that followed the latest earlier occurrence of the longest suffix.
 fn naive((tokens, min_n, max_n, n): &Asked) -> Vec<u32> {
     for length in (*min_n.max(&1)..=*max_n.min(&tokens.len())).rev() {
         let suffix = &tokens[tokens.len() - length..];
@@ -53,7 +52,7 @@ fn history(asked: &[Asked], stride: usize) -> Vec<Vec<u32>> {
         n_seqs: asked.len() as i32,
         found_stride: stride as i32,
     };
-    // SAFETY: every pointer has room for what the call says; the emulation is done when it returns.
+    // SAFETY: every pointer has room for the sizes in the call; the emulation finishes before the call returns.
     let error =
         unsafe { emulated().history.expect("it is in the table")(&raw const call, null_mut()) };
     assert_eq!(error, 0);
@@ -88,11 +87,11 @@ fn history_is_what_its_definition_says() {
         n_found += usize::from(!got.is_empty());
     }
     assert!(n_found > 200, "{n_found}");
-    // The negative control: a shorter suffix, and a sequence without its first tokens, are noticed.
+    // The negative control: a limit of one token for the suffix changes results.
     let shorter: Vec<Asked> = asked.iter().map(|(t, min, _, n)| (t.clone(), *min, 1, *n)).collect();
     let n_noticed = history(&shorter, 8).iter().zip(&got).filter(|(a, b)| a != b).count();
     assert!(n_noticed > 50, "{n_noticed}");
-    // What has no room is cut.
+    // Results longer than the stride are cut.
     let cut = history(&asked, 2);
     assert!(cut.iter().zip(&got).all(|(cut, whole)| cut[..] == whole[..whole.len().min(2)]));
 }
@@ -116,7 +115,7 @@ fn verify(drafts: &[Vec<u32>], picked: &[Vec<u32>]) -> Vec<(usize, u32)> {
         out: out.as_mut_ptr(),
         n_seqs: drafts.len() as i32,
     };
-    // SAFETY: every pointer has room for what the call says; the emulation is done when it returns.
+    // SAFETY: every pointer has room for the sizes in the call; the emulation finishes before the call returns.
     let error =
         unsafe { emulated().verify.expect("it is in the table")(&raw const call, null_mut()) };
     assert_eq!(error, 0);
@@ -131,7 +130,7 @@ fn verification_keeps_the_prefix_that_agrees() {
     for case in 0..400 {
         let length = [0, 1, 4, 8, 31, 32, 33, 70][case % 8];
         let draft: Vec<u32> = (0..length).map(|_| random.below(1000) as u32).collect();
-        // What follows the first disagreement may agree again, which counts for nothing.
+        // Tokens after the first disagreement agree again. They must not count.
         let mut picks: Vec<u32> = draft.clone();
         picks.push(random.below(1000) as u32);
         let n_accepted = random.below(length + 1);
@@ -143,7 +142,7 @@ fn verification_keeps_the_prefix_that_agrees() {
         picked.push(picks);
     }
     assert_eq!(verify(&drafts, &picked), expected);
-    // The negative control: one token that differs earlier is noticed.
+    // The negative control: an earlier difference in one token is noticed.
     let at = expected.iter().position(|&(n_accepted, _)| n_accepted > 2).expect("some are longer");
     drafts[at][1] += 1;
     let noticed = verify(&drafts, &picked);
@@ -153,7 +152,7 @@ fn verification_keeps_the_prefix_that_agrees() {
 
 #[test]
 fn bad_calls_are_refused() {
-    // SAFETY: numbers and pointers, of which zeros are some; calls that are refused touch nothing.
+    // SAFETY: zeros are valid numbers and pointers; refused calls and calls without sequences access no memory.
     unsafe {
         let (mut verify, mut history): (gk_verify, gk_history) =
             (std::mem::zeroed(), std::mem::zeroed());

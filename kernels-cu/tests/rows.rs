@@ -1,5 +1,5 @@
 //! Embeddings, norms, rotation, storing and copying of keys and values, on the emulation: against float64, and bitwise
-//! where nothing may change.
+//! where results must not change.
 
 mod paged;
 
@@ -19,7 +19,7 @@ macro_rules! launch {
     }};
 }
 
-/// Whether `got` is `expected` up to the rounding to bf16, and a little more for f32 sums.
+/// Whether `got` equals `expected` up to the rounding to bf16 and a small error of f32 sums.
 fn is_close(got: gk_bf16, expected: f64) -> bool {
     (f64::from(from_bf16(got)) - expected).abs() <= expected.abs() / 250.0 + 1e-5
 }
@@ -31,7 +31,7 @@ fn embeddings_are_rows_of_the_table() {
         let (n_tokens, table_stride) = (9, stride(n_cols));
         let table: Vec<_> =
             (0..n_tokens * table_stride).map(|_| to_bf16(numbers.normal())).collect();
-        // Some stand for picks, and one for a pick that there is not.
+        // Some tokens are placeholders, and one placeholder is out of range.
         let picks = [5, 9].map(|token| gk_pick { token, logprob: 0.0 });
         let named = [0, 1, 2].map(|pick| GK_TOKEN_OF_PICK | pick);
         let given = [8, named[0], 3, named[1], 3, 9, named[2]];
@@ -54,7 +54,7 @@ fn embeddings_are_rows_of_the_table() {
             let (row, beyond) = row.split_at(n_cols);
             assert!(beyond.iter().all(|&x| x == 7.0));
             match table.get(*token as usize * table_stride..) {
-                // A token that is not in the table cannot be missed.
+                // A token that is not in the table gives NaN.
                 None | Some([]) => assert!(row.iter().all(|x| x.is_nan())),
                 Some(from) => {
                     assert!(row.iter().zip(from).all(|(&x, &t)| x == from_bf16(t)));
@@ -67,7 +67,7 @@ fn embeddings_are_rows_of_the_table() {
     }
 }
 
-/// Norms rows `rows` of `x`, whose stride is `x_stride`.
+/// Normalises rows `rows` of `x`, which has stride `x_stride`.
 fn norm(
     x: &[f32],
     x_stride: usize,
@@ -117,7 +117,7 @@ fn norms_agree_with_float64_and_with_themselves() {
             }
             assert!(out[n_cols..].iter().all(|&x| x == 0));
         }
-        // Gathered, alone, and from rows that begin anywhere: the same bits.
+        // Gathered rows, a single row, and a row that begins at any address have the same bits.
         let rows = [3, 0, 3];
         let some = norm(&x, n_cols, &weight, Some(&rows), rows.len());
         for (&row, out) in rows.iter().zip(some.chunks(stride(n_cols))) {
@@ -127,7 +127,7 @@ fn norms_agree_with_float64_and_with_themselves() {
         apart[1..].copy_from_slice(&x[n_cols..2 * n_cols]);
         let alone = norm(&apart[1..], n_cols, &weight, None, 1);
         assert_eq!(alone, &all[stride(n_cols)..][..stride(n_cols)]);
-        // Control: a difference of one bit of one column is noticed in some other column.
+        // Control: another value in one column changes other columns.
         apart[1] *= 1.5;
         assert_ne!(norm(&apart[1..], n_cols, &weight, None, 1)[1..], alone[1..]);
     }
@@ -170,7 +170,7 @@ fn angles_are_exact_to_the_last_bit_or_nearly() {
     assert_eq!(launch!(angles, gk_angles { half: 0, ..call }), BAD_CALL);
 }
 
-/// Rows of projections on their way into a pool.
+/// Projections of some rows, and the slots that take their keys and values.
 struct Rows {
     shape: (usize, usize, usize), // heads, KV heads, head_dim
     qkv: Vec<f32>,
@@ -233,7 +233,7 @@ impl Rows {
         q
     }
 
-    /// A head of a row in float64: 0 queries, 1 keys, 2 values.
+    /// A head of a row in float64. `kind` is 0 for queries, 1 for keys, 2 for values.
     fn expected(&self, row: usize, kind: usize, head: usize) -> Vec<f64> {
         let (n_heads, n_kv_heads, head_dim) = self.shape;
         let part = [0, n_heads, n_heads + n_kv_heads][kind] + head;
@@ -260,7 +260,7 @@ impl Rows {
 }
 
 fn all_close(got: &[gk_bf16], expected: &[f64]) -> bool {
-    // A difference of two products can be small where they are not.
+    // A difference of two products can be small even if the products are not.
     let near = |(&got, &x): (&gk_bf16, &f64)| {
         (f64::from(from_bf16(got)) - x).abs() <= x.abs() / 250.0 + 3e-6
     };
@@ -302,9 +302,9 @@ fn rotated_rows_agree_with_float64_and_with_themselves() {
                 n_written += 2 * head_dim;
             }
         }
-        // Nothing else was written.
+        // Nothing else is written.
         assert_eq!(pool.memory.iter().filter(|&&x| x != NAN).count(), n_written);
-        // Row by row, and in two calls: the same bits.
+        // Five rows one by one, and the rest in one call: the same bits.
         let mut apart = new_pool();
         let mut q_apart = Vec::new();
         for row in 0..5 {
@@ -331,7 +331,7 @@ fn blocks_are_copied_in_order() {
                 }
             }
         }
-        // 5 reads what 2 was given; 2 is then written again.
+        // Block 5 reads the earlier copy in block 2; the last pair then overwrites block 2.
         let pairs = [0, 2, 2, 5, 6, 2];
         let origin = [0, 1, 6, 3, 4, 0, 6];
         let before = Pool { memory: pool.memory.clone(), shape: pool.shape };

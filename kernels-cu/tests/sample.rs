@@ -1,4 +1,4 @@
-//! Sampling on the device against `galley_backend::sample::pick`: the same logits give the same tokens.
+//! Sampling on the device against `galley_backend::sample::pick`: equal logits give equal tokens.
 
 use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{Pick, Row, Sampling, Scratch, Seen, pick};
@@ -50,7 +50,7 @@ impl Random {
     }
 }
 
-/// One pick, as a request would have it.
+/// One sample: the settings and tokens of a request, and its row of logits.
 struct Case {
     logits_row: usize,
     sampling: Sampling,
@@ -78,7 +78,7 @@ impl Case {
         case
     }
 
-    /// What the CPU picks.
+    /// The result on the CPU.
     fn expected(&self, logits: &[f32], scratch: &mut Scratch) -> Pick {
         let mut seen = Seen::of_prompt(&self.prompt);
         self.output.iter().for_each(|&token| seen.push_output(token));
@@ -96,7 +96,7 @@ impl Case {
         pick(logits, &row, scratch)
     }
 
-    /// Its edits, each token once.
+    /// The edits of the row, with distinct tokens.
     fn edits(&self) -> Vec<gk_edit> {
         let mut edits: BTreeMap<u32, gk_edit> = BTreeMap::new();
         let mut of = |token: u32, change: &dyn Fn(&mut gk_edit)| {
@@ -124,7 +124,7 @@ impl Case {
     }
 }
 
-/// What the device picks: tokens, log-probabilities, alternatives.
+/// The results on the device: tokens, log-probabilities, alternatives.
 fn on_device(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case]) -> Vec<Pick> {
     let nothing = gk_pick { token: 77, logprob: 77.0 };
     let (mut edits, mut rows, mut n_edited, mut n_top) = (vec![], vec![], 0, 0);
@@ -166,7 +166,7 @@ fn on_device(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case]) -> V
         n_rows: cases.len() as i32,
         n_vocab: n_vocab as i32,
     };
-    // SAFETY: every pointer has room for what the rows above say; the emulation is done when it returns.
+    // SAFETY: every pointer has room for the sizes in the rows above; the emulation finishes before the call returns.
     let error =
         unsafe { emulated().sample.expect("it is in the table")(&raw const call, null_mut()) };
     assert_eq!(error, 0);
@@ -196,7 +196,7 @@ fn agrees(got: &Pick, expected: &Pick) -> bool {
         && got.top.iter().zip(&expected.top).all(|(a, b)| a.0 == b.0 && is_close(a.1, b.1))
 }
 
-/// Every pick of `cases`, there and here.
+/// Compares the results of `cases` on the device and on the CPU.
 fn check(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case], what: &str) {
     let mut scratch = Scratch::default();
     for (case, got) in cases.iter().zip(on_device(logits, stride, n_vocab, cases)) {
@@ -219,9 +219,9 @@ fn picks_are_those_of_the_cpu() {
         let spread = random.one_of(&[0.0, 0.1, 1.0, 3.0, 12.0]);
         let mut logits = random.logits(n_rows * stride, spread);
         if random.below(3) == 0 {
-            logits.iter_mut().for_each(|logit| *logit = logit.round()); // ties by the dozen
+            logits.iter_mut().for_each(|logit| *logit = logit.round()); // many ties
         }
-        // More picks than rows of logits: some share one.
+        // More samples than rows of logits: some share a row.
         let cases: Vec<_> = (0..20).map(|_| Case::random(&mut random, n_rows, n_vocab)).collect();
         check(&logits, stride, n_vocab, &cases, &format!("batch {batch}, spread {spread}"));
     }
@@ -274,7 +274,7 @@ fn any_number_of_alternatives() {
     check(&logits, n_vocab, n_vocab, &cases, "alternatives");
 }
 
-/// A row's pick is a function of the row: alone, and among others in another order.
+/// A sampled token depends on its row alone: it is the same without other rows, and in another order.
 #[test]
 fn neighbours_change_nothing() {
     let mut random = Random(4);
@@ -290,7 +290,7 @@ fn neighbours_change_nothing() {
     }
 }
 
-/// What must be noticed: on the same kind of data, settings that are a little wrong give other picks.
+/// The control: on the same kind of data, slightly wrong settings give other tokens.
 #[test]
 fn wrong_settings_are_noticed() {
     let mut random = Random(5);
@@ -322,7 +322,7 @@ fn wrong_settings_are_noticed() {
 #[test]
 fn bad_calls_are_refused() {
     let (logits, mut picks) = ([0.0f32; 8], [gk_pick { token: 0, logprob: 0.0 }; 1]);
-    // SAFETY: numbers and pointers, of which zeros are some.
+    // SAFETY: the fields are numbers, for which zeros are valid.
     let row: gk_sample_row = unsafe { std::mem::zeroed() };
     let call = gk_sample {
         logits: logits.as_ptr(),
@@ -336,7 +336,7 @@ fn bad_calls_are_refused() {
         n_vocab: 8,
     };
     let sample = emulated().sample.expect("it is in the table");
-    // SAFETY: calls that are refused touch nothing, and the others fit.
+    // SAFETY: refused calls access no memory, and the buffers of the other calls are large enough.
     let error = |call: gk_sample| unsafe { sample(&raw const call, null_mut()) };
     assert_eq!(error(gk_sample { n_vocab: 9, ..call }), GK_BAD_CALL);
     assert_eq!(error(gk_sample { n_vocab: 0, ..call }), GK_BAD_CALL);

@@ -1,8 +1,8 @@
-//! Kernels under the sanitizers of the C++ compiler, on the emulation: AddressSanitizer and UBSan for memory, and
-//! ThreadSanitizer, to which a CUDA thread is a fiber, for races between threads of a block and between blocks.
+//! Kernels under the sanitizers of the C++ compiler, on the emulation. AddressSanitizer and UBSan check memory.
+//! ThreadSanitizer, to which a CUDA thread is a fiber, checks for races between threads of a block and between blocks.
 //!
-//! The programs are in `sanitizers/`: `pipeline.cu`, a small kernel from which one thing can be taken away, shows that
-//! each detector detects; `launchers.cpp` calls the real kernels, every one of the table.
+//! The programs are in `sanitizers/`. `pipeline.cu`, a small kernel that can be built with a planted defect, shows that
+//! each detector works. `launchers.cpp` calls every launcher of the table.
 #![cfg(feature = "emulate")]
 
 mod common;
@@ -16,13 +16,14 @@ use std::process::Command;
 use std::sync::LazyLock;
 use table::{header, launchers};
 
-// Optimised, a kernel with many unrolled loops takes minutes to compile with these.
+// With these flags, the compiler takes minutes to optimise a kernel with many unrolled loops.
 const ADDRESS: [&str; 3] = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 const THREAD: [&str; 2] = ["-O1", "-fsanitize=thread"];
-/// The emulation speaks to ThreadSanitizer and is not watched itself: it moves values between threads by design.
+/// The emulation reports its synchronisation to ThreadSanitizer. It is not instrumented itself, since it moves values
+/// between threads by design.
 const THREAD_RUNTIME: [&str; 2] = ["-O1", "-DGALLEY_EMULATOR_TSAN"];
 
-/// The emulation's objects for a sanitizer. Compiled once: both tests use them.
+/// The emulation's objects for each sanitizer, compiled once for both tests.
 static ADDRESS_EMULATOR: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
     objects(&folder("sanitizers"), "address", &sources("emulator", "cpp"), &ADDRESS)
 });
@@ -30,7 +31,7 @@ static THREAD_EMULATOR: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
     objects(&folder("sanitizers"), "thread", &sources("emulator", "cpp"), &THREAD_RUNTIME)
 });
 
-/// Whether both sanitizers are there; a remark where not, and in CI an error.
+/// Whether both sanitizers are available. A missing one gives a remark, and fails the test in CI.
 fn sanitizers_are_there() -> bool {
     let Some(_) = runtime::sanitizer() else { return false };
     let output = Command::new("c++").arg("-print-file-name=libtsan.so").output();
@@ -43,7 +44,7 @@ fn sanitizers_are_there() -> bool {
     found
 }
 
-/// The pipeline with a plant.
+/// The pipeline with the defect of number `plant`; 0 is none.
 fn pipeline(name: &str, plant: u32, emulator: &[PathBuf], flags: &[&str]) -> PathBuf {
     let folder = folder("sanitizers");
     let plant_flag = format!("-DGALLEY_PLANT={plant}");
@@ -71,7 +72,7 @@ fn detectors_find_what_is_planted_and_nothing_else() {
         (address.join().expect("compiles"), thread)
     });
     let plain = [Path::new(env!("OUT_DIR")).join("libgalley_emulated.a")];
-    // Without a plant: no detector says anything.
+    // Without a defect, no detector reports anything.
     let clean = [
         pipeline("plain", 0, &plain, &["-O1"]),
         pipeline("address", 0, address, &ADDRESS),
@@ -94,15 +95,15 @@ fn detectors_find_what_is_planted_and_nothing_else() {
     // A wait for copies is missing: copies that land late give wrong numbers.
     let program = pipeline("plain", 1, &plain, &["-O1"]);
     assert!(found(&program, LATE, "wrong numbers"), "a missing wait");
-    // A barrier is missing: after the wait, and before a stage is filled again.
+    // A barrier is missing: after the wait, or before a stage is filled again.
     let program = pipeline("thread", 2, thread, &THREAD);
     assert!(found(&program, LATE, RACE), "a missing barrier after a wait");
     let program = pipeline("thread", 3, thread, &THREAD);
     assert!(found(&program, EARLY, RACE), "a missing barrier before a stage is filled again");
-    // A shuffle brings values and orders no memory.
+    // A shuffle exchanges values and orders no memory.
     let program = pipeline("thread", 5, thread, &THREAD);
     assert!(found(&program, LATE, RACE), "a missing __syncwarp");
-    // Shared memory is too small: the sanitizer names the line, the emulation the bytes.
+    // Shared memory is too small: the sanitizer reports the access, the emulation the bytes.
     let program = pipeline("address", 4, address, &ADDRESS);
     assert!(found(&program, LATE, "heap-buffer-overflow"), "too little shared memory");
     let program = pipeline("plain", 4, &plain, &["-O1"]);
@@ -128,7 +129,7 @@ fn kernels_run_under_sanitizers_without_a_report() {
     };
     let header = header();
     let names = launchers(&header);
-    // A launcher that is added to the table and has no case is noticed.
+    // A launcher of the table without a case is noticed.
     let added = header.replace(
         "} gk_kernels;",
         "  int32_t (*rerank)(const gk_rerank *, gk_stream);\n} gk_kernels;",

@@ -1,5 +1,5 @@
-//! Every launcher in other schedules than the one that the other tests run in: threads of a block that go ahead of others in
-//! another order, and copies that land early. A missing barrier may go unnoticed in one; the bits are the same in all.
+//! Every launcher in schedules that the other tests do not use: other orders of the threads of a block, and copies that
+//! land early. One schedule may hide a missing barrier; correct kernels give the same bits in all schedules.
 #![cfg(feature = "emulate")]
 
 mod common;
@@ -9,7 +9,7 @@ use common::{folder, link, objects, run, sources, stderr};
 use std::path::{Path, PathBuf};
 use table::{header, launchers};
 
-/// What may be noticed in one and not in the others.
+/// Each schedule may show defects that other schedules hide.
 const SCHEDULES: [&[(&str, &str)]; 5] = [
     &[("SCHEDULE", "lifo"), ("COPIES", "early")],
     &[("SCHEDULE", "lifo"), ("COPIES", "late")],
@@ -18,7 +18,7 @@ const SCHEDULES: [&[(&str, &str)]; 5] = [
     &[("SCHEDULE", "random"), ("COPIES", "late"), ("SEED", "3"), ("THREADS", "1")],
 ];
 
-/// A line of `cu/linear.cu`, what it becomes, and what is then wrong.
+/// A line of `cu/linear.cu`, its replacement, and the resulting defect.
 const PLANTS: [(&str, &str, &str); 3] = [
     (
         "        __syncthreads();  // the next stage has landed",
@@ -30,7 +30,7 @@ const PLANTS: [(&str, &str, &str); 3] = [
         "        copy_async_wait<T::STAGES - 1>();",
         "the next stage is not waited for",
     ),
-    // In the usual schedule, copies that land late hide it.
+    // In the usual schedule, late copies hide this defect.
     (
         "step < T::STAGES - 1; step++",
         "step < T::STAGES; step++",
@@ -38,14 +38,14 @@ const PLANTS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// A program of the cases, over these kernels before those of the crate.
+/// A program of the cases. `kernels` replace kernels of the crate.
 fn program(name: &str, cases: &[PathBuf], kernels: &[PathBuf]) -> PathBuf {
     let library = Path::new(env!("OUT_DIR")).join("libgalley_emulated.a");
     let parts = [cases, kernels, &[library]].concat();
     link(&folder("schedules"), name, &parts, &[])
 }
 
-/// The digests of cases in a schedule; or what was said instead.
+/// The digests of cases in a schedule, or the error output of the program.
 fn digests(program: &Path, names: &[&str], schedule: &[(&str, &str)]) -> Result<String, String> {
     let output = run(program, names, schedule);
     let digests = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -63,7 +63,7 @@ fn every_launcher_gives_the_same_bits_in_every_schedule() {
     for schedule in SCHEDULES {
         assert_eq!(digests(&whole, &names, schedule).as_ref(), Ok(&usual), "{schedule:?}");
     }
-    // The control: what is taken away from a kernel is noticed, in one schedule at the least.
+    // The control: at least one schedule shows each defect planted in a kernel.
     let usual = digests(&whole, &["linear"], &[]).expect("the usual schedule");
     let source = std::fs::read_to_string("cu/linear.cu").expect("a kernel");
     std::thread::scope(|scope| {

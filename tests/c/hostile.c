@@ -1,4 +1,4 @@
-/* A drafter that does its worst, in the way that CASE_ names. None of it may change a token. */
+/* A drafter that misbehaves in the way that CASE_ selects. No case may change a token. */
 #include "galley_drafter_sdk.h"
 
 #include <pthread.h>
@@ -54,7 +54,7 @@ static void flags(self_t *s, uint8_t *attention, uint8_t *mlp) {
   }
 }
 
-/* Everything that can be called, with arguments that are mostly wrong. */
+/* Calls every host function, mostly with wrong arguments. */
 static void call_everything(self_t *s, gd_queue queue) {
   uint8_t attention[MANY] = {0}, mlp[MANY] = {0};
   uint32_t tokens[MANY] = {0};
@@ -114,7 +114,7 @@ static void call_everything(self_t *s, gd_queue queue) {
 }
 
 typedef struct {
-  self_t own; /* copied before the thread is there: it has its own random numbers */
+  self_t own; /* copied before the thread starts, so that it has its own random numbers */
   self_t *shared;
 } hammer_t;
 
@@ -187,7 +187,7 @@ static gd_status after_prefill(gd_drafter *d, const gd_batch *batch) {
   return GD_OK;
 }
 
-/* A guess for each row, with tokens out of the hat. */
+/* Pushes random tokens for each row. */
 static void push_random(self_t *s, const gd_batch *batch, uint64_t bound, uint32_t n_more) {
   for (uint32_t i = 0; i < batch->n_rows; i++) {
     gd_row row = {.struct_size = sizeof row};
@@ -253,7 +253,7 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
 #elif defined CASE_SCRIBBLES
   push_random(s, batch, s->vocab_size, 0);
   memset((void *)(uintptr_t)batch, 0xff, sizeof *batch);
-  memset(d, 0xff, sizeof *d); /* its own, and the host goes by what it was */
+  memset(d, 0xff, sizeof *d); /* the drafter's own struct: the host uses the copy it made before */
 #endif
   return GD_OK;
 }
@@ -266,7 +266,7 @@ static void end(gd_drafter *d, uint64_t sequence) {
 #endif
 }
 
-/* The engine does not ask yet. */
+/* The engine does not call this yet. */
 static gd_status cost(gd_drafter *d, uint64_t context_tokens, uint32_t budget_tokens, gd_cost *out) {
   (void)d, (void)context_tokens, (void)budget_tokens;
   out->weights_read = out->kv_tokens_read = 1;
@@ -305,7 +305,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   call_everything(s, (gd_queue){0});
 #elif defined CASE_CREATE_FAILS
   free(s);
-  *out = (gd_drafter *)16; /* nobody looks at it */
+  *out = (gd_drafter *)16; /* create failed, so the host must not read it */
   gd_log_error(host, "there is no room for a hat");
   return GD_NO_MEMORY;
 #elif defined CASE_HALF_A_DRAFTER

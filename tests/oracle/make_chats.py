@@ -54,7 +54,7 @@ def ask(content):
     return {"role": "user", "content": content}
 
 
-# Name, messages, tools.
+# Each entry: name, messages, tools.
 CHATS = [
     ("one", [USER], []),
     ("system", [SYSTEM, USER], []),
@@ -106,7 +106,7 @@ def cases_of(path, chats, variables):
                 text = template.render(**copy.deepcopy(context))
                 text.encode()
                 case["text"] = text
-            except Exception as error:  # Python's own errors pass through jinja2
+            except Exception as error:  # jinja2 lets Python's own errors pass
                 is_raised = type(error) is TemplateError
                 case["raised" if is_raised else "error"] = str(error) if is_raised else f"{type(error).__name__}: {error}"
             yield case

@@ -63,7 +63,7 @@ FORMATS = ["'%s'", "'%d'", "'%5.2f|'", "'%-8s|'", "'%05d'", "'%+d'", "'%x %%'", 
 FORMATTED = ["7", "-3", "2.5", "'text'", "none", "true", "[1]", "(1, 'b')", "{'k': 'v'}", "missing", "123456789.125", "1e-7", "65"]
 BRACES = ["'{}'", "'{0}{0}'", "'{:>8}|'", "'{:<8}|'", "'{:^8}|'", "'{:*^9}'", "'{:05d}'", "'{:,}'", "'{:.2f}'", "'{:e}'", "'{:g}'", "'{:x}'", "'{:#b}'", "'{:%}'", "'{:+}'", "'{!r:>9}'", "'{:.1}'", "'{{}}{}'", "'{a}'", "'{0[0]}'", "'{0.real}'", "'{:{}}'", "'{:_}'", "'{:=+7}'", "'{'"]
 
-# Tags, with white space before and behind them.
+# Tags, with white space before and after them.
 BLANKS = ["", " ", "\n", "\n\n ", " \t\n", "\r\n", "\r \n", "\u00a0\n"]
 OPENS = ["{% if 1 %}", "{%- if 1 %}", "{%+ if 1 %}", "{% if 1 -%}", "{% if 1 +%}", "{%- if 1 -%}", "{% raw %}x{% endraw %}{% if 1 %}"]
 INNER = ["{{ 1 }}", "{{- 1 }}", "{{ 1 -}}", "{# c #}", "{#- c #}", "{# c -#}", "{#+ c +#}", "{% raw %} r\n{% endraw %}", "{%- raw -%} r {%- endraw -%}", "{% raw %}\n r {%+ endraw +%}"]
@@ -231,7 +231,7 @@ a {%- if true -%} b {%- endif -%} c
 def random_templates(count):
     """Expressions of a few operators, put together at random; the same every time."""
     rng = random.Random(20240726)
-    # jinja2 folds what is done to constants alone, and never reports an error of it: slices are of variables.
+    # jinja2 folds expressions of constants and hides their errors, so only variables are sliced.
     attributes = [attribute for attribute in ATTRIBUTES if ":" not in attribute]
     atoms = OPERANDS + ["d", "words[2:9:2]", "nested[::-1]", "d.a[:2]", "words", "items[0].n", "messages[0].content", "nested[0]", "big", "d.a", "'x'", "7"]
 
@@ -255,11 +255,11 @@ def random_templates(count):
     return ["{{ " + expression(3) + " }}" for _ in range(count)]
 
 
-# What docs/chat-templates.md lists as different.
+# Patterns of the differences that docs/chat-templates.md lists.
 DIFFERENT = [
-    r"items.*\| pprint",  # more than one line
-    r"^\{\{ -2 \*\* 2.5 \}\}$",  # a complex number
-    r"\(d\.items\) \| wordcount",  # an address is two words
+    r"items.*\| pprint",  # the text has more than one line
+    r"^\{\{ -2 \*\* 2.5 \}\}$",  # the result is a complex number
+    r"\(d\.items\) \| wordcount",  # an address counts as two words
 ]
 
 
@@ -269,7 +269,7 @@ def result(source):
     try:
         text = _compile_jinja_template(source).render(**copy.deepcopy(CONTEXT))
         text.encode()
-    except Exception:  # Python's own errors pass through jinja2
+    except Exception:  # jinja2 lets Python's own errors pass
         return None
     unsteady = re.search(r"(?i) at 0x|%200x|<(generator|function|bound|built-in|class|list_|reversed)|object>", text)
     return False if unsteady or len(text) > 2000 else text

@@ -27,7 +27,7 @@ LENGTH = 75
 POSITIONS = [0, 16, 31, 32, 40, 63, 74]
 ORIGINAL = "original_max_position_embeddings"
 
-# Each scaling is longer than its original context, and LENGTH is between the two.
+# Each scaled context is longer than the original context, and LENGTH lies between the two.
 VARIANTS = {
     # The block that Qwen2.5's model cards recommend for long texts.
     "yarn-qwen": (
@@ -37,7 +37,7 @@ VARIANTS = {
             "rope_scaling": {"factor": 4.0, ORIGINAL: 40, "type": "yarn"},
         },
     ),
-    # Every number given, in the form of transformers 5, with DeepSeek's two weights of the logarithm.
+    # Every parameter is given, in the form of transformers 5, with DeepSeek's two weights of the logarithm.
     "yarn-mscale": (
         "smollm2",
         {
@@ -56,7 +56,7 @@ VARIANTS = {
             },
         },
     ),
-    # The factor from the two lengths, the original one beside the object, the scale given.
+    # The factor is the ratio of the two lengths, the original length stands outside the object, and the scale is given.
     "yarn-ratio": (
         "qwen3",
         {
@@ -72,7 +72,7 @@ VARIANTS = {
             },
         },
     ),
-    # The numbers that a GGUF file has; its other metadata say the same as this config.json.
+    # The parameters that tests/rope.rs adds to smollm2.gguf, which otherwise equals this config.json.
     "yarn-gguf": (
         "smollm2",
         {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, ORIGINAL: 64}},
@@ -81,7 +81,7 @@ VARIANTS = {
         "smollm2",
         {"max_position_embeddings": 40, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
     ),
-    # A base that is nearly 1 at first, heads wider than the model.
+    # A small base, and heads that together are wider than the model.
     "dynamic-qwen3": (
         "qwen3",
         {

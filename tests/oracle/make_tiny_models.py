@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 VOCABULARY = 288
 GREEDY_STEPS = 16
 MIN_GAP = 0.15
-# Length of each sequence and the positions whose logits are kept.
+# Length of each sequence, and the positions with logits in the reference.
 SEQUENCES = [(7, [0, 3, 6]), (75, [0, 1, 15, 16, 23, 24, 40, 47, 48, 63, 64, 74])]
 
 COMMON = {
@@ -58,7 +58,7 @@ COMMON = {
     "tie_word_embeddings": False,
     "vocab_size": VOCABULARY,
 }
-# The form hub models have had for years; qwen3 below is in the form of transformers 5.
+# The older form of these fields, as in most hub models. qwen3 below has the form of transformers 5.
 CLASSIC = {"rope_theta": 10000.0, "rope_scaling": None, "torch_dtype": "bfloat16"}
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False, "mlp_bias": False}
 
@@ -72,7 +72,7 @@ CONFIGS = {
         "num_attention_heads": 3,
         "num_key_value_heads": 3,
     },
-    # Grouped heads, tied embeddings. The wavelengths of the 8 frequencies fall into all three ranges of the scaling.
+    # Grouped heads, tied embeddings. The 8 wavelengths fall into all three ranges of the scaling.
     "llama3": {
         **COMMON,
         **CLASSIC,
@@ -88,7 +88,7 @@ CONFIGS = {
         "eos_token_id": [0, 2],
         "tie_word_embeddings": True,
     },
-    # One key and value head for all, sliding window.
+    # One key and value head for all query heads, sliding window.
     "mistral": {
         **COMMON,
         **CLASSIC,
@@ -99,7 +99,7 @@ CONFIGS = {
         "num_key_value_heads": 1,
         "sliding_window": 24,
     },
-    # Bias on q, k, v; a sliding window that is named but switched off.
+    # Biases on queries, keys and values; a sliding window that is given but switched off.
     "qwen2": {
         **COMMON,
         **CLASSIC,
@@ -112,7 +112,7 @@ CONFIGS = {
         "sliding_window": 16,
         "max_window_layers": 1,
     },
-    # Norm on each head's query and key; the heads together are wider than the model.
+    # Norms on query and key heads; the heads together are wider than the model.
     "qwen3": {
         **COMMON,
         "architectures": ["Qwen3ForCausalLM"],
@@ -130,7 +130,7 @@ CONFIGS = {
         "tie_word_embeddings": True,
         "use_sliding_window": False,
     },
-    # Tied embeddings, three query heads to a key and value head.
+    # Tied embeddings, three query heads for each key and value head.
     "smollm2": {
         **COMMON,
         **CLASSIC,
@@ -214,7 +214,7 @@ def random_weights(model):
             value = torch.empty(parameter.shape).normal_(0.0, 0.3)
         else:
             value = torch.empty(parameter.shape).normal_(0.0, 0.2)
-        # Through both formats, so that the value is exact in each.
+        # Rounded through both formats, so that the value is exact in each.
         weights[name] = value.bfloat16().half().bfloat16()
     return weights
 
@@ -328,7 +328,7 @@ def make_model(name, config, tokenizer, directory):
     weights = random_weights(empty)
     save_weights(weights, directory, shards=2 if name == SHARDED else 1)
 
-    # From the files as written, so that the reference also vouches for them.
+    # The reference loads the written files, so that it also checks them.
     options = {"dtype": torch.float32, "attn_implementation": "eager"}
     model = AutoModelForCausalLM.from_pretrained(directory, **options).eval()
     for parameter_name, parameter in model.named_parameters():

@@ -84,7 +84,7 @@ def write_gguf(model, path):
     writer.add_eos_token_id(model.eos_id())
     writer.add_unk_token_id(model.unk_id())
     writer.add_add_bos_token(True)
-    # What llama.cpp asks of a file before it looks at the vocabulary.
+    # Keys that llama.cpp requires before it reads the vocabulary.
     writer.add_context_length(128)
     writer.add_embedding_length(64)
     writer.add_block_count(1)
@@ -120,7 +120,7 @@ def main():
     special = lambda text: llama.tokenize(text.encode(), add_bos=False, special=True)
     cases = []
     for text in TEXTS + BRACKETS:
-        # Words between user-defined symbols: llama.cpp and transformers begin each with a space.
+        # llama.cpp and transformers put a space before each piece of text between user-defined symbols.
         plain = special(text) if "<tool>" in text else model.encode(text)
         cases.append({"text": text, "plain": plain, "special": special(text)})
     dump(args.out / "sentencepiece.json", cases)

@@ -1,4 +1,5 @@
-//! Requests by themselves: one at a time, without drafts, cache or shortage.
+//! Reference runs of requests: one at a time, without drafts, without a prefix cache, and with
+//! enough memory.
 
 use super::dimensions::{End, Job, MAX_N, plain};
 use super::drive::follow;
@@ -9,19 +10,19 @@ use galley_model::LoadOptions;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Engines that run one request at a time, kept for the whole soak.
+/// Engines that run one request at a time. They are kept for the whole soak.
 #[derive(Default)]
 pub struct Alone {
-    /// By model and arithmetic.
+    /// Indexed by model and arithmetic.
     engines: HashMap<String, Engine>,
 }
 
-/// More than any request has in all.
+/// More tokens than any request has, prompt and output together.
 const MOST_TOKENS: usize = 512;
 const BLOCK_SIZE: usize = 16;
 
 impl Alone {
-    /// The engine of a model.
+    /// The reference engine of a model.
     pub fn engine(&mut self, target: &Target, arithmetic: Arithmetic) -> &Engine {
         let key = format!("{} {arithmetic:?}", target.name);
         self.engines.entry(key).or_insert_with(|| {
@@ -44,7 +45,7 @@ impl Alone {
     }
 }
 
-/// What a request gives by itself, where a sequence has `most` tokens at most.
+/// The output of a request that runs alone, if a sequence has at most `most` tokens.
 pub fn run(engine: &Engine, request: &Request, most: usize, n_prompt: usize) -> Vec<Stream> {
     let max_tokens = Some(request.max_tokens.unwrap_or((most - n_prompt) as u32));
     let request = Request { max_tokens, ..plain(request) };

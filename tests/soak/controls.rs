@@ -1,7 +1,7 @@
-//! Faults that a soak must find: models that are wrong in a way that an engine could be.
+//! Deliberate faults that a soak must find, in models that fail as an engine could fail.
 //!
-//! A fault stands between the engine and its model. Engine, verifier and kernels stay as they are, and have no
-//! switch for it.
+//! A fault is inserted between the engine and its model. Engine, verifier and kernels stay
+//! unchanged and have no switch for it.
 
 use crate::left_to_the_inner_model;
 use crate::runs::{Alteration, Altered};
@@ -11,19 +11,19 @@ use galley_model::{LanguageModel, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A fault.
+/// A deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Attention of several rows sums in another order than that of one.
+    /// Attention of several rows sums in another order than attention of one row.
     Sum,
-    /// Of a thousand guesses that the target did not pick, one is accepted.
+    /// One of a thousand draft tokens that differ from the target's sampled token is accepted.
     Verify,
 }
 
-/// Of so many wrong guesses, [`Control::Verify`] accepts one.
+/// [`Control::Verify`] accepts one of this many wrong draft tokens.
 const ACCEPTS_ONE_IN: u64 = 1000;
 
-/// What makes models faulty, for all workloads of a soak.
+/// The fault to insert into the models of a soak, and its state.
 pub struct Faults {
     control: Option<Control>,
     n_wrong_guesses: Arc<AtomicU64>,
@@ -48,17 +48,18 @@ impl Faults {
     }
 }
 
-/// A model that now and then picks what was guessed, where it would have picked another token: a verifier that
-/// compares the two accepts a wrong guess.
+/// A model that sometimes returns the draft token instead of its own sampled token, so that a
+/// verifier that compares the two accepts a wrong draft token.
 struct Lenient {
     model: Box<dyn LanguageModel>,
     n_wrong_guesses: Arc<AtomicU64>,
-    /// Guesses that this has looked at, and the engine not yet.
+    /// Draft tokens that this model has taken before the engine takes them.
     taken: Option<Picks>,
 }
 
 impl Lenient {
-    /// What `row`'s pick is compared with: the last guess that the next row of the same sequence comes after.
+    /// The draft token that the verifier compares with the token of `row`: the last draft token
+    /// before the next row of the same sequence.
     fn guess_after(&mut self, row: &Row<'_>, next: Option<&Row<'_>>) -> Result<Option<u32>> {
         let follows = |next: &&Row<'_>| {
             next.seed == row.seed
@@ -67,7 +68,7 @@ impl Lenient {
         };
         let guess = next.filter(follows).and_then(|next| next.drafted.last().copied());
         let Some(name) = guess.filter(|&guess| pick_of(guess).is_some()) else { return Ok(guess) };
-        // The engine looks at guesses after this; here they are needed now.
+        // The engine takes the draft tokens after this call, but they are needed here already.
         if self.taken.is_none() {
             self.taken = Some(self.model.take_picks()?);
         }

@@ -1,8 +1,8 @@
-//! Everything that a soak draws at random, in one place.
+//! Everything that a soak chooses at random, in one place.
 //!
-//! A feature that picks tokens, or that changes how they are computed, joins the soak here. The literals below name
-//! every field: a new setting of a request, of drafting or of an engine does not compile until this file has values
-//! for it.
+//! A feature that affects sampling or its arithmetic joins the soak here. The literals below name
+//! every field, so a new setting of a request, of drafting or of an engine does not compile until
+//! this file has values for it.
 
 use super::prompts;
 use super::random::Random;
@@ -17,20 +17,20 @@ use galley_model::LoadOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The drafters that take part: all that ship.
+/// The drafters that take part: all drafters that Galley ships.
 pub const DRAFTERS: [&str; 6] =
     ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
 
-/// The longest draft that a request may ask for.
+/// The longest draft length that a request may set.
 pub const MAX_DRAFT_LENGTH: u32 = 16;
 
-/// The most sequences that a request asks for.
+/// The largest number of sequences in a request.
 pub const MAX_N: usize = 4;
 
-/// An engine and the requests that it gets.
+/// An engine configuration and the requests for that engine.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// What bits may depend on.
+    /// The settings that bits may depend on.
     pub arithmetic: Arithmetic,
     /// Threads of the device.
     pub n_threads: usize,
@@ -40,40 +40,40 @@ pub struct Workload {
     pub engine: EngineConfig,
     /// Names of drafters, and their options.
     pub drafters: Vec<(&'static str, String)>,
-    /// Tokens guessed a round, where a request does not say.
+    /// Draft length, unless a request sets another.
     pub draft_length: u32,
-    /// Tokens that a guess attends to, where a request does not say.
+    /// KV budget of a draft, unless a request sets another.
     pub kv_budget: Option<u32>,
-    /// Whether guesses are waited for one by one.
+    /// Whether the engine waits for each draft token.
     pub waits_for_guesses: bool,
     /// The requests.
     pub jobs: Vec<Job>,
 }
 
-/// A request, when it comes, and whether it is given up.
+/// A request, the time of its submission, and whether it is given up.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The request.
     pub request: Request,
-    /// Events of requests before it that are waited for.
+    /// Number of events of earlier requests before the request is submitted.
     pub after_events: usize,
-    /// Whether it is given up.
+    /// How the request ends.
     pub end: End,
 }
 
-/// Whether the owner of a request gives it up.
+/// How a request ends: whether its owner gives it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It runs to its end.
     Own,
-    /// It is cancelled after so many tokens.
+    /// It is cancelled after this many tokens.
     Cancelled(usize),
-    /// Its handle is dropped after so many tokens.
+    /// Its handle is dropped after this many tokens.
     Dropped(usize),
 }
 
 impl Workload {
-    /// Draws a workload for `target`. `all` are the models that may draft for it.
+    /// Draws a workload for `target`. `all` holds the models that may draft for it.
     pub fn draw(random: &mut Random, target: &Target, all: &[Target]) -> Workload {
         let policy = match random.below(4) {
             0 => SchedulePolicy::Fixed,
@@ -83,7 +83,8 @@ impl Workload {
             if target.is_tiny { &[4, 9, 17, 33, 64, 128, 300] } else { &[33, 64, 300] };
         let max_num_batched_tokens = random.of(budgets);
         let max_rows = random.of(&[max_num_batched_tokens, max_num_batched_tokens + 7, 12]);
-        // A random schedule preempts one sequence in ten steps: a prompt of more chunks than that hardly ever ends.
+        // A random schedule preempts one sequence in every ten steps, so a prompt of more chunks
+        // than that hardly ever ends.
         let longest = match policy {
             SchedulePolicy::Fixed => usize::MAX,
             SchedulePolicy::Random { .. } => 8 * max_num_batched_tokens.min(max_rows),
@@ -118,7 +119,7 @@ impl Workload {
         let drafters = drafters(random, target, all);
         let mut workload = Workload {
             arithmetic,
-            // More than there are cores, and beside other work, is slow.
+            // More threads than cores, beside other work, are slow.
             n_threads: random.of(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3]),
             load,
             engine,
@@ -132,14 +133,15 @@ impl Workload {
         workload
     }
 
-    /// The most sequences that run together, as an engine fits its sizes together.
+    /// The largest number of sequences that run together, after the engine has fitted its sizes to
+    /// each other.
     fn max_num_seqs(&self) -> usize {
         let LoadOptions { max_rows, max_logit_rows, .. } = self.load;
         let EngineConfig { max_num_seqs, max_num_batched_tokens, .. } = self.engine;
         max_num_seqs.min(max_num_batched_tokens).min(max_rows).min(max_logit_rows)
     }
 
-    /// The engine's drafting. Opens the drafters.
+    /// The engine's drafting configuration. Opens the drafters.
     pub fn drafting(&self) -> DraftConfig {
         let open = |(name, options): &(&str, String)| plugins::setup(name, options);
         DraftConfig {
@@ -175,7 +177,8 @@ fn random_budget(random: &mut Random) -> Option<u32> {
     random.one_in(3).then_some(budget)
 }
 
-/// Some of the drafters, each with options of its own, in any order: the first is for requests that name none.
+/// Some of the drafters, in random order and with random options. The first is for requests that
+/// name no drafter.
 fn drafters(random: &mut Random, target: &Target, all: &[Target]) -> Vec<(&'static str, String)> {
     let mut left = DRAFTERS.to_vec();
     let n = random.of(&[0, 1, 2, 3, 6, 6]);
@@ -187,7 +190,7 @@ fn drafters(random: &mut Random, target: &Target, all: &[Target]) -> Vec<(&'stat
     chosen
 }
 
-/// Options of a drafter, as `key=value,key=value`.
+/// Options of a drafter, in the form `key=value,key=value`.
 fn options(random: &mut Random, drafter: &str, target: &Target, all: &[Target]) -> String {
     let n_layers = target.checkpoint.config().n_layers;
     let n_sinks = random.of(&[0, 4, 16, 20]);
@@ -237,7 +240,7 @@ fn options(random: &mut Random, drafter: &str, target: &Target, all: &[Target]) 
     }
 }
 
-/// Requests in the order in which they come: all at once, or in bursts.
+/// Requests in the order of their submission: all at once, or in bursts.
 fn jobs(random: &mut Random, target: &Target, most: usize, workload: &Workload) -> Vec<Job> {
     let prefixes: Vec<Vec<u32>> =
         (0..3).map(|_| prompts::tokens(random, target, most / 2)).collect();
@@ -259,7 +262,7 @@ fn jobs(random: &mut Random, target: &Target, most: usize, workload: &Workload) 
     (0..n_jobs).map(&mut job).collect()
 }
 
-/// A request of at most `most` tokens in all.
+/// A request of at most `most` tokens, prompt and output together.
 fn request(
     random: &mut Random,
     target: &Target,
@@ -271,7 +274,8 @@ fn request(
     let room = most - prompts::n_tokens(&prompt, target);
     let longest = if target.is_tiny { 60 } else { 24 };
     let max_tokens = random.within(1..=room.min(longest));
-    // A random schedule preempts a sequence that may fill its context before it is read again.
+    // A random schedule preempts a long sequence again before its context has been recomputed, so
+    // unlimited requests need a fixed schedule.
     let is_fixed = matches!(workload.engine.policy, SchedulePolicy::Fixed);
     let is_unlimited = target.is_tiny && is_fixed && random.one_in(5);
     let tokens_of = |random: &mut Random, n| prompts::random_tokens(random, target, n);
@@ -335,8 +339,9 @@ fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
     }
 }
 
-/// Whether drafts leave the output of a request as it is. Where a request asks for rejection they do, if the request is
-/// greedy or its guesses are looked up.
+/// Whether the output of a request must equal plain decoding. With verification by rejection it
+/// must if the request is greedy or has no drafter but `ngram`: such drafts are verified by
+/// equality.
 pub fn is_plain(request: &Request, workload: &Workload) -> bool {
     let drafter = match &request.drafting.drafter {
         DrafterChoice::Off => None,

@@ -1,25 +1,26 @@
-//! Requests that come and go, and what comes of each.
+//! Submits requests over time and collects their outcomes.
 
 use super::dimensions::{End, Job};
 use super::stream::Stream;
 use galley_engine::{Engine, Event, Request, RequestHandle};
 use std::time::{Duration, Instant};
 
-/// An engine that says nothing for so long is stuck. A machine may be busy.
+/// An engine without an event for this long counts as stuck. The limit leaves room for a busy
+/// machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Outcome {
     /// Its sequences.
     pub streams: Vec<Stream>,
     /// Whether it was cancelled or dropped.
     pub is_given_up: bool,
-    /// Why it did not end: a refusal, an error of the engine, or silence.
+    /// The reason why it did not end: a refusal, an error of the engine, or silence.
     pub trouble: Option<String>,
 }
 
-/// A request that is under way.
+/// A submitted request.
 struct Open {
     /// None once it has been dropped.
     handle: Option<RequestHandle>,
@@ -45,7 +46,7 @@ impl Open {
         jobs.iter().zip(handles).map(open).collect()
     }
 
-    /// Takes all events that are there. Returns how many.
+    /// Takes all available events. Returns their number.
     fn take_events(&mut self) -> usize {
         let mut n_events = 0;
         while let Some(event) = self.handle.as_mut().and_then(RequestHandle::try_recv) {
@@ -82,8 +83,8 @@ impl Open {
     }
 }
 
-/// Submits `jobs` as they come and follows them to their ends. Whoever waits for events of others waits no longer than
-/// there are any.
+/// Submits `jobs` over time and follows them to their ends. A job that waits for events of earlier
+/// jobs is submitted at the latest when no earlier job can produce more events.
 pub fn follow(engine: &Engine, jobs: &[Job]) -> Vec<Outcome> {
     let (mut open, mut n_events, mut heard) = (Vec::new(), 0, Instant::now());
     loop {
@@ -112,8 +113,8 @@ pub fn follow(engine: &Engine, jobs: &[Job]) -> Vec<Outcome> {
     open.into_iter().map(|open| open.outcome).collect()
 }
 
-/// Waits until an engine has published that it has nothing to do. Returns how many blocks it still counts as used, and how many
-/// sequences as running or waiting.
+/// Waits until the engine's statistics show that it is idle. Returns how many blocks it still
+/// counts as used, and how many sequences as running or waiting.
 pub fn settle(engine: &Engine) -> (usize, usize) {
     let begin = Instant::now();
     loop {

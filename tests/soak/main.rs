@@ -6,36 +6,37 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Random requests with random drafters on random engines, each compared bit for bit with itself run alone and plain.
+/// Random requests with random drafters on random engines, each compared bit for bit with the same
+/// request run alone without drafts.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask soak")]
 struct Args {
-    /// How long.
+    /// Minutes to run.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Where all random choices come from; from the clock by default.
+    /// Seed of all random choices; from the clock by default.
     #[arg(long)]
     seed: Option<u64>,
-    /// Run this workload of the seed alone, again and again.
+    /// Run only this workload of the seed, repeatedly.
     #[arg(long)]
     workload: Option<u64>,
-    /// Run with a fault, which must be found: the command fails if it is not.
+    /// Insert a fault that must be found: the command fails if it is not.
     #[arg(long)]
     control: Option<ControlArg>,
-    /// SmolLM2, which takes part beside the tiny models of tests/data.
+    /// SmolLM2's file; it takes part beside the tiny models of tests/data.
     #[arg(long, env = "GALLEY_TEST_MODEL")]
     model: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ControlArg {
-    /// Attention of several rows sums in another order than that of one.
+    /// Attention of several rows sums in another order than attention of one row.
     Sum,
-    /// Of a thousand wrong guesses, one is accepted.
+    /// One of a thousand wrong draft tokens is accepted.
     Verify,
 }
 
-/// Between two lines about progress.
+/// Time between two lines about progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -81,7 +82,7 @@ fn line(report: &Report) -> String {
     )
 }
 
-/// Success is a clean report, or one that is not where there is a fault.
+/// Succeeds if the report is clean; with a fault, if the soak has found a difference.
 fn verdict(report: &Report, control: Option<Control>) -> ExitCode {
     let seed = report.seed;
     match (control, report.is_clean()) {

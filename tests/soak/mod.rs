@@ -1,9 +1,10 @@
-//! A soak: random requests, with random drafters, on random engines, each compared bit for bit with itself run alone
-//! and plain.
+//! A soak: random requests, with random drafters, on random engines, each compared bit for bit with
+//! the same request run alone without drafts.
 //!
-//! What is random is in [`dimensions`]; a feature that picks tokens joins there. A workload follows from the seed and its
-//! number, so a difference can be run again by itself. Where requests come in bursts, or are given up, the clock has a
-//! part in the schedule, and it may take several runs.
+//! [`dimensions`] makes all random choices; a feature that affects sampling joins there. A workload
+//! follows from the seed and its number, so a difference can be reproduced with that workload
+//! alone. If requests come in bursts or are given up, the schedule also depends on the clock, and
+//! reproducing may take several runs.
 
 pub mod alone;
 pub mod controls;
@@ -31,23 +32,25 @@ use std::sync::Arc;
 use std::time::Instant;
 use stream::Stream;
 
-/// What a soak is asked for.
+/// The settings of a soak.
 pub struct Soak {
-    /// Where all random choices come from.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// The models; tiny ones, and then a real one where there is one.
+    /// The models: tiny models, and a real one if it is given.
     pub targets: Vec<Target>,
-    /// The only workload to run, again and again; None runs one after the other.
+    /// The only workload to run, repeatedly; None runs the workloads in order.
     pub only: Option<u64>,
-    /// A fault to be found.
+    /// A fault that must be found.
     pub control: Option<Control>,
 }
 
-/// One of so many workloads runs a real model: it takes as long as some fifty on tiny ones.
+/// One of this many workloads runs the real model, because it takes as long as about fifty on tiny
+/// models.
 const REAL_ONE_IN: usize = 40;
 
 impl Soak {
-    /// Runs until `is_enough`, which is asked after every workload, or until something is stuck.
+    /// Runs until `is_enough`, which is called after every workload, returns true, or until an
+    /// engine is stuck.
     pub fn run(&self, mut is_enough: impl FnMut(&Report) -> bool) -> Report {
         let begin = Instant::now();
         let mut report = Report { seed: self.seed, ..Report::default() };
@@ -64,7 +67,7 @@ impl Soak {
         }
     }
 
-    /// The workload `number`, and the model that it is for.
+    /// The workload `number` and its model.
     pub fn draw(&self, number: u64) -> (&Target, Workload) {
         let mut random = Random::new(self.seed, number);
         let (tiny, real): (Vec<_>, Vec<_>) = self.targets.iter().partition(|target| target.is_tiny);
@@ -95,7 +98,7 @@ impl Soak {
                 }
             }
             report.is_stuck = true;
-            // It may never end: it is not waited for.
+            // The engine may never end, so its thread is not joined.
             let _ = ManuallyDrop::new(engine);
             return;
         }
@@ -123,7 +126,7 @@ impl Soak {
     }
 }
 
-/// Compares the sequences of a request with those of itself alone.
+/// Compares the sequences of a request with its sequences when it runs alone.
 fn compare(
     job: &Job,
     outcome: &Outcome,
@@ -141,7 +144,7 @@ fn compare(
     }
 }
 
-/// Checks of a request whose tokens nothing foretells that its sequences end as they should.
+/// Checks that the sequences of a request end as they should. Its tokens cannot be predicted.
 fn check_ends(job: &Job, outcome: &Outcome, place: &dyn Fn() -> String, report: &mut Report) {
     for stream in &outcome.streams {
         report.n_by_rejection += 1;
@@ -151,7 +154,7 @@ fn check_ends(job: &Job, outcome: &Outcome, place: &dyn Fn() -> String, report: 
     }
 }
 
-/// What is wrong with the end of a sequence whose tokens are not known.
+/// The fault in the end of a sequence with unpredictable tokens.
 fn trouble_of(stream: &Stream, job: &Job, is_given_up: bool) -> Option<String> {
     let most = job.request.max_tokens.map_or(usize::MAX, |n| n as usize);
     match &stream.finish {

@@ -1,20 +1,21 @@
-//! Prompts, and what requests look for in outputs.
+//! Prompts, and stop strings that outputs may contain.
 
 use super::random::Random;
 use super::target::Target;
 use galley_engine::Prompt;
 
-/// Words of a text prompt: short and long, of one to four bytes a character, and white space.
+/// Words of a text prompt: short and long words, characters of one to four bytes, and white space.
 const WORDS: [&str; 12] =
     ["the ", "cat ", "sat ", "the cat ", "1234 ", "naïve ", "日本 ", "🦀", "\n", "\t", "\r\n", "e"];
 
-/// Tokens of the vocabulary, any of them.
+/// Random tokens of the vocabulary.
 pub fn random_tokens(random: &mut Random, target: &Target, n: usize) -> Vec<u32> {
     let vocab_size = target.checkpoint.config().vocab_size;
     (0..n).map(|_| random.below(vocab_size) as u32).collect()
 }
 
-/// `n` tokens at most and one at least: all random, or a few that are repeated, which a lookup finds.
+/// At least one and at most `n` tokens: either all random, or a repeated pattern, which a lookup
+/// finds.
 pub fn tokens(random: &mut Random, target: &Target, n: usize) -> Vec<u32> {
     let n = random.within(1..=n.max(1));
     match random.one_in(2) {
@@ -27,7 +28,8 @@ pub fn tokens(random: &mut Random, target: &Target, n: usize) -> Vec<u32> {
     }
 }
 
-/// A prompt of `most` tokens at most: tokens, alone or after one of `prefixes`, or a text.
+/// A prompt of at most `most` tokens: tokens, with or without one of `prefixes` before them, or a
+/// text.
 pub fn prompt(random: &mut Random, target: &Target, most: usize, prefixes: &[Vec<u32>]) -> Prompt {
     let prompt = match random.below(6) {
         0 => Prompt::Text(text(random, most)),
@@ -45,7 +47,7 @@ pub fn prompt(random: &mut Random, target: &Target, most: usize, prefixes: &[Vec
     }
 }
 
-/// Words of about half of `most` bytes.
+/// Random words, up to about half of `most` bytes.
 fn text(random: &mut Random, most: usize) -> String {
     let mut text = String::new();
     let n_bytes = random.within(1..=most.max(2) / 2);
@@ -55,7 +57,7 @@ fn text(random: &mut Random, most: usize) -> String {
     text
 }
 
-/// How many tokens a prompt has.
+/// The number of tokens in a prompt.
 pub fn n_tokens(prompt: &Prompt, target: &Target) -> usize {
     let encode = |text: &str, add_special| {
         target.tokenizer.encode(text, add_special).expect("a text that can be encoded").len()
@@ -67,7 +69,7 @@ pub fn n_tokens(prompt: &Prompt, target: &Target) -> usize {
     }
 }
 
-/// The text of one token or of two, as far as it is text.
+/// The text of one or two tokens, or "e" if they have no text.
 pub fn stop_string(random: &mut Random, target: &Target) -> String {
     let n = random.within(1..=2);
     let ids = random_tokens(random, target, n);

@@ -1,9 +1,9 @@
-//! Random numbers that a seed gives again.
+//! Reproducible random numbers.
 
 use galley_backend::sample::philox::philox4x32_10;
 use std::ops::RangeInclusive;
 
-/// A row of random numbers: one seed and one number of a workload always give the same.
+/// A sequence of random numbers that follows from a seed and the number of a workload.
 pub struct Random {
     key: [u32; 2],
     workload: [u32; 2],
@@ -23,12 +23,12 @@ impl Random {
         philox4x32_10([self.n_drawn, self.workload[0], self.workload[1], 5], self.key)[0]
     }
 
-    /// 0 to `n - 1`; `n` is at least 1.
+    /// A number from 0 to `n - 1`; `n` is at least 1.
     pub fn below(&mut self, n: usize) -> usize {
         self.word() as usize % n
     }
 
-    /// A number of a range that is not empty.
+    /// A number from a range, which must not be empty.
     pub fn within(&mut self, range: RangeInclusive<usize>) -> usize {
         range.start() + self.below(range.end() - range.start() + 1)
     }
@@ -38,7 +38,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// One of some values; one that is there twice comes twice as often.
+    /// One of the values. A value that occurs twice is chosen twice as often.
     pub fn of<T: Clone>(&mut self, values: &[T]) -> T {
         values[self.below(values.len())].clone()
     }

@@ -1,54 +1,54 @@
-//! What a soak has found, in numbers and in words.
+//! The report of a soak: counts, and descriptions of findings.
 
 use galley_engine::Stats;
 use std::fmt;
 use std::time::Duration;
 
-/// Numbers, and descriptions of what was wrong.
+/// Counts, and descriptions of findings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Of the soak.
+    /// The seed of the soak.
     pub seed: u64,
     /// Time so far.
     pub elapsed: Duration,
-    /// Engines run.
+    /// Number of workloads, with one engine each.
     pub n_workloads: u64,
-    /// Sequences compared with themselves alone.
+    /// Sequences compared with the same request run alone.
     pub n_comparisons: u64,
-    /// Tokens of those.
+    /// Tokens in the compared sequences.
     pub n_tokens: u64,
-    /// Those that were not the same.
+    /// Compared sequences that differed.
     pub n_differences: u64,
-    /// Sequences verified by rejection, of which the end alone is checked.
+    /// Sequences verified by rejection; only their ends are checked.
     pub n_by_rejection: u64,
     /// Sequences that did not end, or not as they should.
     pub n_unfinished: u64,
-    /// Blocks in use when no sequence was left.
+    /// Blocks still in use when no sequence was left.
     pub n_leaked_blocks: u64,
-    /// Preemptions.
+    /// Number of preemptions.
     pub n_preemptions: u64,
     /// Tokens found in the prefix cache.
     pub n_prefix_hits: u64,
-    /// Tokens drafted.
+    /// Number of draft tokens.
     pub n_drafted: u64,
-    /// Those accepted.
+    /// Number of accepted draft tokens.
     pub n_accepted: u64,
-    /// What was wrong, the first of it.
+    /// Descriptions of the first findings.
     pub findings: Vec<String>,
-    /// Whether an engine is stuck: nothing runs after it.
+    /// Whether an engine is stuck: the soak stops then.
     pub is_stuck: bool,
 }
 
-/// Findings that are described.
+/// Number of findings that are described.
 const MOST_FINDINGS: usize = 5;
 
 impl Report {
-    /// Whether nothing was wrong.
+    /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.n_differences + self.n_unfinished + self.n_leaked_blocks == 0
     }
 
-    /// Adds what an engine has counted.
+    /// Adds the counts of an engine.
     pub(super) fn add_stats(&mut self, stats: &Stats) {
         self.n_preemptions += stats.preemptions;
         self.n_prefix_hits += stats.prefix_hit_tokens;

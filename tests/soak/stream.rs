@@ -1,24 +1,24 @@
-//! All that a user can see of a sequence, and what makes two of them the same.
+//! All that a user can see of a sequence, and the comparison of two sequences.
 
 use galley_engine::{Event, FinishReason};
 
-/// One sequence as its owner sees it, log-probabilities as bits.
+/// One sequence as the user sees it; log-probabilities are stored as bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stream {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// Of each token that has one, its log-probability.
+    /// Log-probabilities of the tokens that have one.
     pub logprobs: Vec<u32>,
-    /// Of each token, its alternatives.
+    /// The alternatives of each token.
     pub top: Vec<Vec<(u32, u32)>>,
     /// All text.
     pub text: String,
-    /// Why it ended, and what it stopped at; None if it has not.
+    /// The finish reason and the stop that matched; None if the sequence has not ended.
     pub finish: Option<FinishReason>,
 }
 
 impl Stream {
-    /// Takes an event of this sequence.
+    /// Adds an event of this sequence.
     pub fn push(&mut self, event: Event) {
         match event {
             Event::Token { token, text, logprob, top, .. } => {
@@ -32,7 +32,8 @@ impl Stream {
         }
     }
 
-    /// Whether it is `whole`, or the start of it if it was given up. None if so, else what differs first.
+    /// None if the sequence equals `whole`, or is the start of it after it was given up. Otherwise,
+    /// the first difference.
     pub fn difference(&self, whole: &Stream, is_given_up: bool) -> Option<String> {
         let is_cut = is_given_up && matches!(self.finish, None | Some(FinishReason::Cancelled));
         if !is_cut {
@@ -72,7 +73,7 @@ impl Stream {
     }
 }
 
-/// How many values two rows begin with that are the same.
+/// Length of the common prefix of two slices.
 fn same<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -9,9 +9,9 @@ use galley_model::{LanguageModel, LoadOptions, load};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A model that is read once and loaded for every workload.
+/// A model that is opened once and loaded for every workload.
 pub struct Target {
-    /// For people.
+    /// The name in messages.
     pub name: String,
     /// Its files.
     pub path: PathBuf,
@@ -19,11 +19,11 @@ pub struct Target {
     pub checkpoint: Checkpoint,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
-    /// Whether it is one of `tests/data`: a token of it takes no time.
+    /// Whether it is one of the tiny models of `tests/data`, which take almost no time a token.
     pub is_tiny: bool,
 }
 
-/// How a model runs: what its bits may depend on.
+/// The settings that the bits of a model's output may depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arithmetic {
     /// Instruction set of the kernels.
@@ -53,7 +53,7 @@ impl Target {
         Target { name: name.to_owned(), path, checkpoint, tokenizer, is_tiny }
     }
 
-    /// Loads it.
+    /// Loads the model.
     pub fn load(
         &self,
         arithmetic: Arithmetic,
@@ -65,7 +65,8 @@ impl Target {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
-    /// Whether a block of its KV holds at least one of `draft`'s, and their tokens are the same.
+    /// Whether `draft` can be a draft model: the tokenizers are the same, and a block of this
+    /// model's KV holds at least one block of the draft model's.
     pub fn can_be_drafted_by(&self, draft: &Target) -> bool {
         let (own, other) = (self.checkpoint.config(), draft.checkpoint.config());
         self.tokenizer.fingerprint() == draft.tokenizer.fingerprint()

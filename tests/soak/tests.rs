@@ -1,4 +1,4 @@
-//! The soak finds nothing where nothing is wrong, and what is wrong where something is; and it leaves nothing out.
+//! The soak finds nothing if nothing is wrong, finds deliberate faults, and covers every setting.
 
 use galley_engine::{SchedulePolicy, Verify};
 use galley_tests::soak::dimensions::{DRAFTERS, Workload};
@@ -41,7 +41,7 @@ fn a_verifier_that_accepts_a_wrong_guess_in_a_thousand_is_found() {
     assert!(report.n_differences > 0, "{report}");
 }
 
-/// What differs can be run again by its number.
+/// A difference can be reproduced by the number of its workload.
 #[test]
 fn a_workload_follows_from_the_seed_and_its_number() {
     let targets = Target::tiny;
@@ -56,7 +56,7 @@ fn a_workload_follows_from_the_seed_and_its_number() {
     assert_ne!(drawn(&one, 5), drawn(&two, 5));
 }
 
-/// The names of what lies in a folder.
+/// The names of the entries of a folder.
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -70,7 +70,7 @@ fn every_drafter_and_every_tiny_model_takes_part() {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
     let ships = |name: &String| {
         let manifest = std::fs::read_to_string(plugins.join(name).join("Cargo.toml"));
-        // Without the SDK, which has examples of its own.
+        // The SDK is left out: it has examples of its own.
         manifest
             .is_ok_and(|text| text.contains("cdylib") && text.contains("name = \"galley-drafter-"))
     };
@@ -80,7 +80,7 @@ fn every_drafter_and_every_tiny_model_takes_part() {
     assert_eq!(names(&data("models")), models);
 }
 
-/// Says of every part of a workload which kind of value it has.
+/// For every part of a workload, the kind of its value.
 fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
     let engine = &workload.engine;
     let mut kinds = BTreeSet::new();
@@ -128,7 +128,7 @@ fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
     kinds
 }
 
-/// Fifty workloads, a minute's worth, have everything in them.
+/// Fifty workloads, which take about a minute, contain every kind of value.
 #[test]
 fn a_minute_leaves_nothing_out() {
     let soak = Soak { seed: SEED, targets: Target::tiny(), only: None, control: None };
@@ -143,7 +143,7 @@ fn a_minute_leaves_nothing_out() {
         .filter(|kind| !rare.iter().any(|rare| kind.starts_with(rare)))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
-    // Each of the sides of every choice is there at all.
+    // Every alternative of each choice occurs at least once.
     for kind in ["ends", "prompt", "chooses"] {
         let n = all.iter().filter(|name| name.starts_with(kind)).count();
         assert_eq!(n, 3, "{kind}: {all:?}");

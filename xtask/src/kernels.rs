@@ -1,6 +1,6 @@
-//! What can be known of the CUDA kernels without a GPU: that they compile without a warning, that registers suffice, that
-//! tensor cores and asynchronous copies are used, that a binary with them starts where there is no driver, and that the
-//! backend which drives a GPU compiles.
+//! Checks of the CUDA kernels that need no GPU. They compile without a warning, registers suffice, and the kernels use
+//! tensor cores and asynchronous copies. A binary with the kernels starts without a driver, and the backend that drives
+//! a GPU compiles.
 
 use crate::cuda::program;
 use crate::shell::{cargo, command, output, root, run as run_command, target};
@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Compute capabilities that releases hold machine code for: those of `kernels-cu/build/nvcc.rs`.
+/// The compute capabilities of the machine code in releases, as in `kernels-cu/build/nvcc.rs`.
 const ARCHS: [&str; 3] = ["80", "89", "90"];
 
-/// Units whose products run on tensor cores, with operands that are copied to shared memory meanwhile.
+/// Compilation units that multiply on tensor cores and copy operands to shared memory asynchronously.
 const TENSOR_UNITS: [&str; 2] = ["attention", "linear"];
 
-/// Tensor core products, their operands from shared memory, copies to shared memory past the registers.
+/// HMMA: products on tensor cores. LDSM: their operands from shared memory. LDGSTS: asynchronous copies from global to
+/// shared memory that bypass the registers.
 const TENSOR_INSTRUCTIONS: [&str; 3] = ["HMMA", "LDSM", "LDGSTS"];
 
 pub(crate) fn run() -> Result<()> {
@@ -50,15 +51,15 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     ensure!(complaints.is_empty(), "kernels are not as they should be:\n{}", complaints.join("\n"));
-    // It launches where there may be no driver, and wants a clean answer.
+    // These tests call the kernels where there may be no driver, and expect a clean error.
     run_command(cargo("test --quiet --locked --package galley-kernels-cu --features cuda"))?;
-    // Nothing else in CI compiles what drives a GPU, and chooses one.
+    // No other stage of CI compiles the backend that drives a GPU, or the choice of a GPU.
     let rest = "--package galley --package galley-backend --features galley/cuda --tests";
-    // Not by clippy, for which cargo would run build scripts, and so nvcc, once more.
+    // Not with clippy: cargo would run the build scripts, and with them nvcc, once more.
     run_command(cargo(&format!("check --quiet --locked {rest}")))
 }
 
-/// Names of the compilation units.
+/// The names of the compilation units.
 fn units() -> Result<Vec<String>> {
     let files = fs::read_dir(root().join("kernels-cu/cu")).context("kernels-cu/cu")?;
     let paths = files.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
@@ -69,16 +70,16 @@ fn units() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What a unit compiled to.
+/// The result of compiling one unit.
 struct Report {
     kernels: Vec<Kernel>,
-    /// Its machine code, as text.
+    /// The machine code as text.
     code: String,
 }
 
-/// What a kernel takes: registers a thread, bytes of static shared memory a block (with the 1024 that the system keeps for
-/// itself from sm_90 on), bytes of local memory a thread, which hold what does not fit into registers (spills) and arrays
-/// that are indexed at run time (a stack).
+/// Resources of a kernel: registers per thread, bytes of static shared memory per block (from sm_90 on, with
+/// the 1024 bytes that the system reserves), and bytes of local memory per thread. Local memory holds values
+/// that do not fit into registers (spills) and arrays that are indexed at run time (a stack).
 #[derive(Debug, PartialEq)]
 struct Kernel {
     name: String,
@@ -112,7 +113,8 @@ fn inspect(
     Ok(Report { kernels, code })
 }
 
-/// Kernels in what `cuobjdump --dump-resource-usage` writes: " Function NAME:", then "  REG:32 STACK:0 SHARED:0 LOCAL:0 …".
+/// Parses the output of `cuobjdump --dump-resource-usage`: for each kernel a line " Function NAME:" and a line
+/// "  REG:32 STACK:0 SHARED:0 LOCAL:0 …".
 fn kernels(text: &str) -> Vec<Kernel> {
     let mut kernels = Vec::new();
     let mut name = "";
@@ -138,10 +140,10 @@ fn kernels(text: &str) -> Vec<Kernel> {
     kernels
 }
 
-/// What a mangled name says: the kernel, and the numbers of its template.
+/// The kernel and its template arguments, from a mangled name.
 fn short(name: &str) -> String {
     let Some(rest) = name.strip_prefix("_ZN") else { return name.to_owned() };
-    // The anonymous namespace has a hash in its name that says nothing.
+    // The first identifier is the anonymous namespace; its name is only a hash.
     let Some((_, rest)) = identifier(rest) else { return name.to_owned() };
     let Some((kernel, rest)) = identifier(rest) else { return name.to_owned() };
     let arguments = rest.strip_prefix('I').and_then(|rest| rest.split_once("EE"));
@@ -151,7 +153,7 @@ fn short(name: &str) -> String {
     format!("{kernel}<{}>", numbers.join(", "))
 }
 
-/// An identifier behind its length, and what follows.
+/// An identifier that follows its length, and the rest of the text.
 fn identifier(text: &str) -> Option<(&str, &str)> {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let length = text[..text.len() - rest.len()].parse().ok()?;

@@ -1,7 +1,7 @@
 //! Chores of the workspace: `cargo xtask demo | test | soak | data | bindings | cuda | kernels`.
 //!
-//! Nothing here is part of Galley. A chore is a list of commands a person could type, run in order,
-//! with a heading and the time each took.
+//! No code here is part of Galley. A chore is a list of commands that a person could type. It runs them in order, and
+//! prints a heading and the time of each.
 
 mod bindings;
 mod cuda;
@@ -25,19 +25,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Build Galley, fetch a small model, read a long text and write on.
+    /// Build Galley, fetch a small model, and continue a long text with and without drafting.
     Demo(demo::DemoArgs),
-    /// Everything CI checks: format, lints, docs, dependencies, tests.
+    /// Run all checks of CI: format, lints, docs, dependencies, tests.
     Test(test::TestArgs),
-    /// Random requests and drafters on random engines, each compared bit for bit with itself run alone and plain.
+    /// Run random requests and drafters on random engines, and compare each with a plain run of the request alone.
     Soak(soak::SoakArgs),
     /// Fetch the long texts that some tests and benches read.
     Data,
-    /// Write Rust bindings of the C headers (drafters, kernels) anew.
+    /// Generate the Rust bindings of the C headers (drafters, kernels).
     Bindings(bindings::BindingsArgs),
     /// Install nvcc, CUDA's compiler, below the target folder.
     Cuda,
-    /// Compile the CUDA kernels and check what can be checked without a GPU; needs nvcc.
+    /// Compile the CUDA kernels and check them as far as possible without a GPU; needs nvcc.
     Kernels,
 }
 

@@ -1,4 +1,4 @@
-//! Running commands: in the workspace's root, loudly, and an error if one fails.
+//! Running commands in the workspace's root: their output is visible, and a failure is an error.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// Where cargo puts what it builds, and we what we fetch.
+/// The target folder, for builds of cargo and for files that chores fetch.
 pub(crate) fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root().join(dir),
@@ -24,7 +24,7 @@ pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
-/// A command in the root. Tools that `.ci/run` installs come before those of the machine.
+/// A command in the root. Tools that `.ci/run` installs come before tools of the machine.
 pub(crate) fn command<S: AsRef<OsStr>>(
     program: &str,
     args: impl IntoIterator<Item = S>,
@@ -42,7 +42,7 @@ pub(crate) fn command<S: AsRef<OsStr>>(
     command
 }
 
-/// `cargo` with these words.
+/// `cargo` with the arguments in `words`.
 pub(crate) fn cargo(words: &str) -> Command {
     command("cargo", words.split_whitespace())
 }
@@ -56,7 +56,7 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command to its end and returns what it wrote to standard output.
+/// Runs a command to its end and returns its standard output.
 pub(crate) fn output(mut command: Command) -> Result<String> {
     command.stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("{} does not start", name(&command)))?;
@@ -66,13 +66,13 @@ pub(crate) fn output(mut command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a tool is there: a command that prints its version succeeds.
+/// Whether a tool is installed: `version` is a command that prints its version.
 pub(crate) fn exists(mut version: Command) -> bool {
     let quiet = version.stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
-/// Runs one stage under a heading and says how long it took.
+/// Runs one stage under a heading and prints its time.
 pub(crate) fn stage<T>(heading: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("\n=== {heading}");
     let start = Instant::now();

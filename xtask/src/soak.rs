@@ -1,5 +1,5 @@
-//! Random requests on random engines, each compared with itself alone: a program of `galley-tests`, which this builds and
-//! runs.
+//! The soak: random requests on random engines, each compared with the same request run alone. This module builds and
+//! runs the program `galley-soak` of `galley-tests`.
 
 use crate::shell::{cargo, command, run as run_command, target};
 use crate::test::model;
@@ -8,22 +8,22 @@ use clap::Args;
 use std::env::consts::EXE_SUFFIX;
 use std::path::PathBuf;
 
-/// What `cargo xtask soak` can be told.
+/// The arguments of `cargo xtask soak`.
 #[derive(Args, Debug)]
 pub(crate) struct SoakArgs {
-    /// How long.
+    /// Minutes to run.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Where all random choices come from; from the clock by default.
+    /// The seed of all random choices; by default taken from the clock.
     #[arg(long)]
     seed: Option<u64>,
-    /// Run this workload of the seed alone, again and again.
+    /// Run only this workload of the seed, again and again.
     #[arg(long)]
     workload: Option<u64>,
-    /// Run with a fault, sum or verify, which must be found.
+    /// Run with a deliberate fault (sum or verify), which the soak must find.
     #[arg(long)]
     control: Option<String>,
-    /// Without SmolLM2, which is fetched otherwise.
+    /// Use the tiny models alone: do not fetch SmolLM2.
     #[arg(long)]
     tiny: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &SoakArgs) -> Result<()> {
     soak(&words, model)
 }
 
-/// Runs the program that a build of the tests has left.
+/// Runs the program `galley-soak` of the last build.
 pub(crate) fn soak(words: &[String], model: Option<PathBuf>) -> Result<()> {
     let program = target().join("debug").join(format!("galley-soak{EXE_SUFFIX}"));
     let program = program.to_str().context("the target folder's name is not UTF-8")?;

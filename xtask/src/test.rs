@@ -1,7 +1,7 @@
-//! Everything CI checks, cheap checks first.
+//! All checks of CI, cheap checks first.
 //!
-//! At home a tool or a download that is missing is a remark, and the tests that need it say that
-//! they are skipped. In CI (`CI=true`) it is an error: `.ci/run` has installed all of them.
+//! On a developer's machine, a missing tool or download causes a remark, and tests that need it report that they are
+//! skipped. In CI (`CI=true`) it is an error, because `.ci/run` has installed all tools.
 
 use crate::shell::{cargo, command, exists, in_ci, run as run_command, stage, target};
 use crate::{bindings, cuda, data, demo, kernels, soak};
@@ -11,15 +11,15 @@ use std::env::consts::EXE_SUFFIX;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What `cargo xtask test` can be told.
+/// The arguments of `cargo xtask test`.
 #[derive(Args, Debug)]
 pub(crate) struct TestArgs {
-    /// Passed on to the test runner, such as a filter.
+    /// Arguments for the test runner, such as a filter.
     #[arg(last = true)]
     runner_args: Vec<String>,
 }
 
-/// The CUDA backend's kernels, emulated on the CPU: what is behind a feature is checked and tested with it.
+/// Features of all checks and tests: they include the CUDA backend, with its kernels emulated on the CPU.
 const FEATURES: &str = "--features galley-kernels-cu/emulate,galley/emulate,galley-tests/emulate,galley-benches/emulate";
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     stages.run("documentation", || {
         let doc = format!("doc --workspace {FEATURES} --no-deps --document-private-items --locked");
         let mut doc = cargo(&doc);
-        // With private items, as readers of it are contributors: links to them are fine.
+        // The documentation is for contributors: it includes private items, and links to them are allowed.
         doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         run_command(doc)
     });
@@ -65,15 +65,15 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         tests.args(&args.runner_args);
         run_command(tests)
     });
-    // A filter asks for a few tests: whoever gives one is in a hurry.
+    // With arguments for the runner, such as a filter, the user wants a quick answer.
     if args.runner_args.is_empty() {
         stages.run("soak", || soak::soak(&["--minutes=1".to_owned()], model.clone()));
     }
     stages.end()
 }
 
-/// Stages that have run. One that fails does not keep the others from running: a person wants to
-/// know of everything that is wrong.
+/// Runs stages and collects the names of failed stages. The stages after a failed one still run, so that one call
+/// reports all failures.
 #[derive(Default)]
 struct Stages {
     failed: Vec<&'static str>,
@@ -96,8 +96,8 @@ impl Stages {
     }
 }
 
-/// Licences, sources and duplicates of dependencies. Advisories are left to `cargo deny check`:
-/// their database is fetched from outside the package registries, which CI may not reach.
+/// Checks licences, sources and duplicates of dependencies. Advisories are left to `cargo deny check`: CI cannot fetch
+/// their database, which is outside the package registries.
 fn dependencies() -> Result<()> {
     if exists(cargo("deny --version")) {
         return run_command(cargo(
@@ -108,12 +108,13 @@ fn dependencies() -> Result<()> {
         .map(Option::unwrap_or_default)
 }
 
-/// SmolLM2-135M-Instruct: the path in `GALLEY_TEST_MODEL`, or what `galley pull` fetches.
+/// The path of SmolLM2-135M-Instruct: `GALLEY_TEST_MODEL`, or else the model that `galley pull` fetches.
 pub(crate) fn model() -> Result<PathBuf> {
     match std::env::var_os("GALLEY_TEST_MODEL") {
         Some(path) => std::path::absolute(path).context("GALLEY_TEST_MODEL"),
         None => {
-            // The binary of the tests: a package that is built by itself has other features, and takes minutes.
+            // The binary that the tests have built: building the package alone would take minutes, because
+            // its features differ.
             let galley = target().join("debug").join(format!("galley{EXE_SUFFIX}"));
             let galley = galley.to_str().context("the target folder's name is not UTF-8")?;
             demo::pull(command(galley, ["pull", "smollm2-135m-instruct"]))
@@ -132,7 +133,7 @@ fn runner() -> Result<Command> {
     Ok(cargo(&format!("test --workspace {FEATURES} --all-targets --locked --no-fail-fast")))
 }
 
-/// In CI the error; at home a remark, and nothing.
+/// In CI, the error. On a developer's machine, None after a remark.
 fn or_remark<T>(result: Result<T>, remark: &str) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

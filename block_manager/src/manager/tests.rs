@@ -1,4 +1,4 @@
-//! The operations one by one. `tests/model.rs` tries them in any order.
+//! Tests of single operations. `tests/model.rs` runs them in random order.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn manager(n_blocks: usize) -> BlockManager {
     BlockManager::new(n_blocks, 4, true)
 }
 
-/// Reserves and commits, and returns what is to be copied.
+/// Reserves and commits, and returns the copies that the device must perform.
 fn append(blocks: &mut BlockManager, table: &mut BlockTable, tokens: &[u32]) -> Vec<BlockCopy> {
     let copies = blocks.reserve(table, tokens.len()).unwrap();
     blocks.commit(table, tokens);
@@ -161,8 +161,8 @@ fn eviction_takes_leaves_of_the_least_recently_used() {
     blocks.check(&[&hit, &third]).unwrap();
 }
 
-/// The only holder of a cached leaf, truncated into it, writes in place: even a full pool has
-/// room for that. The old content is not served again.
+/// The only holder of a cached leaf, truncated into it, writes in place: that works even in a full
+/// pool. The old content is not served again.
 #[test]
 fn a_cached_block_is_forgotten_before_its_holder_writes_to_it() {
     let mut blocks = manager(2);

@@ -1,16 +1,16 @@
-//! What is in the slots: a device that remembers, and computes nothing.
+//! A simulated device: it stores the content of the slots and computes nothing.
 
 use std::ops::Range;
 
-/// A slot holds the KV of one token, which depends on all tokens before it. Here it is a number
-/// that does, so that the right token in the wrong context is as wrong as any other.
+/// A slot holds the KV of one token, which depends on all tokens before it. Here the KV is a number
+/// that depends on them too, so that the right token in the wrong context counts as wrong.
 pub(crate) struct Device {
     slots: Vec<u64>,
     block_size: usize,
     n_scribbles: u64,
 }
 
-/// The KV of a token behind another's.
+/// The KV of a token after a prefix whose last KV is `before`.
 fn kv(before: u64, token: u32) -> u64 {
     (before ^ (u64::from(token) + 1)).wrapping_mul(0xd134_2543_de82_ef95).rotate_left(32)
 }
@@ -25,7 +25,7 @@ impl Device {
         self.slots.copy_within(from..from + self.block_size, to as usize * self.block_size);
     }
 
-    /// Writes something that is nobody's KV, as drafts that will be rejected do.
+    /// Writes values that are no token's KV, as rejected draft tokens do.
     pub(crate) fn scribble(&mut self, ids: &[u32], positions: Range<usize>) -> Result<(), String> {
         for position in positions {
             self.n_scribbles += 1;
@@ -35,7 +35,7 @@ impl Device {
         Ok(())
     }
 
-    /// Writes the KV of `tokens[start..]`.
+    /// Writes the KV of `tokens[start..]` to their slots.
     pub(crate) fn write(
         &mut self,
         ids: &[u32],
@@ -54,7 +54,7 @@ impl Device {
         Ok(())
     }
 
-    /// Reads a table through its ids: is it the KV of these tokens?
+    /// Checks that the slots, read through a table's ids, hold the KV of these tokens.
     pub(crate) fn expect(&self, ids: &[u32], salt: u64, tokens: &[u32]) -> Result<(), String> {
         let mut value = salt;
         for (position, &token) in tokens.iter().enumerate() {

@@ -9,13 +9,13 @@ pub(crate) use model::Reached;
 use model::{Model, ModelTable};
 use std::collections::HashMap;
 
-/// The shape of a pool.
+/// The configuration of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) n_blocks: usize,
     pub(crate) block_size: usize,
     pub(crate) prefix_caching: bool,
-    /// A hash of seven values, so that everything collides.
+    /// Whether the hash has only seven values, so that most blocks collide.
     pub(crate) weak_hash: bool,
 }
 
@@ -38,7 +38,7 @@ fn weak_hash(parent: u64, tokens: &[u32]) -> u64 {
     plain_hash(parent, tokens) % 7
 }
 
-/// FNV-1a, over whole words.
+/// FNV-1a over whole words, with a rotation.
 fn plain_hash(parent: u64, tokens: &[u32]) -> u64 {
     let words = std::iter::once(parent).chain(tokens.iter().map(|&t| u64::from(t)));
     words.fold(0xcbf2_9ce4_8422_2325, |hash, word| {
@@ -46,7 +46,7 @@ fn plain_hash(parent: u64, tokens: &[u32]) -> u64 {
     })
 }
 
-/// One operation. The numbers mean what `kind` makes of them, so that any of them is valid.
+/// One operation. `kind` defines the meaning of the numbers, and every value of them is valid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Op {
     pub(crate) kind: u8,
@@ -62,7 +62,7 @@ impl Op {
     }
 }
 
-/// What goes wrong on purpose.
+/// A deliberate fault of the device or the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -73,7 +73,7 @@ pub(crate) enum Fault {
     ForgetToRollBack,
 }
 
-/// A sequence: its table, twice, and the rest of its prompt.
+/// A sequence: its table, the model's table, and the rest of its prompt.
 struct Sequence {
     table: BlockTable,
     model: ModelTable,
@@ -129,7 +129,7 @@ impl Harness {
                         it.prompt.clear();
                     }
                     82..88 if self.sequences.len() < 8 => {
-                        // Forking takes a table with nothing reserved.
+                        // A table can be forked only if no slots are reserved.
                         let it = &mut self.sequences[at];
                         self.blocks.rollback(&mut it.table);
                         self.model.rollback(&mut it.model);
@@ -145,7 +145,8 @@ impl Harness {
         self.verify(op)
     }
 
-    /// Releases everything. Nothing may be left, and all that is cached must be what it claims.
+    /// Releases everything. All blocks must be free then, and every cached block must hold the KV
+    /// of its tokens.
     pub(crate) fn finish(mut self) -> Result<(Stats, Reached), String> {
         while !self.sequences.is_empty() {
             self.release(0);
@@ -215,7 +216,7 @@ impl Harness {
         }
         it.model = models.swap_remove(at);
 
-        // Every slot that may be written is written at once, as drafts are.
+        // Write to every reserved slot at once, as draft tokens do.
         if self.fault != Fault::IgnoreCopies {
             let copies = got.unwrap_or_default();
             copies.iter().for_each(|copy| self.device.copy(copy.from, copy.to));
@@ -253,7 +254,7 @@ impl Harness {
         }
     }
 
-    /// Everything that must hold between operations.
+    /// Checks everything that must hold between operations.
     fn verify(&self, op: Op) -> Result<(), String> {
         let tables: Vec<&BlockTable> = self.sequences.iter().map(|it| &it.table).collect();
         self.blocks.check(&tables)?;
@@ -266,7 +267,7 @@ impl Harness {
             return Err(format!("(free, used, stats) are {got:?}, the model says {want:?}"));
         }
 
-        // The same tables share the same blocks: one id for every block of the model, and back.
+        // Tables share blocks as in the model: the ids and the model's blocks map one to one.
         let (mut ids, mut names) = (HashMap::new(), HashMap::new());
         for Sequence { table, model, .. } in &self.sequences {
             if (table.salt(), table.n_tokens()) != (model.salt, model.tokens.len()) {
@@ -285,7 +286,7 @@ impl Harness {
             self.device.expect(table.ids(), model.salt, &model.tokens)?;
         }
 
-        // Looking changes nothing, and finds what the model finds.
+        // A lookup changes nothing, and finds as many tokens as the model.
         let (salt, prompt) = (u64::from(op.kind) % 2, tokens(op.seed ^ 1, 24));
         let (got, want) =
             (self.blocks.cached_prefix_tokens(salt, &prompt), self.model.found(salt, &prompt).1);
@@ -300,7 +301,8 @@ fn model_tables(sequences: &[Sequence]) -> Vec<ModelTable> {
     sequences.iter().map(|it| it.model.clone()).collect()
 }
 
-/// Tokens from a small family of texts: 0s and 1s that agree for a while and then part.
+/// Tokens from a small family of texts: zeros and ones that agree up to some position and then
+/// differ.
 fn tokens(seed: u16, n: usize) -> Vec<u32> {
     let common = usize::from(seed) % 24;
     let mut text = Random::new(u64::from(seed) % 3);
@@ -309,7 +311,7 @@ fn tokens(seed: u16, n: usize) -> Vec<u32> {
     (0..n).map(random).map(|token| token as u32).collect()
 }
 
-/// Numbers enough for a test (xorshift64*).
+/// A random generator that is good enough for tests (xorshift64*).
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -1,12 +1,12 @@
-//! The rules, as one would explain them. Slow and plain: what a block holds is a list of all tokens
-//! up to its end, who holds it is counted when it is asked.
+//! The rules in their plainest form, and slow: the content of a block is a list of all tokens up to
+//! its end, and its holders are counted on demand.
 
 use super::Config;
 use galley_blocks::{OutOfBlocks, Stats};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// A block, by a name that is never used twice.
+/// Identifies a block; a name is never reused.
 type Name = u64;
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct ModelTable {
 
 /// A block that is held or cached.
 struct Block {
-    /// The salt and every token from the first of the sequence to the last of the block.
+    /// The salt, and every token from the start of the sequence to the end of the block.
     cached: Option<(u64, Vec<u32>)>,
     idle_since: Option<u64>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Reserved {
     pub(crate) n_copies: usize,
 }
 
-/// What happened, to see that random histories reach what they should.
+/// Event counts, to check that random histories reach every case.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reached {
     pub(crate) twins: u64,
@@ -54,7 +54,7 @@ impl Model {
         Model { config, blocks: HashMap::new(), next_name: 0, clock: 0, stats, reached }
     }
 
-    /// Different blocks in tables.
+    /// Number of distinct blocks in tables.
     pub(crate) fn n_held(&self, tables: &[ModelTable]) -> usize {
         self.blocks.keys().filter(|&&name| n_holders(tables, name) > 0).count()
     }
@@ -63,7 +63,7 @@ impl Model {
         self.blocks.values().filter_map(|block| block.cached.clone()).collect()
     }
 
-    /// The cached blocks of a prompt, all but its last token, and how many tokens that is.
+    /// The cached blocks of a prompt, its last token excluded, and the number of their tokens.
     pub(crate) fn found(&self, salt: u64, prompt: &[u32]) -> (Vec<Name>, usize) {
         let size = self.config.block_size;
         let mut names = Vec::new();
@@ -98,7 +98,7 @@ impl Model {
         let reserved = table.reserved.max(n);
         let n_new = (n_tokens + reserved).div_ceil(size) - table.blocks.len();
 
-        // The block that is written first, unless it is reserved already.
+        // The block that is written first, unless its slots are already reserved.
         let written = (n > 0 && table.reserved == 0 && !n_tokens.is_multiple_of(size))
             .then(|| table.blocks[n_tokens / size]);
         let copied = written.filter(|&name| {
@@ -166,7 +166,8 @@ impl Model {
         self.settle(tables);
     }
 
-    /// After tables have changed: blocks in none of them are idle if cached, and gone if not.
+    /// Updates blocks after tables have changed: a block in no table is idle if it is cached, and
+    /// removed if not.
     pub(crate) fn settle(&mut self, tables: &[ModelTable]) {
         self.clock += 1;
         self.blocks.retain(|&name, block| {
@@ -179,8 +180,8 @@ impl Model {
         });
     }
 
-    /// A new block, in place of the one idle for longest if there is no room. Of blocks that became
-    /// idle together, the deepest goes first.
+    /// A new block. If there is no room, it replaces the block that has been idle for longest. Of
+    /// blocks that became idle together, the deepest is replaced first.
     fn allocate(&mut self) -> Name {
         if self.blocks.len() == self.config.n_blocks {
             let idle = self.blocks.iter().filter_map(|(&name, block)| {
@@ -214,7 +215,7 @@ impl Model {
             && child.1.starts_with(&parent.1)
     }
 
-    /// Does a cached block have the hash of this one? Only one of them can be found.
+    /// Whether a cached block has the same hash. Only one block per hash can be found.
     fn hash_is_taken(&self, salt: u64, content: &[u32]) -> bool {
         let hash = self.hash(salt, content);
         self.blocks.values().flat_map(|it| &it.cached).any(|it| self.hash(it.0, &it.1) == hash)

@@ -8,23 +8,24 @@ use std::ops::Range;
 /// which rows belong together and which cached tokens they attend to.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// Token ids, one a row, or picks made ahead ([`TOKEN_OF_PICK`]).
+    /// One token id or placeholder ([`TOKEN_OF_PICK`]) per row.
     pub tokens: &'a [u32],
     /// Absolute position of each row in its sequence.
     pub positions: &'a [u32],
     /// The sequences, in row order; their row ranges cover `tokens` without gaps.
     pub seqs: &'a [SeqSpan<'a>],
-    /// Rows whose logits are wanted, ascending.
+    /// Rows that need logits, ascending.
     pub logit_rows: &'a [u32],
 }
 
-/// A token of a [`Batch`] with this bit is a pick that was made ahead and has not been waited for
-/// ([`Backend::sample_ahead`]); the other bits are its number. Ids of tokens do not have it.
+/// The bit that marks a token of a [`Batch`] as a placeholder: it stands for a token that
+/// [`Backend::sample_ahead`] has sampled and the host has not read. The other bits are the
+/// placeholder's number. No token id has this bit.
 ///
 /// [`Backend::sample_ahead`]: crate::Backend::sample_ahead
 pub const TOKEN_OF_PICK: u32 = 1 << 31;
 
-/// The number of the pick that a token of a batch stands for; None where it is a token.
+/// The number of a placeholder; None for a token id.
 pub fn pick_of(token: u32) -> Option<usize> {
     (token & TOKEN_OF_PICK != 0).then_some((token & !TOKEN_OF_PICK) as usize)
 }
@@ -34,17 +35,17 @@ pub fn pick_of(token: u32) -> Option<usize> {
 pub struct SeqSpan<'a> {
     /// First row of this sequence.
     pub first_row: usize,
-    /// How many rows: 1 for a decode, γ+1 for a verification, a chunk for a prefill.
+    /// Number of rows: 1 for a decode, γ+1 for a verification, the chunk length for a prefill.
     pub n_rows: usize,
     /// Physical block ids; entry `p / block_size` holds position `p`. Covers every row's position.
     pub block_table: &'a [u32],
-    /// Whether keys and values of the rows are stored; false where their slots hold them already.
+    /// Whether keys and values of the rows are stored; false if their slots hold them already.
     pub writes_kv: bool,
-    /// Which cached tokens the rows attend to.
+    /// The cached tokens that the rows attend to.
     pub view: KvView<'a>,
 }
 
-/// Which cached tokens a pass attends to: a selected set and a contiguous tail.
+/// The cached tokens that a pass attends to: a selected set and a contiguous tail.
 ///
 /// A row at position `p` attends to every selected token and to positions `tail_start ..= p`.
 /// Selected tokens lie before `tail_start`.
@@ -68,16 +69,18 @@ pub enum Selected<'a> {
     Tokens(Selection<'a>),
 }
 
-/// Blocks or tokens per layer and KV head, or the same ones for all: each run of `n` ascending.
+/// Selected blocks or tokens, per layer and KV head or the same for all. Each run of `n` ids ascends.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection<'a> {
-    /// The ids: `ids[(layer * n_kv_heads + head) * n ..]`, or just `n` of them for all.
+    /// The ids `ids[(layer * n_kv_heads + head) * n ..][..n]` of each layer and head, or `n` ids
+    /// for all.
     pub ids: &'a [u32],
     /// Ids per layer and KV head.
     pub n: usize,
-    /// KV heads per layer; 0 where every layer and head has the same `ids`.
+    /// KV heads per layer; 0 if every layer and head has the same `ids`.
     pub n_kv_heads: usize,
-    /// Tells these ids from all others that the backend is given, so that a device may keep them; 0 is anything.
+    /// Identifies these ids among all selections that the backend receives, so that a device may
+    /// keep them; 0 if unversioned.
     pub version: u64,
 }
 
@@ -94,30 +97,30 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// Asks a forward which cached tokens some of its rows attend to most.
+/// Asks a forward for the cached tokens that some of its rows attend to most.
 ///
 /// This is the selection of SnapKV (arXiv 2404.14469). Each observing row and each of its query
-/// heads has a softmax over all positions that it sees causally, whatever the view of its
-/// sequence. The score of a position is the sum of its probability over the observing rows and the
-/// query heads of a KV head. Per layer and KV head, the highest scores are selected; ties go to
-/// the lower id. Layers whose attention does not run leave their part of `out` alone.
+/// heads has a softmax over all positions that the row sees causally, whatever the view of its
+/// sequence. The score of a position is the sum of its probabilities over the observing rows and
+/// the query heads of a KV head. The highest scores are selected per layer and KV head; ties go to
+/// the lower id. A layer that runs no attention does not write its part of `out`.
 #[derive(Debug)]
 pub struct Observation<'a> {
     /// Index into [`Batch::seqs`].
     pub seq: usize,
-    /// The rows that look back, counted from the first row of the sequence.
+    /// The observing rows, counted from the first row of the sequence.
     pub rows: Range<usize>,
     /// Positions that may be selected, none after the first observing row.
     pub candidates: Range<u32>,
-    /// 1 selects tokens; the block size selects whole blocks by the sum of their tokens' scores
-    /// (`candidates` is whole blocks then, and ids are logical blocks).
+    /// 1 selects tokens. The block size selects whole blocks by the sum of their tokens' scores;
+    /// then `candidates` covers whole blocks and the ids are logical blocks.
     pub granularity: u32,
-    /// Ids per layer and KV head; no more than there are candidates.
+    /// Ids to select per layer and KV head, at most the number of candidates.
     pub n_selected: usize,
-    /// Smooths the scores of tokens before the selection.
+    /// Pooling of the tokens' scores before the selection.
     pub pool: PoolScores,
-    /// The selected ids, `n_layers × n_kv_heads × n_selected`, each run ascending: what
-    /// [`Selection::ids`] reads.
+    /// The selected ids, `n_layers × n_kv_heads × n_selected`, each run ascending: the layout of
+    /// [`Selection::ids`].
     pub out: &'a mut [u32],
 }
 
@@ -126,26 +129,26 @@ pub struct Observation<'a> {
 /// Windows are centred, of an odd width, and hold candidates only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PoolScores {
-    /// Scores as they are.
+    /// No pooling.
     #[default]
     None,
-    /// The mean over this many positions; those that are no candidates count as 0.
+    /// The mean over this many positions; positions outside the candidates count as 0.
     Average(usize),
     /// The largest of this many positions.
     Max(usize),
 }
 
-/// Which sub-layers a pass runs.
+/// The sub-layers that a pass runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum LayerMask<'a> {
-    /// All of them.
+    /// All sub-layers.
     #[default]
     All,
     /// One flag per layer, for its attention and for its MLP.
     Only {
-        /// Layers whose attention runs.
+        /// Whether the attention of each layer runs.
         attention: &'a [bool],
-        /// Layers whose MLP runs.
+        /// Whether the MLP of each layer runs.
         mlp: &'a [bool],
     },
 }

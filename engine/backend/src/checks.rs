@@ -1,4 +1,4 @@
-//! What every device checks before it trusts a caller: shapes, rows, blocks and views.
+//! Checks of shapes, rows, blocks and views that protect every device from a faulty caller.
 
 use crate::{
     BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, Selection,
@@ -22,7 +22,7 @@ pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> R
     Err(BackendError::Shape { op, expected, got: layer.to_string() })
 }
 
-/// Fails unless the embedding table has every token, and every pick has been made.
+/// Fails unless every token is in the embedding table or is a valid placeholder.
 pub(crate) fn check_tokens(
     tokens: &[u32],
     n_tokens: usize,
@@ -40,7 +40,7 @@ pub(crate) fn check_tokens(
     Err(BackendError::Shape { op: "embed", expected, got: got.to_string() })
 }
 
-/// Fails unless `lodger` is a shape that [`KvShape::lodger`] gave.
+/// Fails unless `lodger` is a shape that [`KvShape::lodger`] returns for `host`.
 pub(crate) fn check_lodger(host: &KvShape, lodger: &KvShape) -> Result<()> {
     if host.lodger(lodger.n_layers, lodger.n_kv_heads, lodger.head_dim) == Some(*lodger) {
         return Ok(());
@@ -64,8 +64,8 @@ pub(crate) fn check_copies(copies: &[(u32, u32)], shape: &KvShape) -> Result<()>
     })
 }
 
-/// Calls `each` with the slot of every row in order, None where its keys and values are not stored. Slots are checked
-/// against block tables and pool.
+/// Calls `each` with the slot of every row, in order; None for rows of a span without `writes_kv`.
+/// Checks the slots against block tables and pool.
 pub(crate) fn for_each_slot(
     batch: &Batch<'_>,
     shape: &KvShape,
@@ -105,7 +105,7 @@ fn missing_row(row: usize) -> BackendError {
     }
 }
 
-/// Checks what kernels take on trust: rows at consecutive positions, blocks inside the pool, and
+/// Checks the preconditions of kernels: rows at consecutive positions, blocks inside the pool, and
 /// selections inside the sequence.
 pub(crate) fn check_view(
     op: &'static str,
@@ -118,7 +118,7 @@ pub(crate) fn check_view(
     check_selected(op, seq, shape, layer)
 }
 
-/// The part of [`check_view`] that is about rows, blocks and the tail.
+/// The part of [`check_view`] for rows, blocks and the tail.
 pub(crate) fn check_rows(
     op: &'static str,
     seq: &SeqSpan<'_>,
@@ -153,7 +153,7 @@ pub(crate) fn check_rows(
     Ok(())
 }
 
-/// The part of [`check_view`] that is about the ids selected for a layer.
+/// The part of [`check_view`] for the ids selected for a layer.
 pub(crate) fn check_selected(
     op: &'static str,
     seq: &SeqSpan<'_>,
@@ -171,7 +171,8 @@ pub(crate) fn check_selected(
     Ok(())
 }
 
-/// The same for ids of all layers that were ascending when they were last looked at; `last` is the largest.
+/// The check of [`check_selected`] for all layers, for ids that are known to ascend; `last` is the
+/// largest id.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) fn check_known(
     op: &'static str,
@@ -192,7 +193,8 @@ fn refuse_ids(op: &'static str, what: &str, got: &str) -> Result<()> {
     Err(BackendError::Shape { op, expected, got: got.into() })
 }
 
-/// What is selected for a sequence, its kind, and what its ids must be below; as many as there must be.
+/// The kind of the selected ids for messages, the selection, and the bound below which its ids must
+/// lie. Fails if the number of ids is wrong.
 fn selected<'a>(
     op: &'static str,
     seq: &SeqSpan<'a>,
@@ -214,7 +216,7 @@ fn selected<'a>(
     Ok(Some((what, chosen, limit)))
 }
 
-/// Checks an observation against the batch whose rows look back.
+/// Checks an observation against the batch that contains its rows.
 pub(crate) fn check_observation(
     observation: &Observation<'_>,
     batch: &Batch<'_>,

@@ -1,6 +1,6 @@
-//! The number formats that weights, activations and the KV cache are kept in.
+//! Number formats of weights, activations and the KV cache.
 
-/// A storage format; arithmetic accumulates in f32 in both.
+/// A storage format. Arithmetic accumulates in f32 for either format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// bfloat16: 8 bits of mantissa, the range of f32.
@@ -18,7 +18,7 @@ impl Dtype {
         }
     }
 
-    /// How many values one 32-bit word holds: the unit in which kernels step over k.
+    /// Values per 32-bit word, the unit in which kernels step over k.
     pub fn per_word(self) -> usize {
         4 / self.bytes()
     }

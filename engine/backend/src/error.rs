@@ -1,46 +1,46 @@
-//! What can go wrong on a device.
+//! Errors of a device.
 
 /// Result of a backend operation.
 pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 
-/// A device error, named by what the caller can do about it.
+/// A device error. The variants differ in the remedy that the caller has.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The device cannot hold what was asked for: ask for less.
+    /// An allocation exceeds the memory of the device: allocate less.
     #[error("out of memory: {what} needs {needed_bytes} bytes")]
     OutOfMemory {
-        /// What was being allocated.
+        /// The data to allocate.
         what: &'static str,
-        /// Its size.
+        /// The size of the allocation.
         needed_bytes: u128,
     },
-    /// Two shapes that must agree do not: a bug in the caller or a lying file.
+    /// Two shapes disagree: the caller has a bug, or a file states a wrong shape.
     #[error("{op}: expected {expected}, got {got}")]
     Shape {
-        /// The operation that refused.
+        /// The operation that returns the error.
         op: &'static str,
-        /// What it wants.
+        /// The shape or value that the operation requires.
         expected: String,
-        /// What it was given.
+        /// The shape or value that it received.
         got: String,
     },
-    /// The device refused or failed: its state is unknown from here on.
+    /// An operation failed on the device: the state of the device is unknown afterwards.
     #[error("{op} on the device failed: {error}")]
     Device {
-        /// What was being done.
+        /// The operation that failed.
         op: &'static str,
-        /// The error, by the name its maker gave it.
+        /// The driver's name of the error, or a description.
         error: String,
     },
-    /// The threads that were asked for cannot be started: ask for fewer.
+    /// The configured number of threads cannot be started: configure fewer.
     #[error("{n_threads} threads cannot be started: {error}")]
     Threads {
-        /// How many were asked for.
+        /// The configured number of threads.
         n_threads: usize,
-        /// What is in the way.
+        /// The reason.
         error: String,
     },
-    /// A setting that this machine or build does not have.
+    /// A setting that this machine or build does not support.
     #[error("{0}")]
     Unsupported(String),
 }

@@ -1,13 +1,14 @@
-//! What a device offers to a model: some fifteen operations over a paged KV pool.
+//! The operations that a device offers to a model, over a paged KV pool.
 //!
-//! A backend is no tensor framework. It owns packed weights, a few activation tensors and the KV
-//! pool, and offers exactly the operations that one decoder layer needs ([`Backend`]). Everything
-//! that knows about requests lives above it, everything that knows about instructions below.
+//! A backend is not a tensor framework. It allocates packed weights, activation tensors and the KV
+//! pool, and offers exactly the operations of a decoder layer, of the output head and of sampling
+//! ([`Backend`]). Code that knows requests lies above the backend; code that knows instructions
+//! lies inside it.
 //!
-//! **Row invariance.** What an operation computes for one token does not depend, bit for bit, on
-//! the other rows of the batch, on how a prompt was chunked or on the number of threads:
-//! every output element of a matrix product accumulates over k in one order, and attention works
-//! on KV tiles at fixed absolute positions, merged in position order.
+//! **Row invariance.** The result of an operation for one token does not depend, bit for bit, on
+//! the other rows of the batch, on how a prompt was chunked or on the number of threads. Every
+//! output element of a matrix product accumulates over k in one order. Attention works on KV tiles
+//! at fixed absolute positions and merges them in position order.
 
 mod batch;
 mod checks;

@@ -5,8 +5,8 @@ use crate::{Batch, Dtype, LayerMask, Observation, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Writes row `i` of a matrix as f32 into the slice: how weights reach a backend without a second
-/// copy of the file. Called from several threads, in any order.
+/// Writes row `i` of a matrix into the slice, as f32. Weights reach a backend through this
+/// function, without a second copy of the file. Several threads call it, with rows in any order.
 pub type FillRow<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// Geometry of a KV pool.
@@ -27,13 +27,14 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Bytes that one token's keys and values take over all layers.
+    /// Bytes of one token's keys and values over all layers.
     pub fn bytes_per_token(&self) -> usize {
         2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.bytes()
     }
 
-    /// The blocks of a second model inside the blocks of this pool: `n_blocks` is a multiple of this pool's, and
-    /// the second model's block `i` lies in block `i % n_blocks` of this one. None where not one fits.
+    /// The shape of a draft model's blocks inside the blocks of this pool. Its `n_blocks` is a
+    /// multiple of this pool's: the draft model's block `i` lies in block `i % self.n_blocks` of
+    /// this pool. None if a block of this pool is too small for one block of the draft model.
     pub fn lodger(&self, n_layers: usize, n_kv_heads: usize, head_dim: usize) -> Option<KvShape> {
         let per_block = (self.n_layers * self.n_kv_heads).checked_div(n_layers * n_kv_heads)?;
         let fits = per_block > 0 && head_dim <= self.head_dim;
@@ -42,30 +43,30 @@ impl KvShape {
     }
 }
 
-/// Rotary embedding: one inverse frequency per pair, scaling already applied.
+/// Rotary embedding: one inverse frequency per pair of dimensions, after frequency scaling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// `head_dim / 2` inverse frequencies, radians per position.
     pub inv_freq: Vec<f32>,
-    /// Factor on cos and sin (1 unless the scaling says otherwise).
+    /// Factor on cos and sin; 1 unless the frequency scaling sets another one.
     pub attention_scale: f32,
 }
 
-/// What happens to queries and keys before attention.
+/// The transformation of queries and keys before attention.
 #[derive(Debug)]
 pub struct Rotation<'a, V> {
     /// Rotary embedding.
     pub rope: &'a Rope,
-    /// Norms before it.
+    /// Norms of the query and key heads before the rotation.
     pub qk_norm: Option<QkNorm<'a, V>>,
 }
 
-/// How attention weighs and how far it reaches.
+/// Attention parameters: the scale of scores and the sliding window.
 #[derive(Clone, Copy, Debug)]
 pub struct Reach {
-    /// Factor on scores, `1 / sqrt(head_dim)` as a rule.
+    /// Factor on scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
-    /// A row at position p sees positions greater than `p - window` only.
+    /// Sliding window: a row at position p attends only to positions greater than `p - window`.
     pub window: Option<u32>,
 }
 
@@ -80,12 +81,12 @@ pub struct QkNorm<'a, V> {
     pub eps: f32,
 }
 
-/// The weights and activations of one model on a device, told from all others.
+/// Identity of one model's weights and activations on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelId(u64);
 
 impl ModelId {
-    /// One that there was none of before.
+    /// A new id, unique in this process.
     #[expect(clippy::new_without_default, reason = "no two are equal, as defaults are")]
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -93,20 +94,21 @@ impl ModelId {
     }
 }
 
-/// What decides the operations of a forward, beside its batch.
+/// Determines the operations of a forward, together with the batch's numbers of rows, sequences and
+/// logit rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
-    /// Whose weights and activations they name: always the same ones.
+    /// The model that runs. An id always stands for the same weights and activations.
     pub model: ModelId,
-    /// Which sub-layers run.
+    /// The sub-layers that run.
     pub layers: LayerMask<'a>,
 }
 
-/// The operations of one device. All are called from the engine thread, one at a time.
+/// The operations of one device. The engine thread calls them, one at a time.
 ///
-/// Tensors come in two kinds: *f32 rows* (the residual stream, queries, logits) and *operand rows*
-/// (what a matrix product reads, in the dtype of the weights). Row counts are those of the batch;
-/// tensors are allocated once at their largest size.
+/// A tensor has one of two kinds of rows: *f32 rows* (the residual stream, unrotated queries, keys
+/// and values, logits) or *operand rows* (inputs of matrix products, in the dtype of the weights).
+/// The batch gives the number of rows. A tensor is allocated once, at its largest size.
 pub trait Backend: Send + 'static {
     /// A packed weight matrix.
     type Matrix: Send;
@@ -117,7 +119,7 @@ pub trait Backend: Send + 'static {
     /// Keys and values of all layers.
     type KvPool: Send;
 
-    /// Device, instruction set and thread count, for people.
+    /// Description of the device for the user, such as instruction set and thread count.
     fn description(&self) -> String;
 
     /// Packs a `rows × cols` matrix (output × input features).
@@ -135,23 +137,24 @@ pub trait Backend: Send + 'static {
     fn load_vector(&mut self, values: &[f32]) -> Result<Self::Vector>;
     /// Bytes that a matrix takes on the device.
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
-    /// A tensor of f32 rows.
+    /// Allocates a tensor of f32 rows.
     fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
-    /// A tensor of operand rows.
+    /// Allocates a tensor of operand rows.
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
-    /// Bytes that a KV pool may take at this moment; None where the caller has to know.
+    /// Free bytes for a KV pool at this moment; None if the backend does not know.
     fn room_bytes(&self) -> Result<Option<usize>> {
         Ok(None)
     }
-    /// A KV pool, zeroed.
+    /// Allocates a zeroed KV pool.
     fn kv_pool(&mut self, shape: KvShape) -> Result<Self::KvPool>;
-    /// The blocks of a second model in the memory of `pool`, of a shape that [`KvShape::lodger`] gave. Who writes
-    /// which block is up to the caller: a block of `pool` belongs to one model at a time.
+    /// Returns a draft model's pool in the memory of `pool`; [`KvShape::lodger`] gives its `shape`.
+    /// The caller ensures that a block of `pool` belongs to one model at a time.
     fn lodge(&mut self, pool: &Self::KvPool, shape: KvShape) -> Result<Self::KvPool>;
 
-    /// Takes a batch in: the operations that follow, up to the next `begin`, are of this batch, over `pool`, with
-    /// this rotation, `n_heads` query heads and this reach. Fails where rows, blocks or views are not what they must
-    /// be. A device sends all that it needs to know of the batch here, once.
+    /// Prepares a batch. All operations up to the next `begin` are of this batch, over `pool`, with
+    /// this rotation, `n_heads` query heads and this `reach`. Fails if rows, blocks or views are
+    /// invalid, unless the operations themselves check them. A device uploads everything that it
+    /// needs of the batch here, once.
     fn begin(
         &mut self,
         batch: &Batch<'_>,
@@ -160,12 +163,13 @@ pub trait Backend: Send + 'static {
         n_heads: usize,
         reach: Reach,
     ) -> Result<()>;
-    /// Does the `work` of a forward: operations of the batch that `begin` took in, all that are to be done with it.
+    /// Runs the `work` of a forward: all operations on the batch that `begin` has prepared.
     ///
-    /// A device may keep what `work` asks of it, and ask that again instead of calling `work`, for another batch of
-    /// as many rows, sequences and logit rows. So `work` depends on `forward` and these numbers alone (kernels find
-    /// tokens, positions and views where `begin` sent them), calls nothing that gives values to the host
-    /// ([`Backend::observe`] neither), and may be called twice where the device could not keep it.
+    /// A device may record the operations of `work`, and replay them instead of calling `work`, for
+    /// another batch with the same numbers of rows, sequences and logit rows. Therefore `work` must
+    /// depend only on `forward` and these numbers: kernels find tokens, positions and views in the
+    /// buffers that `begin` has filled. It must not call an operation that returns values to the
+    /// host, nor [`Backend::observe`]. It may be called twice if recording fails.
     fn run_forward(
         &mut self,
         forward: &Forward<'_>,
@@ -175,8 +179,9 @@ pub trait Backend: Send + 'static {
         let _ = (forward, batch);
         work(self)
     }
-    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`. A token may be a pick that was made ahead and
-    /// not taken yet ([`TOKEN_OF_PICK`](crate::TOKEN_OF_PICK)).
+    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`. A token may be a
+    /// placeholder ([`TOKEN_OF_PICK`](crate::TOKEN_OF_PICK)) until [`Backend::take_picks`] returns
+    /// its token.
     fn embed(
         &mut self,
         table: &Self::Matrix,
@@ -217,8 +222,8 @@ pub trait Backend: Send + 'static {
         gate_up: &Self::Matrix,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Normalises (optionally) and rotates queries and keys, writes keys and values of the rows
-    /// whose span writes any to their slots of `layer`, and queries to `q` (operand rows).
+    /// Rotates queries and keys, after their optional norm. Writes queries to `q` (operand rows),
+    /// and keys and values to their slots of `layer` for the rows of spans with `writes_kv`.
     ///
     /// `qkv` rows are `[n_heads · head_dim | n_kv_heads · head_dim | n_kv_heads · head_dim]`.
     fn rope_and_store_kv(
@@ -240,8 +245,10 @@ pub trait Backend: Send + 'static {
         reach: Reach,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Selects the cached tokens of `layer` that rows of `q` attend to most: that layer's part of the `out` of every
-    /// observation, which holds it after [`Backend::finish_observing`]. What a row observes depends on nothing else in the batch.
+    /// Selects the cached tokens of `layer` that rows of `q` attend to most. They are the part of
+    /// `layer` in the `out` of each observation, which is valid after
+    /// [`Backend::finish_observing`]. The selection of an observation does not depend on the rest
+    /// of the batch.
     fn observe(
         &mut self,
         q: &Self::Tensor,
@@ -251,7 +258,8 @@ pub trait Backend: Send + 'static {
         reach: Reach,
         observations: &mut [Observation<'_>],
     ) -> Result<()>;
-    /// Fills in what [`Backend::observe`] has selected since the batch began; `observations` are the same as there.
+    /// Writes the selections of all [`Backend::observe`] calls since `begin` to `out`.
+    /// `observations` are the same as in these calls.
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
     /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.
     fn logits(
@@ -263,32 +271,35 @@ pub trait Backend: Send + 'static {
         batch: &Batch<'_>,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Picks one token per entry of `rows`, from the logits row it names.
+    /// Samples one token for each entry of `rows`, from the logit row `logits_row`.
     fn sample(
         &mut self,
         logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
     ) -> Result<Vec<sample::Pick>>;
-    /// Picks as [`Backend::sample`] does, without waiting for the device. Returns, in the order of `rows`, what stands
-    /// for the picks in the tokens of batches until they are taken. Keeps tokens alone: no log-probabilities, no
-    /// proposals.
+    /// Samples like [`Backend::sample`], without waiting for the device. Returns one placeholder
+    /// for each entry of `rows`, in order. A batch may contain a placeholder until
+    /// [`Backend::take_picks`] returns its token. The result is tokens only: no log-probabilities
+    /// and no proposals.
     fn sample_ahead(
         &mut self,
         logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
     ) -> Result<Range<u32>>;
-    /// Has the picks made ahead since the last call brought to the host, while the device goes on with what is
-    /// asked of it next.
+    /// Starts the copy to the host of all tokens that [`Backend::sample_ahead`] has sampled since
+    /// the last call. The device continues with its next operations meanwhile.
     fn send_picks(&mut self) -> Result<()>;
-    /// Waits for the picks that were sent first and not taken yet; where none were, for all made ahead. Nothing stands
-    /// for them any more: what stood for them may stand for others.
+    /// Waits for the oldest copy that [`Backend::send_picks`] has started and that was not taken
+    /// yet. Without one, waits for all tokens that were sampled ahead. Returns the tokens; their
+    /// placeholders become invalid and may be reused.
     fn take_picks(&mut self) -> Result<Picks>;
-    /// Whether work goes on after a call has returned: then the host does well to ask for more before it waits.
+    /// Whether the device continues to work after a call has returned. If so, the host should
+    /// enqueue more work before it waits.
     fn is_asynchronous(&self) -> bool {
         false
     }
-    /// Reads rows of logits back, for tests and for callers that want raw logits.
+    /// Copies f32 rows such as logits to the host, for tests and for callers that need raw logits.
     fn read_f32(&self, tensor: &Self::Tensor, n_rows: usize) -> Result<Vec<f32>>;
-    /// Copies whole blocks, all layers: `(from, to)`. For copy-on-write.
+    /// Copies whole blocks over all layers, as pairs `(from, to)`, for copy-on-write.
     fn copy_blocks(&mut self, pool: &mut Self::KvPool, copies: &[(u32, u32)]) -> Result<()>;
 }

@@ -1,4 +1,5 @@
-//! Pointers of drafters, read and written: what can be checked is checked, and no panic crosses.
+//! Reads and writes the memory that drafters point to, checks all that can be checked, and stops
+//! panics.
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,16 +8,17 @@ use galley_drafter_abi::{GD_INTERNAL, GD_INVALID, GD_OK, gd_host, gd_status};
 
 use crate::host::Host;
 
-/// Copies a struct that begins with its size, up to that size. What is missing is zero. Whole words alone
-/// are copied: half a function pointer must not be taken for one.
+/// Copies a struct that begins with its size, up to that size. Missing fields are zero. Only whole
+/// words are copied, so that half a function pointer is never read as a pointer.
 ///
 /// # Safety
 ///
-/// `from` points to a size and to as many bytes, and zeros are a valid `T`.
+/// `from` points to a size, and that many bytes can be read; zeros are a valid `T`.
 pub(crate) unsafe fn read_prefix<T>(from: *const T) -> T {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: the caller promises a size at `from` and that many bytes, of which no more are copied than
-    // `value` has; zeros are a valid `T`, and so are the fields that their writer set.
+    // SAFETY: the caller promises a size at `from` and that many bytes, and the copy never exceeds
+    // the size of `value`. Zeros are a valid `T`, and so are the fields that the writer of the
+    // struct set.
     unsafe {
         let n_words = from.cast::<usize>().read_unaligned() / size_of::<usize>();
         let n_bytes = n_words.clamp(1, size_of::<T>() / size_of::<usize>()) * size_of::<usize>();
@@ -25,7 +27,8 @@ pub(crate) unsafe fn read_prefix<T>(from: *const T) -> T {
     }
 }
 
-/// No panic crosses the border.
+/// Runs a host function and returns its status; a panic becomes `GD_INTERNAL` and does not reach
+/// the drafter.
 pub(crate) fn status(call: impl FnOnce() -> Result<(), gd_status>) -> gd_status {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => GD_OK,
@@ -43,13 +46,13 @@ pub(crate) unsafe fn host_of<'a>(host: *const gd_host) -> Result<&'a Host, gd_st
     if host.is_null() {
         return Err(GD_INVALID);
     }
-    // SAFETY: not NULL, and the caller has it from the drafter, who got it from `host_table`.
+    // SAFETY: not NULL, and the drafter passes the table that it got from `host_table`, or a copy.
     let data = unsafe { (*host).host_data }.cast_const().cast::<Host>();
     // SAFETY: NULL, or set by `host_table` to a host that lives until the drafter is destroyed.
     unsafe { data.as_ref() }.ok_or(GD_INVALID)
 }
 
-/// A struct that reaches over its required fields.
+/// Reads an argument struct; `GD_INVALID` if it is NULL or shorter than its required fields.
 ///
 /// # Safety
 ///
@@ -62,15 +65,15 @@ pub(crate) unsafe fn argument<T>(from: *const T, n_required_bytes: usize) -> Res
     if unsafe { from.cast::<usize>().read_unaligned() } < n_required_bytes {
         return Err(GD_INVALID);
     }
-    // SAFETY: as above; the callers' structs hold numbers alone.
+    // SAFETY: as above; the argument structs of all callers hold plain numbers only.
     Ok(unsafe { read_prefix(from) })
 }
 
-/// Writes the fields of `value` that `out` has room for, behind its size.
+/// Writes the fields of `value` that fit into the size of `out`, and leaves that size as it is.
 ///
 /// # Safety
 ///
-/// `out` is NULL or points to a size and to as many bytes that can be written.
+/// `out` is NULL or points to a size, and that many bytes can be written.
 pub(crate) unsafe fn fill<T>(out: *mut T, value: &T) -> Result<(), gd_status> {
     check_out(out)?;
     // SAFETY: not NULL, and every struct of the header begins with its size.
@@ -88,11 +91,11 @@ pub(crate) unsafe fn fill<T>(out: *mut T, value: &T) -> Result<(), gd_status> {
     Ok(())
 }
 
-/// An array that the drafter passed. NULL is right for an array of none alone.
+/// An array that the drafter passed. NULL is valid only for an empty array.
 ///
 /// # Safety
 ///
-/// `from` is NULL or points to `n_items` that live for `'a`.
+/// `from` is NULL or points to `n_items` items that live for `'a`.
 pub(crate) unsafe fn items<'a, T>(from: *const T, n_items: usize) -> Result<&'a [T], gd_status> {
     if n_items == 0 {
         return Ok(&[]);
@@ -101,11 +104,12 @@ pub(crate) unsafe fn items<'a, T>(from: *const T, n_items: usize) -> Result<&'a 
     if from.is_null() || !from.is_aligned() || !fits {
         return Err(GD_INVALID);
     }
-    // SAFETY: checked as far as can be, and the drafter promises that many, alive until the call returns.
+    // SAFETY: all that can be checked is checked; the drafter promises `n_items` items that live
+    // until the call returns.
     Ok(unsafe { std::slice::from_raw_parts(from, n_items) })
 }
 
-/// Where a handle is written.
+/// Checks the address to which a handle is written.
 pub(crate) fn check_out<T>(out: *mut T) -> Result<(), gd_status> {
     if out.is_null() { Err(GD_INVALID) } else { Ok(()) }
 }

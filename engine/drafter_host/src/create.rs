@@ -1,4 +1,5 @@
-//! Creating a drafter: its options, the table it gets, and what it must give.
+//! Creates a drafter: passes its options and the host table, and checks the `gd_drafter` that it
+//! returns.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
@@ -14,7 +15,7 @@ use crate::tables::host_table;
 use crate::{Drafter, Library, LoadError, ModelFacts, Timings};
 
 impl Drafter {
-    /// Creates a drafter with the given options and the defaults of the others.
+    /// Creates a drafter with the given options; the other options have their defaults.
     pub fn create(
         library: &Arc<Library>,
         options: &BTreeMap<String, String>,
@@ -45,8 +46,8 @@ impl Drafter {
         let mut plugin = std::ptr::null_mut();
         let create = library.create_fn();
         let status = host.within(Phase::Create, Lent::default(), |_| {
-            // SAFETY: the table and its host live until the drafter is destroyed; the options and their texts
-            // until this call returns.
+            // SAFETY: the table and its host live until the drafter is destroyed; the options and
+            // their texts live until this call returns.
             unsafe { create(table.0.as_ptr(), options.as_ptr(), options.len(), &raw mut plugin) }
         });
         if status != GD_OK {
@@ -57,8 +58,8 @@ impl Drafter {
             reason: reason.to_owned(),
         };
         let plugin = NonNull::new(plugin).ok_or_else(|| incompatible("its create gives NULL"))?;
-        // SAFETY: create gave a struct that begins with its size; zeros are pointers and functions that
-        // are not there.
+        // SAFETY: create returned a struct that begins with its size; zeros are valid null pointers
+        // and absent functions.
         let calls: gd_drafter = unsafe { read_prefix(plugin.as_ptr()) };
         let needed = offset_of!(gd_drafter, guess) + size_of_val(&calls.guess);
         let missing = match (calls.destroy, calls.activate, calls.guess) {
@@ -70,7 +71,7 @@ impl Drafter {
         };
         if let Some(reason) = missing {
             if let Some(destroy) = calls.destroy {
-                // SAFETY: create gave this drafter, and it is destroyed once.
+                // SAFETY: create returned this drafter, and it is destroyed once.
                 unsafe { destroy(plugin.as_ptr()) };
             }
             return Err(incompatible(reason));
@@ -95,13 +96,14 @@ impl Drafter {
     }
 }
 
-/// Owns the table that a drafter points to. Not a Box: moving a Box would claim that nobody else points there.
+/// Owns the table that a drafter points to. A `Box` would assert unique access whenever it is
+/// moved, and the drafter keeps a pointer.
 pub(crate) struct Table(NonNull<gd_host>);
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // SAFETY: `Drafter::create` leaked this Box, and the drafter that pointed to it is destroyed or was
-        // never made.
+        // SAFETY: `Drafter::create` leaked this Box, and the drafter that pointed to it is
+        // destroyed or was never created.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -110,7 +112,7 @@ pub(crate) fn refused(host: &Host, action: &'static str, status: gd_status) -> L
     LoadError::Refused { drafter: host.name().to_owned(), action, reason: reason(host, status) }
 }
 
-/// The drafter's own sentence and the host's, or the name of its status.
+/// The drafter's logged error and the host's refusal; the name of the status if there is neither.
 pub(crate) fn reason(host: &Host, status: gd_status) -> String {
     let mut state = host.state();
     match (state.last_error.take(), state.refusal.take()) {

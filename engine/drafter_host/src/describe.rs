@@ -1,4 +1,5 @@
-//! What the host functions do, once their pointers have been read: checks, and the engine's types.
+//! The host functions after their pointers have been read: they check arguments and build the
+//! engine's types.
 
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_INVALID, GD_NO_MEMORY, gd_status};
@@ -115,10 +116,11 @@ impl State {
         self.enqueue(Work::Lookup { min_n, max_n })
     }
 
-    /// `tokens` are no more than the row's draft length.
+    /// `tokens` has at most the row's draft length.
     pub(crate) fn push(&mut self, row: u32, tokens: &[u32]) -> Result<(), gd_status> {
         let has_one = |work: &Work| matches!(work, Work::Push { row: other, .. } if *other == row);
-        // Rows come in order as a rule, and then there is nothing to look through.
+        // Drafters usually push rows in ascending order, and then no search for an earlier push is
+        // needed.
         let may_have_one = self.highest_pushed.is_some_and(|highest| row <= highest);
         check(!may_have_one || !self.program.work.iter().any(has_one))?;
         self.highest_pushed = self.highest_pushed.max(Some(row));
@@ -157,9 +159,10 @@ fn check(is_right: bool) -> Result<(), gd_status> {
     if is_right { Ok(()) } else { Err(GD_INVALID) }
 }
 
-/// Chains, lookups and replays of one callback. Each may be a forward, and no clock is on what is enqueued: without
-/// a limit a drafter would make steps a hundred times longer and never be set aside.
+/// Limit on chains, lookups and replays in one callback. Each can cost a forward, and only the
+/// callback is timed, not the work it enqueues: without a limit a drafter could make steps a
+/// hundred times longer and never be set aside.
 const MAX_PASSES: usize = 32;
 
-/// More than any sensible drafter enqueues in one callback: a push for each of very many rows fits.
+/// Limit on all work of one callback; it leaves room for one push a row at any sensible row count.
 const MAX_WORK: usize = 4096;

@@ -1,4 +1,4 @@
-//! A drafter at work: its life, its callbacks, and when it is set aside.
+//! A running drafter: activation, callbacks, and the rules for setting it aside.
 
 use std::collections::HashMap;
 use std::ptr::NonNull;
@@ -15,39 +15,40 @@ use crate::{
     View, Work,
 };
 
-/// A drafter that was created. It may move to another thread between calls.
+/// A created drafter. It may move to another thread between calls.
 pub struct Drafter {
     pub(crate) host: Arc<Host>,
     pub(crate) plugin: NonNull<gd_drafter>,
-    /// Its callbacks, as far as its struct reaches.
+    /// Its callbacks, read up to its `struct_size`.
     pub(crate) calls: gd_drafter,
     pub(crate) is_active: bool,
     pub(crate) views: Vec<View>,
     pub(crate) masks: Vec<Mask>,
-    /// By the number of rows and the longest draft length.
+    /// Recorded programs, by the number of rows and the longest draft length.
     pub(crate) recorded: HashMap<(u32, u32), Program>,
     pub(crate) timings: Timings,
     pub(crate) n_failures: [u32; 2],
     pub(crate) n_slow: u32,
     pub(crate) n_quick: u32,
     pub(crate) set_aside: Option<String>,
-    /// Its code stays loaded anyway: this keeps the manifest beside it.
+    /// Keeps the manifest alive. The code itself is never unloaded.
     pub(crate) _library: Arc<Library>,
     /// Freed after the drafter has been destroyed.
     pub(crate) _table: Table,
 }
 
-// SAFETY: the pointers are used through `&mut self` alone, so by one thread at a time; the header promises
-// drafters no particular thread, only one callback at a time.
+// SAFETY: the pointers are used only through `&mut self`, so by one thread at a time; the header
+// promises drafters one callback at a time.
 unsafe impl Send for Drafter {}
 
 impl Drafter {
-    /// What `--drafter` calls it.
+    /// The name that `--drafter` takes.
     pub fn name(&self) -> &str {
         self.host.name()
     }
 
-    /// Lets it make its views and masks, and load its models with `loader`. An active one is deactivated first.
+    /// Lets the drafter make its views and masks, and load its models with `loader`. An active
+    /// drafter is deactivated first.
     pub fn activate(
         &mut self,
         limits: Limits,
@@ -83,7 +84,7 @@ impl Drafter {
         Ok(())
     }
 
-    /// Makes everything that it made since activate void.
+    /// Deactivates the drafter and voids every handle that it made since `activate`.
     pub fn deactivate(&mut self) {
         if !self.is_active {
             return;
@@ -101,22 +102,22 @@ impl Drafter {
         self.recorded.clear();
     }
 
-    /// Whether it may be asked for guesses.
+    /// Whether the drafter is active, so that `guess` may be called.
     pub fn is_active(&self) -> bool {
         self.is_active
     }
 
-    /// Its views, by [`crate::ViewId`].
+    /// The drafter's views, indexed by [`crate::ViewId`].
     pub fn views(&self) -> &[View] {
         &self.views
     }
 
-    /// Its masks, by [`MaskId`], as they are after the latest callback.
+    /// The drafter's masks, indexed by [`MaskId`], in their state after the latest callback.
     pub fn masks(&self) -> &[Mask] {
         &self.masks
     }
 
-    /// Tells it that the prompts of these rows have been read. It may enqueue replays.
+    /// Tells the drafter that the prompts of these rows have been read. It may enqueue replays.
     pub fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
         clear(program);
         if self.set_aside.is_some() {
@@ -130,8 +131,8 @@ impl Drafter {
         }
     }
 
-    /// Asks for a guess, or repeats what it enqueued for a batch of this shape. Without a guess the program holds
-    /// replays alone.
+    /// Asks the drafter to enqueue work that drafts tokens, or repeats the program recorded for a
+    /// batch of this shape. On [`Outcome::NoGuess`] the program holds only replays.
     pub fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
         clear(program);
         if self.set_aside.is_some() {
@@ -161,7 +162,7 @@ impl Drafter {
         outcome
     }
 
-    /// Tells it that a sequence is over.
+    /// Tells the drafter that a sequence has ended.
     pub fn end(&mut self, sequence: u64) {
         if !self.is_active || self.set_aside.is_some() {
             return;
@@ -175,13 +176,15 @@ impl Drafter {
         }
     }
 
-    /// What a guessed token costs at a context length. None: the drafter does not say, or says nonsense.
+    /// The drafter's estimate for one draft token at a context length. None if the drafter gives no
+    /// estimate, fails, or returns an amount that is negative or not finite.
     pub fn cost(&mut self, context_tokens: u64, budget_tokens: u32) -> Option<Cost> {
         let cost = self.calls.cost.filter(|_| self.set_aside.is_none())?;
         let struct_size = size_of::<abi::gd_cost>();
         let mut out = abi::gd_cost { struct_size, weights_read: 0.0, kv_tokens_read: 0.0 };
         let status = self.host.within(Phase::Cost, Lent::default(), |_| {
-            // SAFETY: create gave this drafter, it is not destroyed, and `out` has room for what it says.
+            // SAFETY: create gave this drafter, it is not destroyed, and `out` is a whole
+            // `gd_cost`.
             unsafe { cost(self.plugin.as_ptr(), context_tokens, budget_tokens, &raw mut out) }
         });
         self.refresh_masks();
@@ -190,7 +193,7 @@ impl Drafter {
             .then_some(Cost { weights_read: out.weights_read, kv_tokens_read: out.kv_tokens_read })
     }
 
-    /// Adds what a replay found. It is dropped when the mask has changed since.
+    /// Adds the counts of a replay, unless the mask has changed since `version`.
     pub fn add_replay_score(
         &mut self,
         mask: MaskId,
@@ -208,12 +211,12 @@ impl Drafter {
         }
     }
 
-    /// How long its guess callbacks took. Repeated programs are no calls.
+    /// Durations of the `guess` callbacks. A repeated program is not a callback.
     pub fn timings(&self) -> Timings {
         self.timings
     }
 
-    /// Why it is not asked any more, once it is not.
+    /// The reason why the drafter was set aside; None while it is in use.
     pub fn set_aside(&self) -> Option<&str> {
         self.set_aside.as_deref()
     }
@@ -291,7 +294,7 @@ impl Drafter {
         }
     }
 
-    /// In place: a mask keeps its shape.
+    /// Copies changed masks in place: a mask keeps its shape.
     fn refresh_masks(&mut self) {
         let mut state = self.host.state();
         if std::mem::take(&mut state.masks_changed) {
@@ -332,17 +335,18 @@ fn clear(program: &mut Program) {
     program.pushed.clear();
 }
 
-/// Programs that are kept: batch sizes and draft lengths that take turns.
+/// Limit on recorded programs: enough for the batch sizes and draft lengths that alternate.
 const MAX_SHAPES: usize = 64;
 
-/// A failure may be a sequence's; three in a row are the drafter's.
+/// One failure may be due to a sequence; three in a row are the drafter's fault.
 const MAX_FAILURES: u32 = 3;
 
-/// Longer than many a whole step. A callback only describes work, which takes microseconds.
+/// Longer than a whole step usually is. A callback only describes work, which takes microseconds.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// Some, because a busy machine may stop any thread for this long.
+/// More than one, because a busy machine may stop any thread for this long.
 const MAX_SLOW: u32 = 8;
 
-/// After so many quick calls in a row, slow ones are forgotten: a server runs for months.
+/// After this many quick calls in a row, slow calls are forgotten, because a server runs for
+/// months.
 const N_QUICK_FORGIVES: u32 = 1000;

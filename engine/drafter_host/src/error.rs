@@ -1,45 +1,46 @@
-//! What can go wrong with a drafter before it guesses, by what the caller can do about it.
+//! Errors before a drafter can draft, one variant for each remedy.
 
 use std::path::PathBuf;
 
 /// Why a drafter cannot be loaded, created or activated.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Check the path and its permissions.
+    /// The file cannot be read. Remedy: check the path and its permissions.
     #[error("cannot read drafter {}: {source}; check the path and its permissions", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Name a file, or give the folder that it is in.
+    /// The path is no file. Remedy: name a file, or give the folder that holds it.
     #[error(
         "{} is {what}, and a drafter is a file: \
          name the file (.so), or its folder with --plugin-path and the drafter with --drafter",
         path.display()
     )]
     NotAFile {
-        /// What was named.
+        /// The given path.
         path: PathBuf,
-        /// What it is instead.
+        /// The kind of thing at that path.
         what: &'static str,
     },
-    /// Name another file.
+    /// The file has no manifest. Remedy: name another file.
     #[error("{} is no drafter: it has no manifest (GD_MANIFEST); name another file", path.display())]
     NoManifest {
         /// The file.
         path: PathBuf,
     },
-    /// Ask the drafter's author, or write the manifest right.
+    /// The manifest is wrong. Remedy: ask the drafter's author, or correct the manifest.
     #[error("the manifest of {} is wrong: {reason}; correct it and build again", path.display())]
     BadManifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault in the manifest.
         reason: String,
     },
-    /// Build the drafter against this Galley's header, or use another Galley.
+    /// The ABI does not fit. Remedy: build the drafter against this Galley's header, or use another
+    /// Galley.
     #[error(
         "drafter {} does not fit this Galley: {reason}; \
          build it against this Galley's galley_drafter.h or use another version",
@@ -48,10 +49,11 @@ pub enum LoadError {
     Incompatible {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The difference.
         reason: String,
     },
-    /// Install what the library is linked against, or build it for this machine.
+    /// The dynamic linker failed. Remedy: install the libraries it is linked against, or build it
+    /// for this machine.
     #[error(
         "cannot load {}: {reason}; \
          build it for this machine and install what it is linked against",
@@ -60,33 +62,33 @@ pub enum LoadError {
     Unloadable {
         /// The file.
         path: PathBuf,
-        /// What the dynamic linker says.
+        /// The message of the dynamic linker.
         reason: String,
     },
-    /// Choose one that is there, or say where to look.
+    /// No drafter has this name. Remedy: choose an available one, or give its folder.
     #[error(
         "no drafter named {name:?}; found: {available}; looked in: {folders}; \
          add its folder to GALLEY_PLUGIN_PATH or give the path of its file with --drafter-plugin"
     )]
     NotFound {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// What is there.
+        /// The names that were found.
         available: String,
-        /// Where was looked.
+        /// The folders that were searched.
         folders: String,
     },
-    /// Use an option that the drafter knows.
+    /// The drafter has no such option. Remedy: use one of its options.
     #[error("drafter {drafter} has no option {option:?}; it knows: {known}")]
     UnknownOption {
         /// The drafter.
         drafter: String,
-        /// The option asked for.
+        /// The requested option.
         option: String,
         /// Its options.
         known: String,
     },
-    /// The drafter said no: its sentence says why.
+    /// The drafter refused; its own message says why.
     #[error(
         "drafter {drafter} failed to {action}: {reason}; \
          change its options or choose another drafter"
@@ -94,17 +96,17 @@ pub enum LoadError {
     Refused {
         /// The drafter.
         drafter: String,
-        /// What it was asked to do.
+        /// The requested action.
         action: &'static str,
         /// Its last logged error, or the name of the status.
         reason: String,
     },
-    /// Create the drafter anew, or go on without it.
+    /// The drafter was set aside. Remedy: create it anew, or continue without it.
     #[error("drafter {drafter} was set aside: {reason}; create it anew or choose another")]
     SetAside {
         /// The drafter.
         drafter: String,
-        /// Why.
+        /// The reason why it was set aside.
         reason: String,
     },
 }

@@ -1,8 +1,9 @@
-//! Handles: numbers that a drafter holds, and that are checked at every call.
+//! Handles: numbers that a drafter holds and that the host checks at every call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a handle is of. No kind is zero, so no handle is zero, which means the default.
+/// The type of object that a handle refers to. No kind is zero, so no handle is zero; a zero handle
+/// means the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Model = 0x4d,
@@ -11,7 +12,8 @@ pub(crate) enum Kind {
     Queue = 0x51,
 }
 
-/// What handles of one kind stand for. A handle is its kind, a generation and a place.
+/// The objects behind the handles of one kind. A handle consists of its kind, a generation and a
+/// place.
 pub(crate) struct Arena<T> {
     kind: Kind,
     generation: u32,
@@ -23,14 +25,14 @@ impl<T> Arena<T> {
         Arena { kind, generation: next_generation(), entries: Vec::new() }
     }
 
-    /// None when there are too many.
+    /// None if the arena is full.
     pub(crate) fn insert(&mut self, value: T) -> Option<u64> {
         let place = u32::try_from(self.entries.len()).ok().filter(|&n| n < MAX_ENTRIES)?;
         self.entries.push((self.generation, value));
         Some(handle(self.kind, self.generation, place))
     }
 
-    /// The place behind a handle, if it is of this kind and still valid.
+    /// The place behind a handle, if the handle is of this kind and still valid.
     pub(crate) fn place(&self, id: u64) -> Option<u32> {
         let place = (id & PLACE_MASK) as u32;
         let (generation, _) = self.entries.get(place as usize)?;
@@ -53,14 +55,14 @@ impl<T> Arena<T> {
         self.entries.len()
     }
 
-    /// Makes every handle but the first `n_kept` stale, for ever.
+    /// Makes every handle except the first `n_kept` stale, permanently.
     pub(crate) fn truncate(&mut self, n_kept: usize) {
         self.entries.truncate(n_kept);
         self.generation = next_generation();
     }
 }
 
-/// A handle of a queue, which has a number instead of a place.
+/// A queue handle: it holds a serial number instead of a generation and a place.
 pub(crate) fn queue(serial: u64) -> u64 {
     (Kind::Queue as u64) << 56 | (serial & ((1 << 56) - 1))
 }
@@ -69,16 +71,17 @@ fn handle(kind: Kind, generation: u32, place: u32) -> u64 {
     (kind as u64) << 56 | u64::from(generation) << 24 | u64::from(place)
 }
 
-/// Generations are the process's, so that a handle of one drafter is stale in another.
+/// Generations are unique in the process, so that a handle of one drafter is stale in another
+/// drafter.
 fn next_generation() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A place has 24 bits of a handle.
+/// The lower 24 bits of a handle are its place.
 const PLACE_MASK: u64 = (1 << 24) - 1;
 
-/// Views and masks cost the engine memory each, so a drafter gone wild is stopped here.
+/// Each view and each mask costs the engine memory, so a runaway drafter is stopped here.
 const MAX_ENTRIES: u32 = 4096;
 
 #[cfg(test)]

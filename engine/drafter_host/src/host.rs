@@ -1,6 +1,6 @@
-//! The state behind `gd_host`: what was described, what is being enqueued, and which callback runs.
+//! The state behind `gd_host`: described views and masks, enqueued work, and the running callback.
 //!
-//! It is locked during host calls alone, never while the drafter's own code runs.
+//! The state is locked only inside host functions, never while the drafter's own code runs.
 
 use std::ptr::NonNull;
 use std::thread::ThreadId;
@@ -11,45 +11,45 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::handles::{self, Arena, Kind};
 use crate::{Mask, ModelFacts, ModelId, Program, Row, View};
 
-/// What host functions reach through `host_data`. They may come from any thread.
+/// The object behind `host_data`. Host functions may reach it from any thread.
 pub(crate) struct Host {
     name: String,
     state: Mutex<State>,
 }
 
-/// Everything that host functions read and change.
+/// Everything that host functions read or change.
 pub(crate) struct State {
     pub(crate) phase: Phase,
     thread: Option<ThreadId>,
     serial: u64,
     pub(crate) lent: LentPointers,
     pub(crate) program: Program,
-    /// The callback read or changed something that a recording could not repeat.
+    /// The callback read or changed something that a recorded program could not repeat.
     pub(crate) is_unrecordable: bool,
     pub(crate) must_rerecord: bool,
-    /// The last row with a push in this callback, as rows are numbered.
+    /// The highest row number with a push in this callback.
     pub(crate) highest_pushed: Option<u32>,
     pub(crate) masks_changed: bool,
     pub(crate) target: ModelFacts,
     pub(crate) models: Arena<(ModelId, ModelFacts)>,
     pub(crate) views: Arena<View>,
     pub(crate) masks: Arena<ScoredMask>,
-    /// The drafter's own sentence about the callback that runs.
+    /// The last error that the running callback logged.
     pub(crate) last_error: Option<String>,
-    /// Why a host function refused what the drafter asked for, where a status alone would not say enough.
+    /// The host's reason for a refusal, where the status alone would say too little.
     pub(crate) refusal: Option<String>,
-    /// How many models, views and masks outlive deactivate: those of create.
+    /// The number of models, views and masks that outlive deactivate: all that create made.
     n_kept: [usize; 3],
 }
 
-/// A mask, and what replays of its version found.
+/// A mask, and the counts of the replays of its current version.
 pub(crate) struct ScoredMask {
     pub(crate) mask: Mask,
     pub(crate) n_matched: u64,
     pub(crate) n_compared: u64,
 }
 
-/// The callback that runs.
+/// The running callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Outside,
@@ -63,28 +63,29 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Where `[control]` functions may be called.
+    /// Whether `[control]` functions may be called.
     pub(crate) fn is_control(self) -> bool {
         matches!(self, Phase::Create | Phase::Activate | Phase::Deactivate)
     }
 
-    /// Where `[step]` functions may be called. Those with a queue check it as well, and end has none.
+    /// Whether `[step]` functions may be called. Functions with a queue also check the queue; `end`
+    /// and `cost` have none.
     pub(crate) fn is_step(self) -> bool {
         matches!(self, Phase::AfterPrefill | Phase::Guess | Phase::End | Phase::Cost)
     }
 
-    /// Where a guess may be enqueued.
+    /// Whether draft tokens may be enqueued.
     pub(crate) fn is_guess(self) -> bool {
         self == Phase::Guess
     }
 
-    /// Inside any callback.
+    /// Whether any callback runs.
     pub(crate) fn is_inside(self) -> bool {
         self != Phase::Outside
     }
 }
 
-/// What a callback may use, for as long as it runs.
+/// Objects that a callback may use while it runs.
 #[derive(Default)]
 pub(crate) struct Lent<'a> {
     pub(crate) rows: &'a [Row<'a>],
@@ -93,7 +94,7 @@ pub(crate) struct Lent<'a> {
     pub(crate) loader: Option<NonNull<()>>,
 }
 
-/// The same without lifetimes: set on entering a callback, gone on leaving it.
+/// A [`Lent`] without lifetimes: set when a callback starts, cleared when it returns.
 #[derive(Default)]
 pub(crate) struct LentPointers {
     rows: Option<NonNull<Row<'static>>>,
@@ -101,15 +102,15 @@ pub(crate) struct LentPointers {
     pub(crate) loader: Option<NonNull<()>>,
 }
 
-// SAFETY: `State::check` lets no thread but the one inside the callback come to the pointers.
+// SAFETY: `State::check` lets only the thread inside the callback use the pointers.
 unsafe impl Send for LentPointers {}
 
 impl LentPointers {
     /// A row of the batch.
     pub(crate) fn row(&self, index: u32) -> Result<Row<'_>, gd_status> {
         let rows = self.rows.filter(|_| (index as usize) < self.n_rows).ok_or(GD_INVALID)?;
-        // SAFETY: `Host::within` set the pointer to a slice of n_rows that outlives the callback, and clears
-        // it before it returns.
+        // SAFETY: `Host::within` set the pointer to a slice of `n_rows` rows that outlives the
+        // callback, and clears it before it returns.
         Ok(unsafe { *rows.add(index as usize).as_ref() })
     }
 }
@@ -145,8 +146,8 @@ impl Host {
         self.state.lock()
     }
 
-    /// Runs a callback of the drafter, with the handle of its queue. Host functions of this thread see `phase`
-    /// and what is lent until it returns.
+    /// Runs a callback of the drafter and passes it the handle of its queue. Until it returns, host
+    /// functions on this thread see `phase` and may use `lent`.
     pub(crate) fn within<R>(
         &self,
         phase: Phase,
@@ -184,7 +185,7 @@ impl Host {
         result
     }
 
-    /// Runs a host function that is allowed in some phases, on the callback's thread only.
+    /// Runs a host function that is allowed in some phases, and only on the callback's thread.
     pub(crate) fn at<R>(
         &self,
         is_allowed: fn(Phase) -> bool,
@@ -206,13 +207,13 @@ impl State {
         handles::queue(self.serial)
     }
 
-    /// The queue of a callback that has rows.
+    /// Checks that `id` is the queue of the running callback, and that the callback has rows.
     pub(crate) fn check_queue(&self, id: u64) -> Result<(), gd_status> {
         let is_open = self.lent.n_rows > 0 && id == self.queue();
         if is_open { Ok(()) } else { Err(GD_INVALID) }
     }
 
-    /// Remembers what to keep when the drafter is deactivated.
+    /// Marks everything made so far to be kept when the drafter is deactivated.
     pub(crate) fn mark_kept(&mut self) {
         self.n_kept = [self.models.len(), self.views.len(), self.masks.len()];
     }

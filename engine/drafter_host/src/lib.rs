@@ -1,9 +1,10 @@
-//! Loads drafters and speaks the C ABI with them: all the `unsafe` of shared libraries and C tables is here,
-//! and nothing of the engine is.
+//! Loads drafters and speaks the C ABI with them. This crate holds all `unsafe` for shared
+//! libraries and C tables, and does not depend on the engine.
 //!
-//! The engine calls [`Drafter::guess`] with the rows of a round and gets a [`Program`]: what the drafter
-//! enqueued, as plain data, for the engine to do. Between the two lie checked handles, phases, timings and
-//! the rule that a drafter that fails is set aside and never takes a request with it.
+//! The engine calls [`Drafter::guess`] with the rows of a round and gets a [`Program`]: the work
+//! that the drafter enqueued, as plain data, for the engine to run. Between engine and drafter,
+//! this crate checks handles and phases and measures callbacks. A drafter that fails is set aside;
+//! no request fails with it.
 
 mod border;
 mod create;

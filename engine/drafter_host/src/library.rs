@@ -1,4 +1,4 @@
-//! A drafter's shared library: loaded once it is known what it is, and never unloaded.
+//! A drafter's shared library: loaded after its manifest has been checked, and never unloaded.
 
 use std::error::Error as _;
 use std::ffi::CStr;
@@ -12,7 +12,8 @@ use galley_drafter_abi as abi;
 use crate::border::read_prefix;
 use crate::{LoadError, Manifest};
 
-/// A loaded library. Its code stays until the process ends: threads of it may still run.
+/// A loaded library. Its code stays until the process ends, because threads of the library may
+/// still run.
 #[derive(Debug)]
 pub struct Library {
     path: PathBuf,
@@ -21,11 +22,11 @@ pub struct Library {
     _code: Arc<ManuallyDrop<libloading::Library>>,
 }
 
-/// What makes a drafter: `gd_library.create` of the header.
+/// The function that creates a drafter: `gd_library.create` of the header.
 ///
 /// # Safety
 ///
-/// The host lives until the drafter is destroyed, and the options until the call returns.
+/// The host must live until the drafter is destroyed, and the options until the call returns.
 pub type CreateFn = unsafe extern "C" fn(
     *const abi::gd_host,
     *const abi::gd_option,
@@ -34,10 +35,12 @@ pub type CreateFn = unsafe extern "C" fn(
 ) -> abi::gd_status;
 
 impl Library {
-    /// Reads the manifest, loads the file, and checks that the two say the same.
+    /// Reads the manifest, loads the file, and checks that the loaded library has the same
+    /// manifest.
     pub fn open(path: &Path) -> Result<Arc<Library>, LoadError> {
         let manifest = Manifest::of_file(path)?;
-        // A bare file name would be looked for in the system's folders, and another file loaded.
+        // The linker would search a bare file name in the system's folders and might load another
+        // file.
         let absolute = std::path::absolute(path)
             .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
         let code = ManuallyDrop::new(load(&absolute).map_err(|e| LoadError::Unloadable {
@@ -50,33 +53,36 @@ impl Library {
         Ok(Arc::new(Library { path: path.to_owned(), manifest, create, _code: code }))
     }
 
-    /// What it says about itself.
+    /// The manifest of the library.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Where it was loaded from.
+    /// The path it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What makes its drafters.
+    /// The function that creates its drafters.
     pub fn create_fn(&self) -> CreateFn {
         self.create
     }
 
-    /// The same library with another `create`, for whoever stands between a drafter and its host to watch both.
+    /// The same library with another `create`, so that a tool can interpose itself between drafter
+    /// and host.
     ///
     /// # Safety
     ///
-    /// `create` keeps all that the header asks of `gd_library.create`: this host relies on it.
+    /// `create` must meet every requirement of the header on `gd_library.create`, because this host
+    /// relies on them.
     pub unsafe fn with_create(&self, create: CreateFn) -> Arc<Library> {
         let (path, manifest) = (self.path.clone(), self.manifest.clone());
         Arc::new(Library { path, manifest, create, _code: Arc::clone(&self._code) })
     }
 }
 
-/// The dynamic linker's own sentence. libloading has it as the source of an error that says which function failed.
+/// The dynamic linker's message. libloading holds it as the source of an error that only names the
+/// failed function.
 fn linker_says(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
@@ -84,8 +90,8 @@ fn linker_says(error: &libloading::Error) -> String {
 #[cfg(unix)]
 fn load(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix;
-    // SAFETY: loading runs the library's initialisers. The user named this file or put it into a folder
-    // for drafters, and its manifest says that it is one.
+    // SAFETY: loading runs the library's initialisers. The user gave this file or put it into a
+    // folder for drafters, and its manifest declares it a drafter.
     let code = unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL)? };
     Ok(code.into())
 }
@@ -96,15 +102,16 @@ fn load(path: &Path) -> Result<libloading::Library, libloading::Error> {
     unsafe { libloading::Library::new(path) }
 }
 
-/// Calls the entry symbol and checks what it gives.
+/// Calls the entry symbol and checks the returned `gd_library`.
 fn entry(code: &libloading::Library, manifest: &Manifest) -> Result<CreateFn, String> {
     type Entry = unsafe extern "C" fn() -> *const abi::gd_library;
-    // SAFETY: the name of the symbol fixes its type: the header says so.
+    // SAFETY: the header fixes the type of the symbol with this name.
     let symbol = unsafe { code.get::<Entry>(abi::GD_ENTRY_SYMBOL) }
         .map_err(|e| format!("it has no entry symbol galley_drafter_v1 ({})", linker_says(&e)))?;
     // SAFETY: the header promises a function without arguments.
     let library = NonNull::new(unsafe { symbol() }.cast_mut()).ok_or("its entry gives NULL")?;
-    // SAFETY: the header promises a struct that begins with its size, and static: it is read no further.
+    // SAFETY: the header promises a static struct that begins with its size; no field beyond that
+    // size is read.
     let library: abi::gd_library = unsafe { read_prefix(library.as_ptr()) };
     if library.struct_size < offset_of!(abi::gd_library, manifest) {
         return Err(format!("its gd_library has {} bytes, too few", library.struct_size));

@@ -1,4 +1,4 @@
-//! What a drafter says about itself, read from its file without running any of its code.
+//! A drafter's manifest, read from its file without running any of its code.
 
 use std::fs::FileType;
 use std::io::Read;
@@ -9,21 +9,21 @@ use serde::Deserialize;
 
 use crate::LoadError;
 
-/// What a drafter is, and what it needs.
+/// A drafter's description of itself and its requirements.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Manifest {
-    /// Stable for ever.
+    /// The id, which never changes.
     pub id: String,
-    /// What `--drafter` calls it.
+    /// The name that `--drafter` takes.
     pub name: String,
     /// Its own version.
     pub version: String,
     /// One line for lists.
     pub description: String,
-    /// Extensions that it cannot do without.
+    /// Extensions that the drafter requires.
     #[serde(default)]
     pub needs: Vec<String>,
-    /// What can be set.
+    /// The options of the drafter.
     #[serde(default)]
     pub options: Vec<OptionSpec>,
 }
@@ -31,16 +31,16 @@ pub struct Manifest {
 /// One option of a drafter.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct OptionSpec {
-    /// Its key.
+    /// The key.
     pub name: String,
-    /// Its value where none is given.
+    /// The value if the user gives none.
     pub default: String,
     /// One line for lists.
     pub help: String,
 }
 
 impl Manifest {
-    /// Reads the manifest of a library. Its code does not run.
+    /// Reads the manifest from a library file. The library's code does not run.
     pub fn of_file(path: &Path) -> Result<Manifest, LoadError> {
         let bytes = read(path)?;
         let json = find(&bytes).ok_or_else(|| LoadError::NoManifest { path: path.to_owned() })?;
@@ -48,7 +48,7 @@ impl Manifest {
             .map_err(|reason| LoadError::BadManifest { path: path.to_owned(), reason })
     }
 
-    /// Of the text that a loaded library points to: the mark, and JSON after it.
+    /// Parses the text that a loaded library points to: the mark, followed by JSON.
     pub(crate) fn of_marked(bytes: &[u8]) -> Result<Manifest, String> {
         Manifest::of_json(bytes.strip_prefix(MARK).ok_or("it does not begin with the mark")?)
     }
@@ -82,7 +82,8 @@ impl Manifest {
     }
 }
 
-/// The bytes of a file. What is no file is not opened: a pipe would wait for a writer, and a device has no end.
+/// Reads a file. Anything but a regular file is not opened: a pipe would wait for a writer, and a
+/// device may have no end.
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
@@ -116,7 +117,8 @@ fn kind_of(file_type: FileType) -> &'static str {
     if file_type.is_dir() { "a folder" } else { "no regular file" }
 }
 
-/// The JSON behind the first mark that a brace follows: the mark alone is also in code that looks for it.
+/// The JSON after the first mark that a brace follows. The mark alone also occurs in code that
+/// searches for it.
 fn find(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes;
     loop {
@@ -130,16 +132,16 @@ fn find(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Without its NUL.
+/// The mark of the header without its NUL.
 const MARK: &[u8] = abi::GD_MANIFEST_MARK.split_last().expect("the header's mark is not empty").1;
 
-/// No drafter is that large, and memory may not have room for it.
+/// No drafter is this large, and a larger file may not fit into memory.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 
-/// A manifest is a page of text. What is longer is a file that happens to hold the mark.
+/// A manifest is a page of text. A longer text belongs to a file that holds the mark by chance.
 const MAX_BYTES: usize = 1 << 16;
 
-/// Every extension that this host has a table for.
+/// Every extension that this host offers.
 const OFFERED: [&str; 7] = [
     "galley.models/1",
     "galley.views/1",
@@ -188,7 +190,7 @@ mod tests {
             let name = path.display().to_string();
             assert!(error.contains(part) && error.contains(&name), "{error}");
         }
-        // A file without end, but for the limit: nothing of it is read.
+        // A file over the size limit: the host reads nothing of it.
         let sparse = folder.path().join("sparse.so");
         let file = std::fs::File::create(&sparse).expect("a file");
         file.set_len(MAX_FILE_BYTES + 1).expect("holes take no room");

@@ -1,89 +1,90 @@
-//! The plain types around a drafter: what it is told, and what comes of asking it.
+//! Plain types around a drafter: model facts, limits, outcomes and timings.
 
 use std::time::Duration;
 
 use crate::ModelId;
 
-/// What a drafter may know of a model.
+/// The facts about a model that a drafter may know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelFacts {
-    /// Layers.
+    /// Number of layers.
     pub n_layers: u32,
-    /// Query heads of a layer.
+    /// Query heads in a layer.
     pub n_heads: u32,
-    /// KV heads of a layer.
+    /// KV heads in a layer.
     pub n_kv_heads: u32,
-    /// Numbers of a head.
+    /// Elements of one head's vector.
     pub head_dim: u32,
-    /// Numbers of a token between layers.
+    /// Elements of one token's hidden vector.
     pub hidden_size: u32,
-    /// Tokens that exist.
+    /// Size of the vocabulary, in tokens.
     pub vocab_size: u32,
-    /// Tokens of a block of its KV cache.
+    /// Tokens in a block of the model's KV cache.
     pub block_size_tokens: u32,
-    /// Tokens of its longest sequence.
+    /// Length limit of a sequence, in tokens.
     pub max_context_tokens: u64,
-    /// Weights.
+    /// Number of weights.
     pub n_parameters: u64,
 }
 
 /// Loads draft models for a drafter that is being activated.
 pub trait ModelLoader {
-    /// Loads a model from a path or name. One whose vocabulary is not the target's is refused afterwards.
+    /// Loads a model from a path or name. The loader refuses a model if its vocabulary differs from
+    /// the target's.
     fn load(&mut self, source: &str) -> Result<(ModelId, ModelFacts), ModelRefused>;
 }
 
-/// Why a draft model was not loaded.
+/// The reason why a draft model was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelRefused {
     /// This host cannot run it beside the target.
     Unsupported(String),
-    /// There is no room.
+    /// There is not enough memory.
     NoMemory(String),
-    /// Anything else.
+    /// Any other error.
     Failed(String),
 }
 
-/// The most that a drafter will be asked for while it is active.
+/// Upper limits for a drafter while it is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sequences in one round.
     pub max_rows: u32,
-    /// Tokens guessed for a row.
+    /// Draft tokens for a row.
     pub max_draft_length: u32,
-    /// Tokens of a sequence.
+    /// Tokens in a sequence.
     pub max_context_tokens: u64,
 }
 
-/// What came of asking a drafter.
+/// The result of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The program holds what it enqueued.
+    /// The program holds the work that the drafter enqueued.
     Ready,
-    /// Nothing to verify this round. The program may hold replays.
+    /// No draft to verify in this round. The program may hold replays.
     NoGuess,
-    /// It failed: no guess this round, and the program is empty.
+    /// The callback failed: there is no draft in this round, and the program is empty.
     Failed,
-    /// It has failed too often or held up too many rounds. It is not asked any more.
+    /// The drafter has failed too often or has been slow too often. It is not called any more.
     SetAside,
 }
 
-/// What a guessed token costs, as the drafter estimates.
+/// The drafter's estimate for one draft token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Share of the target's weights that are read.
+    /// Share of the target's weights that drafting reads.
     pub weights_read: f64,
-    /// Cached tokens that are read, in tokens of the target.
+    /// Cached tokens that drafting reads, in tokens of the target.
     pub kv_tokens_read: f64,
 }
 
-/// How long guess callbacks took.
+/// Durations of the `guess` callbacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// Callbacks.
+    /// Number of callbacks.
     pub n_calls: u64,
-    /// All of them.
+    /// Total duration.
     pub total: Duration,
-    /// The longest.
+    /// Longest duration.
     pub longest: Duration,
 }

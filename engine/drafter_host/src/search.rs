@@ -1,28 +1,29 @@
-//! Where drafters are looked for.
+//! The search for drafters in folders.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::{LoadError, Manifest};
 
-/// The folders that are looked through, in order.
+/// The folders to search, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The first drafter of a name wins.
+    /// If two folders hold drafters of the same name, the first folder wins.
     pub folders: Vec<PathBuf>,
 }
 
-/// A file that is a drafter, or says that it is one.
+/// A file that looks like a drafter, whether or not its manifest is right.
 #[derive(Debug)]
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// What it says about itself.
+    /// Its manifest, or the error in reading it.
     pub manifest: Result<Manifest, LoadError>,
 }
 
 impl Search {
-    /// The folders of `plugin_path` (a list like `PATH`), those around the executable, and the system's.
+    /// The folders of `plugin_path` (a list like `PATH`), the folders around the executable, and
+    /// the system's.
     pub fn standard(plugin_path: Option<&OsStr>, executable: Option<&Path>) -> Self {
         let mut folders: Vec<PathBuf> =
             plugin_path.map(|list| std::env::split_paths(list).collect()).unwrap_or_default();
@@ -38,7 +39,7 @@ impl Search {
         Search { folders }
     }
 
-    /// Every drafter that is there. Of two with one name the first is kept.
+    /// Every drafter in the folders. Of two drafters with the same name, the first is kept.
     pub fn all(&self) -> Vec<Found> {
         let mut all: Vec<Found> = Vec::new();
         for found in self.folders.iter().flat_map(|folder| drafters_in(folder)) {
@@ -52,7 +53,7 @@ impl Search {
         all
     }
 
-    /// The file of the first drafter of this name.
+    /// The file of the first drafter with this name.
     pub fn named(&self, name: &str) -> Result<PathBuf, LoadError> {
         let mut seen = Vec::new();
         for found in self.folders.iter().flat_map(|folder| drafters_in(folder)) {
@@ -73,7 +74,8 @@ impl Search {
     }
 }
 
-/// Lazily, so that a name found early saves reading the rest. Files that are named like drafters come first.
+/// Lazy, so that a name found early saves reading the other files. Files named like drafters come
+/// first.
 fn drafters_in(folder: &Path) -> impl Iterator<Item = Found> + use<> {
     let mut paths: Vec<(bool, PathBuf)> = std::fs::read_dir(folder)
         .into_iter()
@@ -96,7 +98,8 @@ fn is_named_like_one(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains("galley_drafter"))
 }
 
-/// Of shared libraries, whichever the system: a file of another system has a manifest as well.
+/// Extensions of shared libraries on every system: the manifest of a library for another system can
+/// be read too.
 const EXTENSIONS: [&str; 3] = ["so", "dylib", "dll"];
 
 #[cfg(test)]

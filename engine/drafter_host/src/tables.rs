@@ -1,7 +1,8 @@
-//! The functions that drafters call: arguments come in and results go out here; what they mean is elsewhere.
+//! The host functions that drafters call: they read arguments and write results. `describe.rs`
+//! gives the arguments their meaning.
 //!
-//! Every pointer here comes from a drafter. That it is valid for the type and count that the header gives it
-//! is the drafter's promise; whatever can be checked is checked.
+//! Every pointer here comes from a drafter. The drafter promises that the pointer is valid for the
+//! type and count in the header; everything that can be checked is checked.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -15,7 +16,7 @@ use crate::border::{argument, check_out, fill, host_of, items, status};
 use crate::host::{Host, Phase};
 use crate::{ModelLoader, ModelRefused};
 
-/// What a drafter gets from its host. It lives until the drafter has been destroyed.
+/// The host table that a drafter gets. It lives until the drafter has been destroyed.
 pub(crate) fn host_table(host: *const Host) -> gd_host {
     gd_host {
         struct_size: size_of::<gd_host>(),
@@ -59,7 +60,8 @@ unsafe extern "C" fn log(host: *const gd_host, level: i32, message: gd_str) {
             Ok(abi::GD_LOG_DEBUG) => tracing::debug!(drafter, "{text}"),
             Ok(abi::GD_LOG_INFO) => tracing::info!(drafter, "{text}"),
             Ok(abi::GD_LOG_WARN) => tracing::warn!(drafter, "{text}"),
-            // It explains a failure, and who handles that decides how loud it is.
+            // The message explains a failure; the code that handles the failure decides how loud to
+            // be.
             _ => {
                 tracing::debug!(drafter, "{text}");
                 host.state().last_error = Some(text.into_owned());
@@ -114,18 +116,20 @@ unsafe extern "C" fn load(host: *const gd_host, source: gd_str, out: *mut gd_mod
         let source = unsafe { items(source.ptr.cast::<u8>(), source.len)? };
         let source = std::str::from_utf8(source).map_err(|_| GD_INVALID)?;
         check_out(out)?;
-        // Taken, so that the loader is not entered twice, and unlocked, because loading takes long.
+        // The loader is taken out, so that it is not entered twice, and the lock is released,
+        // because loading takes long.
         let loader =
             host.at(Phase::is_control, |state| state.lent.loader.take().ok_or(GD_UNSUPPORTED))?;
-        // SAFETY: `Drafter::activate` lent a pointer to its `&mut dyn ModelLoader`, this is its thread inside
-        // the callback, and nobody else has the pointer now.
+        // SAFETY: `Drafter::activate` lent a pointer to its `&mut dyn ModelLoader`, this is its
+        // thread inside the callback, and the pointer has been taken out, so this is its only user.
         let loaded = unsafe { loader.cast::<&mut dyn ModelLoader>().as_mut() }.load(source);
         let mut state = host.state();
         state.lent.loader = Some(loader);
         let (status, reason) = match loaded {
             Ok((id, facts)) => {
                 let id = state.models.insert((id, facts)).ok_or(GD_NO_MEMORY)?;
-                // SAFETY: checked above, and the drafter promises that it can be written to.
+                // SAFETY: not NULL as checked above, and the drafter promises that it can be
+                // written to.
                 unsafe { out.write_unaligned(gd_model { id }) };
                 return Ok(());
             }
@@ -133,7 +137,7 @@ unsafe extern "C" fn load(host: *const gd_host, source: gd_str, out: *mut gd_mod
             Err(ModelRefused::NoMemory(reason)) => (GD_NO_MEMORY, reason),
             Err(ModelRefused::Failed(reason)) => (GD_INTERNAL, reason),
         };
-        // The drafter learns a status alone.
+        // The drafter gets only a status.
         state.refusal = Some(reason);
         Err(status)
     })
@@ -149,7 +153,7 @@ unsafe extern "C" fn window(
         let (host, args) = unsafe { (host_of(host)?, argument(args, WINDOW_BYTES)?) };
         check_out(out)?;
         let id = host.at(Phase::is_control, |state| state.window(&args))?;
-        // SAFETY: checked above, and the drafter promises that it can be written to.
+        // SAFETY: not NULL as checked above, and the drafter promises that it can be written to.
         unsafe { out.write_unaligned(gd_view { id }) };
         Ok(())
     })
@@ -165,7 +169,7 @@ unsafe extern "C" fn observe(
         let (host, args) = unsafe { (host_of(host)?, argument(args, OBSERVE_BYTES)?) };
         check_out(out)?;
         let id = host.at(Phase::is_control, |state| state.observe(&args))?;
-        // SAFETY: checked above, and the drafter promises that it can be written to.
+        // SAFETY: not NULL as checked above, and the drafter promises that it can be written to.
         unsafe { out.write_unaligned(gd_view { id }) };
         Ok(())
     })
@@ -186,11 +190,12 @@ unsafe extern "C" fn mask(
         let id = host.at(Phase::is_control, |state| {
             let (model, facts) = state.model(model.id)?;
             let n_layers = equal(n_layers, facts.n_layers)?;
-            // SAFETY: the drafter passes as many flags as it says, and that is how many the model has.
+            // SAFETY: the drafter passes n_layers flags in each array, and n_layers is the model's
+            // number of layers.
             let (attention, mlp) = unsafe { (items(attention, n_layers)?, items(mlp, n_layers)?) };
             state.mask(model, attention, mlp)
         })?;
-        // SAFETY: checked above, and the drafter promises that it can be written to.
+        // SAFETY: not NULL as checked above, and the drafter promises that it can be written to.
         unsafe { out.write_unaligned(gd_layers { id }) };
         Ok(())
     })
@@ -210,7 +215,8 @@ unsafe extern "C" fn change(
             let place = state.masks.place(layers.id).ok_or(GD_INVALID)?;
             let n_known = state.masks.at(place).mask.attention.len();
             let n_layers = equal(n_layers, u32::try_from(n_known).map_err(|_| GD_INVALID)?)?;
-            // SAFETY: the drafter passes as many flags as it says, and that is how many the mask has.
+            // SAFETY: the drafter passes n_layers flags in each array, and n_layers is the mask's
+            // number of layers.
             let (attention, mlp) = unsafe { (items(attention, n_layers)?, items(mlp, n_layers)?) };
             state.change(place, attention, mlp)
         })
@@ -281,7 +287,7 @@ unsafe extern "C" fn push(
             if n_tokens > state.lent.row(row)?.draft_length {
                 return Err(GD_INVALID);
             }
-            // SAFETY: the drafter passes as many tokens as it says.
+            // SAFETY: the drafter passes n_tokens tokens.
             let tokens = unsafe { items(tokens, n_tokens as usize)? };
             state.push(row, tokens)
         })
@@ -323,12 +329,13 @@ fn equal(n_given: u32, n_wanted: u32) -> Result<usize, gd_status> {
     if n_given == n_wanted { Ok(n_given as usize) } else { Err(GD_INVALID) }
 }
 
-/// What argument structs had in 1.0: all of it is required. Later fields may be missing.
+/// Sizes of the argument structs in version 1.0, all required. Fields of later versions may be
+/// missing.
 const WINDOW_BYTES: usize = 24;
 const OBSERVE_BYTES: usize = 48;
 const CHAIN_BYTES: usize = 40;
 
-/// A sentence or two.
+/// Longer messages are cut. A message is a sentence or two.
 const MAX_LOG_BYTES: usize = 4096;
 
 static MODELS: abi::gd_host_models = abi::gd_host_models {

@@ -1,6 +1,6 @@
-//! What drafters describe and enqueue, as the engine reads it.
+//! Views, masks and work of drafters, as plain data for the engine.
 
-/// A model of the host: 0 is the target, others were loaded for a drafter.
+/// A model of the host: 0 is the target, the others are draft models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelId(pub u32);
 
@@ -9,25 +9,25 @@ impl ModelId {
     pub const TARGET: ModelId = ModelId(0);
 }
 
-/// A view that a drafter made: its place among [`crate::Drafter::views`].
+/// A view that a drafter made: its index in [`crate::Drafter::views`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ViewId(pub u32);
 
-/// A layer mask that a drafter made: its place among [`crate::Drafter::masks`].
+/// A layer mask that a drafter made: its index in [`crate::Drafter::masks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MaskId(pub u32);
 
-/// Which cached tokens a pass of `model` attends to: no more than its budget, once the model has read the sequence
-/// and where the budget has room for a draft.
+/// The cached tokens that a pass of `model` attends to: no more than its budget, once the model has
+/// read the sequence and if the budget has room for a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Whose cache.
+    /// The model that attends over this view.
     pub model: ModelId,
-    /// Tokens attended to in all, where a request asks for no other number.
+    /// Limit on the tokens attended to, unless a request sets another.
     pub budget_tokens: u32,
-    /// First tokens of the sequence, always seen.
+    /// First tokens of the sequence, in the view if the budget has room for them and a draft.
     pub n_sinks: u32,
-    /// What is seen between them and the tail.
+    /// The selection between sinks and tail.
     pub middle: Middle,
 }
 
@@ -36,24 +36,24 @@ pub struct View {
 pub enum Middle {
     /// Nothing: the rest of the budget is a window of the latest tokens (StreamingLLM).
     Nothing,
-    /// What the target attended to most.
+    /// The tokens that the target attended to most.
     Observed(Observe),
 }
 
-/// How the middle of a view is selected.
+/// Selection of a view's middle from observed attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observe {
-    /// Single tokens or whole blocks; either per layer and KV head.
+    /// Single tokens or whole blocks, selected per layer and KV head.
     pub granularity: Granularity,
-    /// Latest tokens at the time of selecting, always in the tail.
+    /// Latest tokens at the time of the selection: in the tail, as far as the tail reaches.
     pub n_recent: u32,
-    /// Who looks back, and when.
+    /// The queries that the selection observes, and how often it is repeated.
     pub when: When,
-    /// Smoothing along the sequence before the best are taken.
+    /// Smoothing of scores along the sequence before the best are selected.
     pub pool: Pool,
 }
 
-/// What is selected.
+/// The unit of selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granularity {
     /// Single tokens.
@@ -62,18 +62,18 @@ pub enum Granularity {
     Blocks,
 }
 
-/// Who looks back, and when.
+/// The queries that a selection observes, and how often it is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// The latest `n_queries` tokens: at the first round, and again whenever `refresh_tokens` more are
-    /// known (None: never again).
+    /// The latest `n_queries` tokens, in the first round and again after every `refresh_tokens` new
+    /// tokens (None: never again).
     Context {
-        /// Tokens that look back.
+        /// Tokens used as queries.
         n_queries: u32,
         /// Tokens between selections.
         refresh_tokens: Option<u32>,
     },
-    /// The verification, every `refresh_rounds` rounds.
+    /// The rows of the verification, every `refresh_rounds` rounds.
     Verify {
         /// Rounds between selections, at least 1.
         refresh_rounds: u32,
@@ -83,28 +83,29 @@ pub enum When {
 /// Smoothing of scores along the sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pool {
-    /// None.
+    /// No smoothing.
     None,
     /// The mean of this many neighbours, an odd number.
     Average(u32),
-    /// The largest of this many neighbours, an odd number.
+    /// The maximum of this many neighbours, an odd number.
     Max(u32),
 }
 
-/// Which sublayers a pass of `model` runs.
+/// The sublayers that a pass of `model` runs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mask {
-    /// Whose layers.
+    /// The model that runs under this mask.
     pub model: ModelId,
-    /// One flag a layer.
+    /// One flag a layer: whether its attention runs.
     pub attention: Vec<bool>,
-    /// One flag a layer.
+    /// One flag a layer: whether its MLP runs.
     pub mlp: Vec<bool>,
-    /// Counts changes: scores of replays belong to one version.
+    /// Counts changes. Replay scores belong to one version.
     pub version: u64,
 }
 
-/// By hand, because a derived `clone_from` allocates, and a mask that changes is copied within a step.
+/// Written by hand, because a derived `clone_from` allocates and a changed mask is copied within a
+/// step.
 impl Clone for Mask {
     fn clone(&self) -> Self {
         let Mask { model, attention, mlp, version } = self;
@@ -119,60 +120,62 @@ impl Clone for Mask {
     }
 }
 
-/// One piece of work that a drafter enqueued. Work is done in order, after the callback.
+/// One piece of work that a drafter enqueued. The engine runs work in order, after the callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Guess token after token, for rows that have no guess yet.
+    /// Draft token after token, for rows without a draft.
     Chain {
-        /// With which model.
+        /// The model that drafts.
         model: ModelId,
-        /// Over which cached tokens; None is all.
+        /// The cached tokens attended to; None means all.
         view: Option<ViewId>,
-        /// Through which layers; None is all.
+        /// The layers that run; None means all.
         mask: Option<MaskId>,
     },
-    /// What followed the latest earlier occurrence of the longest suffix, for rows without a guess.
+    /// Draft the tokens that followed the latest earlier occurrence of the longest suffix, for rows
+    /// without a draft.
     Lookup {
         /// Shortest suffix, at least 1.
         min_n: u32,
         /// Longest suffix.
         max_n: u32,
     },
-    /// A guess that the drafter made itself. All tokens are in the vocabulary, and there are no more than the row's
-    /// draft length.
+    /// A draft that the drafter made itself. All tokens are in the vocabulary, and their number is
+    /// at most the row's draft length.
     Push {
-        /// For which row of the batch.
+        /// Row of the batch.
         row: u32,
-        /// The tokens: a range of [`Program::pushed`].
+        /// Start of the tokens in [`Program::pushed`].
         first: u32,
-        /// How many.
+        /// Number of tokens.
         n_tokens: u32,
     },
-    /// Compare what the target picks under a mask with the latest tokens of the rows' outputs.
+    /// Compare the tokens that the target samples under a mask with the latest tokens of the rows'
+    /// outputs.
     Replay {
         /// The mask.
         mask: MaskId,
-        /// Tokens to compare.
+        /// Number of tokens to compare.
         n_tokens: u32,
     },
 }
 
-/// What a drafter enqueued in one callback. Reused from round to round.
+/// The work that a drafter enqueued in one callback. The memory is reused from round to round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
-    /// In order.
+    /// The work, in order.
     pub work: Vec<Work>,
-    /// Tokens of [`Work::Push`].
+    /// Tokens of all [`Work::Push`].
     pub pushed: Vec<u32>,
 }
 
 /// One row of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// The sequence: the same in every round, never used for another.
+    /// The sequence's id: the same in every round, never reused.
     pub sequence: u64,
-    /// Prompt and output so far.
+    /// Tokens of prompt and output so far.
     pub tokens: &'a [u32],
-    /// Tokens that may be guessed.
+    /// Limit on draft tokens for this row.
     pub draft_length: u32,
 }

@@ -1,4 +1,4 @@
-//! Drafters in C, right and wrong ones, through the whole border: none may take its host with it.
+//! Correct and wrong drafters in C, through the whole ABI: no drafter may end its host's process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ impl ModelLoader for Loader {
     }
 }
 
-/// Compiles one variant. The folder outlives the library in it.
+/// Compiles one variant. The library lives in the returned folder.
 fn build(case: &str) -> (tempfile::TempDir, PathBuf) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -91,7 +91,7 @@ fn a_right_drafter_is_recorded() {
     let mut drafter = Drafter::create(&library, &budget("128"), TARGET).expect("it is created");
     let mut program = Program::default();
     assert_eq!(drafter.guess(&ROWS, &mut program), Outcome::NoGuess, "not active yet");
-    // Created here, and used on the engine's thread.
+    // The drafter is created on this thread and used on the engine's thread.
     std::thread::spawn(move || {
         drafter.activate(LIMITS, &mut Loader).expect("it is activated");
         let view = View {
@@ -232,7 +232,8 @@ fn a_call_from_another_thread_is_refused() {
     assert_eq!(drafter.guess(&ROWS, &mut Program::default()), Outcome::Ready);
 }
 
-/// The drafter itself checks what each wrong call gives: a wrong answer fails its callback.
+/// The drafter checks the status of each wrong call itself; an unexpected status fails its
+/// callback.
 #[test]
 fn wrong_calls_are_refused_one_by_one() {
     let mut drafter = active("CHECKS");

@@ -1,7 +1,8 @@
 //! The ABI is a promise: C, C++, Rust and the golden file agree on every size and offset.
 //!
-//! Where a struct gained a field at its end, write plugins/abi/layout.txt anew with
-//! `GALLEY_BLESS=1 cargo test -p galley-drafter-host --test layout`; any other difference breaks drafters.
+//! After a struct has gained a field at its end, write plugins/abi/layout.txt anew with
+//! `GALLEY_BLESS=1 cargo test -p galley-drafter-host --test layout`. Any other difference breaks
+//! drafters.
 
 use std::fmt::Write as _;
 use std::mem::{align_of, offset_of, size_of};
@@ -10,7 +11,7 @@ use std::process::Command;
 
 use galley_drafter_abi::*;
 
-/// The same list as text from Rust, and as a C program that prints the text.
+/// The same list as text from Rust, and as a C program that prints that text.
 macro_rules! layout {
     ($($name:ident { $($field:ident),* })*) => {{
         let mut rust = String::new();
@@ -78,7 +79,7 @@ fn abi() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/abi")
 }
 
-/// Compiles and gives the program, or None where this compiler is not there.
+/// Compiles and returns the program, or None if this compiler is not installed.
 fn compile(compiler: &str, arguments: &[&str], source: &str, folder: &Path) -> Option<PathBuf> {
     let (input, output) = (folder.join("source.c"), folder.join(compiler));
     std::fs::write(&input, source).expect("written");
@@ -124,7 +125,7 @@ fn c_cpp_rust_and_the_golden_file_agree() {
     assert_eq!(kept, rust, "plugins/abi/layout.txt");
 }
 
-/// The negative control: a compiler that lays structs out otherwise is seen.
+/// The negative control: the comparison notices a compiler that lays structs out differently.
 #[test]
 fn another_layout_is_seen() {
     let (rust, c) = both();
@@ -134,7 +135,7 @@ fn another_layout_is_seen() {
     }
 }
 
-/// The list above is typed by hand: no struct of the header may be missing from it, and no field.
+/// The list above is typed by hand: it must contain every struct of the header and every field.
 #[test]
 fn the_list_is_complete() {
     let bindings = std::fs::read_to_string(abi().join("src/bindings.rs")).expect("it is there");

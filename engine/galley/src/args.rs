@@ -1,4 +1,5 @@
-//! The command line. Every flag but `--prompt` and `--prompt-file` has a twin in the environment: see `environment.rs`.
+//! The command line. An environment variable can set every flag except `--prompt` and `--prompt-file`: see
+//! `environment.rs`.
 
 use crate::device::DeviceArg;
 use crate::numbers;
@@ -41,7 +42,7 @@ Examples:
   galley chat -m smollm2-135m-instruct --system 'Answer in one sentence.'
   galley chat -m smollm2-135m-instruct --temperature 0.7 --max-tokens 400")]
     Chat(ChatArgs),
-    /// Measure prefill and decode, one JSON object a line.
+    /// Measure prefill and decode, with and without drafters.
     #[command(after_help = "\
 Examples:
   galley bench -m smollm2-135m-instruct --batch 1,8,32 --context 512,4096 --gen 64 --json
@@ -54,13 +55,13 @@ Examples:
   galley pull smollm2-135m-instruct
   galley pull Qwen/Qwen3-0.6B")]
     Pull(PullArgs),
-    /// Say what a model is and what it needs.
+    /// Describe a model: its architecture, its size and the memory that it needs.
     #[command(after_help = "\
 Examples:
   galley info smollm2-135m-instruct
   galley info model.gguf --json")]
     Info(InfoArgs),
-    /// List the drafters that are here, their options, and why one was refused.
+    /// List the drafters that are found and their options, and why a file is refused.
     #[command(after_help = "\
 Examples:
   galley drafters
@@ -74,10 +75,10 @@ pub(crate) struct ModelArgs {
     /// A Hugging Face directory, a .gguf file, a hub id or a known name (see `galley pull`).
     #[arg(short, long)]
     pub(crate) model: String,
-    /// auto (the first GPU where there is one, else the CPU), cpu, or cuda:N.
+    /// auto (the first GPU if there is one, else the CPU), cpu, or cuda:N.
     #[arg(long, default_value_t = DeviceArg::Auto)]
     pub(crate) device: DeviceArg,
-    /// Share of a GPU's memory that may be taken, by everybody together, once weights and KV cache are there.
+    /// Share of a GPU's memory that all processes together may use once weights and KV cache are allocated.
     #[arg(long, default_value_t = 0.9, value_parser = numbers::share)]
     pub(crate) gpu_memory_utilization: f64,
     /// Format of weights and KV cache: bf16 or f32 (CPU only).
@@ -87,34 +88,34 @@ pub(crate) struct ModelArgs {
     /// default.
     #[arg(long)]
     pub(crate) cpu: Option<String>,
-    /// Threads; by default as many as there are usable cores. Of more, as many work at once as there are cores.
+    /// CPU threads; by default one per usable core. More threads than usable cores do not run at the same time.
     #[arg(short, long, value_parser = numbers::threads)]
     pub(crate) threads: Option<usize>,
     /// Tokens per KV block, a multiple of 16.
     #[arg(long, default_value_t = 16, value_parser = numbers::block_size)]
     pub(crate) block_size: usize,
-    /// Longest sequence, prompt and output together, in tokens; by default the longest that the model was made for.
-    /// A model whose rotary embedding is scaled dynamically is scaled for this length.
+    /// Longest sequence in tokens, prompt and output together; by default the context length of the model. A dynamic
+    /// scaling of the rotary embedding is computed for this length.
     #[arg(long, value_parser = numbers::count)]
     pub(crate) max_model_len: Option<usize>,
-    /// Size of the KV cache in tokens; by default what the command can use, within half of the
-    /// free memory and what the model leaves of it, or of a GPU all that --gpu-memory-utilization leaves. Limits of
-    /// the control group and of the process count.
+    /// Size of the KV cache in tokens. The default on the CPU is the number that the command can use, within half of
+    /// the free memory and within the memory that the model leaves free; limits of the control group and of the
+    /// process count, too. The default on a GPU is all memory that --gpu-memory-utilization leaves.
     #[arg(long, value_parser = numbers::count)]
     pub(crate) kv_cache_tokens: Option<usize>,
-    /// Most sequences decoded together.
+    /// Most sequences that are decoded together.
     #[arg(long, default_value_t = 64, value_parser = numbers::sequences)]
     pub(crate) max_num_seqs: usize,
-    /// Most tokens in one step: the chunk of a prefill.
+    /// Most tokens in one step; a longer prompt is read in chunks.
     #[arg(long, default_value_t = 512, value_parser = numbers::count)]
     pub(crate) max_num_batched_tokens: usize,
-    /// Compute every prompt anew.
+    /// Compute every prompt in full: reuse no KV of earlier prompts.
     #[arg(long)]
     pub(crate) no_prefix_caching: bool,
 }
 
 impl ModelArgs {
-    /// The instruction set asked for.
+    /// The instruction set that `--cpu` names; None if it names none.
     pub(crate) fn instruction_set(&self) -> Result<Option<InstructionSet>> {
         match self.cpu.as_deref() {
             None | Some("") => Ok(None),
@@ -126,30 +127,29 @@ impl ModelArgs {
     }
 }
 
-/// Who guesses tokens ahead. No drafter changes a token of the output, only the speed, unless --verify rejection
-/// lets it.
+/// The drafter. It changes the speed and no token of the output, unless --verify rejection is set.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DraftArgs {
-    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). A value with a comma
-    /// stands in double quotes: small-model,model="a,b.gguf". `galley bench` takes several, and measures each.
+    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). Put a value with a
+    /// comma in double quotes: small-model,model="a,b.gguf". `galley bench` takes several drafters and measures each.
     #[arg(long, value_name = "NAME[,KEY=VALUE...]")]
     pub(crate) drafter: Vec<String>,
-    /// A drafter's file; options may follow as for --drafter. A path with a comma stands in double quotes, as in
-    /// '"a,b.so",times=2', if options follow it.
+    /// The file of a drafter; options may follow as for --drafter. If options follow a path with a comma, put the path
+    /// in double quotes: '"a,b.so",times=2'.
     #[arg(long, value_name = "PATH[,KEY=VALUE...]")]
     pub(crate) drafter_plugin: Vec<String>,
-    /// Where drafters are looked for first: folders, separated as in PATH.
+    /// Folders to search for drafters first, separated as in PATH.
     #[arg(long, value_name = "FOLDERS")]
     pub(crate) plugin_path: Option<OsString>,
-    /// Which guesses are kept: equality (the output of plain decoding), or rejection (sampled output of the same
-    /// distribution, which then depends on the drafter; keeps a few more).
+    /// How draft tokens are verified: equality (the output is that of plain decoding), or rejection (accepts a few
+    /// more draft tokens; sampled output keeps its distribution, but depends on the drafter).
     #[arg(long, default_value_t = Verify::Equality)]
     pub(crate) verify: Verify,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct DraftersArgs {
-    /// Where drafters are looked for first: folders, separated as in PATH.
+    /// Folders to search for drafters first, separated as in PATH.
     #[arg(long, value_name = "FOLDERS")]
     pub(crate) plugin_path: Option<OsString>,
     /// Print one JSON object a line.
@@ -157,34 +157,34 @@ pub(crate) struct DraftersArgs {
     pub(crate) json: bool,
 }
 
-/// How to pick tokens and when to stop.
+/// How to sample tokens and when to stop.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SamplingArgs {
-    /// 0 is greedy.
+    /// Sampling temperature; 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) temperature: f32,
     /// Keep the k most likely tokens; 0 keeps all.
     #[arg(long, default_value_t = 0)]
     pub(crate) top_k: u32,
-    /// Keep the most likely tokens up to this probability.
+    /// Keep the most likely tokens up to this total probability.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) top_p: f32,
     /// Keep tokens at least this fraction as likely as the most likely one.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) min_p: f32,
-    /// Above 1 discourages tokens already seen.
+    /// Penalty for tokens of the prompt and the output; above 1 discourages them.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) repetition_penalty: f32,
-    /// Subtracted from the logit of every token in the output.
+    /// Subtracted from the logit of every token that is in the output.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) presence_penalty: f32,
-    /// Subtracted for every occurrence in the output.
+    /// Subtracted from the logit of a token for each of its occurrences in the output.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) frequency_penalty: f32,
-    /// Adds to a logit, as TOKEN_ID:BIAS; repeatable.
+    /// A bias that is added to the logit of a token, as TOKEN_ID:BIAS; repeatable.
     #[arg(long, value_parser = numbers::bias)]
     pub(crate) logit_bias: Vec<(u32, f32)>,
-    /// Fixes the noise; drawn at random and reported otherwise.
+    /// Seed of the sampling noise; by default drawn at random (`galley run --json` reports it).
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Stop at this text; repeatable.
@@ -193,13 +193,13 @@ pub(crate) struct SamplingArgs {
     /// Stop at this token id; repeatable.
     #[arg(long)]
     pub(crate) stop_token_id: Vec<u32>,
-    /// Most tokens to generate; up to the model's context by default.
+    /// Most tokens to generate; by default as many as the context has room for.
     #[arg(long, value_parser = numbers::count)]
     pub(crate) max_tokens: Option<usize>,
     /// Do not stop before this many tokens.
     #[arg(long, default_value_t = 0)]
     pub(crate) min_tokens: usize,
-    /// Never pick the model's end-of-sequence tokens.
+    /// Never sample the model's end-of-sequence tokens.
     #[arg(long)]
     pub(crate) ignore_eos: bool,
 }
@@ -210,10 +210,10 @@ pub(crate) struct RunArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) draft: DraftArgs,
-    /// Tokens guessed a round; 0 is plain decoding.
+    /// Draft tokens per round; 0 is plain decoding.
     #[arg(long, default_value_t = 3, value_parser = numbers::draft_length)]
     pub(crate) draft_length: u32,
-    /// Cached tokens that a guess attends to; the drafter's own number by default.
+    /// Cached tokens that a draft token attends to; the drafter's own number by default.
     #[arg(long, value_parser = numbers::budget)]
     pub(crate) kv_budget: Option<u32>,
     #[command(flatten)]
@@ -224,13 +224,13 @@ pub(crate) struct RunArgs {
     /// A file with the prompt; - reads standard input.
     #[arg(short = 'f', long)]
     pub(crate) prompt_file: Option<PathBuf>,
-    /// Put the prompt into the model's chat template, as a user's message.
+    /// Put the prompt into the model's chat template, as a message of the user.
     #[arg(long)]
     pub(crate) chat: bool,
-    /// The template for --chat instead of the model's own.
+    /// A template for --chat instead of the model's own.
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
-    /// Cut the prompt to its first tokens.
+    /// Keep this many tokens from the start of the prompt.
     #[arg(long, value_parser = numbers::count)]
     pub(crate) prompt_tokens: Option<usize>,
     /// Sequences to generate from the prompt.
@@ -253,10 +253,10 @@ pub(crate) struct ChatArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) draft: DraftArgs,
-    /// Tokens guessed a round; 0 is plain decoding.
+    /// Draft tokens per round; 0 is plain decoding.
     #[arg(long, default_value_t = 3, value_parser = numbers::draft_length)]
     pub(crate) draft_length: u32,
-    /// Cached tokens that a guess attends to; the drafter's own number by default.
+    /// Cached tokens that a draft token attends to; the drafter's own number by default.
     #[arg(long, value_parser = numbers::budget)]
     pub(crate) kv_budget: Option<u32>,
     #[command(flatten)]
@@ -276,18 +276,18 @@ pub(crate) struct BenchArgs {
     /// Batch sizes.
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = numbers::sequences)]
     pub(crate) batch: Vec<usize>,
-    /// Prompt lengths, tokens.
+    /// Prompt lengths in tokens.
     #[arg(long, value_delimiter = ',', default_value = "512", value_parser = numbers::count)]
     pub(crate) context: Vec<usize>,
     #[command(flatten)]
     pub(crate) draft: DraftArgs,
-    /// Tokens guessed a round, one row of results for each.
+    /// Draft tokens per round, one row of results for each number.
     #[arg(long, value_delimiter = ',', default_value = "3", value_parser = numbers::guessed)]
     pub(crate) draft_length: Vec<u32>,
-    /// Cached tokens that a guess attends to, one row of results for each; the drafter's own number by default.
+    /// Cached tokens that a draft token attends to, one row of results for each number; the drafter's own by default.
     #[arg(long, value_delimiter = ',', value_parser = numbers::budget)]
     pub(crate) kv_budget: Vec<u32>,
-    /// 0 is greedy.
+    /// Sampling temperature; 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) temperature: f32,
     /// Tokens to generate per sequence.
@@ -296,30 +296,30 @@ pub(crate) struct BenchArgs {
     /// Runs of each row; the median is printed.
     #[arg(long, default_value_t = 1, value_parser = numbers::count)]
     pub(crate) repeats: usize,
-    /// What prompts are made of: sotu, moby-dick or code (plain text), niah (a needle in a haystack), cwe (the most
-    /// common words), code-edit (a file to be written again with a change), or a text file or a folder of them. The needle's
-    /// number is a few tokens: measure niah with --gen 8.
+    /// The text of the prompts: sotu, moby-dick or code (plain text), niah (a needle in a haystack), cwe (the most
+    /// common words), code-edit (a file to be written again with a change), or the path of a text file or of a folder
+    /// of text files. The answer to niah is a few tokens long: measure it with --gen 8.
     #[arg(long, alias = "text", value_name = "SET|PATH", default_value = "code")]
     pub(crate) dataset: String,
-    /// The folder that `cargo xtask data` filled, for sotu, moby-dick, niah and cwe; found by itself in a workspace.
+    /// The folder that `cargo xtask data` filled, for sotu, moby-dick, niah and cwe; a build in the workspace finds it.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
-    /// Of prompts and of sampling.
+    /// Seed of the prompts and of the sampling.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
     /// Give every sequence the same prompt.
     #[arg(long)]
     pub(crate) shared_prompt: bool,
-    /// Prompts of random token ids instead of text.
+    /// Use prompts of random token ids instead of text.
     #[arg(long, conflicts_with_all = ["dataset", "shared_prompt"])]
     pub(crate) random_tokens: bool,
-    /// One JSON object a line instead of a table.
+    /// Print one JSON object a line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl BenchArgs {
-    /// What results call the prompts.
+    /// The name of the prompts in the results.
     pub(crate) fn dataset_name(&self) -> &str {
         if self.random_tokens { "random tokens" } else { &self.dataset }
     }
@@ -332,7 +332,7 @@ pub(crate) struct PullArgs {
     /// Fetch this file only, such as one .gguf of several.
     #[arg(long)]
     pub(crate) file: Option<String>,
-    /// Fetch again what is already there.
+    /// Fetch files again that are already in the cache.
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -341,7 +341,7 @@ pub(crate) struct PullArgs {
 pub(crate) struct InfoArgs {
     /// A Hugging Face directory, a .gguf file, a hub id or a known name.
     pub(crate) model: Option<String>,
-    /// The same as a flag.
+    /// The model as a flag, as other commands take it.
     #[arg(short, long = "model", hide = true)]
     pub(crate) model_flag: Option<String>,
     /// Print one JSON object.

@@ -1,4 +1,4 @@
-//! How many tokens the KV cache holds: what the command can use, within what the process may take.
+//! The size of the KV cache in tokens: the number that the command can use, within the memory left to the process.
 
 use crate::memory::{Limit, Room};
 use anyhow::{Result, bail};
@@ -6,27 +6,27 @@ use galley_backend::Dtype;
 use galley_model::LoadOptions;
 use galley_model::config::ModelConfig;
 
-/// What a model takes beside its KV cache, and what a token takes in it.
+/// Memory of a model beside its KV cache, and memory of a token in the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
-    /// Packed weights, activations, and what allocators and threads take beside them, bytes.
+    /// Bytes of packed weights and activations, and the overhead of allocators and threads.
     pub(crate) fixed_bytes: usize,
     pub(crate) bytes_per_token: usize,
     pub(crate) block_size: usize,
 }
 
-/// Beside weights and activations: threads, scratch, requests, and what an allocator keeps.
+/// Bytes beside weights and activations: threads, scratch, requests, and memory that an allocator keeps.
 const OVERHEAD_BYTES: usize = 24 << 20;
 
-/// Address space that a thread takes: its stack, and the heap that the C library reserves for it.
+/// Bytes of address space per thread: its stack, and the heap that the C library reserves for it.
 const ADDRESSES_PER_THREAD: usize = 66 << 20;
 
 impl Needs {
-    /// Those of a model that computes on the CPU, with at most the rows of `options` a step.
+    /// The needs of a model on the CPU, with at most `options.max_rows` rows in a step.
     pub(crate) fn new(c: &ModelConfig, dtype: Dtype, options: &LoadOptions) -> Self {
         let bytes = dtype.bytes();
         let (n_q, n_kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        // f32 rows: the residual stream, projections, multipliers. Rows in the format of weights: all others.
+        // The residual stream, projections and multipliers are f32; all other rows have the format of the weights.
         let widest = c.hidden_size.max(c.intermediate_size).max(n_q);
         let f32_values = c.hidden_size + n_q + 2 * n_kv + widest;
         let values = c.hidden_size + 2 * n_q + c.intermediate_size;
@@ -45,7 +45,7 @@ impl Needs {
         }
     }
 
-    /// The same where addresses are what is short: threads have many that they do not use.
+    /// Adds the address space of the threads if `ulimit -v` limits `room`: most of that space is never used.
     pub(crate) fn with_threads(self, n_threads: usize, room: &Room) -> Self {
         let addresses = match room.limit {
             Limit::Process("-v") => n_threads.saturating_mul(ADDRESSES_PER_THREAD),
@@ -54,14 +54,14 @@ impl Needs {
         Self { fixed_bytes: self.fixed_bytes.saturating_add(addresses), ..self }
     }
 
-    /// Tokens of the KV cache: `asked`, or as many of `wanted` as fit into half of the room and into what the model
-    /// leaves of it.
+    /// Tokens of the KV cache: `asked`, or else as many of `wanted` as fit into half of the room and into the memory
+    /// that the model leaves, but at least one block.
     ///
     /// # Errors
     ///
-    /// A limit of the process or of its control group that the model, or what was asked for, would break: the system
-    /// would end the process in the middle of a request. What a machine has free is not held against a number that was
-    /// asked for: it changes, and a token's memory is taken when the token comes.
+    /// The model or the `asked` tokens exceed a limit of the process or of its control group: the system would kill the
+    /// process in the middle of a request. The free memory of the machine does not limit `asked`: it changes over time,
+    /// and the memory of a token is touched only when the token is computed.
     pub(crate) fn tokens(&self, asked: Option<usize>, wanted: usize, room: &Room) -> Result<usize> {
         let left = room.bytes.saturating_sub(self.fixed_bytes);
         let whole_blocks =

@@ -1,5 +1,5 @@
-//! `galley chat`: a conversation on the terminal, or over pipes. A message that cannot be answered is left out, and the
-//! chat goes on.
+//! `galley chat`: a conversation on the terminal or over pipes. A message that cannot be answered is left out of the
+//! conversation, and the chat goes on.
 
 mod lines;
 
@@ -18,13 +18,13 @@ use std::time::Duration;
 
 /// Why a message has no answer.
 enum Failure {
-    /// The message cannot be answered; another one may be.
+    /// This message cannot be answered; the next message may be.
     Message(Error),
     /// Nothing can be answered or printed any more.
     Chat(Error),
 }
 
-/// A conversation, and who answers.
+/// A conversation, and the engine that answers.
 struct Chat<'a> {
     args: &'a ChatArgs,
     files: &'a Files,
@@ -71,7 +71,7 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
     Ok(())
 }
 
-/// A template that takes no system message would refuse every message: better said before the first.
+/// Refuses a system message that the template does not take: otherwise the template would refuse every message.
 fn check_opening(template: &ChatTemplate, opening: &[Message]) -> Result<()> {
     let greeting = [Message::new("user", "Hello.")];
     let with_opening = [opening, &greeting].concat();
@@ -82,7 +82,7 @@ fn check_opening(template: &ChatTemplate, opening: &[Message]) -> Result<()> {
 }
 
 impl Chat<'_> {
-    /// Answers a message. Both become part of the conversation, or neither.
+    /// Answers a message. Message and answer both become part of the conversation, or neither does.
     fn hear(&mut self, text: String) -> Result<()> {
         self.messages.push(Message::new("user", text));
         match self.answer() {
@@ -111,8 +111,8 @@ impl Chat<'_> {
         Ok(answer)
     }
 
-    /// A request for an answer as long as the flags allow and the context has room for, and whether that is less than
-    /// the flags allow.
+    /// A request for the longest answer that the flags allow and the context has room for, and whether the context is
+    /// the smaller limit.
     fn request(&self) -> Result<(Request, bool)> {
         let rendered = self.template.render(&self.messages, true)?;
         let prompt = self.files.tokenizer.encode(&rendered, false)?;
@@ -137,7 +137,7 @@ impl Chat<'_> {
     }
 }
 
-/// Prints an answer as it comes; an interrupt cancels it and keeps what there is.
+/// Prints an answer while it is generated. An interrupt cancels the request; the text so far is kept.
 fn print_answer(
     handle: &mut RequestHandle,
     interrupted: &AtomicBool,
@@ -152,7 +152,7 @@ fn print_answer(
         if interrupted.swap(false, SeqCst) {
             handle.cancel();
         }
-        // A short wait, so that Ctrl-C is heard within a blink even while a long prompt is read.
+        // A short wait, so that Ctrl-C is handled at once even during a long prefill.
         match handle.recv_timeout(Duration::from_millis(50)) {
             Some(Event::Token { text, .. }) => {
                 print(&text)?;

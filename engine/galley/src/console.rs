@@ -1,7 +1,7 @@
-//! All that the binary prints: results on standard output, everything else on standard error.
+//! All printing of the binary: results on standard output, everything else on standard error.
 //!
-//! A reader that is gone (`galley info MODEL | head -1`) ends the program quietly. A note that cannot be written is lost
-//! and ends nothing. Colours and progress are for terminals.
+//! If the reader of standard output is gone (`galley info MODEL | head -1`), the program ends without an error. A note
+//! that cannot be written is dropped, and the program goes on. Only terminals get colours and progress bars.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Standard output. Its errors say that they are its own: see [`is_reader_gone`].
+/// Standard output. It marks its errors, so that [`is_reader_gone`] can recognise them.
 pub(crate) struct Stdout;
 
 /// Standard output, for results.
@@ -28,7 +28,7 @@ impl Write for Stdout {
     }
 }
 
-/// Repeats what a pipe was not ready for: whoever opened it may have set it to refuse instead of waiting.
+/// Repeats an operation until the pipe is ready: the parent process may have made the pipe non-blocking.
 fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
@@ -57,7 +57,7 @@ fn unwritten(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Unwritten(error))
 }
 
-/// Whether an error says that nobody reads standard output any more. The lost connection of a download does not.
+/// Whether the reader of standard output has closed the pipe. The broken connection of a download does not count.
 pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     let mut unwritten =
@@ -67,19 +67,19 @@ pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
 
 /// Writes a line to standard error.
 pub(crate) fn note(text: impl Display) {
-    // In one piece, so that lines of several threads stay whole. Nobody hears where it cannot be written.
+    // One write per line, so that lines of several threads stay whole. There is no place to report a failed write.
     let line = format!("{text}\n");
     let _ = patiently(|| io::stderr().write_all(line.as_bytes()));
 }
 
-/// An error and its causes in one line; what one of them repeats of another is said once.
+/// An error and its causes in one line, without the text that one cause repeats of another.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
         if parts.iter().any(|part| part.contains(&cause)) {
             continue;
         }
-        // A cause that says all of the sentence before it, and more.
+        // A cause that begins with the part before it replaces that part.
         parts.pop_if(|last| {
             cause.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with(": "))
         });
@@ -88,7 +88,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// Text of a file, for people: no control character of it reaches the terminal.
+/// Text of a file for the terminal, with every control character replaced.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
@@ -105,7 +105,7 @@ pub(crate) fn show_warnings() {
         .init();
 }
 
-/// Standard error. It never fails: a warning that nobody reads is no reason to stop.
+/// Standard error. A write never fails: a lost warning must not stop the program.
 struct Stderr;
 
 impl Write for Stderr {
@@ -125,7 +125,7 @@ fn has_colours() -> bool {
     io::stderr().is_terminal() && wants_colours(&variable)
 }
 
-/// As <https://no-color.org> and <https://bixense.com/clicolors> have it.
+/// The rules of <https://no-color.org> and <https://bixense.com/clicolors>.
 fn wants_colours(variable: &dyn Fn(&'static str) -> Option<std::ffi::OsString>) -> bool {
     let is = |name, value: &str| variable(name).is_some_and(|found| found == OsStr::new(value));
     let no_colour = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -144,14 +144,14 @@ mod tests {
         let reason = system().to_string();
         let plain = anyhow::Error::new(system()).context("model.gguf");
         assert_eq!(sentence(&plain), format!("model.gguf: {reason}"));
-        // Its sentence has the reason in it, and so has the error behind it.
+        // The text of this error contains the reason, and so does its source.
         let path = "no/such/file".into();
         let twice = galley_model::ModelError::Io { path, reason: system() };
         let twice = anyhow::Error::new(twice).context("cannot load it");
         assert_eq!(sentence(&twice), format!("cannot load it: no/such/file: {reason}"));
         let longer = anyhow!("a: b").context("a");
         assert_eq!(sentence(&longer), "a: b");
-        // Different reasons are all there.
+        // Different reasons are all printed.
         assert_eq!(sentence(&anyhow!("c").context("b").context("a")), "a: b: c");
     }
 

@@ -1,4 +1,4 @@
-//! `--device`: where the model runs, and why there.
+//! `--device`: the device that the model runs on, and the reason for the choice.
 
 use crate::args::ModelArgs;
 use crate::console::note;
@@ -9,15 +9,15 @@ use galley_model::Device;
 use std::fmt;
 use std::str::FromStr;
 
-/// What `--device` may say.
+/// The values of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceArg {
-    /// The first GPU where there is one that this build can use, else the CPU.
+    /// The first GPU if this build can use one, else the CPU.
     Auto,
     Cpu,
     /// The GPU of this number.
     Cuda(usize),
-    /// The kernels for a GPU, run on the CPU: for tests, and slow.
+    /// The CUDA kernels emulated on the CPU: slow, for tests.
     Emulated,
 }
 
@@ -50,13 +50,13 @@ impl fmt::Display for DeviceArg {
     }
 }
 
-/// A device, and the reason where nobody asked for it by name.
+/// A device, and the reason for it if `--device` is `auto`.
 pub(crate) struct Choice {
     pub(crate) device: Device,
     pub(crate) reason: Option<String>,
 }
 
-/// The device for a model.
+/// Chooses the device for a model.
 pub(crate) fn choose(args: &ModelArgs) -> Result<Choice> {
     let cpu = || {
         let n_cores = usable_cores();
@@ -88,12 +88,12 @@ pub(crate) fn choose(args: &ModelArgs) -> Result<Choice> {
     }
 }
 
-/// The flag that sets the number of threads, with its value where it has one.
+/// The flag that sets the number of threads, with its value if it is set.
 pub(crate) fn threads_flag(args: &ModelArgs) -> String {
     args.threads.map_or("--threads".into(), |n| format!("--threads {n}"))
 }
 
-/// GPU 0, or why not.
+/// GPU 0, or the reason why it cannot be used.
 #[cfg(feature = "cuda")]
 fn first_gpu(args: &ModelArgs) -> Result<Device, String> {
     if args.dtype != Dtype::Bf16 {

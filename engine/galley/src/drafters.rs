@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 impl DraftArgs {
-    /// What the flags ask for, as it was written, with the flag of each.
+    /// The drafters of the flags as the user wrote them, each with its flag.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = self.drafter.iter().map(|wanted| ("--drafter", wanted.as_str()));
         let named = named.filter(|(_, wanted)| !matches!(*wanted, "off" | "none" | ""));
         named.chain(self.drafter_plugin.iter().map(|path| ("--drafter-plugin", path.as_str())))
     }
 
-    /// An error if there are several: for commands that draft in one way.
+    /// An error if there are several drafters: for commands that use one.
     pub(crate) fn at_most_one(&self) -> Result<()> {
         match self.wanted().map(|(_, wanted)| wanted).collect::<Vec<_>>()[..] {
             [first, second, ..] => {
@@ -34,10 +34,10 @@ impl DraftArgs {
         }
     }
 
-    /// The drafters that the flags ask for.
+    /// Opens the drafters of the flags.
     pub(crate) fn setup(&self) -> Result<Vec<DrafterSetup>> {
         let setup = |(flag, wanted): (&str, &str)| {
-            // A path that is there as it is written needs no quotes.
+            // If the whole text is the path of a file, it needs no quotes and has no options.
             let is_path = flag == "--drafter-plugin" && Path::new(wanted).is_file();
             let setup = match is_path {
                 true => Library::open(Path::new(wanted))
@@ -64,8 +64,8 @@ impl DraftArgs {
         Ok(DrafterSetup { library: Library::open(&path)?, options })
     }
 
-    /// How the engine drafts: with those drafters, if any, `draft_length` tokens a round and at most `max` where a
-    /// request asks for more.
+    /// The engine's drafting: the drafters of the flags, if any, with `draft_length` draft tokens per round. A request
+    /// may set another length, up to `max`.
     pub(crate) fn config(
         &self,
         draft_length: u32,
@@ -80,14 +80,14 @@ impl DraftArgs {
         Ok(DraftConfig { max_draft_length: max, ..drafting })
     }
 
-    /// What each request asks of it.
+    /// The drafting of each request.
     pub(crate) fn request(&self) -> DraftRequest {
         DraftRequest { verify: self.verify, ..DraftRequest::default() }
     }
 }
 
-/// `NAME,KEY=VALUE,KEY=VALUE`. A part that begins with a double quote goes to the one that ends it, commas and all; a
-/// double quote in it is written twice.
+/// Splits `NAME,KEY=VALUE,KEY=VALUE`. A part in double quotes may hold commas, and a double quote inside it is written
+/// twice.
 fn split(text: &str) -> Result<(String, BTreeMap<String, String>)> {
     let (source, mut rest) = part(text, &[','])?;
     let mut options = BTreeMap::new();
@@ -106,7 +106,7 @@ fn split(text: &str) -> Result<(String, BTreeMap<String, String>)> {
     Ok((source, options))
 }
 
-/// The text up to one of `ends`, or the text in quotes at the beginning, and the rest with what ended it.
+/// The text up to one of `ends`, or the quoted text at the beginning. The rest begins with the character of `ends`.
 fn part<'a>(text: &'a str, ends: &[char]) -> Result<(String, &'a str)> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
         let (part, rest) = text.split_at(text.find(ends).unwrap_or(text.len()));
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(parts(r#"x,model="/m,n.gguf",k=1"#), ["x", "k=1", "model=/m,n.gguf"]);
         assert_eq!(parts(r#"x, model = "/m ,n" , k=1"#), ["x", "k=1", "model=/m ,n"]);
         assert_eq!(parts(r#""say ""hi"", you.so",a="""#), [r#"say "hi", you.so"#, "a="]);
-        // A quote that is not the first character is one of the path's.
+        // A quote that is not the first character of a part belongs to the text.
         assert_eq!(parts(r#"/a"b.so,c=d"e=f"#), [r#"/a"b.so"#, r#"c=d"e=f"#]);
         assert_eq!(parts(r"C:\new,a=C:\b"), [r"C:\new", r"a=C:\b"]);
         for (text, part) in [

@@ -1,7 +1,7 @@
 //! The command line's twins in the environment: `--max-tokens` and `GALLEY_MAX_TOKENS`.
 //!
-//! What the command line says counts first, then the environment, then the default. A variable that is empty is not
-//! set. Without twins are `--prompt` and `--prompt-file`: what a command is about is written where it is called.
+//! The command line has priority over the environment, and the environment over the default. An empty variable counts
+//! as not set. `--prompt` and `--prompt-file` have no twin: the prompt belongs to a single call of the command.
 
 use crate::args::Cli;
 use clap::builder::ValueParser;
@@ -16,15 +16,15 @@ use std::path::PathBuf;
 /// Flags without a twin.
 const ALONE: [&str; 2] = ["prompt", "prompt-file"];
 
-/// Twins that are not called as the flag is: the names alone would not say that they are a benchmark's.
+/// Twins with a name of their own: the flag's name alone would not show that the variable is for benchmarks.
 const OTHER_NAMES: [(&str, &str); 2] =
     [("dataset", "GALLEY_BENCH_DATASET"), ("data", "GALLEY_TEST_DATA")];
 
-/// Flags that answer one question: where the command line has one of them, the environment says nothing of the others.
+/// Flags that exclude each other: if the command line has one flag of a group, the variables of the group are ignored.
 const RIVALS: [&[&str]; 2] =
     [&["drafter", "drafter_plugin"], &["dataset", "random_tokens", "shared_prompt"]];
 
-/// What the program was called with.
+/// Reads the arguments and the environment of the process.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
     parse_from(std::env::args_os().collect(), |name| std::env::var_os(name))
 }
@@ -34,14 +34,14 @@ fn parse_from(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Cli, clap::Error> {
     let mut command = command();
-    // Only to learn which command it is and what is written out; mistakes are for the second reading.
+    // The first reading only finds the command and the flags that are given; the second one reports errors.
     let first = command.clone().ignore_errors(true).try_get_matches_from(&arguments);
     if let Some((name, written)) = first.as_ref().ok().and_then(ArgMatches::subcommand) {
         let mut wrong = None;
         command = command.mut_subcommand(name, |subcommand| {
             subcommand.mut_args(|arg| match value_of(&arg, written, &variable) {
                 Ok(None) => arg,
-                // For the rest of the process, as a default written in the program is.
+                // clap needs a default that lives as long as the process: the value is leaked.
                 Ok(Some(value)) => {
                     arg.required(false).default_value(&*Box::leak(value.into_boxed_os_str()))
                 }
@@ -71,8 +71,8 @@ fn command() -> Command {
     })
 }
 
-/// A value that begins with a dash is the flag's wherever it can be meant: -1 is a number out of range, and `-inf` one
-/// that clap does not know as a number.
+/// Lets a flag take a value that begins with a dash, so that the flag itself accepts or refuses the value: `-1` may be
+/// out of range, and clap does not read `-inf` as a number.
 fn with_dashes(arg: Arg) -> Arg {
     let is = |types: &[TypeId]| types.iter().any(|id| arg.get_value_parser().type_id() == *id);
     let is_real = is(&[TypeId::of::<f32>(), TypeId::of::<f64>(), TypeId::of::<(u32, f32)>()]);
@@ -95,7 +95,7 @@ fn twin(arg: &Arg) -> Option<String> {
     ))
 }
 
-/// What the environment says for a flag, as the command line would say it; an error names the variable.
+/// The value of a flag's variable, in the form of the command line; an error names the variable.
 fn value_of(
     arg: &Arg,
     written: &ArgMatches,
@@ -118,7 +118,7 @@ fn value_of(
         .map_err(|reason| format!("{twin} (--{flag}) has the value {value:?}: {reason}"))
 }
 
-/// A value as the command line would have it, or what is wrong with it.
+/// A value in the form of the command line, or the reason why the flag refuses it.
 fn read(arg: &Arg, value: OsString) -> Result<OsString, String> {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         let word = boolean(&value).ok_or("1, 0, true, false, yes, no, on or off is needed")?;
@@ -144,7 +144,7 @@ fn boolean(value: &OsStr) -> Option<bool> {
     }
 }
 
-/// Reads a value as a command with nothing but this flag would.
+/// Parses a value as a command with only this flag would.
 fn try_out(parser: &ValueParser, delimiter: Option<char>, value: &OsStr) -> Result<(), String> {
     let mut arg = Arg::new("value").long("value").action(ArgAction::Append);
     arg = arg.value_parser(parser.clone());

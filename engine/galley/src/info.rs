@@ -1,4 +1,4 @@
-//! `galley info`: what a model is and what it needs.
+//! `galley info`: a model's architecture, its size and the memory that it needs.
 
 use crate::args::InfoArgs;
 use crate::console;
@@ -103,7 +103,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     Ok(())
 }
 
-/// A scaling of rotary frequencies in a few words.
+/// A short description of a scaling of rotary frequencies.
 fn scaling(scaling: RopeScaling) -> String {
     match scaling {
         RopeScaling::None => "none".into(),

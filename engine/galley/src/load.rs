@@ -1,4 +1,4 @@
-//! From command-line arguments to a running engine.
+//! Loading: from command-line arguments to a running engine.
 
 use crate::args::ModelArgs;
 use crate::cache_size::Needs;
@@ -24,11 +24,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// More KV than any GPU holds: the pool is cut down to what is there.
+/// More tokens than the KV of any GPU holds: the backend reduces the pool to the available memory.
 #[cfg(feature = "cuda")]
 const MOST_KV_TOKENS: usize = 1 << 30;
 
-/// A model's files, opened: enough to tokenize with.
+/// The opened files of a model. They suffice to tokenize a prompt.
 pub(crate) struct Files {
     pub(crate) path: PathBuf,
     pub(crate) checkpoint: Checkpoint,
@@ -44,7 +44,7 @@ impl Files {
         Ok(Self { path, checkpoint, tokenizer })
     }
 
-    /// [`Files::open`] for sequences as long as `--max-model-len` says.
+    /// [`Files::open`] with the context length of `--max-model-len`.
     pub(crate) fn open_for(args: &ModelArgs) -> Result<Self> {
         let mut files = Self::open(&args.model)?;
         if let Some(tokens) = args.max_model_len {
@@ -53,7 +53,7 @@ impl Files {
         Ok(files)
     }
 
-    /// The tokens that end a generation, and what names each.
+    /// The tokens that end a generation, each with the file or field that names it.
     pub(crate) fn end_tokens(&self) -> EndTokens {
         let config = self.config();
         config.end_tokens.with_tokenizer(Some(&self.tokenizer), config.vocab_size)
@@ -75,7 +75,7 @@ impl Files {
     }
 }
 
-/// An engine and what its loading showed.
+/// A running engine, and the figures of its loading.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
     pub(crate) device: String,
@@ -83,12 +83,12 @@ pub(crate) struct Loaded {
     pub(crate) weight_bytes: usize,
     pub(crate) kv_bytes_per_token: usize,
     pub(crate) load_time: Duration,
-    /// Most memory resident up to here, bytes.
+    /// Peak resident memory at the end of loading, in bytes.
     pub(crate) load_peak_rss_bytes: usize,
 }
 
-/// Packs the weights and starts an engine whose cache holds `wanted_tokens`, or what
-/// `--kv-cache-tokens` says.
+/// Packs the weights and starts an engine. Without `--kv-cache-tokens`, the KV cache holds at most
+/// `wanted_tokens` on the CPU, and as many tokens as fit on a GPU.
 pub(crate) fn start(
     files: &Files,
     args: &ModelArgs,
@@ -113,7 +113,7 @@ pub(crate) fn start(
         max_logit_rows: max_logit_rows(args, drafting),
     };
     let tokens = match (args.kv_cache_tokens, device) {
-        // The pool takes what the device has.
+        // The backend reduces the pool to the memory of the device.
         #[cfg(feature = "cuda")]
         (asked, Device::Cuda(CudaConfig { device: CudaDevice::Gpu(_), .. }))
             if asked != Some(0) =>
@@ -121,7 +121,7 @@ pub(crate) fn start(
             asked.unwrap_or(MOST_KV_TOKENS)
         }
         (asked, _) => {
-            // A draft model's KV takes no more blocks than the target's; what is not used is not touched.
+            // The KV of a draft model takes at most as many blocks as the target's. Unused blocks take no memory.
             let needs = drafting.drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
             let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
             let wanted = wanted_tokens.saturating_mul(1 + usize::from(loads));
@@ -172,7 +172,7 @@ pub(crate) fn start(
     })
 }
 
-/// One row of logits a sequence, and one more for each token of its draft.
+/// One logit row per sequence, and one more for each draft token of the sequence.
 fn max_logit_rows(args: &ModelArgs, drafting: &DraftConfig) -> usize {
     if drafting.drafters.is_empty() {
         return args.max_num_seqs;
@@ -181,7 +181,7 @@ fn max_logit_rows(args: &ModelArgs, drafting: &DraftConfig) -> usize {
     args.max_num_seqs.saturating_mul(per_sequence).min(args.max_num_batched_tokens)
 }
 
-/// A bar on standard error, if that is a terminal.
+/// A progress bar on standard error, visible if standard error is a terminal.
 pub(crate) fn progress_bar(doing: &str, of: &str, len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("{doing} {{bar:30}} {{pos}}/{{len}} {of}"));
     ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

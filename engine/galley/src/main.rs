@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     match run_command(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of a pipe has seen enough.
+        // The reader of standard output has closed the pipe.
         Err(error) if console::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             console::note(format_args!("error: {}", console::sentence(&error)));
@@ -50,7 +50,7 @@ fn run_command(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Prints help, or what is wrong with the command line.
+/// Prints the help, or the error in the command line.
 fn explain(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     let is_lost = printed.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);

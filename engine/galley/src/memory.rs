@@ -1,28 +1,28 @@
-//! How much memory this process may still take: of the machine, of its control groups, of its own limits.
+//! The memory that this process may still take: from the machine, under its control groups, under its own limits.
 //!
-//! Everything is read from files of the Linux kernel below a root folder, so that tests hand over a folder of their
-//! own. A file that is not there sets no limit.
+//! All values come from files of the Linux kernel below a root folder, so that a test can pass a folder of its own. A
+//! missing file sets no limit.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-/// Memory that may still be taken, and what limits it.
+/// Memory that the process may still take, and its tightest limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) bytes: usize,
     pub(crate) limit: Limit,
 }
 
-/// What limits the memory of a process.
+/// A limit on the memory of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// Memory of the machine that is free or can be made free.
+    /// Memory of the machine that is free or that the kernel can reclaim.
     Machine,
     /// A control group, by its folder.
     Group(PathBuf),
-    /// A limit of the process, as `ulimit` calls it.
+    /// A limit of the process, by the flag of `ulimit` that sets it.
     Process(&'static str),
-    /// No file says anything.
+    /// No file states a limit.
     Unknown,
 }
 
@@ -45,10 +45,10 @@ impl fmt::Display for Room {
     }
 }
 
-/// Assumed where the system does not say.
+/// Assumed room if the system states no limit.
 const UNKNOWN_BYTES: usize = 4 << 30;
 
-/// The smallest room that a process has whose `/proc` and `/sys` are below `root`.
+/// The smallest room of all limits, read from `/proc` and `/sys` below `root`.
 pub(crate) fn room(root: &Path) -> Room {
     let machine = field(&root.join("proc/meminfo"), "MemAvailable:")
         .map(|bytes| Room { bytes, limit: Limit::Machine });
@@ -57,34 +57,33 @@ pub(crate) fn room(root: &Path) -> Room {
         .unwrap_or(Room { bytes: UNKNOWN_BYTES, limit: Limit::Unknown })
 }
 
-/// Most memory that this process has had resident since its start, or since
-/// [`forget_peak_rss`], in bytes.
+/// Peak resident memory of this process in bytes, since its start or since [`forget_peak_rss`].
 pub(crate) fn peak_rss_bytes() -> usize {
     field(Path::new("/proc/self/status"), "VmHWM:").unwrap_or(0)
 }
 
-/// Starts [`peak_rss_bytes`] anew: what a measurement's own probes took is not the engine's.
+/// Resets [`peak_rss_bytes`], so that the memory of a benchmark's own probes does not count as the engine's.
 pub(crate) fn forget_peak_rss() {
-    // Where the system has no such file, peaks include the probes.
+    // On a system without this file, the peak includes the probes.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// A field of a file of the kernel, in bytes: `name` and a number of kB.
+/// A field of a kernel file in bytes; the line has `name` and a number of kB.
 fn field(path: &Path, name: &str) -> Option<usize> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
-/// A file that holds one number; none where it says that there is no limit.
+/// The number in a file; None if the file states no limit ("max").
 fn number(path: &Path) -> Option<usize> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 // ---- limits of the process
 
-/// A limit of `/proc/self/limits`, the flag of `ulimit` that sets it, and the field of `/proc/self/status` that it
-/// limits.
+/// For each limit: its name in `/proc/self/limits`, the flag of `ulimit` that sets it, and the field of
+/// `/proc/self/status` that it bounds.
 const PROCESS_LIMITS: [(&str, &str, &str); 2] =
     [("Max address space", "-v", "VmSize:"), ("Max data size", "-d", "VmData:")];
 
@@ -92,7 +91,7 @@ fn process_rooms(root: &Path) -> Vec<Room> {
     let limits = std::fs::read_to_string(root.join("proc/self/limits")).unwrap_or_default();
     let status = root.join("proc/self/status");
     let room = |(name, flag, used): (&str, &'static str, &str)| {
-        // The first number is the limit in force, the second how far it may be raised.
+        // The first number is the limit in force (soft), the second is the hard limit.
         let rest = limits.lines().find_map(|line| line.strip_prefix(name))?;
         let limit: usize = rest.split_whitespace().next()?.parse().ok()?;
         let bytes = limit.saturating_sub(field(&status, used)?);
@@ -105,10 +104,10 @@ fn process_rooms(root: &Path) -> Vec<Room> {
 
 /// Files of one version of control groups.
 struct Version {
-    /// Limits of a group; the smallest counts.
+    /// Files with limits of a group; the smallest limit counts.
     limits: &'static [&'static str],
     usage: &'static str,
-    /// Fields of `memory.stat` that the kernel takes back before it ends a process: pages of files.
+    /// Fields of `memory.stat` with memory that the kernel reclaims before it kills a process, such as pages of files.
     reclaimable: &'static [&'static str],
 }
 
@@ -118,14 +117,14 @@ const V1: Version = Version {
     reclaimable: &["total_inactive_file", "total_active_file"],
 };
 
-/// Beyond `memory.high` a process is not ended, but held up until it is as good as that.
+/// Above `memory.high` the kernel does not kill a process, but it slows the process down until it hardly progresses.
 const V2: Version = Version {
     limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     reclaimable: &["inactive_file", "active_file", "slab_reclaimable"],
 };
 
-/// Of every group that this process is in, up to the topmost that is to be seen.
+/// The rooms of the process's group and of all its visible ancestors.
 fn group_rooms(root: &Path) -> Vec<Room> {
     let read = |path| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     let (groups, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
@@ -155,7 +154,7 @@ fn room_of_group(folder: &Path, version: &Version) -> Option<Room> {
     Some(Room { bytes, limit: Limit::Group(folder.to_path_buf()) })
 }
 
-/// The group of this process in the hierarchy of memory of a version, by `/proc/self/cgroup`.
+/// The group of this process in the memory hierarchy of a version, from the text of `/proc/self/cgroup`.
 fn group_of(text: &str, version: usize) -> Option<&str> {
     text.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
@@ -168,15 +167,15 @@ fn group_of(text: &str, version: usize) -> Option<&str> {
     })
 }
 
-/// Where a hierarchy of control groups is to be seen.
+/// The mount point of a hierarchy of control groups.
 struct Mount {
-    /// The group that is there.
+    /// The group that is visible at `point`.
     root: PathBuf,
     point: PathBuf,
 }
 
 impl Mount {
-    /// The version and the mount that a line of `/proc/self/mountinfo` says, if groups there limit memory.
+    /// Version and mount of a line of `/proc/self/mountinfo`, if the groups of this mount limit memory.
     fn of_memory(line: &str) -> Option<(usize, Self)> {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');
@@ -190,8 +189,8 @@ impl Mount {
         Some((version, Self { root: before.next()?.into(), point: before.next()?.into() }))
     }
 
-    /// The folder of `group` below the mount point; the mount point where the group lies outside, as that of a process
-    /// which was moved into the namespace of a container may.
+    /// The folder of `group`, relative to the mount point. The path is empty if the group lies outside the mount, which
+    /// happens when a process is moved into the namespace of a container.
     fn relative(&self, group: &Path) -> PathBuf {
         let relative = group.strip_prefix(&self.root).unwrap_or(Path::new(""));
         let stays = relative.components().all(|part| matches!(part, Component::Normal(_)));
@@ -199,7 +198,7 @@ impl Mount {
     }
 }
 
-/// A path of `/proc/self/mountinfo`, where spaces and the like are written as `\040`.
+/// Decodes a path of `/proc/self/mountinfo`, which has octal escapes such as `\040` for a space.
 fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -1,30 +1,30 @@
-//! What a number on the command line may be. Sizes are bounded so that arithmetic on them cannot overflow.
+//! The ranges of numbers on the command line. Sizes are bounded so that arithmetic on them cannot overflow.
 
 use galley_backend::cpu::MAX_THREADS;
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// Tokens, rows, threads: more than any machine has.
+/// Most tokens or rows: more than any machine holds.
 const MOST: u64 = u32::MAX as u64;
-/// Sequences that run together.
+/// Most sequences that run together.
 const MOST_SEQUENCES: u64 = 1 << 20;
-/// Tokens guessed a round: a guess so long is never right to its end.
+/// Most draft tokens per round: no draft of this length is accepted to its end.
 const MOST_GUESSED: u64 = 1024;
-/// A block of so many tokens is as long as most contexts.
+/// Most tokens in a block: as many as most contexts have.
 const MOST_IN_BLOCK: u64 = 1 << 16;
 const BLOCK_MULTIPLE: usize = 16;
 
-/// At least one.
+/// A number of tokens or the like, at least one.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     size(text, 1, MOST)
 }
 
-/// Threads of the CPU backend.
+/// A number of threads of the CPU backend.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     size(text, 1, MAX_THREADS as u64)
 }
 
-/// At least two.
+/// A number of tokens, at least two.
 pub(crate) fn at_least_two(text: &str) -> Result<usize, String> {
     size(text, 2, MOST)
 }
@@ -34,7 +34,7 @@ pub(crate) fn sequences(text: &str) -> Result<usize, String> {
     size(text, 1, MOST_SEQUENCES)
 }
 
-/// Tokens a KV block.
+/// Tokens per KV block.
 pub(crate) fn block_size(text: &str) -> Result<usize, String> {
     let size = size(text, 1, MOST_IN_BLOCK)?;
     match size.is_multiple_of(BLOCK_MULTIPLE) {
@@ -43,17 +43,17 @@ pub(crate) fn block_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Tokens guessed a round; 0 is plain decoding.
+/// Draft tokens per round; 0 is plain decoding.
 pub(crate) fn draft_length(text: &str) -> Result<u32, String> {
     whole(text, 0, MOST_GUESSED)
 }
 
-/// Tokens guessed a round.
+/// Draft tokens per round, at least one.
 pub(crate) fn guessed(text: &str) -> Result<u32, String> {
     whole(text, 1, MOST_GUESSED)
 }
 
-/// Cached tokens that a guess attends to.
+/// Cached tokens that a draft token attends to.
 pub(crate) fn budget(text: &str) -> Result<u32, String> {
     whole(text, 1, MOST)
 }
@@ -89,7 +89,7 @@ where
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("a whole number is needed".to_owned());
     }
-    // All digits: what does not fit is too large.
+    // The text is all digits, so parsing fails only for a number that is too large.
     let number = digits.parse::<u64>().unwrap_or(u64::MAX);
     if (is_negative && number > 0) || number < least {
         return Err(format!("at least {least} is needed"));

@@ -1,4 +1,4 @@
-//! Sampling flags to requests, events to outputs.
+//! Turns sampling flags into requests, and events into outputs.
 
 use crate::args::SamplingArgs;
 use anyhow::{Result, bail};
@@ -30,13 +30,13 @@ impl SamplingArgs {
         }
     }
 
-    /// Checks what can be checked without a model: loading one takes a while.
+    /// Checks the flags that need no model, before the model is loaded: loading takes a while.
     pub(crate) fn check(&self) -> Result<()> {
         self.request(Prompt::Tokens(Vec::new())).check().map_err(by_flag)
     }
 }
 
-/// A refusal by the flag and the variable that a user can change, not by the field of the request.
+/// A refusal that names the flag and the variable which the user can change, not the field of the request.
 pub(crate) fn by_flag(error: SubmitError) -> anyhow::Error {
     let SubmitError::Invalid { field, reason } = error else { return error.into() };
     if field == "prompt" {
@@ -50,7 +50,7 @@ pub(crate) fn by_flag(error: SubmitError) -> anyhow::Error {
     anyhow::anyhow!("--{flag} (GALLEY_{twin}): {reason}")
 }
 
-/// One sequence, as far as it has come.
+/// One sequence, as far as it is generated.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Output {
     pub(crate) index: u32,
@@ -65,7 +65,7 @@ pub(crate) struct Output {
     pub(crate) usage: Usage,
 }
 
-/// What `--logprobs` reports of one token.
+/// The log-probabilities of one token, for `--logprobs`.
 #[derive(Debug, Serialize)]
 pub(crate) struct TokenLogprobs {
     pub(crate) token_id: u32,
@@ -73,11 +73,11 @@ pub(crate) struct TokenLogprobs {
     pub(crate) top: Vec<(u32, f32)>,
 }
 
-/// How often [`follow`] says that nothing has happened.
+/// The wait for an event after which [`follow`] calls `on_wait`.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Follows a request to its end; `on_text(index, text)` hears of text as it becomes final, and
-/// `on_wait` that there is none.
+/// Follows a request to its end. It calls `on_text(index, text)` for every text that becomes final, and `on_wait` if no
+/// event comes for a while.
 pub(crate) fn follow(
     handle: &mut RequestHandle,
     n: u32,

@@ -1,4 +1,4 @@
-//! `galley run`: continue one prompt.
+//! `galley run`: continues one prompt.
 
 use crate::args::RunArgs;
 use crate::console::{self, note};
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let seed = handle.seed();
     let mut stdout = console::stdout();
     let stream = !args.json && args.n == 1;
-    // Only a long prompt takes long enough to be seen.
+    // The bar becomes visible only for a long prompt.
     let reading = progress_bar("reading", "tokens", tokens.len());
     let on_text = |_, text: &str| {
         reading.finish_and_clear();
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let on_wait = || reading.set_position(loaded.engine.stats().prompt_tokens);
     let outputs = follow(&mut handle, n, on_text, on_wait)?;
     reading.finish_and_clear();
-    // So that the statistics are those of the last step, too.
+    // Shutting down waits for the last step, so that the statistics include it.
     loaded.engine.shutdown();
     let report = Report::new(&loaded, &outputs, tokens.len());
     if args.json {
@@ -106,10 +106,10 @@ fn read_prompt(args: &RunArgs) -> Result<String> {
     }
 }
 
-/// More text than any context holds: a file without end is no prompt.
+/// Longest prompt, longer than any context: a file without end must not fill the memory.
 const MAX_PROMPT_BYTES: u64 = 1 << 30;
 
-/// All of a text, which may come from a pipe.
+/// Reads a whole text, which may come from a pipe.
 fn read_text(source: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     let n_bytes = source.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes)? as u64;
@@ -149,7 +149,7 @@ impl<'a> Report<'a> {
         self.prompt_tokens as f64 / self.first_token.as_secs_f64()
     }
 
-    /// Tokens after the first of each sequence, over the time they took.
+    /// Decode speed: tokens after the first token of each of `n` sequences, over their time.
     fn decode_tok_s(&self, n: usize) -> f64 {
         let tokens = self.generated_tokens.saturating_sub(n) as f64;
         let seconds = (self.last_token - self.first_token).as_secs_f64();

@@ -1,4 +1,4 @@
-//! docs/plugin-author.md as its reader follows it: its programs and its commands, in a folder that is not Galley's.
+//! Follows docs/plugin-author.md as a reader does: its programs and commands, in a folder outside Galley's tree.
 #![cfg(unix)]
 
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn block(heading: &str, language: &str) -> String {
     }
 }
 
-/// A reader's disk: Galley in one folder, the drafter in another beside it.
+/// The disk of a reader, with Galley in one folder and the drafter in a folder beside it.
 struct Reader {
     disk: tempfile::TempDir,
 }
@@ -48,10 +48,10 @@ impl Reader {
         std::fs::write(path, text).expect("written");
     }
 
-    /// Types `commands` into a shell in the drafter's folder, with this build's galley on the path.
+    /// Runs `commands` in a shell in the drafter's folder, with this build's galley on the PATH.
     fn types(&self, commands: &str) -> Output {
         let mut shell = Command::new("sh");
-        // Settings of whoever runs the tests are not the reader's.
+        // Variables of the machine that runs the tests must not reach the commands.
         for (name, _) in std::env::vars() {
             if name.starts_with("GALLEY_") || name == "CARGO_TARGET_DIR" {
                 shell.env_remove(name);
@@ -61,7 +61,7 @@ impl Reader {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::iter::once(galley.to_owned()).chain(std::env::split_paths(&path));
         shell.env("PATH", std::env::join_paths(path).expect("a path"));
-        // Neither language needs more than what is there.
+        // A build must not need the network, neither in Rust nor in C.
         shell.env("CARGO_NET_OFFLINE", "true").current_dir(self.disk.path().join("drafter"));
         shell.args(["-e", "-c", commands]).output().expect("a shell")
     }
@@ -74,7 +74,7 @@ impl Reader {
         (stdout, stderr)
     }
 
-    /// Builds with the section's commands, then goes through the section "Try it" as it stands, but for the model.
+    /// Builds with the commands of `section`, then runs the section "Try it" with only the model replaced.
     fn builds_and_tries(&self, section: &str) {
         let commands = block("Try it", "sh");
         let tiny = root().join("tests/data/models/smollm2");
@@ -108,7 +108,7 @@ impl Reader {
         assert_eq!(plain["drafting"]["drafted"], 0);
         assert_eq!(ids(&drafted), ids(&plain));
         assert_eq!(ids(&plain).as_array().expect("ids").len(), 64);
-        // The comparison notices another output.
+        // Control: the comparison detects another output.
         assert_ne!(ids(&plain), ids(&json(&without.replace("ha ha ha ha", "other"))));
 
         let refused = self.types(&run.replace("libecho.so", "libecho.so,times=0"));
@@ -116,19 +116,19 @@ impl Reader {
         assert!(!refused.status.success() && error.contains("times"), "{error}");
     }
 
-    /// Goes through the section "Check it", but for the sanitizer's commands, which are no `sh` block.
+    /// Runs the commands of the section "Check it". The sanitizer's commands are not in an `sh` block and are left out.
     fn checks(&self) {
         let commands = block("Check it", "sh");
         let galley = "--manifest-path ../galley/";
         assert!(commands.lines().all(|command| command.contains(galley)), "{commands}");
-        // The same folder by the name that does not change: cargo builds nothing again the next time.
+        // The root has the same path in every run, so that cargo does not build again the next time.
         let commands = commands.replace(galley, &format!("--manifest-path {}/", root().display()));
         let target = env!("CARGO_TARGET_TMPDIR");
         let commands = format!("export CARGO_TARGET_DIR='{target}/drafter-check'\n{commands}");
         let (said, _) = self.succeeds(&commands);
         assert_eq!(said.matches(" passed, 0 failed, ").count(), 2, "{said}");
         assert!(said.contains("\nR22  "), "the rules: {said}");
-        // An option that it refuses is noticed.
+        // Control: an option that the drafter refuses is reported as a failure.
         let refused = self.types(&commands.replace("times=4", "times=0"));
         let said = String::from_utf8_lossy(&refused.stdout).into_owned();
         assert!(!refused.status.success() && said.contains("R03 FAIL"), "{said}");
@@ -143,7 +143,7 @@ fn a_drafter_in_c_takes_what_the_document_says() {
     reader.write("echo.c", &program);
     reader.builds_and_tries("In C");
     reader.checks();
-    // The checklist's flags.
+    // The compiler flags of the document's checklist.
     let build = block("In C", "sh");
     let flags = "-Wall -Wextra -pedantic -Werror";
     assert!(read("docs/plugin-author.md").contains(flags));
@@ -154,7 +154,7 @@ fn a_drafter_in_c_takes_what_the_document_says() {
 fn a_drafter_in_rust_takes_what_the_document_says() {
     let (manifest, program) = (block("In Rust", "toml"), block("In Rust", "rust"));
     assert_eq!(program, read("examples/drafters/echo-rs/src/lib.rs"));
-    // The example lies inside Galley's tree: another path, and a workspace of its own.
+    // The example is inside Galley's tree, so its manifest has another path and a workspace of its own.
     let example = read("examples/drafters/echo-rs/Cargo.toml");
     let (example, _) = example.split_once("\n# Not part of").expect("a remark");
     assert_eq!(manifest, example.replace("../../../plugins", "../galley/plugins"));

@@ -1,4 +1,4 @@
-//! The binary as a user meets it: what it prints, and what it says when something is wrong.
+//! The binary as a user runs it: its output and its error messages.
 
 #[path = "cli/chat.rs"]
 mod chat;
@@ -25,7 +25,7 @@ fn galley(args: &[&str]) -> Output {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_galley"));
-    // Settings of whoever runs the tests are not part of them.
+    // Variables of the machine that runs the tests must not reach the binary.
     for (name, _) in std::env::vars() {
         if name.starts_with("GALLEY_") {
             command.env_remove(name);
@@ -35,7 +35,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// A copy of a tiny model, with a chat template.
+/// A copy of a tiny model with another chat template.
 fn with_template(name: &str, template: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for entry in std::fs::read_dir(tiny(name)).expect("a model") {
@@ -52,7 +52,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
-/// Runs a command that must fail with an error that has all of `parts`, and no panic.
+/// Runs a command that must fail without a panic and with an error that has all of `parts`.
 #[track_caller]
 fn refused(args: &[&str], parts: &[&str]) {
     let output = galley(args);
@@ -96,7 +96,7 @@ fn a_seed_fixes_the_output_and_another_seed_changes_it() {
     let first = ids(&["--seed", "7"]);
     assert_eq!(first, ids(&["--seed", "7"]));
     assert_eq!(first, ids(&["--seed", "7", "--threads", "1", "--max-num-batched-tokens", "64"]));
-    // There is nothing to verify without a drafter.
+    // Without a drafter, `--verify` has no effect.
     assert_eq!(first, ids(&["--seed", "7", "--verify", "rejection"]));
     assert_ne!(first, ids(&["--seed", "8"]));
 }
@@ -156,8 +156,8 @@ fn bench_prints_one_object_a_row() {
     let rows: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(rows.len(), 4);
-    // 16 + 40 and 40 + 40 tokens (the last needs no slot) in blocks of 16, one and three times; long enough for the
-    // three to run together.
+    // 16 + 40 and 40 + 40 tokens (the last needs no slot) in blocks of 16, for one and for three sequences.
+    // The runs are long enough for the three to decode together.
     let blocks: Vec<_> = rows.iter().map(|row| row["kv_blocks_used"].as_u64()).collect();
     assert_eq!(blocks, [Some(4), Some(12), Some(5), Some(15)]);
     for row in rows {
@@ -170,7 +170,7 @@ fn bench_prints_one_object_a_row() {
     }
 }
 
-/// Builds a drafter that comes with Galley to where the binary looks for it: beside itself.
+/// Builds a drafter of Galley's into the folder of the binary, where the binary searches for drafters.
 fn build_drafter(name: &str) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let package = format!("galley-drafter-{name}");
@@ -220,7 +220,7 @@ fn bench_measures_a_drafter_beside_plain_decoding() {
         assert!((predicted / number(row, "predicted_speedup") - 1.0).abs() < 1e-6, "{row}");
     }
     assert_eq!(drafted.len(), 3);
-    // Without a drafter there is nothing of it.
+    // A row without a drafter has no fields of drafting.
     for row in [&rows(&[])[..], &drafted[..1]].concat() {
         assert!(row["drafter"].is_null() && row.get("speedup").is_none(), "{row}");
         assert_eq!(row["dataset"], text);
@@ -228,7 +228,8 @@ fn bench_measures_a_drafter_beside_plain_decoding() {
     refused(&[&args[..], &["--drafter", "ngarm"]].concat(), &["ngarm", "ngram"]);
 }
 
-/// Windows that are as short as can be: where the clock or another process decided what is in them, some were empty.
+/// The windows are as short as possible: a window that depended on the timing of the test process would sometimes be
+/// empty.
 #[test]
 fn bench_measures_or_says_that_it_did_not() {
     build_drafter("ngram");
@@ -253,14 +254,14 @@ fn bench_measures_or_says_that_it_did_not() {
             for field in measured.iter().chain(drafted) {
                 assert!(row[field].as_f64().is_some_and(|x| x > 0.0), "{field}: {row}");
             }
-            // A rate of no guesses is no number, least of all 0.
+            // A rate over no draft tokens is null, not 0.
             if is_drafted && row["guess_rate"] == 0.0 {
                 let rates = ["accept_rate", "accept_len", "alpha"];
                 assert!(rates.iter().all(|field| row[field].is_null()), "{row}");
             }
         }
     }
-    // A cache for one sequence: the two never run together, and no row says how fast they do.
+    // The cache holds one sequence, so the two never run together and no row is printed.
     let output = galley(&[&bench[..], &["--gen", "20", "--kv-cache-tokens", "144"]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty(), "{stderr}");
@@ -285,7 +286,7 @@ fn bench_reads_prompts_once_for_all_drafters() {
     let lists = ["--batch", "1,3", "--draft-length", "1,2", "--kv-budget", "32,64"];
     let (rows, stderr) = sweep(&lists);
     assert_eq!(rows.len(), 2 * (1 + 2 * 2 * 2));
-    // The tokens that a pass read of its prompts, a sequence.
+    // Prompt tokens that a pass computed again, per sequence.
     let reread = |row: &Value| {
         row["reread_tokens"].as_u64().map(|n| n / row["batch"].as_u64().expect("a batch"))
     };
@@ -297,7 +298,8 @@ fn bench_reads_prompts_once_for_all_drafters() {
     assert_eq!(kinds[3..5], [("ngram,min=1", Some(2)), ("streaming-llm", Some(1))]);
     assert!(stderr.contains("[18/18] batch 3, context 200: streaming-llm"), "{stderr}");
     assert!(stderr.contains(" to go)") && !stderr.contains("read again"), "{stderr}");
-    // Without a cache they are read each time. In one that is too small for the three, they never run together.
+    // Without prefix caching, every pass reads the prompts. In a cache too small for the three, they never
+    // run together.
     let (rows, _) = sweep(&["--batch", "3", "--no-prefix-caching"]);
     assert!(rows.iter().filter_map(reread).all(|n| n >= 200), "{rows:?}");
     let bench = ["bench", "-m", model, "--context", "200", "--gen", "8", "--json", "--batch", "3"];

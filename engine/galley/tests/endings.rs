@@ -1,4 +1,4 @@
-//! Where an answer ends, what a file may say beside the point, and how long a context is, as a user meets them.
+//! End tokens, odd values in model files, and the length of the context, tested through the binary.
 
 #[path = "../../model/tests/common/edit.rs"]
 mod edit;
@@ -59,7 +59,7 @@ fn hf(change: impl FnOnce(&Path)) -> TempDir {
 }
 
 const EOS: &str = "tokenizer.ggml.eos_token_id";
-/// Every pick is token 2, `<|im_end|>`.
+/// With these flags, every sampled token is token 2, `<|im_end|>`.
 const ALWAYS_2: [&str; 4] = ["--logit-bias", "2:100", "--max-tokens", "4"];
 
 #[test]
@@ -67,12 +67,12 @@ fn case_01_a_chat_with_a_gguf_model_ends_where_the_turn_ends() {
     let (_scratch, path) = gguf(|file| file.set_u32(EOS, 0));
     let chat = [&["--chat", "-p", "hi"], &ALWAYS_2[..]].concat();
     assert_eq!(run(&path, &chat), (vec![2], "stop".into()));
-    // Plain text has no turns: what files name ends it, and nothing else.
+    // Plain text has no turns, so only the end tokens that the files name end it.
     let text = [&["-p", "hi"], &ALWAYS_2[..]].concat();
     assert_eq!(run(&path, &text), (vec![2; 4], "length".into()));
     let ends = ["-p", "hi", "--logit-bias", "0:100", "--max-tokens", "4"];
     assert_eq!(run(&path, &ends), (vec![0], "stop".into()));
-    // Whoever ignores the end ignores all of them.
+    // `--ignore-eos` ignores all end tokens.
     let ignoring = [&chat[..], &["--ignore-eos"]].concat();
     let (ids, reason) = run(&path, &ignoring);
     assert!(ids.len() == 4 && !ids.contains(&2) && reason == "length", "{ids:?} {reason}");
@@ -151,13 +151,13 @@ fn case_10_a_factor_without_a_type_is_linear() {
         &(|file| factor(file)) as &dyn Fn(GgufCopy) -> GgufCopy,
         &|file| factor(file).add_text("llama.rope.scaling.type", "linear"),
         &|file| file.add_f32("llama.rope.scale_linear", 4.0),
-        // The new key goes first.
+        // The key `scaling.factor` has priority over the older `scale_linear`.
         &|file| factor(file).add_f32("llama.rope.scale_linear", 2.0),
     ] {
         let (_scratch, path) = gguf(change);
         assert_eq!(run(&path, &prompt), expected);
     }
-    // The control: other scalings write another text.
+    // Control: other scalings give another text.
     for change in [
         &(|file| file) as &dyn Fn(GgufCopy) -> GgufCopy,
         &|file| factor(file).add_text("llama.rope.scaling.type", "none"),
@@ -169,7 +169,8 @@ fn case_10_a_factor_without_a_type_is_linear() {
     }
 }
 
-/// llama.cpp takes an id of no token for none, and the rows of the embedding for the vocabulary.
+/// As llama.cpp does, Galley reads an invalid token id as a missing one, and takes the vocabulary's size from the
+/// embedding's rows.
 #[test]
 fn case_11_ids_of_no_token_and_another_count_load_with_a_warning() {
     let plain = run(&tiny("smollm2.gguf"), &["-p", "hi", "--max-tokens", "4", "--ignore-eos"]);
@@ -194,7 +195,7 @@ fn case_11_ids_of_no_token_and_another_count_load_with_a_warning() {
     }
     let silent = galley("run", &tiny("smollm2.gguf"), &["-p", "hi", "--max-tokens", "4"]);
     assert_eq!(stderr(&silent), "");
-    // In a file of the hub, too.
+    // The same holds for the files of a hub model.
     let model = hf(|directory| {
         edit_json(&directory.join("config.json"), |json| {
             json.insert("vocab_size".into(), 32_000.into());
@@ -217,10 +218,10 @@ fn two_begin_tokens_are_said_once() {
     };
     assert_eq!(warnings(&["-p", "<|im_start|>hi"]), 1);
     assert_eq!(warnings(&["-p", "hi"]), 0);
-    // A text may hold one elsewhere, and a template writes its own.
+    // A text may hold begin tokens elsewhere, and a chat template writes its own.
     assert_eq!(warnings(&["-p", "hi<|im_start|><|im_start|>"]), 0);
     assert_eq!(warnings(&["--chat", "-p", "hi"]), 0);
-    // Where the model adds none, the text's is the only one.
+    // If the model adds no begin token, the text's begin token is the only one.
     let output = galley("run", &tiny("smollm2"), &["-p", "<|im_start|>hi", "--max-tokens", "1"]);
     assert_eq!(stderr(&output), "");
 }
@@ -236,7 +237,7 @@ fn a_context_is_opened_with_max_model_len() {
     refused("20", &["do not fit in the context of 20 tokens"]);
     refused("257", &["--max-model-len", "a context of 257 tokens", "1 to 256"]);
     refused("0", &["--max-model-len", "at least 1"]);
-    // The rotation of a dynamically scaled model follows from it.
+    // The rotary embedding of a dynamically scaled model depends on the length.
     let dynamic = hf(|directory| {
         edit_json(&directory.join("config.json"), |json| {
             json.insert("max_position_embeddings".into(), 32.into());

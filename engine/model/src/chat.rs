@@ -1,8 +1,8 @@
-//! Chats to the text that a model was trained to continue.
+//! Renders a chat to the text that the model was trained to continue.
 //!
-//! A chat template is a Jinja program that comes with the model, so it is untrusted: it runs with a
-//! bounded number of instructions, bounded recursion, bounded memory and a bounded output, and can
-//! read nothing but the conversation and the date.
+//! A chat template is a Jinja program that comes with the model, so it is untrusted. It runs with a
+//! bounded number of steps, bounded recursion, bounded memory and a bounded output. It can read
+//! nothing but the conversation and the date.
 
 mod jinja;
 mod special;
@@ -20,56 +20,56 @@ use std::fs;
 use std::path::Path;
 use std::thread::{self, ScopedJoinHandle};
 
-/// Templates are a few hundred lines; the longest known has 20 kB.
+/// Templates have a few hundred lines; the longest known template has 20 kB.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
-/// Steps of a template, and more of them for each value and each byte of the conversation. Real
-/// templates need a tenth of them.
+/// Evaluation steps of a rendering. Each value of the context adds more, and each byte adds one.
+/// Real templates need a tenth of the total.
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_VALUE: u64 = 1_000;
-/// Bytes that a template makes on the way. A template that appends each message to a text writes the
-/// conversation again for each of its messages.
+/// Bytes that a rendering may allocate in total. A template that appends each message to a text
+/// copies the conversation so far at every message.
 const BYTES: u64 = 256 << 20;
 const BYTES_PER_BYTE: u64 = 4_096;
-/// Values nested as deep as they may be are printed and compared by recursion.
+/// Stack of the rendering thread. Printing and comparing values recurses to their greatest depth.
 const STACK_BYTES: usize = 128 << 20;
 
-/// The templates that models name, in the order they are looked for.
+/// Names of templates in a model that has several.
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
-/// A turn of a conversation.
+/// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user`, `assistant`, `tool`, or what else the template knows.
+    /// `system`, `user`, `assistant`, `tool`, or another role that the template knows.
     pub role: String,
     /// A string for most templates; a list of parts for some; null or absent beside tool calls.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub content: Option<Value>,
-    /// Everything else, `tool_calls` for one, as the template wants it.
+    /// All other fields, such as `tool_calls`, in the form that the template expects.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl Message {
-    /// A turn of text.
+    /// A message of plain text.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         let content = Some(Value::String(content.into()));
         Self { role: role.into(), content, extra: Map::new() }
     }
 }
 
-/// A field that is there, be it null.
+/// Reads a field that is present: `null` becomes `Some(Value::Null)`, not `None`.
 fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(field).map(Some)
 }
 
-/// What a template is given besides the messages.
+/// Inputs of a template besides the messages.
 #[derive(Clone, Debug, Default)]
 pub struct ChatOptions {
-    /// End with the beginning of the assistant's turn.
+    /// Whether the text ends with the beginning of the assistant's message.
     pub add_generation_prompt: bool,
-    /// Tools the model may call, as JSON schemas.
+    /// Tools that the model may call, as JSON schemas.
     pub tools: Vec<Value>,
     /// Variables that some templates know, such as `enable_thinking`.
     pub variables: Map<String, Value>,
@@ -79,14 +79,15 @@ pub struct ChatOptions {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     default: Template,
-    /// For conversations with tools, where it is another one.
+    /// The template for conversations with tools, if the model has a separate one.
     tool_use: Option<Template>,
     special_tokens: Map<String, Value>,
 }
 
 impl ChatTemplate {
-    /// The template of the model at `model_path`: from `gguf`, its metadata, if there is one, else
-    /// from `chat_template.jinja` or `tokenizer_config.json` in its directory.
+    /// The template of the model at `model_path`. With `gguf`, the metadata of a GGUF model, the
+    /// template comes from there, otherwise from `chat_template.jinja` or `tokenizer_config.json`
+    /// in the model's directory.
     pub fn open(model_path: &Path, gguf: Option<&Metadata>, tokenizer: &Tokenizer) -> Result<Self> {
         if let Some(metadata) = gguf {
             return match metadata.str("tokenizer.chat_template") {
@@ -125,7 +126,7 @@ impl ChatTemplate {
         }
     }
 
-    /// A template file, as `--chat-template` names it.
+    /// Reads a template file, such as the file of `--chat-template`.
     pub fn from_file(path: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         Self::compile(path, "template", &read(path)?, None, tokenizer)
     }
@@ -142,8 +143,8 @@ impl ChatTemplate {
         Ok(template.with_special_tokens(special::tokens(tokenizer)?))
     }
 
-    /// Compiles `source`; the error says what is wrong with it. `tool_use` is the template for
-    /// conversations with tools, where it is another one.
+    /// Compiles `source`; the error is the reason as text. `tool_use` is the template for
+    /// conversations with tools, if the model has a separate one.
     pub fn new(
         source: &str,
         tool_use: Option<&str>,
@@ -167,20 +168,20 @@ impl ChatTemplate {
         })
     }
 
-    /// The template with other variables for special tokens, such as `pad_token`.
+    /// Replaces the variables for special tokens, such as `pad_token`.
     #[must_use]
     pub fn with_special_tokens(mut self, tokens: Map<String, Value>) -> Self {
         self.special_tokens = tokens;
         self
     }
 
-    /// The text of a conversation, special tokens written out: encode it with
+    /// The text of a conversation. It spells out its special tokens, so encode it with
     /// `add_special = false`.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         self.render_with(messages, &ChatOptions { add_generation_prompt, ..ChatOptions::default() })
     }
 
-    /// As [`ChatTemplate::render`], with tools and variables.
+    /// Renders as [`ChatTemplate::render`] does, with tools and variables.
     pub fn render_with(&self, messages: &[Message], options: &ChatOptions) -> Result<String> {
         let mut context = self.special_tokens.clone();
         context.insert("documents".into(), Value::Null);
@@ -222,7 +223,7 @@ fn missing(path: &Path) -> ModelError {
     )
 }
 
-/// The numbers of values in `json`, itself included, and of bytes in its texts.
+/// The number of values in `json`, `json` included, and the number of bytes in its strings.
 fn size(json: &Value) -> (u64, u64) {
     match json {
         Value::String(text) => (1, text.len() as u64),

@@ -1,4 +1,4 @@
-//! What a checkpoint says about its model, in one form for every file format.
+//! The configuration of a model, in one form for every file format.
 
 mod families;
 mod fields;
@@ -11,17 +11,17 @@ use crate::end_tokens::EndTokens;
 use crate::{ModelError, Result};
 use std::path::Path;
 
-/// A member of the Llama family. The forward pass does not ask for it: what differs is spelled out
-/// in the other fields of [`ModelConfig`].
+/// An architecture of the Llama family. The forward pass does not read it: the other fields of
+/// [`ModelConfig`] state every difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Llama 2, 3.x and everything with their architecture, SmolLM2 among them.
+    /// Llama 2, 3.x and all models with their architecture, such as SmolLM2.
     Llama,
     /// Llama with a sliding window.
     Mistral,
     /// Llama with biases on queries, keys and values (Qwen2, Qwen2.5).
     Qwen2,
-    /// Llama with RMS norms on query and key heads.
+    /// Llama with RMS norms on query and key heads (Qwen3).
     Qwen3,
 }
 
@@ -44,42 +44,42 @@ pub struct ModelConfig {
     pub intermediate_size: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// Longest sequence that the model is opened for, tokens: the longest it was made for, or what
-    /// [`Checkpoint::set_max_context`](crate::weights::Checkpoint::set_max_context) says.
+    /// Longest sequence that the model is opened for, tokens: by its files, or by
+    /// [`Checkpoint::set_max_context`](crate::weights::Checkpoint::set_max_context).
     pub max_context: usize,
-    /// Added to the mean square in every RMS norm.
+    /// Epsilon: added to the mean square in every RMS norm.
     pub rms_norm_eps: f32,
     /// Base of the rotary embedding.
     pub rope_theta: f64,
-    /// How rotary frequencies are stretched.
+    /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
-    /// One divisor per rotary frequency, `head_dim / 2` of them: Llama 3's scaling as GGUF files
-    /// carry it.
+    /// One divisor per rotary frequency, `head_dim / 2` in total: the form that Llama 3's scaling
+    /// has in GGUF files.
     pub rope_freq_factors: Option<Vec<f32>>,
-    /// Attend to this many most recent tokens only, the token itself included.
+    /// Number of latest tokens that a token attends to, itself included.
     pub sliding_window: Option<u32>,
-    /// Biases on queries, keys and values.
+    /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
-    /// RMS norms on query and key heads.
+    /// Whether query and key heads have RMS norms.
     pub qk_norm: bool,
-    /// The output head is the embedding.
+    /// Whether the output head is the embedding matrix.
     pub tie_embeddings: bool,
-    /// Tokens that end a generation, as far as the configuration names them;
-    /// [`EndTokens::with_tokenizer`] has all.
+    /// Tokens that end a generation, as far as the configuration names them.
+    /// [`EndTokens::with_tokenizer`] adds the tokenizer's.
     pub end_tokens: EndTokens,
 }
 
-/// How rotary frequencies are stretched for contexts beyond the original training length.
+/// Scaling of rotary frequencies for contexts beyond the original training length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     None,
-    /// All frequencies divided by a factor.
+    /// Divides all frequencies by a factor.
     Linear {
         /// The divisor.
         factor: f64,
     },
-    /// Llama 3.1: low frequencies divided, high ones kept, a smooth ramp between.
+    /// Llama 3.1: divides low frequencies, keeps high ones, with a smooth ramp between.
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
@@ -90,66 +90,67 @@ pub enum RopeScaling {
         /// Context length of the original training, tokens.
         original_context: f64,
     },
-    /// YaRN: frequencies that turn often within the original context kept, those that turn rarely divided, a ramp
-    /// between; queries and keys stretched to make up for it.
+    /// YaRN (arXiv 2309.00071): keeps frequencies that turn often within the original context,
+    /// divides frequencies that turn rarely, with a ramp between. It also scales queries and keys.
     Yarn(Yarn),
-    /// NTK-aware: a larger base, by how far the context that the model is opened with goes beyond the original one.
+    /// NTK-aware: a larger base. It grows with the ratio of the opened context to the original one.
     Dynamic {
-        /// How strongly.
+        /// Strength of the scaling.
         factor: f64,
         /// Context length of the original training, tokens.
         original_context: f64,
     },
 }
 
-/// The numbers of YaRN.
+/// Parameters of YaRN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Yarn {
-    /// The divisor.
+    /// The divisor of frequencies that turn rarely.
     pub factor: f64,
     /// Context length of the original training, tokens.
     pub original_context: f64,
-    /// Frequencies that turn more often than this within the original context are kept.
+    /// A frequency with more turns than this within the original context is kept.
     pub beta_fast: f64,
-    /// Frequencies that turn less often than this are divided.
+    /// A frequency with fewer turns than this within the original context is divided.
     pub beta_slow: f64,
-    /// The ends of the ramp are moved out to whole frequencies.
+    /// Whether the ends of the ramp move outwards to whole frequency indices.
     pub truncate: bool,
-    /// Cosines and sines are multiplied by this.
+    /// Multiplies cosines and sines.
     pub attention_factor: f64,
 }
 
 impl ModelConfig {
-    /// Weights of the matrices of one layer.
+    /// Number of weights in the matrices of one layer.
     pub fn layer_parameters(&self) -> usize {
         let attention = self.hidden_size * self.head_dim * 2 * (self.n_heads + self.n_kv_heads);
         attention + 3 * self.hidden_size * self.intermediate_size
     }
 
-    /// Weights of the output head, and as many of the embedding.
+    /// Number of weights in the output head. The embedding has the same number.
     pub fn head_parameters(&self) -> usize {
         self.vocab_size * self.hidden_size
     }
 
-    /// Weights of all matrices, a tied embedding counted once.
+    /// Number of weights in all matrices. A tied embedding counts once.
     pub fn parameters(&self) -> usize {
         let n_heads = if self.tie_embeddings { 1 } else { 2 };
         self.n_layers * self.layer_parameters() + n_heads * self.head_parameters()
     }
 
-    /// Values that the KV cache keeps of one token, over all layers.
+    /// Values that the KV cache holds per token, over all layers.
     pub fn kv_values_per_token(&self) -> usize {
         2 * self.n_layers * self.n_kv_heads * self.head_dim
     }
 
-    /// The longest context that it may be opened with, tokens, where [`Self::max_context`] is what its files say.
+    /// Longest context that the model may be opened with, tokens. [`Self::max_context`] must still
+    /// have the value of the files.
     pub(crate) fn longest_context(&self) -> usize {
         match self.rope_scaling {
-            // Their files say how long the sequences are that it was tuned to, and the factor how far it may go.
+            // The files give the length of the training sequences; the factor extends it.
             RopeScaling::Linear { factor } => {
                 hf_rope::stretched(factor, self.max_context as f64).max(self.max_context)
             }
-            // Its formula takes any length.
+            // The formula of the base takes any length.
             RopeScaling::Dynamic { .. } => MAX_CONTEXT,
             RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Yarn(_) => {
                 self.max_context
@@ -157,7 +158,7 @@ impl ModelConfig {
         }
     }
 
-    /// Checks what holds between fields. `field` translates to the names of the file.
+    /// Checks relations between fields. `field` translates a field to its name in the file.
     fn check(&self, path: &Path, field: impl Fn(Field) -> String) -> Result<()> {
         let invalid = |f: Field, reason: String| Err(ModelError::invalid(path, field(f), reason));
         let (n_heads, n_kv_heads) = (self.n_heads, self.n_kv_heads);
@@ -184,7 +185,7 @@ impl ModelConfig {
         self.check_rope_scaling().or_else(|reason| invalid(Field::Scaling, reason))
     }
 
-    /// `id` as a token, or a warning that there is no such token.
+    /// `id` as a token. If the vocabulary has no such token: a warning, and `None`.
     fn known_token(&self, path: &Path, field: &str, id: i128) -> Option<u32> {
         let token = u32::try_from(id).ok().filter(|&token| (token as usize) < self.vocab_size);
         if token.is_none() {
@@ -198,7 +199,7 @@ impl ModelConfig {
     }
 }
 
-/// Fields that are checked the same way under different names.
+/// Fields with the same checks in all formats, and different names.
 #[derive(Clone, Copy)]
 enum Field {
     KvHeads,
@@ -208,7 +209,7 @@ enum Field {
     Scaling,
 }
 
-/// `value` as a size, if it lies between 1 and `max`.
+/// `value` as a size between 1 and `max`, or an error.
 fn size(path: &Path, field: &str, value: u64, max: usize) -> Result<usize> {
     match usize::try_from(value) {
         Ok(size) if (1..=max).contains(&size) => Ok(size),

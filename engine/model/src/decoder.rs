@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Families differ in constants and in two optional steps (biases, norms on query and key heads).
-//! Target, self-speculation, layer-skip and draft models are this forward with another view, mask, row count or
-//! set of weights.
+//! Target, self-speculation, layer-skip and draft models are this forward with another view, mask,
+//! row count or set of weights.
 
 use crate::config::ModelConfig;
 use crate::language_model::LoadOptions;
@@ -19,7 +19,7 @@ use galley_backend::{
     Backend, Batch, Forward, LayerMask, ModelId, Observation, QkNorm, Reach, Rope, Rotation,
 };
 
-/// Weights and activations of one model. Its KV pool is elsewhere.
+/// Weights and activations of one model. [`Llama`](crate::llama::Llama) owns the KV pool.
 pub(crate) struct Decoder<B: Backend> {
     id: ModelId,
     pub(crate) config: ModelConfig,
@@ -27,7 +27,7 @@ pub(crate) struct Decoder<B: Backend> {
     embedding: B::Matrix,
     layers: Vec<Layer<B>>,
     norm: B::Vector,
-    /// None where the embedding is the output head.
+    /// `None` if the embedding is the output head.
     head: Option<B::Matrix>,
     n_logit_rows: usize,
     activations: Activations<B>,
@@ -49,13 +49,13 @@ struct Layer<B: Backend> {
 struct Activations<B: Backend> {
     /// The residual stream, f32, `rows × hidden`.
     x: B::Tensor,
-    /// Its norm, the operand of projections.
+    /// The normalised residual stream: operand of the projections, `rows × hidden`.
     normed: B::Tensor,
     /// f32, `rows × (n_heads + 2 n_kv_heads) · head_dim`.
     qkv: B::Tensor,
-    /// Operand, `rows × n_heads · head_dim`.
+    /// Rotated queries: operand, `rows × n_heads · head_dim`.
     q: B::Tensor,
-    /// Operand, the same shape.
+    /// Output of attention: operand, `rows × n_heads · head_dim`.
     attended: B::Tensor,
     /// Operand, `rows × intermediate`.
     gated: B::Tensor,
@@ -138,8 +138,8 @@ impl<B: Backend> Decoder<B> {
         Ok(Self { id, config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
     }
 
-    /// Runs the layers over `pool`, selects what is observed, and leaves one row of logits per
-    /// `batch.logit_rows`.
+    /// Runs the layers over `pool`, selects tokens for the observations, and leaves one row of
+    /// logits for each entry of `batch.logit_rows`.
     pub(crate) fn forward(
         &mut self,
         backend: &mut B,
@@ -163,7 +163,7 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    /// The operations of a forward, on a batch that the backend took in.
+    /// The operations of a forward, on the batch of the last [`Backend::begin`].
     fn run(
         &mut self,
         backend: &mut B,
@@ -206,7 +206,7 @@ impl<B: Backend> Decoder<B> {
         backend.logits(&a.x, &self.norm, eps, head, batch, &mut a.logits)
     }
 
-    /// Logits of the last forward, one f32 row each.
+    /// Logits of the last forward, and their number of f32 rows.
     pub(crate) fn logits(&self) -> (&B::Tensor, usize) {
         (&self.activations.logits, self.n_logit_rows)
     }
@@ -233,7 +233,7 @@ impl<B: Backend> Loader<'_, B> {
         Ok(matrix)
     }
 
-    /// Several matrices on top of each other, as one product.
+    /// Stacks three matrices by rows into one, for a single product.
     fn stacked_matrix(
         &mut self,
         names: &[String; 3],

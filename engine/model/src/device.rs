@@ -1,4 +1,4 @@
-//! Where a model runs, and how it gets there.
+//! The device of a model, and loading onto it.
 
 use crate::Result;
 use crate::language_model::{LanguageModel, LoadOptions};
@@ -9,7 +9,7 @@ use galley_backend::cpu::{CpuBackend, CpuConfig};
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 use galley_backend::cuda::{CudaBackend, CudaConfig};
 
-/// A device for a model. The variants of CUDA need a feature of this crate.
+/// A device for a model. The CUDA variants need a feature of this crate.
 #[derive(Clone, Copy, Debug)]
 pub enum Device {
     /// The CPU.
@@ -20,7 +20,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The format of weights and KV there.
+    /// The format of weights and KV on the device.
     pub fn dtype(&self) -> Dtype {
         match self {
             Device::Cpu(config) => config.dtype,
@@ -47,7 +47,7 @@ impl From<CudaConfig> for Device {
 ///
 /// # Errors
 ///
-/// A device that is not there or too small, a file that does not hold what its configuration says.
+/// If the device is absent or too small, or if a file contradicts its configuration.
 pub fn load(
     checkpoint: &Checkpoint,
     device: impl Into<Device>,

@@ -1,10 +1,12 @@
-//! Tokens that end a generation, and what names each.
+//! Tokens that end a generation, and their sources.
 //!
-//! A model has several ends of turn and its files name one here and one there, so the files are united: `config.json`,
-//! `generation_config.json` and the tokenizer's `eos_token`, or the ids of a GGUF file. What files name ends every
-//! generation. A chat also ends at tokens that nothing but their spelling marks as the end of a turn: a chat model
-//! whose files forget `<|im_end|>` would go on and play the user. Plain text has no turns, and a base model whose
-//! vocabulary happens to have such a token may quote it, so there it is a token like any other.
+//! A model may have several end tokens, and each of its files may name another one. So the set is
+//! the union over `config.json`, `generation_config.json` and the tokenizer's `eos_token`, or over
+//! the ids in a GGUF file. Tokens that files name end every generation.
+//!
+//! A chat also ends at tokens that only their spelling marks as the end of a turn: a chat model
+//! with files that omit `<|im_end|>` would continue and write the user's next message. Plain text
+//! has no turns, and a base model may quote such a token, so there its spelling has no effect.
 
 use crate::tokenizer::Tokenizer;
 use std::fmt;
@@ -13,7 +15,7 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndTokens {
     tokens: Vec<EndToken>,
-    /// Where nothing names a token.
+    /// The end token if no file names one.
     default: Option<u32>,
 }
 
@@ -22,11 +24,11 @@ pub struct EndTokens {
 pub struct EndToken {
     /// The token.
     pub id: u32,
-    /// What names it; the first of several.
+    /// The first source that names the token.
     pub source: EndSource,
 }
 
-/// What says that a token ends a generation.
+/// The source that marks a token as an end token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndSource {
     /// `eos_token_id` of `config.json`.
@@ -37,9 +39,9 @@ pub enum EndSource {
     Gguf(&'static str),
     /// The `eos_token` of the tokenizer's files.
     Tokenizer,
-    /// Nothing in the files: the value that transformers gives to `eos_token_id` then.
+    /// The default of transformers, as no file names an end token.
     Default,
-    /// Its spelling, and only in chats.
+    /// The token's spelling, which counts in chats only.
     Spelling,
 }
 
@@ -57,29 +59,29 @@ impl fmt::Display for EndSource {
 }
 
 impl EndTokens {
-    /// None, and `default` where nothing comes to name one.
+    /// No tokens yet; `default` counts if no source names a token.
     pub(crate) fn with_default(default: Option<u32>) -> Self {
         Self { tokens: Vec::new(), default }
     }
 
-    /// Adds a token; what named it before stays its source.
+    /// Adds a token. A token that is present keeps its source.
     pub fn add(&mut self, id: u32, source: EndSource) {
         if !self.contains(id) {
             self.tokens.push(EndToken { id, source });
         }
     }
 
-    /// Whether `id` is among them.
+    /// Whether `id` is an end token.
     pub fn contains(&self, id: u32) -> bool {
         self.tokens.iter().any(|token| token.id == id)
     }
 
-    /// All of them, in the order of their sources.
+    /// All end tokens, in the order of their sources.
     pub fn iter(&self) -> impl Iterator<Item = EndToken> {
         self.tokens.iter().copied()
     }
 
-    /// Ids of those that end any text.
+    /// Ids that end any generation, of plain text too.
     pub fn of_texts(&self) -> Vec<u32> {
         self.iter()
             .filter(|token| token.source != EndSource::Spelling)
@@ -87,12 +89,13 @@ impl EndTokens {
             .collect()
     }
 
-    /// Ids of those that end the answer in a chat.
+    /// Ids that end the answer in a chat.
     pub fn of_chats(&self) -> Vec<u32> {
         self.iter().map(|token| token.id).collect()
     }
 
-    /// Those of the configuration united with those that the tokenizer shows, of a model that has `vocab_size` tokens.
+    /// These end tokens and the tokenizer's, or the default if no source names a token. The added
+    /// ids are below `vocab_size`, the size of the model's vocabulary.
     pub fn with_tokenizer(&self, tokenizer: Option<&Tokenizer>, vocab_size: usize) -> Self {
         let mut all = self.clone();
         let exists = |id: &u32| (*id as usize) < vocab_size;
@@ -103,7 +106,7 @@ impl EndTokens {
             all.add(id, EndSource::Default);
         }
         let Some(tokenizer) = tokenizer else { return all };
-        // No text has a token like this: a file that calls it text has forgotten its kind, and llama.cpp says so too.
+        // A file that marks such a token as text is wrong; llama.cpp decides the same.
         let is_unmistakable = |text: &str| text.starts_with("<|") || text.starts_with("<｜");
         let spelt = |spelling: &&str| {
             let plain = || tokenizer.token_to_id(spelling).filter(|_| is_unmistakable(spelling));
@@ -119,23 +122,23 @@ impl EndTokens {
     }
 }
 
-/// Spellings that mean the end of a turn, or of the text, in every vocabulary that has them as a control token. A
-/// token of text that is spelt like one, such as the `</s>` of HTML, is none of them.
+/// Spellings that mean the end of a turn, or of the text, in every vocabulary with such a control
+/// token. A text token with the same spelling, such as the `</s>` of HTML, does not count.
 ///
-/// llama.cpp's list, and the ends of turn of other models of Galley's families. Left out are the tokens that llama.cpp
-/// has for infilling (`<|fim_pad|>`, `<|repo_name|>`, `<|file_sep|>`), which a chat may hold, and `<|tool_response>`,
-/// which begins a turn.
+/// The list is llama.cpp's, with the end tokens of other models of Galley's families. It omits
+/// llama.cpp's tokens for infilling (`<|fim_pad|>`, `<|repo_name|>`, `<|file_sep|>`), which a chat
+/// may contain, and `<|tool_response>`, which begins a turn.
 const TURN_ENDS: [&str; 28] = [
     "<|im_end|>",            // ChatML: Qwen, SmolLM, Yi, Hermes
     "<|eot_id|>",            // Llama 3
     "<|eom_id|>",            // Llama 3.1, before the result of a tool
     "<|eot|>",               // Llama 4
-    "<|eom|>",               // the same
+    "<|eom|>",               // Llama 4
     "<|end|>",               // Phi-3
     "<|return|>",            // Harmony
-    "<|call|>",              // the same, before the result of a tool
+    "<|call|>",              // Harmony, before the result of a tool
     "<|flush|>",             // Solar Open
-    "<|calls|>",             // the same
+    "<|calls|>",             // Solar Open
     "<end_of_turn>",         // Gemma
     "<turn|>",               // Gemma 4
     "<|end_of_turn|>",       // OpenChat, Starling
@@ -146,16 +149,16 @@ const TURN_ENDS: [&str; 28] = [
     "<|endoftext|>",         // GPT-2, Qwen, SmolLM
     "<|end_of_text|>",       // Llama 3, Granite
     "<EOT>",                 // CodeLlama's infilling, chats of Refact
-    "_<EOT>",                // the same
-    "▁<EOT>",                // the same
+    "_<EOT>",                // CodeLlama's infilling, chats of Refact
+    "▁<EOT>",                // CodeLlama's infilling, chats of Refact
     "<|EOT|>",               // DeepSeek Coder
     "[EOT]",                 // Kimi K2
-    "[EOS]",                 // the same
+    "[EOS]",                 // Kimi K2
     "<｜end▁of▁sentence｜>", // DeepSeek, and its distillations into Llama and Qwen
     "<eos>",                 // Gemma
     "</s>",                  // Llama 2, Mistral, Zephyr
 ];
 
-/// Harmony ends a part of a message with [`HARMONY_PART`], and the turn with one of these.
+/// Harmony ends a part of a message with [`HARMONY_PART`], and a turn with one of these tokens.
 const HARMONY_ENDS: [&str; 2] = ["<|return|>", "<|call|>"];
 const HARMONY_PART: &str = "<|end|>";

@@ -1,4 +1,4 @@
-//! What can be wrong with a model's files.
+//! Errors of reading or running a model.
 
 use crate::files;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Result of reading or running a model.
 pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 
-/// A model error: names the file and the field, and says the way out where there is one.
+/// A model error. It names the file and the field, and the remedy if one is known.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file could not be read at all.
@@ -14,25 +14,25 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said. Not the error's `source()`: a chain of causes would print it twice.
+        /// The error of the operating system. It is not the `source()`, which would print it twice.
         reason: std::io::Error,
     },
-    /// The file is readable and says something impossible.
+    /// The file is readable, but a field is impossible.
     #[error("{}: {field}: {reason}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// The JSON field, metadata key or tensor.
         field: String,
-        /// What is wrong with it.
+        /// The defect of the field.
         reason: String,
     },
-    /// The file is sound and asks for something Galley does not have.
+    /// The file is sound, but needs a feature that Galley does not have.
     #[error("{}: {what}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What is missing, and what is there instead.
+        /// The missing feature, and the remedy if one is known.
         what: String,
     },
     /// Text that cannot be turned into tokens, or a chat that its template refuses.

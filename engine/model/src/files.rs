@@ -1,4 +1,4 @@
-//! Files from outside: found, read as JSON, and named for what they are where they cannot be read.
+//! Files of a model: finding them, reading JSON, and recognising files that are something else.
 
 mod json;
 mod mistakes;
@@ -10,7 +10,7 @@ use crate::{ModelError, Result};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether there is such a file. A folder that may not be searched is an error, as it says nothing of its files.
+/// Whether the file exists. An error if its folder may not be searched, as the answer is unknown.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| ModelError::io(path, error))
 }
@@ -26,7 +26,7 @@ pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the operating system said about `path`, and what to do about it where that is known.
+/// The error of the operating system about `path`, with a remedy if one is known.
 pub(crate) fn explain(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => match closed_folder(path) {
@@ -44,7 +44,7 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// The outermost folder on the way to `path` that may not be searched.
+/// The outermost folder on the way to `path` without search permission.
 fn closed_folder(path: &Path) -> Option<PathBuf> {
     let folders: Vec<_> =
         path.ancestors().skip(1).filter(|folder| *folder != Path::new("")).collect();

@@ -1,4 +1,4 @@
-//! A loaded model on some device, as the engine sees it.
+//! The engine's interface to a loaded model, on any device.
 
 use crate::Result;
 use crate::config::ModelConfig;
@@ -7,88 +7,93 @@ use galley_backend::sample::{self, Picks};
 use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use std::ops::Range;
 
-/// A model and its KV pool on one device. Object-safe, so that the engine does not name the device.
+/// A model and its KV pool on one device. Object-safe, so that the engine knows no device type.
 pub trait LanguageModel: Send {
-    /// What the model is.
+    /// Configuration of the model.
     fn config(&self) -> &ModelConfig;
     /// Geometry of the KV pool.
     fn kv_shape(&self) -> KvShape;
     /// Most rows that one forward may have.
     fn max_rows(&self) -> usize;
-    /// Most rows of logits that one forward may leave.
+    /// Most rows of logits that one forward may write.
     fn max_logit_rows(&self) -> usize;
-    /// Device, instruction set and threads, for people.
+    /// Description of device, instruction set and threads, for display.
     fn device(&self) -> String;
     /// Bytes of packed weights.
     fn weight_bytes(&self) -> usize;
-    /// Runs the layers and leaves one row of logits per `batch.logit_rows`.
+    /// Runs the layers and computes one row of logits for each entry of `batch.logit_rows`.
     ///
     /// Keys and values of every row are written to its slot before any row attends, so the rows of
-    /// one sequence see each other causally. Observations select as the layers run; their `out` holds it after
-    /// [`Self::finish_observing`].
+    /// one sequence see each other causally. Observations select tokens while the layers run. Their
+    /// `out` is valid after [`Self::finish_observing`].
     fn forward(
         &mut self,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()>;
-    /// Fills in what the last forward has selected for the same observations. Waits for it: who has more to ask of the
-    /// device, such as picks, asks first.
+    /// Writes the selections of the last forward to the `out` of the same observations. Waits for
+    /// the device, so enqueue further work, such as sampling, before this call.
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
-    /// Picks a token from each row of logits of the last forward.
+    /// Samples a token for each entry of `rows`, from the logits of the last forward.
     fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
-    /// The same without waiting for the device: what stands for the picks in the tokens of forwards, of this model and
-    /// of those beside it, until they are taken ([`Backend::sample_ahead`]).
+    /// Samples asynchronously: returns a placeholder for each entry of `rows`. Batches of this
+    /// model and of its draft models may hold a placeholder as a token until [`Self::take_picks`]
+    /// returns the sampled tokens ([`Backend::sample_ahead`]).
     ///
     /// [`Backend::sample_ahead`]: galley_backend::Backend::sample_ahead
     fn sample_ahead(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
-    /// Has the picks made ahead since the last call, by this model and those beside it, brought to the host
-    /// ([`Backend::send_picks`]).
+    /// Starts the copy to the host of all tokens that this model and its draft models have sampled
+    /// asynchronously since the last call ([`Backend::send_picks`]).
     ///
     /// [`Backend::send_picks`]: galley_backend::Backend::send_picks
     fn send_picks(&mut self) -> Result<()>;
-    /// Waits for the picks that were sent first and not taken yet; where none were, for all made ahead.
+    /// Waits for the oldest copy that [`Self::send_picks`] started; without one, for all tokens
+    /// sampled asynchronously. The placeholders of these tokens may be reused afterwards.
     fn take_picks(&mut self) -> Result<Picks>;
-    /// Whether the device works on after a call has returned: then a step is asked for before the picks of the one
-    /// before it are looked at.
+    /// Whether the device works on after a call has returned. The engine then enqueues a step
+    /// before it reads the sampled tokens of the previous step.
     fn is_asynchronous(&self) -> bool;
-    /// Logits of the last forward, `logit_rows × vocab_size`. Read before [`Self::sample`].
+    /// Logits of the last forward, `logit_rows × vocab_size`. Call it before [`Self::sample`].
     fn read_logits(&self) -> Result<Vec<f32>>;
-    /// Copies whole blocks, `(from, to)`.
+    /// Copies whole blocks. A pair is `(from, to)`.
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()>;
 
-    /// Models to draft with, beside this one on its device. None where there can be none.
+    /// Draft models on the same device. `None` if the model supports none.
     fn draft_models(&mut self) -> Option<&mut dyn DraftModels> {
         None
     }
 }
 
-/// Second models, to draft with. Their weights come on top; their KV lives in blocks of the target's pool, which
-/// they share without ever sharing a block. All but `load` panic for an id that `load` did not give.
+/// Draft models that share the target's KV pool. Their weights take memory of their own. Their KV
+/// lies in blocks of the pool; no block holds KV of two models at the same time.
+///
+/// All methods but `load` panic for an id that `load` did not return.
 pub trait DraftModels {
-    /// Loads one.
+    /// Loads a draft model.
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<DraftModelId>;
-    /// What it is.
+    /// Configuration of the draft model.
     fn config(&self, id: DraftModelId) -> &ModelConfig;
-    /// Its blocks, a multiple of the pool's: block `i` of them lies in block `i % n_blocks` of the pool
-    /// ([`KvShape::lodger`]).
+    /// Geometry of the draft model's blocks. Their number is a multiple of the pool's `n_blocks`,
+    /// and block `i` lies in the pool's block `i % n_blocks` ([`KvShape::lodger`]).
     fn kv_shape(&self, id: DraftModelId) -> KvShape;
-    /// Bytes of its packed weights.
+    /// Bytes of the draft model's packed weights.
     fn weight_bytes(&self, id: DraftModelId) -> usize;
-    /// [`LanguageModel::forward`] of it, with as many rows; block tables name its own blocks.
+    /// As [`LanguageModel::forward`], with the same limits of rows. Block tables hold the draft
+    /// model's own block ids.
     fn forward(
         &mut self,
         id: DraftModelId,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
     ) -> Result<()>;
-    /// Picks a token from each row of logits of its last forward.
+    /// Samples a token for each entry of `rows`, from the logits of the draft model's last forward.
     fn sample(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
-    /// [`LanguageModel::sample_ahead`] of it; [`LanguageModel::take_picks`] takes them.
+    /// As [`LanguageModel::sample_ahead`]; [`LanguageModel::take_picks`] returns the tokens.
     fn sample_ahead(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
 }
 
-/// A model that [`DraftModels::load`] gave.
+/// A draft model that [`DraftModels::load`] has loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DraftModelId(pub usize);
 
@@ -97,7 +102,7 @@ pub struct DraftModelId(pub usize);
 pub struct LoadOptions {
     /// Tokens per KV block.
     pub block_size: usize,
-    /// Blocks in the KV pool: fewer where the device says that it has no room for all ([`Backend::room_bytes`]).
+    /// Blocks in the KV pool: fewer if the device lacks the room ([`Backend::room_bytes`]).
     ///
     /// [`Backend::room_bytes`]: galley_backend::Backend::room_bytes
     pub n_blocks: usize,

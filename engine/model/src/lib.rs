@@ -1,8 +1,8 @@
-//! Files to one `forward(batch, view, layers)`.
+//! Loads the files of a model into one `forward(batch, layers, observations)`.
 //!
-//! [`weights`] reads safetensors and GGUF files, [`config`] what they describe, [`decoder`] is the one
-//! definition of the Llama family, [`tokenizer`] and [`chat`] turn text into tokens and
-//! back. Models know mathematics, not requests.
+//! [`weights`] reads safetensors and GGUF files, and [`config`] reads the configuration.
+//! [`decoder`] is the one definition of the Llama family. [`tokenizer`] converts between text and
+//! tokens, and [`chat`] renders chats to text. Models know mathematics, not requests.
 
 pub mod chat;
 pub mod config;

@@ -18,7 +18,7 @@ pub(crate) struct Llama<B: Backend> {
     drafts: Vec<Draft<B>>,
 }
 
-/// A second model. Its blocks lie inside those of the target.
+/// A draft model. Its blocks lie inside the target's blocks.
 struct Draft<B: Backend> {
     decoder: Decoder<B>,
     pool: B::KvPool,
@@ -45,7 +45,7 @@ impl<B: Backend> Llama<B> {
         };
         if let Some(room) = backend.room_bytes()? {
             let per_block = kv_shape.bytes_per_token() * kv_shape.block_size;
-            // A pool of one block at least: what is wrong with it, its allocation says.
+            // At least one block, so that running out of memory is reported by the allocation.
             kv_shape.n_blocks = kv_shape.n_blocks.min((room / per_block).max(1));
         }
         let pool = backend.kv_pool(kv_shape)?;
@@ -200,7 +200,7 @@ mod tests {
             .expect("a tiny model loads")
     }
 
-    /// Calls `run` with the rows `first..end` of one sequence, and with logits of all.
+    /// Calls `run` with a batch: the rows `first..end` of one sequence, each with logits.
     fn rows<T>(first: usize, end: usize, blocks: &[u32], run: impl FnOnce(&Batch<'_>) -> T) -> T {
         let positions: Vec<u32> = (first..end).map(|p| p as u32).collect();
         let tokens: Vec<u32> = positions.iter().map(|p| p * 5 % 60).collect();
@@ -211,7 +211,7 @@ mod tests {
         run(&Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &logit_rows })
     }
 
-    /// A target and a draft model take turns; logits are those of one forward over all tokens.
+    /// A target and a draft model alternate. Logits equal a single forward over all tokens.
     #[test]
     fn most_decodes_are_replayed() {
         let all = LayerMask::All;
@@ -238,7 +238,7 @@ mod tests {
             assert!(logits == expected[first * n_vocab..end * n_vocab], "{first}..{end}");
         }
         let counts = llama.backend.forward_counts();
-        // Two prompts, and of each model one decode to see the shape and one to record it.
+        // Each model launches its prompt and its first decode, and records its second decode.
         assert_eq!((counts.launched, counts.recorded), (4, 2));
         assert_eq!(counts.replayed, 2 * (LEN - PROMPT - 2) as u64);
     }

@@ -1,5 +1,5 @@
-//! Files that are broken or lie: an error that names the file and the field, never a panic, and never
-//! an allocation of the size that the lie asks for (those below are beyond any address space).
+//! Files that are broken or have false sizes give an error that names the file and the field. They
+//! never cause a panic or an allocation of a false size: the sizes here exceed any address space.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn refuses_config(config: &str, texts: &[&str]) {
     refuses(&files, &[&["config.json: "], texts].concat());
 }
 
-/// `from` in the small configuration replaced by `to`.
+/// Replaces `from` by `to` in the small configuration, which must then be refused with `texts`.
 #[track_caller]
 fn refuses_config_with(from: &str, to: &str, texts: &[&str]) {
     assert!(CONFIG.contains(from), "{from}");
@@ -62,7 +62,7 @@ fn every_shorter_file_is_an_error() {
     shorten("config.json", CONFIG.as_bytes(), &[("model.safetensors", &weights)]);
 }
 
-/// The headers of the files say what is in them.
+/// The headers of the files list the tensors, so a defective index is ignored.
 #[test]
 fn an_index_that_is_cut_off_or_lies_is_not_needed() {
     let weights = safetensors(HEADER, 48);
@@ -156,7 +156,7 @@ fn tensors_that_are_not_as_expected() {
     assert!(error.contains("is stored as I16; supported are"), "{error}");
     assert_eq!(integers.tensors().count(), 2);
 
-    // A head is 16 rows; 8 are half a one.
+    // A head has 16 rows, so 8 rows are half a head.
     let gguf = Gguf::tiny().tensor("blk.0.attn_k.bias", &[8], TYPE_F32, &[0; 32]).bytes();
     let files = directory(&[("model.gguf", &gguf)]);
     let checkpoint = Checkpoint::open(files.path()).unwrap();
@@ -235,7 +235,7 @@ fn rope_scaling_that_is_wrong_or_unknown() {
     refuses(&yarn(r#""beta_slow": -1"#), &["beta_slow -1"]);
     refuses(&yarn(r#""rope_theta": 1.0"#), &["yarn needs a base above 1"]);
     refuses(r#"{"type": "dynamic"}"#, &["rope_scaling.factor: is missing"]);
-    // Heads of two values have one frequency, which no base changes.
+    // A head of two values has one frequency, which does not depend on the base.
     refuses(r#"{"type": "dynamic", "factor": 2}"#, &["dynamic needs heads of more than 2"]);
     refuses(r#"{"rope_type": "linear"}"#, &["rope_scaling.factor: is missing"]);
     refuses(r#"{"type": "linear", "factor": 0}"#, &["rope_scaling: factor 0"]);

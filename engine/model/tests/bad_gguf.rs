@@ -1,11 +1,11 @@
-//! GGUF files that are broken or lie: an error that names the file and the key or tensor. The lies
-//! are beyond any address space, so allocating for one would end the test.
+//! GGUF files that are broken or have false sizes give an error that names the file and the key or
+//! tensor. The false sizes exceed any address space, so an allocation of one would end the test.
 
 mod common;
 
 use common::{ARRAY, BOOL, F32, Gguf, TYPE_F32, TYPE_Q8_0, U32, U64, refuses, strings};
 
-/// A tensor that the model needs, and that the small file does not have.
+/// A tensor that the model needs and the small file does not have.
 const NEEDED: &str = "blk.0.ffn_norm.weight";
 
 #[track_caller]

@@ -84,8 +84,8 @@ fn configurations_of_all_families() {
     assert_eq!(*open("qwen3").config(), qwen3);
 }
 
-/// The two hold the same numbers, exact in both formats; in the GGUF file, queries and keys are
-/// reordered and names differ.
+/// The two checkpoints hold the same numbers, exact in both formats. In the GGUF file, the rows of
+/// queries and keys are reordered, and names differ.
 #[test]
 fn gguf_and_safetensors_are_the_same_model() {
     let (directory, gguf) = (open("smollm2"), open("smollm2.gguf"));
@@ -121,8 +121,8 @@ fn gguf_and_safetensors_are_the_same_model() {
     assert!(!gguf.has_tensor("lm_head.weight") && !gguf.has_tensor("blk.0.attn_q.weight"));
 }
 
-/// Q and K of a GGUF file of another architecture are in the order of the directory: the same bytes
-/// under another name must come out unchanged.
+/// With an architecture other than `llama`, rows of queries and keys are not reordered: the smollm2
+/// file with the architecture `qwen2` gives the rows in the order of the file.
 #[test]
 fn only_llama_rows_are_reordered() {
     let mut bytes = fs::read(models().join("smollm2.gguf")).unwrap();

@@ -1,5 +1,5 @@
-//! Configurations as tools and people write them: what is beside the point refuses nothing, what is left out has the
-//! value that transformers and llama.cpp give it.
+//! Configurations as tools and people write them. An irrelevant field is never an error, and an
+//! absent field has the default of transformers and llama.cpp.
 
 mod common;
 #[path = "common/edit.rs"]
@@ -30,7 +30,7 @@ fn unchanged(base: &str) -> ModelConfig {
     Checkpoint::open(&models().join(base)).unwrap().config().clone()
 }
 
-/// With the fields of `fields` in place of what is there.
+/// The configuration of `base` with `fields` replaced or added, or the error.
 fn with(base: &str, fields: Value) -> Result<ModelConfig, String> {
     changed(base, |json| json.extend(fields.as_object().unwrap().clone()))
 }
@@ -53,11 +53,11 @@ fn ways_to_write_the_same_configuration() {
         json!({"architectures": ["LLaMAForCausalLM"]}),
         json!({"quantization_config": null, "head_dim": null, "sliding_window": null}),
         json!({"model_type": "of no interest"}),
-        // Never read.
+        // Galley never reads these fields.
         json!({"torch_dtype": 7, "initializer_range": "x", "pad_token_id": -1, "bos_token_id": [1, 2]}),
         json!({"sliding_window": -5, "max_window_layers": "all", "layer_types": {}}),
         json!({"attention_dropout": null, "pretraining_tp": 0, "transformers_version": {}}),
-        // The rows of the embedding count.
+        // The rows of the embedding decide the size of the vocabulary.
         json!({"vocab_size": 288.0}),
         json!({"vocab_size": 1}),
         json!({"vocab_size": 500_000}),
@@ -67,7 +67,7 @@ fn ways_to_write_the_same_configuration() {
     ] {
         assert_eq!(with("smollm2", fields.clone()).as_ref(), Ok(&base), "{fields}");
     }
-    // Qwen has a window that is switched off, so nothing of it is read.
+    // Qwen's window is switched off, so Galley reads none of its fields.
     let qwen = unchanged("qwen2");
     for fields in [
         json!({"use_sliding_window": 0}),
@@ -110,7 +110,7 @@ fn fields_left_out_have_the_values_of_transformers() {
     assert_eq!(without("mistral", "sliding_window").unwrap().sliding_window, Some(4096));
 }
 
-/// Python's spelling of numbers that JSON has none for, in fields of no interest and in others.
+/// Python's spelling of numbers that JSON does not have, in irrelevant and in relevant fields.
 #[test]
 fn infinities_refuse_only_where_they_are_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -148,11 +148,11 @@ fn yarn_in_all_its_forms() {
         attention_factor: log(4.0, 1.0),
     };
     for fields in [
-        // As in the model card of Qwen2.5.
+        // The form in the model card of Qwen2.5.
         json!({"rope_scaling": {"factor": 4.0, ORIGINAL: 256, "type": "yarn"}}),
         json!({"rope_scaling": {"factor": 4, "rope_type": "yarn", "type": "linear"}}),
         json!({"rope_parameters": {"factor": 4, "rope_type": "yarn", "rope_theta": 1e6}}),
-        // What a user adds goes before what the file had.
+        // `rope_scaling`, which users add, overrides `rope_parameters`.
         json!({"rope_scaling": {"factor": 4, "type": "yarn"},
                "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
         json!({"rope_scaling": {"factor": 4, "type": "yarn", "beta_fast": 0, "beta_slow": null,
@@ -162,13 +162,13 @@ fn yarn_in_all_its_forms() {
         assert_eq!(yarn("qwen2", fields.clone()), (plain, 1024), "{fields}");
         assert_eq!(with("qwen2", fields.clone()).unwrap().rope_theta, 1e6, "{fields}");
     }
-    // The length of the file counts the factor in already, and the original one may stand beside the object.
+    // The file's length includes the factor. The original length may stand outside the object.
     let counted = json!({"rope_scaling": {"factor": 4, "type": "yarn", ORIGINAL: 64}});
     assert_eq!(yarn("qwen2", counted), (Yarn { original_context: 64.0, ..plain }, 256));
     let beside =
         json!({"rope_scaling": {"factor": 4, "type": "yarn", ORIGINAL: 7}, ORIGINAL: 100.0});
     assert_eq!(yarn("qwen2", beside), (Yarn { original_context: 100.0, ..plain }, 400));
-    // DeepSeek: the factor from the two lengths, and two weights of the logarithm.
+    // DeepSeek: the factor is the ratio of the two lengths, and the logarithm has two weights.
     let ratio = json!({"rope_scaling": {"factor": null, "type": "yarn", ORIGINAL: 64,
                                         "mscale": 1.0, "mscale_all_dim": 0.5}});
     let expected =
@@ -209,7 +209,7 @@ fn unsupported_architectures_name_the_nearest_models() {
     );
 }
 
-/// llama.cpp takes a list of a number for each layer, where Galley has one for all.
+/// llama.cpp takes a list with a number for each layer. Galley takes one number for all layers.
 #[test]
 fn case_11_gguf_numbers_for_each_layer_are_one_where_they_agree() {
     let list = |values: &[i32]| {

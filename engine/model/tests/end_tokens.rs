@@ -1,4 +1,4 @@
-//! Which tokens end a generation: the union of all that names one, and nothing that is none.
+//! Tokens that end a generation: the union over all sources, without tokens that end nothing.
 
 mod common;
 #[path = "common/edit.rs"]
@@ -21,7 +21,7 @@ const EOS: EndSource = Gguf("tokenizer.ggml.eos_token_id");
 const EOT: EndSource = Gguf("tokenizer.ggml.eot_token_id");
 const EOM: EndSource = Gguf("tokenizer.ggml.eom_token_id");
 
-/// What ends a generation of the model at `path`.
+/// The end tokens of the model at `path`.
 fn ends(path: &Path) -> EndTokens {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"));
     let tokenizer =
@@ -34,8 +34,9 @@ fn listed(path: &Path) -> Vec<(u32, EndSource)> {
     ends(path).iter().map(|end| (end.id, end.source)).collect()
 }
 
-/// The smollm2 model, whose tokens 0 to 2 are `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`, with these fields in
-/// `config.json`, `generation_config.json` and `tokenizer_config.json`; `Null` takes a field away.
+/// The smollm2 model with these fields in `config.json`, `generation_config.json` and
+/// `tokenizer_config.json`; `Null` removes a field. Its tokens 0 to 2 are `<|endoftext|>`,
+/// `<|im_start|>` and `<|im_end|>`.
 fn model(config: Value, generation: Option<Value>, tokenizer: Value) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     copy_model(&models().join("smollm2"), directory.path());
@@ -57,7 +58,7 @@ fn model(config: Value, generation: Option<Value>, tokenizer: Value) -> TempDir 
     directory
 }
 
-/// A tokenizer that gives `<|im_end|>` and its like another spelling, of a model whose files name no end.
+/// A model that names token 1 as its only end token, and has the spelling `to` in place of `from`.
 fn respelt(from: &str, to: &str) -> TempDir {
     let directory = model(json!({"eos_token_id": 1}), None, json!({"eos_token": null}));
     for name in ["tokenizer.json", "tokenizer_config.json"] {
@@ -87,18 +88,18 @@ fn case_01_control_tokens_end_a_chat_by_their_spelling() {
         ends_of(|file| file.set_u32("tokenizer.ggml.eos_token_id", 0)),
         [(0, EOS), (2, Spelling)]
     );
-    // No token named at all.
+    // The file names no token.
     assert_eq!(
         ends_of(|file| file.without("tokenizer.ggml.eos_token_id")),
         [(2, Spelling), (0, Spelling)]
     );
-    // A file that calls it text: the spelling is unmistakable.
+    // The file marks the token as text, but the spelling is unmistakable.
     let text = ends_of(|file| file.set_u32("tokenizer.ggml.eos_token_id", 0).set_token_type(2, 1));
     assert_eq!(text, [(0, EOS), (2, Spelling)]);
     let user_defined =
         ends_of(|file| file.set_u32("tokenizer.ggml.eos_token_id", 0).set_token_type(2, 4));
     assert_eq!(user_defined, [(0, EOS), (2, Spelling)]);
-    // The control: another spelling of the same token ends nothing.
+    // Control: the same token with another spelling ends nothing.
     let other = ends_of(|file| {
         file.set_u32("tokenizer.ggml.eos_token_id", 0).respell("<|im_end|>", "<|im_and|>")
     });
@@ -118,7 +119,7 @@ fn case_01_all_three_ids_of_a_gguf_file_count() {
     assert_eq!(ends(&path).of_chats(), [2, 5, 6, 0]);
 }
 
-/// As Ollama's converter writes them.
+/// Ollama's converter writes such lists.
 #[test]
 fn case_01_a_list_of_ids_in_a_gguf_file_counts() {
     const KEY: &str = "tokenizer.ggml.eos_token_ids";
@@ -134,7 +135,7 @@ fn case_02_the_end_tokens_of_all_files_are_united() {
     assert_eq!(of(same.clone(), None, same.clone()), [(2, Config), (0, Spelling)]);
     let zero = json!({"eos_token_id": 0});
     assert_eq!(of(zero.clone(), Some(zero.clone()), same.clone()), [(0, Config), (2, Tok)]);
-    // As a token with its flags.
+    // A token as an object with flags.
     let added =
         json!({"eos_token": {"__type": "AddedToken", "content": "<|im_end|>", "special": true}});
     assert_eq!(of(zero.clone(), None, added), [(0, Config), (2, Tok)]);
@@ -143,14 +144,14 @@ fn case_02_the_end_tokens_of_all_files_are_united() {
         of(lists, Some(json!({"eos_token_id": [0, 9]})), same),
         [(7, Config), (0, Config), (9, GenerationConfig), (2, Tok)]
     );
-    // In the file of older tokenizers.
+    // The file of older tokenizers, `special_tokens_map.json`.
     let mapped = model(zero.clone(), None, json!({"eos_token": null}));
     for eos in [json!("<|im_end|>"), json!({"content": "<|im_end|>", "lstrip": false})] {
         let map = mapped.path().join("special_tokens_map.json");
         fs::write(map, json!({"eos_token": eos}).to_string()).unwrap();
         assert_eq!(listed(mapped.path()), [(0, Config), (2, Tok)]);
     }
-    // A tokenizer that names a text, or nothing.
+    // A tokenizer that names a text token, or no token.
     let dot = json!({"eos_token": "."});
     let ends = of(json!({"eos_token_id": null}), Some(zero.clone()), dot);
     assert_eq!((ends[0], ends[1].1), ((0, GenerationConfig), Tok));
@@ -158,7 +159,7 @@ fn case_02_the_end_tokens_of_all_files_are_united() {
     assert_eq!(of(zero, None, json!({"eos_token": "not there"})), [(0, Config), (2, Spelling)]);
 }
 
-/// transformers gives Llama's `eos_token_id` a value where the field is missing, and none where it is null.
+/// transformers has a default for Llama's `eos_token_id` if it is missing, not if it is null.
 #[test]
 fn the_default_counts_where_nothing_names_a_token() {
     let none = json!({"eos_token": null});
@@ -183,11 +184,11 @@ fn odd_ids_are_ignored_and_never_refuse() {
         let ends = listed(model(json!({}), Some(generation), json!({})).path());
         assert_eq!(ends, [(2, Config), (9, GenerationConfig), (0, Spelling)], "{odd}");
     }
-    // An integer that Python wrote as a float is one.
+    // An integer in the form of a float, as Python may write it, is an id.
     assert_eq!(listed(model(json!({"eos_token_id": 9.0}), None, json!({})).path())[0], (9, Config));
 }
 
-/// transformers goes by the other files then.
+/// As in transformers, only the remaining files count then.
 #[test]
 fn a_broken_generation_config_is_ignored() {
     for text in [
@@ -208,7 +209,7 @@ fn a_broken_generation_config_is_ignored() {
     assert_eq!(listed(directory.path()), [(2, Config), (0, Spelling)]);
 }
 
-/// Every spelling that llama.cpp knows, and more.
+/// Every spelling that llama.cpp knows, and further ones.
 #[test]
 fn known_spellings_end_a_chat_and_others_do_not() {
     for spelling in [
@@ -251,7 +252,7 @@ fn known_spellings_end_a_chat_and_others_do_not() {
     }
 }
 
-/// Harmony ends a part of a message with `<|end|>`, and goes on.
+/// Harmony ends a part of a message with `<|end|>`, and the message continues.
 #[test]
 fn the_end_of_a_part_is_none_where_messages_have_their_own() {
     let directory = respelt("<|im_end|>", "<|end|>");

@@ -1,5 +1,5 @@
-//! Thousands of small templates as jinja2 renders them in transformers' environment
-//! (`tests/oracle/make_expressions.py`).
+//! Compares thousands of small templates with the texts that jinja2 renders in transformers'
+//! environment (`tests/oracle/make_expressions.py`).
 
 use galley_model::chat::{ChatOptions, ChatTemplate, Message};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ struct Group {
     texts: Vec<Value>,
 }
 
-/// The file of the repository, or the one that `GALLEY_TEST_EXPRESSIONS` names.
+/// The oracle in the repository, or the file in `GALLEY_TEST_EXPRESSIONS`.
 fn oracle() -> Oracle {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/templates");
     let named = std::env::var_os("GALLEY_TEST_EXPRESSIONS").map(PathBuf::from);
@@ -40,10 +40,10 @@ fn render(source: &str, context: &Map<String, Value>) -> Result<String, String> 
         .map_err(|error| error.to_string())
 }
 
-/// What Galley does otherwise, if anything.
+/// The difference between Galley and jinja2; `None` if they agree.
 fn difference(source: &str, expected: &Value, context: &Map<String, Value>) -> Option<String> {
     match (render(source, context), expected) {
-        // Names of objects with addresses.
+        // `false`: the text has addresses of objects, or is listed as different.
         (_, Value::Bool(false)) | (Err(_), Value::Null) => None,
         (Ok(text), Value::String(expected)) if text == *expected => None,
         (Ok(text), expected) => Some(format!("{source}: {text:?}, in jinja2 {expected}")),
@@ -87,7 +87,7 @@ fn a_wrong_text_is_noticed() {
     assert!(difference("{{ none + 1 }}", &wrong, &oracle.context).is_some());
 }
 
-/// Numbers that bounds forget.
+/// Numbers at the limits of integer types and floats.
 const NUMBERS: [&str; 8] = [
     "0",
     "-1",
@@ -137,7 +137,7 @@ fn mutated_templates_render_or_fail() {
                         + &part((digit + 1).min(chars.len()), chars.len())
                 }
             };
-            // A panic would pass through.
+            // `render` returns errors. A panic ends the test.
             match render(&mutated, &oracle.context) {
                 Ok(_) => n_rendered += 1,
                 Err(_) => n_refused += 1,

@@ -1,4 +1,4 @@
-//! Files and folders that are not what they are taken for: the error says what they are, and the way out, once.
+//! Files and folders with the wrong contents: the error names the contents and the remedy, once.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::process::Command;
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 134\n";
 const PAGE: &[u8] = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>";
 
-/// The error of opening the model, its tokenizer included.
+/// Opens the model and its tokenizer.
 fn open(path: &Path) -> galley_model::Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     Tokenizer::open(path, checkpoint.gguf()).map(drop)
@@ -35,7 +35,7 @@ fn assert_refused(files: &[(&str, &[u8])], texts: &[&str]) {
     }
 }
 
-/// A sound model of which the file `name` is replaced.
+/// Replaces the file `name` of a sound model by `bytes`. The model must be refused with `texts`.
 #[track_caller]
 fn assert_refused_with(name: &str, bytes: &[u8], texts: &[&str]) {
     let weights = safetensors(HEADER, 48);
@@ -171,11 +171,11 @@ fn an_adapter_is_named_with_its_model() {
     let config = br#"{"base_model_name_or_path": "org/base", "peft_type": "LORA"}"#;
     let files = [("adapter_config.json", &config[..]), ("adapter_model.safetensors", b"x")];
     assert_refused(&files, &["a LoRA adapter for org/base", "merge_and_unload"]);
-    // Beside a configuration, and beside one that cannot be read.
+    // The adapter has a model's configuration beside it, or an unreadable configuration of its own.
     let files = [files[0], files[1], ("config.json", CONFIG.as_bytes())];
     assert_refused(&files, &["a LoRA adapter for org/base"]);
     assert_refused(&[("adapter_config.json", LFS), files[1]], &["a LoRA adapter, which"]);
-    // A model with an adapter beside it is a model.
+    // A model with an adapter beside it opens as the model.
     let weights = safetensors(HEADER, 48);
     let model = [("model.safetensors", &weights[..]), ("config.json", CONFIG.as_bytes())];
     let directory = directory(&[&model[..], &files[..2]].concat());
@@ -278,7 +278,7 @@ fn a_link_to_nothing_is_named() {
     assert!(error.contains("a link to a file that is gone"), "{error}");
 }
 
-/// Which closed folder the test below is to open, in the process that it starts for a user without rights.
+/// The variable with the folder that the test below opens in a process of an unprivileged user.
 const CLOSED: &str = "GALLEY_TEST_CLOSED_FOLDER";
 
 #[test]
@@ -297,7 +297,7 @@ fn a_folder_without_search_permission_is_named() {
     let open_to_all =
         |mode: u32| fs::set_permissions(model.path(), fs::Permissions::from_mode(mode));
     open_to_all(0o644).unwrap();
-    // Root may search every folder, so another user does it.
+    // Root may search every folder, so the process runs as another user.
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["a_folder_without_search_permission_is_named", "--exact", "--nocapture"]);
     command.env(CLOSED, model.path());

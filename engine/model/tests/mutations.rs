@@ -1,11 +1,11 @@
-//! Sound files with bytes changed at random: whatever comes of it, it is no panic.
+//! Sound files with random changes open or are refused, without a panic.
 
 mod common;
 
 use common::{CONFIG, Gguf, HEADER, exercise::exercise, models, safetensors};
 use std::{fs, ops::Range, path::Path};
 
-/// SplitMix64: the same cases in every run.
+/// SplitMix64 with a fixed seed, so that every run has the same cases.
 struct Random(u64);
 
 impl Random {
@@ -52,13 +52,13 @@ fn mutate(bytes: &mut Vec<u8>, range: &Range<usize>, random: &mut Random) {
     }
 }
 
-/// Bytes that mean something to one of the formats.
+/// Bytes with a meaning in one of the formats.
 const PIECES: &[u8] = b"\0\xff\x7f09-.e,:\"[]{}";
 
 const LIES: [u64; 10] = [0, 1, 2, 32, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 63, u64::MAX];
 
-/// Mutates `name` in a directory with `rest`, `cases` times; some must open and some must not, or
-/// the test tests nothing.
+/// Mutates `name` in a directory with `rest`, `cases` times. Some cases must open and some must
+/// fail; otherwise the test proves nothing.
 fn survive(name: &str, sound: &[u8], range: Range<usize>, rest: &[(&str, &[u8])], cases: usize) {
     let directory = common::directory(rest);
     let path = directory.path().join(name);
@@ -67,7 +67,7 @@ fn survive(name: &str, sound: &[u8], range: Range<usize>, rest: &[(&str, &[u8])]
     for _ in 0..cases {
         let mut bytes = sound.to_vec();
         mutate(&mut bytes, &range, &mut random);
-        // A new file each time: the old one may not be changed while it is mapped.
+        // A mapped file must not change, so every case is a new file.
         let _ = fs::remove_file(&path);
         fs::write(&path, &bytes).unwrap();
         match exercise(directory.path()) {
@@ -115,7 +115,7 @@ fn config() {
     survive("config.json", CONFIG.as_bytes(), 0..CONFIG.len(), &rest, 8000);
 }
 
-/// Nothing depends on this file, so nothing in it refuses a model.
+/// The file is optional, so no defect of it refuses a model.
 #[test]
 fn generation_config() {
     let weights = safetensors(HEADER, 48);

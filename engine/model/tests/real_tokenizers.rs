@@ -1,11 +1,11 @@
-//! Tokenizers of well-known models: encoded, decoded and streamed as the `tokenizers` package does it.
+//! Tokenizers of well-known models encode, decode and stream as the `tokenizers` package does.
 
 use galley_model::tokenizer::Tokenizer;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names a folder that tests/oracle/make_real_tokenizers.py has been run on.
+/// The variable with a folder that tests/oracle/make_real_tokenizers.py has processed.
 const FOLDER: &str = "GALLEY_TEST_TOKENIZERS";
 
 #[derive(Deserialize)]
@@ -43,7 +43,7 @@ fn real_tokenizers_are_those_of_the_tokenizers_package() {
     assert_eq!(different, 0, "of {compared} texts");
 }
 
-/// How many texts differ in any way; the first three are printed.
+/// Number of texts with any difference. Prints the first three.
 fn differences(folder: &Path, tokenizer: &Tokenizer, answers: &[Answer]) -> usize {
     let mut wrong = 0;
     for answer in answers {

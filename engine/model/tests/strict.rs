@@ -1,5 +1,5 @@
-//! Checkpoints with something in them that the model does not need: it is never what a file is refused for. Beside each,
-//! the same thing where the model needs it, which is.
+//! A defect in a part of a checkpoint that the model does not need is never an error. For each
+//! case, the same defect in a needed part is an error.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A copy of a tiny model's directory, to change.
+/// A copy of a tiny model's directory, which the test may change.
 fn copy(name: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(models().join(name)).unwrap() {
@@ -30,7 +30,7 @@ fn values(tensor: &TensorRef<'_>) -> Vec<f32> {
     values
 }
 
-/// The directory opens, and is the tiny model of this name in every tensor and in its configuration.
+/// The directory must open as the tiny model of this name: the same configuration and tensors.
 #[track_caller]
 fn assert_is(directory: &Path, name: &str) {
     let sound = Checkpoint::open(&models().join(name)).unwrap();
@@ -94,7 +94,7 @@ fn case_07_a_stale_index_is_ignored() {
 fn case_07_an_index_says_which_files_there_are_and_no_more() {
     let directory = copy("llama3");
     let index = directory.path().join(INDEX);
-    // Tensors of no file, in the wrong file, and in a file that is gone and that the model does not need.
+    // Tensors in no file, in the wrong file, and in a missing file that the model does not need.
     edit_json(&index, |index| {
         index["weight_map"]["model.layers.9.mtp.weight"] =
             "model-00009-of-00009.safetensors".into();
@@ -125,9 +125,9 @@ fn case_15_shards_without_an_index_load() {
     let directory = copy("llama3");
     fs::remove_file(directory.path().join(INDEX)).unwrap();
     assert_is(directory.path(), "llama3");
-    // One shard stands for all.
+    // Any shard opens the whole model.
     assert_is(&directory.path().join(SHARDS[1]), "llama3");
-    // Files of other programs beside them, which cannot all be read.
+    // Files of other programs beside the shards, some of them unreadable.
     let consolidated = r#"{"norm.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}"#;
     for (name, bytes) in [
         ("consolidated.safetensors", written(consolidated, &[0; 4])),
@@ -140,7 +140,7 @@ fn case_15_shards_without_an_index_load() {
         fs::write(directory.path().join(name), bytes).unwrap();
         assert_is(directory.path(), "llama3");
     }
-    // Any name will do for a single file, too.
+    // A single file may have any name.
     let single = copy("smollm2");
     let renamed = single.path().join("model.bf16.safetensors");
     fs::rename(single.path().join(SINGLE), renamed).unwrap();
@@ -155,7 +155,7 @@ fn a_tensor_in_two_files() {
     assert_is(directory.path(), "llama3");
     fs::remove_file(directory.path().join(INDEX)).unwrap();
     assert_is(directory.path(), "llama3");
-    // What the model does not need may differ.
+    // A tensor that the model does not need may differ between files.
     for (path, value) in [(&first, 1), (&second, 2)] {
         edit(path, |header, data| {
             let end = data.len();
@@ -209,14 +209,14 @@ fn tensors_that_the_model_does_not_need_may_be_anything() {
             header.insert(name.into(), tensor);
         }
         header.insert("__metadata__".into(), json!({"format": "pt", "steps": 7, "loss": null}));
-        // Four bytes of the first, two in a hole.
+        // Four bytes belong to the first tensor; two bytes belong to none.
         data.extend([0; 6]);
     });
     assert_is(directory.path(), "smollm2");
     let sound = Checkpoint::open(&path).unwrap();
     assert!(sound.tensor("beyond", &[1 << 40]).unwrap_err().to_string().contains("cut off"));
 
-    // Bytes that are no UTF-8, and a name that is there twice.
+    // Bytes that are not UTF-8, and a repeated name.
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(13).position(|window| window == b"a description").unwrap();
     bytes[at..at + 13].copy_from_slice(b"\xe9\", \"odd\": \"x");
@@ -256,7 +256,7 @@ fn a_head_beside_a_tied_embedding() {
     let path = directory.path().join(SINGLE);
     let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
     let is_tied = || Checkpoint::open(directory.path()).unwrap().config().tie_embeddings;
-    // The same matrix in the same place, in another place, and another matrix.
+    // In turn: the same matrix in the same place, a copy in another place, and another matrix.
     edit(&path, |header, _| drop(header.insert(head.into(), header[embedding].clone())));
     assert_is(directory.path(), "smollm2");
     let offsets = |header: &Map<String, Value>| {
@@ -272,7 +272,7 @@ fn a_head_beside_a_tied_embedding() {
     assert_is(directory.path(), "smollm2");
     edit(&path, |_, data| *data.last_mut().unwrap() ^= 1);
     assert!(!is_tied(), "two matrices that differ are both used");
-    // One of the two is enough.
+    // Either of the two tied tensors suffices.
     edit(&path, |header, _| drop(header.remove(embedding)));
     assert!(is_tied());
     assert!(Checkpoint::open(directory.path()).unwrap().has_tensor(embedding));
@@ -322,7 +322,7 @@ fn biases_that_are_zero_add_nothing() {
     };
     add("model.layers.0.self_attn.o_proj.bias", 96, 0);
     add("model.layers.1.mlp.up_proj.bias", 64, 1);
-    // attention_bias is false: transformers has no such parameters.
+    // With attention_bias false, transformers has no such parameters.
     assert_is(directory.path(), "smollm2");
     edit_json(&config, |json| json["attention_bias"] = true.into());
     assert!(Checkpoint::open(directory.path()).is_ok());

@@ -1,4 +1,4 @@
-//! GGUF files with something in them that the model does not need, and models in several files.
+//! GGUF files with defects in parts that the model does not need, and models in several files.
 
 mod common;
 
@@ -7,7 +7,7 @@ use galley_model::weights::{Checkpoint, TensorRef};
 use std::fs;
 use std::path::Path;
 
-/// Bits of the values, as NaN is not itself.
+/// Bits of the values, because NaN does not equal itself.
 fn values(tensor: &TensorRef<'_>) -> Vec<u32> {
     let mut values = vec![0.0; tensor.rows() * tensor.cols()];
     let rows = values.chunks_mut(tensor.cols());
@@ -15,7 +15,7 @@ fn values(tensor: &TensorRef<'_>) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
-/// The file opens, and is [`Gguf::tiny`] in its configuration and every tensor.
+/// The file must open as [`Gguf::tiny`], with the same configuration and tensors.
 #[track_caller]
 fn assert_is_tiny(path: &Path) {
     let sound = directory(&[("model.gguf", &Gguf::tiny().bytes())]);
@@ -55,10 +55,10 @@ fn case_11_metadata_that_is_never_read() {
         Gguf::tiny().pair("general.infinite", F32, &f32::INFINITY.to_le_bytes()),
         Gguf::tiny().pair("", F32, &[0; 4]),
         Gguf::tiny().u32("llama.block_count", 1),
-        // The first of two counts.
+        // Of a repeated key, the first value counts.
         Gguf::tiny().u32("llama.block_count", 7),
         Gguf::tiny().text("general.architecture", "gemma"),
-        // The rows of the embedding are the vocabulary.
+        // The rows of the embedding decide the size of the vocabulary.
         Gguf::tiny().u32("llama.vocab_size", 2),
         Gguf::tiny().u32("llama.vocab_size", 32_000),
         Gguf::tiny().text("llama.vocab_size", "three"),
@@ -85,7 +85,7 @@ fn case_11_tensors_that_are_never_read() {
         extra(&[1], TYPE_F32, 4),
         extra(&[8], TYPE_F32, 32),
         extra(&[8], TYPE_F32, 0).tensor("v.patch_embd.weight", &[8], TYPE_F32, &[0; 32]),
-        // A layer beyond the last, as for the prediction of several tokens.
+        // A layer after the last, such as a head for multi-token prediction.
         Gguf::tiny().tensor("blk.1.nextn.eh_proj.weight", &[256], 11, &[0; 110]),
         Gguf::tiny().tensor("blk.0.attn_output.bias", &[32], TYPE_F32, &[0; 128]),
     ] {
@@ -114,7 +114,7 @@ fn a_type_that_galley_does_not_read_is_named() {
     assert!(error.contains("ggml type 144, which llama.cpp does not have"), "{error}");
 }
 
-/// The small model in two files: the second has two of its tensors.
+/// The small model in two files. The second file has two of its tensors.
 fn split(names: [&'static str; 2]) -> Vec<(&'static str, Vec<u8>)> {
     let number = |file: Gguf, number: u32| file.u32("split.no", number).u32("split.count", 2);
     let norm: Vec<u8> = (0..32_u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();

@@ -1,5 +1,5 @@
-//! Chat templates as jinja2 renders them: those of tests/data, and those of any folder, for templates that
-//! are not Galley's to distribute.
+//! Compares chat templates with the texts that jinja2 renders: the templates of tests/data, and of
+//! any folder, for templates that Galley may not distribute.
 //!
 //! `tests/oracle/make_chats.py FOLDER` renders every template of a folder in transformers'
 //! environment and writes `cases.json` there; `GALLEY_TEST_TEMPLATES=FOLDER` then runs this test.
@@ -21,12 +21,12 @@ struct Oracle {
 #[derive(Deserialize)]
 struct Case {
     template: String,
-    /// The number of the conversation and of the variables.
+    /// Indices of the conversation and of the variables.
     chat: usize,
     variables: usize,
     prompt: bool,
     text: Option<String>,
-    /// What the template said with `raise_exception`.
+    /// The message of `raise_exception`.
     raised: Option<String>,
     /// Another error of jinja2 or Python.
     error: Option<String>,

@@ -1,4 +1,4 @@
-//! What the files beside a `tokenizer.json` say about its tokens, and what a GGUF file may say wrongly.
+//! Facts about tokens in the files beside a `tokenizer.json`, and wrong facts in GGUF files.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The tiny tokenizer with these added tokens, and files beside it.
+/// A directory with the tiny tokenizer, these added tokens, and these files beside it.
 fn directory(added_tokens: &Value, files: &Value) -> TempDir {
     let tokenizer = fs::read(models().join("smollm2/tokenizer.json")).unwrap();
     let mut tokenizer: Value = serde_json::from_slice(&tokenizer).unwrap();
@@ -31,7 +31,7 @@ fn ids(json: &Value) -> Vec<u32> {
     serde_json::from_value(json.clone()).unwrap()
 }
 
-/// tests/oracle/make_tokenizer_facts.py asks transformers.
+/// The expected ids are transformers', from tests/oracle/make_tokenizer_facts.py.
 #[test]
 fn case_06_facts_beside_the_tokenizer_are_those_of_transformers() {
     let path = models().join("../tokenizers/facts.json");
@@ -87,7 +87,7 @@ fn facts_of_no_sense_are_left_out() {
         json!({"x": {"content": "<a>"}, "1": 7, "2": {"id": 3}, "288": {"content": "<tool>"}});
     let files = json!({
         "tokenizer_config.json": {"added_tokens_decoder": decoder, "bos_token": 7, "eos_token": {"content": "<tool>"}},
-        // Not read where there is an added_tokens_decoder.
+        // Not read if there is an added_tokens_decoder.
         "added_tokens.json": "no object",
     });
     let tokenizer = open(&json!([]), &files);
@@ -104,12 +104,12 @@ fn an_added_token_has_the_id_that_the_tokenizers_package_gives_it() {
             "normalized": false, "special": true
         })
     };
-    // The vocabulary has the first, and the second comes after its 288 tokens.
+    // The vocabulary has the first token. The second gets the id after its 288 tokens.
     let tokenizer = open(&json!([token(7, "<|im_start|>"), token(400, "<tool>")]), &json!({}));
     assert_eq!(tokenizer.encode("<|im_start|><tool>", false).unwrap(), [1, 288]);
 }
 
-/// A model has rows for 400 ids, its tokenizer tokens for 288: the rest decodes to nothing.
+/// The tokenizer has 288 tokens, the model rows for 400 ids: the rest decodes to no text.
 #[test]
 fn ids_of_a_padded_vocabulary_decode_to_nothing() {
     let tokenizer = Tokenizer::open(&models().join("smollm2"), None).unwrap();
@@ -121,7 +121,7 @@ fn ids_of_a_padded_vocabulary_decode_to_nothing() {
     assert_eq!(streamed + &stream.finish(), "the cat");
 }
 
-/// The tiny GGUF file with the bytes `skipped` behind `key` replaced.
+/// The tiny GGUF file with `bytes` written at the offset `skipped` after `key`.
 fn gguf_with(key: &str, skipped: usize, bytes: &[u8]) -> Tokenizer {
     let mut file = fs::read(models().join("smollm2.gguf")).unwrap();
     let at = file.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
@@ -151,7 +151,7 @@ fn case_11_a_special_id_of_no_token_counts_as_absent() {
 
 #[test]
 fn a_token_that_is_no_utf8_is_decoded_to_its_bytes() {
-    // Behind the key: type, type of the items, their number, and the first token with its length of 13.
+    // After the key: type, type of the items, their number, the length (13) of the first token.
     let key = "tokenizer.ggml.tokens";
     let tokenizer = gguf_with(key, 4 + 4 + 8 + 8, &[0xff, b'x', 0xe2]);
     let bytes = [&[0xff, b'x', 0xe2][..], b"ndoftext|>"].concat();
@@ -163,7 +163,7 @@ fn a_token_that_is_no_utf8_is_decoded_to_its_bytes() {
 #[test]
 fn merges_that_join_nothing_are_left_out() {
     let sound = gguf(&fs::read(models().join("smollm2.gguf")).unwrap());
-    // Behind the key: type, type of the items, their number, length, and the first merge: "t h".
+    // After the key: type, type of the items, their number, length, and the first merge: "t h".
     let broken = gguf_with("tokenizer.ggml.merges", 4 + 4 + 8 + 8, b"t q");
     let (expected, found) =
         (sound.encode("the", false).unwrap(), broken.encode("the", false).unwrap());

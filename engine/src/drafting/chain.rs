@@ -1,9 +1,12 @@
-//! Guessing token after token with a model: the target over a view and through a mask, or a draft model.
+//! Draft chains: one token after another from a model. The model is the target, under a view and a
+//! layer mask, or a draft model.
 //!
-//! A chain does not wait for the device: what stands for a guess is in the draft, and in the batches that read it (the
-//! chain's and the verification's), until guesses are taken together with what verified them
-//! ([`Drafting::take_guesses`]). Rows whose next guess depends on the values of those before (a penalty, a proposal) do
-//! wait for theirs; and a draft model that may guess what is no token of the target is waited for at the end of its chain.
+//! A chain does not wait for the device. Its draft tokens stay placeholders, in the draft and in
+//! the batches that read them (the chain's and the verification's), until
+//! [`Drafting::take_guesses`] resolves them after the verification has been sampled. A row with a
+//! penalty or a proposal depends on the values of its earlier draft tokens and waits for each of
+//! its draft tokens. A chain waits at its end if its draft model has a larger vocabulary than the
+//! target, or if the engine waits for all drafts (`waits_for_guesses`).
 
 use super::round::layer_mask;
 use super::second::SecondModel;
@@ -15,7 +18,7 @@ use galley_drafter_host::{MaskId, Middle, ModelId, View, ViewId};
 use galley_model::{DraftModelId, LanguageModel, Result};
 use std::ops::Range;
 
-/// What guesses.
+/// The model, the view and the layer mask of a chain.
 #[derive(Clone, Copy)]
 pub(super) struct Chain {
     pub(super) model: ModelId,
@@ -23,21 +26,22 @@ pub(super) struct Chain {
     pub(super) mask: Option<MaskId>,
 }
 
-/// A sequence that a chain guesses for.
+/// A sequence that a chain drafts for.
 struct Reader {
-    /// Its place among the running ones.
+    /// Index in `running`.
     at: usize,
-    /// Tokens that the model has read, of those known and those guessed.
+    /// Tokens that the model has read: known tokens first, then draft tokens.
     n_read: usize,
-    /// Tokens that it reads in this forward.
+    /// Tokens that the model reads in this forward.
     n_now: usize,
-    /// Its guesses are waited for.
+    /// Each draft token is sampled synchronously.
     waits: bool,
 }
 
 impl Drafting {
-    /// Guesses for the rows without a guess. A draft model that has not read all of a sequence reads on, as far as
-    /// one forward reaches, and guesses for it once it is there.
+    /// Drafts for the rows that have no draft. A draft model that has not read the whole sequence
+    /// reads as many tokens as one forward takes. It drafts for the sequence in the round in which
+    /// it has read all of it.
     pub(super) fn chain(
         &mut self,
         index: usize,
@@ -53,7 +57,7 @@ impl Drafting {
             &mut self.memory;
         let vocab_size = model.config().vocab_size;
         let mut guesser = Guesser::new(chain.model, model);
-        // Some of its guesses may be no tokens of the target.
+        // Some of its draft tokens may lie outside the target's vocabulary.
         let knows_more = guesser.vocab_size > vocab_size;
         let begin = |&at: &usize| guesser.begin(at, &mut running[at]);
         let mut readers: Vec<Reader> = rows.iter().filter_map(begin).collect();
@@ -95,7 +99,8 @@ impl Drafting {
                 if reader.n_now == n_unread {
                     let mut row = sequence.draft_pick(logit_rows.len(), &draft.tokens);
                     if knows_more {
-                        // Those that are tokens of the target are compared, not weighed.
+                        // Draft tokens that the target knows are verified by equality, not by
+                        // rejection.
                         row.rejection = None;
                     }
                     reader.waits = row.needs_the_host();
@@ -126,7 +131,7 @@ impl Drafting {
                     true => picked.next(),
                     false => stand_ins.next().map(Pick::of),
                 };
-                // A draft model may have tokens beyond the target's, for padding.
+                // A draft model's vocabulary may be padded beyond the target's.
                 let is_known = |token: u32| (token as usize) < vocab_size;
                 let guess = guess.filter(|guess| !reader.waits || is_known(guess.token));
                 let Some(guess) = guess else { return false };
@@ -146,7 +151,7 @@ impl Drafting {
         Ok(())
     }
 
-    /// Waits for the guesses that drafts have only names of, if there are any.
+    /// Waits for draft tokens that are still placeholders, if there are any, and resolves them.
     pub(crate) fn take_guesses(
         &mut self,
         model: &mut dyn LanguageModel,
@@ -162,19 +167,20 @@ impl Drafting {
 }
 
 impl SequenceDraft {
-    /// Puts picks in the place of what stands for them.
+    /// Replaces placeholders by their tokens, in the draft and in the draft models' caches.
     fn resolve(&mut self, picks: &Picks) {
         picks.resolve(&mut self.tokens);
         self.caches.iter_mut().for_each(|cache| cache.resolve(picks));
     }
 
-    /// Ends the draft before the first guess that is no token of the target.
+    /// Ends the draft before its first token outside the target's vocabulary.
     fn end_before_unknown(&mut self, vocab_size: usize) {
         let is_known = |token: &&u32| (**token as usize) < vocab_size;
         self.tokens.truncate(self.tokens.iter().take_while(is_known).count());
     }
 
-    /// What a forward from position `first` on attends to, where the draft begins at position `n`.
+    /// The KV view of a forward with its first row at position `first`. The draft begins at
+    /// position `n`.
     fn view<'a>(
         &'a self,
         index: usize,
@@ -190,15 +196,15 @@ impl SequenceDraft {
             Middle::Nothing => None,
         };
         let view = self.selections[index].view(&budgeted, observe, n, shape, ascending);
-        // A draft model that reads a prompt sees all of it.
+        // A draft model that still reads the prompt attends to all of it.
         if first < view.tail_start as usize { KvView::default() } else { view }
     }
 }
 
-/// The model that guesses.
+/// The model that drafts.
 struct Guesser<'a> {
     model: &'a mut dyn LanguageModel,
-    /// None is the target.
+    /// The draft model; None is the target.
     second: Option<DraftModelId>,
     shape: KvShape,
     vocab_size: usize,
@@ -216,7 +222,7 @@ impl<'a> Guesser<'a> {
         Guesser { model, second, shape, vocab_size, max_rows }
     }
 
-    /// A row that the chain is to guess for, if it is.
+    /// A reader for `sequence`; None if the chain does not draft for it.
     fn begin(&self, at: usize, sequence: &mut Sequence) -> Option<Reader> {
         let n_wanted = sequence.tokens.len() + sequence.n_draft_slots() - 1;
         let draft = sequence.draft.as_mut().filter(|draft| draft.tokens.is_empty())?;
@@ -235,7 +241,8 @@ impl<'a> Guesser<'a> {
         cache.map_or(sequence.table.ids(), DraftCache::block_table)
     }
 
-    /// A token as the model can read it: a target may have more of them, for padding. What stands for a guess is its own.
+    /// A token id that the model can embed: the target may have further ids, for padding.
+    /// Placeholders pass unchanged, because they stand for tokens of this model.
     fn input(&self, token: u32) -> u32 {
         if pick_of(token).is_some() { token } else { token.min(self.vocab_size as u32 - 1) }
     }
@@ -261,7 +268,7 @@ impl<'a> Guesser<'a> {
         }
     }
 
-    /// Notes what a row has read. Whether it was all there is.
+    /// Records the tokens that `reader` has read. Returns whether no token is left to read.
     fn end_of_forward(&self, reader: &mut Reader, sequence: &mut Sequence) -> bool {
         reader.n_read += reader.n_now;
         let n_known = sequence.tokens.len();

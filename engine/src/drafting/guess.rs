@@ -1,22 +1,23 @@
-//! A drafter, as far as the engine asks it for anything.
+//! The interface through which the engine calls a drafter.
 
 use galley_drafter_host::{Drafter, Mask, MaskId, Outcome, Program, Row, Timings, View};
 
-/// What guesses for an engine: a plugin, or a double in tests.
+/// A drafter of an engine: a plugin, or a double in tests.
 pub(crate) trait Guess: Send {
-    /// Its views.
+    /// The drafter's views.
     fn views(&self) -> &[View];
-    /// Its masks.
+    /// The drafter's layer masks.
     fn masks(&self) -> &[Mask];
-    /// Tells it that the prompts of these rows have been read.
+    /// Tells the drafter that the prompts of `rows` have been read. Enqueued work goes to
+    /// `program`.
     fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome;
-    /// Asks it for a guess.
+    /// Asks the drafter for a draft of each row. Enqueued work goes to `program`.
     fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome;
-    /// Tells it that a sequence is over.
+    /// Tells the drafter that a sequence is over.
     fn end(&mut self, sequence: u64);
-    /// Adds what a replay found.
+    /// Adds the counts of a replay, unless the mask has changed since `version`.
     fn add_replay_score(&mut self, mask: MaskId, version: u64, n_matched: u64, n_compared: u64);
-    /// How long its callbacks took.
+    /// Time that the drafter's callbacks have taken.
     fn timings(&self) -> Timings;
 }
 

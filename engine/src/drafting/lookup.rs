@@ -1,11 +1,12 @@
-//! Prompt lookup: what followed the last time a sequence said the same.
+//! Prompt lookup: the tokens that followed an earlier occurrence of a sequence's latest tokens.
 
-/// Tokens that followed the latest earlier occurrence of the longest suffix of `tokens` that has at
-/// least `min_n` and at most `max_n` tokens; at most `n` of them. Empty where there is none.
+/// Returns at most `n` tokens that followed the latest earlier occurrence of the longest suffix of
+/// `tokens` with at least `min_n` and at most `max_n` tokens. Empty where no such suffix occurs
+/// earlier.
 pub(crate) fn lookup(tokens: &[u32], min_n: usize, max_n: usize, n: usize) -> &[u32] {
     let Some((&last, before)) = tokens.split_last() else { return &[] };
     let mut best = (0, 0);
-    // From the latest on, so that among equals the latest stays.
+    // Backwards, so that the latest of equally long matches wins.
     for (at, _) in before.iter().enumerate().rev().filter(|&(_, &token)| token == last) {
         let matched = tokens[..=at].iter().rev().zip(tokens.iter().rev());
         let length = matched.take(max_n).take_while(|(a, b)| a == b).count();
@@ -27,7 +28,7 @@ pub(crate) fn lookup(tokens: &[u32], min_n: usize, max_n: usize, n: usize) -> &[
 mod tests {
     use super::lookup;
 
-    /// The same by its definition.
+    /// The same result, straight from the definition.
     fn naive(tokens: &[u32], min_n: usize, max_n: usize, n: usize) -> Vec<u32> {
         for length in (min_n.max(1)..=max_n.min(tokens.len())).rev() {
             let suffix = &tokens[tokens.len() - length..];

@@ -1,11 +1,12 @@
-//! Drafting: a round of guesses for the sequences that have a drafter.
+//! Drafting: a round of drafts for the sequences that have a drafter.
 //!
-//! A drafter enqueues a [`Program`]; this module does what it says, with the forward, the sampler and the noise
-//! of the target. All that comes out is [`SequenceDraft::tokens`], a few token ids a sequence, which the next
-//! forward verifies; where a request wants them verified by rejection, with what they were drawn from.
+//! A drafter enqueues a [`Program`]. This module executes it, with the forward, the sampler and the
+//! noise of the target. The result is [`SequenceDraft::tokens`], a few token ids for each sequence,
+//! which the next forward verifies. Where a request asks for verification by rejection,
+//! [`SequenceDraft::proposals`] holds the distributions that the draft tokens were sampled from.
 //!
-//! KV of a target's draft is written to slots that the sequence has reserved, and is overwritten by the verification
-//! of the same positions. KV of a draft model lies in blocks of its own ([`second`]).
+//! KV of a target's draft is written to slots that the sequence has reserved. The verification of
+//! the same positions overwrites it. KV of a draft model lies in blocks of its own ([`second`]).
 
 mod chain;
 mod guess;
@@ -42,35 +43,35 @@ pub(crate) struct Drafting {
     drafters: Vec<Box<dyn Guess>>,
     offer: DraftOffer,
     times: DraftTimes,
-    /// Sequences of the latest step whose draft model has not read all of them.
+    /// Sequences of the latest step that their draft model has not read to the end.
     n_behind: usize,
-    /// Drafts name guesses that nobody has waited for.
+    /// Some drafts hold placeholders that have not been resolved.
     guesses_ahead: bool,
-    /// As [`DraftConfig::waits_for_guesses`].
+    /// See [`DraftConfig::waits_for_guesses`].
     waits_for_guesses: bool,
-    /// Selections so far: the number of each is its version.
+    /// Number of selections so far. The number of each selection is its version.
     n_selections: u64,
     program: Program,
     memory: round::Memory,
 }
 
-/// What drafting keeps of one sequence.
+/// The drafting state of one sequence.
 #[derive(Debug)]
 pub(crate) struct SequenceDraft {
     pub(crate) settings: DraftSettings,
-    /// This round's guess, by name until somebody has waited for it; empty between rounds.
+    /// This round's draft: placeholders until the host has waited for them. Empty between rounds.
     pub(crate) tokens: Vec<u32>,
-    /// What they were drawn from, where they are verified by rejection: one each, or none. Guesses without are
-    /// compared.
+    /// The distributions that the draft tokens were sampled from, for verification by rejection:
+    /// one for each token, or none. Draft tokens without a distribution are verified by equality.
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) stats: DraftStats,
-    /// The drafter has been set aside: no more guesses.
+    /// The drafter has been set aside and drafts no more.
     pub(crate) is_off: bool,
-    /// One for each draft model of the drafter.
+    /// One cache for each draft model of the drafter.
     pub(crate) caches: Vec<DraftCache>,
-    /// One for each view of the drafter.
+    /// One selection for each view of the drafter.
     selections: Vec<Selection>,
-    /// Whether the drafter has heard of its prompt.
+    /// Whether the drafter has been told of the sequence's prompt.
     is_known: bool,
 }
 
@@ -88,7 +89,7 @@ impl SequenceDraft {
         }
     }
 
-    /// What a draft model has read.
+    /// The sequence's KV cache of a draft model.
     fn cache(&self, model: DraftModelId) -> Option<&DraftCache> {
         self.caches.iter().find(|cache| cache.model.id == model)
     }
@@ -97,7 +98,8 @@ impl SequenceDraft {
         self.caches.iter_mut().find(|cache| cache.model.id == model)
     }
 
-    /// A draft model has read the first `n_tokens` of the sequence, and `n_guessed` of the guess.
+    /// Records that a draft model has read the first `n_tokens` tokens of the sequence, and the
+    /// first `n_guessed` draft tokens after them.
     fn has_read(&mut self, model: DraftModelId, n_tokens: usize, n_guessed: usize) {
         if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.id == model) {
             cache.has_read(n_tokens, &self.tokens[..n_guessed]);
@@ -109,13 +111,14 @@ impl SequenceDraft {
         self.caches.iter().map(DraftCache::n_blocks).sum()
     }
 
-    /// Blocks of the pool that the draft models lack to read `n_tokens`, those that can.
+    /// Pool blocks that the draft models lack to read `n_tokens` tokens. Models with a shorter
+    /// context need none.
     pub(crate) fn blocks_needed(&self, n_tokens: usize, block_size: usize) -> usize {
         let readers = self.caches.iter().filter(|cache| cache.can_read(n_tokens));
         readers.map(|cache| cache.blocks_needed(n_tokens, block_size)).sum()
     }
 
-    /// Takes those, and gives back what is of no more use.
+    /// Reserves these blocks. A model with a shorter context gives its blocks back.
     pub(crate) fn reserve(&mut self, n_tokens: usize, blocks: &mut BlockManager) {
         for cache in &mut self.caches {
             match cache.can_read(n_tokens) {
@@ -130,27 +133,28 @@ impl SequenceDraft {
         self.caches.iter_mut().for_each(|cache| cache.release(blocks));
     }
 
-    /// Appends a token that the host has drawn, or the name of one that the device has.
+    /// Appends a token that the host has sampled, or the placeholder of one that the device has
+    /// sampled.
     fn push(&mut self, pick: Pick) {
         self.tokens.push(pick.token);
         self.proposals.extend(pick.proposal.map(|proposal| *proposal));
     }
 
-    /// Forgets the guess.
+    /// Drops the draft.
     pub(crate) fn clear(&mut self) {
         self.tokens.clear();
         self.proposals.clear();
     }
 }
 
-/// A selection that a verification makes as it runs.
+/// A selection that a verification makes during its forward.
 pub(crate) struct Ride {
-    /// The sequence: its place among the running ones.
+    /// Index of the sequence in `running`.
     pub(crate) at: usize,
-    /// Its place in the batch of the verification, once that has run.
+    /// Index of the sequence in the verification's batch, once the forward has been enqueued.
     pub(crate) seq: usize,
     pub(crate) wanted: Wanted,
-    /// Tokens or blocks.
+    /// Tokens of one selected unit: 1, or the block size.
     pub(crate) unit: usize,
     pub(crate) pool: PoolScores,
     pub(crate) out: Vec<u32>,
@@ -158,15 +162,16 @@ pub(crate) struct Ride {
 }
 
 impl Ride {
-    /// What the forward is asked for: the first row, which reads a token that is known, looks back.
+    /// The observation that the forward is asked for. Its query is the sequence's first row, which
+    /// reads a known token.
     pub(crate) fn observation(&mut self) -> Observation<'_> {
         selection::observation(self.seq, 1, &self.wanted, (self.unit, self.pool), &mut self.out)
     }
 }
 
 impl Drafting {
-    /// Creates and activates the drafters of `config`, for a model and an engine of these sizes. Loads the models that
-    /// they draft with.
+    /// Creates and activates the drafters of `config`, for a model and an engine of these sizes.
+    /// Loads the draft models that they ask for.
     pub(crate) fn start(
         config: &DraftConfig,
         model: &mut dyn LanguageModel,
@@ -201,7 +206,7 @@ impl Drafting {
         Ok(Drafting { drafters, offer, waits_for_guesses, ..Drafting::default() })
     }
 
-    /// Drafters of a test, each with a name.
+    /// Test drafters, each with a name.
     #[cfg(test)]
     pub(crate) fn of_test(drafters: Vec<(String, Box<dyn Guess>)>, sizes: &Fitted) -> Self {
         let (names, drafters): (Vec<_>, Vec<_>) = drafters.into_iter().unzip();
@@ -225,12 +230,12 @@ impl Drafting {
         DraftTimes { calls, ..self.times }
     }
 
-    /// Whether drafts name guesses that nobody has waited for.
+    /// Whether some drafts hold placeholders that have not been resolved.
     pub(crate) fn has_guesses_ahead(&self) -> bool {
         self.guesses_ahead
     }
 
-    /// Drops guesses that nobody has waited for: their picks are gone.
+    /// Gives up unresolved placeholders: a failed step has lost their tokens.
     pub(crate) fn forget_guesses(&mut self) {
         self.guesses_ahead = false;
     }
@@ -239,8 +244,9 @@ impl Drafting {
         self.n_behind
     }
 
-    /// Has the drafters guess for every sequence with room for a draft; a guess is in its `draft.tokens`, by
-    /// name. [`Self::take_guesses`] makes tokens of names, once the verification's picks have been made.
+    /// Has the drafters draft for every sequence with room for a draft. Draft tokens in
+    /// `draft.tokens` may be placeholders. [`Self::take_guesses`] resolves them after the
+    /// verification has been sampled.
     pub(crate) fn propose(
         &mut self,
         model: &mut dyn LanguageModel,
@@ -254,13 +260,13 @@ impl Drafting {
             self.round(drafter, model, running)?;
         }
         if self.guesses_ahead {
-            // They are on their way while the verification runs.
+            // The tokens are copied to the host while the verification runs.
             model.send_picks()?;
         }
         Ok(())
     }
 
-    /// Selections that are to be made by the verification that is about to run.
+    /// The selections that the coming verification is to make.
     pub(crate) fn rides(&self, running: &mut [Sequence], shape: &KvShape) -> Vec<Ride> {
         let mut rides = Vec::new();
         if self.drafters.is_empty() {
@@ -289,7 +295,7 @@ impl Drafting {
         rides
     }
 
-    /// What the verification has selected belongs to the sequences.
+    /// Stores the verification's selections in their sequences.
     pub(crate) fn end_rides(&mut self, rides: Vec<Ride>, running: &mut [Sequence]) {
         for ride in rides {
             let sequence = &mut running[ride.at];
@@ -301,7 +307,7 @@ impl Drafting {
         }
     }
 
-    /// A sequence is over: its drafter forgets it.
+    /// Tells the drafter of a sequence that the sequence is over.
     pub(crate) fn end(&mut self, sequence: &Sequence) {
         if let Some(draft) = sequence.draft.as_ref().filter(|draft| draft.is_known) {
             self.drafters[draft.settings.drafter].end(sequence.id());
@@ -317,8 +323,8 @@ fn budgeted(
     Budgeted::new(view, settings.kv_budget, block_size, settings.draft_length as usize)
 }
 
-/// Whether a context selection looks back with how many tokens: a verification that has not run yet is stood
-/// in for by the latest token.
+/// Number of latest tokens that look back in a selection pass. For [`When::Verify`] the latest
+/// token stands in for a verification that has not run yet.
 fn n_queries(when: When) -> usize {
     match when {
         When::Context { n_queries, .. } => n_queries as usize,

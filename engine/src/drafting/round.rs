@@ -1,4 +1,4 @@
-//! One round of one drafter: what it enqueued, done.
+//! One round of one drafter: asks it for drafts and executes the work that it enqueues.
 
 use super::chain::Chain;
 use super::lookup::lookup;
@@ -10,20 +10,20 @@ use galley_drafter_host::{Mask, MaskId, Middle, Observe, Outcome, Program, Row, 
 use galley_model::{LanguageModel, Result};
 use std::time::Instant;
 
-/// Memory of batches, kept between rounds.
+/// Buffers of batches, kept between rounds.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Places of this round's sequences among the running ones.
+    /// Indices in `running` of this round's sequences.
     rows: Vec<usize>,
     pub(super) tokens: Vec<u32>,
     pub(super) positions: Vec<u32>,
     pub(super) logit_rows: Vec<u32>,
-    /// `0, 1, 2, ...`: the ids of blocks from the start.
+    /// `0, 1, 2, ...`: the indices of blocks from the start of a sequence.
     pub(super) ascending: Vec<u32>,
 }
 
 impl Drafting {
-    /// Asks drafter `index` for a guess and does what it enqueued.
+    /// Asks drafter `index` for drafts and executes the work that it enqueues.
     pub(super) fn round(
         &mut self,
         index: usize,
@@ -57,7 +57,7 @@ impl Drafting {
         let known: Vec<Row<'_>> = rows.iter().map(|&at| running[at].as_draft_row()).collect();
         let outcome = self.drafters[index].guess(&known, &mut program);
         drop(known);
-        // Without a guess there may still be replays.
+        // A drafter without a draft may still have enqueued replays.
         let done = match outcome {
             Outcome::Ready | Outcome::NoGuess => self.run(index, &program, rows, model, running),
             Outcome::Failed => Ok(()),
@@ -72,7 +72,7 @@ impl Drafting {
         done
     }
 
-    /// Does what a drafter enqueued, in order.
+    /// Executes enqueued work, in order.
     fn run(
         &mut self,
         index: usize,
@@ -87,7 +87,7 @@ impl Drafting {
             .try_for_each(|work| self.work(index, work, &program.pushed, rows, model, running))
     }
 
-    /// Tells a drafter of sequences it has not seen.
+    /// Tells a drafter of the sequences that are new to it, and executes the work that it enqueues.
     fn introduce(
         &mut self,
         index: usize,
@@ -167,7 +167,8 @@ impl Drafting {
         Ok(())
     }
 
-    /// Selects for the rows whose view is due, by letting their latest tokens look back once more.
+    /// Makes the selections of a view that are due: the latest tokens of each such row look back
+    /// once more.
     fn select(
         &mut self,
         index: usize,
@@ -245,7 +246,8 @@ impl Drafting {
         model.finish_observing(&mut observations)
     }
 
-    /// Runs the latest output of every row under a mask and counts the picks that agree with what followed.
+    /// Runs the latest output of every row under a mask. Counts the sampled tokens that equal the
+    /// tokens that followed.
     fn replay(
         &mut self,
         index: usize,
@@ -264,7 +266,7 @@ impl Drafting {
         let most = model.max_logit_rows().min(model.max_rows());
         let (mut seqs, mut picks, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for sequence in rows.iter().map(|&at| &running[at]) {
-            // A penalty would want to know what was seen at each of these positions.
+            // A penalty would need the token counts at each of these positions.
             let takes_part = sequence.n_generated() > n && !sequence.has_penalties();
             if n == 0 || !takes_part || tokens.len() + n > most {
                 continue;

@@ -1,4 +1,5 @@
-//! Draft models beside the target: loading them, and the KV that one holds of a sequence.
+//! Draft models: loading them beside the target, and the KV cache that a draft model has of one
+//! sequence.
 
 use galley_backend::sample::Picks;
 use galley_backend::{BackendError, KvShape};
@@ -12,34 +13,35 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// From the name of a model, as an option of a drafter gives it, to its files. The error is a sentence.
+/// Maps the name of a model, as a drafter's option gives it, to its files. The error is a sentence.
 pub type FindModel = Arc<dyn Fn(&str) -> Result<PathBuf, String> + Send + Sync>;
 
-/// A draft model as sequences need to know it.
+/// The facts about a draft model that sequences need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SecondModel {
     pub(crate) id: DraftModelId,
-    /// Its blocks that lie in one block of the pool.
+    /// Blocks of the draft model that lie in one block of the pool.
     blocks_per_block: usize,
     /// Blocks of the pool.
     n_pool_blocks: usize,
-    /// The most tokens that it reads.
+    /// Longest context that the model reads, in tokens.
     max_context: usize,
 }
 
-/// The KV that a draft model holds of one sequence: blocks of the pool, and what is in them.
+/// The KV cache that a draft model has of one sequence: blocks of the pool, and the tokens cached
+/// in them.
 ///
-/// The blocks belong to a table without tokens: nothing of it joins the prefix cache, and giving it up costs no
-/// more than to compute it again.
+/// The blocks belong to a table without tokens, so they never join the prefix cache. Giving them up
+/// costs only the time to compute their KV again.
 #[derive(Debug)]
 pub(crate) struct DraftCache {
     pub(crate) model: SecondModel,
     table: BlockTable,
-    /// The draft model's own blocks, one for each `block_size` positions.
+    /// The draft model's own block ids, one for each `block_size` positions.
     ids: Vec<u32>,
-    /// The KV of so many first tokens of the sequence is there.
+    /// The cache holds the KV of the first `n_tokens` tokens of the sequence.
     n_tokens: usize,
-    /// Tokens after those whose KV is there if they were guessed right.
+    /// Draft tokens after them, cached as well. Their KV is valid as far as the draft was right.
     guessed: Vec<u32>,
 }
 
@@ -49,12 +51,12 @@ impl DraftCache {
         DraftCache { model, table, ids: Vec::new(), n_tokens: 0, guessed: Vec::new() }
     }
 
-    /// Blocks of the pool that it holds.
+    /// Blocks of the pool that the cache holds.
     pub(crate) fn n_blocks(&self) -> usize {
         self.table.ids().len()
     }
 
-    /// For the draft model's forward.
+    /// The block table for the draft model's forward.
     pub(crate) fn block_table(&self) -> &[u32] {
         &self.ids
     }
@@ -64,18 +66,19 @@ impl DraftCache {
         &self.table
     }
 
-    /// Whether the model can read so many tokens.
+    /// Whether the model can read `n_tokens` tokens.
     pub(crate) fn can_read(&self, n_tokens: usize) -> bool {
         n_tokens <= self.model.max_context
     }
 
-    /// Blocks of the pool that it lacks to hold the KV of `n_tokens`.
+    /// Blocks of the pool that the cache lacks to hold the KV of `n_tokens` tokens.
     pub(crate) fn blocks_needed(&self, n_tokens: usize, block_size: usize) -> usize {
         let n_blocks = n_tokens.div_ceil(block_size).div_ceil(self.model.blocks_per_block);
         n_blocks.saturating_sub(self.n_blocks())
     }
 
-    /// Takes the blocks that it lacks to hold the KV of `n_tokens`. There are as many free as it needs.
+    /// Reserves the blocks that the cache lacks to hold the KV of `n_tokens` tokens. Enough blocks
+    /// must be free.
     pub(crate) fn reserve(&mut self, n_tokens: usize, blocks: &mut BlockManager) {
         let size = blocks.block_size_tokens();
         let n_blocks = self.n_blocks() + self.blocks_needed(n_tokens, size);
@@ -96,7 +99,8 @@ impl DraftCache {
         self.n_tokens = 0;
     }
 
-    /// The first of `tokens` that the model has not read, which may be one it has: there is always one to read.
+    /// Index of the first of `tokens` to read. The last token is always read, again if need be,
+    /// because its logits are needed.
     pub(crate) fn first_unread(&mut self, tokens: &[u32]) -> usize {
         let right = self.guessed.iter().zip(&tokens[self.n_tokens..]).take_while(|(a, b)| a == b);
         self.n_tokens += right.count();
@@ -105,12 +109,13 @@ impl DraftCache {
         self.n_tokens
     }
 
-    /// What it has read of the guess is known by now.
+    /// Replaces placeholders among the draft tokens that the model has read.
     pub(super) fn resolve(&mut self, picks: &Picks) {
         picks.resolve(&mut self.guessed);
     }
 
-    /// The KV of the first `n_tokens` of the sequence has been written, and of `guessed` after them.
+    /// Records that the KV of the first `n_tokens` tokens of the sequence, and of `guessed` after
+    /// them, has been written.
     pub(crate) fn has_read(&mut self, n_tokens: usize, guessed: &[u32]) {
         self.n_tokens = n_tokens;
         self.guessed.clear();
@@ -118,14 +123,14 @@ impl DraftCache {
     }
 }
 
-/// Draft models of an engine, loaded while its drafters are activated.
+/// The draft models of an engine, loaded while its drafters are activated.
 pub(super) struct SecondModels<'a> {
     target: &'a mut dyn LanguageModel,
     tokenizer: Option<&'a Tokenizer>,
     find: &'a FindModel,
-    /// By name: two drafters with one model share its weights.
+    /// By name, so that two drafters with one model share its weights.
     loaded: HashMap<String, (SecondModel, ModelFacts)>,
-    /// Those that the drafter being activated has asked for.
+    /// Models that the drafter being activated has asked for.
     asked: Vec<SecondModel>,
 }
 
@@ -138,7 +143,7 @@ impl<'a> SecondModels<'a> {
         SecondModels { target, tokenizer, find, loaded: HashMap::new(), asked: Vec::new() }
     }
 
-    /// What has been asked for since the last call.
+    /// The models that have been asked for since the last call.
     pub(super) fn take_asked(&mut self) -> Vec<SecondModel> {
         std::mem::take(&mut self.asked)
     }
@@ -178,7 +183,7 @@ impl<'a> SecondModels<'a> {
         Ok((second, facts_of(own, &shape)))
     }
 
-    /// A guess is a token id: it must mean the same to both models.
+    /// Checks that every token id means the same to both models, because a draft token is an id.
     fn check_vocabulary(&self, checkpoint: &Checkpoint) -> Result<(), ModelRefused> {
         let Some(wanted) = self.tokenizer else {
             let (own, wanted) = (checkpoint.config().vocab_size, self.target.config().vocab_size);
@@ -221,12 +226,12 @@ impl ModelLoader for SecondModels<'_> {
 }
 
 impl SecondModel {
-    /// The model that drafters call `id`; None is the target.
+    /// The draft model with this id in the drafter host; None is the target.
     pub(super) fn of_host(id: ModelId) -> Option<DraftModelId> {
         id.0.checked_sub(1).map(|index| DraftModelId(index as usize))
     }
 
-    /// What drafters call it.
+    /// The model's id in the drafter host.
     pub(crate) fn host_id(&self) -> ModelId {
         ModelId(1 + self.id.0 as u32)
     }
@@ -242,7 +247,7 @@ fn failed(error: ModelError) -> ModelRefused {
     }
 }
 
-/// What drafters are told of a model.
+/// The facts about a model that the host gives to drafters.
 pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
     ModelFacts {
         n_layers: config.n_layers as u32,
@@ -293,12 +298,12 @@ mod tests {
     fn what_was_guessed_right_need_not_be_read_again() {
         let mut cache = cache(1);
         assert_eq!(cache.first_unread(&[5, 6, 7]), 0);
-        // It read all three, guessed 1, 2, 3 and read the first two of those.
+        // The model read all three, drafted 1, 2, 3 and read the first two of these.
         cache.has_read(3, &[1, 2]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9]), 4);
         cache.has_read(5, &[1, 2]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4]), 7);
-        // The guess was picked ahead: before it is taken nobody knows whether it was right.
+        // The draft tokens are placeholders: until they are resolved, none counts as right.
         let ahead = [TOKEN_OF_PICK, TOKEN_OF_PICK | 1];
         cache.has_read(5, &ahead);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 5);
@@ -307,7 +312,7 @@ mod tests {
         assert_eq!(picks.push(&[1, 2]).collect::<Vec<_>>(), ahead);
         cache.resolve(&picks.take());
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 7);
-        // Everything it read is known, and the last is read again, for its logits.
+        // The model has read every token; the last is read again, for its logits.
         cache.has_read(9, &[8]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4, 8]), 9);
     }

@@ -1,31 +1,32 @@
 //! The selected part of one sequence's view: positions or blocks per layer and KV head.
 //!
-//! A selection names logical positions, so it outlives a preemption: what is computed again is the same.
+//! A selection holds logical positions, so it outlives a preemption: the KV that is computed again
+//! is the same.
 
 use super::window::{Budgeted, Parts, Wanted};
 use galley_backend::{KvShape, KvView, Observation, PoolScores, Selected, Selection as Ids};
 use galley_drafter_host::{Granularity, Observe, Pool, When};
 
-/// What a sequence's view has selected.
+/// The selection of one view of one sequence.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
-    /// `n_layers × n_kv_heads × n`, sinks first, each run ascending.
+    /// `n_layers × n_kv_heads × n` ids of tokens or blocks: sinks first, each run ascending.
     ids: Vec<u32>,
     n: usize,
-    /// Tells these ids from all other selections of the engine.
+    /// Unique among the selections of the engine.
     version: u64,
-    /// Where the tail began when it was made; 0 before the first time.
+    /// Start of the tail when the selection was made; 0 before the first selection.
     to: usize,
-    /// Tokens that were known then.
+    /// Tokens in the cache when the selection was made.
     made_at: usize,
-    /// Rounds since.
+    /// Rounds since the selection was made.
     n_rounds: u32,
-    /// Memory for what a forward selects.
+    /// Buffer for the ids that a forward selects.
     raw: Vec<u32>,
 }
 
 impl Selection {
-    /// Whether something must be selected before a draft, in a pass of its own, with `n` tokens in the cache.
+    /// Whether a pass of its own must select before the draft, with `n` tokens in the cache.
     pub(crate) fn is_due(&self, observe: &Observe, n: usize) -> bool {
         match observe.when {
             _ if self.to == 0 => true,
@@ -34,24 +35,24 @@ impl Selection {
         }
     }
 
-    /// Whether the verification of this round is to select for the next.
+    /// Whether the verification of this round is to select for the next round.
     pub(crate) fn rides(&self, observe: &Observe) -> bool {
         matches!(observe.when, When::Verify { refresh_rounds } if self.n_rounds >= refresh_rounds)
     }
 
-    /// Counts a round.
     pub(crate) fn count_round(&mut self) {
         self.n_rounds = self.n_rounds.saturating_add(1);
     }
 
-    /// Memory for a forward to put `wanted` into; [`Self::put_back`] takes it again.
+    /// A buffer for the ids of the selection `wanted`. [`Self::put_back`] takes it back.
     pub(crate) fn take_raw(&mut self, wanted: &Wanted, shape: &KvShape) -> Vec<u32> {
         let mut raw = std::mem::take(&mut self.raw);
         raw.resize(shape.n_layers * shape.n_kv_heads * wanted.n, 0);
         raw
     }
 
-    /// What the forward selected when `n` tokens were in the cache becomes the selection. No other has had `version`.
+    /// Stores the ids that a forward selected with `n` tokens in the cache. `version` must be new
+    /// in the engine.
     pub(crate) fn put_back(
         &mut self,
         raw: Vec<u32>,
@@ -72,8 +73,8 @@ impl Selection {
         self.raw = raw;
     }
 
-    /// The view of a draft that begins at position `n`. `ascending` holds `0..`, at least as many as the sequence has
-    /// blocks.
+    /// The KV view of a draft that begins at position `n`. `ascending` is `0..`, at least as long
+    /// as the sequence's block table.
     pub(crate) fn view<'a>(
         &'a self,
         view: &Budgeted,
@@ -107,7 +108,7 @@ impl Selection {
     }
 }
 
-/// Tokens of one selected thing.
+/// Tokens of one selected unit: 1, or the block size.
 pub(super) fn unit(observe: &Observe, block_size: usize) -> usize {
     match observe.granularity {
         Granularity::Tokens => 1,
@@ -123,8 +124,8 @@ pub(super) fn pool(observe: &Observe) -> PoolScores {
     }
 }
 
-/// Asks a forward to select `wanted` for sequence number `seq` of its batch, by what its first `n_rows` rows
-/// attend to.
+/// Asks a forward to select `wanted` for sequence number `seq` of its batch, by the attention of
+/// the sequence's first `n_rows` rows.
 pub(super) fn observation<'a>(
     seq: usize,
     n_rows: usize,

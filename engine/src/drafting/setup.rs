@@ -1,4 +1,4 @@
-//! Which drafters an engine has, and what a request asks of them.
+//! The drafters of an engine, and the drafting settings of a request.
 
 use super::second::{FindModel, SecondModel};
 use crate::error::SubmitError;
@@ -10,33 +10,34 @@ use std::sync::Arc;
 /// One drafter of an engine.
 #[derive(Clone)]
 pub struct DrafterSetup {
-    /// Its code.
+    /// The drafter's code.
     pub library: Arc<Library>,
-    /// Its options, by name; the others have the defaults of its manifest.
+    /// Options by name. Missing options have the defaults of the manifest.
     pub options: BTreeMap<String, String>,
 }
 
-/// How an engine drafts.
+/// The drafting configuration of an engine.
 #[derive(Clone)]
 pub struct DraftConfig {
-    /// The drafters that requests can name. The first is for requests that name none.
+    /// The drafters that requests can name. The first serves requests that name none.
     pub drafters: Vec<DrafterSetup>,
-    /// Tokens guessed a round, where a request asks for no other number.
+    /// Draft tokens a round, where a request sets no other number.
     pub draft_length: u32,
-    /// The most that a request may ask for.
+    /// The largest draft length that a request may set.
     pub max_draft_length: u32,
-    /// Cached tokens a guess attends to, where a request asks for no other number; None leaves it to
-    /// the drafter.
+    /// Cached tokens that a draft token attends to, where a request sets no other number. None
+    /// leaves it to the drafter.
     pub kv_budget: Option<u32>,
-    /// Waits for guesses before they are verified. On a device that works beside the host that costs a wait a round, and
-    /// tells the time of drafting from that of verifying ([`Stats`](crate::Stats)): for measurements.
+    /// Waits for draft tokens before they are verified. On an asynchronous device this costs one
+    /// wait a round, and separates the time of drafting from that of verification
+    /// ([`Stats`](crate::Stats)). For measurements.
     pub waits_for_guesses: bool,
-    /// Where models are that drafters draft with.
+    /// Finds the files of the draft models that drafters name.
     pub find_model: FindModel,
 }
 
 impl Default for DraftConfig {
-    /// No drafter, and models by their path.
+    /// No drafter. The name of a draft model is its path.
     fn default() -> Self {
         DraftConfig {
             drafters: Vec::new(),
@@ -49,41 +50,44 @@ impl Default for DraftConfig {
     }
 }
 
-/// What a request asks of drafting. None of it changes a token of the output, but for `verify`.
+/// The drafting settings of a request. Only `verify` can change the tokens of the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftRequest {
-    /// Who guesses.
+    /// The drafter to use.
     pub drafter: DrafterChoice,
-    /// Tokens guessed a round; None takes the engine's number.
+    /// Draft tokens a round; None takes the engine's number.
     pub draft_length: Option<u32>,
-    /// Cached tokens a guess attends to; None takes the engine's number, or the drafter's.
+    /// Cached tokens that a draft token attends to; None takes the engine's number, or the
+    /// drafter's.
     pub kv_budget: Option<u32>,
-    /// Which guesses are kept.
+    /// How draft tokens are verified.
     pub verify: Verify,
 }
 
-/// Who guesses.
+/// The drafter that a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DrafterChoice {
     /// The engine's first drafter, if it has one.
     #[default]
     Default,
-    /// Nobody: plain decoding.
+    /// No drafter: plain decoding.
     Off,
     /// The drafter of this name.
     Named(String),
 }
 
-/// Which drafted tokens are kept. Greedy requests, and guesses that were not drawn from a distribution (looked
-/// up, or pushed by a drafter), go by equality in any case.
+/// How draft tokens are verified. Equality always holds for greedy requests, and for draft tokens
+/// that were not sampled from a distribution (looked up, or pushed by a drafter).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Those that equal the target's own: the output is that of plain decoding, token for token.
+    /// Keeps draft tokens that equal the target's own tokens. The output is that of plain decoding,
+    /// token for token.
     #[default]
     Equality,
-    /// As many as rejection sampling accepts, a few more. The output has the target's distribution, but which
-    /// one it is depends on the drafter, the draft length and the schedule, with the same seed too. Keeps the
-    /// distribution of each drafted token in memory until it is verified: 4 bytes per token of the vocabulary.
+    /// Keeps the draft tokens that rejection sampling accepts, usually a few more than equality
+    /// keeps. The output has the target's distribution, but which output it is depends on the
+    /// drafter, the draft length and the schedule, with the same seed too. Keeps the distribution
+    /// of each draft token in memory until it is verified: 4 bytes per token of the vocabulary.
     Rejection,
 }
 
@@ -108,31 +112,31 @@ impl std::str::FromStr for Verify {
     }
 }
 
-/// What an engine offers to requests.
+/// The drafters and limits that an engine offers to requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DraftOffer {
     pub(crate) drafters: Vec<OfferedDrafter>,
     pub(crate) draft_length: u32,
     pub(crate) max_draft_length: u32,
-    /// The longest that a step can verify, whatever is asked for.
+    /// The longest draft that a step can verify. Longer draft lengths are cut to it.
     pub(crate) longest_draft: u32,
     pub(crate) kv_budget: Option<u32>,
 }
 
-/// One drafter of an engine.
+/// A drafter that requests can name.
 #[derive(Clone, Debug)]
 pub(crate) struct OfferedDrafter {
     pub(crate) name: String,
-    /// Models that it drafts with, beside the target.
+    /// The draft models that the drafter uses.
     pub(crate) models: Arc<[SecondModel]>,
 }
 
-/// What was agreed for one request.
+/// The drafting settings agreed for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DraftSettings {
-    /// Its place among the engine's drafters.
+    /// Index among the engine's drafters.
     pub(crate) drafter: usize,
-    /// Models that it drafts with, beside the target.
+    /// The draft models that the drafter uses.
     pub(crate) models: Arc<[SecondModel]>,
     pub(crate) draft_length: u32,
     pub(crate) kv_budget: Option<u32>,
@@ -140,7 +144,7 @@ pub(crate) struct DraftSettings {
 }
 
 impl DraftSettings {
-    /// What `request` gets of `offer`; None is plain decoding.
+    /// The settings that `request` gets under `offer`; None is plain decoding.
     pub(crate) fn agree(
         request: &DraftRequest,
         offer: &DraftOffer,

@@ -1,22 +1,22 @@
-//! What drafting has brought.
+//! Statistics of drafting.
 
 use std::time::Duration;
 
 /// Drafted and accepted tokens, of one sequence or of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftStats {
-    /// Verifications of at least one drafted token.
+    /// Verifications of at least one draft token.
     pub rounds: u64,
-    /// Tokens drafted.
+    /// Draft tokens that were verified.
     pub drafted: u64,
-    /// Those of them that were the target's own.
+    /// Draft tokens that verification accepted.
     pub accepted: u64,
-    /// By position in the draft: how often the token there was accepted.
+    /// Accepted draft tokens, by position in the draft.
     pub accepted_per_position: Vec<u64>,
 }
 
 impl DraftStats {
-    /// Counts one round of which `n_accepted` of `n_drafted` tokens were accepted.
+    /// Counts one round in which `n_accepted` of `n_drafted` draft tokens were accepted.
     pub(crate) fn add_round(&mut self, n_drafted: usize, n_accepted: usize) {
         self.rounds += 1;
         self.drafted += n_drafted as u64;
@@ -34,20 +34,22 @@ impl DraftStats {
         if self.drafted == 0 { 0.0 } else { self.accepted as f64 / self.drafted as f64 }
     }
 
-    /// Tokens that a round yields on average: the accepted and the target's own after them.
+    /// Tokens that a round yields on average: the accepted draft tokens, and one of the target's
+    /// own.
     pub fn accept_length(&self) -> f64 {
         if self.rounds == 0 { 1.0 } else { 1.0 + self.accepted as f64 / self.rounds as f64 }
     }
 }
 
-/// Where the time of drafting goes, over all rounds of an engine.
+/// Time spent on drafting, over all rounds of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DraftTimes {
-    /// Forwards and picks of drafts, as far as somebody waited for them ([`DraftConfig::waits_for_guesses`]).
+    /// Forwards and sampling of drafts, as far as the host waits for them
+    /// ([`DraftConfig::waits_for_guesses`]).
     ///
     /// [`DraftConfig::waits_for_guesses`]: crate::DraftConfig::waits_for_guesses
     pub drafting: Duration,
-    /// Observing attention and selecting tokens of views, where that is a pass of its own.
+    /// Observing attention and selecting tokens of views, in passes of their own.
     pub selecting: Duration,
     /// Calls into drafters.
     pub calls: Duration,

@@ -1,4 +1,5 @@
-//! A view and its budget to positions: what a guess attends to, for the whole life of a sequence.
+//! From a view and its budget to positions: the tokens that a draft attends to, over the life of a
+//! sequence.
 //!
 //! ```text
 //!   0        sinks      candidates              recent   n      n + γ
@@ -6,24 +7,24 @@
 //!   │ always   │ nothing, or those selected      │ tail: the latest, and the draft itself
 //! ```
 //!
-//! `n` is the position of the first row of a draft, and γ its length: the last row sits at n + γ − 1. What a
-//! row attends to, itself included, is never more than the budget.
+//! A draft of length γ has its first row at position `n` and its last row at n + γ − 1. No row attends
+//! to more tokens, itself included, than the budget, or than γ + 1 if that is more.
 
 use galley_drafter_host::{Granularity, Middle, Observe, View, When};
 
-/// Where the parts of a view lie in one round.
+/// The positions of the parts of a view in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
     /// Blocks from the start that are seen whole.
     pub(crate) sink_blocks: usize,
-    /// First position of the tail. 0 is the whole cache.
+    /// First position of the tail; 0 is the whole cache.
     pub(crate) tail_start: usize,
 }
 
-/// What a selection of a view is made from and how large it is, at one moment.
+/// The candidates and the size of a selection, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// Positions that can be selected: whole blocks behind the sinks and before the tail.
+    /// Candidates are the positions `from..to`: whole blocks after the sinks and before the tail.
     pub(crate) from: usize,
     pub(crate) to: usize,
     /// Tokens or blocks to select, per layer and KV head.
@@ -34,10 +35,10 @@ pub(crate) struct Wanted {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budgeted {
     view: View,
-    /// Tokens.
+    /// KV budget, in tokens.
     budget: usize,
     block_size: usize,
-    /// The most tokens a draft of this sequence has.
+    /// The longest draft of this sequence, in tokens.
     draft_length: usize,
 }
 
@@ -52,23 +53,23 @@ impl Budgeted {
         Budgeted { view, budget, block_size, draft_length }
     }
 
-    /// Whether a draft from position `n` on may see all there is.
+    /// Whether a draft from position `n` on may attend to the whole cache.
     pub(crate) fn sees_all(&self, n: usize) -> bool {
         n + self.draft_length <= self.budget
     }
 
     fn sink_tokens(&self) -> usize {
         let sinks = (self.view.n_sinks as usize).next_multiple_of(self.block_size);
-        // A budget that small is for the tail.
+        // A budget too small for both is left to the tail.
         if sinks + self.tail_room() > self.budget { 0 } else { sinks }
     }
 
-    /// The least that a tail takes.
+    /// The smallest length of a tail.
     fn tail_room(&self) -> usize {
         self.draft_length + 1
     }
 
-    /// Sinks and a rolling window.
+    /// The parts of a view with sinks and a rolling window.
     pub(crate) fn window(&self, n: usize) -> Parts {
         if self.sees_all(n) {
             return Parts { sink_blocks: 0, tail_start: 0 };
@@ -79,7 +80,8 @@ impl Budgeted {
         Parts { sink_blocks: sinks / self.block_size, tail_start }
     }
 
-    /// Sinks, a selection made when `selected_to` was the start of the tail, and the tail.
+    /// The parts of a view with sinks, a selection, and a tail that began at `selected_to` when the
+    /// selection was made.
     pub(crate) fn around_selection(&self, n: usize, selected_to: usize) -> Parts {
         if self.sees_all(n) {
             return Parts { sink_blocks: 0, tail_start: 0 };
@@ -96,7 +98,7 @@ impl Budgeted {
         }
     }
 
-    /// How long the tail may grow until the next selection.
+    /// Length that the tail may reach before the next selection.
     fn tail_tokens(&self) -> usize {
         let Some(observe) = self.observe() else { return self.budget };
         let (n_queries, growth) = match observe.when {
@@ -106,13 +108,14 @@ impl Budgeted {
             When::Verify { refresh_rounds } => (1, refresh_rounds as usize * self.tail_room()),
         };
         let recent = (observe.n_recent as usize).max(n_queries);
-        // Up to a block more, as the tail begins at a border; at least half of the budget is for what is selected.
+        // The tail begins at a block border, up to a block early. At least half of the budget is
+        // for the selection.
         let wanted = recent + growth + self.tail_room() + self.block_size;
         let most = (self.budget / 2).max(self.tail_room());
         wanted.min(most)
     }
 
-    /// What to select when the first `n` tokens are in the cache; None when there is no need to.
+    /// The selection to make with the first `n` tokens in the cache. None if there is none to make.
     pub(crate) fn wanted(&self, n: usize) -> Option<Wanted> {
         let observe = self.observe()?;
         if self.sees_all(n) {

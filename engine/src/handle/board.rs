@@ -1,22 +1,23 @@
-//! What the engine thread lets others see: statistics as of the last turn, or of every turn.
+//! State that the engine thread publishes: statistics as of the last step, or of every step.
 
 use super::lock;
 use crate::stats::Stats;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Mutex;
 
-/// What the engine thread lets others see.
+/// State that the engine thread publishes to its handles.
 #[derive(Default)]
 pub(super) struct Board {
     pub(super) stats: Mutex<Stats>,
-    /// To the [`Watch`], if there is one.
+    /// Channel to the [`Watch`], if there is one.
     watcher: Mutex<Option<Sender<Stats>>>,
-    /// Why the thread has ended.
+    /// Why the engine thread has ended.
     pub(super) stopped: Mutex<Option<String>>,
 }
 
-/// The statistics of every turn, none left out: what counts turns with it does not depend on when its own thread runs. An
-/// iterator that waits for the next turn, and ends with the engine.
+/// Statistics after every step, with no step left out, and after commands that start no step. A
+/// count of steps therefore does not depend on when the reader's thread runs. The iterator waits
+/// for the next snapshot and ends with the engine.
 #[derive(Debug)]
 pub struct Watch {
     turns: Receiver<Stats>,
@@ -39,11 +40,11 @@ impl Iterator for Watch {
 }
 
 impl Board {
-    /// Shows the statistics of a turn.
+    /// Publishes the statistics of a step.
     pub(super) fn publish(&self, stats: Stats) {
         let mut watcher = lock(&self.watcher);
         if watcher.as_ref().is_some_and(|watcher| watcher.send(stats.clone()).is_err()) {
-            *watcher = None; // the other end was dropped
+            *watcher = None; // the `Watch` was dropped
         }
         *lock(&self.stats) = stats;
     }

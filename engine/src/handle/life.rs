@@ -1,4 +1,4 @@
-//! The life of the engine thread: commands, a step, and so on until it is told to stop.
+//! The engine thread: takes commands, runs a step, and repeats until it is shut down.
 
 use super::board::Board;
 use super::lock;
@@ -8,7 +8,7 @@ use crate::step::Core;
 use crossbeam_channel::{Receiver, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What the engine thread is told.
+/// A command to the engine thread.
 pub(super) enum Command {
     Submit(Vec<Submission>),
     Cancel { priority: i32, number: u64 },
@@ -16,7 +16,7 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Requests that it is about.
+    /// Number of requests in the command.
     fn n_requests(&self) -> usize {
         match self {
             Command::Submit(submissions) => submissions.len(),
@@ -25,8 +25,9 @@ impl Command {
     }
 }
 
-/// Requests that are taken in or cancelled between two steps, unless one command brings more: a few milliseconds, so
-/// that sequences that run get their tokens beside the commands of tens of thousands.
+/// Most requests that are added or cancelled between two steps, unless one command brings more.
+/// That many take a few milliseconds, so running sequences get tokens while tens of thousands of
+/// commands arrive.
 const REQUESTS_BETWEEN_STEPS: usize = 4096;
 
 /// A request on its way to the engine thread.
@@ -36,7 +37,7 @@ pub(super) struct Submission {
     pub(super) events: Sender<Event>,
 }
 
-/// The life of the engine thread.
+/// Runs the engine thread.
 pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
     let outcome = catch_unwind(AssertUnwindSafe(|| serve(&mut core, commands, board)));
     let reason = match outcome {
@@ -51,7 +52,7 @@ pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
         }
     };
     *lock(&board.stopped) = Some(reason.clone());
-    // What was submitted in the meantime ends here, too.
+    // Requests submitted in the meantime end with the same error.
     for command in commands.try_iter() {
         if let Command::Submit(submissions) = command {
             add(&mut core, submissions);
@@ -62,7 +63,7 @@ pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
     board.close();
 }
 
-/// Steps while there is work, waits while there is none, until told to stop.
+/// Runs steps while there is work and waits while there is none, until shutdown.
 fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley_model::Result<()> {
     loop {
         let waited = if core.is_idle() { commands.recv().ok() } else { None };

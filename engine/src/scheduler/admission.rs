@@ -1,12 +1,13 @@
-//! Who is let in: waiting sequences, in order, while there are blocks for all of the next one.
+//! Admission: lets waiting sequences in, in order, while there are blocks for all of the next one.
 
 use super::Scheduler;
 use super::budget::Budget;
 use crate::sequence::{Sequence, SequenceKey};
 use galley_blocks::{BlockManager, BlockTable};
 
-/// A sequence that was not admitted. It is not looked up again before there are more blocks, or
-/// some steps have passed in which its prefix may have been cached: reading a prompt takes time.
+/// A sequence that was refused admission. Matching a prompt takes time, so the sequence is not
+/// matched again before more blocks are available, or before some steps have passed in which its
+/// prefix may have been cached.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused {
     pub(super) key: SequenceKey,
@@ -16,22 +17,23 @@ pub(super) struct Refused {
 
 const STEPS_UNTIL_ANOTHER_LOOK: u64 = 32;
 
-/// What running sequences have and lack, in sum.
+/// Sums over the running sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Taken {
     n_streams: usize,
-    /// Blocks that they lack for what they were admitted with.
+    /// Blocks that they still need for their known tokens and their forks.
     n_promised: usize,
-    /// Blocks of draft models.
+    /// Blocks that their draft models hold.
     n_drafting: usize,
 }
 
 impl Scheduler {
-    /// Gives prompts that run their rows and lets waiting sequences in, in one order: an urgent prompt that waits comes
-    /// before one that runs and is less urgent. Admission ends with the first sequence that does not fit.
+    /// Gives running prompts their rows and admits waiting sequences, in one order: an urgent
+    /// waiting prompt comes before a less urgent running one. Admission ends at the first sequence
+    /// that does not fit.
     pub(super) fn serve_prompts(&mut self, budget: &mut Budget, blocks: &mut BlockManager) {
         let (mut at, mut may_admit) = (0, true);
-        // As long as nothing but admission has changed it.
+        // Computed once, and again after anything but admission has changed it.
         let mut taken = None;
         while budget.has_rows() {
             let is_served =
@@ -56,8 +58,8 @@ impl Scheduler {
         }
     }
 
-    /// Lets the first of those that wait in, if it fits. One with a lower priority number takes the place of running
-    /// ones with a higher.
+    /// Admits the first waiting sequence if it fits, and returns whether it does. It may preempt
+    /// running sequences with a higher priority number.
     fn admit(
         &mut self,
         key: SequenceKey,
@@ -98,7 +100,7 @@ impl Scheduler {
         true
     }
 
-    /// Blocks that running sequences lack for what they were admitted with.
+    /// Blocks that running sequences still need for their known tokens and their forks.
     pub(super) fn n_promised(&self, blocks: &BlockManager) -> usize {
         self.running.iter().map(|sequence| lacks(sequence, blocks)).sum()
     }
@@ -111,8 +113,9 @@ impl Scheduler {
         }
     }
 
-    /// A table with what the prefix cache has of a waiting sequence, if there are blocks for all the rest of
-    /// it, for what was promised to those admitted before, and for those running to grow.
+    /// Matches a waiting sequence with the prefix cache. Returns its table if there are blocks for
+    /// the rest of its tokens, for all blocks promised to running sequences, and for running
+    /// sequences to grow. If none runs, the sequence always fits: its request was checked.
     fn place_for(
         &mut self,
         key: SequenceKey,
@@ -121,10 +124,11 @@ impl Scheduler {
     ) -> Option<BlockTable> {
         let mut spoken_for = taken.n_promised;
         if !self.running.is_empty() {
-            // A block for everyone, and one in a hundred: rather wait than be preempted soon.
+            // A block for every running sequence and 1 % of the pool: waiting is better than an
+            // early preemption.
             spoken_for += self.running.len() + blocks.n_blocks() / 100;
         }
-        // Draft models give way to sequences.
+        // Sequences may take the blocks of draft models.
         let n_available = (blocks.n_free() + taken.n_drafting).saturating_sub(spoken_for);
         let stands = |refused: &Refused| {
             refused.key == key
@@ -138,7 +142,7 @@ impl Scheduler {
         let table = blocks.match_prefix(sequence.table.salt(), &sequence.tokens);
         let n_todo = sequence.tokens.len() - table.n_tokens();
         let needed = blocks.blocks_needed(&table, n_todo) + sequence.n_forks as usize;
-        // Blocks of the table that nobody else held are no longer free.
+        // Idle cached blocks that the table has taken are no longer free, so `n_free` is read again.
         let wanted = needed + spoken_for;
         if wanted <= blocks.n_free() + taken.n_drafting || self.running.is_empty() {
             while wanted > blocks.n_free() && self.reclaim_draft_kv(blocks) {
@@ -152,7 +156,7 @@ impl Scheduler {
     }
 }
 
-/// Blocks that a running sequence lacks for what it was admitted with.
+/// Blocks that a running sequence still needs for its known tokens and its forks.
 fn lacks(sequence: &Sequence, blocks: &BlockManager) -> usize {
     blocks.blocks_needed(&sequence.table, sequence.n_todo()) + sequence.n_forks as usize
 }

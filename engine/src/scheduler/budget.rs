@@ -1,28 +1,28 @@
-//! What one step may take of the device: rows of its forward, and rows of logits.
+//! The budget of one step: rows of its forward, and logit rows.
 //!
-//! A row is promised before it is spent. A [`Budget`] begins at the limits of the device and hands out [`Share`]s; a
-//! share that is not empty comes from a budget, cannot be copied, and says how many rows its sequence has in the step.
-//! So a step cannot have more rows than the device takes.
+//! A row is promised before it is spent. A [`Budget`] begins at the limits of the device and hands
+//! out [`Share`]s. A share that is not empty comes from a budget, cannot be copied, and says how
+//! many rows its sequence has in the step. So a step cannot have more rows than the device takes.
 //!
-//! A row of logits is counted for every token that is picked: one for each stream of a sequence whose last token is in
-//! the step, and one for each drafted token. Streams that begin at one prompt read the same row of logits, so the
-//! count is never too small.
+//! One logit row is counted for every sampled token: in a sequence with its last token in the step,
+//! one for the sequence itself, one for each fork, and one for each draft token. Forks read the
+//! same logit row as their first sequence, so the count is never too small.
 
-/// What is left for the sequences of a step.
+/// Rows of a step that are not promised yet.
 #[derive(Debug)]
 pub(super) struct Budget {
     n_rows: usize,
     n_logit_rows: usize,
 }
 
-/// What a sequence is asking for.
+/// Rows that a sequence asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
-    /// Rows that it would take now.
+    /// Rows that the sequence can use now.
     pub(super) n_rows: usize,
-    /// Tokens whose KV is still to be computed: with so many rows it reaches its last token.
+    /// Tokens without computed KV. With this many rows, the sequence reaches its last token.
     pub(super) n_todo: usize,
-    /// Tokens that are picked after the last one.
+    /// Tokens to sample after the last one: for the sequence and for its future forks.
     pub(super) n_streams: usize,
 }
 
@@ -40,19 +40,19 @@ impl Share {
         self.n_rows
     }
 
-    /// Rows for drafted tokens behind them.
+    /// Rows for draft tokens, after the rows of known tokens.
     pub(crate) fn n_draft_rows(&self) -> usize {
         self.n_draft_rows
     }
 
-    /// Whether the sequence has no part in the step.
+    /// Whether the sequence has no rows in the step.
     pub(crate) fn is_empty(&self) -> bool {
         self.n_rows == 0
     }
 }
 
 impl Budget {
-    /// A step of at most `n_rows` rows that leaves at most `n_logit_rows` rows of logits.
+    /// A step of at most `n_rows` rows and at most `n_logit_rows` logit rows.
     pub(super) fn new(n_rows: usize, n_logit_rows: usize) -> Self {
         Budget { n_rows, n_logit_rows }
     }
@@ -62,12 +62,13 @@ impl Budget {
         self.n_rows > 0
     }
 
-    /// As many of `n_rows` as are left.
+    /// `n_rows`, or all rows that are left if they are fewer.
     pub(super) fn at_most(&self, n_rows: usize) -> usize {
         n_rows.min(self.n_rows)
     }
 
-    /// As much of a wish as is left. A sequence whose last token cannot be picked after stops before that token.
+    /// Promises as much of a wish as is left. Without enough logit rows, a sequence stops before
+    /// its last token.
     #[must_use]
     pub(super) fn promise(&mut self, wish: Wish) -> Share {
         let mut n_rows = wish.n_rows.min(self.n_rows).min(wish.n_todo);
@@ -80,12 +81,13 @@ impl Budget {
         Share { n_rows, n_draft_rows: 0, n_logit_rows }
     }
 
-    /// The longest draft that one of `n_sequences` may have, where each is to have its part of what is left.
+    /// The longest draft that one of `n_sequences` may have: an equal part of the rows that are left.
     pub(super) fn draft_length(&self, n_sequences: usize) -> usize {
         self.n_rows.min(self.n_logit_rows).div_ceil(n_sequences.max(1))
     }
 
-    /// Adds rows for `n_tokens` drafted tokens to a share that reaches the last token; none where they are not left.
+    /// Adds rows for `n_tokens` draft tokens to a share that reaches the last token. Adds none if
+    /// fewer are left.
     pub(super) fn promise_draft(&mut self, share: &mut Share, n_tokens: usize) {
         if n_tokens <= self.n_rows.min(self.n_logit_rows) && share.n_logit_rows > 0 {
             self.n_rows -= n_tokens;
@@ -95,7 +97,7 @@ impl Budget {
         }
     }
 
-    /// Takes a promise back.
+    /// Returns the rows of a share to the budget.
     pub(super) fn take_back(&mut self, share: Share) {
         self.n_rows += share.n_rows + share.n_draft_rows;
         self.n_logit_rows += share.n_logit_rows;

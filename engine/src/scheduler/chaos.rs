@@ -1,4 +1,4 @@
-//! The random schedule: everything that must not matter, at random.
+//! The random schedule: random decisions that must not change the output.
 
 use galley_backend::sample::philox::philox4x32_10;
 
@@ -18,7 +18,7 @@ impl Chaos {
         if self.one_in(2) { most } else { 1 + self.below(most) }
     }
 
-    /// Rows for a sequence that could have `most`: none, some, or all.
+    /// Rows for a sequence that could have `most`: all, none or some.
     pub(super) fn chunk(&mut self, most: usize) -> usize {
         match self.below(4) {
             0 => most,
@@ -27,7 +27,7 @@ impl Chaos {
         }
     }
 
-    /// Now and then, one of `n` running sequences to preempt for no reason.
+    /// In one step of ten on average, the index of one of `n` running sequences, to preempt without need.
     pub(super) fn victim(&mut self, n: usize) -> Option<usize> {
         (n > 0 && self.one_in(10)).then(|| self.below(n))
     }

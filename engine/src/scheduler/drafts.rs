@@ -1,4 +1,4 @@
-//! Room for drafts: what the sequences of a step and those admitted to it leave over.
+//! Room for drafts: the rows and blocks that running and newly admitted sequences leave over.
 
 use super::Scheduler;
 use super::budget::Budget;
@@ -6,8 +6,9 @@ use crate::sequence::Sequence;
 use galley_blocks::BlockManager;
 
 impl Scheduler {
-    /// Reserves slots for drafts behind decodes that are in this step, the same part of what is left for each: a draft
-    /// never preempts a sequence, takes no row that another could use, nor blocks that others are about to need.
+    /// Reserves slots for drafts after the decodes of this step, an equal part of the remaining
+    /// rows for each. A draft never preempts a sequence. It takes no row that a sequence could use,
+    /// and no block that a sequence is about to need.
     pub(super) fn make_room_for_drafts(&mut self, budget: &mut Budget, blocks: &mut BlockManager) {
         let block_size = blocks.block_size_tokens();
         let spoken_for = self.n_promised(blocks) + self.running.len();
@@ -32,12 +33,12 @@ impl Scheduler {
             }
             let (n_known, n_left) = (sequence.tokens.len(), sequence.n_left());
             let Some(draft) = sequence.draft.as_mut().filter(|_| n > 0) else { continue };
-            // A draft model reads all tokens but the last that it guesses.
+            // A draft model reads all tokens except the last one that it drafts.
             let n_read = n_known + n - 1;
             let needed_to_read = draft.blocks_needed(n_read, block_size);
             if needed_to_read > 0 && draft.n_blocks() == 0 {
-                // What is begun while somebody waits for blocks would be given up for them; what takes as many
-                // steps to read as the sequence has left is of no use to it.
+                // No draft-model prefill starts while a request waits for blocks (it would be
+                // evicted), nor if the prefill takes as many steps as the sequence has tokens left.
                 let n_steps = n_known.div_ceil(self.max_num_batched_tokens);
                 if is_waited_for || n_steps >= n_left {
                     continue;
@@ -48,7 +49,7 @@ impl Scheduler {
                 continue;
             }
             draft.reserve(n_read, blocks);
-            // Its first slot is its own already, so there is nothing to copy.
+            // The decode's slot is reserved, so its block is the table's own: nothing is copied.
             if blocks.reserve(&mut sequence.table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
                 budget.promise_draft(&mut sequence.share, n);
             }

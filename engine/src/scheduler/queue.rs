@@ -1,16 +1,18 @@
-//! Sequences that hold no blocks, in order: there may be very many of them.
+//! A queue of sequences that hold no blocks, in order. It can be very long.
 
 use crate::sequence::{Sequence, SequenceKey};
 use std::collections::BTreeMap;
 
-/// Sequences without blocks, in the order they are served in.
+/// Sequences without blocks, in the order of service.
 ///
-/// It can be asked for the first, for one, for those of a request, and for all; there is no way to look at all for the
-/// sake of some. So no step and no cancellation costs more because many wait.
+/// The queue gives access to the first sequence, to one sequence by its key, to the sequences of
+/// one request, and to all sequences only by emptying it. So no step and no cancellation takes
+/// longer because many sequences wait.
 #[derive(Default)]
 pub(super) struct Queue {
     sequences: BTreeMap<SequenceKey, Sequence>,
-    /// Sequences that were put in, looked at or taken out, since the start: what tests hold against their number.
+    /// Insertions, look-ups and removals of sequences since the start. Tests compare them with the
+    /// queue's length.
     #[cfg(test)]
     pub(super) n_touched: std::cell::Cell<u64>,
 }
@@ -41,7 +43,7 @@ impl Queue {
         self.sequences.remove(&key)
     }
 
-    /// Takes out all sequences of a request.
+    /// Removes and returns all sequences of a request.
     pub(super) fn take_request(&mut self, priority: i32, request: u64) -> Vec<Sequence> {
         let range =
             SequenceKey::first_of(priority, request)..=SequenceKey::last_of(priority, request);
@@ -50,7 +52,7 @@ impl Queue {
         taken
     }
 
-    /// Takes out all.
+    /// Removes and returns all sequences.
     pub(super) fn take_all(&mut self) -> Vec<Sequence> {
         self.touch(self.sequences.len());
         std::mem::take(&mut self.sequences).into_values().collect()

@@ -1,17 +1,20 @@
-//! A step that failed: the requests in it end with an error, and the engine goes on with the others.
+//! A failed step: its requests end with an error, and the engine goes on with the remaining requests.
 //!
-//! - **Which requests end.** A request with rows in the step: how much of the step was done is not known. And a request
-//!   that waits for a token which the device picked in the step before and does not bring any more. A request ends with
-//!   all of its sequences. A sequence whose last token was told before has ended well.
-//! - **What is left behind.** Nothing of the step is committed, so nothing of it is in the prefix cache. Blocks are
-//!   given back, picks that are on their way are taken and thrown away, at the latest before the next step, and drafters
-//!   hear that the sequences are over.
-//! - **What the others rely on.** Sequences that wait, or run and had no rows in the step, go on. Where the device
-//!   failed, or works beside the host, so that steps before this one may have failed with it, they rely on nothing that
-//!   it holds: the prefix cache is emptied, and sequences that run are preempted, to be computed again.
-//! - **When the device is gone.** [`FAILED_STEPS_UNTIL_GONE`] steps fail, and no token is picked between them. Until
-//!   then each failure ends the requests of its step, so the engine never spins. Then the engine stops: all requests end
-//!   with the error, and no request is accepted any more.
+//! - **Which requests end.** A request with rows in the step, because it is unknown how much of the
+//!   step was done. Also a request with a pending token that the device sampled in the step before
+//!   and cannot deliver. A request ends with all of its sequences. A sequence that was sent its
+//!   last token before has finished normally.
+//! - **Cleanup.** Nothing of the step is committed, so the prefix cache holds nothing of it. Blocks
+//!   are released. Sampled tokens in transit are received and discarded, at the latest before the
+//!   next step. Drafters are told that the sequences are over.
+//! - **Sequences that go on.** Sequences that wait, and running sequences without rows in the step,
+//!   go on. If the device failed, or is asynchronous, so that earlier steps may have failed with
+//!   this one, they rely on nothing that the device holds: the prefix cache is emptied, and running
+//!   sequences are preempted and recomputed.
+//! - **When the device is gone.** The device counts as gone after [`FAILED_STEPS_UNTIL_GONE`]
+//!   failed steps without a kept token between them. Until then each failure ends the requests of
+//!   its step, so the engine never spins. Then the engine stops: all requests end with the error,
+//!   and new requests are refused.
 
 use super::Core;
 use crate::stats::StepStats;
@@ -19,19 +22,20 @@ use galley_backend::BackendError;
 use galley_model::{ModelError, Result};
 use std::collections::BTreeSet;
 
-/// Enough that a few requests, each of which breaks its step, do not end an engine that could serve the next one.
+/// A few requests that each break their step must not end an engine that could serve the next one.
 const FAILED_STEPS_UNTIL_GONE: u32 = 8;
 
-/// Runs of picks that can be on their way: those of the step before, of drafts and of this step. Twice that.
+/// Runs of sampled tokens that can be in transit: of the step before, of drafts and of this step.
+/// The bound includes a margin.
 const MAX_RUNS_OF_PICKS: usize = 8;
 
 impl Core {
-    /// Ends the step that failed with `error`. Returns the error where the device is gone.
+    /// Ends the step that failed with `error`. Returns the error if the device is gone.
     pub(crate) fn end_failed_step(&mut self, error: ModelError) -> Result<()> {
         tracing::warn!("a step failed: {error}");
         self.stats.failed_steps += 1;
         self.n_failed_in_a_row += 1;
-        // The step before may have gone well.
+        // The step before may have succeeded, so its tokens are kept.
         let taken = self.take_late(&mut StepStats::default());
         self.has_stale_picks = true;
         let is_silent = taken.and(self.drop_stale_picks()).is_err();
@@ -55,7 +59,7 @@ impl Core {
         if self.n_failed_in_a_row < FAILED_STEPS_UNTIL_GONE { Ok(()) } else { Err(error) }
     }
 
-    /// Takes picks of a step that failed, so that the next to come are those of the next step.
+    /// Receives and discards sampled tokens of a failed step, so that the next step receives its own.
     pub(super) fn drop_stale_picks(&mut self) -> Result<()> {
         for _ in 0..MAX_RUNS_OF_PICKS {
             if !self.has_stale_picks {
@@ -67,10 +71,10 @@ impl Core {
     }
 }
 
-/// What must not become of a failed step, for tests to notice.
+/// Errors that a failed step must not cause, which tests must notice.
 #[cfg(test)]
 impl Core {
-    /// Commits what the step was to compute.
+    /// Commits the tokens that the step was to compute.
     pub(crate) fn commit_step(&mut self) {
         for sequence in self.scheduler.running_mut() {
             let first = sequence.table.n_tokens();
@@ -79,7 +83,7 @@ impl Core {
         }
     }
 
-    /// Forgets the blocks of a sequence.
+    /// Loses the blocks of the first running sequence.
     pub(crate) fn leak(&mut self) {
         if let Some(sequence) = self.scheduler.running_mut().first_mut() {
             drop(std::mem::replace(&mut sequence.table, galley_blocks::BlockTable::new(0)));

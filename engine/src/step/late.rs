@@ -1,18 +1,22 @@
-//! Picks that are looked at a step late, so that a device never waits for the host.
+//! Asynchronous steps: the host reads sampled tokens a step later, so the device never waits for the host.
 //!
 //! ```text
 //! device   forward 1 │ forward 2 │ forward 3 │ ...
 //! host       enqueue 2   picks of 1, enqueue 3   picks of 2, ...
 //! ```
 //!
-//! A device that works beside the host is asked for the next step before the picks of this one are looked at. A token
-//! that nobody has looked at is *late*: the sequence has its name, which the device reads as the token. It is scheduled
-//! as if the token were known; KV is committed by the next step, which knows all tokens by then. A sequence that has
-//! ended with a late token computes a row too many, which nobody reads. One that has its last token, as far as its
-//! limit says, gives its blocks back and leaves the others.
+//! Here `picks of 1` are the tokens that step 1 samples. An asynchronous device is given the next
+//! step before the host has read the tokens of this one. Until then a sampled token is *pending*
+//! (`late` in names), and the sequence holds a placeholder, which the device replaces by the token.
+//! The sequence is scheduled as if the token were known. The next step commits the token's KV,
+//! after the host has read the token.
 //!
-//! Drafters, penalties, log-probabilities and several streams from one prompt need to know tokens. A step in which one
-//! sequence picks for any of these looks at all of its picks at once.
+//! A sequence that ends at a pending token has one row too many in the next step; the row's result
+//! is discarded. A sequence that reaches its token limit with a pending token releases its blocks
+//! and leaves the running sequences.
+//!
+//! Drafters, penalties, log-probabilities and forks need to know tokens. If one sequence of a step
+//! samples for any of these, the host waits for all tokens of the step.
 
 use super::Core;
 use crate::sequence::{Sequence, SequenceKey};
@@ -21,22 +25,23 @@ use galley_backend::BackendError;
 use galley_model::Result;
 use std::time::Instant;
 
-/// Picks that are on their way to the host.
+/// Sampled tokens in transit to the host.
 #[derive(Default)]
 pub(super) struct Late {
-    /// Whose they are, and what stands for each.
+    /// The sequence and the placeholder of each token.
     picks: Vec<(SequenceKey, u32)>,
 }
 
 impl Core {
-    /// Whether the picks of this step can wait until the next one has been asked for.
+    /// Whether the host can enqueue the next step before it reads the tokens of this one.
     pub(super) fn may_be_late(&self) -> bool {
         let mut picking = self.scheduler.running().iter().filter(|sequence| sequence.picks_now());
         let may_run_ahead = self.model.is_asynchronous() && !self.drafting.has_guesses_ahead();
         may_run_ahead && picking.all(Sequence::may_be_late)
     }
 
-    /// Has this step's tokens picked, keeps the step before, and commits what this one computes.
+    /// Samples this step's tokens without waiting, keeps the tokens of the step before, and commits
+    /// this step's KV.
     pub(super) fn sample_late(&mut self, step: &mut StepStats) -> Result<()> {
         let begin = Instant::now();
         let picks = self.executor.sample_ahead(&mut *self.model, self.scheduler.running())?;
@@ -60,7 +65,8 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for the step before, keeps its tokens and tells. Where they do not come, they stay late.
+    /// Waits for the tokens of the step before, keeps them and sends their events. After an error
+    /// they stay pending.
     pub(super) fn take_late(&mut self, step: &mut StepStats) -> Result<()> {
         if self.late.picks.is_empty() {
             return Ok(());
@@ -73,7 +79,7 @@ impl Core {
             return Err(BackendError::Device { op: "taking picks", error }.into());
         }
         for (key, name) in std::mem::take(&mut self.late.picks) {
-            // It may have been cancelled, and it may have been preempted.
+            // A preempted sequence is found, too. A cancelled one is gone.
             let Some(sequence) = self.scheduler.find_mut(key) else { continue };
             sequence.keep_late(picks.token(name).expect("it is one of those that came"));
             step.n_generated += 1;
@@ -82,7 +88,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sequences whose tokens will not come any more.
+    /// Drops the pending tokens and returns the keys of their sequences.
     pub(super) fn give_up_late(&mut self) -> Vec<SequenceKey> {
         std::mem::take(&mut self.late.picks).into_iter().map(|(key, _)| key).collect()
     }

@@ -1,4 +1,4 @@
-//! The engine from outside: threads, channels, and what goes wrong.
+//! The engine through its public API: threads, channels and errors.
 
 use super::letters::Letters;
 use super::oracle::{expected, streams};
@@ -53,7 +53,7 @@ fn many_threads_submit_and_all_get_theirs() {
             });
         }
     });
-    engine.shutdown(); // statistics are published after the last token is told
+    engine.shutdown(); // statistics are published after the last token is sent
     let stats = engine.stats();
     assert_eq!((stats.requests, stats.running, stats.waiting), (20, 0, 0));
 }
@@ -65,7 +65,7 @@ fn requests_that_come_together_run_together() {
     for (handle, n) in handles.into_iter().zip(1..) {
         assert_eq!(streams(1, handle), [expected(&request(n, 1), 0)]);
     }
-    // One that is refused keeps the others away.
+    // A group of requests is all or nothing: one invalid request refuses the group.
     let bad = Request { temperature: -1.0, ..request(2, 1) };
     assert!(engine.submit_all([request(1, 1), bad]).is_err());
     engine.shutdown();
@@ -156,7 +156,7 @@ fn a_broken_device_ends_every_request_with_an_error() {
                     break assert!(why.contains("toy device"), "{why}");
                 }
                 Err(other) => panic!("{other}"),
-                // The thread was about to end: then this one is told.
+                // The engine thread is about to end: it sends this request an error.
                 Ok(handle) => assert!(matches!(handle.last(), Some(Event::Error { .. }))),
             }
             assert!(Instant::now() < deadline);
@@ -177,7 +177,7 @@ fn shutdown_ends_what_runs_and_refuses_what_comes() {
     assert_eq!(all[0].finish, Some(FinishReason::Cancelled));
     assert!(matches!(engine.submit(request(3, 3)), Err(SubmitError::Stopped(_))));
 
-    // A handle does not keep an engine alive, and outlives it.
+    // A request's handle does not keep an engine alive, and outlives it.
     let engine = self::engine(Toy::new(5000, 4, 64));
     let running = engine.submit(request(10, 5000)).unwrap();
     drop(engine);
@@ -186,7 +186,7 @@ fn shutdown_ends_what_runs_and_refuses_what_comes() {
 
 #[test]
 fn bad_requests_name_the_field() {
-    // 10 blocks of 4: 40 slots, 41 tokens in all.
+    // 10 blocks of 4 tokens: 40 slots, so a sequence has at most 41 tokens.
     let engine = engine(Toy::new(10, 4, 64));
     let ok = || Request { max_tokens: Some(4), ..Request::new(Prompt::Tokens(vec![1, 2, 3])) };
     let cases: Vec<(&str, &str, Request)> = vec![
@@ -245,7 +245,7 @@ fn bad_requests_name_the_field() {
     }
 }
 
-/// Sizes that allow no step, and a thread that the system does not start: errors that name them.
+/// Sizes that allow no step, and a thread that cannot be started, give errors that name the cause.
 #[test]
 fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
     let codec = || Some(Arc::new(Letters) as Arc<dyn TextCodec>);
@@ -261,7 +261,7 @@ fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
         let error = error.expect(named).to_string();
         assert!(error.contains(named), "{error} does not say {named}");
     }
-    // No machine has so much memory for a stack.
+    // No machine has memory for a stack of this size.
     let thread = std::thread::Builder::new().stack_size(1 << 56);
     let error = start(Toy::new(10, 4, 64), codec(), thread).err();
     assert!(matches!(error, Some(StartError::Thread(_))), "{error:?}");
@@ -277,7 +277,8 @@ fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
     }
 }
 
-/// From outside: requests of a step that fails hear why, and the engine serves the next.
+/// Through the public API: requests of a failed step get an error with the reason, and the engine
+/// serves the next request.
 #[test]
 fn case_20_an_engine_outlives_a_step_that_fails() {
     let mut toy = Toy::new(40, 4, 64);

@@ -1,4 +1,5 @@
-//! Requests by the ten thousand: what they cost is linear, counted in sequences that the queues are asked about.
+//! Cancelling tens of thousands of requests costs linear work, counted in sequences that the queues
+//! look at.
 
 use super::schedules::{Bench, simple};
 use super::toy::Toy;
@@ -13,7 +14,7 @@ fn few_at_once() -> EngineConfig {
     EngineConfig { max_num_seqs: 4, ..EngineConfig::default() }
 }
 
-/// Sequences that were touched when `n` of `n` waiting requests were cancelled, from the last to the first.
+/// Sequences touched while `n` waiting requests are cancelled, from the last to the first.
 fn n_touched(n: usize, cancel: impl Fn(&mut Bench, usize)) -> u64 {
     let mut bench = Bench::new(Toy::new(64, 4, 64), &few_at_once());
     (0..n).for_each(|seed| bench.submit(simple(3, 2, seed as u64 % 7)));
@@ -31,7 +32,7 @@ fn case_29_sixty_four_thousand_cancellations_are_linear() {
     assert!(touched <= 4 * n as u64, "{touched}");
 }
 
-/// The negative control: to look at all for the sake of one is noticed.
+/// The negative control: cancellations that look at every request are noticed.
 #[test]
 fn cancellations_that_look_at_all_requests_are_noticed() {
     let n = 500;
@@ -42,7 +43,7 @@ fn cancellations_that_look_at_all_requests_are_noticed() {
     assert!(touched > 4 * n as u64, "{touched}");
 }
 
-/// A step looks at the head of those that wait, however many there are.
+/// A step looks at the head of the waiting queue alone, however long the queue is.
 #[test]
 fn a_step_costs_no_more_where_many_wait() {
     let touched_in_steps = |n_waiting: usize| {
@@ -59,7 +60,7 @@ fn a_step_costs_no_more_where_many_wait() {
     assert!(many <= 4 * 40, "{many}");
 }
 
-/// Requests with several sequences, running, waiting and preempted, of any priority: each ends once.
+/// Requests of several sequences, of any priority, running, waiting or preempted, end just once.
 #[test]
 fn every_sequence_of_a_request_is_cancelled() {
     for n_steps in 0..12 {
@@ -81,7 +82,8 @@ fn every_sequence_of_a_request_is_cancelled() {
     }
 }
 
-/// From outside: a sequence that runs goes on getting its tokens while tens of thousands are dropped.
+/// Through the public API: a running sequence gets its tokens while tens of thousands of requests
+/// are dropped.
 #[test]
 fn case_29_a_running_sequence_goes_on_beside_sixty_four_thousand_that_are_dropped() {
     let toy = Toy::new(62_500, 16, 64);
@@ -104,7 +106,7 @@ fn case_29_a_running_sequence_goes_on_beside_sixty_four_thousand_that_are_droppe
         assert!(Instant::now() < deadline, "{:?}", engine.stats());
         std::thread::sleep(Duration::from_millis(1));
     }
-    // A step between as many commands as are handled at once, at least.
+    // At least one step runs between two groups of commands that are handled together.
     let n_steps = engine.stats().steps - steps_before;
     println!("{n_steps} steps while 64,000 requests were cancelled");
     assert!(n_steps >= 15, "{n_steps}");

@@ -1,4 +1,4 @@
-//! What the engine itself takes of a step. Not a test: prints.
+//! Time that the engine itself takes in a step. Not a check: the test prints the time.
 
 use super::schedules::Random;
 use super::toy::VOCAB;
@@ -81,7 +81,7 @@ fn time_of_a_step() {
         let limits = Core::limits(&*model, &sizes, &Drafting::default());
         let mut core = Core::new(model, None, &sizes, Drafting::default());
         let mut receivers = Vec::new();
-        // Some wait, too: they must cost nothing.
+        // 20 sequences wait as well: they must cost nothing.
         for i in 0..n_seqs + 20 {
             let request = Request {
                 max_tokens: Some(300),

@@ -1,4 +1,4 @@
-//! Drafters that tests know all about.
+//! Test drafters with drafts that are known in advance.
 
 use super::toy::EOS;
 use crate::config::Fitted;
@@ -7,22 +7,22 @@ use galley_drafter_host::{Mask, MaskId, ModelId, Outcome, Program, Row, Timings,
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// How a drafter guesses.
+/// How a test drafter drafts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// With the target itself: every guess is right.
+    /// With the target itself: every draft token is right.
     Right,
-    /// A few tokens by turns: hardly a guess is right.
+    /// A few tokens in rotation: hardly any draft token is right.
     Wrong,
-    /// The end of the text, of requests that ignore it: no guess is right.
+    /// The end of the text, for requests that ignore it: no draft token is right.
     Never,
-    /// What followed the last time.
+    /// With a prompt lookup.
     Lookup,
-    /// By turns.
+    /// `Right`, `Wrong` and `Lookup` in rotation.
     Mixed,
 }
 
-/// Sequences that a drafter has heard of and that are not over.
+/// Sequences that a drafter has been told of and that are not over.
 pub(super) type Known = Arc<Mutex<BTreeSet<u64>>>;
 
 struct Double {
@@ -96,7 +96,7 @@ impl Guess for Double {
     }
 }
 
-/// An engine's drafting with one such drafter.
+/// An engine's drafting with one drafter of this kind.
 pub(super) fn drafting(kind: Kind, known: &Known, sizes: &Fitted) -> Drafting {
     let double = Double { kind, known: Arc::clone(known), n_rounds: 0 };
     Drafting::of_test(vec![(format!("{kind:?}"), Box::new(double))], sizes)

@@ -1,4 +1,4 @@
-//! Real work before drafts: when first tokens come, with drafters and without.
+//! Prompts and decodes come before drafts: the steps of first tokens, with drafters and without.
 
 use super::drafter::{Kind, Known, drafting};
 use super::schedules::{Bench, Random, simple};
@@ -10,14 +10,15 @@ use crate::request::Request;
 use crate::stats::Stats;
 use std::cmp::Ordering;
 
-/// A pool, settings, and requests with the step before which each comes.
+/// A pool, a configuration, and requests. A number before each request says before which step it is
+/// submitted.
 struct Workload {
     n_blocks: usize,
     config: EngineConfig,
     requests: Vec<(usize, Request)>,
 }
 
-/// In which step each request had its first and its last token.
+/// The steps in which each request got its first and its last token.
 struct Times {
     first: Vec<usize>,
     last: Vec<usize>,
@@ -25,7 +26,7 @@ struct Times {
 }
 
 impl Workload {
-    /// Everything at random. The pool holds `kv_tokens`; with `together`, all requests come at once.
+    /// A random workload. The pool holds `kv_tokens`; with `together`, all requests come at once.
     fn new(seed: u32, kv_tokens: usize, together: bool) -> Self {
         let mut random = Random::new(seed);
         let n_requests = 3 + random.below(12);
@@ -46,14 +47,15 @@ impl Workload {
             config: EngineConfig {
                 max_num_seqs: 2 + random.below(12),
                 max_num_batched_tokens: 4 + random.below(40),
-                // A draft may take a block that holds an old prefix, a few steps before its sequence would.
+                // In a small pool, a draft may take a block with an old prefix a few steps before
+                // its sequence would.
                 prefix_caching: kv_tokens > 1000 && random.one_in(2),
                 ..EngineConfig::default()
             },
         }
     }
 
-    /// Runs it with a drafter of some kind, or without one.
+    /// Runs the workload with a drafter of this kind, or without a drafter.
     fn run(&self, kind: Option<Kind>, drafts_first: bool) -> Times {
         let toy = Toy::new(self.n_blocks, 4, 64);
         let mut bench = Bench::drafting(Box::new(toy), &self.config, |sizes| {
@@ -94,7 +96,8 @@ impl Workload {
     }
 }
 
-/// Guesses that are never right change nothing about when anything happens, whatever the sizes and however tight the pool.
+/// Drafts that are never accepted do not change the step of any token, whatever the sizes and
+/// however tight the pool.
 #[test]
 fn drafts_take_nothing_that_a_request_could_use() {
     let (mut drafted, mut preemptions) = (0, 0);
@@ -112,9 +115,10 @@ fn drafts_take_nothing_that_a_request_could_use() {
     assert!(drafted > 20_000 && preemptions > 50, "{drafted} {preemptions}");
 }
 
-/// With blocks in plenty no first token comes later than without drafts by more than a step, however right the guesses.
-/// Requests come all at once, or now and then to an engine with places for all: where a request comes while others wait
-/// for places, drafts change which of them run at that moment.
+/// With plenty of blocks, drafts delay no first token by more than one step, however many are
+/// accepted. Requests come all at once, or over time to an engine with places for all. Where a
+/// request comes while other requests wait for places, drafts change which requests run at that
+/// moment.
 #[test]
 fn no_first_token_comes_later_by_more_than_a_step() {
     let (mut n_earlier, mut n_later, mut n_same) = (0, 0, 0);
@@ -143,7 +147,7 @@ fn no_first_token_comes_later_by_more_than_a_step() {
     assert!(n_earlier > n_later);
 }
 
-/// An urgent prompt comes before a less urgent one that is being read, with a drafter and without.
+/// An urgent prompt runs before a less urgent prompt that is being read, with or without drafter.
 #[test]
 fn an_urgent_prompt_comes_before_one_that_is_being_read() {
     for kind in [None, Some(Kind::Right), Some(Kind::Never)] {
@@ -160,7 +164,7 @@ fn an_urgent_prompt_comes_before_one_that_is_being_read() {
     }
 }
 
-/// The negative control: drafts that have their rows first are noticed.
+/// The negative control: drafts that get their rows before prompts are noticed.
 #[test]
 fn drafts_that_come_before_prompts_are_noticed() {
     let n_noticed = |drafts_first: bool| {
@@ -183,7 +187,8 @@ fn drafts(request: Request, draft_length: u32) -> Request {
     Request { drafting: DraftRequest { draft_length, ..DraftRequest::default() }, ..request }
 }
 
-/// Budget 32, two bulk requests of priority 5 that draft 15 tokens, one urgent of priority -5.
+/// Bulk requests of priority 5 draft up to 15 tokens; one request of priority -5 is urgent. A step
+/// has 32 rows.
 #[test]
 fn case_21_an_urgent_prompt_comes_before_the_drafts_of_bulk_requests() {
     for (n_bulk, draft_length) in [(2, 0), (2, 15), (4, 7), (8, 15)] {
@@ -201,7 +206,7 @@ fn case_21_an_urgent_prompt_comes_before_the_drafts_of_bulk_requests() {
     }
 }
 
-/// What is left is shared: each draft has its part.
+/// Drafts share the rows that are left: each draft gets a part.
 #[test]
 fn drafts_shrink_together() {
     let config = EngineConfig { max_num_batched_tokens: 10, ..EngineConfig::default() };
@@ -225,8 +230,8 @@ fn drafts_shrink_together() {
     assert!(lengths.iter().all(|&n| n >= 30), "{lengths:?}");
 }
 
-/// Under prompts that fill every step there are no drafts; a sequence has its token a step, and drafts come back with the
-/// first row to spare.
+/// There are no drafts while prompts fill every step. A decoding sequence still gets one token a
+/// step, and drafts come back with the first spare row.
 #[test]
 fn under_a_stream_of_prompts_decoding_is_plain_and_no_slower() {
     let config = EngineConfig {

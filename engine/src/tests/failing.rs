@@ -1,4 +1,4 @@
-//! Steps that fail: a model that fails at one call, for every call of a run.
+//! Failing steps: a model that fails at one call, for every call of a run.
 
 mod model;
 
@@ -16,23 +16,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What an engine may do wrong about a step that failed: the negative controls.
+/// Wrong reactions of an engine to a failed step: the negative controls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
-    /// It keeps what the step computed.
+    /// It commits the failed step.
     Commits,
-    /// It forgets a table.
+    /// It forgets a block table.
     Leaks,
 }
 
-/// A workload with everything about it at random.
+/// A random workload.
 struct Workload {
     toy: (usize, usize, usize),
     is_asynchronous: bool,
     kind: Option<Kind>,
     config: EngineConfig,
-    /// Requests, and the step before which each comes.
+    /// Requests, each with the number of the step before which it is submitted.
     requests: Vec<(usize, Request)>,
 }
 
@@ -76,8 +76,8 @@ impl Workload {
         }
     }
 
-    /// Runs it on a device that fails at some calls; then all requests that failed once more. Returns the number of
-    /// calls, of requests that failed and of requests that did not.
+    /// Runs the workload on a device that fails at some calls, then runs all failed requests once
+    /// more. Returns the number of calls, of requests that failed and of requests that did not.
     fn run(&self, at: Range<usize>, how: How, fault: Fault) -> Result<[usize; 3], String> {
         let (n_blocks, block_size, max_rows) = self.toy;
         let toy = Toy::new(n_blocks, block_size, max_rows).asynchronous(self.is_asynchronous);
@@ -107,7 +107,7 @@ impl Workload {
         let n_calls = n_calls.load(Ordering::Relaxed);
         let failed = check(&bench)?;
         let n_well = bench.requests.len() - failed.len();
-        // Once more, with what the engine has kept of them.
+        // The failed requests run again, on the state that the engine has kept.
         bench.requests.clear();
         for request in &failed {
             bench.submit(request.clone());
@@ -120,7 +120,7 @@ impl Workload {
     }
 }
 
-/// One step, and what the engine makes of its failure, if it does that right.
+/// One step, and the engine's reaction to a failure, with `fault` in it.
 fn step(bench: &mut Bench, fault: Fault) -> Result<(), String> {
     if bench.core.is_idle() {
         return Ok(());
@@ -136,7 +136,8 @@ fn step(bench: &mut Bench, fault: Fault) -> Result<(), String> {
     bench.core.check()
 }
 
-/// Whether every request yielded what it must, or failed as it must. Returns those that failed.
+/// Checks that every request yields its expected output or fails with a reason. Returns the failed
+/// requests.
 fn check(bench: &Bench) -> Result<Vec<Request>, String> {
     let mut failed = Vec::new();
     for (at, (request, events, _)) in bench.requests.iter().enumerate() {
@@ -164,8 +165,9 @@ fn check(bench: &Bench) -> Result<Vec<Request>, String> {
 
 const SEEDS: Range<u32> = 0..16;
 
-/// Whatever call fails, and however: the requests in the step end with an error that says why, the others yield what
-/// they would, every block is accounted for, drafters hear of every end, and the failed requests run well afterwards.
+/// Whichever call fails, and however: the requests in the step end with an error that gives the
+/// reason. All other requests yield their expected output. Every block is accounted for, drafters
+/// are told of every end, and the failed requests run well afterwards.
 #[test]
 fn case_20_a_step_that_fails_ends_its_requests_and_no_other() {
     let (mut n_runs, mut n_failed, mut n_well) = (0, 0, 0);
@@ -204,7 +206,7 @@ fn steps_that_fail_one_after_the_other_end_their_requests() {
     }
 }
 
-/// The negative controls: an engine that keeps what a failed step was to compute, or forgets its blocks, is noticed.
+/// The negative controls: an engine that commits a failed step, or forgets its blocks, is noticed.
 #[test]
 fn a_failed_step_that_is_not_cleared_away_is_noticed() {
     for (fault, least) in [(Fault::Commits, 20), (Fault::Leaks, 100)] {
@@ -222,8 +224,8 @@ fn a_failed_step_that_is_not_cleared_away_is_noticed() {
     }
 }
 
-/// A device that fails from some call on: every request ends with the error, in as many steps as it takes, and the engine
-/// says that the device is gone.
+/// A device fails at every call from some call on: every request ends with the error, and after
+/// eight failed steps the engine says that the device is gone.
 #[test]
 fn a_device_that_is_gone_ends_the_engine() {
     for is_asynchronous in [false, true] {
@@ -255,7 +257,8 @@ fn a_device_that_is_gone_ends_the_engine() {
     }
 }
 
-/// A request that breaks its own step again and again does not end the engine while others are served.
+/// A request that fails its own step again and again does not end the engine while other requests
+/// are served.
 #[test]
 fn failures_between_which_tokens_are_picked_are_not_counted_together() {
     let toy = Toy::new(64, 4, 64);

@@ -1,4 +1,4 @@
-//! The engine a step ahead of an asynchronous device.
+//! The engine one step ahead of an asynchronous device.
 
 use super::schedules::{Bench, every_schedule, n_wrong, simple};
 use super::toy::Toy;
@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::request::Request;
 use std::sync::{Arc, Mutex};
 
-/// Whatever the schedule, with the engine a step ahead of the device wherever it may be.
+/// Every schedule yields the same tokens with the engine a step ahead wherever it may be.
 #[test]
 fn every_schedule_yields_the_same_a_step_late() {
     let calls = Arc::new(Mutex::new(String::new()));
@@ -24,15 +24,16 @@ fn every_schedule_yields_the_same_a_step_late() {
     assert!(n_late > 3000);
 }
 
-/// The comparison must be able to fail: a name stands for one pick and no other.
+/// The comparison must be able to fail: placeholders that stand for the wrong token are noticed.
 #[test]
 fn mixed_names_are_noticed() {
     let alter = |toy: &mut Toy| (toy.is_asynchronous, toy.mixes_names) = (true, true);
     assert!(n_wrong(alter) > 20);
 }
 
-/// The next forward is asked for before anybody looks at what this one picked; that a sequence has reached its last
-/// token is known without looking, and nothing is computed after it.
+/// The engine enqueues the next forward before it reads the tokens that this forward sampled. It
+/// knows without reading them that a sequence has reached its last token, and computes nothing
+/// after that token.
 #[test]
 fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at() {
     let calls_of = |is_asynchronous: bool, alter: fn(Request) -> Request| {
@@ -47,13 +48,13 @@ fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at()
     };
     assert_eq!(calls_of(true, |request| request), "fafatfatfatt");
     assert_eq!(calls_of(false, |request| request), "fsfsfsfs");
-    // Its log-probabilities come with the token, or not at all.
+    // Log-probabilities come with their token, so the engine cannot run ahead.
     assert_eq!(calls_of(true, |r| Request { logprobs: Some(1), ..r }), "fsfsfsfs");
-    // It ends early: the other goes on a step late.
+    // The request with two sequences ends after one step: then the engine runs ahead for the rest.
     assert_eq!(calls_of(true, |r| Request { n: 2, max_tokens: Some(1), ..r }), "fsfafatfatt");
 }
 
-/// Who waits only for its last token keeps nobody from running.
+/// A sequence that waits only for its last token keeps no other sequence from running.
 #[test]
 fn a_sequence_that_has_its_last_token_gives_its_place_and_its_blocks_to_others() {
     let toy = Toy::new(2, 4, 64).asynchronous(true);
@@ -68,7 +69,7 @@ fn a_sequence_that_has_its_last_token_gives_its_place_and_its_blocks_to_others()
     assert_eq!(*calls.lock().unwrap(), "fafatfatt");
 }
 
-/// A request whose last token was told before the device failed has ended well.
+/// A request that has got its last token before the device failed has ended well.
 #[test]
 fn a_device_that_fails_takes_nothing_back() {
     let toy = Toy::new(64, 4, 64).asynchronous(true);
@@ -83,7 +84,7 @@ fn a_device_that_fails_takes_nothing_back() {
     assert!(matches!(last(1), Some(Event::Error { .. })));
 }
 
-/// Cancelled with a token on its way: the token is not told, and not counted.
+/// A request is cancelled while a token is pending: the token is neither sent nor counted.
 #[test]
 fn what_nobody_has_looked_at_was_not_generated() {
     let toy = Toy::new(64, 4, 64).asynchronous(true);
@@ -94,7 +95,7 @@ fn what_nobody_has_looked_at_was_not_generated() {
     let events: Vec<Event> = bench.requests[0].1.try_iter().collect();
     let Some(Event::Finished { usage, .. }) = events.last() else { panic!("{events:?}") };
     assert_eq!((events.len(), usage.generated_tokens), (4, 3));
-    // The other finds no trace of it.
+    // The next request finds no trace of the pending token.
     bench.submit(simple(6, 9, 2));
     bench.requests.remove(0);
     bench.run_to_the_end();

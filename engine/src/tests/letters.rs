@@ -1,4 +1,4 @@
-//! A tokenizer for tests: token 0 is "a", and so on; those beyond "z" are two letters.
+//! A tokenizer for tests: token 0 is "a", and so on; tokens beyond "z" are two letters.
 
 use crate::output::{TextCodec, TextDecoder};
 use galley_model::{ModelError, Result};

@@ -1,4 +1,4 @@
-//! Odd sizes: no step exceeds a limit of the device. The toy panics where one does.
+//! Odd sizes: no step exceeds a limit of the device. The toy model panics at a step that does.
 
 use super::drafter::{Kind, drafting};
 use super::schedules::{Bench, Random, random_request, simple};
@@ -28,7 +28,7 @@ fn case_20_nine_requests_on_eight_rows_of_logits_all_finish() {
     assert_eq!(bench.verdict().unwrap().finished, 9);
 }
 
-/// A prompt that ends in a step in which the others draft needs a row of logits of its own.
+/// A prompt that ends in a step in which other sequences draft needs a logit row of its own.
 #[test]
 fn case_20_a_prompt_ends_in_a_step_of_drafts_that_need_all_rows_of_logits() {
     for kind in [Kind::Right, Kind::Wrong, Kind::Mixed] {
@@ -48,7 +48,7 @@ fn case_20_a_prompt_ends_in_a_step_of_drafts_that_need_all_rows_of_logits() {
     }
 }
 
-/// One workload on sizes at random, from 1 on.
+/// One workload on random sizes, from 1 on. Returns the numbers of generated and of draft tokens.
 fn run(seed: u32, is_asynchronous: bool) -> [u64; 2] {
     let mut random = Random::new(seed);
     let block_size = random.of(&[1, 3, 16]);
@@ -117,7 +117,7 @@ fn a_step_that_exceeds_the_device_is_noticed() {
     assert!(is_noticed(0, 1));
 }
 
-/// What a model can do bounds what an engine is set to, from either side.
+/// The limits of a model bound the sizes of an engine, from either side.
 #[test]
 fn sizes_are_fitted_together() {
     let fit = |max_num_seqs, max_num_batched_tokens, max_rows, max_logit_rows| {
@@ -138,7 +138,7 @@ fn sizes_are_fitted_together() {
     assert!(error.contains("block_size = 4294967296"), "{error}");
 }
 
-/// Where a step can verify no draft, requests that ask for one are decoded plainly.
+/// Where a step can verify no draft, requests that ask for drafts are decoded plainly.
 #[test]
 fn a_device_with_one_row_of_logits_drafts_nothing() {
     let toy = Toy::new(64, 4, 16).with_logit_rows(1);

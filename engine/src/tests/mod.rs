@@ -1,4 +1,4 @@
-//! The engine over a toy model whose answers depend on every slot it should read.
+//! Tests of the engine over a toy model. Its logits depend on every slot that it should read.
 
 mod api;
 mod cancels;

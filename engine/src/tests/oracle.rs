@@ -1,4 +1,4 @@
-//! What a request must yield: the definition, without engine, blocks, or batches.
+//! The expected output of a request: the definition, without engine, blocks, or batches.
 
 use super::letters::letters;
 use super::toy::{EOS, Uncached};
@@ -7,16 +7,16 @@ use crate::request::{Prompt, Request};
 use galley_backend::sample::philox::sequence_seed;
 use galley_backend::sample::{Pick, Row, Scratch, Seen, pick};
 
-/// One sequence, from its events or from the definition.
+/// The output of one sequence, from its events or from the definition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stream {
     pub(super) picks: Vec<Pick>,
     pub(super) text: String,
-    /// None if it has not ended.
+    /// None if the sequence has not ended.
     pub(super) finish: Option<FinishReason>,
 }
 
-/// What sequence `index` of a request yields.
+/// The expected output of sequence `index` of a request.
 pub(super) fn expected(request: &Request, index: u32) -> Stream {
     let Prompt::Tokens(prompt) = &request.prompt else { panic!("the oracle reads tokens") };
     let mut model = Uncached::default();
@@ -25,7 +25,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
     let sampling = request.sampling();
     let mut scratch = Scratch::default();
     let mut stream = Stream::default();
-    let mut text = String::new(); // before anything is cut off
+    let mut text = String::new(); // before a stop string is cut off
     let mut n_unwatched = 0;
     while stream.finish.is_none() {
         let n = stream.picks.len();
@@ -90,7 +90,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
     stream
 }
 
-/// The sequences of a request, from its events. Panics where events come after an end.
+/// The outputs of a request's sequences, from its events. Panics where an event follows an end.
 pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<Stream> {
     let mut streams = vec![Stream::default(); n as usize];
     for event in events {

@@ -1,4 +1,4 @@
-//! Random workloads under random schedules, against the definition.
+//! Random workloads under random schedules, compared with the definition of their output.
 
 use super::letters::{Letters, letters};
 use super::oracle::{Stream, expected, streams};
@@ -44,7 +44,7 @@ impl Random {
     }
 }
 
-/// An engine, the requests it was given, and what came back.
+/// An engine and its requests, each with its events and whether it was cancelled.
 pub(super) struct Bench {
     pub(super) core: Core,
     pub(super) requests: Vec<(Request, Receiver<Event>, bool)>,
@@ -56,7 +56,7 @@ impl Bench {
         Bench::drafting(Box::new(toy), config, |_| Drafting::default())
     }
 
-    /// With any model, and with drafters.
+    /// A bench with any model, and with drafters.
     pub(super) fn drafting(
         model: Box<dyn LanguageModel>,
         config: &EngineConfig,
@@ -92,7 +92,8 @@ impl Bench {
         }
     }
 
-    /// Whether every request yielded what it must, and a description of the first that did not.
+    /// Checks that every request yielded its expected output. The error describes the first that
+    /// did not.
     pub(super) fn verdict(mut self) -> Result<Stats, String> {
         assert!(self.core.is_idle());
         let stats = self.core.stats();
@@ -117,7 +118,7 @@ pub(super) fn is_prefix(got: &Stream, expected: &Stream) -> bool {
     expected.picks.starts_with(&got.picks) && expected.text.starts_with(&got.text)
 }
 
-/// A request of at most `most` tokens in all.
+/// A random request of at most `most` tokens, prompt and output together.
 pub(super) fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u32>]) -> Request {
     let mut prompt = prefixes[random.below(prefixes.len())].clone();
     prompt.truncate(random.below(most / 2));
@@ -165,7 +166,7 @@ pub(super) fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u
     request
 }
 
-/// What only needs the token of each pick.
+/// The request without settings that need more of a sample than its token.
 pub(super) fn plain(request: Request) -> Request {
     Request {
         n: 1,
@@ -177,7 +178,7 @@ pub(super) fn plain(request: Request) -> Request {
     }
 }
 
-/// One workload under one schedule, with everything about both at random, on a device that `alter` has changed.
+/// One random workload under one random schedule, on a device that `alter` has changed.
 fn run(seed: u32, alter: impl FnOnce(&mut Toy)) -> Result<Stats, String> {
     let mut random = Random::new(seed);
     let block_size = random.of(&[1, 2, 4, 7]);
@@ -246,7 +247,7 @@ fn forgotten_copies_are_noticed() {
     assert!(n_wrong(|toy| toy.ignores_copies = true) > 20);
 }
 
-/// How many of 60 workloads go wrong.
+/// Number of workloads that go wrong, of 60.
 pub(super) fn n_wrong(alter: impl Fn(&mut Toy) + RefUnwindSafe) -> usize {
     let is_wrong =
         |&seed: &u32| catch_unwind(|| run(seed, &alter)).map_or(true, |run| run.is_err());
@@ -265,7 +266,7 @@ pub(super) fn simple(n_prompt: usize, max_tokens: u32, seed: u64) -> Request {
     }
 }
 
-/// Two sequences that each need the whole cache: the second waits or is preempted, and both end.
+/// Three sequences that each need the whole cache: some wait or are preempted, and all end.
 #[test]
 fn a_full_cache_preempts_and_loses_nothing() {
     let mut bench = Bench::new(Toy::new(8, 4, 64), &EngineConfig::default());
@@ -311,7 +312,7 @@ fn forks_share_their_prompt() {
     bench.verdict().unwrap();
 }
 
-/// Lower numbers run first, whenever they come; equals in the order they came.
+/// Lower priority numbers run first, whenever they come; equal numbers run in order of arrival.
 #[test]
 fn priority_comes_before_arrival() {
     let config = EngineConfig { max_num_seqs: 1, ..EngineConfig::default() };
@@ -352,8 +353,8 @@ fn the_prefix_cache_is_used_and_changes_nothing() {
     }
 }
 
-/// Prompts of another salt are as good as new; and every sequence says what its prompt had from the
-/// cache.
+/// A prompt with another salt finds nothing in the cache. Every sequence reports the number of its
+/// prompt tokens that came from the cache.
 #[test]
 fn a_salt_keeps_prompts_apart() {
     let mut bench = Bench::new(Toy::new(64, 4, 64), &EngineConfig::default());

@@ -1,5 +1,5 @@
-//! A model whose logits are a hash of all that it reads through the block table: one wrong block,
-//! one slot not copied, one row too few, and everything after it is different.
+//! A toy model: its logits are a hash of all that it reads through the block table. One wrong
+//! block, one slot not copied, or one row too few changes everything after it.
 
 use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{Ahead, Pick, Picks, Row, Scratch, pick};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 pub(super) const VOCAB: usize = 40;
 pub(super) const EOS: u32 = 39;
 
-/// What a slot holds: the KV of a token depends on all tokens before it.
+/// Content of a slot: the KV of a token depends on all tokens before it.
 type Slot = u64;
 
 pub(super) struct Toy {
@@ -26,17 +26,17 @@ pub(super) struct Toy {
     logits: Vec<f32>,
     scratch: Scratch,
     ahead: Ahead,
-    /// The engine is to run a step ahead of it.
+    /// The device is asynchronous: the engine is to run a step ahead of it.
     pub(super) is_asynchronous: bool,
-    /// What was asked of it: `f`orward, `s`ample, sample `a`head, `t`ake picks.
+    /// A log of calls: `f`orward, `s`ample, sample `a`head, `t`ake picks.
     pub(super) calls: Arc<Mutex<String>>,
-    /// What stands for a pick is read as the first one: the negative control.
+    /// Every placeholder is read as the first token of the batch: the negative control.
     pub(super) mixes_names: bool,
-    /// Copies are forgotten: the negative control.
+    /// Copies of blocks are skipped: the negative control.
     pub(super) ignores_copies: bool,
-    /// Rows, and rows of logits, that it takes less than it says: the negative control.
+    /// Rows, and logit rows, that the device takes less than it says: the negative control.
     pub(super) takes_less: (usize, usize),
-    /// What the device does after so many forwards.
+    /// The number of forwards that succeed, and the failure after them.
     pub(super) breaks: Option<(usize, Break)>,
     n_forwards: usize,
 }
@@ -45,7 +45,7 @@ pub(super) struct Toy {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Break {
     Error,
-    /// After so many forwards, and not again.
+    /// One failure, and none after it.
     Once,
     Panic,
 }
@@ -125,7 +125,7 @@ impl Toy {
         self
     }
 
-    /// Slots that a forward over `batch` writes hold something else.
+    /// Corrupts the slots that a forward over `batch` writes, and the logits.
     pub(super) fn spoil(&mut self, batch: &Batch<'_>) {
         let block_size = self.shape.block_size;
         for seq in batch.seqs {
@@ -150,7 +150,8 @@ fn mix(a: u64, b: u64) -> u64 {
     u64::from(x) << 32 | u64::from(y)
 }
 
-/// What attention over `before` and a token at `position` leaves in its slot, and in its logits.
+/// The slot of `token` at `position` after attention over the slots `before`. Its logits follow
+/// from it.
 fn attend(before: impl Iterator<Item = Slot>, token: u32, position: usize) -> Slot {
     // Cheap, and sensitive to order.
     let read = before
@@ -163,7 +164,7 @@ fn logits_of(slot: Slot) -> impl Iterator<Item = f32> {
         .map(move |token| (mix(slot, token) >> 40) as f32 / f32::from(1u16 << 13) / 400.0)
 }
 
-/// The same without any cache: the slots of `tokens`, from which the next logits follow.
+/// The toy model without a cache: the slots of its tokens, from which the next logits follow.
 #[derive(Default)]
 pub(super) struct Uncached(Vec<Slot>);
 

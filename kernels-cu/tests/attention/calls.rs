@@ -1,4 +1,4 @@
-//! Attention over a world by the emulated kernels: units, merges, the call.
+//! Attention over a world with the emulated kernels: units, merges, the call.
 
 use crate::world::{POISON, Rows, Values, World};
 use galley_kernels_cu::bindings::{
@@ -8,13 +8,13 @@ use std::ptr;
 
 const PARTITION: usize = GK_PARTITION as usize;
 
-/// How the work is cut.
+/// The division of the work into units.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) queries_per_unit: usize,
-    /// Query rows that a unit is given: as many as it may have, or fewer.
+    /// Query rows of a unit: `queries_per_unit`, or fewer.
     pub(crate) step: usize,
-    /// Units of one partition, merged afterwards, or units that fold.
+    /// Units of one partition, merged afterwards; otherwise units that fold.
     pub(crate) split: bool,
 }
 
@@ -25,7 +25,7 @@ impl Plan {
 }
 
 impl World {
-    /// Outputs of all rows by the emulated kernels, in the order of `batch`.
+    /// The outputs of all rows by the emulated kernels, in the order of `batch`.
     pub(crate) fn attend(&mut self, batch: &[Rows], plan: Plan) -> Vec<Vec<u16>> {
         let shape = self.shape;
         let (mut seqs, mut tables, mut selected) = (vec![], vec![], vec![]);
@@ -45,7 +45,7 @@ impl World {
                 selected_per_head: i32::from(runs.len() > 1),
                 selected: selected.len() as i64,
             });
-            // Of its table a batch is given what the rows have reached.
+            // The batch gets the part of the block table that the rows reach.
             let n_blocks = (rows.first + rows.n).div_ceil(shape.block_size);
             tables.extend_from_slice(&self.tables[rows.sequence][..n_blocks]);
             selected.extend(runs.iter().flatten().copied());
@@ -57,7 +57,7 @@ impl World {
         }
         let (units, merges, n_states) = self.cut(batch, plan);
         let size = shape.n_kv_heads * plan.queries_per_unit * (shape.head_dim + 2);
-        // States are at 16 bytes too.
+        // Two bf16 of `Values` hold one f32 of a state. `Values` also aligns the states to 16 bytes.
         let mut states = Values::new(2 * n_states * size, POISON);
         let mut out = Values::new(n_rows * shape.stride(), POISON);
         let mut kv = self.kv;
@@ -95,7 +95,7 @@ impl World {
             .collect()
     }
 
-    /// A call that fits together, about no unit: for tests to spoil.
+    /// A valid call without units, for tests to spoil.
     pub(crate) fn empty_call(&mut self) -> gk_attention {
         let mut kv = self.kv;
         kv.base = self.pool.bits_mut().as_mut_ptr();
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Units and merges, each list with an empty one at its end, as in padded lists.
+    /// Units and merges. Each list in use ends with an empty entry, as a padded list does.
     fn cut(&self, batch: &[Rows], plan: Plan) -> (Vec<gk_unit>, Vec<gk_merge>, usize) {
         let group = self.shape.group();
         let (mut units, mut merges, mut n_states) = (vec![], vec![], 0);
@@ -167,7 +167,7 @@ impl World {
                 n_states += unit.n_partitions;
             }
         }
-        units.reverse(); // their order is nobody's business
+        units.reverse(); // their order must not matter
         let nothing = gk_unit {
             seq: 0,
             first_query: 0,
@@ -184,10 +184,10 @@ impl World {
     }
 }
 
-/// What the launcher answers.
+/// Calls the launcher and returns its result.
 pub(crate) fn launch(call: &gk_attention) -> i32 {
     let attention = galley_kernels_cu::emulated().attention.expect("a table is complete");
-    // SAFETY: the buffers of a call outlive it and have the sizes that it states, or the call is
-    // about no unit.
+    // SAFETY: the buffers of a call outlive it and have the sizes that it states, or the call has
+    // no unit.
     unsafe { attention(call, ptr::null_mut()) }
 }

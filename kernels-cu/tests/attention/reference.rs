@@ -1,13 +1,13 @@
-//! Attention over a world in float64, and what rounding allows the kernels to be off by.
+//! Attention over a world in float64, and the error that rounding allows in the kernels.
 
 use crate::world::{Rows, Shape, World, widen};
 
 impl World {
-    /// Compares outputs with float64, in units of what rounding allows: all is well up to 1.
+    /// The largest error of `out` against float64, in units of the error that rounding allows: up to 1 is correct.
     ///
-    /// A probability is rounded to bf16, a relative error of at most 2^-8, in numerator and
-    /// denominator alike: an output moves by 2^-8 of the mean distance of values from it. It is
-    /// rounded once more itself. Sums in f32 are given 2^-15 of the mean size of values.
+    /// A probability is rounded to bf16, with a relative error of at most 2^-8, in numerator and
+    /// denominator alike: an output moves by at most 2^-8 of the mean distance of values from it.
+    /// The output itself is rounded once more. Sums in f32 may err by 2^-15 of the mean size of values.
     pub(crate) fn worst_error(&self, batch: &[Rows], out: &[Vec<u16>]) -> f64 {
         let Shape { n_heads, head_dim, .. } = self.shape;
         let mut rows = out.iter();

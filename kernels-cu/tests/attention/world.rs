@@ -1,4 +1,4 @@
-//! Sequences in a paged pool full of poison, and what rows of them attend to.
+//! Sequences in a paged pool full of poison, and the tokens that their rows attend to.
 
 use galley_kernels_cu::bindings::{
     GK_SELECTED_BLOCKS, GK_SELECTED_NONE, GK_SELECTED_TOKENS, gk_kv,
@@ -6,17 +6,17 @@ use galley_kernels_cu::bindings::{
 use std::ptr;
 
 const K_STEP: usize = galley_kernels_cu::bindings::GK_K_STEP as usize;
-/// A bf16 NaN: it spoils whatever it touches.
+/// A bf16 NaN: any result that includes it is NaN.
 pub(crate) const POISON: u16 = 0x7fc0;
 
-/// What a model fixes.
+/// The shape of the attention of a model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) n_heads: usize,
     pub(crate) n_kv_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) block_size: usize,
-    /// How many of the lodger's blocks lie in the place of one: 1 where it owns the pool.
+    /// Blocks in the place of one target block, for a draft model that shares the pool; otherwise 1.
     pub(crate) lodgers: usize,
 }
 
@@ -41,7 +41,7 @@ impl Shape {
 const N_LAYERS: usize = 2;
 const LAYER: usize = 1;
 
-/// Ids for all layers and heads, or a run for each.
+/// Selected ids: none, one run for all layers and heads, or one run for each.
 #[derive(Clone, Debug)]
 pub(crate) enum Selected {
     None,
@@ -72,7 +72,7 @@ impl Rows {
         }
     }
 
-    /// Positions selected for a KV head of the layer that calls are about.
+    /// Positions selected for a KV head of `LAYER`.
     pub(crate) fn selected_positions(&self, shape: &Shape, kv_head: usize) -> Vec<usize> {
         let (kind, runs) = self.runs();
         let run = if runs.len() > 1 { LAYER * shape.n_kv_heads + kv_head } else { 0 };
@@ -82,22 +82,22 @@ impl Rows {
     }
 }
 
-/// What values are like.
+/// The distribution of keys and values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Data {
     Plain,
-    /// Before a position, seven of eight tokens have large values and, half a period later, an
-    /// opposite: the same key and negated values. All that is left of them in an output is how the
-    /// sums were rounded, so that another order of summation shows.
+    /// Before position `below`, seven of eight tokens have large values and, half a period later,
+    /// an opposite: the same key and negated values. An output keeps only the rounding errors of
+    /// their sums, so that another order of summation shows.
     Cancelling {
         below: usize,
     },
 }
 
-/// Tokens after which large values begin anew.
+/// The period of the large values, in tokens.
 pub(crate) const PERIOD: usize = 192;
 
-/// Random numbers that are the same everywhere.
+/// Reproducible random numbers.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -124,7 +124,7 @@ pub(crate) fn widen(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// bf16 values at a 16-byte boundary.
+/// bf16 values, aligned to 16 bytes.
 pub(crate) struct Values(Vec<u128>);
 
 impl Values {
@@ -134,7 +134,7 @@ impl Values {
     }
 
     pub(crate) fn bits(&self) -> &[u16] {
-        // SAFETY: eight values lie in each element, and any bits are values.
+        // SAFETY: each element holds eight values, and any bits are valid values.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 8) }
     }
 
@@ -144,13 +144,13 @@ impl Values {
     }
 }
 
-/// Sequences whose keys, values and queries of all positions are known, in a pool full of poison.
+/// Sequences with known keys, values and queries at all positions, in a pool full of poison.
 pub(crate) struct World {
     pub(crate) shape: Shape,
     pub(crate) window: usize,
     pub(crate) pool: Values,
     pub(crate) kv: gk_kv,
-    /// A sequence's blocks, and its queries: a run of `stride` for each position.
+    /// The block table of each sequence. `queries` has a run of `stride` values for each position.
     pub(crate) tables: Vec<Vec<u32>>,
     pub(crate) queries: Vec<Vec<u16>>,
 }
@@ -162,7 +162,7 @@ impl World {
         let blocks_of = |length: &usize| length.div_ceil(block_size);
         let arena_blocks = (lengths.iter().map(blocks_of).sum::<usize>() + 3).div_ceil(lodgers);
         let block_stride = block_size * head_dim;
-        // Arenas of a model that is larger: there is room after each, as there is after a lodger's.
+        // Each arena is followed by unused room, as the arenas of a shared pool may be.
         let values_at = arena_blocks * block_stride + 64;
         let arena_stride = 2 * values_at;
         let n_arenas = N_LAYERS * n_kv_heads * lodgers;
@@ -202,13 +202,13 @@ impl World {
                             pool.bits_mut()[to].iter_mut().for_each(|bits| *bits ^= flip);
                             continue;
                         }
-                        // Times 2^16, by the exponent.
+                        // Multiplied by 2^16, through the exponent.
                         let more = if large && flip != 0 { 16 << 7 } else { 0 };
                         pool.bits_mut()[to].fill_with(|| random.value() + more);
                     }
                 }
             }
-            // What follows the columns of an operand row is zero.
+            // An operand row is zero beyond its columns.
             let mut queries = vec![0; length * shape.stride()];
             for row in queries.chunks_exact_mut(shape.stride()) {
                 row[..shape.n_heads * head_dim].fill_with(|| random.value());

@@ -1,9 +1,9 @@
-//! C++ programs over the emulation, compiled and run by tests.
+//! C++ programs over the emulation, which tests compile and run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What every program is compiled with: names from the crate's folder, where tests run.
+/// Flags of every program. Paths are relative to the crate's folder, in which tests run.
 const FLAGS: [&str; 10] = [
     "-std=c++17",
     "-g",
@@ -17,11 +17,11 @@ const FLAGS: [&str; 10] = [
     "c++",
 ];
 
-/// Files of a folder of the crate with one of these endings, in order.
+/// The files of a folder of the crate with this ending, sorted.
 ///
 /// # Panics
 ///
-/// Where there are none.
+/// If there are none.
 pub(crate) fn sources(folder: &str, ending: &str) -> Vec<PathBuf> {
     let files = Path::new(folder).read_dir().expect("a folder of the crate");
     let files = files.map(|entry| entry.expect("an entry").path());
@@ -32,11 +32,11 @@ pub(crate) fn sources(folder: &str, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Compiles sources by themselves, and gives their objects.
+/// Compiles each source, and returns the objects.
 ///
 /// # Panics
 ///
-/// Where the compiler finds an error, with what it says.
+/// If the compiler fails. The message has its output.
 pub(crate) fn objects(
     folder: &Path,
     name: &str,
@@ -58,15 +58,15 @@ pub(crate) fn objects(
 ///
 /// # Panics
 ///
-/// Where the linker fails, with what it says.
+/// If the linker fails. The message has its output.
 pub(crate) fn link(folder: &Path, name: &str, objects: &[PathBuf], flags: &[&str]) -> PathBuf {
     let program = folder.join(name);
     make(&program, Command::new("c++").args(objects).args(flags).arg("-pthread"));
     program
 }
 
-/// Has a compiler write a file, aside: each test may be a process, and they make the same files. One that is being
-/// written cannot be started, and half an object cannot be linked; a file that is replaced whole is neither.
+/// Makes a compiler write a temporary file, and renames it. Several test processes make the same files. A program that
+/// is being written cannot be started, and half an object cannot be linked; a renamed file is always complete.
 fn make(path: &Path, compiler: &mut Command) {
     let aside = path.with_added_extension(std::process::id().to_string());
     let output = compiler.arg("-o").arg(&aside).output().expect("a C++ compiler is there");
@@ -86,16 +86,16 @@ pub(crate) fn run(program: &Path, words: &[&str], settings: &[(&str, &str)]) -> 
     command.args(words).output().expect("a program that starts")
 }
 
-/// What a program said.
+/// The error output of a program.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A folder for the products of one test file, in the build's own.
+/// A folder for the products of one test file, in the build folder.
 ///
 /// # Panics
 ///
-/// Where it cannot be made.
+/// If the folder cannot be made.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -1,4 +1,4 @@
-// The emulated driver: when work is done, what is refused, and what ends the process.
+// Cases of the emulated driver: when work runs, which calls are refused, and which errors end the process.
 #include "cases.h"
 
 #include "../../driver/calls.h"
@@ -20,7 +20,7 @@ int32_t launch_add(void *stream, uint64_t values, int n, int what) {
 constexpr int N = 100;
 constexpr size_t BYTES = N * sizeof(int);
 
-// A device with a stream, and memory on both sides.
+// A device with a stream, device memory and pinned host memory.
 struct Setting {
   void *context = nullptr, *stream = nullptr;
   uint64_t device = 0;
@@ -43,7 +43,7 @@ struct Setting {
   void write(int value) {
     for (int i = 0; i < N; i++) pinned[i] = value;
   }
-  // By pageable memory, which waits.
+  // Copies to pageable memory, which waits for the stream.
   int read(int i) {
     int values[N];
     CHECK(cuMemcpyDtoHAsync_v2(values, device, BYTES, stream) == SUCCESS);
@@ -78,7 +78,7 @@ CASE(pinned_memory_is_read_late_and_other_memory_at_once) {
   int other[N] = {};
   here.write(1);
   CHECK(cuMemcpyHtoDAsync_v2(here.device, here.pinned, BYTES, here.stream) == SUCCESS);
-  here.write(2);  // too early
+  here.write(2);  // before the copy is known to be done
   if (is_late()) CHECK(here.read(0) == 2);
   other[0] = 5;
   CHECK(cuMemcpyHtoDAsync_v2(here.device, other, BYTES, here.stream) == SUCCESS);
@@ -88,10 +88,10 @@ CASE(pinned_memory_is_read_late_and_other_memory_at_once) {
 
 CASE(sets_of_bytes_and_what_was_there) {
   Setting here;
-  CHECK(here.read(0) != 0);  // new memory holds whatever
+  CHECK(here.read(0) != 0);  // new memory holds a pattern
   CHECK(cuMemsetD8Async(here.device, 0, BYTES, here.stream) == SUCCESS && here.read(N - 1) == 0);
   CHECK(cuMemsetD8Async(here.device, 1, BYTES, here.stream) == SUCCESS && here.read(N - 1) == 0x01010101);
-  // Over pages and parts of them.
+  // Whole pages and parts of pages.
   uint64_t large = 0;
   const size_t n_bytes = 3 * 4096 + 256;
   CHECK(cuMemAlloc_v2(&large, n_bytes) == SUCCESS);
@@ -113,7 +113,7 @@ CASE(captured_work_is_done_by_launches_of_the_graph) {
   CHECK(cuGraphInstantiateWithFlags(&executable, graph, 0) == SUCCESS && cuGraphDestroy(graph) == SUCCESS);
   CHECK(cuGraphUpload(executable, here.stream) == SUCCESS);
   for (int i = 0; i < 2; i++) CHECK(cuGraphLaunch(executable, here.stream) == SUCCESS);
-  CHECK(cuGraphExecDestroy(executable) == SUCCESS);  // what was launched is done all the same
+  CHECK(cuGraphExecDestroy(executable) == SUCCESS);  // earlier launches still run
   CHECK(here.read(N - 1) == 12);
 }
 
@@ -137,7 +137,7 @@ CASE(what_cannot_be_captured_breaks_the_capture) {
     CHECK(cuStreamEndCapture(here.stream, &graph) == CAPTURE_INVALIDATED && !graph);
   }
   CHECK(cuStreamEndCapture(here.stream, &graph) == CAPTURE_UNMATCHED);
-  // The thread that began ends it; others may allocate meanwhile.
+  // Only the thread that began a capture can end it. Other threads may allocate meanwhile.
   CHECK(cuStreamBeginCapture_v2(here.stream, 1) == SUCCESS);
   std::thread([&] {
     CHECK(cuMemAlloc_v2(&more, 16) == INVALID_CONTEXT && cuCtxSetCurrent(here.context) == SUCCESS);
@@ -170,7 +170,7 @@ CASE(bad_calls_are_refused) {
   CHECK(cuGetErrorString(12345, &text) == INVALID_VALUE && !text);
 }
 
-// ---- what must be noticed
+// ---- errors that must be noticed
 
 MUST_DIE(host_that_follows_a_device_address) {
   Setting here;

@@ -1,4 +1,4 @@
-// Cases by name, and what they are made of. `main` runs one, or all of a kind.
+// Named test cases, and helpers for them. `main` runs one case, or all cases of a kind.
 #pragma once
 #include "device.cuh"
 
@@ -18,7 +18,7 @@ struct Case {
   }
 };
 
-// A case that gives right numbers, and one that ends the process with a sentence.
+// CASE checks numbers. MUST_DIE must end the process with a message.
 #define CASE(name)                                                                                                     \
   static void name();                                                                                                  \
   static Case name##_case(#name, false, name);                                                                         \
@@ -36,7 +36,7 @@ struct Case {
     }                                                                                                                  \
   } while (0)
 
-// Same numbers in every run.
+// Pseudo-random numbers, the same in every run.
 inline uint32_t noise(uint32_t i) {
   i = (i ^ 61) ^ (i >> 16);
   i *= 9;

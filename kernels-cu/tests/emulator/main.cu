@@ -1,4 +1,4 @@
-// Runs a case by its name, or all that must give right numbers; lists those that must die.
+// Runs a case by its name, or all cases that must give right numbers; lists the cases that must die.
 #include "cases.h"
 
 int main(int n_words, char **words) {

@@ -5,7 +5,7 @@ using namespace gk;
 
 namespace {
 
-// Four stages under way, each refilled after it was read.
+// Four stages in flight, each refilled after it was read.
 __global__ void pipeline(const float *in, float *out, int n_tiles) {
   GK_DYNAMIC_SHARED(memory);
   float4 *stages = reinterpret_cast<float4 *>(memory);
@@ -42,7 +42,7 @@ CASE(copies_in_stages) {
   }
 }
 
-// What lies in shared memory before anything was written, and between a copy and its wait.
+// The content of shared memory before the first write, and between a copy and its wait.
 __global__ void look_too_early(const uint32_t *in, uint32_t *out) {
   GK_DYNAMIC_SHARED(memory);
   const volatile uint32_t *words = reinterpret_cast<uint32_t *>(memory);
@@ -61,12 +61,12 @@ CASE(copies_land_late_or_early) {
   CHECK(out[0] == ~0u && out[1] == (copies && !strcmp(copies, "early") ? 7 : ~0u) && out[2] == 7);
 }
 
-// Matrices as the PTX manual lays them out: element (row, column) of a register's pair, from lane and index.
+// Matrices in the layout of the PTX manual: element (row, column) of a register's pair, from lane and index.
 __global__ void multiply(const gk_bf16 *a, const gk_bf16 *b, float *d, uint32_t *loaded, int b_transposed) {
   GK_DYNAMIC_SHARED(memory);
   bf16 *a_shared = reinterpret_cast<bf16 *>(memory), *b_shared = a_shared + 16 * 24;
   for (int i = threadIdx.x; i < 256; i += 32) a_shared[i / 16 * 24 + i % 16] = as_bf16(a)[i];
-  // b is k × n. Stored as n rows of k it is loaded as it is, stored as k rows of n it is loaded transposed.
+  // b is k × n. Stored as n rows of k, b is loaded directly; stored as k rows of n, b is loaded transposed.
   for (int i = threadIdx.x; i < 256; i += 32) b_shared[i / 16 * 24 + i % 16] = as_bf16(b)[i];
   __syncthreads();
   const int lane = lane_id();
@@ -132,7 +132,7 @@ __global__ void count(int *integers, float *sum, unsigned long long *wide, unsig
   if (threadIdx.x == 0) {
     atomicAdd(&integers[11], in_block);
     __threadfence();
-    if (atomicAdd(last, 1) == gridDim.x - 1) integers[12] = atomicAdd(&integers[11], 0);  // the last block sees all
+    if (atomicAdd(last, 1) == gridDim.x - 1) integers[12] = atomicAdd(&integers[11], 0);  // the last block has all sums
   }
 }
 CASE(atomics) {
@@ -165,14 +165,14 @@ CASE(arithmetic) {
       CHECK(rounded != rounded);
       continue;
     }
-    // Of the two bf16 around a value the nearer, of two as near the even one; beyond the largest, infinity.
+    // A value between two bf16 rounds to the nearer one, a tie to the even one; beyond the largest it becomes infinity.
     const uint32_t bits = __float_as_uint(value), down = bits & 0xffff0000u, rest = bits & 0xffffu;
     const bool goes_up = rest > 0x8000u || (rest == 0x8000u && (down & 0x10000u));
     CHECK(__float_as_uint(rounded) == (goes_up ? down + 0x10000u : down));
   }
 }
 
-// ---- what must be noticed
+// ---- errors that must be noticed
 
 __attribute__((noinline)) int deeper(int depth) {
   volatile int local[200];

@@ -1,4 +1,4 @@
-// Shuffles, votes, reductions, barriers and who may miss them, against plain computations.
+// Shuffles, votes, reductions and barriers, also with missing threads, against plain computations.
 #include "cases.h"
 
 #include <set>
@@ -92,7 +92,7 @@ CASE(barriers_that_count) {
   for (int i = 0; i < 100; i++) CHECK(out[i * 3] == 34 && out[i * 3 + 1] == 1 && out[i * 3 + 2] == 0);
 }
 
-// Each round, a thread reads what another warp wrote in the last one. Threads leave one after the other.
+// In each round, a thread reads the value that another warp wrote in the last round. Threads end one after the other.
 __global__ void rounds_that_lose_threads(int *out, int n_rounds) {
   GK_DYNAMIC_SHARED(memory);
   int *values = reinterpret_cast<int *>(memory);
@@ -119,7 +119,7 @@ CASE(barriers_after_early_exits) {
   for (int i = 0; i < 5 * n; i++) CHECK(out[i] == (i % n < n - n_rounds + 1 ? values[i % n] : -1));
 }
 
-// Two halves of a warp go different ways, meet among themselves, then all together; some lanes are gone by then.
+// The halves of a warp diverge, synchronise within each half, then all together. Some lanes have ended by then.
 __global__ void diverge(int *out) {
   const int lane = threadIdx.x % 32;
   if (lane >= 28) return;
@@ -140,7 +140,7 @@ CASE(divergence) {
   for (int i = 0; i < 64; i++) CHECK(out[i] == (i % 32 < 28 ? want : -1));
 }
 
-// Dimensions of grid and block, and that every thread runs once.
+// Dimensions of grid and block; every thread runs once.
 __global__ void say_where(unsigned *seen) {
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
   const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
@@ -167,7 +167,7 @@ CASE(refused_launches) {
   CHECK(GK_LAUNCH(say_where, 1, 1, 60000, nullptr, &seen) == 0 && seen == 1);
 }
 
-// ---- what must be noticed
+// ---- errors that must be noticed
 
 __global__ void bad(int which, int *out) {
   const int lane = threadIdx.x;

@@ -1,20 +1,20 @@
-//! A matrix product, and what it should be.
+//! A matrix product, and its expected results.
 
 use galley_kernels_cu::bindings::*;
 use std::ptr::{null, null_mut};
 
-/// What is planted where nothing may be read or written.
+/// Fills memory that a kernel must not read or write.
 const POISON: f32 = f32::NAN;
 
-/// A product: rows, a matrix or two, and how it is launched.
+/// A product: its rows, one or two matrices, and its launch.
 pub(crate) struct Case {
     n_rows: usize,
     n_in: usize,
     n_out: usize,
-    /// `n_rows × x_stride`: zero to the next step, then poison.
+    /// `n_rows × x_stride`: zero from `n_in` to the next step, then poison.
     pub(crate) x: Vec<f32>,
     x_stride: usize,
-    /// `n_out × n_in`, and as many for up.
+    /// `n_out × n_in`; `up` has the same shape.
     pub(crate) w: Vec<f32>,
     up: Vec<f32>,
     pub(crate) bias: Vec<f32>,
@@ -62,7 +62,7 @@ impl Case {
         self.w[n * self.n_in + k]
     }
 
-    /// Σ_k, in float64, of a row of x and row n of a matrix; and of its terms' sizes.
+    /// The float64 dot product of a row of x and row n of a matrix, and the sum of its terms' absolute values.
     pub(crate) fn sums(&self, w: &[f32], row: usize, n: usize) -> (f64, f64) {
         let terms =
             (0..self.n_in).map(|k| f64::from(self.x_at(row, k)) * f64::from(w[n * self.n_in + k]));
@@ -73,7 +73,7 @@ impl Case {
         self.sums(&self.w, row, n).0
     }
 
-    /// How far a sum in f32 may be off: tensor cores align terms to the largest, sixteen at a time, and cut them.
+    /// The largest error of a sum in f32: tensor cores align sixteen terms at a time to the largest, and truncate them.
     pub(crate) fn bound(&self, size: f64) -> f64 {
         2.0 * (self.n_in as f64 / 16.0 + 4.0) * 2_f64.powi(-23) * (size / 4.0 + 1.0)
     }
@@ -110,7 +110,7 @@ impl Case {
         launch(&call)
     }
 
-    /// All of `n_rows × stride`, where each row ends with a step that is not the product's.
+    /// The whole output, `n_rows × stride`. Each row ends with a step that the product does not own.
     pub(crate) fn silu_mul(&self, variant: i32, swapped: bool) -> Vec<u16> {
         let out_stride = self.gated_stride();
         let mut out = operands(&vec![POISON; self.n_rows * out_stride]);
@@ -195,7 +195,7 @@ impl Case {
                 }
                 let (value, expected) =
                     (f64::from(from_bf16(value)), gate / (1.0 + (-gate).exp()) * up);
-                // silu's slope is at most 1.1; then a rounding to 8 bits.
+                // silu's slope is at most 1.1. The result is then rounded to 8 bits.
                 let sums = 1.1 * self.bound(gate_size.max(up_size)) * (gate.abs() + up.abs() + 1.0);
                 if value.is_nan() || (value - expected).abs() > sums + expected.abs() / 256.0 {
                     return Err(format!("row {row}, output {n}: {value}, not {expected}"));
@@ -214,12 +214,12 @@ impl Case {
 
 pub(crate) fn launch(call: &gk_linear) -> Result<(), i32> {
     let linear = galley_kernels_cu::emulated().linear.expect("the table is full");
-    // SAFETY: what is not refused has pointers to as much as `Case` made for its shapes.
+    // SAFETY: an accepted call has pointers to the buffers that `Case` made for its shapes.
     let error = unsafe { linear(call, null_mut()) };
     if error == 0 { Ok(()) } else { Err(error) }
 }
 
-/// Eight bf16, from a multiple of 16 bytes.
+/// Eight bf16, aligned to 16 bytes.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 pub(crate) struct Chunk([u16; 8]);
@@ -243,7 +243,7 @@ pub(crate) fn from_bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// By cutting: exact for what `Case` holds, and a NaN stays one.
+/// Truncates: exact for the values of `Case`, and a NaN stays NaN.
 pub(crate) fn to_bf16(value: f32) -> u16 {
     (value.to_bits() >> 16) as u16
 }
@@ -263,7 +263,7 @@ impl Random {
         (self.0 >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
     }
 
-    /// One that bf16 holds.
+    /// A value that bf16 represents exactly.
     fn operand(&mut self) -> f32 {
         from_bf16(to_bf16(self.value()))
     }

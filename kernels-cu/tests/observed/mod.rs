@@ -1,4 +1,4 @@
-//! Sequences in a paged pool, questions to their last rows, and the answers in float64 and by sorting.
+//! Sequences in a paged pool, observations of their last rows, and the expected results in float64 and by sorting.
 
 use crate::paged::{Numbers, Pool, from_bf16, stride, to_bf16};
 use galley_kernels_cu::bindings::*;
@@ -9,7 +9,7 @@ use std::ptr::{null, null_mut};
 pub(crate) const LAYER: usize = 1;
 const TILE: usize = GK_OBSERVED_TILE as usize;
 
-/// What is asked of the last rows of a sequence.
+/// An observation of the last rows of a sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) seq: usize,
@@ -33,15 +33,15 @@ impl Question {
     }
 }
 
-/// For each KV head: the sums of the candidates, and what was selected.
+/// For each KV head: the sums of the candidates, and the selected ids.
 pub(crate) type Answer = Vec<(Vec<f32>, Vec<u32>)>;
 
-/// Sequences whose keys are in a pool. What no sequence owns is NaN there.
+/// Sequences with their keys in a pool. Memory that no sequence owns is NaN.
 pub(crate) struct World {
     pub(crate) n_heads: usize,
     pub(crate) lens: Vec<usize>,
     pub(crate) tables: Vec<Vec<u32>>,
-    /// Of each sequence, a row a position.
+    /// Queries of each sequence, one row a position.
     pub(crate) queries: Vec<Vec<gk_bf16>>,
     pub(crate) pool: Pool,
 }
@@ -91,7 +91,7 @@ impl World {
         )
     }
 
-    /// Asks in one call, in a batch of the last `rows[seq]` rows of each sequence; `change` may spoil it.
+    /// Makes all observations in one call, with the last `rows[seq]` rows of each sequence; `change` may spoil it.
     pub(crate) fn ask_as(
         &mut self,
         rows: &[usize],
@@ -121,7 +121,7 @@ impl World {
                 q.resize(q.len().next_multiple_of(stride(width)), 0);
             }
         }
-        // Memory of each is followed by four floats that nobody may write.
+        // Four floats that must stay unwritten follow the memory of each observation.
         let (mut n_scores, mut n_stats, mut n_out) = (4, 4, 4);
         let observations = questions.iter().map(|question| {
             let n_queries = question.n_rows * n_heads / n_kv_heads;
@@ -178,7 +178,7 @@ impl World {
         change(&mut observations[0], &mut call);
         call.observations = observations.as_ptr();
         call.host_observations = observations.as_ptr();
-        // SAFETY: buffers are as long as the header says, or the call is refused.
+        // SAFETY: the buffers are as long as the header says, or the call is refused.
         let error = unsafe { emulated().observe.unwrap()(&call, null_mut()) };
         if error != 0 {
             return Err(error);
@@ -251,7 +251,7 @@ pub(crate) fn are_close(got: &[f32], expected: &[f64]) -> bool {
     got.len() == expected.len() && got.iter().zip(expected).all(near)
 }
 
-/// What sorting selects.
+/// The ids that sorting selects.
 pub(crate) fn highest(sums: &[f32], question: &Question, block_size: usize) -> Vec<u32> {
     let reach = question.pool_width / 2;
     let near = |i: usize| &sums[i.saturating_sub(reach)..(i + reach + 1).min(sums.len())];

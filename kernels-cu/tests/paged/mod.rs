@@ -4,7 +4,7 @@
 
 use galley_kernels_cu::bindings::{GK_K_STEP, gk_bf16, gk_kv};
 
-/// A seeded stream of numbers (splitmix64).
+/// A seeded generator of numbers (splitmix64).
 pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
@@ -20,7 +20,7 @@ impl Numbers {
         (self.bits() % n as u64) as usize
     }
 
-    /// About normal, with a variance of one.
+    /// Approximately normal, with a variance of one.
     pub(crate) fn normal(&mut self) -> f32 {
         let sum: f64 = (0..12).map(|_| (self.bits() >> 11) as f64 / (1_u64 << 53) as f64).sum();
         (sum - 6.0) as f32
@@ -30,7 +30,7 @@ impl Numbers {
         (0..n).map(|_| self.normal()).collect()
     }
 
-    /// The numbers 0 to n in some order.
+    /// The numbers 0 to n - 1 in random order.
     pub(crate) fn shuffled(&mut self, n: usize) -> Vec<u32> {
         let mut all: Vec<u32> = (0..n as u32).collect();
         for i in (1..n).rev() {
@@ -57,14 +57,14 @@ pub(crate) fn stride(n: usize) -> usize {
     n.next_multiple_of(GK_K_STEP as usize)
 }
 
-/// Keys and values of a model, in arenas that may belong to a larger one. What nobody wrote is NaN.
+/// Keys and values of a model, in arenas that may belong to a larger model. Unwritten memory is NaN.
 pub(crate) struct Pool {
     pub(crate) memory: Vec<gk_bf16>,
     pub(crate) shape: gk_kv,
 }
 
 impl Pool {
-    /// A pool of `n_blocks`; with `lodged`, that of a second model whose blocks lie in `host` blocks of a larger one.
+    /// A pool of `n_blocks`. With `lodged`, it shares a target's pool: three blocks lie in one target block's place.
     pub(crate) fn new(
         (n_layers, n_kv_heads, head_dim): (usize, usize, usize),
         block_size: usize,
@@ -96,7 +96,7 @@ impl Pool {
         gk_kv { base: self.memory.as_mut_ptr(), layer: layer as i32, ..self.shape }
     }
 
-    /// Where the key of a slot begins in `memory`, by the formula of the header.
+    /// Index in `memory` of the key of a slot, by the formula of the header.
     pub(crate) fn key_at(&self, layer: usize, kv_head: usize, slot: usize) -> usize {
         let kv = &self.shape;
         let (block, slot) = (slot / kv.block_size as usize, slot % kv.block_size as usize);

@@ -4,7 +4,7 @@
 ///
 /// # Panics
 ///
-/// Where it is not there.
+/// If the file is missing.
 pub(crate) fn header() -> String {
     std::fs::read_to_string("include/galley_kernels.h").expect("the header")
 }
@@ -13,7 +13,7 @@ pub(crate) fn header() -> String {
 ///
 /// # Panics
 ///
-/// Where it declares no table.
+/// If the header declares no table.
 pub(crate) fn launchers(header: &str) -> Vec<&str> {
     let table = header.split("typedef struct gk_kernels {").nth(1);
     let table = table.and_then(|at| at.split('}').next()).expect("the header declares the table");

@@ -1,5 +1,5 @@
-/* galley_drafter_sdk.h - what most drafters in C need beside the contract: options, extensions, a reason for a
- * failure, the entry point. Everything here is static inline: there is nothing to link with. */
+/* galley_drafter_sdk.h - helpers for drafters in C beside the contract: options, extensions, the reason of a failure,
+ * the entry point. Everything here is static inline or a macro: there is nothing to link with. */
 #ifndef GALLEY_DRAFTER_SDK_H
 #define GALLEY_DRAFTER_SDK_H
 
@@ -15,7 +15,7 @@
 #define GD_EXTERN_C extern
 #endif
 
-/* [any] Says why the status that follows is a failure. */
+/* [any] Logs the reason of the failing status that the caller is about to return. */
 static inline void gd_log_error(const gd_host *host, const char *sentence) {
   gd_str message;
   message.ptr = sentence;
@@ -23,7 +23,8 @@ static inline void gd_log_error(const gd_host *host, const char *sentence) {
   host->log(host, GD_LOG_ERROR, message);
 }
 
-/* [any] The table of an extension. NULL, and a reason in the log, where the host lacks it: return GD_UNSUPPORTED. */
+/* [any] The table of an extension. Where the host lacks it, logs the reason and returns NULL; the caller then returns
+ * GD_UNSUPPORTED. */
 static inline const void *gd_need(const gd_host *host, const char *id) {
   const void *table = host->extension(host, id);
   if (!table) {
@@ -43,7 +44,8 @@ static inline gd_str gd_option_text(const gd_option *options, size_t n_options, 
   return none;
 }
 
-/* An option as a whole number. GD_INVALID, and a reason in the log, where it is none; *out is left alone then. */
+/* An option as a whole number. Where the text is no whole number, logs the reason, leaves *out alone and returns
+ * GD_INVALID. */
 static inline gd_status gd_option_u32(const gd_host *host, const gd_option *options, size_t n_options,
                                       const char *name, uint32_t *out) {
   gd_str text = gd_option_text(options, n_options, name);
@@ -62,7 +64,7 @@ static inline gd_status gd_option_u32(const gd_host *host, const gd_option *opti
   return GD_OK;
 }
 
-/* The entry point of a library whose manifest is written with GD_MANIFEST. No semicolon after it. */
+/* Defines the entry point of a library. GD_MANIFEST must come before it. No semicolon follows the macro. */
 #define GD_DRAFTER_LIBRARY(create_fn)                                                        \
   GD_EXTERN_C GD_EXPORT const gd_library *galley_drafter_v1(void);                           \
   const gd_library *galley_drafter_v1(void) {                                                \

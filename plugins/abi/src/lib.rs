@@ -1,8 +1,9 @@
 //! Raw bindings of `galley_drafter.h`, the contract between Galley and drafters.
 //!
-//! The header is the source of truth, and its comments are the documentation. `bindings.rs` is generated
-//! from it by `cargo xtask bindings` and committed, so that building needs no libclang; its layout
-//! assertions hold this side to the sizes and offsets that a C compiler gave.
+//! The header is the source of truth, and its comments are the documentation.
+//! `cargo xtask bindings` generates `bindings.rs` from the header. The generated file is committed,
+//! so that building needs no libclang. Its layout assertions hold the Rust side to the sizes and
+//! offsets that a C compiler gave.
 
 #![no_std]
 

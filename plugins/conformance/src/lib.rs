@@ -1,8 +1,9 @@
-//! Holds a drafter to the contract of `galley_drafter.h`, rule by rule.
+//! Checks a drafter against the contract of `galley_drafter.h`, rule by rule.
 //!
-//! The drafter is loaded as the host loads it, and lives a life with `galley-drafter-host`. Between the two stands
-//! [`Lending`]: it sees every call, and lends less, more, or functions that fail where a rule is about that.
-//! A drafter can crash, so the program runs each rule in a process of its own; [`RULES`] are what it runs.
+//! The drafter is loaded as the host loads it, and runs a whole life with `galley-drafter-host`.
+//! Between the two, an interposer sees every call. A [`Lending`] tells it to withhold extensions,
+//! change table sizes or make functions fail, where a rule needs that. A drafter can crash, so the
+//! program runs each rule of [`RULES`] in a process of its own.
 
 mod between;
 mod checks;

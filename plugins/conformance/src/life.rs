@@ -1,4 +1,4 @@
-//! A drafter's life, from create to destroy, with all that is seen of it.
+//! A drafter's life, from create to destroy, and a record of it.
 
 use crate::between::{self, Lending};
 use crate::observed::{Observed, Shared};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What drafters are told of the target.
+/// Facts about the target that drafters get.
 pub(crate) const TARGET: ModelFacts = ModelFacts {
     n_layers: 6,
     n_heads: 8,
@@ -23,51 +23,51 @@ pub(crate) const TARGET: ModelFacts = ModelFacts {
     n_parameters: 20_000_000,
 };
 
-/// What drafters are told of rounds.
+/// Limits that drafters get.
 pub(crate) const LIMITS: Limits =
     Limits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };
 
-/// A library that is checked, and the options it is checked with.
+/// A library under test, and the options for its drafters.
 pub struct Subject {
     library: Arc<Library>,
     options: BTreeMap<String, String>,
 }
 
-/// One guess, and what was enqueued.
+/// One call of `guess`, and the work that it enqueued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
-    /// Rows, and the largest draft length of them.
+    /// Number of rows, and their largest draft length.
     pub shape: (usize, u32),
-    /// Whether the host may keep the program.
+    /// Whether the host may record the program.
     pub is_recordable: bool,
-    /// What came of it.
+    /// The result of the callback.
     pub outcome: Outcome,
-    /// What is to be done.
+    /// The enqueued work.
     pub program: Program,
-    /// Which activation it was in, from 0.
+    /// Number of the activation, from 0.
     pub activation: u32,
 }
 
-/// What was seen of a life.
+/// The record of a life.
 pub struct Lived {
-    /// Why it was not created or not activated.
+    /// The error, if the drafter was not created or not activated.
     pub refused: Option<String>,
-    /// Views and masks, as they were after the first activation.
+    /// Views and masks after the first activation.
     pub described: String,
-    /// All guesses.
+    /// All calls of `guess`.
     pub asked: Vec<Asked>,
-    /// Costs at rising context lengths, under no budget and then under one.
+    /// Costs at rising context lengths, first without a budget (0), then with one.
     pub costs: Vec<(u64, u32, Option<Cost>)>,
-    /// What was seen on the way.
+    /// The interposer's record.
     pub observed: Observed,
 }
 
 impl Subject {
-    /// Loads a library. Of `options` those are taken that its manifest names.
+    /// Loads a library. Options that its manifest does not have are dropped.
     ///
     /// # Errors
     ///
-    /// As the host refuses it.
+    /// The error of the host, if it refuses the library.
     pub fn open(path: &Path, options: &BTreeMap<String, String>) -> Result<Self, LoadError> {
         let library = Library::open(path)?;
         let mut options = options.clone();
@@ -75,17 +75,18 @@ impl Subject {
         Ok(Subject { library, options })
     }
 
-    /// What the library says about itself.
+    /// The manifest of the library.
     pub fn manifest(&self) -> &Manifest {
         self.library.manifest()
     }
 
-    /// A whole life: activated twice, asked for guesses of every shape, over and over with other sequences.
+    /// A whole life: activated twice, and asked for drafts of every shape, repeatedly and with
+    /// other sequences.
     pub fn live(&self, lending: Lending) -> Lived {
         self.live_with(&[], lending)
     }
 
-    /// The same with other options.
+    /// A whole life with some options changed.
     pub(crate) fn live_with(&self, other: &[(&str, &str)], lending: Lending) -> Lived {
         let mut lived = Lived {
             refused: None,
@@ -94,7 +95,7 @@ impl Subject {
             costs: Vec::new(),
             observed: Observed::default(),
         };
-        // As the header allows, create runs on a thread of its own.
+        // The header allows create to run on another thread, so it does here.
         let (drafter, observed) = std::thread::scope(|scope| {
             let create = scope.spawn(|| self.create(other, lending));
             create.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -107,7 +108,7 @@ impl Subject {
         lived
     }
 
-    /// A drafter that is created and not more.
+    /// Creates a drafter without activating it.
     pub(crate) fn create(
         &self,
         other: &[(&str, &str)],
@@ -118,7 +119,7 @@ impl Subject {
         between::create(&self.library, &options, TARGET, lending)
     }
 
-    /// A drafter that is active.
+    /// Creates and activates a drafter.
     pub(crate) fn activate(&self) -> Result<(Drafter, Shared), LoadError> {
         let (drafter, observed) = self.create(&[], Lending::default());
         let mut drafter = drafter?;
@@ -154,7 +155,7 @@ impl Lived {
         }
     }
 
-    /// A round of every shape. Which sequences are in it and what they have said differs by `content`.
+    /// One round of every shape. The sequences and their tokens differ by `content`.
     fn rounds(
         &mut self,
         drafter: &mut Drafter,
@@ -197,7 +198,7 @@ impl Lived {
     }
 }
 
-/// What an engine would have found.
+/// Adds the replay scores that an engine would have measured.
 fn add_scores(drafter: &mut Drafter, program: &Program) {
     for work in &program.work {
         if let Work::Replay { mask, n_tokens } = *work {
@@ -208,12 +209,12 @@ fn add_scores(drafter: &mut Drafter, program: &Program) {
     }
 }
 
-/// Some text: it repeats itself now and then.
+/// A token sequence that repeats itself now and then.
 pub(crate) fn tokens(seed: usize, n_tokens: usize) -> Vec<u32> {
     (0..n_tokens).map(|i| ((i * i % 37 + seed * 31) % TARGET.vocab_size as usize) as u32).collect()
 }
 
-/// Has every model there is: a small one.
+/// Loads a small model for every name.
 #[derive(Default)]
 pub(crate) struct Loader {
     n_loaded: u32,
@@ -230,11 +231,11 @@ impl ModelLoader for Loader {
     }
 }
 
-/// Draft lengths of the rows of each round.
+/// Draft lengths of the rows, for each round.
 const SHAPES: [&[u32]; 5] = [&[3], &[1, 4, 2], &[4; 8], &[1], &[2, 2]];
 
-/// Tokens of a row.
+/// Tokens in a row.
 const LENGTHS: [usize; 4] = [40, 1, 7, 300];
 
-/// Times that every shape comes.
+/// Repetitions of every shape.
 const N_CONTENTS: usize = 3;

@@ -1,6 +1,7 @@
-//! `drafter-check lib.so`: does a drafter keep the contract?
+//! `drafter-check lib.so`: checks whether a drafter keeps the contract.
 //!
-//! Each rule runs in a process of its own, because a drafter that breaks one may take its process with it.
+//! Each rule runs in a process of its own, because a drafter that breaks a rule may crash its
+//! process.
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Holds drafters to the contract of galley_drafter.h, rule by rule.
+/// Checks drafters against the contract of galley_drafter.h, rule by rule.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -27,13 +28,13 @@ struct Cli {
     /// Shared libraries of drafters.
     #[arg(required_unless_present = "rules")]
     libraries: Vec<PathBuf>,
-    /// An option for those of them that have it. Others have their defaults.
+    /// Option for the drafters that have it; the other drafters keep their defaults.
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
-    /// Print the rules and end.
+    /// Print the rules and exit.
     #[arg(long)]
     rules: bool,
-    /// Seconds that a drafter may take for a rule.
+    /// Seconds that a drafter may take for one rule.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u64,
     /// Check this rule in this process.
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether no rule is broken.
+/// Returns whether all rules are kept.
 fn run(cli: &Cli) -> Result<bool> {
     let options: BTreeMap<_, _> = cli.options.iter().cloned().collect();
     if let Some(number) = cli.only {
@@ -82,7 +83,7 @@ fn run(cli: &Cli) -> Result<bool> {
     Ok(all_right)
 }
 
-/// An option that no library has is a slip of the hand.
+/// An option that no library has is a typing error.
 fn check_options(libraries: &[PathBuf], options: &BTreeMap<String, String>) -> Result<()> {
     let manifests: Vec<_> =
         libraries.iter().filter_map(|path| Manifest::of_file(path).ok()).collect();
@@ -96,7 +97,7 @@ fn check_options(libraries: &[PathBuf], options: &BTreeMap<String, String>) -> R
     }
 }
 
-/// All rules of one library; whether none is broken.
+/// Checks all rules on one library. Returns whether all are kept.
 fn check(path: &Path, cli: &Cli) -> Result<bool> {
     let manifest = match Manifest::of_file(path) {
         Err(error @ LoadError::Unreadable { .. }) => bail!("{error}"),
@@ -158,7 +159,7 @@ fn tell(verdict: &Verdict) {
     println!("\n{VERDICT}{word} {}", sentence.replace('\n', " "));
 }
 
-/// Runs this program anew for one rule. Also, whether that process lived to tell.
+/// Runs this program anew for one rule. Also returns whether that process reported a verdict.
 fn in_a_process(rule: &Rule, path: &Path, cli: &Cli) -> Result<(Verdict, bool)> {
     let this = std::env::current_exe().context("this program does not know its own path")?;
     let mut command = Command::new(this);
@@ -170,7 +171,7 @@ fn in_a_process(rule: &Rule, path: &Path, cli: &Cli) -> Result<(Verdict, bool)> 
     let mut pipe = child.stdout.take().context("a pipe was asked for")?;
     let reader = std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What came before a pipe broke is all that there is.
+        // If the pipe breaks, the text before the break is all there is.
         let _ = pipe.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     });
@@ -179,7 +180,7 @@ fn in_a_process(rule: &Rule, path: &Path, cli: &Cli) -> Result<(Verdict, bool)> 
     Ok(verdict(status, &text, cli.patience))
 }
 
-/// None: it did not end in time, and has been ended.
+/// None: the process did not end in time and has been killed.
 fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {
@@ -195,7 +196,7 @@ fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-/// What a process said, or what became of it.
+/// The verdict that a process reported, or else a failure that describes how the process ended.
 fn verdict(status: Option<ExitStatus>, text: &str, patience: u64) -> (Verdict, bool) {
     let told = text.lines().rev().find_map(|line| line.strip_prefix(VERDICT));
     let (word, sentence) = told.and_then(|told| told.split_once(' ')).unwrap_or_default();
@@ -215,5 +216,5 @@ fn verdict(status: Option<ExitStatus>, text: &str, patience: u64) -> (Verdict, b
     (Verdict::Fail(sentence), false)
 }
 
-/// Begins the line that says how a rule went.
+/// Prefix of the line that reports the verdict on a rule.
 const VERDICT: &str = "drafter-check says: ";

@@ -1,4 +1,4 @@
-//! What is seen of a drafter from between it and its host, as plain data.
+//! The interposer's record of a drafter, as plain data.
 
 use galley_drafter_abi::gd_status;
 use parking_lot::Mutex;
@@ -40,13 +40,14 @@ pub enum Function {
 }
 
 impl Function {
-    /// Whether a guess that called it is asked for every round anyway.
+    /// Whether the host never records a `guess` that called this function, and so calls `guess` in
+    /// every round.
     pub(crate) fn forbids_recording(self) -> bool {
         use Function::{Change, Push, Replay, Rerecord, Row, Score};
         matches!(self, Row | Push | Score | Replay | Change | Rerecord)
     }
 
-    /// As the header calls it.
+    /// The name in the header.
     pub(crate) fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
@@ -74,7 +75,7 @@ pub enum Callback {
 }
 
 impl Callback {
-    /// As the header calls it.
+    /// The name in the header.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Callback::Create => "create",
@@ -89,59 +90,59 @@ impl Callback {
     }
 }
 
-/// What was broken, as far as a single call shows it.
+/// A kind of violation that a single call shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
-    /// A struct that does not say its true size, or a reserved field that is not 0.
+    /// A struct whose `struct_size` is not its true size, or a reserved field that is not 0.
     Size,
-    /// A host function called where its tag does not allow it.
+    /// A host function called where its phase tag does not allow it.
     Phase,
     /// A wrong argument or handle.
     Argument,
-    /// A pushed guess that is too long, or has a token outside the vocabulary.
+    /// A pushed draft that is too long or has a token outside the vocabulary.
     Guess,
-    /// A field beyond `struct_size`, or something written where only reading is allowed.
+    /// A function called beyond a table's `struct_size`, or a write where only reading is allowed.
     Beyond,
-    /// A sentence that is no text.
+    /// A log message that is not UTF-8 or too long, or a level that the header does not have.
     Log,
-    /// A status that the header does not have.
+    /// A status that the header does not have for this callback.
     Status,
 }
 
-/// What a callback came to.
+/// The result of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Returned {
-    /// Which.
+    /// The callback.
     pub callback: Callback,
-    /// Its status.
+    /// The status that it returned.
     pub status: gd_status,
     /// The last error that it logged.
     pub sentence: Option<String>,
 }
 
-/// All that was seen in a drafter's life.
+/// The record of a drafter's life.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// What single calls broke, with a sentence each.
+    /// Breaches by single calls, with a sentence about each.
     pub breaches: Vec<(Breach, String)>,
-    /// Host functions that were called.
+    /// Host functions that the drafter called.
     pub called: BTreeSet<Function>,
-    /// Callbacks with a status, in order.
+    /// Callbacks that returned a status, in order.
     pub returned: Vec<Returned>,
-    /// Whether the host may keep what the latest guess enqueued.
+    /// Whether the host may record the work of the latest `guess`.
     pub is_recordable: bool,
-    /// How long the guess callbacks took, one each.
+    /// Duration of each `guess` callback.
     pub guesses: Vec<Duration>,
-    /// The last error logged in the callback that runs.
+    /// The last error that the running callback logged.
     pub(crate) sentence: Option<String>,
 }
 
-/// Host functions may come from any thread.
+/// A shared record: host functions may be called from any thread.
 pub(crate) type Shared = Arc<Mutex<Observed>>;
 
 impl Observed {
     pub(crate) fn breach(&mut self, breach: Breach, sentence: String) {
-        // The first ones say it all.
+        // The first breaches are enough.
         if self.breaches.len() < MAX_BREACHES {
             self.breaches.push((breach, sentence));
         }

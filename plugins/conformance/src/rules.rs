@@ -4,36 +4,37 @@ use crate::checks::{calls, growth, guesses, hosts, lives};
 use crate::life::Subject;
 use std::fmt;
 
-/// One thing that the contract asks of a drafter.
+/// One requirement of the contract.
 pub struct Rule {
-    /// Its number, for ever: R01 and so on.
+    /// Its number, which never changes: R01 and so on.
     pub number: u8,
-    /// What it asks.
+    /// The requirement.
     pub text: &'static str,
-    /// None: it is about loading, and has been seen to by then.
+    /// None for a rule about loading, which has been checked before any function could run.
     pub(crate) check: Option<fn(&Subject) -> Verdict>,
 }
 
-/// What came of a rule.
+/// The result of checking a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is kept.
+    /// The rule is kept.
     Pass,
-    /// It is broken, and how.
+    /// The rule is broken; the text says how.
     Fail(String),
-    /// It could not be looked at, and why.
+    /// The rule could not be checked; the text says why.
     Skip(String),
 }
 
 impl Rule {
-    /// The manifest alone.
+    /// The rule about the manifest.
     pub const MANIFEST: u8 = 1;
-    /// Loading. What does not load cannot be looked at further.
+    /// The rule about loading. If loading fails, no later rule can be checked.
     pub const LOADING: u8 = 2;
-    /// A plain life. What ends its process in it cannot be looked at further either.
+    /// The rule about a plain life. If the process ends in a plain life, no later rule can be
+    /// checked.
     pub const LIVING: u8 = 3;
 
-    /// Looks whether it is kept. May crash with the drafter.
+    /// Checks the rule. The process may crash with the drafter.
     pub fn check(&self, subject: &Subject) -> Verdict {
         self.check.map_or(Verdict::Pass, |check| check(subject))
     }
@@ -49,7 +50,7 @@ const fn rule(number: u8, text: &'static str, check: Option<fn(&Subject) -> Verd
     Rule { number, text, check }
 }
 
-/// All of them.
+/// All rules.
 pub const RULES: [Rule; 22] = [
     rule(1, "The manifest can be read from the file without running its code, and is right.", None),
     rule(
@@ -155,5 +156,5 @@ pub const RULES: [Rule; 22] = [
     rule(22, "What is logged is UTF-8, at a level of the header.", Some(calls::logs)),
 ];
 
-/// Begins a line that says what a rule is about to do.
+/// Prefix of a line that announces the next action of a rule.
 pub const ABOUT: &str = "drafter-check is about to: ";

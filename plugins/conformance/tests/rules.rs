@@ -1,4 +1,5 @@
-//! Every rule: the drafters that come with Galley keep all of them, and for each there is one that breaks it.
+//! Every rule: Galley's own drafters keep all of them, and each rule has a test drafter that breaks
+//! it.
 
 mod common;
 
@@ -6,7 +7,7 @@ use common::{build, check, compile, failed, here, our_drafters};
 use drafter_check::RULES;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is broken in tests/c/bad.c, and every rule that notices.
+/// The faults in tests/c/bad.c, and every rule that notices each of them.
 const BAD: [(&str, &[u8]); 49] = [
     ("NO_MANIFEST", &[1]),
     ("BAD_NAME", &[1]),
@@ -59,7 +60,7 @@ const BAD: [(&str, &[u8]); 49] = [
     ("LOGS_LOUDER", &[22]),
 ];
 
-/// What a variant of bad.c breaks, and what is said of it.
+/// The rules that a variant of bad.c breaks, and the printed text.
 fn broken_by(case: &str, patience_s: &str) -> (Vec<u8>, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let output = check(&["--patience", patience_s], &[build(case, folder.path())]);
@@ -112,7 +113,7 @@ fn what_took_its_process_with_it_is_said() {
     }
 }
 
-/// Those that come with Galley, with options that bring out what they can do.
+/// Galley's own drafters, with options that make them use their features.
 #[test]
 fn our_drafters_keep_all_rules() {
     let libraries = our_drafters();
@@ -121,14 +122,15 @@ fn our_drafters_keep_all_rules() {
         let output = check(&["--option", "model=small", "--option", &mode], &libraries);
         let (numbers, text) = failed(&output);
         assert_eq!((numbers, output.status.code()), (vec![], Some(0)), "{text}");
-        // A search is asked every round, so there is nothing to record.
+        // In search mode the host calls `guess` in every round, so there is no recorded program to
+        // compare.
         let n_whole = if mode == "mode=search" { 5 } else { 6 };
         assert_eq!(text.matches("22 passed, 0 failed, 0 skipped").count(), n_whole, "{text}");
         assert_eq!(text.matches("21 passed, 0 failed, 1 skipped").count(), 6 - n_whole, "{text}");
     }
 }
 
-/// The one that authors start from.
+/// The example in C that authors start from.
 #[test]
 fn the_example_in_c_keeps_all_rules() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -137,7 +139,7 @@ fn the_example_in_c_keeps_all_rules() {
     let library = compile(&source, &include, &["-O2"], "echo", folder.path());
     let (numbers, text) = failed(&check(&[], &[library]));
     assert_eq!(numbers, [0; 0], "{text}");
-    // It looks at rows, so there is nothing to record.
+    // The example looks at rows, so there is no recorded program to compare.
     assert!(text.contains("21 passed, 0 failed, 1 skipped"), "{text}");
 }
 

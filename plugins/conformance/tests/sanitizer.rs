@@ -1,4 +1,5 @@
-//! `drafter-check` with the C compiler's address sanitizer: what a drafter reads of its host's memory is watched.
+//! `drafter-check` with the C compiler's address sanitizer, which sees a drafter's reads of freed
+//! or foreign memory.
 
 mod common;
 #[path = "../../../tests/sanitizer.rs"]

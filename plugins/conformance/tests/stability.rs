@@ -1,5 +1,5 @@
-//! The ABI only grows: drafters of every frozen version run on today's host, today's drafters on shorter hosts say
-//! so, and nothing in the header moves or goes.
+//! The ABI only grows: drafters of every frozen version run on today's host, today's drafters
+//! report the functions that a shorter host lacks, and nothing in the header moves or disappears.
 
 mod common;
 #[path = "stability/header.rs"]
@@ -11,7 +11,7 @@ use galley_drafter_host::{Outcome, Work};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Versions that are frozen: 1.0 is the first.
+/// Frozen versions: 1.0 is the first.
 const FROZEN: [&str; 1] = ["1_0"];
 
 fn snapshots() -> PathBuf {
@@ -33,7 +33,7 @@ fn a_drafter_of_every_frozen_version_runs_on_todays_host() {
     let folder = tempfile::tempdir().expect("a folder");
     for version in FROZEN {
         let source = snapshots().join(format!("echo_{version}.c"));
-        // No other header is in reach.
+        // The include path holds only the frozen header.
         let library = compile(&source, &snapshots(), &["-O2"], version, folder.path());
         let output = check(&[], std::slice::from_ref(&library));
         let (numbers, text) = failed(&output);
@@ -62,7 +62,7 @@ fn headers_only_grow() {
     }
 }
 
-/// Files of frozen versions are never changed, least of all to please a test.
+/// Files of frozen versions must never change, not even to make a test pass.
 #[test]
 fn snapshots_are_frozen() {
     for (name, sum) in [
@@ -75,8 +75,8 @@ fn snapshots_are_frozen() {
     }
 }
 
-/// A host whose tables are cut off behind any of their fields: a drafter fails with a status and a sentence, and calls
-/// nothing beyond the cut.
+/// A host whose tables end after any of their fields: a drafter fails with a status and a logged
+/// sentence, and calls nothing beyond the end.
 #[test]
 fn shorter_hosts_are_told_so() {
     for library in our_drafters() {
@@ -99,7 +99,7 @@ fn shorter_hosts_are_told_so() {
                 _ => assert!(sentence != Some(""), "{name} with {table_words} words"),
             }
         }
-        // Up to host_data; without extensions nobody gets far.
+        // Cuts after host_data and later; without `extension` no drafter can be activated.
         for host_words in 3..6 {
             let lending = Lending { host_words: Some(host_words), ..Lending::default() };
             let lived = subject.live(lending);
@@ -110,7 +110,7 @@ fn shorter_hosts_are_told_so() {
     }
 }
 
-/// The negative control: a drafter that goes by today's header alone calls what is cut off.
+/// The negative control: a drafter that relies on today's header calls functions that were cut off.
 #[test]
 fn a_drafter_that_does_not_look_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -119,7 +119,7 @@ fn a_drafter_that_does_not_look_is_noticed() {
     assert!(lived.observed.breaches[0].1.contains("beyond its table"), "{:?}", lived.observed);
 }
 
-/// Every extension withheld, whether a drafter needs it or not.
+/// Withholds every extension in turn, whether a drafter needs it or not.
 #[test]
 fn what_is_withheld_is_named() {
     let all = ["models", "views", "observe", "layers", "chain", "tokens", "replay"];

@@ -1,10 +1,11 @@
-//! Drafts with some of the target's layers: a fixed choice, the first few, or a choice searched for while
-//! running.
+//! Drafts with some of the target's layers: a fixed choice, the first few, or a choice that is
+//! searched for at run time.
 //!
-//! `static`: J. Zhang et al., "Draft & Verify", 2023 (arXiv 2309.08168). `exit`: M. Elhoushi et al.,
-//! "LayerSkip", 2024 (arXiv 2404.16710); made for models that were trained to leave early. `search`: H. Xia
-//! et al., "SWIFT", 2024 (arXiv 2410.06916), see `search.rs`. Skipped layers need no second model and no
-//! second cache; with a window as in StreamingLLM (arXiv 2309.17453) a guess reads less of the cache as well.
+//! `static`: J. Zhang et al., "Draft & Verify", 2023 (arXiv 2309.08168). `exit`: M. Elhoushi et
+//! al., "LayerSkip", 2024 (arXiv 2404.16710), for models that were trained to exit early. `search`:
+//! H. Xia et al., "SWIFT", 2024 (arXiv 2410.06916), see `search.rs`. Skipping layers needs no
+//! second model and no second cache. With a window as in StreamingLLM (arXiv 2309.17453), a guess
+//! also reads less of the cache.
 
 mod search;
 
@@ -50,7 +51,7 @@ impl Drafter for LayerSkip {
         if budget_tokens != 0 && budget_tokens <= n_sinks {
             return Err(options.refuse("budget", "it leaves no room beside the sinks"));
         }
-        // Without a budget of its own, the window is for requests that bring one.
+        // Without a budget of the drafter, the window serves requests that set a budget.
         let view = host.window(Model::TARGET, n_sinks, whole_if_0(budget_tokens))?;
         Ok(Self {
             view,
@@ -69,7 +70,7 @@ impl Drafter for LayerSkip {
         step.chain(Chain { view: self.view, layers: self.layers, ..Chain::default() })
     }
 
-    /// A search changes which layers are skipped, hardly how many.
+    /// A search changes the set of skipped layers, and hardly its size.
     fn cost(&self, at: &CostAt) -> Cost {
         Cost {
             weights_read: self.weights_read,
@@ -82,7 +83,7 @@ fn whole_if_0(budget_tokens: u32) -> u32 {
     if budget_tokens == 0 { u32::MAX } else { budget_tokens }
 }
 
-/// An option of another mode is a mistake, most likely a forgotten `mode=`.
+/// Refuses an option of another mode: it is a mistake, most likely a forgotten `mode=`.
 fn refuse_what_others_read(mode: Mode, options: &Options) -> Result<()> {
     let [exit, skipped] = match mode {
         Mode::Static => [false, true],
@@ -101,7 +102,7 @@ fn refuse_what_others_read(mode: Mode, options: &Options) -> Result<()> {
     }
 }
 
-/// The layers that `attention` and `mlp` list; where both are empty, every second one.
+/// A mask without the sublayers in `attention` and `mlp`; without every second layer if both are empty.
 fn static_mask(options: &Options, n_layers: u32) -> Result<LayerMask> {
     let (attention, mlp) = (options.list("attention")?, options.list("mlp")?);
     if attention.is_empty() && mlp.is_empty() {
@@ -112,7 +113,7 @@ fn static_mask(options: &Options, n_layers: u32) -> Result<LayerMask> {
 
 fn exit_mask(options: &Options, info: &ModelInfo) -> Result<LayerMask> {
     let n_kept = match options.parse("exit")? {
-        0 => info.n_layers.div_ceil(4), // LayerSkip leaves after 8 of 32 layers
+        0 => info.n_layers.div_ceil(4), // LayerSkip exits after 8 of 32 layers
         n_kept if n_kept > info.n_layers => {
             let why = format!("the model has only {} layers", info.n_layers);
             return Err(options.refuse("exit", &why));

@@ -1,7 +1,7 @@
-//! SWIFT's search for the layers that are missed least (arXiv 2410.06916, section 4): propose, replay, keep
-//! if better.
+//! SWIFT's search for the layers that are missed least (arXiv 2410.06916, section 4): propose a
+//! mask, replay it, keep it if it is better.
 //!
-//! Random choices alone: the paper also makes every 25th one by Bayesian optimisation.
+//! All choices here are random. The paper also makes every 25th choice by Bayesian optimisation.
 
 use galley_drafter::{Control, LayerMask, Layers, Model, Options, ReplayScore, Result, Step};
 
@@ -9,7 +9,7 @@ use galley_drafter::{Control, LayerMask, Layers, Model, Options, ReplayScore, Re
 const GOOD_ENOUGH: f64 = 0.95;
 const MAX_NOT_BETTER: u32 = 300;
 
-/// A search that goes one move further in every round.
+/// A search that makes one move in every round.
 pub(crate) struct Search {
     choices: Choices,
     candidate: Layers,
@@ -29,7 +29,7 @@ enum Move {
 }
 
 impl Search {
-    /// Begins with what `start` is worth.
+    /// A search that begins with the score of the mask `start`.
     pub(crate) fn new(
         host: &Control<'_>,
         options: &Options,
@@ -60,7 +60,8 @@ impl Search {
         })
     }
 
-    /// Moves on; `layers` is the mask that guesses are made with. While it moves, the host asks every round.
+    /// Makes a move. Guesses are made with the mask `layers`. While the search runs, the host asks
+    /// for a guess every round.
     pub(crate) fn advance(&mut self, step: &Step<'_>, layers: Layers) -> Result<()> {
         self.next = match self.next {
             Move::Stop => return Ok(()),
@@ -84,7 +85,7 @@ impl Search {
         Ok(())
     }
 
-    /// Whether what was tried is better than all before.
+    /// Whether the mask `tried` is better than all masks before.
     fn judge(&mut self, score: ReplayScore) -> bool {
         let matched = score.n_matched as f64 / score.n_compared as f64;
         let better = matched > self.best;
@@ -114,7 +115,7 @@ pub(crate) fn every_second(n_layers: u32) -> Result<LayerMask> {
 
 /// Random sets of sublayers to skip, all of one size. The first and the last layer always run.
 struct Choices {
-    inner: Vec<u32>, // the layers between; shuffled at its front by each draw
+    inner: Vec<u32>, // the layers between the first and the last; each draw shuffles the front
     n_skipped: usize,
     state: u64,
 }
@@ -126,7 +127,7 @@ impl Choices {
         Self { inner, n_skipped, state: seed }
     }
 
-    /// Into a mask that is there: a step must not allocate.
+    /// Draws into an existing mask, because a step must not allocate.
     fn draw(&mut self, mask: &mut LayerMask) {
         self.shuffle();
         for (i, layer) in self.inner.iter().enumerate() {
@@ -146,7 +147,7 @@ impl Choices {
         }
     }
 
-    /// SplitMix64: small, and the same everywhere.
+    /// SplitMix64: small, and the same on every machine.
     fn random(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,8 +1,8 @@
-//! Prompt lookup: guesses what followed the latest few tokens when they last occurred.
+//! Prompt lookup: guesses the tokens that followed the latest few tokens when they last occurred.
 //!
-//! A. Saxena, "Prompt Lookup Decoding", 2023 (github.com/apoorvumang/prompt-lookup-decoding). Answers that quote
-//! their prompt, code that is edited and texts that repeat themselves are guessed for nothing: no weight and no
-//! cached key is read.
+//! A. Saxena, "Prompt Lookup Decoding", 2023 (github.com/apoorvumang/prompt-lookup-decoding). Prompt
+//! lookup suits answers that quote their prompt, code that is edited and texts that repeat
+//! themselves. A guess is free: it reads no weight and no cached key.
 
 use galley_drafter::{
     Control, Cost, CostAt, Drafter, Guess, Limits, Options, Result, Step, export_drafter,

@@ -1,4 +1,4 @@
-//! A drafter whose every callback panics now and then: none of it may leave the library.
+//! A drafter that panics in every callback now and then. No panic may leave the library.
 
 use galley_drafter::{
     Control, Cost, CostAt, Drafter, Guess, Limits, Options, Result, Step, export_drafter,

@@ -1,4 +1,4 @@
-//! The phase in which a drafter describes: views, masks, models.
+//! The control phase, in which a drafter describes views, masks and models.
 
 use std::marker::PhantomData;
 
@@ -13,13 +13,14 @@ use crate::error::Result;
 use crate::handles::{LayerMask, Layers, Model, ModelInfo, View};
 use crate::host::{Host, Level, check, missing, to_str};
 
-/// The host while it may block, allocate and read files. Lives as long as the call it was given for.
+/// The host, while a drafter may block, allocate and read files. Lives as long as the call it was
+/// given for.
 pub struct Control<'call> {
     host: Host,
     call: PhantomData<&'call ()>,
 }
 
-/// What is chosen, per layer and KV head.
+/// The unit of a selection. A selection is made per layer and KV head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granularity {
     /// Single tokens, as in SnapKV.
@@ -28,47 +29,49 @@ pub enum Granularity {
     Blocks,
 }
 
-/// Who looks back, and how often a selection is made again.
+/// The queries that look back, and how often a selection is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observer {
-    /// The latest `n_queries` tokens: when the prompt has been read, then whenever `refresh_tokens` more are known
-    /// (0: never again).
+    /// The latest `n_queries` tokens look back: when the prompt has been read, then whenever
+    /// `refresh_tokens` more tokens are known (0: never again).
     Context {
         /// How many tokens look back; at least 1.
         n_queries: u32,
         /// Tokens between selections.
         refresh_tokens: u32,
     },
-    /// The target's verification, while it runs.
+    /// The target's verification looks back while it runs.
     Verify {
         /// Rounds between selections.
         refresh_rounds: u32,
     },
 }
 
-/// How scores are pooled along the sequence before the best are taken. Widths are odd.
+/// How scores are pooled along the sequence before the best tokens are taken. Widths are odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pool {
-    /// Not at all.
+    /// No pooling.
     None,
-    /// The average of so many neighbours.
+    /// The average of so many neighbouring scores.
     Average(u32),
-    /// The largest of so many neighbours.
+    /// The largest of so many neighbouring scores.
     Max(u32),
 }
 
-/// A view of the cached tokens that the target's own attention looked at most, and a tail of the latest.
+/// A view of the cached tokens that the target's own attention looked at most, and a tail of the
+/// latest tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
-    /// Tokens attended to in all, selected and tail, where a request asks for no other.
+    /// Tokens attended to in all (sinks, selected tokens and tail), where a request asks for no
+    /// other number.
     pub budget_tokens: u32,
-    /// What is chosen.
+    /// The unit of the selection.
     pub granularity: Granularity,
-    /// First tokens, always selected.
+    /// First tokens of the sequence.
     pub n_sinks: u32,
-    /// Latest tokens when selecting, always in the tail.
+    /// Latest tokens when selecting: in the tail, as far as it reaches.
     pub n_recent: u32,
-    /// Who looks back.
+    /// The queries, and how often a selection is made again.
     pub observer: Observer,
     /// Pooling of the scores.
     pub pool: Pool,
@@ -79,7 +82,7 @@ impl Control<'_> {
         Self { host, call: PhantomData }
     }
 
-    /// A sentence for whoever runs the host.
+    /// Logs a sentence for the host's user.
     pub fn log(&self, level: Level, sentence: &str) {
         self.host.log(level, sentence);
     }
@@ -97,7 +100,7 @@ impl Control<'_> {
     ///
     /// # Errors
     ///
-    /// If it cannot be loaded, or its vocabulary is not the target's.
+    /// If the model cannot be loaded, or its vocabulary is not the target's.
     pub fn load(&self, source: &str) -> Result<Model> {
         // SAFETY: this id is that of gd_host_models.
         let models: gd_host_models = unsafe { self.host.table(GD_EXT_MODELS)? };
@@ -109,7 +112,7 @@ impl Control<'_> {
         Ok(out)
     }
 
-    /// A view of the first `n_sinks` tokens and the latest, `budget_tokens` in all.
+    /// A view of the first `n_sinks` tokens and the latest tokens, `budget_tokens` in all.
     ///
     /// # Errors
     ///
@@ -127,7 +130,8 @@ impl Control<'_> {
         Ok(out)
     }
 
-    /// A view of what the target's own attention looked at most. The host selects again by itself.
+    /// A view of the cached tokens that the target's own attention looked at most. The host selects
+    /// again by itself.
     ///
     /// # Errors
     ///
@@ -172,12 +176,12 @@ impl Control<'_> {
         self.host.change(layers, mask)
     }
 
-    /// Makes sure of replays, for drafters that need them under some options alone: others name
-    /// `galley.replay/1` in their manifest.
+    /// Checks that the host has replays, for drafters that need them under some options alone. A
+    /// drafter that always needs replays names `galley.replay/1` in its manifest.
     ///
     /// # Errors
     ///
-    /// If the host lacks them.
+    /// If the host lacks replays.
     pub fn need_replay(&self) -> Result<()> {
         // SAFETY: this id is that of gd_host_replay.
         let table: gd_host_replay = unsafe { self.host.table(GD_EXT_REPLAY)? };

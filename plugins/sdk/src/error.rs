@@ -1,4 +1,4 @@
-//! Why a drafter cannot go on: a status for the host and a sentence for whoever runs it.
+//! Errors of a drafter: a status for the host and a sentence for the host's user.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,10 +7,11 @@ use galley_drafter_abi::{
     GD_INTERNAL, GD_INVALID, GD_NO_MEMORY, GD_PANIC, GD_UNSUPPORTED, GD_WRONG_PHASE, gd_status,
 };
 
-/// A result whose failure the host logs.
+/// A result of a drafter. The host logs its error.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A status and a sentence. Returned from a callback, the sentence is logged and the status handed to the host.
+/// A status and a sentence. When a callback returns it, the sentence is logged and the host gets
+/// the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     status: gd_status,
@@ -28,7 +29,7 @@ impl Error {
         Self { status: GD_UNSUPPORTED, sentence: sentence.into() }
     }
 
-    /// Anything else.
+    /// Any other failure.
     pub fn internal(sentence: impl Into<Cow<'static, str>>) -> Self {
         Self { status: GD_INTERNAL, sentence: sentence.into() }
     }
@@ -37,7 +38,7 @@ impl Error {
         Self { status, sentence: sentence.into() }
     }
 
-    /// The host refused a call.
+    /// The error for a call that the host refused.
     pub(crate) fn refused(what: &str, status: gd_status) -> Self {
         let why = match status {
             GD_UNSUPPORTED => "it is not supported here",

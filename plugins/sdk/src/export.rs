@@ -1,5 +1,5 @@
-//! The border: what `export_drafter!` expands to, and the callbacks that the host sees. Panics and errors
-//! stop here.
+//! The border to the host: the expansion of `export_drafter!`, and the callbacks that the host
+//! calls. Panics and errors stop here.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,8 +19,8 @@ use crate::{CostAt, Drafter, Guess, Limits};
 
 pub use galley_drafter_abi::gd_library as RawLibrary;
 
-/// Makes this library a drafter: `export_drafter!(Type, r#"{"id": …}"#)`, once, where `Type` is a
-/// [`Drafter`] and the text is the manifest that `galley_drafter.h` describes.
+/// Makes this library a drafter. A library says `export_drafter!(Type, r#"{"id": …}"#)` once:
+/// `Type` is a [`Drafter`], and the text is the manifest that `galley_drafter.h` describes.
 #[macro_export]
 macro_rules! export_drafter {
     ($drafter:ty, $manifest:literal $(,)?) => {
@@ -40,7 +40,7 @@ macro_rules! export_drafter {
     };
 }
 
-/// The bytes of a manifest, checked while the drafter is compiled.
+/// The bytes of a manifest, checked when the drafter is compiled.
 pub const fn manifest<const N: usize>(text: &str) -> [u8; N] {
     let (text, mut bytes, mut i) = (text.as_bytes(), [0; N], 0);
     while i < N {
@@ -55,14 +55,14 @@ pub const fn manifest<const N: usize>(text: &str) -> [u8; N] {
     bytes
 }
 
-/// What the entry point gives to the host.
+/// The value that the entry point gives to the host.
 pub struct Library(gd_library);
 
-// SAFETY: it is never written, and its pointers lead to statics.
+// SAFETY: the library is never written, and its pointers lead to statics.
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// The library of a drafter, from what [`manifest`] made.
+    /// The library of a drafter, with the manifest that [`manifest`] made.
     pub const fn new<D: Drafter>(manifest: &'static [u8]) -> Self {
         Self(gd_library {
             struct_size: size_of::<gd_library>(),
@@ -73,16 +73,16 @@ impl Library {
         })
     }
 
-    /// As the host wants it.
+    /// The pointer that the entry point returns.
     pub const fn as_ptr(&self) -> *const gd_library {
         &raw const self.0
     }
 }
 
-/// What a `*mut gd_drafter` of ours really points to.
+/// The struct behind the `*mut gd_drafter` that `create` gives to the host.
 #[repr(C)]
 struct Shell<D> {
-    head: gd_drafter, // first: a pointer to it is one to the shell
+    head: gd_drafter, // first, so that a pointer to it is a pointer to the shell
     host: Host,
     options: Options,
     drafter: Option<D>, // from activate to deactivate
@@ -90,7 +90,7 @@ struct Shell<D> {
 
 /// # Safety
 ///
-/// As the header says of `gd_library.create`.
+/// The arguments are as the header says of `gd_library.create`.
 unsafe extern "C" fn create<D: Drafter>(
     host: *const gd_host,
     options: *const gd_option,
@@ -100,12 +100,13 @@ unsafe extern "C" fn create<D: Drafter>(
     if host.is_null() || out.is_null() || (options.is_null() && n_options > 0) {
         return GD_INVALID;
     }
-    // SAFETY: the host lives until destroy returns, which drops the shell and the copies in it.
+    // SAFETY: the host lives until destroy returns, and destroy drops the shell with its copies of
+    // the host.
     let host = unsafe { Host::new(host) };
     guard(host, "create", || {
         let mut copies = Options::default();
         for i in 0..n_options {
-            // SAFETY: the host gives n_options options that live until this returns.
+            // SAFETY: the host gives n_options options, which live until this call returns.
             let option = unsafe { options.add(i).read() };
             // SAFETY: as above; both strings belong to the option.
             let (name, value) = unsafe { (copy(option.name)?, copy(option.value)?) };
@@ -130,7 +131,7 @@ unsafe extern "C" fn create<D: Drafter>(
 }
 
 unsafe extern "C" fn destroy<D: Drafter>(raw: *mut gd_drafter) {
-    // SAFETY: create made it as a boxed Shell<D>, and the host calls destroy last.
+    // SAFETY: create made `raw` as a boxed Shell<D>, and the host calls destroy last.
     let shell = unsafe { Box::from_raw(raw.cast::<Shell<D>>()) };
     guard(shell.host, "destroy", move || {
         drop(shell);
@@ -142,7 +143,7 @@ unsafe extern "C" fn activate<D: Drafter>(
     raw: *mut gd_drafter,
     limits: *const gd_limits,
 ) -> gd_status {
-    // SAFETY: create made it as a Shell<D>; the host makes one call at a time.
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
     let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
     guard(shell.host, "activate", || {
         if shell.drafter.is_some() {
@@ -161,7 +162,7 @@ unsafe extern "C" fn activate<D: Drafter>(
 }
 
 unsafe extern "C" fn deactivate<D: Drafter>(raw: *mut gd_drafter) {
-    // SAFETY: create made it as a Shell<D>; the host makes one call at a time.
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
     let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
     guard(shell.host, "deactivate", || {
         drop(shell.drafter.take());
@@ -173,7 +174,7 @@ unsafe extern "C" fn after_prefill<D: Drafter>(
     raw: *mut gd_drafter,
     batch: *const gd_batch,
 ) -> gd_status {
-    // SAFETY: create made it as a Shell<D>; the host makes one call at a time.
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
     let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
     guard(shell.host, "after_prefill", || {
         // SAFETY: the host's batch begins with struct_size and is made of numbers.
@@ -184,7 +185,7 @@ unsafe extern "C" fn after_prefill<D: Drafter>(
 }
 
 unsafe extern "C" fn guess<D: Drafter>(raw: *mut gd_drafter, batch: *const gd_batch) -> gd_status {
-    // SAFETY: create made it as a Shell<D>; the host makes one call at a time.
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
     let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
     guard(shell.host, "guess", || {
         // SAFETY: the host's batch begins with struct_size and is made of numbers.
@@ -197,7 +198,7 @@ unsafe extern "C" fn guess<D: Drafter>(raw: *mut gd_drafter, batch: *const gd_ba
 }
 
 unsafe extern "C" fn end<D: Drafter>(raw: *mut gd_drafter, sequence: u64) {
-    // SAFETY: create made it as a Shell<D>; the host makes one call at a time.
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
     let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
     guard(shell.host, "end", || {
         active(&mut shell.drafter)?.end(sequence);
@@ -211,12 +212,13 @@ unsafe extern "C" fn cost<D: Drafter>(
     budget_tokens: u32,
     out: *mut gd_cost,
 ) -> gd_status {
-    // SAFETY: create made it as a Shell<D>; the host makes one call at a time.
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
     let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
     guard(shell.host, "cost", || {
         let at = CostAt { context_tokens, budget_tokens };
         let cost = active(&mut shell.drafter)?.cost(&at);
-        // SAFETY: `out` has the fields that its struct_size covers, and both have been there since 1.0.
+        // SAFETY: `out` has the fields that its struct_size covers, and both fields exist since
+        // 1.0.
         unsafe {
             (&raw mut (*out).weights_read).write(cost.weights_read);
             (&raw mut (*out).kv_tokens_read).write(cost.kv_tokens_read);
@@ -229,9 +231,10 @@ fn active<D>(drafter: &mut Option<D>) -> Result<&mut D> {
     drafter.as_mut().ok_or_else(|| Error::with_status(GD_WRONG_PHASE, "the drafter is not active"))
 }
 
-/// Runs the body of a callback. Whatever goes wrong becomes a sentence in the log and a status.
+/// Runs the body of a callback. An error or a panic becomes a sentence in the log and a status.
 fn guard(host: Host, what: &str, body: impl FnOnce() -> Result<gd_status>) -> gd_status {
-    // A drafter that panicked may be inconsistent; it is safe code, so it can be wrong but not undefined.
+    // A drafter that panicked may be inconsistent. It is safe code, so it can be wrong but not
+    // undefined.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {

@@ -1,18 +1,18 @@
-//! What a drafter may hold on to: handles, facts about a model, layer masks.
+//! Values that a drafter may keep: handles, facts about a model, layer masks.
 
 use galley_drafter_abi::{gd_layers, gd_model, gd_view};
 
 use crate::error::{Error, Result};
 
-/// Weights that the host can run. By default the target.
+/// A model that the host can run. The default is the target.
 #[derive(Clone, Copy, Debug)]
 pub struct Model(pub(crate) gd_model);
 
-/// Which cached tokens a pass attends to. By default all of them.
+/// A view: the cached tokens that a pass attends to. The default is all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct View(pub(crate) gd_view);
 
-/// Which sublayers a pass runs. By default all of them.
+/// A layer mask: the sublayers that a pass runs. The default is all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers(pub(crate) gd_layers);
 
@@ -49,14 +49,15 @@ impl Default for Layers {
     }
 }
 
-/// What guesses token after token: by default the target with its whole cache and all layers.
+/// A chain, which guesses token after token. The default is the target with its whole cache and all
+/// layers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chain {
-    /// The weights.
+    /// The model that guesses.
     pub model: Model,
-    /// What they attend to; of the same model.
+    /// The tokens that it attends to: a view of the same model.
     pub view: View,
-    /// Which of their sublayers run; of the same model.
+    /// The sublayers that it runs: a mask of the same model.
     pub layers: Layers,
 }
 
@@ -69,9 +70,9 @@ pub struct ModelInfo {
     pub n_heads: u32,
     /// Key and value heads.
     pub n_kv_heads: u32,
-    /// Numbers of one head.
+    /// Elements of one head.
     pub head_dim: u32,
-    /// Numbers of the residual stream.
+    /// Elements of the residual stream.
     pub hidden_size: u32,
     /// Tokens of the vocabulary.
     pub vocab_size: u32,
@@ -79,18 +80,18 @@ pub struct ModelInfo {
     pub block_size_tokens: u32,
     /// Tokens that the model can attend to.
     pub max_context_tokens: u64,
-    /// Parameters.
+    /// Number of parameters.
     pub n_parameters: u64,
 }
 
 impl ModelInfo {
-    /// Numbers that one token leaves in the KV cache.
+    /// Elements that one token takes in the KV cache.
     pub fn kv_per_token(&self) -> f64 {
         2.0 * f64::from(self.n_layers) * f64::from(self.n_kv_heads) * f64::from(self.head_dim)
     }
 
-    /// Share of the weights that a pass under a mask reads. An estimate: the input embedding counts as layers
-    /// where it is not tied to the output head.
+    /// Share of the weights that a pass under a mask reads. An estimate: an input embedding that is
+    /// not tied to the output head counts as part of the layers.
     pub fn weights_read(&self, mask: &LayerMask) -> f64 {
         let all = self.n_parameters as f64;
         let hidden = f64::from(self.hidden_size);
@@ -105,7 +106,7 @@ impl ModelInfo {
     }
 }
 
-/// Which sublayers run. The final norm and the output head always do.
+/// The sublayers that run. The final norm and the output head always run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerMask {
     pub(crate) attention: Vec<u8>,
@@ -113,7 +114,7 @@ pub struct LayerMask {
 }
 
 impl LayerMask {
-    /// Every sublayer of a model with so many layers.
+    /// Every sublayer of a model with `n_layers` layers.
     pub fn all(n_layers: u32) -> Self {
         let on = vec![1; n_layers as usize];
         Self { attention: on.clone(), mlp: on }
@@ -125,11 +126,11 @@ impl LayerMask {
         Self { attention: on.clone(), mlp: on }
     }
 
-    /// Every sublayer but these.
+    /// Every sublayer but the listed ones.
     ///
     /// # Errors
     ///
-    /// If a layer is not one of the model's.
+    /// If the model has no such layer.
     pub fn skipping(attention: &[u32], mlp: &[u32], n_layers: u32) -> Result<Self> {
         let mut mask = Self::all(n_layers);
         for (skipped, on) in [(attention, &mut mask.attention), (mlp, &mut mask.mlp)] {
@@ -145,7 +146,7 @@ impl LayerMask {
         Ok(mask)
     }
 
-    /// Whether the attention sublayer of a layer runs from now on. Does not allocate: a step may do it.
+    /// Turns the attention sublayer of a layer on or off. Does not allocate, so a step may call it.
     ///
     /// # Panics
     ///
@@ -154,7 +155,7 @@ impl LayerMask {
         self.attention[layer as usize] = u8::from(runs);
     }
 
-    /// Whether the MLP sublayer of a layer runs from now on. Does not allocate: a step may do it.
+    /// Turns the MLP sublayer of a layer on or off. Does not allocate, so a step may call it.
     ///
     /// # Panics
     ///
@@ -177,7 +178,7 @@ impl LayerMask {
         self.mlp.get(layer as usize).is_some_and(|on| *on != 0)
     }
 
-    /// Share of the attention sublayers that run, and with them of the KV cache that is read.
+    /// Share of the attention sublayers that run: also the share of the KV cache that is read.
     pub fn attention_share(&self) -> f64 {
         let on = self.attention.iter().filter(|on| **on != 0).count();
         on as f64 / self.attention.len().max(1) as f64

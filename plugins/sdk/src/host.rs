@@ -1,4 +1,4 @@
-//! The host's tables, read no further than their writer said they reach.
+//! Access to the host's tables. Fields beyond the `struct_size` that the host wrote are not read.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -11,16 +11,16 @@ use galley_drafter_abi::{
 use crate::error::{Error, Result};
 use crate::handles::{LayerMask, Layers, Model, ModelInfo};
 
-/// How much a sentence in the log matters.
+/// Severity of a sentence in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For whoever writes the drafter.
+    /// For the author of the drafter.
     Debug,
     /// Worth knowing.
     Info,
     /// Something is not as it should be.
     Warn,
-    /// Explains a failing status. Returning an [`Error`] logs it by itself.
+    /// Explains a failing status. A returned [`Error`] is logged by itself.
     Error,
 }
 
@@ -28,8 +28,8 @@ pub enum Level {
 ///
 /// # Safety
 ///
-/// `T` is a `gd_` struct that begins with `struct_size`, for which all zeros is a value. `from` points to one whose
-/// `struct_size` bytes can be read.
+/// `T` is a `gd_` struct that begins with `struct_size`, for which all zeros is a value. `from`
+/// points to such a struct, and as many bytes as its `struct_size` says can be read.
 pub(crate) unsafe fn read<T: Copy>(from: *const T) -> T {
     let mut copy = MaybeUninit::<T>::zeroed();
     // SAFETY: `from` begins with struct_size and has as many bytes; `copy` has room for size_of::<T>().
@@ -37,7 +37,7 @@ pub(crate) unsafe fn read<T: Copy>(from: *const T) -> T {
         let n_bytes = from.cast::<usize>().read().min(size_of::<T>());
         copy.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(from.cast::<u8>(), n_bytes);
     }
-    // SAFETY: all zeros is a value of T, and what was copied over it was written by the host as a T.
+    // SAFETY: all zeros is a value of T, and the host wrote the copied bytes as a T.
     unsafe { copy.assume_init() }
 }
 
@@ -98,7 +98,7 @@ impl Host {
     pub(crate) fn describe(self, model: Model) -> Result<ModelInfo> {
         // SAFETY: this id is that of gd_host_models.
         let models: gd_host_models = unsafe { self.table(GD_EXT_MODELS)? };
-        // SAFETY: numbers alone: all zeros is a value.
+        // SAFETY: gd_model_info has numbers alone: all zeros is a value.
         let mut out: gd_model_info = unsafe { MaybeUninit::zeroed().assume_init() };
         out.struct_size = size_of::<gd_model_info>();
         let describe = models.describe.ok_or_else(|| missing("describe"))?;
@@ -128,12 +128,12 @@ impl Host {
     }
 }
 
-/// The host's table is older than this function.
+/// The error for a function that the host's table does not have.
 pub(crate) fn missing(function: &str) -> Error {
     Error::unsupported(format!("this host lacks the function {function}"))
 }
 
-/// Only zero is success here: nothing but a guess can be "fine, but nothing".
+/// Only zero is success here: a call that is not a guess has no "fine, but nothing".
 pub(crate) fn check(what: &str, status: gd_status) -> Result<()> {
     if status == GD_OK { Ok(()) } else { Err(Error::refused(what, status)) }
 }

@@ -1,8 +1,10 @@
-//! Write a drafter for Galley in safe Rust: implement [`Drafter`], name it in [`export_drafter!`].
+//! Write a drafter for Galley in safe Rust: implement [`Drafter`], and export it with
+//! [`export_drafter!`].
 //!
-//! A drafter describes and enqueues; it does not compute. [`Control`] is where it describes (views, masks,
-//! models), [`Step`] is where it enqueues. Neither can be kept beyond the call it was given for, so no
-//! function can be called in a phase that `galley_drafter.h` does not allow it in.
+//! A drafter describes and enqueues; it does not compute. It describes views, masks and models
+//! through [`Control`], and enqueues work through [`Step`]. Neither value can be kept beyond the
+//! call it was given for. A drafter can therefore call no function in a phase that
+//! `galley_drafter.h` does not allow for it.
 //!
 //! ```
 //! use galley_drafter::{Chain, Control, Drafter, Guess, Limits, Options, Result, Step, View, export_drafter};
@@ -49,28 +51,29 @@ pub use step::{ReplayScore, Row, Step};
 
 /// A drafting strategy. A value lives from `activate` to `deactivate`, which drops it.
 pub trait Drafter: Sized + 'static {
-    /// Makes views and masks, loads models and reserves memory: nothing of it may happen later. May be
-    /// called again, with the same options, after a value was dropped; handles of that one are void.
+    /// Makes views and masks, loads models and reserves memory: a drafter can do none of this
+    /// later. The host may call this again, with the same options, after it has dropped a value;
+    /// the handles of that value are void.
     ///
     /// # Errors
     ///
-    /// A bad option, or whatever the host refused. The drafter is then not used.
+    /// A bad option, or the error of a call that the host refused. The drafter is then not used.
     fn activate(host: &Control<'_>, options: &Options, limits: &Limits) -> Result<Self>;
 
-    /// Enqueues a guess for the rows of this step. What it enqueues must depend on `n_rows` and
-    /// `draft_length` alone, because the host may keep it and not ask again for that shape, until
-    /// [`Step::rerecord`]. A guess that uses [`Step::row`] or [`Step::push`] is asked for every round.
+    /// Enqueues a guess for the rows of this step. The work must depend on `n_rows` and
+    /// `draft_length` alone: the host may keep it and not ask again for that shape, until
+    /// [`Step::rerecord`]. A drafter that uses [`Step::row`] or [`Step::push`] is asked every round.
     ///
     /// # Errors
     ///
-    /// An error means no guess this round. It never fails a request.
+    /// An error means no guess this round. An error never fails a request.
     fn guess(&mut self, step: &Step<'_>) -> Result<Guess>;
 
     /// The prompts of these rows have just been read.
     ///
     /// # Errors
     ///
-    /// Is logged by the host. It never fails a request.
+    /// The host logs the error. An error never fails a request.
     fn after_prefill(&mut self, step: &Step<'_>) -> Result<()> {
         let _ = step;
         Ok(())
@@ -81,17 +84,17 @@ pub trait Drafter: Sized + 'static {
         let _ = sequence;
     }
 
-    /// What one guessed token costs, for the planner's first estimate. By default as much as a token of the
-    /// target.
+    /// The cost of one guessed token, for a planner's first estimate. By default, the cost of a
+    /// token of the target.
     fn cost(&self, at: &CostAt) -> Cost {
         Cost { weights_read: 1.0, kv_tokens_read: at.attended(0) }
     }
 }
 
-/// What came of being asked for a guess.
+/// The outcome of [`Drafter::guess`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guess {
-    /// It is on the queue.
+    /// A guess is on the queue.
     Enqueued,
     /// Nothing is worth verifying this round.
     Nothing,
@@ -108,7 +111,7 @@ pub struct Limits {
     pub max_context_tokens: u64,
 }
 
-/// Where a cost is asked for.
+/// The conditions that a cost is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct CostAt {
     /// Tokens of the sequence.
@@ -118,8 +121,8 @@ pub struct CostAt {
 }
 
 impl CostAt {
-    /// Cached tokens that a view attends to, if its own budget is `budget_tokens`; 0 is the whole cache, which
-    /// no request can narrow.
+    /// Cached tokens that a view with a budget of `budget_tokens` attends to. 0 is the whole cache,
+    /// which no request can narrow.
     pub fn attended(&self, budget_tokens: u32) -> f64 {
         let budget = match (budget_tokens, self.budget_tokens) {
             (0, _) => u64::MAX,
@@ -130,12 +133,13 @@ impl CostAt {
     }
 }
 
-/// What one guessed token reads.
+/// The reads of one guessed token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Share of the target's weights; 0.25 is a quarter.
     pub weights_read: f64,
-    /// Cached tokens of the target, per row; of a second model, in the target's tokens by bytes.
+    /// Cached tokens of the target, per row. Tokens of a draft model count as tokens of the target
+    /// by their bytes.
     pub kv_tokens_read: f64,
 }
 

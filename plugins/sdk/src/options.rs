@@ -1,4 +1,4 @@
-//! The options of the manifest, as given or by default.
+//! The options of a drafter, as given or by default.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -22,21 +22,22 @@ impl Options {
         Ok(value)
     }
 
-    /// An option, read as `T`.
+    /// The value of an option, read as `T`.
     ///
     /// # Errors
     ///
-    /// Names the option, its value and what is wrong with it.
+    /// The error gives the option, its value and the reason.
     pub fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T> {
         let value = self.text(name)?;
         value.trim().parse().map_err(|error| bad(name, value, &error))
     }
 
-    /// An option read as numbers with commas or spaces between them; the empty text is none.
+    /// The value of an option, read as a list with commas or spaces between its items. The empty
+    /// text is the empty list.
     ///
     /// # Errors
     ///
-    /// Names the option, its value and what is wrong with it.
+    /// The error gives the option, its value and the reason.
     pub fn list<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Vec<T>> {
         let value = self.text(name)?;
         value
@@ -46,11 +47,11 @@ impl Options {
             .collect()
     }
 
-    /// An option that is one of `choices`, each a word and what it stands for.
+    /// The value of an option that is one of `choices`: pairs of a word and its value.
     ///
     /// # Errors
     ///
-    /// Names the option, its value and the words that it may be.
+    /// The error gives the option, its value and the allowed words.
     pub fn choose<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<T> {
         let value = self.text(name)?;
         choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice).ok_or_else(
@@ -61,7 +62,7 @@ impl Options {
         )
     }
 
-    /// The error for an option whose value does not make sense, for checks of the drafter's own.
+    /// The error for an option with a value that makes no sense, for the drafter's own checks.
     pub fn refuse(&self, name: &str, why: &str) -> Error {
         bad(name, self.text(name).unwrap_or_default(), &why)
     }

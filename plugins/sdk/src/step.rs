@@ -1,4 +1,4 @@
-//! The phase in which a drafter enqueues. Nothing here blocks; a drafter should not allocate either.
+//! The step phase, in which a drafter enqueues. Nothing here blocks; drafters should not allocate.
 
 use std::marker::PhantomData;
 use std::ptr;
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::handles::{Chain, LayerMask, Layers, Model, ModelInfo};
 use crate::host::{Host, Level, check, missing};
 
-/// The host while a step is put together. Lives as long as the call it was given for. What is enqueued is done
-/// after the callback has returned.
+/// The host during a step. Lives as long as the call it was given for. The host does the enqueued
+/// work after the callback has returned.
 pub struct Step<'call> {
     host: Host,
     batch: gd_batch,
@@ -24,7 +24,7 @@ pub struct Step<'call> {
 /// The history of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'step> {
-    /// The same in every round, never used for another sequence.
+    /// Identifies the sequence: the same in every round, never used for another sequence.
     pub sequence: u64,
     /// Prompt and output so far.
     pub tokens: &'step [u32],
@@ -32,10 +32,10 @@ pub struct Row<'step> {
     pub draft_length: u32,
 }
 
-/// What replays of a mask have found since it was made or changed.
+/// The score of a mask's replays since the mask was made or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayScore {
-    /// Tokens that the mask picked right.
+    /// Tokens that the mask sampled right.
     pub n_matched: u64,
     /// Tokens that were compared.
     pub n_compared: u64,
@@ -56,7 +56,7 @@ impl Step<'_> {
         self.batch.draft_length
     }
 
-    /// A sentence for whoever runs the host.
+    /// Logs a sentence for the host's user.
     pub fn log(&self, level: Level, sentence: &str) {
         self.host.log(level, sentence);
     }
@@ -70,13 +70,13 @@ impl Step<'_> {
         self.host.describe(model)
     }
 
-    /// What `guess` enqueues has changed: ask again before the next round.
+    /// Says that `guess` now enqueues other work: the host asks again before the next round.
     pub fn rerecord(&self) {
         self.host.rerecord();
     }
 
-    /// Guesses every row's draft length, each token from the one before. Rows that have a guess already are left
-    /// alone.
+    /// Guesses for every row as many tokens as its draft length, each from the token before. Rows
+    /// that have a guess already are left alone.
     ///
     /// # Errors
     ///
@@ -96,8 +96,8 @@ impl Step<'_> {
         to_guess("a chain", unsafe { enqueue(self.host.raw, &raw const args) })
     }
 
-    /// For rows without a guess: what followed the latest earlier occurrence of the longest suffix of at most
-    /// `max_n` and at least `min_n` tokens.
+    /// For rows without a guess: the tokens that followed the latest earlier occurrence of the
+    /// longest suffix of at most `max_n` and at least `min_n` tokens.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Step<'_> {
         Ok(Row { sequence: out.sequence, tokens, draft_length: out.draft_length })
     }
 
-    /// The guess for a row: at most its draft length of tokens.
+    /// Sets the guess for a row: at most as many tokens as its draft length.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Step<'_> {
         to_guess("a guess", status)
     }
 
-    /// Changes a mask from the next round on, and forgets what replays of it have found.
+    /// Changes a mask from the next round on, and resets its replay score.
     ///
     /// # Errors
     ///
@@ -160,8 +160,8 @@ impl Step<'_> {
         self.host.change(layers, mask)
     }
 
-    /// Runs the latest `n_tokens` of every row's output under a mask, and compares what it picks with what
-    /// followed.
+    /// Runs the latest `n_tokens` tokens of every row's output under a mask, and compares the
+    /// sampled tokens with the tokens that followed.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Step<'_> {
         check("a replay", unsafe { replay(self.host.raw, queue, layers.0, n_tokens) })
     }
 
-    /// What replays of earlier rounds have found.
+    /// The score of the replays of earlier rounds.
     ///
     /// # Errors
     ///

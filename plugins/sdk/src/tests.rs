@@ -1,4 +1,4 @@
-//! What needs no host: options, masks, costs.
+//! Tests without a host: options, masks, costs.
 
 use super::*;
 

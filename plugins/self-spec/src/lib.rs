@@ -1,9 +1,10 @@
 //! Drafts with the target on the blocks of its cache that its last verification looked at.
 //!
-//! After H. Sun et al., "TriForce", 2024 (arXiv 2404.11912), which drafts with the target on chunks retrieved from
-//! its own cache, and J. Tang et al., "Quest", 2024 (arXiv 2406.10774), which retrieves whole blocks for each
-//! query. Both estimate from a summary of a block what it is worth; here the target's verification, which reads
-//! every key anyway, tells it, and what it looked at in one round is what the next is drafted from.
+//! After H. Sun et al., "TriForce", 2024 (arXiv 2404.11912), which drafts with the target on chunks
+//! retrieved from its own cache, and J. Tang et al., "Quest", 2024 (arXiv 2406.10774), which
+//! retrieves whole blocks for each query. Both papers estimate the worth of a block from a summary
+//! of the block. Here the target's verification measures it, because it reads every key anyway: the
+//! blocks that a verification looked at most are the view of the next draft.
 
 use galley_drafter::{
     Chain, Control, Cost, CostAt, Drafter, Granularity, Guess, Limits, Observation, Observer,

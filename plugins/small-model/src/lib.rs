@@ -1,8 +1,9 @@
 //! Drafts with a second, smaller model of the same vocabulary.
 //!
-//! Y. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2022 (arXiv 2211.17192). At long
-//! contexts its cache costs more than its weights: a window of it, as in "MagicDec", 2024 (arXiv 2408.11049), keeps
-//! a guess cheap. The window narrows what a guess reads; the cache itself holds the whole sequence.
+//! Y. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2022 (arXiv
+//! 2211.17192). At long contexts the cache of the draft model costs more than its weights. A window
+//! of the cache, as in "MagicDec", 2024 (arXiv 2408.11049), keeps a guess cheap. The window narrows
+//! the reads of a guess alone: the cache itself holds the whole sequence.
 
 use galley_drafter::{
     Chain, Control, Cost, CostAt, Drafter, Guess, Limits, Model, Options, Result, Step, View,
@@ -29,7 +30,7 @@ impl Drafter for SmallModel {
             return Err(options.refuse("budget", "it leaves no room beside the sinks"));
         }
         let model = host.load(source)?;
-        // Without a budget of its own, the window is for requests that bring one.
+        // Without a budget of the drafter, the window serves requests that set a budget.
         let seen_tokens = if budget_tokens == 0 { u32::MAX } else { budget_tokens };
         let view = host.window(model, n_sinks, seen_tokens)?;
         let (small, target) = (host.describe(model)?, host.describe(Model::TARGET)?);

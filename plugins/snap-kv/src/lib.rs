@@ -1,9 +1,10 @@
-//! Drafts with the target on the tokens that the latest ones look at most.
+//! Drafts with the target on the cached tokens that the latest tokens look at most.
 //!
-//! Y. Li et al., "SnapKV: LLM Knows What You are Looking for Before Generation", 2024 (arXiv 2404.14469). The last
-//! queries of a prompt already show, head by head, which of its tokens the answer will need. Their attention is
-//! summed, pooled along the sequence so that a token brings its neighbours, and the best are kept, with the queries
-//! themselves as a tail. The paper selects once; long answers drift, so this one can select again.
+//! Y. Li et al., "SnapKV: LLM Knows What You are Looking for Before Generation", 2024 (arXiv
+//! 2404.14469). The last queries of a prompt already show, head by head, which prompt tokens the
+//! answer will need. Their attention is summed, then pooled along the sequence so that a token
+//! brings its neighbours. The best tokens are kept, with the queries themselves as a tail. The
+//! paper selects once. Long answers drift, so this drafter can select again.
 
 use galley_drafter::{
     Chain, Control, Cost, CostAt, Drafter, Granularity, Guess, Limits, Observation, Observer,

@@ -1,9 +1,10 @@
-//! Drafts with the target on its first tokens and a rolling window of the latest.
+//! Drafts with the target on its first tokens and a rolling window of the latest tokens.
 //!
-//! G. Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023 (arXiv 2309.17453), as a drafter
-//! as in "MagicDec", 2024 (arXiv 2408.11049). The first tokens soak up attention that has nowhere to go: with them a
-//! window is a good model, without them it is none. A guess then costs the same at any context length. Positions
-//! stay those of the sequence, so its keys are read where they are.
+//! G. Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2023 (arXiv
+//! 2309.17453), used as a drafter as in "MagicDec", 2024 (arXiv 2408.11049). The first tokens
+//! take up surplus attention: a window with them is a good model, and fails without them. A guess
+//! then costs the same at any context length. Tokens keep their positions in the sequence, so their
+//! keys are read in place.
 
 use galley_drafter::{
     Chain, Control, Cost, CostAt, Drafter, Guess, LayerMask, Layers, Limits, Model, Options,

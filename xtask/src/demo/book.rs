@@ -1,4 +1,4 @@
-//! The long text of the demo.
+//! The long text of the demo: three chapters of a novel.
 
 use crate::data::{check_sha256, folder};
 use crate::shell::{cargo, output};
@@ -7,14 +7,14 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A public-domain novel that is on every machine that has built Galley: it is the benchmark text of
-/// a crate that the tokenizer uses.
+/// A public-domain novel. Every machine that has built Galley has it, because it is the benchmark text of a crate that
+/// the tokenizer uses.
 pub(super) struct Book {
     pub(super) name: &'static str,
     package: &'static str,
     file: &'static str,
     sha256: &'static str,
-    /// The part that is read: from the first of these to the end of the second, about 7,100 tokens.
+    /// The prompt begins with `from` and ends with `to`: about 7,100 tokens.
     from: &'static str,
     to: &'static str,
 }
@@ -28,9 +28,9 @@ pub(super) const BOOK: Book = Book {
     to: "IN WHICH PHILEAS FOGG ASTOUNDS PASSEPARTOUT, HIS SERVANT\n\n",
 };
 
-/// Files that the demo reads, and that its user can go on with.
+/// Files that the demo writes as prompts, and that the user can use in further commands.
 pub(super) struct Texts {
-    /// Three chapters and the heading of the fourth: the model goes on from there.
+    /// Three chapters and the heading of the fourth, which the model continues.
     pub(super) excerpt: PathBuf,
     /// The whole book, for prompts of several sequences.
     pub(super) book: PathBuf,
@@ -61,7 +61,7 @@ fn package_folder(metadata: &Value, name: &str) -> Option<PathBuf> {
     Path::new(manifest).parent().map(Path::to_path_buf)
 }
 
-/// From `from` at the start of a line to the end of the first `to` after it.
+/// The text from `from`, which starts a line, to the end of the first `to` after it.
 fn excerpt<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
     let start = text.find(&format!("\n{from}"))? + 1;
     let end = start + text[start..].find(to)? + to.len();

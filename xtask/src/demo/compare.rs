@@ -1,4 +1,4 @@
-//! A text written twice, and what drafting changes: the time, and nothing else.
+//! Compares a text generated without and with drafting: the tokens must be the same, and only the time may differ.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -7,12 +7,12 @@ use std::io::{IsTerminal, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What one `galley run --json` has written.
+/// The output of one `galley run --json`.
 #[derive(Debug)]
 pub(super) struct Writing {
     /// Token ids of each sequence.
     tokens: Vec<Vec<u64>>,
-    /// Text of the first.
+    /// Text of the first sequence.
     text: String,
     prompt_tokens: u64,
     decode_tok_s: f64,
@@ -56,7 +56,7 @@ impl Writing {
     }
 }
 
-/// Speeds, acceptance and whether both are the same. It is an error if they are not.
+/// Reports speeds, acceptance and identity of both runs. It is an error if their texts differ.
 pub(super) fn compare(plain: &Writing, drafted: &Writing) -> Result<String> {
     let is_same = plain.tokens == drafted.tokens && plain.text == drafted.text;
     if plain.n_tokens() == 0 || drafted.drafted == 0 {
@@ -88,10 +88,10 @@ pub(super) fn compare(plain: &Writing, drafted: &Writing) -> Result<String> {
     Ok(printed)
 }
 
-/// Between two signs of life.
+/// Time between two updates of the seconds on the terminal.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Runs a command and returns what it printed; counts the seconds on a terminal meanwhile.
+/// Runs a command and returns its standard output. On a terminal, it shows the elapsed seconds.
 fn watched(mut command: Command) -> Result<String> {
     let mut child = command
         .stdout(Stdio::piped())

@@ -1,18 +1,19 @@
 //! Paged attention over views, for any number of query rows.
 //!
 //! The cached tokens of a view are cut into *tiles* of 256: at fixed absolute positions in the
-//! tail, in list order in the selected part. For one tile and one query row
+//! tail, in list order in the selected part. For one tile and one query row, a pass computes
 //!
 //! ```text
 //! s = q Kᵀ    m = max s    p = exp((s - m) · scale)    l = Σ p    o = p V
 //! ```
 //!
-//! is a [`State`] (m, l, o) that depends on nothing but the row and the tile. States are merged in
-//! tile order, and the output is o / l (the online softmax of FlashAttention, arXiv 2205.14135,
-//! with a fixed partition). Who computes a state, beside which other rows, and whether before or
-//! after its neighbours, changes no bit: this is the row invariance of attention.
+//! This result is a [`State`] (m, l, o). It depends only on the row and the tile. States are merged
+//! in tile order, and the output is o / l (the online softmax of FlashAttention, arXiv 2205.14135,
+//! with a fixed partition). No bit depends on the thread that computes a state, on the other rows
+//! of the pass, or on the order in which states are computed: this is the row invariance of
+//! attention.
 //!
-//! All query heads of a KV head, and all rows of a verification or a stretch of a prompt, are rows
+//! All query heads of a KV head, and all rows of a verification or of a part of a prompt, are rows
 //! of one pass over the tile: keys and values are read from memory once for all of them.
 
 use super::kv::{GROUP, Group, Layout, copy_token};
@@ -23,13 +24,13 @@ use crate::{KvView, Selected};
 const TILE_GROUPS: usize = 16;
 /// Tokens of a tile: the unit of the canonical order.
 pub(super) const TILE: usize = TILE_GROUPS * GROUP;
-/// Query rows (tokens × heads of a group) that one pass takes: enough to keep arithmetic busy in
-/// a prefill, few enough for scores and outputs to stay in the first-level cache's neighbourhood.
+/// Query rows (tokens × heads of a group) of one pass: enough to keep arithmetic busy in a prefill,
+/// and few enough for scores and outputs to stay close to the first-level cache.
 pub(super) const MAX_ROWS: usize = 48;
-/// Groups whose scores are computed together: four independent streams of keys.
+/// Groups that are scored together: four independent streams of keys.
 pub(super) const CHUNK: usize = 4;
 
-/// One call of attention: shapes and pointers that all units share. Strides in words.
+/// One call of attention: shapes and pointers that all units share. Strides are in words.
 #[derive(Clone, Copy)]
 pub(super) struct Call {
     /// Queries as multipliers ([`Element::expands`]).
@@ -52,7 +53,7 @@ pub(super) struct Call {
 unsafe impl Sync for Call {}
 
 impl Call {
-    /// The query that row `r` of a pass is, as multipliers.
+    /// The query of row `r` of a pass, as multipliers.
     ///
     /// # Safety
     ///
@@ -62,7 +63,7 @@ impl Call {
         let head = rows.kv_head * self.group_size + r % self.group_size;
         let row = rows.first_row + r / self.group_size;
         let at = row * self.q_stride + E::multiplier_words::<I>(head * self.head_dim);
-        // SAFETY: the row is the caller's.
+        // SAFETY: the caller vouches for the row.
         I::opaque(unsafe { self.q.add(at) })
     }
 
@@ -70,12 +71,12 @@ impl Call {
     ///
     /// # Safety
     ///
-    /// The block table must cover it and name blocks of the pool.
+    /// The block table must cover these positions, and its ids must be blocks of the pool.
     #[inline(always)]
     pub(super) unsafe fn group(&self, rows: &Rows<'_>, logical: usize) -> Group<*const u32> {
         let block = rows.block_table[logical / self.groups_per_block] as usize;
         let group = block * self.groups_per_block + logical % self.groups_per_block;
-        // SAFETY: as the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             Group {
                 keys: self.kv.add(self.layout.keys_at(self.layer, rows.kv_head, group)),
@@ -88,9 +89,9 @@ impl Call {
 /// Query rows of one sequence and one KV head: `n_tokens` tokens × the heads of the group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'a> {
-    /// Row of the batch of the first token.
+    /// Batch row of the first token.
     pub(super) first_row: usize,
-    /// Its position.
+    /// Position of the first token.
     pub(super) first_position: u32,
     pub(super) n_tokens: usize,
     pub(super) kv_head: usize,
@@ -99,7 +100,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Tiles that the rows attend to, at most.
+    /// The largest number of tiles that the rows may attend to.
     pub(super) fn n_tiles(&self, call: &Call) -> usize {
         let last = self.first_position as usize + self.n_tokens - 1;
         self.n_selected_tiles(call) + last / TILE + 1 - self.first_tail_tile(call)
@@ -113,7 +114,7 @@ impl Rows<'_> {
         }
     }
 
-    /// The tile in which the earliest position lies that any row sees of the tail.
+    /// The tile that contains the earliest tail position that any row sees.
     fn first_tail_tile(&self, call: &Call) -> usize {
         let outside = call.window.map_or(0, |w| (self.first_position + 1).saturating_sub(w));
         self.view.tail_start.max(outside) as usize / TILE
@@ -128,7 +129,7 @@ pub(super) struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// f32 values that the state of `n_rows` takes.
+    /// Number of f32 values in the state of `n_rows` rows.
     pub(super) fn len(n_rows: usize, padded_dim: usize) -> usize {
         n_rows * (padded_dim + 2)
     }
@@ -139,7 +140,7 @@ impl<'a> State<'a> {
         State { m, l, o }
     }
 
-    /// The state of having seen no token.
+    /// Resets the state to rows that have seen no token.
     pub(super) fn clear(&mut self) {
         self.m.fill(f32::NEG_INFINITY);
         self.l.fill(0.0);
@@ -151,12 +152,12 @@ impl<'a> State<'a> {
 pub(super) struct Scratch {
     /// Scores, `MAX_ROWS × TILE`.
     scores: Vec<f32>,
-    /// Probabilities as multipliers, as many values.
+    /// Probabilities as multipliers, also `MAX_ROWS × TILE`.
     probabilities: Vec<u32>,
-    /// One state of `MAX_ROWS` for the tile and one for the run.
+    /// States of `MAX_ROWS` rows: `tile` of the current tile, `run` of all tiles so far.
     tile: Vec<f32>,
     run: Vec<f32>,
-    /// A tile of gathered tokens.
+    /// A tile of gathered tokens, keys before values.
     gathered: Vec<u32>,
 }
 
@@ -174,7 +175,7 @@ impl Scratch {
     }
 }
 
-/// Attention of `rows` over all their tiles, written to the output.
+/// Computes the attention of `rows` over all their tiles and writes the output.
 ///
 /// # Safety
 ///
@@ -195,19 +196,19 @@ pub(super) unsafe fn attend<I: Isa, E: Element>(
     let n_tiles = rows.n_tiles(call);
     for tile in 0..n_tiles {
         let mut state = State::over(&mut tile_values[..len], n_rows);
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             tile_state::<I, E>(call, rows, (tile, n_tiles), scratch, &mut state);
             merge::<I>(&mut run, &state, call.layout.padded_dim, call.scale);
         }
     }
-    // SAFETY: passed on to the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { finish::<I, E>(call, rows, &run) };
     scratch.tile = tile_values;
     scratch.run = run_values;
 }
 
-/// Merges states that [`tile_state`] left in `states`, one after the other, and writes the output.
+/// Merges the states that [`tile_state`] has left in `states`, in order, and writes the output.
 ///
 /// # Safety
 ///
@@ -225,17 +226,17 @@ pub(super) unsafe fn merge_states<I: Isa, E: Element>(
     let mut run = State::over(&mut run_values[..len], n_rows);
     run.clear();
     for state in states.chunks_exact_mut(len) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             merge::<I>(&mut run, &State::over(state, n_rows), call.layout.padded_dim, call.scale)
         };
     }
-    // SAFETY: passed on to the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { finish::<I, E>(call, rows, &run) };
     scratch.run = run_values;
 }
 
-/// `run ⊕ state`, row by row. A row that saw no token of the tile keeps its bits.
+/// Merges `state` into `run`, row by row. A row that saw no token of the tile keeps its bits.
 #[inline(always)]
 unsafe fn merge<I: Isa>(run: &mut State<'_>, state: &State<'_>, padded_dim: usize, scale: f32) {
     for r in 0..run.m.len() {
@@ -272,8 +273,8 @@ unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &State<'
         for g in 0..call.group_size {
             let r = t * call.group_size + g;
             let head = rows.kv_head * call.group_size + g;
-            // SAFETY: the row and head are the caller's; vectors that reach past head_dim go value
-            // by value.
+            // SAFETY: the caller vouches for the row and head; values after the last whole vector
+            // below head_dim are stored one by one.
             unsafe {
                 let out = call.out.add((rows.first_row + t) * call.out_stride);
                 let inverse = 1.0 / run.l[r];
@@ -292,28 +293,28 @@ unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &State<'
     }
 }
 
-/// The groups of one tile, and which of its tokens each row sees.
+/// The groups of one tile, and the positions of its tokens.
 struct Tile<'a> {
     groups: [Group<*const u32>; TILE_GROUPS],
     n_groups: usize,
-    /// Groups of the tile that comes next, to be asked for early; null where there is none.
+    /// Groups of the next tile, to be prefetched; null if there is no next tile.
     next: [Group<*const u32>; TILE_GROUPS],
-    /// Where its tokens lie in the sequence.
+    /// Positions of the tile's tokens in the sequence.
     positions: TilePositions<'a>,
 }
 
 #[derive(Clone, Copy)]
 enum TilePositions<'a> {
-    /// Consecutive.
+    /// Consecutive positions.
     Tail { first_position: usize, tail_start: usize },
-    /// Whole blocks of this many tokens.
+    /// Whole blocks of `block_size` tokens; `skipped` selected tokens lie in the tiles before.
     Blocks { blocks: &'a [u32], block_size: usize, skipped: usize },
-    /// Listed.
+    /// Selected positions, in list order.
     Tokens(&'a [u32]),
 }
 
 impl Tile<'_> {
-    /// Tokens `lo..hi` of the tile are what a row at position `p` sees.
+    /// The range `lo..hi` of the tile's tokens that a row at position `p` sees.
     fn visible(&self, p: usize, window: Option<u32>) -> (usize, usize) {
         let earliest = window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
         let n = self.n_groups * GROUP;
@@ -324,7 +325,7 @@ impl Tile<'_> {
                 (lo, hi.max(lo))
             }
             TilePositions::Blocks { blocks, block_size, skipped } => {
-                // Index of the first selected token not before `earliest`, counted in the list.
+                // Index in the list of the first selected token that is not before `earliest`.
                 let whole = blocks.partition_point(|&b| (b as usize + 1) * block_size <= earliest);
                 let inside = blocks
                     .get(whole)
@@ -411,7 +412,7 @@ unsafe fn find_tile<'a, E: Element>(
     }
 }
 
-/// Computes the state of tile `tile` for all rows, and asks for the keys of the next one if that
+/// Computes the state of tile `tile` for all rows, and prefetches the keys of the next tile if that
 /// is before `end`.
 ///
 /// # Safety
@@ -427,17 +428,17 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
 ) {
     let layout = &call.layout;
     let n_rows = rows.n_tokens * call.group_size;
-    // SAFETY: as the caller's.
+    // SAFETY: guaranteed by the caller.
     let here = unsafe { find_tile::<E>(call, rows, (tile, end), &mut scratch.gathered) };
     let visible =
         |r: usize| here.visible(rows.first_position as usize + r / call.group_size, call.window);
-    // Rows are in position order, so what they see only moves forward.
+    // Rows are in position order, so the range that they see only moves forward.
     let first = visible(0).0 / GROUP;
     let last = visible(n_rows - 1).1.div_ceil(GROUP).max(first);
     let scores = scratch.scores.as_mut_ptr();
     let mut chunk = first / CHUNK * CHUNK;
     while chunk < last {
-        // Past the end the last group stands in; its scores are never looked at.
+        // Past the end, the last group fills the chunk; its scores there are never read.
         let groups: [Group<*const u32>; CHUNK] =
             std::array::from_fn(|i| here.groups[(chunk + i).min(here.n_groups - 1)]);
         let mut r = 0;
@@ -454,7 +455,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     }
     let probabilities = scratch.probabilities.as_mut_ptr();
     for r in 0..n_rows {
-        // SAFETY: row r of scores and probabilities.
+        // SAFETY: row r lies inside scores and probabilities.
         (state.m[r], state.l[r]) = unsafe {
             let out = probabilities.add(E::multiplier_words::<I>(r * TILE));
             soften::<I, E>(scores.add(r * TILE), visible(r), (first, last), call.scale, out)
@@ -464,7 +465,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     while r < n_rows {
         let n = (n_rows - r).min(I::ATTENTION_ROWS);
         let o = state.o[r * layout.padded_dim..].as_mut_ptr();
-        // SAFETY: rows r..r+n of probabilities and outputs; groups of this tile.
+        // SAFETY: rows r..r+n lie inside probabilities and outputs, and the groups are of this tile.
         unsafe {
             let p = probabilities.add(E::multiplier_words::<I>(r * TILE)).cast_const();
             match n {
@@ -480,7 +481,8 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     }
 }
 
-/// Scores of up to `I::ATTENTION_ROWS` rows against four groups; rows of scores are `stride` apart.
+/// Scores of up to `I::ATTENTION_ROWS` rows against four groups. `out` is the first score and the
+/// stride from one row of scores to the next.
 ///
 /// # Safety
 ///
@@ -493,10 +495,10 @@ pub(super) unsafe fn score_rows<I: Isa, E: Element>(
     groups: [Group<*const u32>; CHUNK],
     out: (*mut f32, usize),
 ) {
-    // SAFETY: as the caller's.
+    // SAFETY: guaranteed by the caller.
     let q = |i: usize| unsafe { call.query::<I, E>(rows, which.start + i) };
     let layout = &call.layout;
-    // SAFETY: as the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         match which.len() {
             1 => score::<I, E, 1>([q(0)], groups, layout, out),
@@ -509,7 +511,7 @@ pub(super) unsafe fn score_rows<I: Isa, E: Element>(
     }
 }
 
-/// Vectors of accumulators beside R rows: a power of two, so that they divide those of a chunk.
+/// Vectors of accumulators per row in a tile of R rows: a power of two, so that it divides a chunk.
 const fn vectors<I: Isa>(n_rows: usize) -> usize {
     match I::ACCUMULATORS / n_rows {
         0 | 1 => 1,
@@ -532,7 +534,7 @@ unsafe fn score<I: Isa, E: Element, const R: usize>(
     let n = const { vectors::<I>(R) };
     for first in (0..CHUNK).step_by(n) {
         let out = (out.wrapping_add(first * GROUP), stride);
-        // SAFETY: as the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match n {
                 1 => score_groups::<I, E, R, 1>(q, [groups[first]], layout, out),
@@ -551,11 +553,11 @@ unsafe fn score_groups<I: Isa, E: Element, const R: usize, const N: usize>(
     layout: &Layout,
     (out, stride): (*mut f32, usize),
 ) {
-    // SAFETY: as the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut acc = [[I::splat(0.0); N]; R];
         for k in 0..layout.key_words {
-            // The values of the same tokens are needed as soon as the scores are known.
+            // The values of the same tokens are needed as soon as the scores are known: prefetch them.
             for group in groups {
                 I::prefetch(group.values.wrapping_add(k * GROUP).cast());
             }
@@ -569,8 +571,8 @@ unsafe fn score_groups<I: Isa, E: Element, const R: usize, const N: usize>(
     }
 }
 
-/// Turns the scores `lo..hi` of one row into probabilities relative to their maximum, zero
-/// elsewhere in groups `first..last`; returns maximum and sum.
+/// Turns the scores `lo..hi` of one row into probabilities relative to their maximum, and sets the
+/// other probabilities of groups `first..last` to zero. Returns the maximum and the sum.
 #[inline(always)]
 unsafe fn soften<I: Isa, E: Element>(
     scores: *mut f32,
@@ -579,7 +581,7 @@ unsafe fn soften<I: Isa, E: Element>(
     scale: f32,
     out: *mut u32,
 ) -> (f32, f32) {
-    // SAFETY: as the caller's; the row holds a whole tile.
+    // SAFETY: guaranteed by the caller; the row holds a whole tile.
     unsafe {
         let (from, to) = if lo < hi { (lo / GROUP, hi.div_ceil(GROUP)) } else { (first, first) };
         for i in (from * GROUP..lo).chain(hi..to * GROUP) {
@@ -620,9 +622,10 @@ unsafe fn weigh<I: Isa, E: Element, const R: usize>(
     let mut d = 0;
     while d < layout.padded_dim {
         let left = (layout.padded_dim - d) / LANES;
-        // The largest power of two that registers hold and that is left.
+        // The largest power of two that fits the registers and the remaining dimensions.
         let n = const { vectors::<I>(R) }.min(1 << left.ilog2());
-        // SAFETY: dimensions d.. and what is left of them; the rest is the caller's.
+        // SAFETY: vectors from dimension d on lie within the remaining dimensions; the caller
+        // guarantees the rest.
         unsafe {
             match n {
                 1 => weigh_dims::<I, E, R, 1>(p, tile, groups, layout, d, o),
@@ -646,15 +649,15 @@ unsafe fn weigh_dims<I: Isa, E: Element, const R: usize, const N: usize>(
     if N > 1 && R * N > I::ACCUMULATORS {
         return;
     }
-    // SAFETY: as the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut acc = [[I::splat(0.0); N]; R];
         let p: [*const u32; R] =
             std::array::from_fn(|r| I::opaque(p.add(r * E::multiplier_words::<I>(TILE))));
         for group in first..last {
             let mut v = tile.groups[group].values.add(d);
-            // Keys of the next tile, in the order in which they lie, as many lines as there are
-            // values here; where no tile comes next, of this one, which the cache has.
+            // Prefetch the next tile's keys in memory order, as many lines as this tile has lines
+            // of values. On the last tile, prefetch this tile's keys, which are cached.
             let line = (d / (N * LANES) * TILE_GROUPS + group) * (GROUP / E::PER_WORD) * N;
             let (wanted, line) = (line / layout.key_words, line % layout.key_words);
             let mut next = match tile.next.get(wanted) {
@@ -665,7 +668,7 @@ unsafe fn weigh_dims<I: Isa, E: Element, const R: usize, const N: usize>(
             let first_pair = group * (GROUP / E::PER_WORD);
             for pair in first_pair..first_pair + GROUP / E::PER_WORD {
                 for n in 0..N {
-                    // Keys of the next tile: as many lines as there are values here.
+                    // One line of keys per vector of values.
                     I::prefetch(next.wrapping_add(n * GROUP).cast());
                 }
                 next = next.wrapping_add(N * GROUP);

@@ -1,4 +1,4 @@
-//! Memory for weights, activations and keys and values: zeroed, aligned, in huge pages.
+//! Memory for weights, activations, keys and values: zeroed, aligned, in huge pages.
 
 use crate::{BackendError, Result};
 use memmap2::{MmapMut, MmapRaw};
@@ -13,7 +13,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// `len` zero words; `what` names them in an error.
+    /// Allocates `len` zero words. An error contains the given name of the data.
     pub(super) fn zeroed(what: &'static str, len: usize) -> Result<Self> {
         if len == 0 {
             return Ok(Self { map: None, len });
@@ -22,8 +22,8 @@ impl Words {
         let refuse = || BackendError::OutOfMemory { what, needed_bytes };
         let bytes = usize::try_from(needed_bytes).map_err(|_| refuse())?;
         let map = MmapMut::map_anon(bytes).map_err(|_| refuse())?;
-        // Decoding streams through all of this every step: 4 KiB pages would miss the TLB
-        // constantly. Where the system has no huge pages, nothing is lost.
+        // Every decode step streams through this memory, and 4 KiB pages would cause constant TLB
+        // misses. A system without huge pages ignores the advice.
         #[cfg(target_os = "linux")]
         if bytes >= 2 << 20 {
             let _ = map.advise(memmap2::Advice::HugePage);
@@ -31,7 +31,8 @@ impl Words {
         Ok(Self { map: Some(Arc::new(MmapRaw::from(map))), len })
     }
 
-    /// A second owner of the same words. Who writes them while others read is up to the owners.
+    /// A second owner of the same words. The owners must not write words while another owner reads
+    /// them.
     pub(super) fn share(&self) -> Self {
         Self { map: self.map.clone(), len: self.len }
     }
@@ -50,7 +51,7 @@ impl Words {
     }
 }
 
-/// A pointer that several threads write through, each to places of its own.
+/// A pointer that several threads write through, each to its own elements.
 pub(super) struct Shared<'a, T> {
     at: *mut T,
     borrowed: PhantomData<&'a mut T>,
@@ -64,7 +65,7 @@ impl<T> Clone for Shared<'_, T> {
 
 impl<T> Copy for Shared<'_, T> {}
 
-// SAFETY: handing out the pointer is safe; every write through it states why it races with none.
+// SAFETY: handing out the pointer is safe; each write through it states why there is no data race.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}

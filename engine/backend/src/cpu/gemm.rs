@@ -1,18 +1,18 @@
 //! `out = x Wᵀ` for any number of rows, one panel of outputs at a time.
 //!
-//! A tile is some rows of `x` by one panel: its accumulators stay in registers while k runs from
-//! first to last. Every output therefore accumulates over k in one order, whatever the number of
-//! rows: this is the row invariance of the linear layers.
+//! A tile is some rows of `x` by one panel. Its accumulators stay in registers while k runs from
+//! first to last. So every output accumulates over k in one order, whatever the number of rows:
+//! this is the row invariance of the linear layers.
 //!
 //! Cost: a tile of R rows makes 2·R products per word of k from 2 loads of weights and R
-//! broadcasts. With one row that reads weights as fast as memory gives them; with
-//! [`Isa::GEMM_ROWS`] rows arithmetic is the limit. Where the register file is too small for that
-//! many rows beside a whole panel, a tile takes its halves one after the other.
+//! broadcasts. With one row, the tile reads weights as fast as memory delivers them; with
+//! [`Isa::GEMM_ROWS`] rows, arithmetic is the limit. If the register file is too small for that
+//! many rows beside a whole panel, a tile computes the halves of the panel one after the other.
 
 use super::matrix::PANEL;
 use super::simd::{Element, Isa, LANES};
 
-/// Where a tile's results go.
+/// Destination of a tile's results.
 #[derive(Clone, Copy)]
 pub(super) enum Sink {
     /// f32 rows: `out = x Wᵀ + bias`; bias is padded to whole panels, or null.
@@ -23,7 +23,7 @@ pub(super) enum Sink {
     SiluMul { out: *mut u32 },
 }
 
-/// One product; strides in words. `x` are multipliers ([`Element::expands`]).
+/// One product. Strides are in words; `x` holds multipliers ([`Element::expands`]).
 #[derive(Clone, Copy)]
 pub(super) struct Gemm {
     pub(super) x: *const u32,
@@ -51,7 +51,7 @@ pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::
         let mut row = 0;
         while row < g.n_rows {
             let n = (g.n_rows - row).min(most);
-            // SAFETY: passed on to the caller.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 match n {
                     1 => tile::<I, E, 1>(g, panel, row),
@@ -73,8 +73,8 @@ pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::
     }
 }
 
-/// Most rows of a tile of `n_rows` rows: as many tiles as it takes, of even size, since a small rest
-/// would wait for the latency of its products.
+/// Most rows of a tile in a product of `n_rows` rows. An expanding instruction set uses tiles of
+/// about equal size, since a small last tile would wait for the latency of its products.
 fn tile_rows<I: Isa>(n_rows: usize) -> usize {
     match I::EXPANDS {
         true => n_rows.div_ceil(n_rows.div_ceil(I::GEMM_ROWS).max(1)),
@@ -82,8 +82,8 @@ fn tile_rows<I: Isa>(n_rows: usize) -> usize {
     }
 }
 
-/// What a pass over the words of k asks memory for: the hardware's own prefetcher stops at page
-/// borders and needs a while to start on a new panel.
+/// The prefetches of a pass over the words of k. The hardware's own prefetcher stops at page
+/// borders and starts slowly on a new panel.
 #[derive(Clone, Copy)]
 struct Ahead {
     at: *const u8,
@@ -92,10 +92,10 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// For pass `pass` of `n_passes` over a panel. A single pass asks for what it will need itself a
-    /// few hundred cycles later. Of more, each asks for its share of the next panel, so that memory
-    /// works while they compute; where that would not fit the cache, or products are so fast that
-    /// memory never waits, each asks for its own weights.
+    /// The prefetches of pass `pass` of `n_passes` over a panel. A single pass prefetches its own
+    /// weights a few hundred cycles ahead. Of several passes, each prefetches its share of the next
+    /// panel, so that memory works while they compute. If the panels would not fit the cache, or if
+    /// products are so fast that memory is always busy, each pass prefetches its own weights.
     fn new<I: Isa>(g: &Gemm, panel: usize, (pass, n_passes): (usize, usize)) -> Self {
         let this = g.weights.wrapping_add(panel * PANEL * g.k_words).cast::<u8>();
         let bytes = PANEL * g.k_words * 4;
@@ -107,11 +107,11 @@ impl Ahead {
     }
 }
 
-/// How far ahead of the products weights are asked for where they are wanted soon.
+/// Distance of a pass's prefetches from its own products, in bytes.
 const BYTES_AHEAD: usize = 8 << 10;
-/// Largest panel that is asked for one panel early: three of them fit a second-level cache.
+/// Largest panel that is prefetched one panel ahead: three such panels fit a second-level cache.
 const MOST_AHEAD: usize = 128 << 10;
-/// Bytes that one prefetch asks for.
+/// Bytes of one prefetch.
 const LINE: usize = 64;
 
 /// R rows by one panel.
@@ -121,7 +121,7 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
         return;
     }
     // SAFETY: `row + R <= n_rows` and `panel` is a panel of the weights, so every pointer below
-    // stays inside what the caller vouches for.
+    // stays inside the memory that the caller vouches for.
     unsafe {
         let w = g.weights.add(panel * PANEL * g.k_words);
         let x: [*const u32; R] =
@@ -170,7 +170,7 @@ unsafe fn dots<I: Isa, E: Element, const R: usize, const N: usize>(
     x: [*const u32; R],
     mut ahead: Ahead,
 ) -> [[I::F; N]; R] {
-    // SAFETY: as the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut acc = [[I::splat(0.0); N]; R];
         for k in 0..g.k_words {

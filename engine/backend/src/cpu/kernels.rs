@@ -1,7 +1,7 @@
-//! Entry points: every kernel, once per instruction set and element.
+//! Entry points of every kernel, one per instruction set and element.
 //!
 //! Kernels are generic and always inlined; an entry point enables the instruction set around them.
-//! [`Kernels::choose`] picks a table of entry points when a backend starts.
+//! [`Kernels::choose`] chooses a table of entry points when a backend starts.
 
 use super::attention::{self, Call, Rows, Scratch, State};
 use super::gemm::{self, Gemm};
@@ -22,15 +22,15 @@ pub enum InstructionSet {
     Avx512,
     /// AVX2 with FMA.
     Avx2,
-    /// Whatever the compiler assumes of the target.
+    /// The instruction set that the compiler assumes for the target.
     Portable,
 }
 
 impl InstructionSet {
-    /// All of them, best first.
+    /// All instruction sets, best first.
     pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
-    /// Whether this CPU has it.
+    /// Whether this CPU supports it.
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
@@ -53,12 +53,12 @@ impl InstructionSet {
         }
     }
 
-    /// The best that this CPU has.
+    /// The best instruction set of this CPU.
     pub fn best() -> Self {
         Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// Its name, as `GALLEY_CPU` spells it.
+    /// Its name, as in `GALLEY_CPU`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512Bf16 => "avx512bf16",
@@ -72,7 +72,7 @@ impl InstructionSet {
 impl std::str::FromStr for InstructionSet {
     type Err = BackendError;
 
-    /// Accepts names of instruction sets that this CPU has.
+    /// Accepts names of instruction sets that this CPU supports.
     fn from_str(name: &str) -> Result<Self> {
         let unsupported = |why: &str| {
             let names: Vec<_> =
@@ -90,11 +90,11 @@ impl std::str::FromStr for InstructionSet {
     }
 }
 
-/// The entry points of one instruction set and element. Each is unsafe as the kernel it wraps.
+/// The entry points of one instruction set and element. Each has the safety contract of its kernel.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
     pub(super) multiply_panels: unsafe fn(&Gemm, Range<usize>),
-    /// Turns words into multipliers, where those are something else.
+    /// Turns words into multipliers; None if multipliers are the words themselves.
     pub(super) expand: Option<unsafe fn(*const u32, usize, *mut u32)>,
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
@@ -149,7 +149,8 @@ macro_rules! entry_points {
 
             $(#[target_feature(enable = $features)])?
             unsafe fn multiply_panels(g: &Gemm, panels: Range<usize>) {
-                // SAFETY: the features are enabled here; the rest is the caller's. So below.
+                // SAFETY: the features are enabled here; the caller guarantees the rest. The same
+                // holds below.
                 unsafe { gemm::multiply_panels::<$isa, $element>(g, panels) }
             }
 

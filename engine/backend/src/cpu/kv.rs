@@ -1,16 +1,16 @@
-//! Keys and values, in the order in which attention reads them.
+//! The KV pool: keys and values in the order in which attention reads them.
 //!
-//! A *group* is 16 slots of one layer and KV head; a block is one or more groups. Keys go by
-//! dimension first and slot second, values by slot first and dimension second, both in words:
+//! A *group* is 16 slots of one layer and KV head; a block is one or more groups. Keys are ordered
+//! by dimension first and slot second, values by slot first and dimension second, both in words:
 //!
 //! ```text
 //! keys of a group:    word 0: slots 0..16 | word 1: slots 0..16 | ...     scores of 16 slots at a time
 //! values of a group:  slots 0,1: dims 0.. | slots 2,3: dims 0.. | ...     16 dimensions at a time
 //! ```
 //!
-//! so that neither scores nor outputs need a sum across lanes. For each layer and head, the keys of
-//! all groups follow each other by block id, and so do the values: a sequence whose blocks are
-//! neighbours is two streams.
+//! With this order, neither scores nor outputs need a sum across lanes. For each layer and head,
+//! the keys of all groups follow each other by block id, and so do the values: a sequence with
+//! adjacent blocks is read as two streams.
 
 use super::buffer::Words;
 use super::simd::{Element, LANES};
@@ -19,7 +19,7 @@ use crate::{BackendError, KvShape, Result};
 /// Slots of a group.
 pub(super) const GROUP: usize = LANES;
 
-/// The KV pool of a model, or a second model's blocks inside it ([`KvPool::lodge`]).
+/// The KV pool of a model, or a draft model's blocks inside it ([`KvPool::lodge`]).
 #[derive(Debug)]
 pub struct KvPool {
     pub(super) words: Words,
@@ -27,12 +27,13 @@ pub struct KvPool {
     pub(super) layout: Layout,
 }
 
-/// Sizes of a group, and where groups lie.
+/// Sizes of a group, and the places of groups.
 ///
-/// The memory is cut into *arenas*, one for each layer and head of the model that the pool was made for, each
-/// with room for the keys and then the values of `arena_groups` groups. A lodging model of fewer layers and heads
-/// finds several of its blocks in the arenas of one: those with ids from `n · arena blocks` on are in the arenas
-/// that follow those of the blocks before.
+/// The memory is cut into *arenas*, one for each layer and head of the model that the pool was made
+/// for. An arena has room for the keys and then the values of `arena_groups` groups. A draft model
+/// that shares the pool uses `n_layers · n_kv_heads` arenas for a block, so several of its blocks
+/// may fit into the arenas of one block: its groups from `n · arena_groups` on lie in the `n`-th
+/// set of arenas.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Words of one key.
@@ -43,9 +44,9 @@ pub(super) struct Layout {
     pub(super) group_key_words: usize,
     /// Words of the values of one group.
     pub(super) group_value_words: usize,
-    /// Words from the keys of a group to those of the next, at least `group_key_words`.
+    /// Words from the keys of one group to the keys of the next; at least `group_key_words`.
     key_stride: usize,
-    /// The same for values.
+    /// Words from the values of one group to the values of the next.
     value_stride: usize,
     /// Groups of an arena.
     arena_groups: usize,
@@ -63,20 +64,20 @@ impl Layout {
         arena * self.arena_words() + group * self.key_stride
     }
 
-    /// Offset of its values.
+    /// Offset of the values of group `group` of a layer and head, in words.
     #[inline(always)]
     pub(super) fn values_at(&self, layer: usize, kv_head: usize, group: usize) -> usize {
         let (arena, group) = self.arena_of(layer, kv_head, group);
         arena * self.arena_words() + self.arena_groups * self.key_stride + group * self.value_stride
     }
 
-    /// The arena that has a group, and its place there.
+    /// The arena that has a group, and the group's index in this arena.
     #[inline(always)]
     fn arena_of(&self, layer: usize, kv_head: usize, group: usize) -> (usize, usize) {
         debug_assert!(group < self.n_groups && kv_head < self.n_kv_heads && layer < self.n_layers);
         let arena = layer * self.n_kv_heads + kv_head;
         if group < self.arena_groups {
-            return (arena, group); // always, but for a lodger
+            return (arena, group); // always, except for a draft model that shares the pool
         }
         let n_before = group / self.arena_groups;
         (arena + n_before * self.n_layers * self.n_kv_heads, group % self.arena_groups)
@@ -121,7 +122,7 @@ impl KvPool {
         Ok(Self { words, shape, layout })
     }
 
-    /// The same memory as blocks of a model of `shape`, which [fits](KvShape::lodger).
+    /// The same memory as blocks of a draft model of `shape`, which [fits](KvShape::lodger).
     pub(super) fn lodge(&self, shape: KvShape) -> Self {
         let per_word = shape.dtype.per_word();
         let key_words = shape.head_dim.div_ceil(per_word);
@@ -197,8 +198,8 @@ pub(super) unsafe fn store_token<E: Element>(
     }
 }
 
-/// Copies lane `from_lane` of one group to lane `to_lane` of another: how selected tokens are
-/// gathered into a tile.
+/// Copies lane `from_lane` of one group to lane `to_lane` of another, to gather selected tokens in
+/// a tile.
 ///
 /// # Safety
 ///
@@ -218,7 +219,7 @@ pub(super) unsafe fn copy_token<E: Element>(
         }
         let from = from.values.add(from_lane / E::PER_WORD * layout.padded_dim);
         let to = to.values.add(to_lane / E::PER_WORD * layout.padded_dim);
-        // Whole words, so that many go at once: a word holds the values of one token or of two.
+        // Whole words are copied, many at once: a word holds the values of one token or of two.
         let bits = u32::BITS as usize / E::PER_WORD;
         let (right, left) = (from_lane % E::PER_WORD * bits, to_lane % E::PER_WORD * bits);
         let mask = u32::MAX >> (u32::BITS as usize - bits);
@@ -235,7 +236,7 @@ mod tests {
     use crate::Dtype;
     use std::ops::Range;
 
-    /// The words of one block.
+    /// Word ranges of one block.
     fn words(pool: &KvPool, block: usize) -> Vec<Range<usize>> {
         let KvPool { shape, layout, .. } = pool;
         let per_block = shape.block_size / GROUP;

@@ -1,16 +1,16 @@
-//! Weights in the order in which kernels read them, and activations beside them.
+//! Weights in the order in which kernels read them, and activation tensors.
 //!
-//! A [`Matrix`] of `rows` outputs and `cols` inputs is kept in *panels* of 32 outputs. Within a
-//! panel words go by k first and by output second,
+//! A [`Matrix`] of `rows` outputs and `cols` inputs is stored in *panels* of 32 outputs. The words
+//! of a panel are ordered by k first and by output second:
 //!
 //! ```text
 //! panel 0:  word k=0: outputs 0..32 | word k=1: outputs 0..32 | ...
 //! panel 1:  word k=0: outputs 32..64 | ...
 //! ```
 //!
-//! so that a kernel that multiplies any number of rows reads one contiguous stream, and each
-//! output accumulates over k alone, in order. There is no other copy: the embedding reads its rows
-//! out of the same panels as the output head.
+//! So a kernel for any number of rows reads one contiguous stream, and each output accumulates over
+//! k alone, in order. There is no second copy of the weights: the embedding reads its rows from the
+//! same panels as the output head.
 
 use super::buffer::{Shared, Words};
 use super::simd::{LANES, bf16_bits};
@@ -20,7 +20,7 @@ use crate::{BackendError, Dtype, FillRow, Result};
 /// Outputs of a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// Multiply-adds that packing a weight costs, about; many more where its file is on a slow disk.
+/// Approximate cost of packing a weight, in multiply-adds; far more if the file is on a slow disk.
 const WORK_PER_WEIGHT: usize = 64;
 
 /// A packed weight matrix.
@@ -34,12 +34,12 @@ pub struct Matrix {
     pub(super) cols: usize,
     /// Words along k.
     pub(super) k_words: usize,
-    /// Gate and up rows alternate, 16 by 16; `rows` counts the gated outputs.
+    /// Whether gate and up rows alternate, 16 by 16; `rows` then counts the gated outputs.
     pub(super) gated: bool,
 }
 
 impl Matrix {
-    /// Packs rows that `fill` writes; with `up`, `fill` is the gate.
+    /// Packs the rows that `fill` writes. With `up`, `fill` writes the gate projection.
     pub(super) fn pack(
         pool: &mut ThreadPool,
         dtype: Dtype,
@@ -57,7 +57,7 @@ impl Matrix {
         let mut words = Words::zeroed("weights", len)?;
         let out = Shared::<u32>::new(&mut words);
         pool.for_each(n_panels, PANEL * cols * WORK_PER_WEIGHT, |panel, _| {
-            // Row-major scratch of one panel; the odd value beside the last of an odd row is 0.
+            // Row-major scratch of one panel; the padding after the last value of an odd row is 0.
             let mut row = vec![0.0_f32; k_words * dtype.per_word()];
             let mut scratch = vec![0_u32; PANEL * k_words];
             for lane in 0..PANEL {
@@ -127,12 +127,12 @@ fn to_words(dtype: Dtype, values: &[f32], words: &mut [u32]) {
     }
 }
 
-/// What a [`Tensor`] holds.
+/// The kind of rows in a [`Tensor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// f32 rows.
     F32,
-    /// Rows that a matrix product reads.
+    /// Rows that a matrix product reads, in the dtype of the weights.
     Operand,
 }
 

@@ -1,15 +1,15 @@
-//! The CPU backend: a product, not a reference implementation.
+//! The CPU backend: optimised for production, not a reference implementation.
 //!
 //! | file | subject |
 //! |---|---|
 //! | [`simd`] | sixteen lanes on four instruction sets |
 //! | [`matrix`], [`gemm`] | packed weights and their product with any number of rows |
 //! | [`kv`], [`attention`] | the KV pool and attention over views of it |
-//! | [`observe`] | which cached tokens rows attend to most |
+//! | [`observe`] | selection of the cached tokens that rows attend to most |
 //! | [`rope`], [`rows`] | rotation, norms |
-//! | [`threads`] | dispatching microseconds of work |
+//! | [`threads`] | dispatch of work that lasts microseconds |
 //! | [`kernels`] | entry points per instruction set |
-//! | [`probe`] | what the machine could do at best, to hold measurements against |
+//! | [`probe`] | the machine's best speed, as a reference for measurements |
 
 mod attention;
 mod buffer;
@@ -50,13 +50,14 @@ use rope::{Angles, MAX_HEAD_DIM, RopeStore};
 use threads::ThreadPool;
 pub use threads::{MAX_THREADS, usable_cores};
 
-/// How to set up a [`CpuBackend`].
+/// Settings of a [`CpuBackend`].
 #[derive(Clone, Copy, Debug)]
 pub struct CpuConfig {
-    /// Threads, the calling one included, [`MAX_THREADS`] at most; None takes [`usable_cores`]. Of more threads than
-    /// that, as many work at once as do not get in each other's way.
+    /// Number of threads with the calling thread, at most [`MAX_THREADS`]; None takes
+    /// [`usable_cores`]. If there are more threads than cores, the number that works at once adapts
+    /// to the cores that are free.
     pub n_threads: Option<usize>,
-    /// Kernels to use; None takes the best that the CPU has.
+    /// Kernels to use; None takes the best kernels that the CPU supports.
     pub instruction_set: Option<InstructionSet>,
     /// Format of weights, matrix operands and the KV cache.
     pub dtype: Dtype,
@@ -68,7 +69,7 @@ impl Default for CpuConfig {
     }
 }
 
-/// A backend that needs nothing but a CPU.
+/// The backend that computes on CPU threads.
 pub struct CpuBackend {
     threads: ThreadPool,
     kernels: Kernels,
@@ -78,20 +79,21 @@ pub struct CpuBackend {
     slots: Vec<Option<usize>>,
     attention: AttentionMemory,
     observers: Vec<observe::Scratch>,
-    /// Rows of a product as multipliers, where those are expanded.
+    /// Rows of a product as multipliers, if the kernels expand them.
     expanded: Vec<u32>,
-    /// Normed rows for the output head, for each width: models take turns.
+    /// Normed rows for the output head, one tensor for each width, because several models take turns.
     head_rows: Vec<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
     ahead: Ahead,
 }
 
-/// What attention keeps between calls.
+/// Memory that attention keeps between calls.
 #[derive(Default)]
 struct AttentionMemory {
-    /// Of every thread, for each head_dim and number of query heads a KV head: models take turns.
+    /// Scratch of every thread, for each head_dim and number of query heads per KV head, because
+    /// several models take turns.
     scratch: Vec<((usize, usize), Vec<Scratch>)>,
-    /// States of tiles computed apart.
+    /// States of tiles that are computed as units of their own.
     states: Vec<f32>,
 }
 
@@ -149,7 +151,7 @@ impl CpuBackend {
             sink,
         };
         let n_panels = w.n_panels();
-        // Small enough for threads to finish together, large enough to stream.
+        // A unit is small enough for threads to finish together, and large enough to stream.
         let per_unit = (n_panels / (self.threads.n_at_once() * 16)).clamp(1, 8);
         let unit_work = per_unit * PANEL * w.k_words * w.dtype.per_word() * n_rows;
         let kernel = self.kernels.multiply_panels;

@@ -1,9 +1,9 @@
-//! Which cached tokens rows attend to most (SnapKV, arXiv 2404.14469).
+//! Selection of the cached tokens that rows attend to most (SnapKV, arXiv 2404.14469).
 //!
 //! A unit is one KV head of one observation. It sums the probabilities that its query rows give to
-//! every position ([`sum_probabilities`]: row after row, so that the sums depend on these rows
-//! alone), pools them and selects ([`Choice::select`]). Keys are read once for a handful of query
-//! rows; values are not read at all.
+//! every position ([`sum_probabilities`]), row after row, so that the sums depend on these rows
+//! alone. Then it pools the sums and selects ([`Choice::select`]). Keys are read once for a handful
+//! of query rows; values are not read at all.
 
 use super::attention::{CHUNK, score_rows};
 use super::kv::Group;
@@ -14,11 +14,12 @@ use std::ops::Range;
 
 const OP: &str = "observe";
 
-/// Multiply-adds that a score costs beside its product, about: softmax, pooling and a share of the selection.
+/// Approximate cost of a score beside its product, in multiply-adds: softmax, pooling and a share
+/// of the selection.
 const WORK_PER_SCORE: usize = 64;
 
 impl CpuBackend {
-    /// [`Backend::observe`].
+    /// Implements [`Backend::observe`].
     pub(super) fn observe_layer(
         &mut self,
         q: &Tensor,
@@ -48,8 +49,8 @@ impl CpuBackend {
         self.threads.for_each(all.len() * n_kv_heads, unit_work, |unit, thread| {
             let (rows, choice, out) = &all[unit / n_kv_heads];
             let (kv_head, n) = (unit % n_kv_heads, choice.n_selected);
-            // SAFETY: shapes, rows and block tables were checked; scratch is the thread's own, and
-            // one unit writes the run of a head.
+            // SAFETY: shapes, rows and block tables were checked; each thread has its own scratch,
+            // and one unit writes the ids of a head.
             unsafe {
                 let scratch = &mut *scratch.ptr().add(thread);
                 kernel(&call, &Rows { kv_head, ..*rows }, scratch);
@@ -78,7 +79,7 @@ fn observing<'a>(observation: &Observation<'_>, batch: &Batch<'a>) -> Rows<'a> {
 /// Working memory of one thread; grows with the longest sequence observed.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Scores of the rows that are computed together, a row of positions each.
+    /// Scores of the rows that are computed together, one score per row and position.
     scores: Vec<f32>,
     /// Summed probabilities per position.
     sums: Vec<f32>,
@@ -116,8 +117,8 @@ pub(super) unsafe fn sum_probabilities<I: Isa, E: Element>(
     };
     let last_group = (n_positions - 1) / GROUP;
     let chunk_keys = |chunk: usize| -> [*const u32; CHUNK] {
-        // SAFETY: the block table covers every position; past the end the last group stands in,
-        // and its scores are not looked at.
+        // SAFETY: the block table covers every position. Past the end, the last group fills the
+        // chunk, and its scores there are not read.
         std::array::from_fn(|i| unsafe { call.group(rows, (chunk + i).min(last_group)) }.keys)
     };
     let mut r = 0;
@@ -128,7 +129,8 @@ pub(super) unsafe fn sum_probabilities<I: Isa, E: Element>(
         let mut keys = chunk_keys(first);
         for chunk in (first..last).step_by(CHUNK) {
             let next = chunk_keys(chunk + CHUNK);
-            // Scoring asks early for what lies where values do: here, the next keys.
+            // Scoring prefetches the memory at `values`. Here these are the next keys, since no
+            // values are read.
             let groups = std::array::from_fn(|i| Group { keys: keys[i], values: next[i] });
             keys = next;
             // SAFETY: rows r..r+n and the chunk lie inside queries, keys and scores.
@@ -138,7 +140,8 @@ pub(super) unsafe fn sum_probabilities<I: Isa, E: Element>(
             }
         }
         for i in 0..n {
-            // SAFETY: row `i` of the scores, which are known where row `r + i` sees.
+            // SAFETY: row `i` lies inside the scores, which are computed for all positions that row
+            // `r + i` sees.
             unsafe {
                 let scores = std::slice::from_raw_parts_mut(scores.add(i * stride), stride);
                 add_softmax::<I>(scores, visible(r + i), call.scale, &mut scratch.sums);
@@ -159,7 +162,8 @@ unsafe fn add_softmax<I: Isa>(
     let (from, to) = (lo / GROUP * GROUP, hi.next_multiple_of(GROUP));
     scores[from..lo].fill(f32::NEG_INFINITY);
     scores[hi..to].fill(f32::NEG_INFINITY);
-    // SAFETY: whole groups of the row; the caller vouches for the instruction set.
+    // SAFETY: the loads and stores cover whole groups of the row; the caller vouches for the
+    // instruction set.
     let total = unsafe {
         let mut max = I::splat(f32::NEG_INFINITY);
         for group in scores[from..to].chunks_exact(GROUP) {
@@ -175,14 +179,14 @@ unsafe fn add_softmax<I: Isa>(
         }
         I::reduce_add(total)
     };
-    // What the row does not see is left out exactly.
+    // The sums of positions that the row does not see stay exactly as they are.
     let inverse = 1.0 / total;
     for (sum, p) in sums[lo..hi].iter_mut().zip(&scores[lo..hi]) {
         *sum += p * inverse;
     }
 }
 
-/// What to select from the sums of one KV head.
+/// Parameters of the selection from the sums of one KV head.
 struct Choice {
     candidates: Range<usize>,
     granularity: usize,
@@ -201,7 +205,7 @@ impl Choice {
         }
     }
 
-    /// Writes the selected ids, ascending.
+    /// Writes the selected ids to `out`, ascending.
     fn select(&self, scratch: &mut Scratch, out: &mut [u32]) {
         let Scratch { sums, pooled, order, .. } = scratch;
         let Some(last) = out.len().checked_sub(1) else { return };

@@ -1,4 +1,4 @@
-//! [`Backend`] on the CPU: shapes are checked here, so that kernels need not.
+//! [`Backend`] on the CPU. It checks shapes, so that kernels need not.
 
 use super::*;
 use std::ops::Range;
@@ -72,7 +72,7 @@ impl Backend for CpuBackend {
     }
 
     fn begin(&mut self, _: &Batch<'_>, _: &KvPool, _: &Rope, _: usize, _: Reach) -> Result<()> {
-        Ok(()) // every operation reads the batch where it is
+        Ok(()) // every operation reads the batch from the caller's memory
     }
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
@@ -195,7 +195,7 @@ impl Backend for CpuBackend {
         self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * qkv.cols * 4, |unit, _| {
             let first = unit * per_unit;
             // SAFETY: shapes and slots were checked, and each row belongs to one unit. Two rows
-            // share a slot only if the caller put one position of one sequence in twice.
+            // share a slot only if the caller passes one position of one sequence twice.
             unsafe { kernel(&call, first..(first + per_unit).min(n_rows)) };
         });
         Ok(())
@@ -239,7 +239,7 @@ impl Backend for CpuBackend {
     }
 
     fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
-        Ok(()) // `observe` has written them
+        Ok(()) // `observe` has written the ids
     }
 
     fn logits(
@@ -277,7 +277,7 @@ impl Backend for CpuBackend {
         let samplers = Shared::of(&mut self.samplers);
         self.threads.for_each(rows.len(), logits.cols * WORK_PER_LOGIT, |i, thread| {
             let row = &rows[i];
-            // SAFETY: one unit writes pick `i`, and one thread uses its own sampler.
+            // SAFETY: one unit writes `out[i]`, and each thread has its own sampler.
             unsafe {
                 let scratch = &mut *samplers.ptr().add(thread);
                 *out.ptr().add(i) =
@@ -314,25 +314,27 @@ impl Backend for CpuBackend {
     }
 }
 
-/// Most rows that one thread takes at a time where a row is little work.
+/// Most rows per unit in operations with little work per row.
 const MAX_ROWS_PER_UNIT: usize = 8;
 
-/// Rows that a thread expands at a time: a row is a tenth of a microsecond, and a dispatch one.
+/// Rows per unit of an expansion: a row takes about 0.1 µs, and a dispatch about 1 µs.
 const EXPANDED_ROWS_PER_UNIT: usize = 32;
 
-/// Multiply-adds that a pick costs for each logit, about: passes over the row, and a share of sorting.
+/// Approximate cost of sampling per logit, in multiply-adds: passes over the row and a share of the
+/// sorting.
 const WORK_PER_LOGIT: usize = 32;
 
-/// Most query tokens of a sequence whose tiles are spread over threads. Prompts have rows enough.
+/// Most query tokens of a sequence for which attention spreads tiles over threads. Longer spans
+/// have enough rows.
 const SPLIT_TOKENS: usize = 16;
 
 impl CpuBackend {
-    /// Rows per unit where a row takes about a microsecond: several units a thread.
+    /// Rows per unit in operations of about 1 µs per row: several units per thread.
     fn rows_per_unit(&self, n_rows: usize) -> usize {
         (n_rows / (self.threads.n_at_once() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
     }
 
-    /// A call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
+    /// An attention call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
     pub(super) fn call(
         &mut self,
         op: &'static str,
@@ -364,7 +366,7 @@ impl CpuBackend {
         })
     }
 
-    /// The rows of `x` as multipliers of a product, and the words from one to the next.
+    /// The rows of `x` as multipliers of a product, and the number of words from one row to the next.
     pub(super) fn multipliers(
         &mut self,
         x: &Tensor,
@@ -412,7 +414,7 @@ impl CpuBackend {
         self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.cols * 2, |unit, _| {
             let first = unit * per_unit;
             for row in first..(first + per_unit).min(n_rows) {
-                // SAFETY: shapes were checked by the caller; one unit writes the row.
+                // SAFETY: the caller has checked the shapes, and one unit writes the row.
                 unsafe {
                     let to = out.ptr().add(row * stride);
                     kernel(x.f32_row(source(row)), weight.get(), eps, to);
@@ -458,12 +460,12 @@ impl CpuBackend {
                 }
             }
         }
-        // The longest passes first, so that threads finish together.
+        // The longest passes come first, so that threads finish together.
         whole.sort_by_key(|rows| std::cmp::Reverse(rows.first_position));
         if memory.states.len() < n_states {
             memory.states.resize(n_states, 0.0);
         }
-        // Runs of tiles: short enough for threads to finish together, long enough to stream.
+        // A unit is a run of tiles: short enough for threads to finish together, long enough to stream.
         let all_tiles: usize = split.iter().map(|(.., n_tiles)| n_tiles).sum();
         let run = (all_tiles / (self.threads.n_at_once() * 8)).clamp(1, 16);
         let units: Vec<(usize, usize)> = split
@@ -474,13 +476,14 @@ impl CpuBackend {
         let scratch = Shared::of(&mut memory.scratch[at].1);
         let states = Shared::of(&mut memory.states);
         let kernels = self.kernels;
-        // A state over a tile, of the most rows that a unit has, and as many of them as the longest unit has.
+        // Bound of a unit's work: the largest state of one tile, times the number of tiles of the
+        // longest unit.
         let state_work = MAX_ROWS.max(call.group_size) * TILE * 2 * call.head_dim;
         let longest = whole.iter().map(|rows| rows.n_tiles(call)).max().unwrap_or(0);
         let unit_work = state_work * longest.max(if units.is_empty() { 0 } else { run });
         self.threads.for_each(whole.len() + units.len(), unit_work, |unit, thread| {
-            // SAFETY: scratch is the thread's own; views and shapes were checked by the caller;
-            // units write rows, heads and states of their own.
+            // SAFETY: each thread has its own scratch; the caller has checked views and shapes;
+            // units write disjoint rows, heads and states.
             unsafe {
                 let scratch = &mut *scratch.ptr().add(thread);
                 if let Some(rows) = whole.get(unit) {

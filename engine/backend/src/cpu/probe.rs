@@ -1,7 +1,7 @@
-//! What this machine can do at this moment: the floors that measurements are held against.
+//! Probes of the machine's present speed: bounds that measurements are compared with.
 //!
-//! Shared machines change their speed from minute to minute, so a floor is measured beside every
-//! row of a benchmark.
+//! Shared machines change their speed from minute to minute, so a benchmark probes it beside every
+//! row of results.
 
 use super::InstructionSet;
 use super::buffer::Words;
@@ -10,18 +10,18 @@ use super::simd::{Element, Isa};
 use crate::Dtype;
 use std::time::Instant;
 
-/// Bytes a second that `n_threads` threads read from memory; about 0.1 s.
+/// Bytes per second that `n_threads` threads read from memory. The probe takes about 0.1 s.
 pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 {
     const WORDS: usize = 128 << 20;
     let kernel = Kernels::choose(instruction_set, Dtype::F32).read;
     let part = WORDS / n_threads / READ_WORDS * READ_WORDS;
     let fill = |words: &mut Words| {
-        // SAFETY: the buffer holds that many words.
+        // SAFETY: the buffer holds `part` words.
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr(), part).fill(1) };
     };
     let mut data = Vec::new();
     for _ in 0..n_threads {
-        // Without the memory there is nothing to measure.
+        // Without this memory there is nothing to measure.
         let Ok(mut words) = Words::zeroed("a probe", part) else { return 0.0 };
         fill(&mut words);
         data.push(words);
@@ -30,8 +30,8 @@ pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 
         std::thread::scope(|scope| {
             for words in &data {
                 scope.spawn(move || {
-                    // SAFETY: `choose` vouches for the instruction set, and the buffer holds that
-                    // many words.
+                    // SAFETY: `choose` vouches for the instruction set, and the buffer holds `part`
+                    // words.
                     std::hint::black_box(unsafe { kernel(words.as_ptr(), part) })
                 });
             }
@@ -50,9 +50,9 @@ const READ_WORDS: usize = 8 * super::simd::LANES;
 /// The CPU must have the instruction set, and `words` must be valid for `n`.
 #[inline(always)]
 pub(super) unsafe fn read<I: Isa>(words: *const u32, n: usize) -> f32 {
-    // SAFETY: passed on to the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        // Eight sums, so that additions wait for memory and not for each other.
+        // Eight independent sums, so that additions wait for memory and not for each other.
         let mut sums = [I::splat(0.0); 8];
         for at in (0..n).step_by(READ_WORDS) {
             for (i, sum) in sums.iter_mut().enumerate() {
@@ -63,7 +63,7 @@ pub(super) unsafe fn read<I: Isa>(words: *const u32, n: usize) -> f32 {
     }
 }
 
-/// Floating-point operations a second of dot products in registers, on `n_threads` threads.
+/// Floating-point operations per second of dot products in registers, on `n_threads` threads.
 pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usize) -> f64 {
     let kernel = Kernels::choose(instruction_set, dtype).dots;
     const STEPS: usize = 1_000_000;
@@ -81,14 +81,14 @@ pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usiz
 /// Dot products of one step, over as many independent sums as registers hold.
 const DOTS: usize = 24;
 
-/// `steps` times [`DOTS`] dot products.
+/// Computes `steps` times [`DOTS`] dot products.
 ///
 /// # Safety
 ///
 /// The CPU must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn dots<I: Isa, E: Element>(steps: usize) -> f32 {
-    // SAFETY: passed on to the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut acc = [I::splat(0.0); DOTS];
         let w = I::splat_word(std::hint::black_box(0x3f80_3f80));
@@ -103,7 +103,7 @@ pub(super) unsafe fn dots<I: Isa, E: Element>(steps: usize) -> f32 {
     }
 }
 
-/// Best rate of `n` runs of `f`, which returns how much it did.
+/// Best rate of `n` runs of `f`, which returns its amount of work.
 fn best_of(n: usize, f: impl Fn() -> f64) -> f64 {
     let rate = |_| {
         let start = Instant::now();

@@ -1,14 +1,14 @@
-//! Rotary positions, and keys and values on their way into the pool.
+//! Rotary embedding, and storing keys and values in the pool.
 
 use super::kv::{GROUP, Group, Layout, store_token};
 use super::rows::{norm_head, rotate_head, to_operand};
 use super::simd::{Element, Isa};
 use crate::Rope;
 
-/// Largest head that the kernels' scratch holds.
+/// Largest head dimension that the kernels' scratch holds.
 pub(super) const MAX_HEAD_DIM: usize = 512;
 
-/// Cosines and sines of a batch's positions: the same for every layer of a forward.
+/// Cosines and sines of a batch's positions, the same for every layer of a forward.
 #[derive(Debug, Default)]
 pub(super) struct Angles {
     positions: Vec<u32>,
@@ -20,7 +20,7 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    /// Makes the angles those of `positions`.
+    /// Computes the angles of `positions`, unless they are already there.
     pub(super) fn prepare(&mut self, rope: &Rope, positions: &[u32]) {
         if self.positions == positions
             && self.inv_freq == rope.inv_freq
@@ -50,7 +50,8 @@ impl Angles {
     }
 }
 
-/// One call: rows `[q heads | k heads | v heads]` to rotated queries and stored keys and values.
+/// One call: turns rows `[q heads | k heads | v heads]` into rotated queries and stored keys and
+/// values.
 pub(super) struct RopeStore<'a> {
     /// f32 rows.
     pub(super) qkv: *const f32,
@@ -63,7 +64,7 @@ pub(super) struct RopeStore<'a> {
     pub(super) angles: &'a Angles,
     /// Weights of the query and key norms, and their epsilon.
     pub(super) qk_norm: Option<(&'a [f32], &'a [f32], f32)>,
-    /// Slot of each row; None where it holds the row's key and value already.
+    /// Slot of each row; None if the slot holds the row's key and value already.
     pub(super) slots: &'a [Option<usize>],
     pub(super) kv: *mut u32,
     pub(super) layout: Layout,
@@ -73,7 +74,7 @@ pub(super) struct RopeStore<'a> {
 // SAFETY: units write the queries and slots of different rows.
 unsafe impl Sync for RopeStore<'_> {}
 
-/// Handles the rows `rows`.
+/// Rotates and stores the rows `rows`.
 ///
 /// # Safety
 ///
@@ -98,7 +99,7 @@ pub(super) unsafe fn rope_and_store<I: Isa, E: Element>(
             let out = &mut scratch[..dim];
             out.copy_from_slice(&values[head * dim..][..dim]);
             if let Some((weight, eps)) = norm {
-                // SAFETY: passed on to the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { norm_head::<I>(out, weight, eps) };
             }
             rotate_head(out, cos, sin);

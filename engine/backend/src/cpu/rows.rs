@@ -1,11 +1,11 @@
-//! What happens to single rows: norms and rotation.
+//! Operations on single rows: norms and rotation.
 //!
 //! Each function is plain arithmetic over one row, compiled once per instruction set by the entry
 //! points in [`super::kernels`].
 
 use super::simd::{Element, Isa, LANES};
 
-/// Sum of squares, over sixteen lanes and then across.
+/// Mean of squares, summed over sixteen lanes and then across the lanes.
 #[inline(always)]
 unsafe fn mean_square<I: Isa>(x: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
@@ -36,7 +36,7 @@ pub(super) unsafe fn rms_norm<I: Isa, E: Element>(
     eps: f32,
     out: *mut u32,
 ) {
-    // SAFETY: vectors stay within the row; the tail goes value by value.
+    // SAFETY: vectors stay within the row; the tail is stored value by value.
     unsafe {
         let scale = 1.0 / (mean_square::<I>(x) + eps).sqrt();
         let whole = x.len() / LANES * LANES;
@@ -59,14 +59,14 @@ pub(super) unsafe fn rms_norm<I: Isa, E: Element>(
 /// The CPU must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn norm_head<I: Isa>(head: &mut [f32], weight: &[f32], eps: f32) {
-    // SAFETY: passed on to the caller.
+    // SAFETY: guaranteed by the caller.
     let scale = 1.0 / (unsafe { mean_square::<I>(head) } + eps).sqrt();
     for (x, w) in head.iter_mut().zip(weight) {
         *x = *x * scale * w;
     }
 }
 
-/// Rotates the pairs `(i, i + half)` of one head by the angles whose cosine and sine are given.
+/// Rotates the pairs `(i, i + half)` of one head by the angles with cosines `cos` and sines `sin`.
 #[inline(always)]
 pub(super) fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (first, second) = head.split_at_mut(cos.len());
@@ -82,7 +82,7 @@ pub(super) fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 /// `out` must be valid for `x.len()` values; the CPU must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn to_operand<I: Isa, E: Element>(x: &[f32], out: *mut u32) {
-    // SAFETY: vectors stay within the row; the tail goes value by value.
+    // SAFETY: vectors stay within the row; the tail is stored value by value.
     unsafe {
         let whole = x.len() / LANES * LANES;
         let mut i = 0;

@@ -1,4 +1,4 @@
-//! Every operation against float64, on every instruction set, and row invariance bit by bit.
+//! Tests of every operation against float64 on every instruction set, and of row invariance bit by bit.
 
 mod batches;
 mod observe;
@@ -174,7 +174,7 @@ fn attention_over_views_agrees_with_float64() {
         let len = 700;
         let cache = Cache::new(&mut values, shape, len);
         let per_head = 300;
-        // Ascending random ids, another set for every layer and KV head.
+        // Ascending random ids, a different set for every layer and KV head.
         let mut choose = |below: usize, n: usize| -> Vec<u32> {
             let one = |_| {
                 let mut chosen: Vec<u32> = (0..below as u32).collect();
@@ -257,16 +257,16 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
     }
 }
 
-/// The negative control of the test above: attention whose tiles start at the chunk instead of at
-/// fixed positions, or a product that sums k in halves, does change bits on the same data.
+/// Negative control of the test above: attention over shifted tiles, or a product that sums k in
+/// halves, does change bits on the same data.
 #[test]
 fn other_orders_of_summation_do_change_bits() {
     let mut values = Values(5);
     let cache = Cache::new(&mut values, (3, 1, 64), 600);
     let mut backend = CpuBackend::new(CpuConfig::default()).unwrap();
     let full = cache.run(&mut backend, &[599, 1], KvView::default(), None);
-    // The same set of tokens, the first 512 of them in a selected part whose tiles are not those
-    // of the tail.
+    // The same set of tokens, the first 480 of them in a selected part. Its tiles differ from the
+    // tiles of the tail.
     let blocks: Vec<u32> = (0..(480 / cache.block_size) as u32).collect();
     let view =
         KvView { selected: Selected::Blocks(Selection::everywhere(&blocks)), tail_start: 480 };

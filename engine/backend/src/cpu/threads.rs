@@ -1,9 +1,10 @@
 //! A persistent pool of threads for work that lasts microseconds.
 //!
-//! A decode step makes some two hundred dispatches. A worker looks for units for a while after each, so that the next
-//! one starts within a fraction of a microsecond, and sleeps when none comes. A dispatch waits for units that a worker
-//! took and for no worker ([`crew`]); where other programs need the cores, fewer workers take part ([`turnout`]).
-//! Which thread computes a unit decides nothing but the time that it takes.
+//! A decode step makes some two hundred dispatches. After each, a worker looks for units for a
+//! while, so that the next dispatch starts within a fraction of a microsecond; it sleeps when no
+//! dispatch comes. A dispatch waits only for units that a worker has taken, not for workers
+//! ([`crew`]). If other programs need the cores, fewer workers take part ([`turnout`]). The thread
+//! that computes a unit affects nothing but the time.
 
 mod crew;
 #[cfg(test)]
@@ -16,17 +17,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use turnout::Turnout;
 
-/// Most threads of a pool. A system may refuse fewer, and does so with an error; where it starts as many as it can,
-/// what the process allocates next fails.
+/// Most threads of a pool. A system may refuse a smaller number with an error. A system that starts
+/// as many threads as it can leaves no memory for the next allocation of the process.
 pub const MAX_THREADS: usize = 1024;
 
-/// Yields after which a wait for the smallest unit is late: 0.1 to 0.3 ms, less than another program's turn on a core.
+/// Yields after which a wait for the smallest unit is late: 0.1 to 0.3 ms, less than another
+/// program's turn on a core.
 const PATIENCE_YIELDS: usize = 400;
 
 /// Multiply-adds that any machine does during one yield.
 const WORK_PER_YIELD: usize = 256;
 
-/// What [`crew`] is made of; `model_tests` puts other things in its place.
+/// The primitives of [`crew`]; `model_tests` replaces them with loom's.
 mod sync {
     pub(super) use std::hint::spin_loop;
     pub(super) use std::sync::atomic::{
@@ -36,14 +38,14 @@ mod sync {
     pub(super) use std::sync::{Condvar, Mutex};
     pub(super) use std::thread::yield_now;
 
-    /// Turns of a worker's loop, 2 to 20 µs, before it offers its core to other programs at each turn.
+    /// Iterations of an idle worker's loop, 2 to 20 µs, before it yields its core at each iteration.
     pub(super) const IDLE_SPINS: usize = 400;
 
-    /// Further turns, about 1 ms, before it sleeps: longer than the pauses inside a step, and shorter than a person
-    /// would notice on an idle machine.
+    /// Further iterations, about 1 ms, before a worker sleeps: longer than the pauses inside a
+    /// step, and too short for a person to notice on an idle machine.
     pub(super) const IDLE_YIELDS: usize = 2500;
 
-    /// Turns for which a dispatcher waits for a unit before it offers its core.
+    /// Iterations for which a dispatcher waits for a unit before it yields its core.
     pub(super) const WAIT_SPINS: usize = 400;
 
     pub(super) fn fence() {
@@ -76,7 +78,7 @@ pub(super) struct ThreadPool {
 }
 
 impl ThreadPool {
-    /// As many threads as `n_threads` says. As many of them work at once as there are usable cores, to begin with.
+    /// Starts `n_threads` threads. At first as many of them work at once as there are usable cores.
     pub(super) fn new(n_threads: usize) -> Result<Self> {
         Self::on_cores(n_threads, usable_cores())
     }
@@ -90,7 +92,7 @@ impl ThreadPool {
         let n_called = n_at_once - 1;
         let crew = Arc::new(Crew::new(n_called));
         let turnout = Turnout::new(n_threads - 1, n_called);
-        // Dropped at an error, it ends the workers that have started.
+        // If an error returns early, dropping the pool ends the workers that have started.
         let mut pool = Self { crew, workers: Vec::new(), turnout, n_at_once };
         for thread in 1..n_threads {
             let crew = Arc::clone(&pool.crew);
@@ -105,18 +107,18 @@ impl ThreadPool {
         Ok(pool)
     }
 
-    /// Numbers of threads are below this.
+    /// The number of threads; the thread numbers are below it.
     pub(super) fn n_threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// How many threads to make units for: as many as have a core.
+    /// The number of threads to make units for: the threads that have a core.
     pub(super) fn n_at_once(&self) -> usize {
         self.n_at_once
     }
 
-    /// Runs `f(unit, thread)` for every unit; threads take units in ascending order as they are free. A unit takes
-    /// about `unit_work` multiply-adds.
+    /// Runs `f(unit, thread)` for every unit. Each free thread takes the next unit, in ascending
+    /// order. A unit takes about `unit_work` multiply-adds.
     pub(super) fn for_each(
         &mut self,
         n_units: usize,
@@ -130,7 +132,7 @@ impl ThreadPool {
             (0..n_units).for_each(|unit| f(unit, 0));
         } else {
             let patience = PATIENCE_YIELDS + unit_work / WORK_PER_YIELD;
-            // SAFETY: `&mut self` lets one dispatch go on at a time.
+            // SAFETY: `&mut self` allows only one dispatch at a time.
             unsafe { self.crew.dispatch(n_units, patience, &f) };
         }
         let work = n_units as u64 * unit_work as u64;
@@ -149,7 +151,7 @@ impl Drop for ThreadPool {
     }
 }
 
-/// Cores that this process may use: of its affinity, and of its control group's share of processor time.
+/// Cores that this process may use, by its affinity and its control group's share of processor time.
 pub fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -175,7 +177,7 @@ mod tests {
         }
     }
 
-    /// Dispatches two units of which each waits for the other: two threads took part.
+    /// Dispatches two units that wait for each other, so two threads must take part.
     fn meet(pool: &mut ThreadPool) {
         let n_here = AtomicUsize::new(0);
         pool.for_each(2, usize::MAX >> 8, |_, _| {
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn case_22_workers_that_take_no_unit_are_not_waited_for() {
-        // Workers that are called and never come: no thread runs `work`.
+        // The called workers never come, because no thread runs `work`.
         let crew = Crew::new(3);
         let n = AtomicUsize::new(0);
         for _ in 0..100 {
@@ -251,8 +253,8 @@ mod tests {
         assert!(!crew.take_late());
     }
 
-    /// Runs two units, of which the worker's lasts until the dispatcher has waited for `time`. Returns whether the
-    /// worker was late.
+    /// Runs two units. The worker's unit lasts until the dispatcher has waited for `time`. Returns
+    /// whether the worker was late.
     fn is_late(pool: &mut ThreadPool, patience: usize, time: Duration) -> bool {
         let n_here = AtomicUsize::new(0);
         // SAFETY: one dispatch at a time.
@@ -273,7 +275,8 @@ mod tests {
     #[test]
     fn case_22_a_worker_that_keeps_a_unit_is_late() {
         let mut pool = ThreadPool::on_cores(2, 2).expect("threads");
-        // The dispatcher may be without a core itself: then a turn of its loop takes longer than the sleep.
+        // The dispatcher may lose its core itself: an iteration of its loop then takes longer than
+        // the sleep.
         assert!((0..100).any(|_| is_late(&mut pool, 0, Duration::from_millis(20))));
         assert!((0..20).all(|_| !is_late(&mut pool, usize::MAX, Duration::from_millis(1))));
     }

@@ -8,15 +8,15 @@ use crate::{BackendError, Result, Rope};
 use galley_kernels_cu::bindings::gk_angles;
 use std::sync::Arc;
 
-/// The angles of the batch that `begin` took in.
+/// The angles of the batch that `begin` prepared.
 pub(super) struct Angles {
-    /// Inverse frequencies on the device: models take turns.
+    /// Inverse frequencies on the device, one entry per rope, because models take turns.
     ropes: Vec<(Rope, Buffer)>,
-    /// Which of them the batch has.
+    /// Index of the batch's rope in `ropes`.
     rope: usize,
     n_rows: usize,
     values: Growing,
-    /// Whether the angles of the batch are there.
+    /// Whether `values` holds the angles of the batch.
     are_made: bool,
 }
 
@@ -26,7 +26,7 @@ impl Angles {
         Self { ropes: Vec::new(), rope: 0, n_rows: 0, values, are_made: false }
     }
 
-    /// Makes room for those of a batch.
+    /// Makes room for the angles of a batch.
     pub(super) fn begin(
         &mut self,
         device: &Arc<dyn Device>,
@@ -49,17 +49,17 @@ impl Angles {
         Ok(())
     }
 
-    /// Has them made again where they are next asked for.
+    /// Invalidates the angles: the next [`Angles::get`] computes them again.
     pub(super) fn forget(&mut self) {
         self.are_made = false;
     }
 
-    /// What a launch that asks for them is told of them, beside the positions: frequencies, and where they lie.
+    /// The angles in a recording's key: the index of the rope, and the address of the values.
     pub(super) fn identity(&self) -> (usize, u64) {
         (self.rope, self.values.address())
     }
 
-    /// The angles of the batch at these positions, made where they are first asked for.
+    /// The angles of the batch at these positions. The first call launches their computation.
     pub(super) fn get(
         &mut self,
         device: &Arc<dyn Device>,

@@ -1,7 +1,7 @@
-//! A batch on the device: one blob of small arrays, sent once a forward.
+//! A batch on the device: one blob of small arrays, uploaded once per forward.
 //!
-//! Arrays lie at places that numbers of rows, sequences and logit rows decide, and rounded numbers of units and blocks: a
-//! recorded forward finds those of the next step where it found those of the last.
+//! Offsets in the blob depend only on the row, sequence and logit-row counts and on rounded unit
+//! and block counts, so a recorded forward stays valid for the next step.
 
 use super::device::Device;
 use super::memory::{Blob, Buffer, Growing};
@@ -15,26 +15,26 @@ use galley_kernels_cu::bindings::{
 };
 use std::sync::Arc;
 
-/// Blocks that the tables of a batch are rounded up to, at least: 1 KiB.
+/// Entries of the block tables are rounded up to a multiple of at least this: 1 KiB.
 const TABLES_STEP: usize = 256;
 
-/// The batch that `begin` took in.
+/// The batch that `begin` prepared.
 pub(super) struct Begun {
     pub(super) blob: Growing,
     host: Blob,
     pub(super) selections: Selections,
     sections: Sections,
-    /// Of what it was made; None before the first.
+    /// Identity of the prepared batch; None before the first.
     made_of: Option<MadeOf>,
     pub(super) launches: Vec<Launch>,
-    /// Floats of the states of the launch that has most.
+    /// Floats in the attention states of the launch with the most states.
     pub(super) states_len: usize,
     n_rows: usize,
     n_seqs: usize,
     n_logit_rows: usize,
 }
 
-/// All that launches are told of a batch: what differs besides, kernels read from the blob.
+/// All properties of a batch that launch arguments depend on. Kernels read the rest from the blob.
 #[derive(Clone, PartialEq)]
 pub(super) struct BatchShape {
     pub(super) n_rows: usize,
@@ -46,7 +46,7 @@ pub(super) struct BatchShape {
     pool: PoolId,
 }
 
-/// What tells one batch from another without looking at it all.
+/// Identity of a batch, compared without reading its contents.
 #[derive(Clone, Copy, PartialEq)]
 struct MadeOf {
     /// Addresses and lengths of tokens, positions, sequences and logit rows.
@@ -55,7 +55,7 @@ struct MadeOf {
     pool: PoolId,
 }
 
-/// Where arrays begin in the blob, in bytes.
+/// Offsets of arrays in the blob, in bytes.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Sections {
     tokens: usize,
@@ -66,7 +66,7 @@ struct Sections {
     block_tables: usize,
 }
 
-/// One launch of attention.
+/// One attention launch.
 #[derive(Clone, PartialEq)]
 pub(super) struct Launch {
     pub(super) queries_per_unit: usize,
@@ -92,7 +92,7 @@ impl Begun {
         }
     }
 
-    /// Checks a batch and sends it.
+    /// Checks a batch and uploads it.
     pub(super) fn take(
         &mut self,
         device: &Arc<dyn Device>,
@@ -101,7 +101,7 @@ impl Begun {
         n_heads: usize,
         reach: Reach,
     ) -> Result<()> {
-        // Whatever fails, the batch before is no longer there.
+        // If anything below fails, no batch is prepared.
         self.made_of = None;
         let shape = &pool.shape;
         let heads = heads(pool, n_heads, reach)?;
@@ -152,7 +152,8 @@ impl Begun {
         Ok(())
     }
 
-    /// Looks at a sequence. Selections that are on the device have been looked at, but for their place before the tail.
+    /// Checks a sequence. A selection on the device was checked at its upload; only its end, which
+    /// must come before the tail, is checked again.
     fn check(&self, seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> Result<()> {
         const OP: &str = "batch";
         check_rows(OP, seq, batch, shape)?;
@@ -160,12 +161,12 @@ impl Begun {
         if let Some(last) = self.selections.known(&ids) {
             return check_known(OP, seq, shape, last);
         }
-        // Selections for all are looked at once, others layer by layer.
+        // Ids shared by all layers are checked once, ids per layer and head layer by layer.
         let mut layers = 0..if ids.n_kv_heads > 0 { shape.n_layers } else { 1 };
         layers.try_for_each(|layer| check_selected(OP, seq, shape, layer))
     }
 
-    /// Fails unless this is the batch taken in.
+    /// Fails unless `batch` is the prepared batch.
     pub(super) fn expect(&self, op: &'static str, batch: &Batch<'_>) -> Result<()> {
         match &self.made_of {
             Some(made_of) if made_of.slices == slices(batch) => Ok(()),
@@ -177,7 +178,7 @@ impl Begun {
         }
     }
 
-    /// Fails unless this is the batch taken in, over this pool.
+    /// Fails unless `batch` is the prepared batch, over `pool`.
     pub(super) fn expect_over(
         &self,
         op: &'static str,
@@ -195,7 +196,7 @@ impl Begun {
         }
     }
 
-    /// Fails unless this is the batch taken in, over this pool, for attention of so many heads with this reach.
+    /// Fails unless `batch` is the prepared batch, over `pool`, with these heads and this reach.
     pub(super) fn expect_heads(
         &self,
         op: &'static str,
@@ -216,7 +217,7 @@ impl Begun {
         }
     }
 
-    /// What launches are told of it; None where no batch is taken in.
+    /// The shape of the prepared batch; None if there is none.
     pub(super) fn shape(&self) -> Option<BatchShape> {
         let made_of = self.made_of?;
         Some(BatchShape {
@@ -230,7 +231,7 @@ impl Begun {
         })
     }
 
-    /// The batch as kernels see it.
+    /// The batch in the form that kernels read.
     pub(super) fn gk_batch(&mut self, device: &Arc<dyn Device>) -> Result<gk_batch> {
         let (n_rows, n_seqs) = (self.n_rows as i32, self.n_seqs as i32);
         let at = self.sections;
@@ -248,13 +249,13 @@ impl Begun {
         })
     }
 
-    /// Its logit rows.
+    /// The device address of the batch's logit rows.
     pub(super) fn logit_rows(&mut self, device: &Arc<dyn Device>) -> Result<*const u32> {
         let at = self.sections.logit_rows;
         Ok(self.buffer(device)?.part(at))
     }
 
-    /// Units and merges of a launch.
+    /// Device addresses of the units and merges of a launch.
     pub(super) fn work(
         &mut self,
         device: &Arc<dyn Device>,
@@ -265,7 +266,7 @@ impl Begun {
         Ok((blob.part(units), blob.part(merges)))
     }
 
-    /// The blob, which is there since the batch was taken in.
+    /// The blob on the device, as large as the prepared batch.
     fn buffer(&mut self, device: &Arc<dyn Device>) -> Result<&Buffer> {
         self.blob.get(device, self.host.bytes.len())
     }
@@ -300,7 +301,7 @@ fn heads(pool: &KvPool, n_heads: usize, reach: Reach) -> Result<Heads> {
     })
 }
 
-/// The kind of a selection and the selection, where there is one.
+/// The kind and the ids of a sequence's selection, if it has one.
 fn selection<'a>(seq: &SeqSpan<'a>) -> Option<(u32, crate::Selection<'a>)> {
     match seq.view.selected {
         Selected::None => None,
@@ -309,7 +310,8 @@ fn selection<'a>(seq: &SeqSpan<'a>) -> Option<(u32, crate::Selection<'a>)> {
     }
 }
 
-/// Sequences and their block tables. `selected` says where ids begin, for the sequences that have any.
+/// Sequences and their block tables. `selected` holds the offset of the ids of each sequence that
+/// has a selection.
 fn sequences(batch: &Batch<'_>, shape: &KvShape, selected: &[usize]) -> (Vec<gk_seq>, Vec<u32>) {
     let (mut seqs, mut block_tables) = (Vec::new(), Vec::new());
     let mut selected = selected.iter();

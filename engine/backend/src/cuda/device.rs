@@ -1,42 +1,44 @@
-//! What a device offers to the backend: memory, one stream of work, and the kernels' launchers.
+//! The interface of a device to the backend: memory, one stream of work, kernel launchers.
 
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{gk_kernels, gk_stream};
 use std::any::Any;
 
-/// One device. All work goes to one stream, in order.
+/// One device. All work goes to one stream and runs in order.
 pub(super) trait Device: Send + Sync {
-    /// Name and memory, for people.
+    /// Name and memory, for display.
     fn description(&self) -> String;
-    /// The launchers.
+    /// The kernel launchers.
     fn kernels(&self) -> &'static gk_kernels;
-    /// The stream that launchers enqueue on, once the device is the current one of this thread.
+    /// The stream that launchers enqueue on. Makes the device current on this thread.
     fn stream(&self) -> Result<gk_stream>;
-    /// What is free at this moment.
+    /// Free and total memory at this moment.
     fn memory(&self) -> Result<Memory>;
-    /// Zeroed memory at a multiple of 256 bytes: its device address. `what` names it in errors.
+    /// Allocates zeroed memory, called `what` in errors. Its device address is a multiple of 256.
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64>;
-    /// Gives back what [`Device::allocate`] gave, after the work enqueued so far.
+    /// Frees memory from [`Device::allocate`], after the work enqueued so far.
     fn free(&self, address: u64);
     /// Copies to the device, in stream order; `bytes` may be reused on return.
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()>;
-    /// Copies from the device, after all work enqueued before.
+    /// Copies from the device, after all work enqueued before, and waits for the copy.
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()>;
-    /// Begins to copy from the device, after all work enqueued before and beside the host.
+    /// Starts a copy from the device. It runs after the work enqueued before, beside the host.
     fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download>;
-    /// Waits for what [`Device::begin_download`] began, of as many bytes, and for nothing after it.
+    /// Waits for a copy that [`Device::begin_download`] started, and for no later work. `out` has
+    /// the size of the copy.
     fn end_download(&self, download: Download, out: &mut [u8]) -> Result<()>;
     /// Waits for all work enqueued so far.
     fn synchronize(&self) -> Result<()>;
-    /// Records the work that follows instead of doing it. Memory can neither be allocated nor copied meanwhile.
+    /// Records the work that follows instead of running it. Memory can neither be allocated nor
+    /// copied until the recording ends.
     fn begin_recording(&self) -> Result<()>;
-    /// Ends what [`Device::begin_recording`] began, whatever has become of it.
+    /// Ends the recording from [`Device::begin_recording`], even if the recorded work failed.
     fn end_recording(&self) -> Result<Recording>;
     /// Enqueues recorded work.
     ///
     /// # Safety
     ///
-    /// The buffers that it names are still there.
+    /// The buffers that the recorded work uses still exist.
     unsafe fn replay(&self, recording: &Recording) -> Result<()>;
 }
 
@@ -48,20 +50,20 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// What may be taken where `share` of all memory may be in use.
+    /// Bytes that may still be allocated if `share` of all memory may be in use.
     pub(super) fn room_bytes(self, share: f64) -> usize {
         let kept = self.total_bytes as f64 * (1.0 - share);
         self.free_bytes.saturating_sub(kept as usize)
     }
 }
 
-/// A copy on its way: where it is, the device knows.
+/// A copy in progress, in the device's own representation.
 pub(super) struct Download(pub(super) Box<dyn Any + Send>);
 
-/// Work that can be enqueued again: what it is, the device knows.
+/// Work that can be enqueued again, in the device's own representation.
 pub(super) struct Recording(pub(super) Box<dyn Any + Send>);
 
-/// The error of a recording or a download that this device has not made.
+/// The error for a recording or a download that another device made.
 pub(super) fn foreign(op: &'static str) -> impl Fn() -> BackendError {
     move || BackendError::Device { op, error: "it is of another device".into() }
 }

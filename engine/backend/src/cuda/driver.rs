@@ -1,6 +1,7 @@
-//! What the CUDA driver says before a GPU is open: its release, the GPUs that it shows, and what its errors mean.
+//! The CUDA driver before a GPU is open: its release, its list of GPUs, its error messages.
 //!
-//! The driver is loaded when it is first asked for: a binary with this in it starts anywhere.
+//! The driver is loaded at its first use, so a binary with this module also starts on a machine
+//! without a driver.
 
 use super::device::Memory;
 use crate::{BackendError, Result};
@@ -9,31 +10,31 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use std::sync::OnceLock;
 
-/// What is known of a GPU without opening it.
+/// Properties of a GPU, known without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuInfo {
-    /// Its number among those that the driver shows.
+    /// Its number in the driver's list.
     pub ordinal: usize,
-    /// The name its maker gave it.
+    /// Product name.
     pub name: String,
-    /// Major and minor.
+    /// Major and minor version.
     pub compute_capability: (i32, i32),
-    /// All of its memory.
+    /// Total memory in bytes.
     pub total_bytes: usize,
 }
 
-/// Whose driver a process uses: it can load one, and keeps it.
+/// The driver of a process. A process can load only one driver, and keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Driver {
-    /// The machine's.
+    /// The machine's driver.
     #[cfg(feature = "cuda")]
     Machine,
-    /// The emulation's.
+    /// The emulated driver.
     #[cfg(feature = "emulate")]
     Emulated,
 }
 
-/// Says which driver is to be used, before anything is asked of it; refuses the other one afterwards.
+/// Chooses the driver of this process, before the first call. Fails if the other one is in use.
 pub(super) fn claim(driver: Driver) -> Result<()> {
     static CLAIMED: OnceLock<Driver> = OnceLock::new();
     if *CLAIMED.get_or_init(|| driver) == driver {
@@ -46,25 +47,25 @@ pub(super) fn claim(driver: Driver) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Where there is none, or no driver that these kernels run with: a sentence that says which.
+/// If there is no GPU, or no driver that these kernels run with. The message says which.
 #[cfg(feature = "cuda")]
 pub fn gpus() -> Result<Vec<GpuInfo>> {
     find_on_machine()?;
     shown(galley_kernels_cu::CUDA_RELEASE)
 }
 
-/// Looks for the driver of the machine.
+/// Loads the machine's driver.
 #[cfg(feature = "cuda")]
 pub(super) fn find_on_machine() -> Result<()> {
     claim(Driver::Machine)?;
-    // SAFETY: it loads libraries by the driver's names, whose initialisers are the driver's own.
+    // SAFETY: it loads libraries by the driver's names, with the driver's own initialisers.
     if unsafe { sys::is_culib_present() } {
         return Ok(());
     }
     unsupported("no GPU: the NVIDIA driver's library (libcuda.so.1) is not on this machine")
 }
 
-/// The GPUs that the driver shows, if it runs what was built with this release: at least one.
+/// The GPUs that the driver lists, at least one. Fails if the driver is too old for this build.
 pub(super) fn shown(built_with: &str) -> Result<Vec<GpuInfo>> {
     check_driver(driver_version()?, built_with)?;
     let n_gpus = match CudaContext::device_count() {
@@ -78,7 +79,7 @@ pub(super) fn shown(built_with: &str) -> Result<Vec<GpuInfo>> {
 
 fn info(ordinal: i32) -> Result<GpuInfo, DriverError> {
     let device = result::device::get(ordinal)?;
-    // SAFETY: the driver has just given this device.
+    // SAFETY: the driver has just returned this device.
     let attribute = |which| unsafe { result::device::get_attribute(device, which) };
     Ok(GpuInfo {
         ordinal: ordinal as usize,
@@ -92,7 +93,7 @@ fn info(ordinal: i32) -> Result<GpuInfo, DriverError> {
     })
 }
 
-/// The GPU of this ordinal, if kernels run on it.
+/// The GPU with this ordinal. Fails if the kernels do not run on it.
 pub(super) fn choose(gpus: &[GpuInfo], ordinal: usize) -> Result<GpuInfo> {
     let Some(gpu) = gpus.get(ordinal) else {
         let names: Vec<_> =
@@ -115,7 +116,7 @@ pub(super) fn choose(gpus: &[GpuInfo], ordinal: usize) -> Result<GpuInfo> {
     Ok(gpu.clone())
 }
 
-/// "NVIDIA H100 80GB HBM3 (cuda:0, 78.2 of 79.6 GiB free, driver 13.0)"
+/// For example "NVIDIA H100 80GB HBM3 (cuda:0, 78.2 of 79.6 GiB free, driver 13.0)".
 pub(super) fn describe(info: &GpuInfo, memory: Option<Memory>, driver: i32) -> String {
     let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
     let memory = match memory {
@@ -128,10 +129,10 @@ pub(super) fn describe(info: &GpuInfo, memory: Option<Memory>, driver: i32) -> S
     format!("{} (cuda:{}, {memory}, driver {major}.{minor})", info.name, info.ordinal)
 }
 
-/// The newest CUDA that the driver knows, as 13000 for 13.0.
+/// The newest CUDA release that the driver supports, as 13000 for 13.0.
 pub(super) fn driver_version() -> Result<i32> {
     let mut version = 0;
-    // SAFETY: it writes one integer, and needs no device.
+    // SAFETY: the call writes one integer, and needs no device.
     let answer = unsafe { sys::cuDriverGetVersion(&mut version) };
     answer.result().map_err(failed("asking for the driver's version"))?;
     Ok(version)
@@ -141,7 +142,8 @@ fn release(version: i32) -> (i32, i32) {
     (version / 1000, version % 1000 / 10)
 }
 
-/// A driver runs what was built with a CUDA of its own major release, or an older one.
+/// Fails if the driver is too old: it runs code built with its own major release of CUDA or an
+/// older one.
 fn check_driver(driver: i32, built_with: &str) -> Result<()> {
     let needed = built_with.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     let (major, minor) = release(driver);
@@ -158,7 +160,7 @@ fn unsupported<T>(sentence: impl Into<String>) -> Result<T> {
     Err(BackendError::Unsupported(sentence.into()))
 }
 
-/// A driver's error, by name and text.
+/// Converts a driver error of `op`, with the driver's name and text for it.
 pub(super) fn failed(op: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| {
         let text = |text: Result<&std::ffi::CStr, DriverError>| match text {
@@ -206,7 +208,7 @@ mod tests {
         assert_eq!(text, "A card (cuda:0, 78.0 of 80.0 GiB free, driver 13.1)");
     }
 
-    /// Where there is a GPU it opens; where there is none, everybody hears why, and nobody panics.
+    /// Without a GPU, `gpus` and `gpu::open` return the same error and do not panic.
     #[cfg(feature = "cuda")]
     #[test]
     fn asking_for_gpus_never_panics() {

@@ -12,14 +12,14 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Opens the GPU of this ordinal.
+/// Opens the GPU with this ordinal.
 #[cfg(feature = "cuda")]
 pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Device>> {
     super::driver::find_on_machine()?;
     open_with(galley_kernels_cu::cuda, galley_kernels_cu::CUDA_RELEASE, ordinal)
 }
 
-/// Opens the GPU of this ordinal, for kernels that were built with a release of CUDA.
+/// Opens the GPU with this ordinal, for kernels that were built with the CUDA release `built_with`.
 pub(super) fn open_with(
     kernels: fn() -> &'static gk_kernels,
     built_with: &str,
@@ -27,7 +27,7 @@ pub(super) fn open_with(
 ) -> Result<Arc<dyn Device>> {
     let info = choose(&shown(built_with)?, ordinal)?;
     let context = CudaContext::new(ordinal).map_err(failed("opening a GPU"))?;
-    // SAFETY: all work goes to one stream, whose order is all the order there is; events would break recordings.
+    // SAFETY: all work is in one stream, so its order suffices. Events would break recordings.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().map_err(failed("making a stream"))?;
     let uploads = Mutex::new(Uploads::new(&context)?);
@@ -55,18 +55,18 @@ struct Gpu {
     uploads: Mutex<Uploads>,
     downloads: Downloads,
     is_recording: AtomicBool,
-    /// What was to be freed while a recording was under way, which that would have broken.
+    /// Memory dropped during a recording. Freeing it before the end would break the recording.
     to_free: Mutex<Vec<u64>>,
 }
 
 impl Gpu {
-    /// The stream, with the context current on this thread, as the driver and launchers expect.
+    /// Makes the context current on this thread, as launchers expect. Returns the stream.
     fn bound(&self, op: &'static str) -> Result<sys::CUstream> {
         self.context.bind_to_thread().map_err(failed(op))?;
         Ok(self.stream.cu_stream())
     }
 
-    /// A recording would keep the address of memory that is somebody else's by the time it is replayed.
+    /// Fails during a recording: at its replay, the address may belong to another buffer.
     fn not_while_recording(&self, op: &'static str) -> Result<()> {
         if self.is_recording.load(Ordering::Relaxed) {
             let error = "it cannot be recorded: do it before or after".into();
@@ -86,7 +86,7 @@ impl Device for Gpu {
     }
 
     fn stream(&self) -> Result<gk_stream> {
-        // Not left to the launch: without a context the runtime would take that of the first GPU.
+        // Binds the context first: without one, the runtime would use that of the first GPU.
         Ok(self.bound("launching a kernel")?.cast())
     }
 
@@ -100,14 +100,14 @@ impl Device for Gpu {
         const OP: &str = "allocating memory";
         self.not_while_recording(OP)?;
         let stream = self.bound(OP)?;
-        // SAFETY: the context is current. The driver aligns to 256 bytes at least, and refuses to give none.
+        // SAFETY: the context is current. The driver aligns to 256 bytes, and refuses size 0.
         let address = match unsafe { result::malloc_sync(n_bytes.max(1)) } {
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 return Err(BackendError::OutOfMemory { what, needed_bytes: n_bytes as u128 });
             }
             address => address.map_err(failed(OP))?,
         };
-        // SAFETY: the memory is of this size, and what reads it comes later in the same stream.
+        // SAFETY: the memory has this size, and its readers come later in the same stream.
         if let Err(error) = unsafe { result::memset_d8_async(address, 0, n_bytes.max(1), stream) } {
             self.free(address);
             return Err(failed("zeroing memory")(error));
@@ -122,12 +122,12 @@ impl Device for Gpu {
             return to_free.push(address);
         }
         drop(to_free);
-        // The first call may only hand on what failed in somebody's drop: no reason to keep the memory. A device that
-        // fails here fails at the next call, which has somebody to tell.
+        // cudarc reports an error from an earlier `Drop` at the next call, so a failed call is
+        // tried again. If the device itself fails, the next operation returns the error.
         if let Ok(stream) = self.bound(OP).or_else(|_| self.bound(OP)) {
             // SAFETY: the stream lives as long as `self`.
             let _ = unsafe { result::stream::synchronize(stream) };
-            // SAFETY: `allocate` gave this address, and no work is left that uses it.
+            // SAFETY: `allocate` returned this address, and no enqueued work uses it any more.
             let _ = unsafe { result::free_sync(address) };
         }
     }
@@ -136,7 +136,7 @@ impl Device for Gpu {
         const OP: &str = "copying to the device";
         self.not_while_recording(OP)?;
         self.bound(OP)?;
-        // SAFETY: the caller's buffer holds as many bytes.
+        // SAFETY: the caller's buffer has room for all of `bytes`.
         unsafe { self.uploads.lock().copy(&self.stream, to, bytes) }
     }
 
@@ -145,7 +145,7 @@ impl Device for Gpu {
         self.not_while_recording(OP)?;
         let stream = self.bound(OP)?;
         if !out.is_empty() {
-            // SAFETY: the caller's buffer holds as many bytes, and `out` is borrowed until the copy has been waited for.
+            // SAFETY: the caller's buffer has as many bytes; `out` is borrowed until the copy ends.
             unsafe { result::memcpy_dtoh_async(out, from, stream) }.map_err(failed(OP))?;
         }
         self.stream.synchronize().map_err(failed(OP))
@@ -155,7 +155,7 @@ impl Device for Gpu {
         const OP: &str = "copying from the device";
         self.not_while_recording(OP)?;
         self.bound(OP)?;
-        // SAFETY: the caller's buffer holds as many bytes.
+        // SAFETY: the caller's buffer holds `n_bytes`.
         let landing = unsafe { self.downloads.begin(&self.stream, from, n_bytes) }?;
         Ok(Download(Box::new(landing)))
     }
@@ -170,7 +170,7 @@ impl Device for Gpu {
     }
 
     fn begin_recording(&self) -> Result<()> {
-        // Of this thread: another may allocate meanwhile.
+        // The capture is thread-local: another thread may allocate meanwhile.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed("beginning a recording"))?;
         self.is_recording.store(true, Ordering::Relaxed);
@@ -179,7 +179,8 @@ impl Device for Gpu {
 
     fn end_recording(&self) -> Result<Recording> {
         const OP: &str = "ending a recording";
-        // What failed in somebody's drop is handed on by the next call: that must not be the one that ends it.
+        // cudarc reports an error from an earlier `Drop` at the next call. It is consumed here, so
+        // that `end_capture` always runs.
         let _ = self.bound(OP);
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
         let mut to_free = self.to_free.lock();
@@ -203,5 +204,6 @@ impl Device for Gpu {
 
 struct Graph(CudaGraph);
 
-// SAFETY: a graph may be used on any thread, by one at a time; a `Recording` is not `Sync`, so it is.
+// SAFETY: any thread may use a graph, one thread at a time. `Recording` is not `Sync`, so no two
+// threads use it at once.
 unsafe impl Send for Graph {}

@@ -1,8 +1,9 @@
-//! Weights and activations on the device, and weights on their way there.
+//! Weights and activations on the device, and the upload of weights.
 //!
-//! A matrix is row-major bf16, padded with zeros to whole steps of rows and columns. Of a gated one, runs of
-//! [`GK_GATED_RUN`] rows of the gate and as many of up alternate. Rows are packed by all cores, some megabytes at a
-//! time, and uploaded while the next ones are packed where the device can.
+//! A matrix is row-major bf16, padded with zeros to whole steps of rows and columns. In a gated
+//! matrix, runs of [`GK_GATED_RUN`] rows of the gate alternate with runs of as many rows of up. All
+//! cores pack rows, some megabytes at a time. Where the device can, an upload runs while the next
+//! rows are packed.
 
 use super::device::Device;
 use super::memory::{Buffer, bytes_of};
@@ -15,15 +16,15 @@ const GATED_RUN: usize = GK_GATED_RUN as usize;
 const K_STEP: usize = GK_K_STEP as usize;
 const N_STEP: usize = GK_N_STEP as usize;
 
-/// Values that are packed before they are uploaded: few beside a model, many beside a transfer's start.
+/// Values packed per upload: few beside a model, many beside the start-up of a transfer.
 const STAGED_VALUES: usize = 8 << 20;
 
 /// A packed weight matrix.
 pub struct Matrix {
     pub(super) buffer: Buffer,
-    /// Outputs.
+    /// Output features.
     pub(super) rows: usize,
-    /// Inputs.
+    /// Input features.
     pub(super) cols: usize,
     /// Values from one row to the next.
     pub(super) stride: usize,
@@ -32,7 +33,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Packs rows that `fill` writes; with `up`, `fill` is the gate.
+    /// Packs the rows that `fill` writes. With `up`, `fill` is the gate.
     pub(super) fn pack(
         device: &Arc<dyn Device>,
         (rows, cols): (usize, usize),
@@ -70,7 +71,7 @@ impl Matrix {
         Ok(Self { buffer, rows, cols, stride, gated: up.is_some() })
     }
 
-    /// Fails unless it was loaded as gate and up, or was not.
+    /// Fails unless the matrix was loaded as expected: as gate and up, or as one matrix.
     pub(super) fn expect_gated(&self, op: &'static str, gated: bool) -> Result<()> {
         if self.gated == gated {
             return Ok(());
@@ -81,7 +82,7 @@ impl Matrix {
     }
 }
 
-/// Where the packed row comes from: a projection and a row of it.
+/// The source of a packed row: a projection and a row of it.
 fn source<'a, 'b>(
     packed_row: usize,
     fill: &'a FillRow<'b>,
@@ -92,10 +93,10 @@ fn source<'a, 'b>(
     (if run.is_multiple_of(2) { fill } else { up }, run / 2 * GATED_RUN + at)
 }
 
-/// Writes packed row `i` as bits of bf16, with room for a row of f32.
+/// Writes packed row `i` as bf16 bits to the second slice. The first is scratch for f32 values.
 type WriteRow<'a> = dyn Fn(usize, &mut [f32], &mut [u16]) + Sync + 'a;
 
-/// Writes the packed rows from `first` on to `stage`, on all cores.
+/// Writes packed rows to `stage`, from packed row `first` on, on all cores.
 fn pack_rows(
     stage: &mut [u16],
     (stride, cols): (usize, usize),
@@ -132,7 +133,7 @@ impl Vector {
     }
 }
 
-/// What the rows of a tensor are.
+/// The format of a tensor's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     F32,
@@ -168,7 +169,7 @@ impl Tensor {
         Ok(Self { buffer, kind, max_rows, cols, stride })
     }
 
-    /// The first `n_rows` rows of f32, without what lies between them.
+    /// Reads `n_rows` f32 rows from `first_row` on, without the padding between them.
     pub(super) fn read_f32(&self, first_row: usize, n_rows: usize) -> Result<Vec<f32>> {
         let row_bytes = self.stride * size_of::<f32>();
         let mut values: Vec<f32> =

@@ -1,4 +1,4 @@
-//! Device memory that frees itself, and plain values on their way there.
+//! Device memory that frees itself, and plain values for transfers.
 
 use super::device::{Device, Download};
 use crate::Result;
@@ -7,7 +7,7 @@ use galley_kernels_cu::bindings::{
 };
 use std::sync::Arc;
 
-/// Some bytes of a device.
+/// A range of device memory.
 pub(super) struct Buffer {
     device: Arc<dyn Device>,
     address: u64,
@@ -15,7 +15,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Zeroed bytes; `what` names them in errors.
+    /// Allocates zeroed bytes. `what` is their name in errors.
     pub(super) fn new(
         device: &Arc<dyn Device>,
         what: &'static str,
@@ -25,7 +25,7 @@ impl Buffer {
         Ok(Self { device: Arc::clone(device), address, n_bytes })
     }
 
-    /// The bytes of `values`.
+    /// Allocates a buffer that holds `values`.
     pub(super) fn of<T: Plain>(
         device: &Arc<dyn Device>,
         what: &'static str,
@@ -47,7 +47,7 @@ impl Buffer {
         self.at::<u8>(at).cast()
     }
 
-    /// Where it lies.
+    /// The device that holds it.
     pub(super) fn device(&self) -> &Arc<dyn Device> {
         &self.device
     }
@@ -62,26 +62,26 @@ impl Buffer {
         self.n_bytes
     }
 
-    /// Writes `bytes` from byte `at` on.
+    /// Writes `bytes`, starting at byte `at`.
     pub(super) fn upload(&self, at: usize, bytes: &[u8]) -> Result<()> {
         assert!(at + bytes.len() <= self.n_bytes, "an upload beyond the end");
         self.device.upload(self.address + at as u64, bytes)
     }
 
-    /// Reads `n` values from byte `at` on, after all work enqueued before.
+    /// Reads `n` values, starting at byte `at`, after all work enqueued before.
     pub(super) fn download<T: Plain>(&self, at: usize, n: usize) -> Result<Vec<T>> {
         assert!(at + n * size_of::<T>() <= self.n_bytes, "a download beyond the end");
         filled(n, |bytes| self.device.download(self.address + at as u64, bytes))
     }
 
-    /// Begins to read `n` values from value `at` on, after all work enqueued before.
+    /// Starts to read `n` values, starting at value `at`, after all work enqueued before.
     pub(super) fn begin_download<T: Plain>(&self, at: usize, n: usize) -> Result<Download> {
         assert!((at + n) * size_of::<T>() <= self.n_bytes, "a download beyond the end");
         let from = self.address + (at * size_of::<T>()) as u64;
         self.device.begin_download(from, n * size_of::<T>())
     }
 
-    /// The `n` values that a download from this device was begun for.
+    /// Waits for a download that [`Buffer::begin_download`] started; returns its `n` values.
     pub(super) fn end_download<T: Plain>(&self, download: Download, n: usize) -> Result<Vec<T>> {
         filled(n, |bytes| self.device.end_download(download, bytes))
     }
@@ -100,23 +100,23 @@ pub(super) struct Growing {
 }
 
 impl Growing {
-    /// Nothing yet; `what` names it in errors.
+    /// An empty buffer, called `what` in errors.
     pub(super) fn new(what: &'static str) -> Self {
         Self { what, buffer: None }
     }
 
-    /// The device address of what is there now; 0 where nothing is.
+    /// The current device address; 0 before the first allocation.
     pub(super) fn address(&self) -> u64 {
         self.buffer.as_ref().map_or(0, Buffer::address)
     }
 
-    /// What is there, to be replaced: for tests that must keep it.
+    /// Takes the buffer out, so that a test can keep it while a new one is allocated.
     #[cfg(test)]
     pub(super) fn take(&mut self) -> Option<Buffer> {
         self.buffer.take()
     }
 
-    /// At least `n_bytes`.
+    /// A buffer of at least `n_bytes`, replaced if it is too small.
     pub(super) fn get(&mut self, device: &Arc<dyn Device>, n_bytes: usize) -> Result<&Buffer> {
         let kept = self.buffer.take().filter(|buffer| buffer.len() >= n_bytes);
         let buffer = match kept {
@@ -126,7 +126,7 @@ impl Growing {
         Ok(self.buffer.insert(buffer))
     }
 
-    /// At least the bytes of `values`, which it holds then.
+    /// The buffer, holding `values` from its start.
     pub(super) fn holding<T: Plain>(
         &mut self,
         device: &Arc<dyn Device>,
@@ -138,11 +138,11 @@ impl Growing {
     }
 }
 
-/// A buffer of this size grows by eighths: all that grow share what the KV pool left.
+/// Larger buffers grow in smaller steps: growing buffers share the memory that the KV pool left.
 const LARGE_BYTES: usize = 64 << 20;
 
-/// What is allocated for `n_bytes`: up to twice as much, so that a context that grows by a token at a time allocates
-/// rarely, and up to a quarter more where that would be large.
+/// Bytes to allocate for `n_bytes`. The next power of two, so that a context that grows token by
+/// token allocates rarely; above [`LARGE_BYTES`], at most a quarter more than `n_bytes`.
 fn with_room(n_bytes: usize) -> usize {
     if n_bytes <= LARGE_BYTES {
         return n_bytes.next_power_of_two().max(4096);
@@ -150,17 +150,17 @@ fn with_room(n_bytes: usize) -> usize {
     n_bytes.next_multiple_of((n_bytes / 8).next_power_of_two())
 }
 
-/// Every array of a [`Blob`] begins at a multiple of this: what the widest access wants.
+/// Alignment of every array in a [`Blob`], in bytes: the widest access needs it.
 const ALIGNMENT: usize = 16;
 
-/// Arrays one after another, on the host.
+/// Arrays in one host allocation, one after another.
 #[derive(Default)]
 pub(super) struct Blob {
     pub(super) bytes: Vec<u8>,
 }
 
 impl Blob {
-    /// Appends an array; returns where it begins.
+    /// Appends an array; returns its offset in bytes.
     pub(super) fn push<T: Plain>(&mut self, values: &[T]) -> usize {
         let at = self.bytes.len().next_multiple_of(ALIGNMENT);
         self.bytes.resize(at, 0);
@@ -169,18 +169,18 @@ impl Blob {
     }
 }
 
-/// Values that are their bytes.
+/// Values that can be copied to and from the device as bytes.
 ///
 /// # Safety
 ///
-/// The type has no padding, and every pattern of bits is one of its values.
+/// The type has no padding, and every bit pattern is a valid value.
 pub(super) unsafe trait Plain: Copy {}
 
 /// Marks types as [`Plain`].
 macro_rules! plain {
     ($($name:ident),*) => {
         $(
-            // SAFETY: integers and floats, of which sizes and orders leave no gaps.
+            // SAFETY: integers and floats, with sizes and an order that leave no padding.
             unsafe impl Plain for $name {}
         )*
     };
@@ -189,11 +189,11 @@ macro_rules! plain {
 plain!(u8, u16, u32, i32, f32, gk_seq, gk_unit, gk_merge, gk_observation);
 plain!(gk_sample_row, gk_edit, gk_pick);
 
-/// `n` plain values whose bytes `fill` writes.
+/// `n` plain values, read from the bytes that `fill` writes.
 fn filled<T: Plain>(n: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Vec<T>> {
-    // SAFETY: all bits 0 is a plain value.
+    // SAFETY: zero bits are a valid value of a plain type.
     let mut values = vec![unsafe { std::mem::zeroed::<T>() }; n];
-    // SAFETY: plain values may hold any bytes.
+    // SAFETY: every bit pattern is a valid value of a plain type.
     let bytes = unsafe {
         std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), n * size_of::<T>())
     };
@@ -203,7 +203,7 @@ fn filled<T: Plain>(n: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Res
 
 /// The bytes of plain values.
 pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
-    // SAFETY: plain values have no padding.
+    // SAFETY: plain values have no padding, so all their bytes are initialised.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 

@@ -2,19 +2,19 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`device`] | what a device offers: memory, a stream, launchers |
+//! | [`device`] | the interface of a device: memory, a stream, launchers |
 //! | `driver` | the CUDA driver: its release, its GPUs, its errors |
-//! | `gpu`, `emulated` | a device, by that driver; one whose driver is on the CPU |
+//! | `gpu`, `emulated` | a device over the CUDA driver; the same over the emulated driver |
 //! | [`memory`] | buffers that free themselves |
-//! | `pinned` | copies beside the host |
-//! | [`matrix`] | weights on their way to the device, activations |
+//! | `pinned` | pinned memory for copies that run beside the host |
+//! | [`matrix`] | weights and their upload, activations |
 //! | [`pool`] | keys and values |
-//! | [`batch`], [`angles`], [`units`] | what is sent of a batch, its rotation, how attention over it is cut up |
+//! | [`batch`], [`angles`], [`units`] | the upload of a batch, its rotation, its attention work |
 //! | [`selections`] | selected tokens, which stay on the device |
 //! | [`ops`], [`observe`], [`sample`] | the operations |
 //! | [`recorded`] | forwards that are recorded once and replayed |
 //!
-//! The emulation runs the same kernels on the CPU, slowly, under a driver that is emulated, too: it is for tests.
+//! For tests, the emulation runs the same kernels slowly on the CPU, under an emulated driver.
 
 mod angles;
 mod batch;
@@ -54,10 +54,10 @@ use sample::Sampler;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-/// Where a [`CudaBackend`] computes.
+/// The device that a [`CudaBackend`] computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CudaDevice {
-    /// The GPU of this ordinal.
+    /// The GPU with this ordinal.
     #[cfg(feature = "cuda")]
     Gpu(usize),
     /// The emulation of a device on the CPU, for tests.
@@ -65,18 +65,18 @@ pub enum CudaDevice {
     Emulated,
 }
 
-/// How to set up a [`CudaBackend`].
+/// Options of a [`CudaBackend`].
 #[derive(Clone, Copy, Debug)]
 pub struct CudaConfig {
-    /// Where it computes.
+    /// The device to compute on.
     pub device: CudaDevice,
-    /// How much of the device's memory may be taken, by everybody together, once the KV pool is there: what is left
-    /// is for draft models, and for working memory that grows.
+    /// Share of the device's memory that all processes together may use once the KV pool is
+    /// allocated. The rest is left for draft models and for working memory that grows.
     pub memory_share: f64,
 }
 
 impl CudaConfig {
-    /// `device`, with nine tenths of its memory.
+    /// `device`, with a memory share of nine tenths.
     pub fn new(device: CudaDevice) -> Self {
         Self { device, memory_share: 0.9 }
     }
@@ -88,13 +88,13 @@ pub struct CudaBackend {
     memory_share: f64,
     begun: Begun,
     angles: Angles,
-    /// The factor on scores of the batch.
+    /// Factor on attention scores in the current batch.
     scale: f32,
-    /// Tokens of the table that was last embedded from.
+    /// Vocabulary size of the table that was last embedded from.
     n_tokens: usize,
-    /// States of attention units.
+    /// States of attention units that are merged.
     states: Growing,
-    /// Normed rows for the output head, for each width: models take turns.
+    /// Normed rows for the output head, one tensor per width, because models take turns.
     head_rows: Vec<Tensor>,
     copies: Growing,
     observing: Observing,
@@ -107,7 +107,7 @@ impl CudaBackend {
     ///
     /// # Errors
     ///
-    /// Where there is no such device, or none that these kernels run on.
+    /// If there is no such device, or the kernels do not run on it.
     pub fn new(config: CudaConfig) -> Result<Self> {
         let device: Arc<dyn Device> = match config.device {
             #[cfg(feature = "cuda")]
@@ -140,22 +140,22 @@ impl CudaBackend {
         Dtype::Bf16
     }
 
-    /// Waits for all work enqueued so far: operations return before they are done.
+    /// Waits for all work enqueued so far. Operations return before their work is done.
     ///
     /// # Errors
     ///
-    /// Where the work failed.
+    /// If the work failed.
     pub fn synchronize(&self) -> Result<()> {
         self.device.synchronize()
     }
 }
 
-/// A launcher of the table.
+/// A launcher from the table of kernels.
 type Launcher<C> = Option<unsafe extern "C" fn(*const C, gk_stream) -> i32>;
 
 /// Enqueues a kernel.
 ///
-/// `call` must hold device addresses that are valid for its shapes: the callers check what they are given.
+/// `call` must hold device addresses that are valid for its shapes. Callers check the shapes first.
 fn launch<C>(
     device: &Arc<dyn Device>,
     op: &'static str,
@@ -165,18 +165,18 @@ fn launch<C>(
     let failed = |error: String| Err(BackendError::Device { op, error });
     let Some(launcher) = launcher else { return failed("there is no such kernel".into()) };
     let stream = device.stream()?;
-    // SAFETY: the addresses belong to buffers that are freed after the work enqueued before, and shapes were checked.
+    // SAFETY: buffers are freed after the work enqueued before; callers have checked the shapes.
     let status = unsafe { launcher(call, stream) };
     if status == 0 {
         return Ok(());
     }
     let Some(error_name) = device.kernels().error_name else { return failed(status.to_string()) };
-    // SAFETY: names are constants, null-terminated.
+    // SAFETY: error names are null-terminated constants.
     let name = unsafe { CStr::from_ptr(error_name(status)) };
     failed(format!("{} ({status})", name.to_string_lossy()))
 }
 
-/// A window as kernels count it.
+/// The window in the form that kernels take: 0 is no window.
 fn window(reach: Reach) -> i32 {
     reach.window.map_or(0, |window| i32::try_from(window).unwrap_or(i32::MAX))
 }

@@ -1,4 +1,5 @@
-//! Which cached tokens rows attend to most. Selections stay on the device until all layers have made theirs.
+//! Selects the cached tokens that rows attend to most. Selections stay on the device until every
+//! layer has selected.
 
 use super::device::Device;
 use super::matrix::Kind;
@@ -21,9 +22,9 @@ pub(super) struct Observing {
     calls: Growing,
     scores: Growing,
     stats: Growing,
-    /// `n_layers` times the ids of all observations of a layer.
+    /// `n_layers` times the ids that all observations select in a layer.
     out: Growing,
-    /// What is on the device.
+    /// The observations on the device.
     sent: Vec<gk_observation>,
     sizes: Sizes,
     n_kv_heads: usize,
@@ -31,12 +32,12 @@ pub(super) struct Observing {
     layers: Vec<usize>,
 }
 
-/// What observations need, in values.
+/// Sizes of the memory for observations, in values.
 #[derive(Clone, Copy, Default)]
 struct Sizes {
     scores: usize,
     stats: usize,
-    /// Ids of a layer.
+    /// Ids selected in a layer.
     ids: usize,
     max_positions: usize,
 }
@@ -55,13 +56,13 @@ impl Observing {
         }
     }
 
-    /// Forgets what was selected.
+    /// Forgets the observations and the layers that have selected.
     pub(super) fn clear(&mut self) {
         self.sent.clear();
         self.layers.clear();
     }
 
-    /// Sends observations, unless they are there since an earlier layer.
+    /// Uploads the observations, unless an earlier layer has uploaded the same ones.
     fn send(
         &mut self,
         device: &Arc<dyn Device>,
@@ -155,7 +156,7 @@ impl CudaBackend {
     }
 }
 
-/// Observations as kernels see them.
+/// The observations in the form that kernels read, and the memory that they need.
 fn calls(
     observations: &[Observation<'_>],
     batch: &Batch<'_>,
@@ -187,7 +188,7 @@ fn calls(
         };
         let last_row = batch.seqs[*seq].first_row + rows.end - 1;
         let n_positions = batch.positions[last_row] as usize + 1;
-        // As `galley_kernels.h` counts them; all are multiples of what places must be multiples of.
+        // Sizes as in `galley_kernels.h`. Each is a multiple of the alignment of its offsets.
         let n_tiles = n_positions.div_ceil(TILE);
         let n_queries = rows.len() * n_heads / n_kv_heads;
         let n_kept = if n_queries <= KEPT_QUERIES { n_queries + 1 } else { 2 };

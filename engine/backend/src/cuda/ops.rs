@@ -1,4 +1,4 @@
-//! [`Backend`] on the device: shapes are checked here, so that kernels need not.
+//! [`Backend`] on the device. Shapes are checked here, because kernels do not check them.
 
 use super::matrix::Kind;
 use super::*;
@@ -75,7 +75,7 @@ impl Backend for CudaBackend {
         reach: Reach,
     ) -> Result<()> {
         self.observing.clear();
-        // Working memory is as large as this batch wants it before any of it is recorded.
+        // Working memory grows here, before a recording: nothing can be allocated during one.
         self.angles.begin(&self.device, rope, pool.shape.head_dim, batch.tokens.len())?;
         self.begun.take(&self.device, batch, pool, n_heads, reach)?;
         self.states.get(&self.device, self.begun.states_len * size_of::<f32>())?;
@@ -217,7 +217,7 @@ impl Backend for CudaBackend {
         expect_layer(OP, layer, &pool.shape)?;
         self.begun.expect_heads(OP, batch, pool, n_heads, reach)?;
         let device = &self.device;
-        // One stream: a launch may use the states of the one before.
+        // Launches run in stream order, so they can share the memory for states.
         let states_len = self.begun.states_len;
         let states = self.states.get(device, states_len * size_of::<f32>())?.at(0);
         let batch = self.begun.gk_batch(device)?;
@@ -334,7 +334,7 @@ impl Backend for CudaBackend {
 }
 
 impl CudaBackend {
-    /// Norms rows of `x`: the first `n_rows`, or those that `rows` names on the device.
+    /// Norms rows of `x`: the first `n_rows`, or the rows listed in `rows` on the device.
     fn norm_rows(
         &self,
         x: &Tensor,
@@ -358,7 +358,7 @@ impl CudaBackend {
         launch(&self.device, "rms_norm", self.device.kernels().rms_norm, &call)
     }
 
-    /// A product of the first `n_rows` of `x`; a gated matrix gives operand rows, others f32 rows.
+    /// Multiplies `n_rows` of `x` by `w`: a gated matrix gives operand rows, a plain one f32 rows.
     fn multiply(
         &self,
         op: &'static str,

@@ -1,4 +1,5 @@
-//! Pinned memory of the host, through which copies run beside it: uploads by turns, downloads until they are taken.
+//! Pinned host memory for copies that run beside the host: a ring of upload buffers, and one buffer
+//! per pending download.
 
 use super::driver::failed;
 use crate::Result;
@@ -6,7 +7,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Pinned bytes, and when the device has done with them.
+/// Pinned bytes, and an event that completes when the device no longer uses them.
 struct Pinned {
     bytes: PinnedHostSlice<u8>,
     done: CudaEvent,
@@ -14,17 +15,18 @@ struct Pinned {
 
 impl Pinned {
     fn new(context: &Arc<CudaContext>, n_bytes: usize, flags: u32) -> Result<Self> {
-        // SAFETY: nobody reads what was not written: an upload fills what it sends, a download what is taken.
+        // SAFETY: no byte is read before it is written: an upload fills the bytes that it sends, a
+        // download the bytes that the host reads.
         let bytes = unsafe { context.alloc_pinned_with_flags(n_bytes, flags) };
         let bytes = bytes.map_err(failed("allocating pinned memory"))?;
         let done = context.new_event(None).map_err(failed("making an event"))?;
         Ok(Self { bytes, done })
     }
 
-    /// The device is done with the bytes when it has done what was enqueued so far.
+    /// Records the event `done`: it completes after the work enqueued so far.
     fn record(&self, stream: &CudaStream, op: &'static str) -> Result<()> {
         self.done.record(stream).map_err(|error| {
-            // Nobody could tell when they may be used again.
+            // Without the event, only a wait for the stream makes the bytes reusable.
             let _ = stream.synchronize();
             failed(op)(error)
         })
@@ -33,18 +35,20 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The device may still be at it. The first call may only hand on what failed in somebody's drop.
+        // The device may still use the bytes. cudarc reports an error from an earlier `Drop` at the
+        // next call, so a failed wait is tried again.
         if self.done.synchronize().is_err() {
             let _ = self.done.synchronize();
         }
     }
 }
 
-/// Enough that the bus is busy while the host fills another; 4 MiB take 80 µs at 50 GB/s, ten times a copy's start.
+/// Upload buffers: enough to keep the bus busy while the host fills the next one. A copy of 4 MiB
+/// takes 80 µs at 50 GB/s, ten times its start-up.
 const N_UPLOADS: usize = 4;
 const UPLOAD_BYTES: usize = 4 << 20;
 
-/// Buffers for uploads, one after the other: the host may write the next while the device reads this one.
+/// Upload buffers that take turns: the host writes the next one while the device reads this one.
 pub(super) struct Uploads {
     slots: Vec<Pinned>,
     next: usize,
@@ -61,7 +65,7 @@ impl Uploads {
     ///
     /// # Safety
     ///
-    /// There is memory for `bytes` at `to`.
+    /// There is device memory for `bytes` at `to`.
     pub(super) unsafe fn copy(&mut self, stream: &CudaStream, to: u64, bytes: &[u8]) -> Result<()> {
         const OP: &str = "copying to the device";
         let mut to = to;
@@ -71,7 +75,8 @@ impl Uploads {
             slot.done.synchronize().map_err(failed(OP))?;
             let staged = &mut slot.bytes.as_mut_slice().map_err(failed(OP))?[..chunk.len()];
             staged.copy_from_slice(chunk);
-            // SAFETY: the caller's word; nobody writes `staged` again before `done` has happened.
+            // SAFETY: the caller guarantees the memory at `to`. `staged` is not written again
+            // before `done` completes.
             unsafe { result::memcpy_htod_async(to, staged, stream.cu_stream()) }
                 .map_err(failed(OP))?;
             slot.record(stream, OP)?;
@@ -81,22 +86,22 @@ impl Uploads {
     }
 }
 
-/// Downloads are few bytes as a rule.
+/// Size of the smallest download buffer: most downloads are short.
 const MIN_DOWNLOAD_BYTES: usize = 16 << 10;
 
-/// Buffers for downloads that are not on their way.
+/// Download buffers that no pending download uses.
 #[derive(Default)]
 pub(super) struct Downloads(Mutex<Vec<Pinned>>);
 
-/// A download on its way.
+/// A pending download.
 pub(super) struct Landing(Pinned);
 
 impl Downloads {
-    /// Begins to copy `n_bytes` from the device, in the order of a stream whose context is current.
+    /// Starts a copy from the device, in the order of a stream whose context is current.
     ///
     /// # Safety
     ///
-    /// There are as many bytes at `from`.
+    /// There are `n_bytes` of device memory at `from`.
     pub(super) unsafe fn begin(
         &self,
         stream: &CudaStream,
@@ -109,7 +114,7 @@ impl Downloads {
             Some(at) => free.swap_remove(at),
             None => {
                 let n_bytes = n_bytes.next_power_of_two().max(MIN_DOWNLOAD_BYTES);
-                // The host reads it: write-combined memory would make it wait for every word.
+                // Not write-combined: the host reads this memory, and would wait for every word.
                 Pinned::new(stream.context(), n_bytes, 0)?
             }
         };
@@ -117,7 +122,8 @@ impl Downloads {
         let mut landing = Landing(pinned);
         let bytes = &mut landing.0.bytes.as_mut_slice().map_err(failed(OP))?[..n_bytes];
         if !bytes.is_empty() {
-            // SAFETY: the caller's word; nobody reads or writes `bytes` before `done` has happened.
+            // SAFETY: the caller guarantees the memory at `from`. The host does not touch `bytes`
+            // before `done` completes.
             unsafe { result::memcpy_dtoh_async(bytes, from, stream.cu_stream()) }
                 .map_err(failed(OP))?;
         }
@@ -125,7 +131,7 @@ impl Downloads {
         Ok(landing)
     }
 
-    /// Waits for the first bytes of a download.
+    /// Waits for a download, and copies its first `out.len()` bytes to `out`.
     pub(super) fn end(&self, landing: Landing, out: &mut [u8]) -> Result<()> {
         const OP: &str = "waiting for a copy from the device";
         let Landing(pinned) = landing;

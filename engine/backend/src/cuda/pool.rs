@@ -1,4 +1,4 @@
-//! Keys and values on the device: the arenas of `galley_kernels.h`.
+//! Keys and values on the device, in the arenas that `galley_kernels.h` describes.
 
 use super::device::Device;
 use super::memory::Buffer;
@@ -7,22 +7,22 @@ use crate::{BackendError, Dtype, KvShape, Result};
 use galley_kernels_cu::bindings::{GK_MAX_HEAD_DIM, gk_kv};
 use std::sync::Arc;
 
-/// Tokens that a block is a multiple of.
+/// The block size is a multiple of this, in tokens.
 const BLOCK_STEP: usize = 16;
-/// Values that a head is a multiple of: 16 bytes, what one access reads.
+/// The head dimension is a multiple of this, in values: 16 bytes, the width of one access.
 const HEAD_STEP: usize = 8;
 
-/// The KV pool of a model, or a second model's blocks inside it.
+/// The KV pool of a model, or the blocks of a draft model that shares the pool.
 pub struct KvPool {
     buffer: Arc<Buffer>,
     pub(super) shape: KvShape,
-    /// The shape that the memory was cut up for: that of the first model.
+    /// The shape that the memory was allocated for: that of the first model.
     host: KvShape,
-    /// Query rows that a unit of attention may hold.
+    /// Maximum query rows of an attention unit.
     pub(super) max_queries: usize,
 }
 
-/// Which blocks of which memory a pool is.
+/// Identity of a pool: its memory and its shapes.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct PoolId {
     base: u64,
@@ -53,7 +53,7 @@ impl KvPool {
         PoolId { base: self.buffer.address(), shape: self.shape, host: self.host }
     }
 
-    /// What kernels need to know, about `layer`.
+    /// The pool in the form that kernels read, for `layer`.
     pub(super) fn kv(&self, layer: usize) -> gk_kv {
         let Self { shape, host, .. } = self;
         let block = host.block_size * host.head_dim;
@@ -73,11 +73,11 @@ impl KvPool {
     }
 }
 
-/// Query rows that a unit of attention may hold on this device: 16, 32 or 64.
+/// Maximum query rows of an attention unit on this device: 16, 32 or 64.
 fn max_queries(device: &Arc<dyn Device>, head_dim: usize) -> Result<usize> {
-    device.stream()?; // makes it the one that is asked
+    device.stream()?; // makes this device current: `ask` is about the current device
     let ask = device.kernels().attention_queries;
-    // SAFETY: it takes a number, and returns one.
+    // SAFETY: the function takes and returns a number.
     let answer = ask.map_or(0, |ask| unsafe { ask(head_dim as i32) });
     match usize::try_from(answer) {
         Ok(held @ 16..) => Ok(held),

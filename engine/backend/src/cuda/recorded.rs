@@ -1,8 +1,9 @@
-//! Forwards that are recorded once and replayed.
+//! Forwards that are recorded once, as CUDA graphs, and replayed.
 //!
-//! A forward of a small model is some 270 launches of 2.5 µs each, which take the host longer than the device. Most
-//! steps ask for the launches of an earlier step, with the same arguments: values that differ lie in the batch's blob.
-//! `docs/kernels.md` says what is compared, so that nothing else can differ.
+//! A forward of a small model has some 270 launches of 2.5 µs each: the host takes longer to launch
+//! them than the device to run them. Most steps make the launches of an earlier step with the same
+//! arguments, because values that differ lie in the batch's blob. `docs/kernels.md` lists the
+//! arguments that are compared before a replay.
 
 use super::CudaBackend;
 use super::batch::BatchShape;
@@ -10,40 +11,40 @@ use super::device::Recording;
 use crate::checks::check_tokens;
 use crate::{Batch, Forward, LayerMask, ModelId, Result};
 
-/// Recordings that are kept, the most recent ones. A batch that shrinks has two shapes a size (draft and verification);
-/// a graph of 270 launches holds some hundred KB.
+/// Maximum recordings kept; the least recently used one is dropped first. A shrinking batch has two
+/// shapes per size (draft and verification). A graph of 270 launches takes some hundred KB.
 pub(super) const MAX_KEPT: usize = 64;
-/// Rows of the largest forward that is worth it: with more, the device takes longer than the host, and prompts seldom
-/// come in the same shape.
+/// Rows of the largest forward that is recorded. With more rows, the device takes longer than the
+/// host, and prompts seldom have the same shape again.
 const MAX_ROWS: usize = 256;
 
-/// Recordings, and how forwards went so far.
+/// Recordings, and counts of forwards.
 #[derive(Default)]
 pub(super) struct Recorded {
-    /// The least recently used first.
+    /// Recordings, the least recently used first.
     kept: Vec<(Key, Kept)>,
-    /// Shapes that came once, the oldest first: one that never comes again is not worth a recording.
+    /// Shapes seen once, the oldest first: a shape that never returns is not recorded.
     seen: Vec<Key>,
-    /// Why the device records nothing any more.
+    /// The error of the first recording that failed. No forward is recorded after it.
     pub(super) given_up: Option<String>,
     counts: ForwardCounts,
-    /// A bug for a test to notice: buffers are taken for the same wherever they are.
+    /// A deliberate bug for a test: the key ignores the addresses of buffers.
     #[cfg(test)]
     pub(super) ignores_buffers: bool,
 }
 
-/// How a backend did its forwards so far.
+/// Counts of forwards, by the way they ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ForwardCounts {
-    /// Launch by launch.
+    /// Launched kernel by kernel.
     pub launched: u64,
     /// Recorded, then replayed.
     pub recorded: u64,
-    /// Replayed, from an earlier recording.
+    /// Replayed from an earlier recording.
     pub replayed: u64,
 }
 
-/// Whatever decides the launches of a forward and their arguments.
+/// Everything that decides the launches of a forward and their arguments.
 #[derive(Clone, PartialEq)]
 struct Key {
     model: ModelId,
@@ -55,7 +56,7 @@ struct Key {
     buffers: Vec<u64>,
 }
 
-/// A [`LayerMask`] to keep.
+/// An owned [`LayerMask`].
 #[derive(Clone, PartialEq)]
 enum Layers {
     All,
@@ -64,12 +65,12 @@ enum Layers {
 
 struct Kept {
     recording: Recording,
-    /// Tokens of the table that it embeds from.
+    /// Vocabulary size of the table that the forward embeds from.
     n_tokens: usize,
 }
 
 impl Recorded {
-    /// Whether it has come before, a short while ago.
+    /// Whether this key was seen recently. Remembers a new key, and forgets a known one.
     fn comes_again(&mut self, key: &Key) -> bool {
         if let Some(at) = self.seen.iter().position(|seen| seen == key) {
             self.seen.remove(at);
@@ -90,7 +91,7 @@ impl Recorded {
         &self.kept[self.kept.len() - 1].1
     }
 
-    /// What is kept of this forward, which is the most recently used then.
+    /// The recording for this key, which becomes the most recently used.
     fn find(&mut self, key: &Key) -> Option<&Kept> {
         let at = self.kept.iter().position(|(kept, _)| kept == key)?;
         self.kept[at..].rotate_left(1);
@@ -99,7 +100,7 @@ impl Recorded {
 }
 
 impl CudaBackend {
-    /// How forwards went so far.
+    /// Counts of forwards so far.
     pub fn forward_counts(&self) -> ForwardCounts {
         self.recorded.counts
     }
@@ -116,8 +117,8 @@ impl CudaBackend {
         let Some(key) = key else { return self.launch_all(work) };
         if let Some(kept) = self.recorded.find(&key) {
             check_tokens(batch.tokens, kept.n_tokens, |pick| self.sampler.is_live(pick))?;
-            // SAFETY: the key holds the addresses of all working memory. Weights and activations are those of a model,
-            // whose id is used with them alone, and ends with them.
+            // SAFETY: the key holds the addresses of all working memory. A `ModelId` stands for one
+            // set of weights and activations, and is not used after they are freed.
             unsafe { self.device.replay(&kept.recording) }?;
             self.recorded.counts.replayed += 1;
             return Ok(());
@@ -128,7 +129,7 @@ impl CudaBackend {
         match self.record(work) {
             Ok(kept) => {
                 let kept = self.recorded.keep(key, kept);
-                // SAFETY: it has just been recorded.
+                // SAFETY: the work was recorded just now, so its buffers exist.
                 unsafe { self.device.replay(&kept.recording) }?;
                 self.recorded.counts.recorded += 1;
                 Ok(())
@@ -151,14 +152,14 @@ impl CudaBackend {
         self.n_tokens = usize::MAX;
         self.device.begin_recording()?;
         let worked = work(self);
-        // Whatever went wrong: the device must not go on recording.
+        // Ends the recording even if `work` failed.
         let recording = self.device.end_recording();
         self.angles.forget();
         worked?;
         Ok(Kept { recording: recording?, n_tokens: self.n_tokens })
     }
 
-    /// None where no batch is taken in.
+    /// The key of a forward of the prepared batch; None if there is no batch.
     fn key(&self, forward: &Forward<'_>) -> Option<Key> {
         let batch = self.begun.shape()?;
         let (rope, angles) = self.angles.identity();

@@ -1,4 +1,4 @@
-//! Picking tokens where the logits are. What kernels do not do, the host does with a row of logits read back.
+//! Sampling on the device. The host reads back and samples the rows that kernels cannot.
 
 use super::device::{Device, Download};
 use super::matrix::Kind;
@@ -14,22 +14,22 @@ use std::sync::Arc;
 
 const OP: &str = "sample";
 
-/// What sampling keeps between calls.
+/// The state of sampling between calls.
 pub(super) struct Sampler {
     calls: Growing,
     edited: Growing,
-    /// Picks, then the most likely tokens of the rows that ask for them.
+    /// Sampled tokens, then the most likely tokens of the rows that ask for them.
     picked: Growing,
-    /// Picks made ahead, at one address until they no longer fit.
+    /// Tokens sampled asynchronously, at one address until the buffer has to grow.
     ahead: Option<Buffer>,
     numbers: Numbers,
-    /// Those sent and not taken, a copy for each run of numbers.
+    /// Started copies to the host, oldest first: one copy per run of numbers.
     sent: VecDeque<Vec<(Download, usize)>>,
     blob: Blob,
     host: sample::Scratch,
 }
 
-/// The rows that the device picks for.
+/// The rows that the device samples.
 #[derive(Default)]
 struct Calls {
     rows: Vec<gk_sample_row>,
@@ -39,7 +39,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// Takes a row in, unless only the host can pick for it.
+    /// Adds a row. Returns false if only the host can sample it.
     fn add(&mut self, row: &Row<'_>, n_vocab: usize) -> bool {
         let sampling = row.sampling;
         if row.rejection.is_some() && !sampling.is_greedy() {
@@ -93,7 +93,7 @@ impl Sampler {
         }
     }
 
-    /// One token per entry of `rows`.
+    /// Samples one token per entry of `rows`.
     pub(super) fn pick(
         &mut self,
         device: &Arc<dyn Device>,
@@ -118,8 +118,8 @@ impl Sampler {
         Ok(picks)
     }
 
-    /// Picks without waiting, but for rows that only the host can pick for. Returns what stands for the picks in the
-    /// tokens of batches.
+    /// Samples without waiting, except for rows that only the host can sample. Returns one
+    /// placeholder per row, for the tokens of later batches.
     pub(super) fn pick_ahead(
         &mut self,
         device: &Arc<dyn Device>,
@@ -145,8 +145,8 @@ impl Sampler {
         Ok(names(numbers))
     }
 
-    /// Begins to copy the picks made ahead since the last call. Where that fails, none of them comes: what is taken in
-    /// their turn is empty, and the picks sent before and after them keep theirs.
+    /// Starts to copy the tokens that were sampled since the last call. If that fails, these tokens
+    /// are lost: the matching `take_picks` returns none. Earlier and later copies are not affected.
     pub(super) fn send_picks(&mut self) -> Result<()> {
         let Self { ahead, numbers, sent, .. } = self;
         let begin = |run: &Range<usize>| {
@@ -162,7 +162,7 @@ impl Sampler {
         result
     }
 
-    /// Waits for the picks sent first; where none were, for those made ahead since.
+    /// Waits for the oldest copy. If there is none, starts one of all tokens sampled since.
     pub(super) fn take_picks(&mut self) -> Result<Picks> {
         if self.sent.is_empty() {
             self.send_picks()?;
@@ -177,24 +177,24 @@ impl Sampler {
         Ok(Picks::of_runs(runs))
     }
 
-    /// The device address of picks made ahead, and how many bytes they have; 0 before there are any.
+    /// Address and size in bytes of the buffer for asynchronous samples; zeros before the first.
     pub(super) fn ahead_place(&self) -> [u64; 2] {
         self.ahead.as_ref().map_or([0, 0], |ahead| [ahead.address(), ahead.len() as u64])
     }
 
-    /// Whether a pick that was not taken has this number.
+    /// Whether this number belongs to a sampled token that was not taken yet.
     pub(super) fn is_live(&self, number: usize) -> bool {
         self.numbers.is_live(number)
     }
 
-    /// Where picks made ahead are, and how many there is room for.
+    /// Address of the buffer for asynchronous samples, and how many fit.
     pub(super) fn ahead(&mut self, device: &Arc<dyn Device>) -> Result<(*const gk_pick, usize)> {
         self.make_room(device, 0)?;
         let Some(ahead) = &self.ahead else { return Ok((null(), 0)) };
         Ok((ahead.at(0), ahead.len() / size_of::<gk_pick>()))
     }
 
-    /// Room for picks made ahead with numbers below `n`. Those there are move with it.
+    /// Makes room for asynchronous samples with numbers below `n`, and keeps earlier ones.
     fn make_room(&mut self, device: &Arc<dyn Device>, n: usize) -> Result<()> {
         let n_bytes = n.next_power_of_two().max(MIN_AHEAD) * size_of::<gk_pick>();
         if self.ahead.as_ref().is_some_and(|ahead| ahead.len() >= n_bytes) {
@@ -208,7 +208,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Picks for the rows of `calls`, in their order.
+    /// Samples the rows of `calls` on the device, and waits. Results are in the order of the rows.
     fn pick_on_device(
         &mut self,
         device: &Arc<dyn Device>,
@@ -237,7 +237,8 @@ impl Sampler {
         Ok(calls.rows.iter().zip(picks).map(pick).collect())
     }
 
-    /// Has the device pick for the rows of `calls`, in their order, to where picks and most likely tokens go.
+    /// Enqueues the sampling of the rows of `calls`. Writes sampled tokens to `picks` in order,
+    /// most likely tokens to `top`.
     fn enqueue(
         &mut self,
         device: &Arc<dyn Device>,
@@ -266,7 +267,7 @@ impl Sampler {
     }
 }
 
-/// Picks made ahead that there is room for from the start: a round of a hundred sequences with drafts of forty.
+/// Initial room for asynchronous samples: a round of a hundred sequences with drafts of forty.
 const MIN_AHEAD: usize = 4096;
 
 fn check_rows(logits: &Tensor, rows: &[Row<'_>]) -> Result<()> {

@@ -1,7 +1,8 @@
-//! Selected ids on the device: those with a version stay there, so that a draft sends them once and not with every
-//! token.
+//! Selected ids on the device. A selection with a version stays there, so a draft uploads it once
+//! and not with every token.
 //!
-//! They lie in one buffer, which kernels know as `gk_batch.selected`. What is looked up least recently makes room.
+//! All ids lie in one buffer, `gk_batch.selected` in the kernels. The least recently used selection
+//! is evicted first.
 
 use super::device::Device;
 use super::memory::{Buffer, bytes_of};
@@ -9,14 +10,14 @@ use crate::{Result, Selection};
 use std::ptr::null;
 use std::sync::Arc;
 
-/// Ids that are kept, at most, unless a batch alone has more: 256 MiB. A selection of 2048 tokens for each of 8 KV heads
-/// in 32 layers has half a million.
+/// Maximum ids kept, unless a single batch has more: 256 MiB. A selection of 2048 tokens for each
+/// of 8 KV heads in 32 layers has half a million ids.
 const MAX_IDS: usize = 1 << 26;
-/// Ids there is room for from the start.
+/// Room for ids at the start.
 const MIN_IDS: usize = 1 << 10;
-/// Batches after which a selection that none of them had is taken to be given up: a few rounds of drafts.
+/// A selection that no batch has used for this many batches is stale: a few rounds of drafts.
 const STALE_AFTER: u64 = 64;
-/// Every run of ids begins at a multiple of this.
+/// The offset of every selection is a multiple of this, in ids.
 const STEP: usize = 4;
 
 /// The selections that a device holds.
@@ -25,13 +26,13 @@ pub(super) struct Selections {
     /// Ids that the buffer has room for.
     n_room: usize,
     max_ids: usize,
-    /// What lies there, in order.
+    /// The selections in the buffer, by offset.
     kept: Vec<Kept>,
-    /// Batches so far.
+    /// Number of batches so far.
     now: u64,
 }
 
-/// A selection on the device, or those without a version of the latest batch.
+/// A versioned selection on the device, or all unversioned selections of the latest batch together.
 struct Kept {
     version: u64,
     n_kv_heads: usize,
@@ -39,7 +40,7 @@ struct Kept {
     /// The largest id.
     last: Option<u32>,
     at: usize,
-    /// Its ids, and those that it is padded with.
+    /// Ids; `n_held` includes the padding.
     n_ids: usize,
     n_held: usize,
     used: u64,
@@ -50,25 +51,26 @@ impl Selections {
         Self { buffer: None, n_room: 0, max_ids: MAX_IDS, kept: Vec::new(), now: 0 }
     }
 
-    /// A smaller one, for tests.
+    /// An instance with room for `max_ids`, for tests.
     #[cfg(all(test, feature = "emulate"))]
     pub(super) fn with_max(max_ids: usize) -> Self {
         Self { max_ids, ..Self::new() }
     }
 
-    /// The ids at a place.
+    /// Reads `n` ids from offset `at`.
     #[cfg(all(test, feature = "emulate"))]
     pub(super) fn read(&self, at: usize, n: usize) -> Vec<u32> {
         let buffer = self.buffer.as_ref().expect("something was placed");
         buffer.download(at * size_of::<u32>(), n).expect("the emulation reads")
     }
 
-    /// The largest id of a selection that is there, and so was looked at when it came.
+    /// The largest id of a selection on the device, or None if it is not there. Its ids were
+    /// checked at the upload.
     pub(super) fn known(&self, selection: &Selection<'_>) -> Option<Option<u32>> {
         self.find(selection).map(|at| self.kept[at].last)
     }
 
-    /// Sends those selections of a batch that are not there: where each begins.
+    /// Uploads the batch's selections that are not on the device. Returns the offset of each.
     pub(super) fn place(
         &mut self,
         device: &Arc<dyn Device>,
@@ -78,7 +80,8 @@ impl Selections {
         if self.buffer.is_none() {
             self.clear(MIN_IDS, device)?;
         }
-        // Selections without a version were those of the batch before; these are sent together.
+        // The kept unversioned selections belong to the previous batch. The unversioned ones of
+        // this batch are uploaded together.
         self.kept.retain(|kept| kept.version != 0);
         let mut loose: Vec<u32> = Vec::new();
         let mut places = vec![0; selections.len()];
@@ -91,14 +94,15 @@ impl Selections {
         let together = Selection { ids: &loose, n: loose.len(), n_kv_heads: 0, version: 0 };
         let versioned = selections.iter().filter(|selection| selection.version != 0);
         let all: Vec<Selection<'_>> = versioned.copied().chain([together]).collect();
-        // Those that are there must not make room for the others.
+        // Marks selections on the device as used first, so that they are not evicted for the rest.
         for selection in &all {
             if let Some(at) = self.find(selection) {
                 self.kept[at].used = self.now;
             }
         }
         if !self.place_all(device, &all)? {
-            // What lies between others is too small: all anew, one after another.
+            // The gaps between kept selections are too small: clears the buffer and places all
+            // selections in a row.
             self.clear(all.iter().map(|selection| held(selection.ids.len())).sum(), device)?;
             self.place_all(device, &all)?;
         }
@@ -109,17 +113,17 @@ impl Selections {
         Ok(places)
     }
 
-    /// The device address of ids; 0 before there are any.
+    /// The device address of the buffer as a number; 0 before the first batch.
     pub(super) fn address(&self) -> u64 {
         self.buffer.as_ref().map_or(0, Buffer::address)
     }
 
-    /// Where ids are; null before there are any.
+    /// The device address of the ids; null before the first batch.
     pub(super) fn ids(&self) -> *const u32 {
         self.buffer.as_ref().map_or(null(), |buffer| buffer.at::<u32>(0).cast_const())
     }
 
-    /// Whether there was room for all.
+    /// Places all selections of a batch. Returns false if they do not fit.
     fn place_all(&mut self, device: &Arc<dyn Device>, all: &[Selection<'_>]) -> Result<bool> {
         for selection in all {
             if selection.ids.is_empty() || self.find(selection).is_some() {
@@ -151,7 +155,7 @@ impl Selections {
         Ok(true)
     }
 
-    /// The first place that is free for so many ids, and how many selections lie before it.
+    /// The first gap with room for `n` ids: the number of selections before it, and its offset.
     fn gap(&self, n: usize) -> Option<(usize, usize)> {
         let begins = std::iter::once(0).chain(self.kept.iter().map(|kept| kept.at + kept.n_held));
         let ends = self.kept.iter().map(|kept| kept.at).chain([self.n_room]);
@@ -159,7 +163,8 @@ impl Selections {
         gaps.find(|(_, (begin, end))| begin + n <= *end).map(|(index, (begin, _))| (index, begin))
     }
 
-    /// Lets go of the selection that was not looked up for the longest time, if that was before `batch`.
+    /// Evicts the least recently used selection, if its last use was before `batch`. Returns false
+    /// if there is none.
     fn evict(&mut self, batch: u64) -> bool {
         let kept = self.kept.iter().enumerate().filter(|(_, kept)| kept.used < batch);
         let Some((index, _)) = kept.min_by_key(|(_, kept)| kept.used) else { return false };
@@ -167,7 +172,7 @@ impl Selections {
         true
     }
 
-    /// Lets go of all of them, and makes room for `n_ids` at least.
+    /// Drops all selections, and makes room for at least `n_ids`.
     fn clear(&mut self, n_ids: usize, device: &Arc<dyn Device>) -> Result<()> {
         self.kept.clear();
         if self.n_room < n_ids || self.buffer.is_none() {
@@ -192,7 +197,7 @@ impl Kept {
         Self { version, n_kv_heads, n, last, at, n_ids: ids.len(), n_held, used }
     }
 
-    /// Whether this is the selection, or where it lies if it has no version.
+    /// Whether this is the entry for `selection`. All selections of version 0 share one entry.
     fn is(&self, selection: &Selection<'_>) -> bool {
         let shape = (selection.n_kv_heads, selection.n, selection.ids.len());
         self.version == selection.version

@@ -1,6 +1,7 @@
 //! Every operation on a device against float64 and the CPU, and row invariance bit by bit.
 //!
-//! The device is the emulation. In builds with `cuda` it is the GPU whose number `GALLEY_TEST_GPU` is, where that is set.
+//! The device is the emulation. In builds with `cuda`, `GALLEY_TEST_GPU` can name the ordinal of a
+//! GPU to use instead.
 
 #[cfg(feature = "emulate")]
 mod ahead;
@@ -22,7 +23,7 @@ use crate::testing::*;
 use crate::{Backend, Batch, KvShape, KvView, Rope, SeqSpan, TOKEN_OF_PICK};
 use half::bf16;
 
-/// A backend on the device to test; None where this build has none without being told of a GPU.
+/// A backend on the device under test; None without the emulation and without `GALLEY_TEST_GPU`.
 fn backend() -> Option<CudaBackend> {
     #[cfg(feature = "cuda")]
     if let Ok(number) = std::env::var("GALLEY_TEST_GPU") {
@@ -143,7 +144,7 @@ fn linear_layers_agree_with_float64() {
 
 #[test]
 fn embeddings_norms_and_logits_agree_with_the_cpu() {
-    /// Embeds four tokens, and takes the logits of two of them.
+    /// Embeds four tokens, and computes the logits of two of them.
     fn run<B: TestBackend>(backend: &mut B, table: &[f32], weight: &[f32]) -> [Vec<f32>; 3] {
         let cols = weight.len();
         let shape = KvShape {
@@ -208,7 +209,7 @@ fn what_was_not_begun_is_refused() {
         assert!(backend.attention(q, pool, LAYER, batch, narrow, &mut out).is_err());
         let pool = backend.kv_pool(pool.shape).unwrap();
         assert!(backend.attention(q, &pool, LAYER, batch, reach, &mut out).is_err());
-        // A batch that is refused leaves none behind.
+        // A batch that is refused leaves no prepared batch behind.
         assert!(backend.begin(&other, &pool, &cache.rope, 2, reach).is_err());
         assert!(backend.attention(q, &pool, LAYER, batch, reach, &mut out).is_err());
     });

@@ -1,58 +1,61 @@
-//! How attention over a batch is cut into units, and which of their states are merged.
+//! Splits the attention of a batch into units, and decides which unit states are merged.
 //!
-//! A unit is some query rows of a sequence; a block of threads takes it for each KV head. Units of a launch hold up to
-//! 16, 32 or 64 query rows: sequences are sorted into *classes*, one launch each. A unit folds all partitions that its
-//! rows see, or, where that would leave the device waiting for a few blocks with long contexts, there is a unit for
-//! each partition and their states are merged. Neither changes a bit (`galley_kernels.h` says why), so all of this is
-//! about time.
+//! A unit is a group of query rows of one sequence; one thread block per KV head computes it. The
+//! units of a launch hold up to 16, 32 or 64 query rows: sequences are sorted into *classes* by
+//! their query rows, one launch per class. A unit folds all partitions that its rows see. Where the
+//! device would then wait for a few thread blocks with long contexts, each partition has a unit of
+//! its own, and the states of these units are merged. Neither choice changes a bit
+//! (`galley_kernels.h` explains why): only the speed differs.
 
 use galley_kernels_cu::bindings::{GK_PARTITION, gk_merge, gk_unit};
 
-/// Cached tokens of a partition.
+/// Cached tokens per partition.
 pub(super) const PARTITION: usize = GK_PARTITION as usize;
 
-/// Query rows of a unit, by class.
+/// Query rows per unit, by class.
 const CLASSES: [usize; 3] = [16, 32, 64];
 
-/// Blocks of threads that fill a device: two on each of the 132 multiprocessors of an H100.
+/// Thread blocks that fill a device: two on each of the 132 multiprocessors of an H100.
 const FULL_DEVICE: usize = 2 * 132;
-/// Units and merges of a launch come in multiples of this: blocks of threads that end at once cost nothing beside it.
+/// The unit and merge counts of a launch are multiples of this. Padding is almost free: its thread
+/// blocks end at once.
 const WORK_STEP: usize = 4;
 const NO_UNIT: gk_unit =
     gk_unit { seq: 0, first_query: 0, n_queries: 0, partition: 0, n_partitions: 0, state: -1 };
 const NO_MERGE: gk_merge = gk_merge { seq: 0, first_query: 0, n_queries: 0, state: 0, n_states: 0 };
-/// Most memory for states, in floats: 128 MiB. Units beyond fold.
+/// Maximum floats in states: 128 MiB. Units beyond it fold.
 const MAX_STATES_LEN: usize = 32 << 20;
 
-/// What decides the work of a sequence.
+/// The properties of a sequence that decide its attention work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) n_rows: usize,
     pub(super) first_position: usize,
     pub(super) tail_start: usize,
-    /// Selected tokens, those of selected blocks counted.
+    /// Selected tokens, including all tokens of selected blocks.
     pub(super) n_selected: usize,
 }
 
-/// What all sequences of a batch have in common.
+/// The geometry of attention, the same for all sequences of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heads {
     pub(super) n_kv_heads: usize,
-    /// Query heads of a KV head.
+    /// Query heads per KV head.
     pub(super) group_size: usize,
     pub(super) head_dim: usize,
-    /// Query rows that a unit may hold on this device.
+    /// Maximum query rows of a unit on this device.
     pub(super) max_queries: usize,
     pub(super) window: Option<u32>,
 }
 
 impl Heads {
-    /// Floats of the state of a unit, for all KV heads.
+    /// Floats in the state of a unit, for all KV heads.
     pub(super) fn state_len(&self, queries_per_unit: usize) -> usize {
         self.n_kv_heads * queries_per_unit * (self.head_dim + 2)
     }
 
-    /// The smallest class that holds all query rows of a sequence, or the largest there is.
+    /// Index of the smallest class that holds all query rows of a sequence, or else of the largest
+    /// class on this device.
     fn class(&self, n_queries: usize) -> usize {
         let mut allowed = CLASSES.iter().take_while(|&&held| held <= self.max_queries);
         let last = allowed.clone().count().saturating_sub(1);
@@ -60,7 +63,7 @@ impl Heads {
     }
 }
 
-/// One launch.
+/// The work of one launch.
 #[derive(Debug, Default)]
 pub(super) struct Class {
     pub(super) queries_per_unit: usize,
@@ -70,8 +73,8 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// Adds units and merges of no rows, which end at once, up to rounded numbers: contexts grow for many steps before
-    /// these change.
+    /// Pads units and merges to rounded counts with empty ones, whose thread blocks end at once.
+    /// The counts then stay the same for many steps of a growing context.
     pub(super) fn pad(&mut self) {
         let (units, merges) = (self.units.len(), self.merges.len());
         self.units.resize(rounded(units, WORK_STEP), NO_UNIT);
@@ -79,12 +82,13 @@ impl Class {
     }
 }
 
-/// `n`, and up to a third more: a multiple of `step`, or of a quarter of the next power of two. 0 stays 0.
+/// Rounds `n` up to a multiple of `step` or of a quarter of the next power of two, whichever is
+/// larger. 0 stays 0.
 pub(super) fn rounded(n: usize, step: usize) -> usize {
     n.next_multiple_of(step.max(n.next_power_of_two() / 4))
 }
 
-/// Query rows that a unit holds, and the partitions that they see.
+/// The query rows of a unit, and the partitions that they see.
 struct Rows {
     seq: usize,
     first_query: usize,
@@ -92,7 +96,7 @@ struct Rows {
     n_partitions: usize,
 }
 
-/// The launches of a batch; classes without units are left out.
+/// The launches of a batch, without empty classes.
 pub(super) fn classes(spans: &[Span], heads: &Heads) -> Vec<Class> {
     let mut rows: [Vec<Rows>; CLASSES.len()] = Default::default();
     for (seq, span) in spans.iter().enumerate() {
@@ -108,8 +112,8 @@ pub(super) fn classes(spans: &[Span], heads: &Heads) -> Vec<Class> {
     rows.into_iter().zip(&CLASSES).filter(|(rows, _)| !rows.is_empty()).map(of_class).collect()
 }
 
-/// Partitions that these rows see: of the selected tokens, then of the tail from the earliest position that any row
-/// sees up to the last row's own.
+/// Partitions that these rows see: of the selected tokens, and of the tail, from the earliest
+/// position that any row sees to the last row's own position.
 fn n_partitions(span: &Span, heads: &Heads, first_query: usize, n_queries: usize) -> usize {
     let position = |query: usize| span.first_position + query / heads.group_size;
     let (first, last) = (position(first_query), position(first_query + n_queries - 1));
@@ -119,10 +123,10 @@ fn n_partitions(span: &Span, heads: &Heads, first_query: usize, n_queries: usize
 }
 
 fn class(mut rows: Vec<Rows>, queries_per_unit: usize, heads: &Heads) -> Class {
-    // The longest first: they are split first, and those that fold do not begin last.
+    // Longest first: the longest rows are split first, and long folding units start early.
     rows.sort_by_key(|rows| std::cmp::Reverse(rows.n_partitions));
     let all: usize = rows.iter().map(|rows| rows.n_partitions).sum();
-    // What every block of a full device would have to do.
+    // Partitions per thread block if the whole class were spread over a full device.
     let share = (all * heads.n_kv_heads).div_ceil(FULL_DEVICE);
     let max_states = MAX_STATES_LEN / heads.state_len(queries_per_unit);
     let mut class = Class { queries_per_unit, ..Class::default() };
@@ -156,7 +160,7 @@ fn class(mut rows: Vec<Rows>, queries_per_unit: usize, heads: &Heads) -> Class {
         }));
         class.n_states += rows.n_partitions;
     }
-    // Folding units take longer than a partition.
+    // Folding units come first, because they take longer than units of one partition.
     folding.append(&mut class.units);
     class.units = folding;
     class
@@ -173,7 +177,7 @@ mod tests {
         Span { n_rows, first_position, tail_start: 0, n_selected: 0 }
     }
 
-    /// Counts how often every query row of every sequence is computed over every partition, and checks states.
+    /// Checks that every query row meets every partition of its sequence once, and checks states.
     fn check(spans: &[Span], heads: &Heads) -> Vec<Class> {
         let classes = classes(spans, heads);
         let mut covered = vec![std::collections::HashMap::new(); spans.len()];
@@ -209,7 +213,8 @@ mod tests {
         for (span, covered) in spans.iter().zip(&covered) {
             assert!(covered.values().all(|&n| n == 1));
             for query in 0..span.n_rows * heads.group_size {
-                // What this row sees, each partition of it: the tail may begin earlier for its neighbours.
+                // The row's own partitions. Its unit may cover more, because the tail of a
+                // neighbour may begin earlier.
                 let own = n_partitions(span, heads, query, 1);
                 let n = covered.keys().filter(|(q, _)| *q as usize == query).count();
                 assert!(n >= own, "query {query} misses partitions: {n} of {own}");
@@ -272,7 +277,7 @@ mod tests {
         assert_eq!((one[0].units.len(), one[0].merges.len()), (59, 1));
         assert!(!is_split(&check(&vec![span(1, 4000); 64], &HEADS)), "a full batch");
         assert!(!is_split(&check(&[span(2048, 0)], &HEADS)), "a prompt");
-        // A long context among many short ones: the others would wait for it.
+        // One long context among many short ones: unsplit, it would end long after the rest.
         let mut mixed = vec![span(1, 300); 63];
         mixed.push(span(1, 60_000));
         assert_eq!(check(&mixed, &HEADS)[0].merges.len(), 1);
@@ -280,7 +285,7 @@ mod tests {
 
     #[test]
     fn states_stay_within_their_memory() {
-        // 200 partitions for each of many units: more than states may take.
+        // 200 partitions for each of many units: more states than fit in memory.
         let classes = check(&[span(512, 100_000)], &Heads { n_kv_heads: 1, ..HEADS });
         assert!(is_split(&classes));
         let many = vec![span(16, 500_000); 4];
@@ -291,9 +296,9 @@ mod tests {
     #[test]
     fn a_tail_begins_with_what_the_first_row_sees() {
         let heads = Heads { group_size: 1, window: Some(100), ..HEADS };
-        // Rows 1020..1030 see from 921 on: partitions 1 and 2.
+        // Rows 1020..1030 see positions from 921 on: partitions 1 and 2.
         assert_eq!(n_partitions(&span(10, 1020), &heads, 0, 10), 2);
-        // Those from 1124 on see nothing of partition 1.
+        // Rows from 1124 on see nothing of partition 1.
         assert_eq!(n_partitions(&span(10, 1120), &heads, 4, 6), 1);
         assert_eq!(n_partitions(&span(10, 1120), &heads, 0, 6), 2);
         let selected = Span { tail_start: 1000, n_selected: 513, ..span(1, 1001) };

@@ -1,4 +1,4 @@
-//! Bias, penalties and bans: what a request changes about single logits.
+//! Logit processors: bias, penalties and bans of single tokens.
 
 use super::{Row, Sampling};
 
@@ -9,7 +9,7 @@ pub(super) fn is_needed(row: &Row<'_>) -> bool {
         || (row.seen.is_some() && row.sampling.has_penalties())
 }
 
-/// What [`adjust`] does to one logit: adds `bias`, then penalises it if seen, then bans it.
+/// The changes of [`adjust`] to one logit: add `bias`, then penalise if seen, then ban.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Edit {
@@ -20,8 +20,8 @@ pub(crate) struct Edit {
     pub(crate) is_banned: bool,
 }
 
-/// What [`adjust`] would do to a row of `n_vocab` logits, each token once. None where a token has several biases: sums
-/// of floats depend on their order.
+/// The changes of [`adjust`] to a row of `n_vocab` logits, one entry per token. None if a token has
+/// several biases, because the sum of floats depends on their order.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
     let sampling = row.sampling;
@@ -32,7 +32,8 @@ pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
         edits.push(Edit { token, is_seen: true, n_in_output, ..Edit::default() });
     }
     let n_seen = edits.len();
-    // Tokens seen are where `Seen` has them; the others are few.
+    // A seen token has the index of its entry in `Seen`. The remaining tokens are few, so a linear
+    // search finds them.
     let edit = |edits: &mut Vec<Edit>, token: u32| {
         let at = seen.and_then(|seen| seen.place(token));
         let at = at.or_else(|| (n_seen..edits.len()).find(|&at| edits[at].token == token));
@@ -63,8 +64,7 @@ pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
     Some(edits)
 }
 
-/// Bias first, then penalties, then bans (the order of vLLM). Token ids outside of the vocabulary
-/// are passed over.
+/// Applies bias, then penalties, then bans (the order of vLLM). Skips token ids outside the vocabulary.
 pub(super) fn adjust(logits: &mut [f32], row: &Row<'_>) {
     let sampling = row.sampling;
     for &(token, bias) in &sampling.logit_bias {
@@ -73,8 +73,8 @@ pub(super) fn adjust(logits: &mut [f32], row: &Row<'_>) {
         }
     }
     if let Some(seen) = row.seen.filter(|_| sampling.has_penalties()) {
-        // Drafted tokens are penalised for all of their occurrences at once, so their logits are
-        // kept from the pass over what was seen.
+        // A draft token is penalised once, for all its occurrences. So its logit is saved before
+        // the pass over `seen`.
         let mut drafted: Vec<(u32, f32)> = Vec::with_capacity(row.drafted.len());
         for (i, &token) in row.drafted.iter().enumerate() {
             if let Some(&logit) = logits.get(token as usize)
@@ -101,10 +101,10 @@ pub(super) fn adjust(logits: &mut [f32], row: &Row<'_>) {
     }
 }
 
-/// The logit of a token that was seen, `n_in_output` times in the output.
+/// The penalised logit of a seen token that occurs `n_in_output` times in the output.
 fn penalised(logit: f32, n_in_output: u32, sampling: &Sampling) -> f32 {
-    // CTRL (arXiv 1909.05858), in the form of Hugging Face: a division would reward a token with a
-    // negative logit.
+    // The penalty of CTRL (arXiv 1909.05858), in the form of Hugging Face: a division would reward
+    // a token with a negative logit.
     let logit = if logit > 0.0 {
         logit / sampling.repetition_penalty
     } else {
@@ -121,7 +121,7 @@ mod tests {
     use super::super::Seen;
     use super::*;
 
-    /// The edits, applied as a device does.
+    /// Applies the edits as a device does.
     fn applied(logits: &[f32], row: &Row<'_>) -> Option<Vec<f32>> {
         let mut logits = logits.to_vec();
         for edit in edits(row, logits.len())? {
@@ -177,7 +177,7 @@ mod tests {
                 }
             }
         }
-        // The control: one occurrence more is noticed.
+        // Negative control: one more occurrence changes the result.
         let base = Row {
             logits_row: 0,
             sampling: &penalties,

@@ -1,23 +1,23 @@
-//! Picks made ahead: what stands for them until somebody looks at them.
+//! Placeholders for tokens that are sampled before the host reads them.
 
 use crate::{TOKEN_OF_PICK, pick_of};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Picks that were waited for.
+/// Sampled tokens that the host has read, by placeholder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picks {
-    /// The first number of each run, and its tokens.
+    /// The first placeholder number of each run, and the run's tokens.
     runs: Vec<(usize, Vec<u32>)>,
 }
 
 impl Picks {
-    /// Runs of numbers: the first of each, and the tokens.
+    /// Takes runs: the first placeholder number of each, and its tokens.
     pub(crate) fn of_runs(runs: Vec<(usize, Vec<u32>)>) -> Self {
         Self { runs }
     }
 
-    /// The token that `name` stands for; None where these picks do not say.
+    /// The token of placeholder `name`; None if `name` is a token id or has no token here.
     pub fn token(&self, name: u32) -> Option<u32> {
         let number = pick_of(name)?;
         let of = |(first, tokens): &(usize, Vec<u32>)| {
@@ -26,31 +26,31 @@ impl Picks {
         self.runs.iter().find_map(of)
     }
 
-    /// Puts picks in the place of what stands for them.
+    /// Replaces known placeholders by their tokens.
     pub fn resolve(&self, tokens: &mut [u32]) {
         for token in tokens {
             *token = self.token(*token).unwrap_or(*token);
         }
     }
 
-    /// How many there are.
+    /// The number of tokens.
     pub fn n_picks(&self) -> usize {
         self.runs.iter().map(|(_, tokens)| tokens.len()).sum()
     }
 }
 
-/// Which numbers picks made ahead have. The lowest that are free, so that few places serve a device that is always
-/// a step ahead.
+/// Allocates placeholder numbers. Takes the lowest free numbers, so that the device buffer stays
+/// small although the device is always a step ahead of the host.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    /// Not sent yet, in runs.
+    /// Runs of numbers in use, before [`Numbers::send`].
     made: Vec<Range<usize>>,
-    /// Sent together, and not taken yet.
+    /// Runs of numbers of each copy to the host that was started and not taken, oldest first.
     sent: VecDeque<Vec<Range<usize>>>,
 }
 
 impl Numbers {
-    /// `n` in a row.
+    /// Allocates `n` consecutive numbers.
     pub(crate) fn add(&mut self, n: usize) -> Range<usize> {
         if n == 0 {
             return 0..0;
@@ -71,23 +71,23 @@ impl Numbers {
         first..first + n
     }
 
-    /// Those made since the last call go together.
+    /// Groups the numbers added since the last call for one copy to the host. Returns their runs.
     pub(crate) fn send(&mut self) -> &[Range<usize>] {
         self.sent.push_back(std::mem::take(&mut self.made));
         self.sent.back().map_or(&[], Vec::as_slice)
     }
 
-    /// Frees those that went first; none where all are taken.
+    /// Frees the numbers of the oldest copy and returns their runs; empty if there is no copy.
     pub(crate) fn take(&mut self) -> Vec<Range<usize>> {
         self.sent.pop_front().unwrap_or_default()
     }
 
-    /// Whether some have been sent and not taken.
+    /// Whether a copy was started and not taken.
     pub(crate) fn has_sent(&self) -> bool {
         !self.sent.is_empty()
     }
 
-    /// Whether a pick has this number.
+    /// Whether a placeholder has this number.
     pub(crate) fn is_live(&self, number: usize) -> bool {
         self.live().any(|run| run.contains(&number))
     }
@@ -97,7 +97,7 @@ impl Numbers {
     }
 }
 
-/// Picks made ahead where they are known at once: a device that nobody has to wait for.
+/// Placeholders of a synchronous device, which knows sampled tokens at once.
 #[derive(Debug, Default)]
 pub struct Ahead {
     numbers: Numbers,
@@ -105,7 +105,7 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Adds picked tokens. Returns what stands for them in a batch.
+    /// Adds sampled tokens. Returns their placeholders.
     pub fn push(&mut self, tokens: &[u32]) -> Range<u32> {
         let numbers = self.numbers.add(tokens.len());
         self.tokens.resize(self.tokens.len().max(numbers.end), 0);
@@ -113,23 +113,23 @@ impl Ahead {
         names(numbers)
     }
 
-    /// Whether a pick that was not taken has this number.
+    /// Whether a placeholder that was not taken has this number.
     pub fn is_live(&self, number: usize) -> bool {
         self.numbers.is_live(number)
     }
 
-    /// Tokens of a batch with each pick in its place; one that there is not stays what it is.
+    /// Replaces valid placeholders by their tokens; keeps every other value.
     pub fn resolve(&self, tokens: &[u32]) -> Vec<u32> {
         let pick = |token| pick_of(token).filter(|&at| self.is_live(at)).map(|at| self.tokens[at]);
         tokens.iter().map(|&token| pick(token).unwrap_or(token)).collect()
     }
 
-    /// Those added since the last call go together.
+    /// Groups the tokens added since the last call, for one call of [`Ahead::take`].
     pub fn send(&mut self) {
         self.numbers.send();
     }
 
-    /// Takes those that went first; where none did, those that were added since.
+    /// Takes the oldest group of tokens; without one, all tokens added so far.
     pub fn take(&mut self) -> Picks {
         if !self.numbers.has_sent() {
             self.send();
@@ -139,7 +139,7 @@ impl Ahead {
     }
 }
 
-/// What stands for the picks of these numbers.
+/// The placeholders with these numbers.
 pub(crate) fn names(numbers: Range<usize>) -> Range<u32> {
     TOKEN_OF_PICK | numbers.start as u32..TOKEN_OF_PICK | numbers.end as u32
 }
@@ -191,7 +191,7 @@ mod tests {
         ahead.send();
         ahead.take();
         assert_eq!(ahead.push(&[]).len(), 0);
-        // Two are free before what was sent, and then there is room behind it.
+        // Numbers 0 and 1 are free again. The next run fits only behind number 2, which is in use.
         let names: Vec<u32> =
             [ahead.push(&[4, 5]), ahead.push(&[6, 7])].into_iter().flatten().collect();
         ahead.take();

@@ -1,7 +1,7 @@
-//! Top-k, top-p and min-p: which tokens may be picked.
+//! Top-k, top-p and min-p: the cutoff below which tokens are not sampled.
 //!
-//! All three keep the front of one order (larger value first, then lower id), so what they keep
-//! together is one cutoff, and nothing needs to be sorted beyond the neighbourhood of it.
+//! Each of the three keeps the front of one order (larger value first, then lower id). So together
+//! they are one cutoff, and only tokens near the cutoff need sorting.
 
 use super::passes::{gather, total_weight, weight};
 use super::{Sampling, Scratch};
@@ -12,11 +12,11 @@ use std::cmp::Ordering;
 pub(super) struct Cutoff {
     /// Its value.
     pub(super) least: f32,
-    /// Its id: tokens of the same value are kept up to it.
+    /// Its id: of the tokens with the same value, ids up to this one are kept.
     pub(super) last: u32,
 }
 
-/// Memory that cutoffs are found with.
+/// Working memory of the search for a cutoff.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The row after bias and penalties.
@@ -27,22 +27,22 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Room for tokens and their values.
+    /// Buffer for tokens and their values.
     pub(super) fn gathered(&mut self) -> &mut Vec<(f32, u32)> {
         &mut self.gathered
     }
 
-    /// What [`most_likely`] works with.
+    /// The buffers that [`most_likely`] needs.
     pub(super) fn for_most_likely(&mut self) -> (&mut Vec<f32>, &mut Vec<(f32, u32)>) {
         (&mut self.maxima, &mut self.gathered)
     }
 }
 
 impl Cutoff {
-    /// Keeps all that is above -inf.
+    /// Keeps every token above -inf.
     pub(super) const NONE: Cutoff = Cutoff { least: f32::MIN, last: u32::MAX };
 
-    /// What `sampling` keeps of `scratch.work`, `n_vocab` values of at most `top`.
+    /// The cutoff of `sampling` for the `n_vocab` values of `scratch.work`; `top` is the largest value.
     pub(super) fn of(sampling: &Sampling, n_vocab: usize, top: f32, scratch: &mut Scratch) -> Self {
         let Scratch { work, chunk_max, keep: memory, .. } = scratch;
         let row = Values { work, chunk_max, top };
@@ -74,23 +74,21 @@ impl Cutoff {
     }
 }
 
-/// More likely first, then lower id.
+/// The order of tokens: more likely first, then lower id.
 pub(super) fn by_likelihood(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
     b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
 }
 
-/// A row that has been loaded into scratch memory.
+/// A row that was loaded into scratch memory.
 struct Values<'a> {
     work: &'a [f32],
     chunk_max: &'a [f32],
     top: f32,
 }
 
-/// The `k` most likely tokens into `out`, in no order but that the last is the least likely of them;
-/// fewer if fewer are above -inf.
+/// Writes the `k` most likely tokens to `out`, in no particular order; fewer if fewer are above -inf.
 ///
-/// The k-th largest of the chunk maxima has k values that are at least as large, so nothing below
-/// it belongs to the top k.
+/// At least k values reach the k-th largest chunk maximum, so no value below it belongs to the top k.
 pub(super) fn most_likely(
     work: &[f32],
     chunk_max: &[f32],
@@ -113,7 +111,7 @@ pub(super) fn most_likely(
     }
 }
 
-/// The cutoff after the `k` most likely tokens, which are then in `memory.gathered`.
+/// The cutoff after the `k` most likely tokens. Leaves these tokens in `memory.gathered`.
 fn top_k(row: &Values<'_>, k: usize, memory: &mut Memory) -> Option<Cutoff> {
     let Memory { gathered, maxima, .. } = memory;
     most_likely(row.work, row.chunk_max, k, maxima, gathered);
@@ -125,13 +123,13 @@ fn needed(p: f32, total: u64) -> u64 {
     ((f64::from(p) * total as f64).ceil() as u64).max(1)
 }
 
-/// The cutoff after the smallest set that reaches the fraction `p` of all.
+/// The cutoff after the smallest set that reaches the fraction `p` of the total weight.
 fn top_p(row: &Values<'_>, p: f32, memory: &mut Memory) -> Cutoff {
     if row.top == f32::NEG_INFINITY {
         return Cutoff::NONE;
     }
     let needed = needed(p, total_weight(row.work, row.chunk_max, row.top));
-    // The set is nearly always a few tokens near the top. Far below nothing weighs anything.
+    // The set nearly always is a few tokens near the top. Tokens far below the top have weight 0.
     for depth in [8.0, 16.0, 32.0] {
         memory.gathered.clear();
         gather(row.work, row.chunk_max, row.top - depth, &mut memory.gathered);
@@ -142,8 +140,8 @@ fn top_p(row: &Values<'_>, p: f32, memory: &mut Memory) -> Cutoff {
     Cutoff::NONE
 }
 
-/// The same among the gathered tokens, which reach down to `top - depth`; None if they weigh too
-/// little.
+/// The cutoff of [`top_p`] among the gathered tokens, which reach down to `top - depth`; None if
+/// their weight is too small.
 fn top_p_among(memory: &mut Memory, depth: f32, needed: u64, top: f32) -> Option<Cutoff> {
     const N_BUCKETS: usize = 1024;
     let bucket_of =
@@ -164,7 +162,7 @@ fn top_p_among(memory: &mut Memory, depth: f32, needed: u64, top: f32) -> Option
     Some(top_p_of(gathered, before, needed, top))
 }
 
-/// The token of `tokens` with which the running weight, starting from `before`, reaches `needed`.
+/// The cutoff at the token of `tokens` where the running weight, from `before` on, reaches `needed`.
 fn top_p_of(tokens: &mut [(f32, u32)], before: u64, needed: u64, top: f32) -> Cutoff {
     tokens.sort_unstable_by(by_likelihood);
     let mut running = before;

@@ -4,7 +4,7 @@ use super::Scratch;
 use super::keep::{by_likelihood, most_likely};
 use super::passes::{mass, total_weight};
 
-/// What a row says about any token of it.
+/// Log-probabilities of the tokens of one row.
 pub(super) struct Report {
     /// `ln(sum(exp(logits)))`.
     log_total: f64,
@@ -19,12 +19,12 @@ impl Report {
         if logit > f32::NEG_INFINITY {
             (f64::from(logit.min(f32::MAX)) - self.log_total) as f32
         } else {
-            f32::NEG_INFINITY // NaN, too
+            f32::NEG_INFINITY // also for NaN
         }
     }
 }
 
-/// Takes the log-softmax of a row, with the `n_top` most likely tokens.
+/// Computes the log-softmax of a row and its `n_top` most likely tokens.
 pub(super) fn report(logits: &[f32], n_top: usize, scratch: &mut Scratch) -> Report {
     let max = scratch.load(logits, 1.0);
     let total = total_weight(&scratch.work, &scratch.chunk_max, max);

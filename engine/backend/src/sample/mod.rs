@@ -1,22 +1,23 @@
-//! Picking one token from one row of logits: Gumbel-max with counter-based noise.
+//! Sampling one token from one row of logits: Gumbel-max with counter-based noise.
 //!
-//! The token is `argmax(logits / T + noise)` over the candidates that top-k, top-p and min-p leave.
-//! The noise of a token depends on the request's seed, the position and the token, and on nothing
-//! else ([`philox`]): whoever picks the token of a position, at any time and in any batch, picks the
-//! same one. That is what makes verification an equality test.
+//! The token is `argmax(logits / T + noise)` over the candidates that top-k, top-p and min-p keep.
+//! The noise of a token depends on the sequence's seed, the position and the token, and on nothing
+//! else ([`philox`]). Sampling the same row for the same position therefore gives the same token,
+//! at any time and in any batch. This makes verification an equality test.
 //!
-//! [`pick`] is a pure function of a row. In order:
+//! [`pick`] is a pure function of a row. Its steps, in order:
 //!
 //! 1. log-probabilities, from the model's own logits ([`logprob`]);
 //! 2. bias, penalties and bans on the logits ([`adjust`]);
-//! 3. temperature; 0 picks the largest logit and ends here;
-//! 4. top-k, then top-p over what it left, then min-p: each a cutoff in one order ([`keep`]);
-//! 5. the race ([`race`]), or the decision on a drafted token where a request has asked for verification
+//! 3. temperature; 0 takes the largest logit and ends here;
+//! 4. top-k, then top-p over the tokens that top-k keeps, then min-p: each a cutoff in one order
+//!    ([`keep`]);
+//! 5. Gumbel-max ([`race`]), or the decision on a draft token if the request asks for verification
 //!    by rejection ([`reject`]).
 //!
 //! Ties go to the lower token id everywhere. **Odd logits:** NaN counts as -inf and +inf as the
-//! largest finite number. A token at -inf is never picked while another is above it; if there is
-//! none, the pick is token 0.
+//! largest finite number. A token at -inf is never sampled while another token is above -inf. If no
+//! token is above -inf, the sampled token is 0.
 
 mod adjust;
 mod ahead;
@@ -41,16 +42,17 @@ pub use seen::Seen;
 use keep::Cutoff;
 use passes::{CHUNK, argmax, temper};
 
-/// How to pick a token; the same for every sequence of a request and every position of them.
+/// Sampling settings; the same for every sequence of a request and every position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy (and so is everything below 1e-4, where f32 could not tell the difference).
+    /// 0 is greedy, and so is any temperature below 1e-4, which f32 could not tell from 0.
     pub temperature: f32,
-    /// Keep the k most likely tokens; 0 keeps all.
+    /// Keeps the k most likely tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keep the smallest set of most likely tokens whose probability reaches p; 1 keeps all.
+    /// Keeps the smallest set of most likely tokens with a total probability of at least p; 1 keeps
+    /// all.
     pub top_p: f32,
-    /// Keep tokens at least this fraction as likely as the most likely one; 0 keeps all.
+    /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all.
     pub min_p: f32,
     /// Divides positive and multiplies negative logits of tokens seen in prompt or output; 1 is off.
     pub repetition_penalty: f32,
@@ -58,14 +60,15 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted per occurrence in the output.
     pub frequency_penalty: f32,
-    /// Added to single logits.
+    /// Values to add to the logits of single tokens.
     pub logit_bias: Vec<(u32, f32)>,
-    /// How many alternatives to report with their log-probability; None reports none at all.
+    /// Number of alternatives to report with their log-probabilities; None reports no
+    /// log-probability at all.
     pub logprobs: Option<u32>,
 }
 
 impl Sampling {
-    /// The most likely token, always.
+    /// Settings that always sample the most likely token.
     pub fn greedy() -> Self {
         Sampling {
             temperature: 0.0,
@@ -92,33 +95,33 @@ impl Sampling {
     }
 }
 
-/// What one pick needs beyond its logits.
+/// The inputs of sampling one token, beside its logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// Which row of logits to pick from. Several picks may share one: the first tokens of the `n`
-    /// sequences of a request.
+    /// Index of the logit row. Several entries may share one: the first tokens of the `n` sequences
+    /// of a request.
     pub logits_row: usize,
     /// The request's settings.
     pub sampling: &'a Sampling,
     /// The sequence's seed ([`philox::sequence_seed`]).
     pub seed: u64,
-    /// Absolute position of the token being picked: with the seed, the key of its noise.
+    /// Absolute position of the token to sample: with the seed, the key of its noise.
     pub position: u32,
     /// Tokens seen so far, for penalties; None when no penalty is set.
     pub seen: Option<&'a Seen>,
-    /// Tokens of the output after those of `seen`, such as a draft that is being verified.
+    /// Output tokens after the tokens of `seen`, such as a draft under verification.
     pub drafted: &'a [u32],
-    /// Tokens that must not be picked here (such as the end of sequence before `min_tokens`).
+    /// Tokens that must not be sampled here (such as the end of sequence before `min_tokens`).
     pub banned: &'a [u32],
-    /// Whether log-probabilities are reported where the request asks for them: drafts need none.
+    /// Whether to report the log-probabilities that the request asks for; draft tokens need none.
     pub reports: bool,
-    /// The part that the pick has in a verification by rejection; None is a pick like any other.
+    /// The role of the token in a verification by rejection; None samples as usual.
     pub rejection: Option<Rejection<'a>>,
 }
 
 impl Row<'_> {
-    /// Whether the values of `drafted` matter, or a proposal comes of the pick: such a row is for [`Backend::sample`],
-    /// others may be for [`Backend::sample_ahead`].
+    /// Whether sampling needs the values of `drafted` or returns a proposal. Such a row is for
+    /// [`Backend::sample`]; any other row may use [`Backend::sample_ahead`].
     ///
     /// [`Backend::sample`]: crate::Backend::sample
     /// [`Backend::sample_ahead`]: crate::Backend::sample_ahead
@@ -128,31 +131,32 @@ impl Row<'_> {
     }
 }
 
-/// A picked token.
+/// A sampled token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pick {
     /// The token.
     pub token: u32,
     /// Log-probability of the token under the model's own logits (before penalties, bias and
-    /// temperature), if asked for and reported.
+    /// temperature), if the request asks for it and the row reports it.
     pub logprob: Option<f32>,
     /// The most likely tokens and their log-probabilities, most likely first.
     pub top: Vec<(u32, f32)>,
-    /// What the token was drawn from, where [`Rejection::Draft`] asks for it and the request is not greedy.
+    /// The distribution that the token was drawn from; set for [`Rejection::Draft`] unless the
+    /// request is greedy.
     pub proposal: Option<Box<Proposal>>,
 }
 
 impl Pick {
-    /// A token and nothing about it.
+    /// A token without log-probabilities or a proposal.
     pub fn of(token: u32) -> Self {
         Pick { token, logprob: None, top: Vec::new(), proposal: None }
     }
 }
 
-/// Memory that [`pick`] reuses; one a thread. Holds nothing between calls.
+/// Working memory of [`pick`], one per thread. Keeps no state between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// The row as it is being worked on, padded with -inf to whole chunks.
+    /// The row divided by the temperature, padded with -inf to whole chunks.
     work: Vec<f32>,
     /// The largest value of every chunk of `work`.
     chunk_max: Vec<f32>,
@@ -162,8 +166,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Fills `work` with `row / temperature` and NaN and infinities replaced, and `chunk_max`.
-    /// Returns the largest value.
+    /// Fills `work` with `row / temperature`, with NaN and infinities replaced, and fills
+    /// `chunk_max`. Returns the largest value.
     fn load(&mut self, row: &[f32], inv_temperature: f32) -> f32 {
         let n_chunks = row.len().div_ceil(CHUNK);
         self.work.resize(n_chunks * CHUNK, 0.0);
@@ -172,7 +176,7 @@ impl Scratch {
     }
 }
 
-/// Picks a token from `logits`, the row that `row.logits_row` names. Leaves the logits alone.
+/// Samples a token from `logits`, the logit row `row.logits_row`. Does not change the logits.
 pub fn pick(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Pick {
     let sampling = row.sampling;
     let n_top = sampling.logprobs.filter(|_| row.reports);

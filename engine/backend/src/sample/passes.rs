@@ -1,15 +1,16 @@
-//! The passes over a whole row, written as loops that become vectors and compiled for each
-//! instruction set. All give the same bits on every one of them: nothing here is contracted or
-//! summed in an order of its own.
+//! Passes over a whole row, compiled for each instruction set from loops that the compiler
+//! vectorises. Every instruction set gives the same bits: no operation is contracted, and each sum
+//! has a fixed order.
 
-/// Values that a pass looks at together, and that are skipped together.
+/// Values of a chunk. A pass reads or skips a chunk as a whole.
 pub(super) const CHUNK: usize = 4 * super::philox::LANES;
 
-/// What a probability of 1 weighs: weights are whole numbers, so that a sum does not depend on its
-/// order. A token that weighs less than one half (28 below the top) weighs nothing.
+/// The weight of the most likely token, for which `exp(x)` is 1. Weights are whole numbers, so that
+/// a sum does not depend on its order. A weight below one half (a value 28 below the top) rounds to
+/// zero.
 const WEIGHT_OF_ONE: f64 = (1u64 << 40) as f64;
 
-/// Compiles a function for AVX-512, AVX2 and the baseline, and chooses when called.
+/// Compiles a function for AVX-512, AVX2 and the baseline, and chooses one at each call.
 macro_rules! vectorised {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
@@ -31,11 +32,11 @@ macro_rules! vectorised {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                 {
-                    // SAFETY: the condition above.
+                    // SAFETY: the condition above checks the features.
                     return unsafe { avx512($($arg),*) };
                 }
                 if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the condition above.
+                    // SAFETY: the condition above checks the feature.
                     return unsafe { avx2($($arg),*) };
                 }
             }
@@ -47,8 +48,8 @@ macro_rules! vectorised {
 pub(super) use vectorised;
 
 vectorised! {
-    /// The index of the largest value, the first if there are several. NaN is passed over; 0 if there is
-    /// nothing above -inf.
+    /// The index of the largest value, the first if there are several. Skips NaN; 0 if no value is
+    /// above -inf.
     fn argmax(row: &[f32]) -> u32 {
         const BLOCK: usize = 512;
         let mut best = f32::NEG_INFINITY;
@@ -68,8 +69,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// `work = row * factor`, padded with -inf, with NaN as -inf and +inf as the largest number. Fills
-    /// `chunk_max` and returns its largest value.
+    /// Writes `row * factor` to `work`, padded with -inf; NaN becomes -inf and +inf the largest
+    /// number. Fills `chunk_max` and returns its largest value.
     fn temper(row: &[f32], factor: f32, work: &mut [f32], chunk_max: &mut [f32]) -> f32 {
         let mut top = f32::NEG_INFINITY;
         let (whole, rest) = row.as_chunks::<CHUNK>();
@@ -93,7 +94,7 @@ vectorised! {
 fn temper_chunk(from: &[f32; CHUNK], factor: f32, to: &mut [f32; CHUNK]) -> f32 {
     for (to, &from) in to.iter_mut().zip(from) {
         let value = from * factor;
-        let value = if value < f32::MAX { value } else { f32::MAX }; // NaN, too
+        let value = if value < f32::MAX { value } else { f32::MAX }; // also replaces NaN
         *to = if from > f32::NEG_INFINITY { value } else { f32::NEG_INFINITY };
     }
     max_of(to)
@@ -110,7 +111,7 @@ fn max_of(values: &[f32]) -> f32 {
             *lane = if value > *lane { value } else { *lane };
         }
     }
-    // Halves against each other: a chain of sixteen would take longer than the loop above.
+    // By halves: a chain of sixteen comparisons would take longer than the loop above.
     let max = |a: f32, b: f32| if b > a { b } else { a };
     let lanes: [f32; 8] = std::array::from_fn(|i| max(lanes[i], lanes[i + 8]));
     let lanes: [f32; 4] = std::array::from_fn(|i| max(lanes[i], lanes[i + 4]));
@@ -134,14 +135,14 @@ vectorised! {
     }
 }
 
-/// Below this, [`weight`] is 0.
+/// Below this value, [`weight`] is 0.
 const LIGHTEST: f32 = -29.0;
 
-/// The weight of a value that is `x` above the largest one (so `x` is not positive): `exp(x)` in
-/// fixed point.
+/// `exp(x)` in fixed point: the weight of a value, where `x` is its difference to the largest value
+/// (so `x` is not positive).
 #[inline(always)]
 pub(super) fn weight(x: f32) -> u64 {
-    /// Adding it to a number below leaves the nearest whole number in the last bits.
+    /// The sum of this and a smaller number has the nearest whole number in its low bits.
     const INTEGER: f64 = (1u64 << 52) as f64;
     (f64::from(exp(x)) * WEIGHT_OF_ONE + INTEGER).to_bits().wrapping_sub(INTEGER.to_bits())
 }
@@ -152,7 +153,7 @@ pub(super) fn mass(weight: u64) -> f64 {
 }
 
 vectorised! {
-    /// The probability of every value of `work` ([`probability`]), as many as `out` has room for.
+    /// The probability ([`probability`]) of each of the first `out.len()` values of `work`.
     fn probabilities(work: &[f32], top: f32, scale: f32, out: &mut [f32]) {
         for (out, &value) in out.iter_mut().zip(work) {
             *out = probability(value, top, scale);
@@ -160,19 +161,19 @@ vectorised! {
     }
 }
 
-/// The probability of a value, where `scale` is that of `top`, the largest one.
+/// The probability of a value, where `scale` is the probability of `top`, the largest value.
 #[inline(always)]
 pub(super) fn probability(value: f32, top: f32, scale: f32) -> f32 {
     let probability = exp(value - top) * scale;
     if value > f32::NEG_INFINITY { probability } else { 0.0 }
 }
 
-/// `exp(x)` for `x` up to 0, within two units in the last place down to e^-87, and that below.
+/// `exp(x)` for `x` up to 0, within two units in the last place; `exp(-87)` for any lower `x`.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4; // few bits, so that a product with an integer is exact
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    /// Adding and subtracting it rounds to the nearest integer.
+    /// Adding and then subtracting this number rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let x = if x > -87.0 { x } else { -87.0 };
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
@@ -190,7 +191,7 @@ fn exp(x: f32) -> f32 {
 }
 
 vectorised! {
-    /// Appends every value of at least `least` with its token; chunks below it are passed over.
+    /// Appends every value of at least `least` with its token; skips chunks below `least`.
     fn gather(work: &[f32], chunk_max: &[f32], least: f32, out: &mut Vec<(f32, u32)>) {
         for (chunk, (values, &max)) in
             work.as_chunks::<CHUNK>().0.iter().zip(chunk_max).enumerate()

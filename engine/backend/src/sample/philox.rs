@@ -1,16 +1,16 @@
 //! Philox4x32-10 (Salmon et al., SC'11, "Parallel random numbers: as easy as 1, 2, 3"): a block
-//! cipher used as a random number generator. It has no state, so any number of any stream can be had at
-//! once.
+//! cipher used as a random number generator. It has no state, so any number of any stream can be
+//! computed directly.
 //!
 //! The noise of a token is word `token % 4` of the block with counter `[token / 4, position, 0, 0]`
-//! under the key `seed`. Where the third word is not 0, the block is for something else: seeds of the other
-//! sequences of a request (1), and verification by rejection (2 and 3).
+//! under the key `seed`. A block with another third word serves another purpose: seeds of the
+//! further sequences of a request (1), and verification by rejection (2 and 3).
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const N_ROUNDS: usize = 10;
 
-/// Counters in a vector's worth of blocks.
+/// Blocks that [`words`] computes side by side.
 pub(super) const LANES: usize = 16;
 
 /// One block: four random words.
@@ -25,24 +25,24 @@ pub fn word(seed: u64, position: u32, token: u32) -> u32 {
     philox4x32_10([token / 4, position, 0, 0], key(seed))[(token % 4) as usize]
 }
 
-/// The seed of sequence `index` of a request: that of the request for the first one, so that a
-/// request for one sequence gets the first of a request for many.
+/// The seed of sequence `index` of a request. The first sequence has the seed of the request, so
+/// that a request for one sequence gets the first sequence of a request for many.
 pub fn sequence_seed(seed: u64, index: u32) -> u64 {
     if index == 0 {
         return seed;
     }
-    // A counter that no token has: the third word is 1.
+    // No token has this counter: the third word is 1.
     let [a, b, _, _] = philox4x32_10([index, 0, 1, 0], key(seed));
     u64::from(a) << 32 | u64::from(b)
 }
 
-/// The seed of the noise that drafts of a sequence are drawn with, where they are verified by rejection.
+/// The seed of a sequence's draft noise in verification by rejection.
 pub fn draft_seed(seed: u64) -> u64 {
     let [a, b, _, _] = philox4x32_10([0, 0, 2, 0], key(seed));
     u64::from(a) << 32 | u64::from(b)
 }
 
-/// The two random numbers that decide on a drafted token by rejection: from 0 up to, not including, 1.
+/// The two random numbers that decide on a draft token by rejection, from 0 (included) to 1 (excluded).
 pub fn decision(seed: u64, position: u32) -> [f64; 2] {
     let [a, b, c, d] = philox4x32_10([0, position, 3, 0], key(seed));
     let uniform = |high: u32, low: u32| {
@@ -52,7 +52,8 @@ pub fn decision(seed: u64, position: u32) -> [f64; 2] {
     [uniform(a, b), uniform(c, d)]
 }
 
-/// The words of tokens `first_token .. first_token + 4 * LANES`; `first_token` is a multiple of 4.
+/// The random words of tokens `first_token .. first_token + 4 * LANES`; `first_token` is a multiple
+/// of 4.
 #[inline(always)]
 pub(super) fn words(seed: u64, position: u32, first_token: u32, out: &mut [u32; 4 * LANES]) {
     let mut state = [[0; LANES], [position; LANES], [0; LANES], [0; LANES]];
@@ -71,7 +72,7 @@ fn key(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
-/// All rounds on `N` blocks side by side; written so that the loop over blocks becomes vectors.
+/// All rounds on `N` blocks side by side, written so that the compiler vectorises the loop over blocks.
 #[inline(always)]
 fn rounds<const N: usize>(state: &mut [[u32; N]; 4], mut key: [u32; 2]) {
     for round in 0..N_ROUNDS {
@@ -94,7 +95,7 @@ fn rounds<const N: usize>(state: &mut [[u32; N]; 4], mut key: [u32; 2]) {
 mod tests {
     use super::*;
 
-    /// The known-answer vectors that Random123 is published with (`kat_vectors`).
+    /// The known-answer vectors of Random123 (`kat_vectors`).
     #[test]
     fn known_answers() {
         let cases: [([u32; 4], [u32; 2], [u32; 4]); 3] = [

@@ -1,13 +1,14 @@
-//! The race: every kept token runs with its logit and its noise, and the first one wins.
+//! Gumbel-max: the kept token with the largest sum of logit and noise is the sample.
 //!
-//! Noise costs two logarithms, and nearly no token has a chance: a bound on the noise that takes no
-//! logarithm ([`can_win`]) leaves a few dozen of them to be worked out, whatever the vocabulary.
+//! Exact noise costs two logarithms, and few tokens can reach the largest sum. A bound on the noise
+//! without logarithms ([`can_win`]) leaves a few dozen tokens to compute exactly, whatever the
+//! vocabulary size.
 
 use super::keep::Cutoff;
 use super::passes::{CHUNK, vectorised};
 use super::philox;
 
-/// Above all noise: `-ln(-ln(1 - 2^-33))` is 22.87.
+/// An upper bound of the noise: `-ln(-ln(1 - 2^-33))` is 22.87.
 const MOST_NOISE: f32 = 22.9;
 
 /// The standard Gumbel variate of a random word.
@@ -17,13 +18,13 @@ pub(super) fn gumbel(word: u32) -> f64 {
 }
 
 vectorised! {
-    /// The token with the largest sum of value and noise among those that the cutoff keeps.
+    /// The token with the largest sum of value and noise among the tokens that the cutoff keeps.
     fn run(work: &[f32], chunk_max: &[f32], cutoff: Cutoff, seed: u64, position: u32) -> u32 {
         let (chunks, _) = work.as_chunks::<CHUNK>();
         let mut best = Best { score: f64::NEG_INFINITY, token: u32::MAX };
         let mut words = [0; CHUNK];
         let mut maybe = [false; CHUNK];
-        // The chunk with the largest value first: it sets the pace, and most others are skipped for it.
+        // The chunk with the largest value comes first: its score lets most other chunks be skipped.
         let favourite = super::argmax(chunk_max) as usize;
         let order = std::iter::once(favourite)
             .chain((0..chunks.len()).filter(|&chunk| chunk != favourite));
@@ -49,11 +50,12 @@ vectorised! {
     }
 }
 
-/// Which values of a chunk can reach `best` with their noise; false is certain, true is not.
+/// Sets `maybe` for the values of a chunk that may reach `best` with their noise, and returns
+/// whether any may. False is certain, true is not.
 ///
-/// With `v = (u + 1/2) / 2^32`, noise is `-ln(-ln v)`, and `-ln v >= 1 - v` bounds it by
-/// `-ln(1 - v)`. The bits of a float, taken for a number, are its logarithm to base 2 from below
-/// (`log2(1 + m) >= m`): close enough that few are let through in vain, and cheap.
+/// With `v = (u + 1/2) / 2^32`, the noise is `-ln(-ln v)`, and `-ln v >= 1 - v` bounds it by
+/// `-ln(1 - v)`. The bits of a float, read as an integer, bound its logarithm to base 2 from below
+/// (`log2(1 + m) >= m`). This bound is cheap, and so close that few tokens pass it in vain.
 #[inline(always)]
 fn can_win(
     values: &[f32; CHUNK],
@@ -77,15 +79,15 @@ fn can_win(
     any != 0
 }
 
-/// The leader so far.
+/// The token with the highest score so far.
 struct Best {
     score: f64,
     token: u32,
 }
 
 impl Best {
-    /// A score below which nothing is worth working out: the leader's, less what f32 arithmetic
-    /// and the bound may be wrong by.
+    /// The score below which a token need not be computed exactly: the best score less the error
+    /// that f32 arithmetic and the bound may have.
     fn pace(&self) -> f32 {
         if self.token == u32::MAX {
             return f32::NEG_INFINITY;

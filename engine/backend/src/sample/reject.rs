@@ -1,31 +1,33 @@
-//! Verification by rejection (Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318): what a
-//! request may ask for instead of equality.
+//! Verification by rejection (Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318),
+//! which a request may choose instead of verification by equality.
 //!
-//! A drafted token d, drawn from q, is kept with probability min(1, p(d) / q(d)), where p is the target's
-//! distribution; else a token is drawn from what p has more than q, max(p - q, 0). Either way the token
-//! follows p. Both distributions are what remains after bias, penalties, bans, temperature and filters, so
-//! their supports may differ.
+//! A draft token d, drawn from q, is accepted with probability min(1, p(d) / q(d)), where p is the
+//! target's distribution. Otherwise a token is drawn from the residual max(p - q, 0). Either way
+//! the token follows p. Both distributions are taken after bias, penalties, bans, temperature and
+//! filters, so their supports may differ.
 //!
-//! The draft, the decision and the second draw have random numbers that have nothing in common
-//! ([`philox::draft_seed`], [`philox::decision`]), nor with those of a plain pick. `docs/numerics.md` says why
-//! a position may be drafted again with the same ones.
+//! The draft, the decision and the draw from the residual use independent random numbers
+//! ([`philox::draft_seed`], [`philox::decision`]), which are also independent of normal sampling.
+//! `docs/numerics.md` says why a position may be drafted again with the same numbers.
 
 use super::keep::Cutoff;
 use super::passes::{gather, mass, probabilities, probability, total_weight, weight};
 use super::{Row, Scratch, philox, race};
 
-/// Makes a pick part of a verification by rejection. Greedy rows pass over it: their tokens are equal or not.
+/// The role of a sampled token in a verification by rejection. Greedy rows ignore it: their tokens
+/// are compared.
 #[derive(Clone, Copy, Debug)]
 pub enum Rejection<'a> {
-    /// Draws a drafted token, with noise of its own, and reports what from as [`super::Pick::proposal`].
+    /// Samples a draft token, with noise of its own, and reports its distribution as
+    /// [`super::Pick::proposal`].
     Draft,
-    /// Picks the drafted token, or one from what the target's distribution has more than the draft's: then
-    /// never the drafted one, but where the two distributions are the same up to a rounding.
+    /// Accepts the draft token, or samples from the residual max(p - q, 0). A rejected draft token
+    /// is never sampled, unless p equals q up to rounding.
     Verify(&'a Proposal),
 }
 
-/// A drafted token and the distribution that it was drawn from: 4 bytes per token of the vocabulary, or 8 per
-/// token that filters keep where those are the fewer.
+/// A draft token and the distribution that it was drawn from. Takes 4 bytes per token of the
+/// vocabulary, or 8 per token that the filters keep, if that is less.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
     pub(super) token: u32,
@@ -33,12 +35,12 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// The drafted token.
+    /// The draft token.
     pub fn token(&self) -> u32 {
         self.token
     }
 
-    /// The probability with which `token` is drafted; 0 for what is not in the vocabulary.
+    /// The probability with which `token` is drafted; 0 outside the vocabulary.
     pub fn probability(&self, token: u32) -> f32 {
         self.from.of(token)
     }
@@ -47,20 +49,20 @@ impl Proposal {
 /// Probabilities of the tokens that filters keep.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Distribution {
-    /// Ascending; empty where every token of the vocabulary has an entry.
+    /// The tokens, ascending; empty if every token of the vocabulary has an entry in `probabilities`.
     pub(super) tokens: Vec<u32>,
     pub(super) probabilities: Vec<f32>,
 }
 
 impl Distribution {
-    /// What a race over the first `n_vocab` values of `scratch.work` draws from, with `top` the largest of
-    /// them.
+    /// Computes the distribution that Gumbel-max samples from, over the first `n_vocab` values of
+    /// `scratch.work`; `top` is the largest value.
     fn fill(&mut self, n_vocab: usize, top: f32, cutoff: Cutoff, scratch: &mut Scratch) {
         let Scratch { work, chunk_max, keep, .. } = scratch;
         self.tokens.clear();
         self.probabilities.clear();
         if top == f32::NEG_INFINITY {
-            // Nothing can be picked: that is token 0.
+            // No token can be sampled: the result is token 0.
             self.tokens.push(0);
             self.probabilities.push(1.0);
             return;
@@ -105,7 +107,7 @@ impl Distribution {
     }
 }
 
-/// A drafted token from the row that `scratch` holds.
+/// Samples a draft token from the row that `scratch` holds.
 pub(super) fn draft(
     n_vocab: usize,
     row: &Row<'_>,
@@ -120,7 +122,7 @@ pub(super) fn draft(
     Proposal { token, from }
 }
 
-/// The token that the target picks after `proposal` from the row that `scratch` holds.
+/// The target's token after `proposal`, from the row that `scratch` holds.
 pub(super) fn verify(
     n_vocab: usize,
     row: &Row<'_>,
@@ -136,22 +138,22 @@ pub(super) fn verify(
     token
 }
 
-/// Rejection sampling with two independent uniform numbers from 0 up to, not including, 1.
+/// Rejection sampling with two independent uniform numbers from 0 (included) to 1 (excluded).
 pub(super) fn decide(target: &Distribution, proposal: &Proposal, random: [f64; 2]) -> u32 {
     let Proposal { token, from } = proposal;
     let [accept, at] = random;
-    // Without a division. Where p is at least q, the left side is the smaller one: `accept` is below 1, and the
-    // product of it and a float of 24 bits is rounded to below that float.
+    // The comparison avoids a division. If p is at least q, the left side is smaller: `accept` is
+    // below 1, and its product with a float of 24 bits rounds to less than that float.
     if accept * f64::from(from.of(*token)) < f64::from(target.of(*token)) {
         return *token;
     }
-    // Nothing is left where p is q up to a rounding. That it was rejected is as good as an accident then, and
-    // any draw from p will do.
+    // The residual is empty if p equals q up to rounding. The rejection is a rounding effect then,
+    // and any draw from p is correct.
     let drawn = draw(|| uncovered(target, from), at).or_else(|| draw(|| target.iter(), at));
     drawn.unwrap_or(0)
 }
 
-/// What `target` has more than `proposal`, token by token.
+/// The residual max(p - q, 0), token by token, where p is `target` and q is `proposal`.
 fn uncovered(target: &Distribution, proposal: &Distribution) -> impl Iterator<Item = (u32, f64)> {
     let mut covered = proposal.iter().peekable();
     target.iter().map(move |(token, p)| {
@@ -161,8 +163,8 @@ fn uncovered(target: &Distribution, proposal: &Distribution) -> impl Iterator<It
     })
 }
 
-/// The token in which the running sum of `weights` passes the fraction `at` of their sum. Sums are in the order of
-/// tokens. None if nothing weighs anything.
+/// The token where the running sum of `weights`, in token order, passes the fraction `at` of the
+/// total. None if every weight is 0.
 fn draw<I: Iterator<Item = (u32, f64)>>(weights: impl Fn() -> I, at: f64) -> Option<u32> {
     let mut rest = at * weights().map(|(_, weight)| weight).sum::<f64>();
     let mut last = None;

@@ -1,11 +1,11 @@
-//! Which tokens a sequence has seen, for penalties.
+//! Token counts of a sequence, for penalties.
 
 use std::collections::HashMap;
 
-/// Tokens of a prompt, and how often each occurs in the output.
+/// The tokens of prompt and output, and how often each occurs in the output.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
-    /// Where a token's entry is.
+    /// Index of each token's entry.
     index: HashMap<u32, u32>,
     entries: Vec<SeenToken>,
 }
@@ -18,7 +18,7 @@ pub(super) struct SeenToken {
 }
 
 impl Seen {
-    /// What a prompt holds, before any output.
+    /// The tokens of a prompt, before any output.
     pub fn of_prompt(tokens: &[u32]) -> Self {
         let mut seen = Seen::default();
         for &token in tokens {
@@ -27,7 +27,7 @@ impl Seen {
         seen
     }
 
-    /// Counts a token of the output.
+    /// Counts an output token.
     pub fn push_output(&mut self, token: u32) {
         self.entry(token).n_in_output += 1;
     }
@@ -37,12 +37,12 @@ impl Seen {
         self.index.get(&token).map_or(0, |&at| self.entries[at as usize].n_in_output)
     }
 
-    /// Every token seen, once.
+    /// Every seen token, once.
     pub(super) fn iter(&self) -> impl Iterator<Item = SeenToken> {
         self.entries.iter().copied()
     }
 
-    /// Where [`Seen::iter`] has a token.
+    /// Index of a token in the order of [`Seen::iter`].
     #[cfg(any(feature = "cuda", feature = "emulate"))]
     pub(super) fn place(&self, token: u32) -> Option<usize> {
         self.index.get(&token).map(|&at| at as usize)

@@ -1,4 +1,4 @@
-//! The sampler against its naive definition, and against the distributions it claims to follow.
+//! Tests of the sampler against its naive definition and against the distributions it must follow.
 
 use super::*;
 use crate::sample::keep::by_likelihood;
@@ -53,7 +53,7 @@ fn row(sampling: &Sampling, position: u32) -> Row<'_> {
     }
 }
 
-/// What is kept, by sorting everything. The definition.
+/// The kept tokens by definition: sorts the whole row.
 fn naive_kept(logits: &[f32], sampling: &Sampling) -> Vec<(f32, u32)> {
     let inv = 1.0 / sampling.temperature;
     let mut tokens: Vec<(f32, u32)> = logits.iter().zip(0..).map(|(&l, t)| (l * inv, t)).collect();
@@ -82,7 +82,7 @@ fn naive_kept(logits: &[f32], sampling: &Sampling) -> Vec<(f32, u32)> {
     tokens
 }
 
-/// The pick, by working out every score. `noise` is the random word of a token.
+/// The sampled token by definition: computes every score. `noise` is the random word of a token.
 fn naive_pick(logits: &[f32], sampling: &Sampling, noise: impl Fn(u32) -> u32) -> u32 {
     let mut best = (f64::NEG_INFINITY, u32::MAX);
     for (value, token) in naive_kept(logits, sampling) {
@@ -117,7 +117,7 @@ fn picks_are_those_of_the_definition() {
         let spread = [0.0, 0.1, 1.0, 3.0, 12.0][random.word() as usize % 5];
         let mut logits = random.logits(n, spread);
         if random.word().is_multiple_of(3) {
-            // Ties by the dozen.
+            // Rounding makes many ties.
             logits.iter_mut().for_each(|logit| *logit = logit.round());
         }
         let sampling = random_sampling(&mut random);
@@ -251,7 +251,7 @@ fn drafted_tokens_are_penalised_as_output() {
         let mut pushed = seen.clone();
         drafted.iter().for_each(|&token| pushed.push_output(token));
         assert_eq!(adjusted(&seen, &drafted), adjusted(&pushed, &[]), "case {case}");
-        // The negative control: without the drafted tokens, other logits.
+        // Negative control: without the draft tokens the logits differ.
         n_missed += u32::from(adjusted(&seen, &[]) != adjusted(&pushed, &[]));
     }
     assert!(n_missed > 150, "{n_missed}");
@@ -291,8 +291,8 @@ fn logprobs_are_of_the_raw_logits() {
     }
 }
 
-/// Pearson's statistic of `n_draws` picks at as many positions, and its degrees of freedom. Tokens
-/// expected fewer than 10 times are counted together.
+/// Pearson's statistic of `n_draws` samples at as many positions, and its degrees of freedom.
+/// Tokens with fewer than 10 expected draws are counted together.
 fn chi_square(
     logits: &[f32],
     sampling: &Sampling,
@@ -355,7 +355,7 @@ fn picks_follow_the_distribution() {
     }
 }
 
-/// The test above must be able to fail: with noise that tokens share, it does.
+/// Negative control: with noise that tokens share, the test above fails.
 #[test]
 fn shared_noise_does_not_follow_the_distribution() {
     let logits = Random(42).logits(300, 1.5);
@@ -375,7 +375,7 @@ fn shared_noise_does_not_follow_the_distribution() {
     }
 }
 
-/// Seeds and positions must not be correlated either: pairs of picks are independent.
+/// Pairs of samples at neighbouring positions or with neighbouring seeds are independent.
 #[test]
 fn neighbours_are_independent() {
     let logits = vec![0.0; 8];
@@ -398,14 +398,14 @@ fn neighbours_are_independent() {
     }
 }
 
-/// Not a test: prints what a pick takes.
+/// Not a test: prints the time of sampling one token.
 #[test]
 fn time_of_a_pick() {
     let mut random = Random(3);
     for n in [49_152, 151_936] {
         let flat = random.logits(n, 1.0);
         let real = {
-            // Like a language model's: a wide body and a few tokens far above it.
+            // Logits like a language model's: a wide body and a few tokens far above it.
             let mut logits = random.logits(n, 2.5);
             (0..40).for_each(|i| logits[i * 997] += 12.0 - i as f32 * 0.2);
             logits
@@ -435,7 +435,7 @@ fn time_of_a_pick() {
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0
                 };
-                // The machine has other things to do: the best of many is what it takes.
+                // Other programs disturb the measurement: the fastest of many runs counts.
                 *micros = (0..15).map(|_| run()).fold(f64::INFINITY, f64::min);
             }
             let [peaked, flat] = micros;
@@ -444,7 +444,7 @@ fn time_of_a_pick() {
     }
 }
 
-/// Not a test: prints what a rejection takes beside a plain pick.
+/// Not a test: prints the time of verification by rejection beside normal sampling.
 #[test]
 fn time_of_a_rejection() {
     let mut random = Random(3);
@@ -457,7 +457,7 @@ fn time_of_a_rejection() {
             let mut scratch = Scratch::default();
             let mut proposal =
                 reject::proposal_of(&logits, &sampling, &mut scratch).expect("not greedy");
-            // The draft is sure of what the target hardly does.
+            // The draft is certain of a token that the target hardly ever samples.
             proposal.from.probabilities.fill(0.0);
             let token = proposal.from.tokens.first().copied().unwrap_or(0);
             proposal = Proposal { token, ..proposal };

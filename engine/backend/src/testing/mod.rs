@@ -1,4 +1,4 @@
-//! What tests of all backends share: random data, caches to attend to, and the answers in float64.
+//! Shared parts of the backends' tests: random data, KV caches, and expected results in float64.
 
 mod question;
 
@@ -16,7 +16,7 @@ impl Values {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1_u64 << 23) as f32;
-        // Rounded to bf16, so that both dtypes hold the same numbers.
+        // Rounding to bf16 makes both dtypes hold the same numbers.
         half::bf16::from_f32(unit - 1.0).to_f32()
     }
 
@@ -29,7 +29,7 @@ impl Values {
     }
 }
 
-/// A backend whose tensors a test can write and read.
+/// A backend with tensors that a test can write and read.
 pub(crate) trait TestBackend: Backend {
     /// The format of operands.
     fn dtype(&self) -> Dtype;
@@ -39,7 +39,7 @@ pub(crate) trait TestBackend: Backend {
     fn read(&self, tensor: &Self::Tensor, row: usize) -> Vec<f32>;
 }
 
-/// Largest error that rounding operands may leave, relative to the size of the values.
+/// Largest error that rounding of operands may cause, relative to the size of the values.
 pub(crate) fn tolerance(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F32 => 2e-5,
@@ -47,7 +47,7 @@ pub(crate) fn tolerance(dtype: Dtype) -> f64 {
     }
 }
 
-/// Operand rows of `cols` values.
+/// A tensor of operand rows, `cols` values each, that holds `rows`.
 pub(crate) fn operand<B: TestBackend>(backend: &mut B, rows: &[f32], cols: usize) -> B::Tensor {
     let mut tensor = backend.operand_rows(rows.len() / cols, cols).unwrap();
     for (row, values) in rows.chunks(cols).enumerate() {
@@ -66,7 +66,7 @@ pub(crate) fn assert_close(what: &str, expected: &[f64], got: &[f32], tolerance:
     }
 }
 
-/// A matrix of these values, row by row.
+/// A matrix of `values`, row by row.
 pub(crate) fn load<B: TestBackend>(
     backend: &mut B,
     rows: usize,
@@ -85,7 +85,7 @@ pub(crate) fn product(x: &[f32], w: &[f32], cols: usize) -> Vec<f64> {
     x.chunks(cols).flat_map(|x| w.chunks(cols).map(move |w| dot(x, w))).collect()
 }
 
-/// Layers of test pools, of which the last is used.
+/// Layers of a test pool; the tests use the last layer.
 pub(crate) const LAYERS: usize = 2;
 pub(crate) const LAYER: usize = LAYERS - 1;
 
@@ -96,7 +96,7 @@ pub(crate) struct Cache {
     pub(crate) head_dim: usize,
     pub(crate) block_size: usize,
     pub(crate) table: Vec<u32>,
-    /// Rotated keys and values are what the pool holds; `qkv` is what went in, per position.
+    /// Queries, keys and values before rotation, per position; the pool holds rotated keys.
     pub(crate) qkv: Vec<f32>,
     pub(crate) rope: Rope,
 }
@@ -109,7 +109,7 @@ impl Cache {
     ) -> Self {
         let block_size = 16 * (1 + values.below(2));
         let n_blocks = len.div_ceil(block_size);
-        // A scattered table: odd ids descending, then even ones.
+        // A scattered table: ids ascend in steps of 7.
         let table = (0..n_blocks as u32).map(|i| (i * 7 + 3) % (n_blocks as u32 * 7 + 1)).collect();
         let width = (n_heads + 2 * n_kv_heads) * head_dim;
         let inv_freq = (0..head_dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect();
@@ -122,8 +122,8 @@ impl Cache {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
     }
 
-    /// Runs the positions through a backend in the given chunks; returns one output per position,
-    /// with `view` applied to rows that are not before its tail.
+    /// Runs the positions through a backend in the given chunks and returns one output per
+    /// position. `view` applies to chunks that do not begin before its tail.
     pub(crate) fn run<B: TestBackend>(
         &self,
         backend: &mut B,
@@ -143,8 +143,8 @@ impl Cache {
         outputs
     }
 
-    /// Runs the positions through a backend in the given chunks, up to queries, keys and values;
-    /// then calls `each`.
+    /// Runs the positions through a backend in the given chunks, up to queries, keys and values,
+    /// and calls `each` for every chunk.
     pub(crate) fn run_chunks<B: TestBackend>(
         &self,
         backend: &mut B,
@@ -187,7 +187,7 @@ impl Cache {
         }
     }
 
-    /// Takes a batch over this cache in.
+    /// Prepares a batch over this cache.
     pub(crate) fn begin<B: TestBackend>(
         &self,
         backend: &mut B,
@@ -220,7 +220,8 @@ impl Cache {
         out
     }
 
-    /// How much query head `head` of position `p` attends to each position of `seen`, in float64.
+    /// Attention probabilities of query head `head` at position `p` over the positions `seen`, in
+    /// float64.
     pub(crate) fn probabilities(&self, p: usize, head: usize, seen: &[usize]) -> Vec<f64> {
         let kv_head = head / (self.n_heads / self.n_kv_heads);
         let q = self.rotated(p, head);
@@ -235,7 +236,8 @@ impl Cache {
         weights.into_iter().map(|weight| weight / sum).collect()
     }
 
-    /// Output of position `p` in float64, over the positions that `sees(kv_head, position)`.
+    /// Output of position `p` in float64, over the positions for which `sees(kv_head, position)` is
+    /// true.
     pub(crate) fn expected(&self, p: usize, sees: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let dim = self.head_dim;
         let mut out = Vec::new();

@@ -1,10 +1,10 @@
-//! Observations of a cache, and what they should select.
+//! Observations of a cache, and their expected selections.
 
 use super::{Cache, LAYER, LAYERS, TestBackend};
 use crate::{Batch, Dtype, KvView, Observation, PoolScores, SeqSpan};
 use std::ops::Range;
 
-/// What a test asks of the last rows of a cache.
+/// Parameters of an observation by the last rows of a cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) n_rows: usize,
@@ -56,7 +56,7 @@ impl Cache {
                     out
                 };
                 out = ask(batch, 0, first..n_rows);
-                // The same rows as a sequence of their own, after another.
+                // The same rows as the second sequence of a batch.
                 let [all] = *batch.seqs else { panic!("one sequence") };
                 let before = SeqSpan { n_rows: first, ..all };
                 let rest = SeqSpan { first_row: first, n_rows: question.n_rows, ..all };
@@ -103,7 +103,7 @@ impl Cache {
         (0..self.n_kv_heads).map(of_head).collect()
     }
 
-    /// Whether `ids` are the highest of `scores`, give or take rounding.
+    /// Whether `ids` have the highest of `scores`, up to a relative error of `slack`.
     pub(crate) fn are_highest(
         &self,
         ids: &[u32],

@@ -1,4 +1,4 @@
-/* A drafter in many variants: right without a CASE_, wrong in one way with one. */
+/* A drafter in many variants: correct without a CASE_, wrong in one way with one. */
 #include "galley_drafter.h"
 
 #include <pthread.h>
@@ -38,7 +38,7 @@ static void say(self_t *s, int32_t level, const char *text) {
   gd_str message = {text, strlen(text)};
   s->host->log(s->host, level, message);
 }
-/* What a call must give; anything else is told and fails the callback. */
+/* Fails the callback, with a logged message, if a call returns anything but `want`. */
 #define EXPECT(want, call) \
   do { if ((call) != (want)) { say(s, GD_LOG_ERROR, "not " #want ": " #call); return GD_INTERNAL; } } while (0)
 
@@ -157,7 +157,7 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   while (enqueue_chain(s, batch->queue, target, s->view, every) == GD_OK) {}
   EXPECT(GD_NO_MEMORY, s->tokens->lookup(s->host, batch->queue, 1, 3));
   uint32_t token = 1;
-  return s->tokens->push(s->host, batch->queue, 0, &token, 1); /* is no pass over anything */
+  return s->tokens->push(s->host, batch->queue, 0, &token, 1); /* the limit on passes does not count a push */
 #elif defined CASE_NO_GUESS
   return GD_NO_GUESS;
 #elif defined CASE_THREAD

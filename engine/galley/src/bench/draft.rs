@@ -1,4 +1,4 @@
-//! Drafting beside plain decoding of the same prompts, in turns: what it brought, and where its time went.
+//! Drafting measured against plain decoding of the same prompts: the speedup, and the time of each part of a round.
 
 use super::shown;
 use super::turns::{Turns, ratio};
@@ -15,51 +15,54 @@ pub(super) struct Draft {
     #[serde(skip)]
     pub(super) drafter: String,
     draft_length: u32,
-    /// None: the drafter's own.
+    /// None: the drafter's own budget.
     kv_budget: Option<u32>,
     verify: String,
     /// None: nothing was drafted.
     accept_rate: Option<f64>,
-    /// Tokens kept of a verification. None: there was none.
+    /// Mean tokens kept per verification. None: nothing was verified.
     accept_len: Option<f64>,
     accepted_per_pos: Vec<u64>,
-    /// All draft steps of a round, selections of views included.
+    /// All draft steps of a round, including the selection of KV views.
     t_draft_ms: f64,
-    /// The part of it that selects.
+    /// The part of `t_draft_ms` that selects KV views.
     t_select_ms: f64,
-    /// The forward and the picks that verify.
+    /// The forward and the sampling of the verification.
     t_verify_ms: f64,
-    /// A step of plain decoding, in the window beside it.
+    /// A step of plain decoding, in the window measured beside this one.
     t_target_ms: f64,
     /// All other time of a round.
     overhead_ms: f64,
-    /// Tokens a second over those of plain decoding, at a full batch.
+    /// Tokens per second at a full batch, divided by the tokens per second of plain decoding.
     speedup: f64,
-    /// Turns of a sequence in which it had a guess to verify, of all its turns.
+    /// Share of the steps of a sequence in which it had a draft to verify.
     guess_rate: f64,
-    /// How likely a guess is accepted if those before it were: accepted over those that were compared. None: none was.
+    /// Probability that a draft token is accepted if all draft tokens before it are: accepted over compared
+    /// draft tokens. None: no draft token was compared.
     alpha: Option<f64>,
-    /// What the parts above allow (arXiv 2211.17192): `t_target · (1 + guess_rate · (Ω − 1)) / (t_draft + t_verify +
-    /// overhead)` with `Ω(γ, α) = (1 − α^(γ+1)) / (1 − α)` tokens a round.
+    /// The speedup that the figures above predict (arXiv 2211.17192):
+    /// `t_target · (1 + guess_rate · (Ω − 1)) / (t_draft + t_verify + overhead)`
+    /// with `Ω(γ, α) = (1 − α^(γ+1)) / (1 − α)` tokens per round.
     predicted_speedup: f64,
     drafted_decode_tok_s: f64,
-    /// Tokens of prompts that were computed again: the last, open block of each, unless the cache is too small.
+    /// Prompt tokens that were computed again: the last, partly filled block of each prompt, and more if the
+    /// KV cache is too small.
     pub(super) reread_tokens: u64,
 }
 
-/// How one row drafts.
+/// The drafting of one row of results.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
-    /// As the flag says it, with options.
+    /// The drafter as the flag has it, with options.
     pub(super) flag: String,
-    /// As the engine calls it.
+    /// The drafter's name in the engine.
     pub(super) name: String,
     pub(super) draft_length: u32,
     pub(super) kv_budget: Option<u32>,
 }
 
 impl Setting {
-    /// Every drafter of `args` with every draft length and budget. `config` has the same drafters.
+    /// Every drafter of `args` with every draft length and budget. `config` has the same drafters in the same order.
     pub(super) fn all(args: &BenchArgs, config: &DraftConfig) -> Result<Vec<Setting>> {
         let names = config.drafters.iter().map(|setup| setup.library.manifest().name.clone());
         let drafters: Vec<_> = args.draft.wanted().map(|(_, flag)| flag).zip(names).collect();
@@ -92,8 +95,8 @@ impl std::fmt::Display for Setting {
     }
 }
 
-/// Measures one setting in turn with plain decoding, over prompts that are in the prefix cache under `salt`. Fails
-/// where a token differs.
+/// Measures one setting, alternating with plain decoding, over prompts that are in the prefix cache under `salt`. An
+/// error if the tokens of both differ.
 pub(super) fn measure(
     args: &BenchArgs,
     loaded: &Loaded,
@@ -109,7 +112,7 @@ pub(super) fn measure(
         kv_budget: setting.kv_budget,
         ..args.draft.request()
     };
-    // Another sample of the same distribution is another text.
+    // Rejection samples from the same distribution, but it may sample other tokens.
     let may_differ = args.draft.verify == Verify::Rejection && args.temperature > 0.0;
     let mut runs = Vec::new();
     for _ in 0..args.repeats.max(1) {
@@ -135,7 +138,7 @@ impl Draft {
         let n_whole = draft_length.checked_sub(1).and_then(|last| accepted_per_pos.get(last));
         let n_rejected = rounds - n_whole.copied().unwrap_or(0).min(rounds);
         let alpha = ratio(accepted, accepted + n_rejected);
-        // Without a guess that was compared there is none that could be accepted.
+        // If no draft token was compared, none is assumed to be accepted.
         let omega: f64 = (0..=draft_length as i32).map(|i| alpha.unwrap_or(0.0).powi(i)).sum();
         let guess_rate = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
         let a_turn = 1.0 + guess_rate * (omega - 1.0);

@@ -7,14 +7,14 @@ use galley_backend::Dtype;
 use galley_backend::cpu::{InstructionSet, peak_flops, read_bandwidth};
 use galley_model::config::ModelConfig;
 
-/// How to ask the machine what it can do.
+/// The settings under which the machine's bandwidth and peak are measured.
 pub(super) struct Machine {
     instruction_set: InstructionSet,
     dtype: Dtype,
     n_threads: usize,
 }
 
-/// What the machine can do at some moment.
+/// Bandwidth and peak of the machine at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) read_bytes_s: f64,
@@ -31,7 +31,7 @@ impl Machine {
         })
     }
 
-    /// Measures; takes some tenths of a second. None where there is no memory to measure with.
+    /// Measures the machine, which takes some tenths of a second. None if there is no memory to measure with.
     pub(super) fn now(&self) -> Option<Moment> {
         let read_bytes_s = read_bandwidth(self.instruction_set, self.n_threads);
         let flops_s = peak_flops(self.instruction_set, self.dtype, self.n_threads);
@@ -50,14 +50,14 @@ impl Moment {
     }
 }
 
-/// What a model costs per step, row and cached token.
+/// The cost of a model per step, per row and per cached token.
 pub(super) struct Floor {
     weight_bytes: f64,
     kv_bytes_per_token: f64,
-    /// Of one row through all layers, without attention and output head.
+    /// Operations of one row through all layers, without attention and output head.
     layer_flops: f64,
     head_flops: f64,
-    /// Of one row, per token it attends to.
+    /// Operations of one row, per token that it attends to.
     attention_flops: f64,
     window: f64,
 }
@@ -82,7 +82,7 @@ impl Floor {
         (bytes / machine.read_bytes_s).max(batch * row / machine.flops_s)
     }
 
-    /// Seconds of reading `batch` prompts of `context` tokens.
+    /// Seconds of the prefill of `batch` prompts of `context` tokens each.
     pub(super) fn prefill_s(&self, batch: usize, context: usize, machine: &Moment) -> f64 {
         let (batch, context) = (batch as f64, context as f64);
         let seen = (context / 2.0).min(self.window);

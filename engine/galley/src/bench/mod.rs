@@ -1,9 +1,9 @@
-//! `galley bench`: prefill and decode, held against the machine's floor of the same minute.
+//! `galley bench`: prefill and decode, compared with the machine's floor, which is measured within the same minute.
 //!
-//! A row runs in two passes over the same prompts. The first generates one token each: its time is
-//! that of the prefill. The second finds the prompts in the prefix cache, so that all sequences
-//! start to decode together: from the last first token to the end, every step decodes the whole
-//! batch. Rows with a drafter decode from the same cached prompts, in turns with plain decoding.
+//! A row runs in two passes over the same prompts. The first pass generates one token per prompt: its time is
+//! the time of the prefill. The second pass finds the prompts in the prefix cache, so that all sequences
+//! start to decode together: once every sequence has its first token, each step decodes the whole batch. Rows
+//! with a drafter decode from the same cached prompts, alternating with plain decoding.
 
 mod draft;
 mod floor;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use turns::{Span, Turns, nothing_measured, seconds};
 use window::Window;
 
-/// One row of results: times in ms, rates in tokens a second over the whole batch.
+/// One row of results: times in ms, rates in tokens per second over the whole batch.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     model: String,
@@ -37,26 +37,26 @@ struct Row {
     batch: usize,
     context: usize,
     gen_tokens: usize,
-    /// None is plain decoding.
+    /// None for plain decoding.
     drafter: Option<String>,
-    /// What drafting did; absent for plain decoding.
+    /// The measurements of drafting; None for plain decoding.
     #[serde(flatten)]
     draft: Option<Draft>,
     prefill_tok_s: f64,
     decode_tok_s: f64,
-    /// Median over the batch of the time to the first token, all prompts submitted at once.
+    /// Median over the batch of the time to the first token, with all prompts submitted at once.
     ttft_ms: f64,
     /// One decode step of the whole batch.
     t_step_ms: f64,
-    /// Share of a step outside forward and sampling: scheduling, blocks, text, events.
+    /// Share of the time of a step outside forward and sampling: scheduling, blocks, text, events.
     bookkeeping_fraction: f64,
     weight_mb: f64,
     kv_pool_mb: f64,
     kv_blocks_used: usize,
-    /// Most memory resident while loading or in this row, the probes' own not counted.
-    /// None where the system does not say.
+    /// Peak resident memory of loading and of this row, without the memory of the probes.
+    /// None if the system does not report it.
     peak_rss_mb: Option<f64>,
-    /// What the machine could read and compute beside this row; None where the model does not run on the CPU.
+    /// Bandwidth and peak of the machine, measured beside this row; None if the model does not run on the CPU.
     read_gb_s: Option<f64>,
     peak_gflop_s: Option<f64>,
     /// Floor over measured time: 1 is as fast as memory and arithmetic allow.
@@ -73,7 +73,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     else {
         bail!("nothing to measure: --batch and --context need a number each");
     };
-    // With a drafter, a sequence may run ahead of the others while they are measured.
+    // With a drafter, one sequence may generate more tokens than another during the window.
     let longest = args.draft_length.iter().max().copied().unwrap_or(0);
     let gen_tokens = match args.draft.wanted().next() {
         Some(_) => Window::most_tokens(args.gen_tokens, longest as usize),
@@ -94,7 +94,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
     let prompts = Prompts::open(args, &files, batch, context)?;
     let drafting = args.draft.config(longest, longest, None)?;
-    // Times of parts are what the table is made of.
+    // The times of the parts of a round are exact only if the engine waits for draft tokens.
     let drafting = DraftConfig { waits_for_guesses: true, ..drafting };
     let settings = Setting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
@@ -105,7 +105,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         &Floor::of(files.config(), &loaded),
         machine.now().as_ref(),
     );
-    // The floor is that of this machine's cores and memory.
+    // The floor is measured on this machine's cores and memory, so it applies to the CPU alone.
     let machine = loaded.is_on_cpu.then_some(&machine);
     let mut stdout = console::stdout();
     if !args.json {
@@ -227,7 +227,7 @@ fn measure(
     })
 }
 
-/// Asks for `n_tokens` tokens from every prompt, all at once.
+/// Submits a request for `n_tokens` tokens of every prompt, all at once.
 fn submit(
     args: &BenchArgs,
     loaded: &Loaded,
@@ -280,7 +280,7 @@ impl Row {
                           step ms   read GB/s   KV blocks   peak MB";
 }
 
-/// A number with so many decimals, or a dash for none.
+/// A number with `decimals` decimals, or a dash for None.
 fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
 }

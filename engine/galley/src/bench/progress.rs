@@ -1,15 +1,15 @@
-//! How far a benchmark is, and about how long the rest takes: on standard error.
+//! The progress of a benchmark and an estimate of the remaining time, on standard error.
 
 use super::floor::{Floor, Moment};
 use crate::args::BenchArgs;
 use crate::console::note;
 use std::time::{Duration, Instant};
 
-/// Rows that are done and to do. What a row takes is guessed from the least it can take: the guesses
-/// are wrong by a factor, and the rows done show by which.
+/// Finished and remaining rows. The time of a row is estimated from its floor. The estimates are wrong by a common
+/// factor, which the finished rows show.
 pub(super) struct Progress {
     started: Instant,
-    /// Guessed seconds of each row, in the order of the rows.
+    /// Estimated seconds of each row, in the order of the rows.
     rows: Vec<f64>,
     n_begun: usize,
 }
@@ -22,7 +22,7 @@ impl Progress {
         floor: &Floor,
         machine: Option<&Moment>,
     ) -> Self {
-        // Only what rows take beside each other counts here.
+        // Only the ratios between the rows count here.
         let machine = machine.unwrap_or(&Moment { read_bytes_s: 1.0, flops_s: 1.0 });
         let mut rows = Vec::new();
         let n_runs = args.repeats.max(1) as f64;
@@ -53,7 +53,7 @@ impl Progress {
     }
 }
 
-/// What the rows from `n_done` on take, if those before took `gone`.
+/// The estimated time of the rows from `n_done` on, if the first `n_done` rows took `gone`.
 fn rest(rows: &[f64], n_done: usize, gone: Duration) -> Option<Duration> {
     let (done, to_do) = rows.split_at_checked(n_done)?;
     let factor = to_do.iter().sum::<f64>() / done.iter().sum::<f64>();

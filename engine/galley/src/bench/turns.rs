@@ -1,18 +1,18 @@
-//! The engine's turns, all of them, in order: what is counted in them does not depend on when this thread runs.
+//! The statistics of every step of the engine, in order: counts over them do not depend on the timing of this thread.
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use galley_engine::{Engine, Stats, Watch};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// Statistics up to a turn, and those of the turns that follow. One for the whole life of an engine.
+/// The statistics after the latest step that was read, and a queue of the following steps. An engine has one.
 pub(super) struct Turns {
     watch: Watch,
     last: Stats,
 }
 
 impl Turns {
-    /// Of an engine that has had no request.
+    /// The steps of an engine that has had no request.
     pub(super) fn of(engine: &Engine) -> Self {
         Self { watch: engine.watch(), last: engine.stats() }
     }
@@ -21,13 +21,14 @@ impl Turns {
         &self.last
     }
 
-    /// Waits for the next turn.
+    /// Waits for the next step.
     pub(super) fn next(&mut self) -> Result<&Stats> {
         self.last = self.watch.next().context("the engine has stopped")?;
         Ok(&self.last)
     }
 
-    /// Waits until `n` sequences have ended, of all that there were. Returns in how many turns `batch` of them decoded.
+    /// Waits until `n` sequences have ended since the engine's start. Returns the number of steps that decode `batch`
+    /// sequences.
     pub(super) fn until_finished(&mut self, n: u64, batch: usize) -> Result<usize> {
         let mut n_full = 0;
         while self.last.finished < n {
@@ -37,12 +38,12 @@ impl Turns {
     }
 }
 
-/// Whether `batch` sequences ran in the last turn, and none of them read a prompt.
+/// Whether `batch` sequences ran in the last step, and none of them was in its prefill.
 pub(super) fn decodes_all(stats: &Stats, batch: usize) -> bool {
     stats.last_step.n_seqs == batch && stats.last_step.n_prompt_rows == 0
 }
 
-/// The error where a row would be made of nothing.
+/// The error for a row without a measured step.
 pub(super) fn nothing_measured(what: &str, batch: usize) -> Error {
     anyhow!(
         "nothing was measured: no turn of {what} had all {batch} sequences in it and no prompt to read. Raise --gen or \
@@ -50,7 +51,7 @@ pub(super) fn nothing_measured(what: &str, batch: usize) -> Error {
     )
 }
 
-/// Turns that were measured: at least one, that took time. There is no mean of none.
+/// Measured steps: at least one, and more than zero time, so that every mean exists.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
     before: Stats,
@@ -60,7 +61,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The turns from `before` to `after`. None if there are none.
+    /// The steps from `before` to `after`. None if there is no step, or no time.
     pub(super) fn between(before: &Stats, after: &Stats) -> Option<Self> {
         let n_steps = NonZeroU64::new(after.steps.checked_sub(before.steps)?)?;
         let time = |s: &Stats| s.drafting + s.forward + s.sampling + s.bookkeeping;
@@ -69,7 +70,7 @@ impl Span {
         (seconds > 0.0).then_some(Self { before, after, n_steps, seconds })
     }
 
-    /// The change of a counter.
+    /// The change of a counter over the steps.
     pub(super) fn count(&self, of: fn(&Stats) -> u64) -> u64 {
         of(&self.after) - of(&self.before)
     }
@@ -78,27 +79,27 @@ impl Span {
         self.n_steps
     }
 
-    /// Milliseconds a step.
+    /// Milliseconds per step of one part.
     pub(super) fn ms(&self, of: fn(&Stats) -> Duration) -> f64 {
         self.spent(of) * 1e3 / self.n_steps.get() as f64
     }
 
-    /// Milliseconds a step, of all its parts.
+    /// Milliseconds per step of all parts together.
     pub(super) fn step_ms(&self) -> f64 {
         self.seconds * 1e3 / self.n_steps.get() as f64
     }
 
-    /// Of the time, the part that is `of`.
+    /// The share of part `of` in the time of all parts.
     pub(super) fn share(&self, of: fn(&Stats) -> Duration) -> f64 {
         self.spent(of) / self.seconds
     }
 
-    /// Tokens a second.
+    /// Generated tokens per second.
     pub(super) fn speed(&self) -> f64 {
         self.count(|s| s.generated_tokens) as f64 / self.seconds
     }
 
-    /// Guesses accepted at each place of a draft.
+    /// Draft tokens accepted at each position of a draft.
     pub(super) fn accepted_per_position(&self) -> Vec<u64> {
         let before = &self.before.drafts.accepted_per_position;
         let after = self.after.drafts.accepted_per_position.iter().enumerate();
@@ -110,13 +111,13 @@ impl Span {
     }
 }
 
-/// Seconds of `time`, if it is more than none: nothing is divided by a time that was not measured.
+/// Seconds of `time`. A time of zero is an error, because rates divide by it.
 pub(super) fn seconds(time: Duration, what: &str) -> Result<f64> {
     ensure!(!time.is_zero(), "{what} took no time that the clock shows: raise --gen or --context");
     Ok(time.as_secs_f64())
 }
 
-/// A share of something; none where there is nothing to have a share of.
+/// `part` over `of`; None if `of` is zero.
 pub(super) fn ratio(part: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }

@@ -1,9 +1,10 @@
-//! A window of decoding at a full batch: what a server does whose batch is refilled.
+//! A window of decoding at a full batch, as in a server that refills its batch.
 //!
-//! Sequences with luckier guesses would end earlier, and the rest would run in a smaller batch: a pass from the first
-//! token to the last waits for its slowest sequence and measures neither. So all sequences may go on for longer than
-//! they are measured, and the window ends when they have generated a number of tokens together. It is made of whole
-//! turns of the engine, and its times are the engine's own: a thread that looks late sees the same window.
+//! A pass from the first token to the last waits for its slowest sequence: sequences with more accepted draft
+//! tokens end earlier, and the rest run in a smaller batch. So all sequences may run for longer than the
+//! window, and the window ends when they have generated a number of tokens together. A window consists of
+//! whole steps of the engine and uses the engine's own times: it does not depend on the moment when this
+//! thread reads them.
 
 use super::submit;
 use super::turns::{Span, Turns, decodes_all, nothing_measured};
@@ -12,31 +13,31 @@ use crate::load::Loaded;
 use anyhow::{Result, bail};
 use galley_engine::{DraftRequest, Event, RequestHandle, Stats};
 
-/// How many times its share one sequence may generate before it ends all the same.
+/// A sequence ends after this many times its share of the window's tokens.
 pub(super) const LONGEST: usize = 3;
 
-/// Turns of a full batch before the window. A draft model may begin to read with the second token; with the third, the
-/// statistics say so.
+/// Steps of a full batch before the window. A draft model may start its prefill at the second token, and the statistics
+/// show it at the third.
 const WARM_UP: usize = 3;
 
-/// What happened in a window.
+/// The measurements of a window.
 pub(super) struct Window {
-    /// Of every sequence, from its first.
+    /// The tokens of every sequence, from its first token on.
     pub(super) tokens: Vec<Vec<u32>>,
-    /// Turns in which every sequence had a part.
+    /// The steps of the window. Every sequence runs in each of them.
     pub(super) span: Span,
-    /// Tokens of prompts that were computed before it.
+    /// Prompt tokens that were computed again before the window.
     pub(super) reread_tokens: u64,
 }
 
 impl Window {
-    /// Tokens that a sequence may generate, if the window is to hold `gen_tokens` of it and guesses have `longest` tokens.
+    /// Most tokens of a sequence, if the window has `gen_tokens` tokens per sequence and drafts have `longest` tokens.
     pub(super) fn most_tokens(gen_tokens: usize, longest: usize) -> usize {
         LONGEST * gen_tokens + WARM_UP * (1 + longest)
     }
 
-    /// Decodes until there are `args.gen_tokens` tokens a sequence on average. Where sequences end before, they are
-    /// decoded again, as far as there is room.
+    /// Decodes until the sequences have `args.gen_tokens` tokens on average. If a sequence ends before the window has a
+    /// step, all sequences are decoded once more with a higher limit, as far as there is room.
     pub(super) fn run(
         args: &BenchArgs,
         loaded: &Loaded,
@@ -61,7 +62,7 @@ impl Window {
         Err(nothing_measured(what, prompts.len()))
     }
 
-    /// One window, of sequences of at most `most_tokens`. None if it holds no turn.
+    /// One window, with sequences of at most `most_tokens` tokens. None if the window has no step.
     fn attempt(
         args: &BenchArgs,
         loaded: &Loaded,
@@ -96,7 +97,7 @@ impl Window {
         Ok(span.map(|span| Window { tokens, span, reread_tokens }))
     }
 
-    /// Whether both generated the same, as far as both came.
+    /// Whether both windows have the same tokens, up to the shorter run of each sequence.
     pub(super) fn agrees_with(&self, other: &Window) -> bool {
         self.tokens.iter().zip(&other.tokens).all(|(a, b)| {
             let n = a.len().min(b.len());
@@ -105,12 +106,12 @@ impl Window {
     }
 }
 
-/// Whether all sequences ran in the last turn and go on, and no draft model had anything to read.
+/// Whether all sequences decoded in the last step and go on, and no draft model was still in its prefill.
 fn is_full(stats: &Stats, batch: usize) -> bool {
     decodes_all(stats, batch) && stats.running == batch && stats.draft_models_behind == 0
 }
 
-/// The tokens of a request that is over soon.
+/// The tokens of a request that ends soon.
 fn rest(handle: &mut RequestHandle) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
     while let Some(event) = handle.recv() {

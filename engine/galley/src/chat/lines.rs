@@ -1,4 +1,4 @@
-//! What a user types: lines with an editor on a terminal, and plain lines from anything else.
+//! The user's input: lines from an editor on a terminal, and plain lines from any other source.
 
 use anyhow::{Context, Result};
 use rustyline::DefaultEditor;
@@ -7,14 +7,14 @@ use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
-/// Longer than any context: a stream that never ends a line is no conversation.
+/// Longest line, longer than any context: a stream without line feeds must not fill the memory.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// Where lines come from.
+/// The source of lines.
 pub(super) enum Lines {
     /// A terminal that can move its cursor.
     Edited(Box<DefaultEditor>),
-    /// A pipe, a file, or a terminal that cannot. With `prompt`, somebody waits for one.
+    /// A pipe, a file, or a terminal that cannot move its cursor. `prompt` is set for a terminal.
     Plain { prompt: bool },
 }
 
@@ -29,13 +29,13 @@ impl Lines {
         Ok(Self::Plain { prompt: types })
     }
 
-    /// The next line, or what is wrong with it. None: there are no more.
+    /// The next line, or the reason why it cannot be used. None at the end of the input.
     pub(super) fn next(&mut self) -> Result<Option<Result<String, String>>> {
         match self {
             Self::Edited(editor) => edited(editor),
             Self::Plain { prompt } => {
                 if *prompt {
-                    // Not among the answers, which may go to a file.
+                    // The prompt goes to standard error: standard output may be a file of answers.
                     let _ = write!(io::stderr(), "> ");
                 }
                 let line = read_line(&mut io::stdin().lock());
@@ -49,11 +49,11 @@ fn edited(editor: &mut DefaultEditor) -> Result<Option<Result<String, String>>> 
     loop {
         match editor.readline("> ") {
             Ok(line) => {
-                // A history that takes no more lines is no reason to stop.
+                // The chat goes on if the history cannot store the line.
                 let _ = editor.add_history_entry(line.as_str());
                 return Ok(Some(Ok(line)));
             }
-            // Ctrl-C on a line abandons the line; another size of the window is no line.
+            // Ctrl-C abandons the line. A signal, such as a change of the window's size, ends no line.
             Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {}
             Err(ReadlineError::Eof) => return Ok(None),
             Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
@@ -66,7 +66,7 @@ fn edited(editor: &mut DefaultEditor) -> Result<Option<Result<String, String>>> 
 
 const NOT_UTF8: &str = "what was typed is not UTF-8";
 
-/// Reads up to a line feed or the end.
+/// Reads up to a line feed or the end of the input.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<Result<String, String>>> {
     let mut line = Vec::new();
     let (mut has_begun, mut is_too_long) = (false, false);
@@ -74,7 +74,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<Result<String, Strin
         let bytes = match input.fill_buf() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // A terminal that another program left so.
+            // Another program may have left the terminal non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(PAUSE);
                 continue;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use std::io::{BufReader, Read};
 
-    /// Hands out its bytes in pieces, as a pipe does.
+    /// A reader that returns its bytes in pieces, as a pipe does.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {

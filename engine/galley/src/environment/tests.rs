@@ -1,10 +1,10 @@
-//! What the environment says, and what it does not.
+//! Flags that the environment sets, and variables that are ignored or refused.
 
 use super::*;
 use crate::args::Command as Chosen;
 use std::collections::BTreeMap;
 
-/// Reads a line of words, in an environment.
+/// Parses a command line under the variables of `environment`.
 fn read_line(line: &[&str], environment: &[(&str, &str)]) -> Result<Cli, String> {
     let environment: BTreeMap<&str, &str> = environment.iter().copied().collect();
     let arguments = ["galley"].iter().chain(line).map(OsString::from).collect();
@@ -47,7 +47,7 @@ fn every_flag_has_a_twin_that_its_help_names() {
                 continue;
             };
             assert!(help.ends_with(&format!("[env: {twin}]")), "{help}");
-            // It counts, and an empty one is not set.
+            // The variable sets the flag, and a blank one counts as not set.
             let name = subcommand.get_name();
             let id = arg.get_id().as_str();
             let words = ["galley", name, "-m", "x"];
@@ -121,7 +121,7 @@ fn case_13_an_empty_variable_is_not_set() {
     assert!(args.draft.plugin_path.is_none() && args.sampling.temperature == 0.0);
     let bench = bench(&[], &[("GALLEY_BATCH", ""), ("GALLEY_KV_BUDGET", "")]).expect("nothing");
     assert_eq!((bench.batch, bench.kv_budget.len()), (vec![1], 0));
-    // The model is needed, and an empty variable brings none.
+    // The model is required, and an empty variable does not set it.
     let error = read_line(&["run"], &[("GALLEY_MODEL", "")]).expect_err("no model");
     assert!(error.contains("--model"), "{error}");
     let args = read_line(&["run"], &[("GALLEY_MODEL", "here\n")]).expect("a model");
@@ -137,9 +137,9 @@ fn the_command_line_counts_before_the_environment() {
     assert_eq!((args.sampling.seed, args.sampling.stop.len()), (Some(6), 2));
     assert_eq!(bench(&["--batch", "7"], &environment).expect("right").batch, [7]);
     assert_eq!(bench(&[], &[("GALLEY_BATCH", "2,3")]).expect("right").batch, [2, 3]);
-    // A wrong value that nothing asks for is no error.
+    // A wrong value in a variable is no error if the command line sets the flag.
     assert!(run(&["--seed", "6"], &[("GALLEY_SEED", "x")]).is_ok());
-    // Of flags that answer one question, too.
+    // The same holds for flags that exclude each other.
     let args = run(&["--drafter-plugin", "a.so"], &[("GALLEY_DRAFTER", "ngram")]).expect("right");
     assert!(args.draft.drafter.is_empty() && args.draft.drafter_plugin == ["a.so"]);
     let set = [("GALLEY_BENCH_DATASET", "code")];
@@ -184,7 +184,7 @@ fn case_12_text_may_begin_with_a_dash() {
         let cli = read_line(&line, &[]).expect("it is text");
         assert!(matches!(cli.command, Chosen::Chat(args) if args.system.as_deref() == Some(text)));
     }
-    // A flag that follows is still one.
+    // A flag after the text is still read as a flag.
     assert!(run(&["-p", "- item", "--json"], &[]).expect("right").json);
 }
 
@@ -206,7 +206,7 @@ fn every_help_has_examples_that_can_be_typed() {
         let lines = examples.lines().filter_map(|line| line.trim().strip_prefix("galley "));
         let mut n_lines = 0;
         for line in lines {
-            // As a shell would split it: quotes are around single words here.
+            // Splits the line as a shell would. Each pair of quotes in the examples encloses one whole word.
             let words: Vec<String> = line
                 .split('\'')
                 .enumerate()

@@ -1,4 +1,4 @@
-//! Room under the files of machines, containers and shells that tests write.
+//! Room of machines, containers and shells, from kernel files that the tests write.
 
 use super::*;
 use std::fs;
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 const MB: usize = 1_000_000;
 
-/// A root folder with a machine that has 8 GiB to give.
+/// A root folder of a machine with 8 GiB of available memory.
 struct Root(TempDir);
 
 impl Root {
@@ -22,7 +22,7 @@ impl Root {
         self
     }
 
-    /// A group of version 2 at `folder`, of which `used` bytes are used, `cached` of them by pages of files.
+    /// A group of version 2 at `folder` that uses `used` bytes, `cached` of them for pages of files.
     fn v2(self, folder: &str, max: &str, used: usize, cached: usize) -> Self {
         self.with(&format!("{folder}/memory.max"), &format!("{max}\n"))
             .with(&format!("{folder}/memory.high"), "max\n")
@@ -61,7 +61,7 @@ const V1_MOUNTS: &str = "\
 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-/// What version 1 says where there is no limit.
+/// The value of a limit in version 1 that means "no limit".
 const NO_LIMIT: usize = 9_223_372_036_854_771_712;
 
 #[test]
@@ -110,13 +110,13 @@ fn the_smallest_room_along_the_path_counts() {
 
 #[test]
 fn a_container_sees_its_group_as_the_root() {
-    // With a namespace of groups: the group is "/".
+    // In a namespace of control groups, the process's group is "/".
     let root = Root::new()
         .with("proc/self/cgroup", "0::/\n")
         .with("proc/self/mountinfo", V2_MOUNT)
         .v2("sys/fs/cgroup", "450000000", 100 * MB, 0);
     root.is_limited_by_group(350 * MB, "sys/fs/cgroup");
-    // Without one: the mount shows the group that the process is in.
+    // Without a namespace, the root of the mount is an ancestor of the process's group.
     let mount = "35 31 0:32 /docker/1f /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
     let root = Root::new()
         .with("proc/self/cgroup", "4:memory:/docker/1f/part\n")
@@ -124,7 +124,7 @@ fn a_container_sees_its_group_as_the_root() {
         .v1("sys/fs/cgroup/memory", 300 * MB, 0, 0)
         .v1("sys/fs/cgroup/memory/part", 200 * MB, 0, 0);
     root.is_limited_by_group(200 * MB, "sys/fs/cgroup/memory/part");
-    // A process that was moved into the namespace: its group is elsewhere.
+    // The group of a process that was moved into the namespace lies outside the mount.
     for group in ["/../../other", "/other"] {
         let root = Root::new()
             .with("proc/self/cgroup", &format!("4:memory:{group}\n"))

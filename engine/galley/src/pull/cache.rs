@@ -25,7 +25,7 @@ pub(super) struct Repo {
 }
 
 impl Repo {
-    /// `ORG/NAME`, `ORG/NAME@REVISION`.
+    /// Parses `ORG/NAME` or `ORG/NAME@REVISION`.
     pub(super) fn parse(source: &str) -> Result<Self> {
         let (id, revision) = source.split_once('@').unwrap_or((source, "main"));
         let word = |word: &str| {
@@ -42,7 +42,7 @@ impl Repo {
         Ok(Self { id: id.into(), revision: revision.into() })
     }
 
-    /// As the user writes it.
+    /// The repository as the user writes it; the inverse of [`Repo::parse`].
     pub(super) fn source(&self) -> String {
         match self.revision.as_str() {
             "main" => self.id.clone(),
@@ -59,7 +59,7 @@ impl Repo {
     fn snapshot(&self, settings: &Settings) -> Option<PathBuf> {
         let directory = self.directory(settings);
         let reference = fs::read_to_string(directory.join("refs").join(&self.revision));
-        // A commit is its own reference.
+        // A commit has no file in `refs`: the revision is the commit.
         let commit = reference.map_or_else(|_| self.revision.clone(), |text| text.trim().into());
         let snapshot = directory.join("snapshots").join(file_name(&commit).ok()?);
         snapshot.is_dir().then_some(snapshot)
@@ -69,7 +69,7 @@ impl Repo {
     pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
         let missing = || missing(&self.source(), settings);
         let snapshot = self.snapshot(settings).with_context(missing)?;
-        // The configuration is fetched last: where it is, the weights are.
+        // The configuration is fetched last: a snapshot with a configuration has all weights.
         let has_weights = |name: &str| name.ends_with(".safetensors");
         let files = list(&snapshot)?;
         if files.iter().any(|name| name == "config.json") && files.iter().any(|n| has_weights(n)) {
@@ -99,7 +99,8 @@ impl Repo {
         path.filter(|path| path.exists()).with_context(|| absent(&what(), settings))
     }
 
-    /// Notes that the revision is `commit`. A cache that knows it may be one that cannot be written.
+    /// Stores that the revision is `commit`. It writes nothing if the cache has this reference: the cache may
+    /// be read-only.
     pub(super) fn write_ref(&self, commit: &str, settings: &Settings) -> Result<()> {
         let path = self.directory(settings).join("refs").join(&self.revision);
         let is_known = || fs::read_to_string(&path).is_ok_and(|text| text.trim() == commit);
@@ -107,12 +108,12 @@ impl Repo {
             return Ok(());
         }
         create_parent(&path)?;
-        // In one step: a reader beside this one sees the old commit or the new.
+        // The rename is atomic: another process reads either the old commit or the new one.
         let directory = path.parent().unwrap_or(&path);
         let write = || {
             let mut file = tempfile::NamedTempFile::new_in(directory)?;
             file.write_all(commit.as_bytes())?;
-            // Other users of the cache may read a reference.
+            // Other users of the cache must be able to read the reference.
             #[cfg(unix)]
             file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
             file.persist(&path)?;
@@ -122,7 +123,7 @@ impl Repo {
     }
 }
 
-/// That `source` is not here, and how it gets here.
+/// The message that `source` is not in the cache, with the command that fetches it.
 pub(super) fn missing(source: &str, settings: &Settings) -> String {
     format!("{}: `galley pull {source}`", absent(source, settings))
 }
@@ -132,18 +133,18 @@ fn absent(what: &str, settings: &Settings) -> String {
     format!("{what} is not in {}{offline}", settings.cache.display())
 }
 
-/// `name` as a relative path that stays where it is put.
+/// `name` as a relative path that cannot leave the folder which it is joined to.
 pub(super) fn file_name(name: &str) -> Result<&Path> {
     let path = Path::new(name);
     let normal = |component| matches!(component, Component::Normal(_));
-    // The components of a path pass over `a//b` and `a/./b`, which are not the names of files.
+    // `Path::components` normalises `a//b` and `a/./b`, which are no valid names.
     let plain = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
     let safe = plain && path.components().all(normal) && !name.contains(['\\', '\0', ':']);
     ensure!(safe, "{name:?} is no name for a file: it could be written anywhere");
     Ok(path)
 }
 
-/// Makes `link` stand for `blob`, replacing what is there.
+/// Makes `link` a link to `blob`, and replaces an existing file. `depth` is the number of `/` in the file's name.
 pub(super) fn link(blob: &Path, link: &Path, depth: usize) -> Result<()> {
     create_parent(link)?;
     match fs::remove_file(link) {
@@ -153,7 +154,7 @@ pub(super) fn link(blob: &Path, link: &Path, depth: usize) -> Result<()> {
         _ => {}
     }
     let name = blob.file_name().unwrap_or_default();
-    // From snapshots/COMMIT, and from each directory below.
+    // The way up from snapshots/COMMIT is two directories, and one more for each directory in the file's name.
     let target = Path::new(&"../".repeat(depth + 2)).join("blobs").join(name);
     symlink(&target, blob, link).map_err(|error| writing(error, link))
 }
@@ -175,7 +176,7 @@ pub(super) fn create_parent(path: &Path) -> Result<()> {
     }
 }
 
-/// The files of a snapshot, those in directories too.
+/// The files of a snapshot, including files in its directories.
 fn list(directory: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let mut todo = vec![PathBuf::new()];

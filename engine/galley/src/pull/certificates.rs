@@ -1,23 +1,23 @@
-//! The certificates that servers are checked against: those that the environment names, else the system's.
+//! The certificates that servers are checked against: the files that the environment names, or else the system's store.
 
 use anyhow::{Result, ensure};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 use std::path::PathBuf;
 use ureq::tls::{Certificate, RootCerts};
 
-/// The roots of trust. `named` are files and directories of PEM, with the variables that name them: they stand in place
-/// of the system's, as in `huggingface_hub`.
+/// The root certificates. `named` has files and directories in PEM form with the variables that name them. They replace
+/// the system's store, as in `huggingface_hub`.
 pub(super) fn roots(named: &[(&'static str, PathBuf)]) -> Result<RootCerts> {
     let mut found = Vec::new();
     for (variable, path) in named {
         let result = match path.is_dir() {
             true => load_certs_from_paths(None, Some(path)),
-            // As in OpenSSL, a directory that is missing has no certificates.
+            // As in OpenSSL, a missing directory counts as one without certificates.
             false if *variable == "SSL_CERT_DIR" => continue,
             false => load_certs_from_paths(Some(path), None),
         };
         let reason = result.errors.first().map_or(String::new(), |error| format!(": {error}"));
-        // A directory may have other files, too.
+        // A directory may also have files that are no certificates.
         let is_good = path.is_dir() || (reason.is_empty() && !result.certs.is_empty());
         ensure!(
             is_good,
@@ -32,7 +32,7 @@ pub(super) fn roots(named: &[(&'static str, PathBuf)]) -> Result<RootCerts> {
         return Ok(specific(found));
     }
     let found = system().certs;
-    // A container often has no store: then those that Mozilla trusts.
+    // A container often has no store: then the certificates of Mozilla's list apply.
     Ok(if found.is_empty() { RootCerts::WebPki } else { specific(found) })
 }
 
@@ -40,7 +40,7 @@ fn specific(found: Vec<impl AsRef<[u8]>>) -> RootCerts {
     found.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).into()
 }
 
-/// The system's store. The loader's own way to it would take an empty SSL_CERT_FILE for a path.
+/// The system's store. `load_native_certs` is not used here, because it takes an empty SSL_CERT_FILE for a path.
 #[cfg(all(unix, not(target_os = "macos")))]
 fn system() -> CertificateResult {
     let places = openssl_probe::probe();

@@ -1,4 +1,4 @@
-//! The HTTP client of the hub: proxies, certificates, redirects, and which failures pass.
+//! The HTTP client of the hub: proxies, certificates, redirects, and repeated attempts.
 
 use super::failure::{Failure, Refusal, asks_for_a_user, connection};
 use super::proxy::Route;
@@ -14,25 +14,25 @@ use ureq::http::{HeaderValue, Response, StatusCode, Uri, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-/// Attempts in a row that bring nothing, and the pause after the first; it doubles.
+/// Most attempts in a row without progress. `PAUSE` follows the first failure and doubles with each further one.
 pub(super) const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_REDIRECTS: usize = 10;
-/// More than the listing of any repository.
+/// Longest document, longer than the listing of any repository.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// An HTTP client with the user's access token.
 pub(super) struct Client<'a> {
     network: &'a Network,
     authorization: Option<HeaderValue>,
-    /// One for each way that was taken.
+    /// One agent for each way that a request has taken.
     agents: RefCell<Vec<(Way, Agent)>>,
-    /// Read when a server first shows a certificate.
+    /// The root certificates, read before the first connection that uses TLS.
     roots: OnceCell<RootCerts>,
 }
 
-/// How a server is reached.
+/// The settings of a connection to a server.
 #[derive(Clone, PartialEq, Eq)]
 struct Way {
     route: Option<Route>,
@@ -46,7 +46,7 @@ impl<'a> Client<'a> {
         Ok(Self { network, authorization, agents: RefCell::default(), roots: OnceCell::new() })
     }
 
-    /// A small document.
+    /// Fetches a small document.
     pub(super) fn get_text(&self, url: &str) -> Result<String> {
         retry(|| {
             let response = self.get(url, 0, self.network.metadata_timeout)?;
@@ -55,12 +55,13 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// A file from byte `from` on.
+    /// Requests a file from byte `from` on.
     pub(super) fn get_file(&self, url: &str, from: u64) -> Result<Response<Body>, Failure> {
         self.get(url, from, self.network.download_timeout)
     }
 
-    /// Follows redirects: another server can have another proxy, and must not have the token.
+    /// Sends a request and follows redirects. The client does not follow them itself: another server may need another
+    /// proxy, and must not get the token.
     fn get(&self, url: &str, from: u64, patience: Duration) -> Result<Response<Body>, Failure> {
         let mut uri: Uri = url.parse().with_context(|| format!("{url}: this is no URL"))?;
         let hub = uri.clone();
@@ -83,7 +84,7 @@ impl<'a> Client<'a> {
     ) -> Result<Response<Body>, Failure> {
         let route = self.network.proxies.route(uri);
         let agent = self.agent(uri, route)?;
-        // A compressed answer would have other offsets.
+        // A range of a compressed answer would have other offsets.
         let mut request = agent.get(uri).header(header::ACCEPT_ENCODING, "identity");
         if let Some(authorization) = self.authorization.as_ref().filter(|_| is_hub) {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -144,7 +145,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Sorts out the answers without a body of interest.
+/// Turns every answer without a usable body into a failure.
 fn answer(uri: &Uri, hub: &Uri, response: Response<Body>) -> Result<Response<Body>, Failure> {
     let code = response.status();
     if code.is_success() || code == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -161,7 +162,7 @@ fn answer(uri: &Uri, hub: &Uri, response: Response<Body>) -> Result<Response<Bod
     Err(if is_busy { Failure::Passing(error) } else { Failure::Final(error) })
 }
 
-/// Whether `next` may have the token that `first` has: the same server, or the same by TLS.
+/// Whether `next` may get the token of `first`: it is the same server, or the same host after an upgrade to HTTPS.
 fn is_same(first: &Uri, next: &Uri) -> bool {
     let port = |uri: &Uri| match (uri.port_u16(), uri.scheme_str()) {
         (Some(port), _) => port,
@@ -175,7 +176,7 @@ fn is_same(first: &Uri, next: &Uri) -> bool {
     host(first) == host(next) && ((from == to && port(first) == port(next)) || by_default)
 }
 
-/// Where a redirect leads.
+/// The URL that a redirect names.
 fn location(from: &Uri, response: &Response<Body>) -> Result<Uri> {
     let location = response.headers().get(header::LOCATION).context("a redirect to nowhere")?;
     let location = location.to_str().context("a redirect to what is no URL")?;
@@ -197,7 +198,7 @@ fn location(from: &Uri, response: &Response<Body>) -> Result<Uri> {
     Ok(uri)
 }
 
-/// Repeats what fails for a reason that may pass.
+/// Repeats `attempt` after failures that may be temporary.
 pub(super) fn retry<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
     let mut failures = 0;
     loop {

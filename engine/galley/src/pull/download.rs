@@ -1,4 +1,4 @@
-//! One file over HTTP: resumed where it was cut off, and checked before it gets its name.
+//! Download of one file over HTTP: it resumes after an interruption, and checks the file before it gets its name.
 
 use super::client::{Client, retry};
 use super::failure::{Failure, writing};
@@ -14,14 +14,14 @@ use ureq::http::{Response, StatusCode, header};
 /// A file to fetch.
 pub(super) struct Remote<'a> {
     pub(super) url: String,
-    /// As the user knows it.
+    /// The name for error messages and the progress bar.
     pub(super) name: &'a str,
     pub(super) size: Option<u64>,
     pub(super) sha256: Option<&'a str>,
 }
 
-/// Fetches `remote` to `blob`. A part that is there from an earlier attempt, in this process or
-/// another, is continued; two processes take turns.
+/// Fetches `remote` to `blob`. It continues a partial file of an earlier attempt by any process. A lock on the partial
+/// file lets one process at a time download.
 pub(super) fn fetch(
     client: &Client<'_>,
     remote: &Remote<'_>,
@@ -38,7 +38,7 @@ pub(super) fn fetch(
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&part).map_err(unwritten)?;
         file.lock().map_err(unwritten)?;
-        // Whoever had the lock may have finished, and given the file its name.
+        // The process that held the lock may have finished the download and renamed the partial file.
         if part.exists() {
             break file;
         }
@@ -79,7 +79,7 @@ fn attempt(
             return Err(Failure::Passing(error));
         }
         StatusCode::PARTIAL_CONTENT if continues(&response, have) => {}
-        // The whole file, whatever was asked for.
+        // The server ignores the range and sends the whole file.
         _ if have > 0 => have = restart(file)?,
         _ => {}
     }
@@ -122,7 +122,7 @@ fn restart(file: &mut File) -> Result<u64> {
     Ok(0)
 }
 
-/// Whether the answer begins at byte `have`.
+/// Whether the body of the answer begins at byte `have` of the file.
 fn continues(response: &Response<Body>, have: u64) -> bool {
     let range = response.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")))
@@ -140,14 +140,14 @@ fn check(remote: &Remote<'_>, file: &mut File) -> Result<()> {
     Ok(())
 }
 
-/// The SHA-256 of the rest of a file, in hexadecimal.
+/// The SHA-256 of a file from its position to its end, in hexadecimal.
 pub(super) fn sha256(file: &mut File) -> Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut io::BufReader::with_capacity(1 << 20, file), &mut hasher)?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A bar on standard error, if that is a terminal.
+/// A progress bar on standard error, visible if standard error is a terminal.
 fn progress(remote: &Remote<'_>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(remote.size, ProgressDrawTarget::stderr());
     let template = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";

@@ -1,4 +1,4 @@
-//! What went wrong between here and the hub: whether another attempt makes sense, and what the user can do.
+//! Failures of the network: whether another attempt makes sense, and how the user can solve the problem.
 
 use super::proxy::Route;
 use anyhow::{Error, anyhow};
@@ -8,14 +8,14 @@ use std::path::Path;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, Uri};
 
-/// Whether another attempt makes sense.
+/// A failure, by whether another attempt makes sense.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// A busy server, a lost connection.
+    /// A temporary failure, such as a busy server or a lost connection.
     Passing(Error),
-    /// The same, after a part of the file has come.
+    /// A temporary failure after a part of the file has arrived.
     Interrupted,
-    /// It would fail again.
+    /// Another attempt would fail in the same way.
     Final(Error),
 }
 
@@ -25,15 +25,15 @@ impl From<Error> for Failure {
     }
 }
 
-/// A server that does not give what it was asked for.
+/// The answer of a server that refuses a request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    /// The hub's word for the reason.
+    /// The hub's code of the reason.
     pub(super) code: String,
-    /// The hub's sentence about it.
+    /// The hub's sentence about the reason.
     message: String,
-    /// The server, where it is not the hub.
+    /// The server, if it is not the hub.
     pub(super) host: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl Refusal {
         }
     }
 
-    /// What the hub says, to be put behind a sentence.
+    /// The hub's message, in a form that can follow a sentence.
     pub(super) fn said(&self) -> String {
         match self.message.trim_end_matches('.') {
             "" => String::new(),
@@ -81,7 +81,7 @@ pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -
                 return Failure::Final(tls(error, host, &through));
             }
             match (error.kind(), route) {
-                // What a SOCKS proxy says of a wrong password.
+                // The error of the client if a SOCKS proxy refuses the password.
                 (ErrorKind::PermissionDenied, Some(route)) => {
                     Failure::Final(anyhow!("{error}").context(asks_for_a_user(route)))
                 }
@@ -105,12 +105,12 @@ pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -
         error @ (ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound
         | ureq::Error::ConnectionFailed) => Failure::Passing(anyhow!("{}: {error}", place())),
-        // What is wrong with the request or the answer is wrong again the next time.
+        // All other errors lie in the request or the answer, and would occur again.
         error => Failure::Final(anyhow!("{uri}{through}: {error}")),
     }
 }
 
-/// The error where a proxy does not take requests of this user.
+/// The error if a proxy refuses the user or the password.
 pub(super) fn asks_for_a_user(route: &Route) -> Error {
     anyhow!(
         "{route} asks for a user and a password that it accepts: write them into {}, as in http://USER:PASSWORD@HOST:PORT \
@@ -119,7 +119,7 @@ pub(super) fn asks_for_a_user(route: &Route) -> Error {
     )
 }
 
-/// A failure of TLS. What is wrong with a certificate stays wrong.
+/// The error for a failure of TLS. It is final: another attempt gets the same certificate.
 fn tls(error: &rustls::Error, host: &str, through: &str) -> Error {
     let way_out =
         "set SSL_CERT_FILE to a file with the certificate of the authority that signs it (PEM)";

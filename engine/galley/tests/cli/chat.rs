@@ -1,22 +1,22 @@
-//! A chat over pipes: it survives every message that it cannot answer.
+//! A chat over pipes: it goes on after every message that it cannot answer.
 
 use crate::{command, tiny, with_template};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-/// A template that refuses the word "bad" and has no turns.
+/// A template that refuses the word "bad" and marks no turns.
 const REFUSES: &str = "{% for m in messages %}{% if 'bad' in m.content %}\
                        {{ raise_exception('no bad words') }}{% endif %}{{ m.content }}\n{% endfor %}";
 
-/// Chats with a model over pipes.
+/// Runs a chat with a model over pipes.
 fn chat(model: &Path, extra: &[&str], input: &[u8]) -> Output {
     let model = model.to_str().expect("UTF-8");
     let mut galley = command(&[&["chat", "-m", model][..], extra].concat());
     galley.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut galley = galley.spawn().expect("the binary starts");
     let mut stdin = galley.stdin.take().expect("a pipe");
-    // It may end before it has read all.
+    // The binary may end before it has read all input.
     let _ = stdin.write_all(input);
     drop(stdin);
     galley.wait_with_output().expect("it ends")
@@ -38,10 +38,10 @@ fn case_16_a_message_that_the_template_refuses_is_left_out() {
     assert_eq!(stdout.matches(" [length]\n").count(), 2, "{stdout}");
     assert_eq!(stderr.matches("no bad words").count(), 1, "{stderr}");
     assert!(stderr.contains("left out") && stderr.contains("/new"), "{stderr}");
-    // It is no part of the conversation: the answers are those of one without it.
+    // The refused message is not part of the conversation: the answers are the same without it.
     let (without, stderr) = parts(&chat(model.path(), &SHORT, b"hello\nhello again\n"));
     assert!(stdout == without && stderr.is_empty(), "{stderr}");
-    // The comparison notices another conversation.
+    // Control: the comparison detects another conversation.
     let (other, _) = parts(&chat(model.path(), &SHORT, b"hello\ngood\nhello again\n"));
     assert_ne!(other, without);
     assert_eq!(other.matches(" [length]\n").count(), 3);
@@ -49,7 +49,7 @@ fn case_16_a_message_that_the_template_refuses_is_left_out() {
 
 #[test]
 fn other_refusals_of_a_template_end_no_chat_either() {
-    // It fails instead of refusing, it wants turns in order, and it does not come to an end.
+    // A template that fails instead of refusing, one that allows a single message, and one that does not end.
     for (template, input) in [
         ("{{ messages[0].content }}{{ messages[1].content.x.y }}", &b"one\ntwo\n"[..]),
         (
@@ -93,7 +93,7 @@ fn case_28_a_line_that_is_not_utf8_is_left_out() {
         assert_eq!(stdout, without);
         assert!(stderr.contains("UTF-8") && stderr.contains("left out"), "{stderr}");
     }
-    // Also in the last line, which does not end.
+    // The same holds for a last line without a line feed.
     let (stdout, _) = parts(&chat(&model, &SHORT, b"hello\n\xff"));
     assert_eq!(stdout.matches(" [length]\n").count(), 1);
 }
@@ -105,14 +105,15 @@ fn case_28_an_answer_is_as_long_as_there_is_room() {
     let long = ["--max-tokens", "400", "--ignore-eos"];
     let small = [&long[..], &["--kv-cache-tokens", "64"]].concat();
     let (stdout, stderr) = parts(&chat(model, &small, b"hello\nmore\n/new\nhello\n"));
-    // The first fills the cache, the second has no room, the third begins anew and equals the first.
+    // The first answer fills the cache, the second has no room, and the third follows /new and equals the first.
     assert_eq!(stdout.matches(" [length]\n").count(), 2, "{stdout}{stderr}");
     let (first, third) = stdout.split_at(stdout.len() / 2);
     assert_eq!(first, third);
     assert_eq!(stderr.matches("the context is full").count(), 2, "{stderr}");
     assert_eq!(stderr.matches("error: the conversation has ").count(), 1, "{stderr}");
     assert!(stderr.contains("/new starts over"), "{stderr}");
-    // As long as a run with the number that fits; one more is refused, with that number.
+    // The answer is as long as that of a run with the most tokens that fit. A run refuses one token more and
+    // names the limit.
     let run = |max_tokens: usize| {
         let max_tokens = max_tokens.to_string();
         let path = model.to_str().expect("UTF-8");
@@ -128,7 +129,7 @@ fn case_28_an_answer_is_as_long_as_there_is_room() {
     let refusal = run(room + 1);
     let error = String::from_utf8_lossy(&refusal.stderr);
     assert!(!refusal.status.success() && error.contains(&format!("{room} do")), "{error}");
-    // Nothing is said of a limit that was asked for, and --min-tokens does not stand against the room.
+    // A limit of the user causes no note, and the room limits --min-tokens, too.
     assert!(parts(&chat(model, &SHORT, b"hello\n")).1.is_empty());
     let least = [&small[..], &["--min-tokens", "300"]].concat();
     assert_eq!(parts(&chat(model, &least, b"hello\n")).0, first);
@@ -158,7 +159,7 @@ fn a_chat_over_pipes_prints_answers_alone() {
         let output = galley.wait_with_output().expect("it ends");
         assert_eq!(parts(&output), (plain.clone(), String::new()), "{term}");
     }
-    // No line at all.
+    // An empty input.
     assert_eq!(parts(&chat(&model, &SHORT, b"")), (String::new(), String::new()));
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Compiles the example in C, with `more` at its end, into `folder`.
+/// Compiles the C example with `more` appended into `folder`.
 fn build_echo(folder: &Path, more: &str, flags: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let program = std::fs::read_to_string(root.join("examples/drafters/echo.c")).expect("C");
@@ -42,9 +42,9 @@ fn case_27_the_linkers_reason_is_told_once() {
         assert_eq!(error.matches(reason).count(), 1, "{error}");
         assert!(!error.contains("dlopen failed"), "{error}");
     };
-    // A function that no library has.
+    // The drafter calls a function that no library has.
     check(&build_echo(folder, uses, &[]), "missing_thing");
-    // A library that was there when it was built.
+    // The drafter needs a library that existed only at build time.
     let source = folder.join("m.c");
     std::fs::write(&source, "int missing_thing(void) { return 1; }\n").expect("written");
     let other = folder.join("libmissing.so");
@@ -55,12 +55,12 @@ fn case_27_the_linkers_reason_is_told_once() {
     let echo = build_echo(folder, uses, &[&path, "-lmissing"]);
     std::fs::remove_file(&other).expect("removed");
     check(&echo, "libmissing.so");
-    // No library at all, though its bytes have a manifest.
+    // The file is no library, although its bytes have a manifest.
     let bytes = std::fs::read(&echo).expect("bytes");
     let text = folder.join("text.so");
     std::fs::write(&text, [b"no ELF: ", &bytes[..]].concat()).expect("written");
     check(&text, "ELF");
-    // The control: what is complete is loaded.
+    // Control: a complete drafter is loaded.
     let whole = build_echo(folder, "", &[]);
     json(&galley(&[&run_with(&model, whole.to_str().expect("UTF-8"))[..], &["--json"]].concat()));
 }
@@ -91,7 +91,7 @@ fn a_plugin_that_is_no_file_is_refused_and_not_waited_for() {
         refused(&run_with(&model, plugin), &[plugin, part]);
         assert!(began.elapsed() < Duration::from_secs(60), "{plugin}");
     }
-    // Beside drafters they are passed over.
+    // A search of the folder skips these files.
     let path = folder.path().to_str().expect("UTF-8");
     let output = galley(&["drafters", "--plugin-path", path]);
     assert!(output.status.success() && output.stderr.is_empty());
@@ -130,7 +130,7 @@ fn case_31_a_path_with_a_comma_can_be_written() {
     let quoted = format!("\"{absent}\"");
     refused(&[&args[..8], &[quoted.as_str()]].concat(), &[absent.as_str(), "cannot read"]);
 
-    // A draft model, too.
+    // The path of a draft model may have a comma, too.
     crate::build_drafter("small-model");
     let draft = odd.join("draft, small.gguf");
     std::fs::copy(tiny("smollm2.gguf"), &draft).expect("a copy");

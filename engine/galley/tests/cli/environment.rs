@@ -1,4 +1,4 @@
-//! Words and variables as a person writes them.
+//! Arguments and variables in the forms that people write.
 
 use crate::{command, json, refused, tiny};
 use serde_json::Value;
@@ -7,7 +7,7 @@ fn model() -> String {
     tiny("smollm2").to_str().expect("UTF-8").to_owned()
 }
 
-/// Runs the tiny model under variables.
+/// Runs the tiny model with environment variables set.
 fn run(extra: &[&str], variables: &[(&str, &str)]) -> Value {
     let model = model();
     let args = ["run", "-m", &model, "-p", "some text", "--max-tokens", "6", "--json"];
@@ -36,7 +36,7 @@ fn case_12_text_that_begins_with_a_dash_is_text() {
 
 #[test]
 fn case_13_variables_take_the_words_that_people_write() {
-    // The first token ends the output, unless none may.
+    // The first token is an end token, so it ends the output unless end tokens are ignored.
     let ends = ["--logit-bias", "2:100"];
     for (value, n_tokens) in [("1", 6), ("true", 6), ("YES", 6), ("0", 1), ("false", 1), ("", 1)] {
         let run = run(&ends, &[("GALLEY_IGNORE_EOS", value)]);

@@ -1,4 +1,4 @@
-//! Standard output and standard error that are no terminal, full, or closed.
+//! Standard output and standard error that are files, full disks or closed pipes.
 #![cfg(unix)]
 
 use crate::{command, tiny};
@@ -6,14 +6,15 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::{Command, ExitStatus, Stdio};
 
-/// What the commands of a user print to.
+/// The outputs with a closed pipe.
 enum Closed {
     Stdout,
     Stderr,
     Both,
 }
 
-/// Runs a command whose readers are gone before it prints; what it wrote to the other end.
+/// Runs a command after its `closed` outputs have lost their readers. Returns its status and the text of the
+/// other output.
 fn run_closed(mut galley: Command, closed: &Closed, input: &[u8]) -> (ExitStatus, String) {
     galley.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut galley = galley.spawn().expect("the binary starts");
@@ -31,7 +32,7 @@ fn run_closed(mut galley: Command, closed: &Closed, input: &[u8]) -> (ExitStatus
     (output.status, String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A cache with one model of the hub in it.
+/// A cache with one model of the hub.
 fn cache() -> tempfile::TempDir {
     let cache = tempfile::tempdir().expect("a folder");
     let repository = cache.path().join("models--org--tiny");
@@ -86,7 +87,7 @@ fn case_24_a_closed_pipe_ends_a_command_quietly() {
     }
 }
 
-/// A failure is one also where nobody can read of it.
+/// A failure has its exit status also if its message cannot be printed.
 #[test]
 fn case_24_a_failure_behind_a_closed_pipe_has_its_status() {
     for (args, code) in [
@@ -117,7 +118,7 @@ fn a_full_disk_is_an_error() {
 
 #[test]
 fn files_get_neither_colours_nor_progress() {
-    // A tokenizer that is not known by name: a library warns of it.
+    // The tokenizer's name is unknown, so that a library prints a warning.
     let folder = tempfile::tempdir().expect("a folder");
     let mut bytes = std::fs::read(tiny("smollm2.gguf")).expect("a model");
     let key = b"tokenizer.ggml.pre";

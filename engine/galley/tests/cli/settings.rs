@@ -1,4 +1,4 @@
-//! Settings that are wrong or out of range: an error that names the flag, before a model is loaded, and never a panic.
+//! Wrong settings cause an error that names the flag before a model is loaded, and never a panic.
 
 use crate::{command, galley, refused, tiny};
 
@@ -44,7 +44,7 @@ fn wrong_settings_are_refused_by_name() {
     refused(&["run", "-m", "no/such/model", "-p", "text"], &["no/such/model"]);
 }
 
-/// Sizes at and beyond their ends: each is refused by its flag or means something, in every command that has it.
+/// Sizes at and beyond the ends of their ranges: in every command, the flag refuses the size or the command works.
 #[test]
 fn case_25_a_size_of_nothing_or_too_much_is_refused_by_its_flag() {
     let model = tiny("llama3");
@@ -110,7 +110,7 @@ fn case_25_a_size_of_nothing_or_too_much_is_refused_by_its_flag() {
     }
 }
 
-/// Sizes at their ends that mean something.
+/// Unusual sizes at the ends of their ranges that work.
 #[test]
 fn sizes_that_are_odd_and_possible_do_their_work() {
     let model = tiny("llama3");
@@ -135,7 +135,7 @@ fn sizes_that_are_odd_and_possible_do_their_work() {
     }
 }
 
-/// A mistake is known before a model is read.
+/// Wrong flags are refused before a model is opened.
 #[test]
 fn wrong_sampling_is_refused_before_the_model_is_opened() {
     let args = ["run", "-m", "no/such/model", "-p", "x", "--top-p", "7"];
@@ -146,7 +146,7 @@ fn wrong_sampling_is_refused_before_the_model_is_opened() {
     assert!(error.contains("GALLEY_MIN_P") && !error.contains("no/such/model"), "{error}");
 }
 
-/// A prompt file that never ends, or is none.
+/// A folder and a file that is not UTF-8 are refused as prompt files.
 #[test]
 fn a_prompt_file_may_be_a_pipe_and_is_no_folder() {
     let model = tiny("llama3");

@@ -1,8 +1,8 @@
 //! Jinja as transformers runs it: jinja2 in an immutable sandbox, on values of Python.
 //!
 //! A template is parsed once ([`Template`]) and interpreted for each conversation, with a bounded
-//! number of steps, bounded depth and bounded memory. `docs/adr/0008-own-jinja.md` says why it is not
-//! a library; `docs/chat-templates.md` lists what differs from jinja2.
+//! number of steps, bounded depth and bounded memory. `docs/adr/0008-own-jinja.md` says why Galley
+//! does not use a library; `docs/chat-templates.md` lists the differences from jinja2.
 
 mod ast;
 mod attributes;
@@ -40,18 +40,18 @@ use run::Run;
 use serde_json::{Map, Value as Json};
 use value::Value;
 
-/// A template, ready to be rendered.
+/// A parsed template.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     body: Body,
     names: std::sync::Arc<[Box<str>]>,
 }
 
-/// What a rendering may use.
+/// Limits of one rendering.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) steps: u64,
-    /// Of text and lists that are made, whether they are still there or not.
+    /// Bytes of all texts and lists that the rendering makes, freed ones included.
     pub(super) bytes: u64,
     pub(super) output_bytes: usize,
 }
@@ -63,7 +63,7 @@ impl Template {
         Ok(Self { body, names: names.into() })
     }
 
-    /// The text for the variables of `context`. `strftime` gives the date in a format.
+    /// Renders the text with the variables of `context`. `strftime` formats the current date.
     pub(super) fn render(
         &self,
         context: &Map<String, Json>,

@@ -1,4 +1,4 @@
-//! The special tokens that a template may name: those that transformers' tokenizer would pass.
+//! The special tokens that a template may name: transformers' tokenizer passes the same ones.
 
 use crate::Result;
 use crate::tokenizer::{Tokenizer, read_json};
@@ -6,7 +6,7 @@ use crate::weights::gguf::Metadata;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Where GGUF keeps the ids, by the name that templates use.
+/// Names of tokens in templates, and the GGUF keys of their ids.
 const GGUF_KEYS: [(&str, &str); 6] = [
     ("unk_token", "unknown_token_id"),
     ("pad_token", "padding_token_id"),
@@ -16,8 +16,8 @@ const GGUF_KEYS: [(&str, &str); 6] = [
     ("mask_token", "mask_token_id"),
 ];
 
-/// The begin and end tokens, and what the files beside the tokenizer, or the metadata of its GGUF
-/// file, say of others.
+/// The begin and end tokens, and all tokens that the files beside the tokenizer, or the metadata of
+/// its GGUF file, name.
 pub(super) fn tokens(tokenizer: &Tokenizer) -> Result<Map<String, Value>> {
     let mut tokens = Map::new();
     for (name, id) in [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())] {
@@ -50,14 +50,14 @@ fn add_gguf(tokens: &mut Map<String, Value>, metadata: &Metadata, tokenizer: &To
     }
 }
 
-/// The fields of a tokenizer's configuration that are tokens: those of the usual names, those of the
-/// model's own that end in `_token`, and those under `extra_special_tokens`.
+/// Adds the tokens of a tokenizer's configuration: the fields named `…_token`,
+/// `additional_special_tokens`, and the fields of `extra_special_tokens`.
 fn add_fields(tokens: &mut Map<String, Value>, config: &Value) {
     for (name, value) in config.as_object().into_iter().flatten() {
         if name.ends_with("_token") {
             match text_of(value) {
                 Some(text) => drop(tokens.insert(name.clone(), text.into())),
-                // `"bos_token": null` says that there is none.
+                // `"bos_token": null` says that the model has no such token.
                 None if value.is_null() => drop(tokens.remove(name)),
                 None => {}
             }
@@ -79,7 +79,7 @@ fn add_fields(tokens: &mut Map<String, Value>, config: &Value) {
     }
 }
 
-/// A token is a text, or an object that has it as its content.
+/// The text of a token, which is a string or the `content` of an object.
 fn text_of(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())
 }

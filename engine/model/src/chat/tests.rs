@@ -1,4 +1,4 @@
-//! Templates of the model families as transformers renders them, and templates that mean harm.
+//! Templates of the model families as transformers renders them, and hostile templates.
 
 use super::*;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ fn the_template_is_found_where_models_keep_it() {
     write("special_tokens_map.json", &json!({"pad_token": {"content": "<pad>"}}).to_string());
     let beside = Tokenizer::open(&data("models/smollm2"), None).unwrap();
     let with_tools = ChatTemplate::open(directory.path(), None, &beside).unwrap();
-    // The tokens are those beside the tokenizer, not beside the template.
+    // The tokens come from the tokenizer's directory, not from the template's.
     assert_ne!(with_tools.render_with(&chat, &options).unwrap(), "<pad>");
 
     write("chat_template.jinja", "{% if %}");
@@ -146,7 +146,7 @@ fn sources_nested_without_end_are_refused() {
     {
         assert!(refused(&part.repeat(50_000)), "{part}");
     }
-    // Long is not deep.
+    // Long templates are not deep.
     assert!(!refused(&format!("{{% if x %}}{}{{% endif %}}", "{% elif y %}".repeat(50_000))));
     assert!(!refused(&format!("{{{{ x{} }}}}", "~1".repeat(50_000))));
     assert!(!refused(&format!("{{{{ [{}] }}}}", "1,".repeat(50_000))));
@@ -162,7 +162,7 @@ fn case_03_none_is_not_iterable_and_the_context_is_that_of_transformers() {
     let source = "{{ bos_token }}{{ pad_token }}{{ image_token }}{{ eos_token is defined }}";
     let with_tokens = template(source).with_special_tokens(tokens);
     assert_eq!(with_tokens.render(&[], false).unwrap(), "<s><pad><image>False");
-    // A variable of the request goes before a token of that name.
+    // A variable of the request overrides a token of that name.
     let variables = Map::from_iter([("pad_token".to_owned(), json!("mine"))]);
     let options = ChatOptions { variables, ..ChatOptions::default() };
     let text = with_tokens.render_with(&[], &options).unwrap();

@@ -1,4 +1,4 @@
-//! The date, for templates that tell the model what day it is.
+//! The date, for templates that write it into the prompt.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ pub(super) fn strftime_now(format: &str) -> String {
     strftime(now.as_secs(), format)
 }
 
-/// Knows the directives of dates and times without a locale; others stay as they are.
+/// Replaces the directives that need no locale, and leaves unknown directives in the text.
 fn strftime(seconds: u64, format: &str) -> String {
     let (day, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, date) = civil(day);
@@ -39,7 +39,7 @@ fn strftime(seconds: u64, format: &str) -> String {
             continue;
         }
         let mut directive = rest.next();
-        // `%-d` is `%d` without the zero.
+        // `%-d` is `%d` without the leading zero.
         let plain = directive == Some('-');
         if plain {
             directive = rest.next();
@@ -74,13 +74,13 @@ fn strftime(seconds: u64, format: &str) -> String {
             Some('R') => strftime(seconds, "%H:%M"),
             Some('u') => ((day + 3) % 7 + 1).to_string(),
             Some('w') => ((day + 4) % 7).to_string(),
-            // Weeks from the first Sunday, and from the first Monday.
+            // The number of the week, from the first Sunday or the first Monday of the year.
             Some('U') => number((day - first + 7 - (day + 4) % 7) / 7, 2),
             Some('W') => number((day - first + 7 - (day + 3) % 7) / 7, 2),
             Some('n') => "\n".to_owned(),
             Some('t') => "\t".to_owned(),
             Some('s') => seconds.to_string(),
-            // As for Python's `datetime.now()`, which knows no zone.
+            // Empty, as for Python's `datetime.now()`, which has no time zone.
             Some('Z' | 'z') => String::new(),
             Some('%') => "%".to_owned(),
             Some(other) => format!("%{other}"),
@@ -90,9 +90,9 @@ fn strftime(seconds: u64, format: &str) -> String {
     text
 }
 
-/// Year, month and day of the month of a day since 1970 in the Gregorian calendar.
+/// Year, month and day of the month of a day that counts from 1 January 1970 (Gregorian calendar).
 fn civil(day: u64) -> (u64, u64, u64) {
-    // Years from 1 March, so that the leap day comes last; eras of 400 years.
+    // Years begin on 1 March, so that the leap day comes last. An era has 400 years.
     let day = day + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,15 +1,16 @@
-//! The families that Galley has, and which of them is nearest to one that it has not.
+//! The supported families, and the nearest of them to an unsupported architecture.
 
 use super::Family;
 
-/// A family under its names.
+/// A family and its names in files.
 pub(super) struct Known {
     /// The class in `architectures`.
     pub(super) class: &'static str,
-    /// The `model_type`, and `general.architecture` of a GGUF file but for Mistral, which is a llama there.
+    /// The `model_type`. It is also the `general.architecture` of a GGUF file, except for Mistral,
+    /// which is `llama` there.
     pub(super) model_type: &'static str,
     pub(super) family: Family,
-    /// Models of it.
+    /// Well-known models of the family, for error messages.
     models: &'static str,
 }
 
@@ -40,7 +41,7 @@ pub(super) const FAMILIES: [Known; 4] = [
     },
 ];
 
-/// Relatives of a family that go by another name.
+/// Prefixes of architecture names, and the family that is nearest to each.
 const RELATIVES: [(&str, Family); 9] = [
     ("mixtral", Family::Mistral),
     ("ministral", Family::Mistral),
@@ -53,8 +54,8 @@ const RELATIVES: [(&str, Family); 9] = [
     ("granite", Family::Llama),
 ];
 
-/// What to use instead of the architecture `name`: the models of the nearest family, then all families, by the names
-/// that `name_of` gives them.
+/// Alternatives to the unsupported architecture `name`, for an error message: the models of the
+/// nearest family, then all families. `name_of` names a family.
 pub(super) fn instead_of(name: &str, name_of: impl Fn(&Known) -> &'static str) -> String {
     let all: Vec<_> = FAMILIES.iter().map(&name_of).collect();
     let listed = |known: &Known| format!("{} ({})", name_of(known), known.models);
@@ -69,7 +70,7 @@ pub(super) fn instead_of(name: &str, name_of: impl Fn(&Known) -> &'static str) -
     }
 }
 
-/// The family that `name` is related to, or begins like.
+/// The family of the relative that `name` begins with, or the one with the longest common prefix.
 fn nearest(name: &str) -> Option<&'static Known> {
     let name = name.to_ascii_lowercase();
     let related = RELATIVES.iter().find(|(relative, _)| name.starts_with(relative));
@@ -79,11 +80,11 @@ fn nearest(name: &str) -> Option<&'static Known> {
     let shared = |known: &Known| {
         name.bytes().zip(known.model_type.bytes()).take_while(|(one, other)| one == other).count()
     };
-    // The last of equals: of "qwen", the newest.
+    // Of equal lengths, the last family wins: for "qwen", the newest.
     FAMILIES.iter().filter(|known| shared(known) >= MIN_SHARED).max_by_key(|known| shared(known))
 }
 
-/// Letters that names of relatives share.
+/// Shortest common prefix that counts as related, bytes.
 const MIN_SHARED: usize = 4;
 
 #[cfg(test)]

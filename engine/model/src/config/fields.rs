@@ -1,12 +1,12 @@
-//! Fields of a `config.json`, checked as they are read.
+//! Fields of a `config.json`, checked at each read.
 
 use super::size;
 use crate::{ModelError, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// A JSON object whose fields are checked as they are read. `null` counts as absent, and an integer may be written as a
-/// float, as Python writes it after a division.
+/// A JSON object. Each read of a field checks it. `null` counts as absent. An integer may have the
+/// form of a float, as Python writes it after a division.
 pub(super) struct Fields<'a> {
     pub(super) path: &'a Path,
     prefix: &'static str,
@@ -19,7 +19,7 @@ impl<'a> Fields<'a> {
         Self { path, prefix: "", object }
     }
 
-    /// What the file names this object; nothing for the whole file.
+    /// The object's name in the file; empty for the whole file.
     pub(super) fn name(&self) -> &'static str {
         self.prefix
     }
@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
         self.read(name, "number", Value::as_f64)
     }
 
-    /// A boolean, or the 0 or 1 that stands for one.
+    /// A boolean, also in the form of 0 or 1.
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>> {
         let flag = |value: &Value| match unsigned(value) {
             Some(0) => Some(false),
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// An unsigned integer, also one that is written as a float.
+/// An unsigned integer, also in the form of a float.
 pub(super) fn unsigned(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| {
         let float = value.as_f64()?;
@@ -102,5 +102,5 @@ pub(super) fn unsigned(value: &Value) -> Option<u64> {
     })
 }
 
-/// Largest integer up to which `f64` holds every one.
+/// Up to this number, `f64` holds every integer.
 const F64_EXACT: f64 = (1_u64 << 53) as f64;

@@ -11,10 +11,10 @@ use crate::{ModelError, Result, config::Family, weights::gguf::Metadata};
 use std::path::Path;
 
 impl ModelConfig {
-    /// Reads GGUF metadata; `path` is for errors. Some facts only show in which tensors there are,
-    /// by their GGUF names: `has_tensor`.
+    /// Reads GGUF metadata; `path` is for errors. `has_tensor` says whether the file has a tensor
+    /// of a GGUF name: some facts show only in the tensors.
     ///
-    /// [`Self::rope_freq_factors`] is left empty: it is a tensor's contents.
+    /// [`Self::rope_freq_factors`] stays empty: it is the contents of a tensor.
     pub fn from_gguf(
         path: &Path,
         metadata: &Metadata,
@@ -28,7 +28,7 @@ impl ModelConfig {
             "qwen2" => Family::Qwen2,
             "qwen3" => Family::Qwen3,
             other => {
-                // Mistral is a llama here.
+                // GGUF files of Mistral have the architecture `llama`.
                 let name = |known: &super::families::Known| match known.family {
                     Family::Mistral => "llama",
                     _ => known.model_type,
@@ -67,7 +67,7 @@ impl ModelConfig {
                 size(path, TOKENS, tokens as u64, MAX_VOCAB)?
             }
         };
-        // llama.cpp reads a window for none of the three; only Mistral, a "llama" here, has one.
+        // llama.cpp reads no window here. Galley does for `llama`, because Mistral has one.
         let sliding_window = match family {
             Family::Llama => keys.size("attention.sliding_window", MAX_CONTEXT)?,
             _ => None,
@@ -85,7 +85,7 @@ impl ModelConfig {
             vocab_size,
             max_context: match rope_scaling {
                 RopeScaling::Yarn(Yarn { factor, original_context, .. }) => {
-                    // A file may count the factor in already.
+                    // `context_length` may include the factor already.
                     stretched(factor, original_context).max(trained_context)
                 }
                 _ => trained_context,
@@ -111,7 +111,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Each key has an id, or a list of them.
+    /// Adds the end tokens. Each key has one id or a list of ids.
     fn add_gguf_end_tokens(&mut self, path: &Path, metadata: &Metadata) {
         for key in EOS_KEYS.into_iter().filter(|key| metadata.contains(key)) {
             let list = || metadata.i32s(key).into_iter().flatten().copied().map(i128::from);
@@ -128,7 +128,7 @@ impl ModelConfig {
     }
 }
 
-/// What the forward pass would otherwise leave out without a word.
+/// Refuses settings that the forward pass does not compute.
 fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
     if keys.metadata.u64("split.count").is_some_and(|count| count > 1) {
         let what = "a GGUF model in several files; join them with llama-gguf-split --merge";
@@ -143,16 +143,16 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
     Ok(())
 }
 
-/// As llama.cpp reads it: a factor without a type divides all frequencies.
+/// Reads the scaling as llama.cpp does: a factor without a type divides all frequencies.
 fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> {
     let kind = "rope.scaling.type";
     let name = keys.full_name(kind);
     let factor = match keys.number("rope.scaling.factor")? {
         Some(factor) => Some(factor),
-        // Files of 2023.
+        // The key of files from 2023.
         None => keys.number("rope.scale_linear")?,
     };
-    // Zero is no factor.
+    // Zero counts as absent.
     let factor = factor.filter(|factor| *factor != 0.0).map_or(1.0, f64::from);
     let attention = keys.number("rope.scaling.attn_factor")?.map_or(1.0, f64::from);
     let kind = match keys.metadata.str(&name) {
@@ -212,7 +212,7 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// An integer, or a list of one for each layer that is the same for all.
+    /// An integer, or a list that repeats the same integer for each layer.
     fn integer(&self, key: &str) -> Result<Option<u64>> {
         let name = self.full_name(key);
         if let Some([first, rest @ ..]) = self.metadata.i32s(&name)
@@ -259,7 +259,7 @@ const SUPPORTED: &str = "none, linear, yarn and factors in rope_freqs.weight";
 const EPS: &str = "attention.layer_norm_rms_epsilon";
 const THETA: &str = "rope.freq_base";
 const TOKENS: &str = "tokenizer.ggml.tokens";
-/// End of sequence, of turn, of message; and the list that Ollama's converter writes.
+/// End of sequence, of turn and of message, and the list that Ollama's converter writes.
 const EOS_KEYS: [&str; 4] = [
     "tokenizer.ggml.eos_token_id",
     "tokenizer.ggml.eot_token_id",

@@ -9,10 +9,10 @@ use serde_json::Value;
 use std::path::Path;
 
 impl ModelConfig {
-    /// Reads the contents of a `config.json`; `path` is for errors. Fields left out have the values
-    /// that transformers gives them.
+    /// Reads the contents of a `config.json`; `path` is for errors. Absent fields get the defaults
+    /// of transformers.
     ///
-    /// [`Self::end_tokens`] is left empty, until the rows of the embedding are known: see [`Self::add_eos_tokens`].
+    /// [`Self::end_tokens`] gets no token here. [`Self::add_eos_tokens`] adds the tokens of a file.
     pub fn from_hf_json(path: &Path, json: &Value) -> Result<Self> {
         let Some(object) = json.as_object() else {
             return Err(ModelError::invalid(path, "config", "is no JSON object"));
@@ -41,7 +41,7 @@ impl ModelConfig {
             required("intermediate_size", MAX_WIDTH, default.intermediate_size)?;
         let n_kv_heads = match fields.size("num_key_value_heads", MAX_WIDTH)? {
             Some(n) => n,
-            // null, or a model of before grouped heads.
+            // The field is `null`, or the model is older than grouped heads.
             None if family == Family::Llama || object.contains_key("num_key_value_heads") => {
                 n_heads
             }
@@ -68,7 +68,7 @@ impl ModelConfig {
             n_kv_heads,
             head_dim,
             intermediate_size,
-            // A checkpoint has put the rows of its embedding here.
+            // `Checkpoint::open` has set this field to the number of rows of the embedding.
             vocab_size: fields
                 .size("vocab_size", MAX_VOCAB)
                 .ok()
@@ -102,8 +102,8 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Adds the `eos_token_id` of a `config.json` or `generation_config.json`: a number, or a list. What is no token of
-    /// the model is ignored with a warning.
+    /// Adds the `eos_token_id` of a `config.json` or `generation_config.json`: a number or a list.
+    /// Values that are no token of the model are ignored with a warning.
     pub fn add_eos_tokens(&mut self, path: &Path, json: &Value, source: EndSource) {
         const FIELD: &str = "eos_token_id";
         let ids = match json.get(FIELD) {
@@ -130,7 +130,7 @@ impl ModelConfig {
     }
 }
 
-/// By `architectures`, which says what the weights are, or else by `model_type`.
+/// The family by `architectures`, which describes the weights, or else by `model_type`.
 fn family(fields: &Fields<'_>) -> Result<Family> {
     let by_class = |class: &str| {
         FAMILIES
@@ -163,7 +163,7 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
     }
 }
 
-/// Settings that the forward pass would otherwise leave out without a word.
+/// Refuses settings that the forward pass does not compute.
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
     let refuse = |what: String| Err(ModelError::unsupported(fields.path, what));
     if let Some(activation) = fields.text("hidden_act")?
@@ -182,7 +182,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The window, if every layer has it.
+/// The sliding window, if every layer has one. Windows in some layers only are unsupported.
 fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Result<Option<u32>> {
     let sliding_layers = match family {
         Family::Llama => return Ok(None),
@@ -193,7 +193,7 @@ fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Resul
             }
             match fields.get("layer_types") {
                 Some(types) => sliding_layer_types(fields, types, n_layers)?,
-                // The first `max_window_layers` layers attend to everything.
+                // The first `max_window_layers` layers attend to all tokens.
                 None => match fields.integer("max_window_layers")? {
                     Some(full) => {
                         n_layers - usize::try_from(full).unwrap_or(n_layers).min(n_layers)
@@ -203,7 +203,7 @@ fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Resul
             }
         }
     };
-    // A Mistral configuration that does not mention the window is of the first Mistral.
+    // A configuration without the field, such as the first Mistral's, has the default window.
     let default = (!fields.object.contains_key("sliding_window")).then_some(DEFAULT_WINDOW);
     let window =
         fields.size("sliding_window", MAX_CONTEXT)?.map(|window| window as u32).or(default);
@@ -219,7 +219,7 @@ fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Resul
     }
 }
 
-/// How many of the `layer_types` slide.
+/// Number of layers with a sliding window in `layer_types`.
 fn sliding_layer_types(fields: &Fields<'_>, types: &Value, n_layers: usize) -> Result<usize> {
     let types = types
         .as_array()
@@ -236,10 +236,10 @@ fn sliding_layer_types(fields: &Fields<'_>, types: &Value, n_layers: usize) -> R
     Ok(sliding)
 }
 
-/// The names of one function.
+/// Names of SiLU, x · sigmoid(x).
 const SILU: [&str; 2] = ["silu", "swish"];
 
-/// What transformers takes for fields that are absent, where the families differ.
+/// Defaults of transformers that differ between families.
 struct Defaults {
     vocab_size: usize,
     intermediate_size: usize,
@@ -258,11 +258,11 @@ impl Defaults {
     }
 }
 
-// The same for all families.
+// Defaults that all families share.
 const DEFAULT_LAYERS: usize = 32;
 const DEFAULT_HEADS: usize = 32;
 const DEFAULT_HIDDEN_SIZE: usize = 4096;
-/// Of Llama and Mistral; the others have none.
+/// The default of Llama and Mistral. Qwen has no default.
 const DEFAULT_EOS: u32 = 2;
 const DEFAULT_WINDOW: u32 = 4096;
 const DEFAULT_MAX_WINDOW_LAYERS: usize = 28;

@@ -4,16 +4,17 @@ use super::fields::Fields;
 use super::{MAX_CONTEXT, RopeScaling, Yarn, rope::attention_factor};
 use crate::{ModelError, Result};
 
-/// What a `config.json` says about rotary embeddings.
+/// Rotary embeddings as a `config.json` describes them.
 pub(super) struct Rope {
     pub(super) theta: f64,
     pub(super) scaling: RopeScaling,
-    /// Longest sequence, tokens: `max_position_embeddings`, or more where the scaling says so.
+    /// Longest sequence, tokens: `max_position_embeddings`, or more if the scaling extends it.
     pub(super) max_context: usize,
 }
 
-/// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`, of a model with this
-/// `max_position_embeddings`. As in transformers, `rope_scaling` goes first where there are both: it is what a user adds.
+/// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`. `max_positions` is
+/// the model's `max_position_embeddings`. As in transformers, `rope_scaling` overrides
+/// `rope_parameters`, because users add it.
 pub(super) fn read(fields: &Fields<'_>, max_positions: usize) -> Result<Rope> {
     refuse_partial(fields)?;
     let top_level_theta = fields.number("rope_theta")?;
@@ -32,10 +33,10 @@ pub(super) fn read(fields: &Fields<'_>, max_positions: usize) -> Result<Rope> {
     let max_context = match scaling {
         RopeScaling::Yarn(Yarn { factor, original_context, .. })
         | RopeScaling::Dynamic { factor, original_context } => {
-            // A file may count the factor in already.
+            // `max_position_embeddings` may include the factor already.
             stretched(factor, original_context).max(max_positions)
         }
-        // Files with these say how long the sequences are that the model was tuned to.
+        // With these, the file's length is the length of the training sequences.
         RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => {
             max_positions
         }
@@ -43,7 +44,7 @@ pub(super) fn read(fields: &Fields<'_>, max_positions: usize) -> Result<Rope> {
     Ok(Rope { theta, scaling, max_context })
 }
 
-/// `factor · original`, at most what a position can be. Numbers that are no factor give 0.
+/// `factor · original`, at most the largest position. NaN and negative numbers give 0.
 pub(super) fn stretched(factor: f64, original: f64) -> usize {
     ((factor * original) as usize).min(MAX_CONTEXT)
 }
@@ -57,7 +58,7 @@ fn scaling(
         Some(kind) => Some(kind),
         None => parameters.text("type")?,
     };
-    // A field of the whole file goes before the one of the object, as in transformers.
+    // As in transformers, a field of the whole file overrides the field of the object.
     let original_context = || -> Result<f64> {
         let of_file = fields.number(ORIGINAL_CONTEXT)?;
         let original = of_file.or(parameters.number(ORIGINAL_CONTEXT)?);
@@ -97,11 +98,11 @@ fn scaling(
 }
 
 fn yarn(parameters: &Fields<'_>, original_context: f64, max_positions: usize) -> Result<Yarn> {
-    // Zero counts as absent in transformers.
+    // In transformers, zero counts as absent.
     let number = |name| Ok::<_, ModelError>(parameters.number(name)?.filter(|n| *n != 0.0));
     let factor = match parameters.number("factor")? {
         Some(factor) => factor,
-        // DeepSeek leaves it out.
+        // DeepSeek writes `null`: the factor then is the ratio of the two lengths.
         None if parameters.object.contains_key("factor") => max_positions as f64 / original_context,
         None => return Err(parameters.missing("factor")),
     };
@@ -135,9 +136,9 @@ fn refuse_partial(fields: &Fields<'_>) -> Result<()> {
 
 const ORIGINAL_CONTEXT: &str = "original_max_position_embeddings";
 const SUPPORTED: &str = "default, linear, llama3, yarn and dynamic";
-/// What transformers takes for the base if it is absent.
+/// Default base of transformers.
 const DEFAULT_THETA: f64 = 10_000.0;
-/// What the paper on YaRN recommends, and transformers and llama.cpp take.
+/// Default of transformers and llama.cpp, after the YaRN paper.
 pub(super) const BETA_FAST: f64 = 32.0;
-/// The same.
+/// Default of transformers and llama.cpp, after the YaRN paper.
 pub(super) const BETA_SLOW: f64 = 1.0;

@@ -1,7 +1,8 @@
 //! Rotary frequencies.
 //!
-//! They are fixed when a model is loaded, from its configuration and the context that it is opened with
-//! ([`ModelConfig::max_context`]), and never depend on how long a sequence is by now: docs/numerics.md says why.
+//! Loading a model fixes its frequencies, from its configuration and the context that it is opened
+//! with ([`ModelConfig::max_context`]). They never depend on the current length of a sequence:
+//! docs/numerics.md says why.
 
 use super::{ModelConfig, RopeScaling, Yarn};
 use std::f64::consts::TAU;
@@ -9,8 +10,8 @@ use std::f64::consts::TAU;
 impl ModelConfig {
     /// The `head_dim / 2` angles by which one position turns each pair of values, scaling included.
     ///
-    /// Every step is rounded to `f32` where transformers' `modeling_rope_utils.py` rounds, as its
-    /// numbers are the ones that the models were trained with.
+    /// Every step is rounded to `f32` where transformers' `modeling_rope_utils.py` rounds, because
+    /// models are trained with these numbers.
     pub fn rope_inv_freq(&self) -> Vec<f32> {
         let base = match self.rope_scaling {
             RopeScaling::Dynamic { factor, original_context } => {
@@ -20,7 +21,7 @@ impl ModelConfig {
         };
         let frequencies = (0..self.head_dim / 2).map(|i| {
             let exponent = (2 * i) as f32 / self.head_dim as f32;
-            // The power itself in f64: rounded once, it is the nearest f32.
+            // The power is computed in f64 and rounded once, to the nearest f32.
             let power = f64::from(base as f32).powf(exponent.into()) as f32;
             let frequency = match self.rope_scaling {
                 RopeScaling::Yarn(yarn) => yarn.apply(power, i, self.head_dim, self.rope_theta),
@@ -34,7 +35,7 @@ impl ModelConfig {
         frequencies.collect()
     }
 
-    /// By what the cosines and sines of the rotation are multiplied.
+    /// The factor of the rotation's cosines and sines.
     pub fn rope_attention_scale(&self) -> f32 {
         match self.rope_scaling {
             RopeScaling::Yarn(yarn) => yarn.attention_factor as f32,
@@ -42,7 +43,7 @@ impl ModelConfig {
         }
     }
 
-    /// `_compute_dynamic_ntk_parameters` for a sequence of the whole context.
+    /// The base of `_compute_dynamic_ntk_parameters`, for a sequence that fills the context.
     fn dynamic_base(&self, factor: f64, original_context: f64) -> f64 {
         let context = (self.max_context as f64).max(original_context);
         let dim = self.head_dim as f64;
@@ -50,7 +51,7 @@ impl ModelConfig {
         self.rope_theta * stretch.powf(dim / (dim - 2.0))
     }
 
-    /// The reason why frequencies cannot be computed, if there is one.
+    /// An error with the reason if the frequencies cannot be computed.
     pub(super) fn check_rope_scaling(&self) -> Result<(), String> {
         let positive = |name: &str, value: f64| match (value as f32).is_normal() && value > 0.0 {
             true => Ok(()),
@@ -101,7 +102,7 @@ impl ModelConfig {
 impl RopeScaling {
     fn apply(self, frequency: f32) -> f32 {
         match self {
-            // YaRN interpolates by the number of the frequency, and a dynamic base is already in it.
+            // YaRN depends on the frequency's index; the base includes dynamic scaling.
             Self::None | Self::Yarn(_) | Self::Dynamic { .. } => frequency,
             Self::Linear { factor } => frequency / factor as f32,
             // `_compute_llama3_parameters`
@@ -124,7 +125,7 @@ impl RopeScaling {
 }
 
 impl Yarn {
-    /// `_compute_yarn_parameters`: frequency `i`, whose unscaled inverse is `power`.
+    /// Frequency `i` of `_compute_yarn_parameters`; `power` is the unscaled frequency's inverse.
     fn apply(self, power: f32, i: usize, head_dim: usize, base: f64) -> f32 {
         let (low, high) = self.ramp(head_dim, base);
         let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
@@ -133,7 +134,7 @@ impl Yarn {
         divided * (1.0 - share) + kept * share
     }
 
-    /// Between which frequencies the ramp lies, by their numbers.
+    /// The first and last frequency index of the ramp.
     fn ramp(self, head_dim: usize, base: f64) -> (f64, f64) {
         let dim = head_dim as f64;
         let turning = |rotations: f64| {
@@ -144,12 +145,12 @@ impl Yarn {
             (low, high) = (low.floor(), high.ceil());
         }
         let (low, high) = (low.max(0.0), high.min(dim - 1.0));
-        // Not 0 / 0.
+        // Avoids 0 / 0.
         if low == high { (low, high + 0.001) } else { (low, high) }
     }
 }
 
-/// By what YaRN stretches queries and keys: `mscale` weighs the logarithm.
+/// YaRN's factor of queries and keys; `mscale` is the weight of the logarithm.
 pub(super) fn attention_factor(factor: f64, mscale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
 }

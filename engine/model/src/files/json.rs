@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Reads a JSON file that is not absurdly large.
+/// Reads a JSON file of at most [`MAX_JSON_BYTES`].
 ///
-/// Python writes numbers that JSON does not have (`NaN`, `Infinity`, `1e999`) and halves of surrogate pairs. The
-/// numbers become strings, so only a field that needs a number complains about them; a half becomes U+FFFD, as do
-/// bytes that are no UTF-8.
+/// Python writes numbers that JSON does not have (`NaN`, `Infinity`, `1e999`) and unpaired
+/// surrogates. Such a number becomes a string, so only a field that needs a number reports an
+/// error. An unpaired surrogate becomes U+FFFD, and so do bytes that are not UTF-8.
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -28,7 +28,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
     }
 }
 
-/// A JSON file, or `null` if there is none.
+/// Reads a JSON file; `null` if it does not exist.
 pub(crate) fn read_json_if_there(path: &Path) -> Result<Value> {
     match read_json(path) {
         Err(ModelError::Io { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
@@ -38,13 +38,13 @@ pub(crate) fn read_json_if_there(path: &Path) -> Result<Value> {
     }
 }
 
-/// The error of a file whose contents a JSON parser has refused.
+/// The error about a file that a JSON parser has refused.
 pub(crate) fn failed(path: &Path, bytes: &[u8], error: &serde_json::Error) -> ModelError {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         let reason = "begins with a byte order mark, which JSON does not allow: save the file as UTF-8 without BOM";
         return ModelError::invalid(path, "JSON", reason);
     }
-    // Either order mark, or ASCII in 16 bits without one.
+    // A byte order mark of either order, or ASCII in 16 bits without a mark.
     let is_utf16 = bytes.starts_with(b"\xff\xfe")
         || bytes.starts_with(b"\xfe\xff")
         || matches!(bytes, [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..]);
@@ -67,7 +67,7 @@ fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
         .or_else(|_| serde_json::from_str(&without_pythonisms(&String::from_utf8_lossy(bytes))))
 }
 
-/// The text with everything replaced that Python reads and JSON does not have.
+/// Replaces the parts of `text` that Python reads and JSON does not allow.
 fn without_pythonisms(text: &str) -> String {
     let mut output = String::with_capacity(text.len());
     let mut rest = text;
@@ -106,13 +106,14 @@ fn string(text: &str, output: &mut String) -> usize {
             None => at += 2,
         }
     }
-    // In a file that is cut off, the string may end without a quote, or within an escape.
+    // In a truncated file, the string may end without a quote, or within an escape.
     let end = (at + 1).min(text.len());
     output.push_str(&text[copied..end]);
     end
 }
 
-/// Whether the escape at the start of `text` is a surrogate: the first of a pair, and followed by its second.
+/// For a `\u` escape of a surrogate at the start of `text`: whether it is a high surrogate, and
+/// whether its low surrogate follows.
 fn escaped_half(text: &str) -> Option<(bool, bool)> {
     let code = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -127,7 +128,7 @@ fn escaped_half(text: &str) -> Option<(bool, bool)> {
     }
 }
 
-/// Copies the number or constant at the start of `text` and returns its length.
+/// Copies the number or constant at the start of `text`, and returns its length.
 fn word(text: &str, output: &mut String) -> usize {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
     let length = text.find(|c| !is_part(c)).unwrap_or(text.len());

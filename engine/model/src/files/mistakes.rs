@@ -1,11 +1,12 @@
-//! Files that are not what their name says, known by their first bytes.
+//! Recognises files with the wrong contents, by their first bytes.
 //!
-//! A download that went wrong leaves a file under the right name: a pointer of Git LFS, a page of a web server, an
-//! archive. Readers ask here after they have failed, so a sound file is never taken for a mistake.
+//! A failed download leaves a file with the right name and other contents: a Git LFS pointer, a
+//! page of a web server, an archive. Readers call this module after they have failed, so a sound
+//! file is never mistaken for one of these.
 
 use std::borrow::Cow;
 
-/// What the file with these contents is instead of a model's file, and the way out. `None` where nothing is known.
+/// The kind of a file that is not a model's file, and the remedy. `None` for unknown contents.
 pub(crate) fn recognise(bytes: &[u8]) -> Option<String> {
     if bytes.is_empty() {
         return Some(format!("the file is empty: {DOWNLOAD_AGAIN}"));
@@ -26,7 +27,7 @@ pub(crate) fn recognise(bytes: &[u8]) -> Option<String> {
     pointer(&text).or_else(|| page(&text))
 }
 
-/// Why JSON of a server's answer is no JSON of a model: it holds an error.
+/// Recognises the error message of a server in JSON.
 pub(crate) fn server_error(json: &serde_json::Value) -> Option<String> {
     let object = json.as_object().filter(|object| object.len() <= MOST_ERROR_FIELDS)?;
     let error =
@@ -38,7 +39,7 @@ pub(crate) fn server_error(json: &serde_json::Value) -> Option<String> {
     ))
 }
 
-/// A file that stands for another one.
+/// Recognises a pointer file, which replaces the real file in a repository.
 fn pointer(text: &str) -> Option<String> {
     if text.starts_with("version https://git-lfs") || text.starts_with("version https://hawser") {
         let size = text.lines().find_map(|line| line.strip_prefix("size "));
@@ -60,7 +61,7 @@ fn pointer(text: &str) -> Option<String> {
     None
 }
 
-/// A page or a message of a server.
+/// Recognises a page or a message of a server.
 fn page(text: &str) -> Option<String> {
     let text = text.trim_start();
     let lower = text.to_ascii_lowercase();
@@ -108,14 +109,14 @@ fn shortened(text: &str) -> String {
 
 const SCANNED_BYTES: usize = 4096;
 const MOST_SHOWN_CHARS: usize = 200;
-/// An answer that is an error has few fields; a configuration has many.
+/// Most fields of a server's error message. A configuration has many more.
 const MOST_ERROR_FIELDS: usize = 6;
 const DOWNLOAD_AGAIN: &str =
     "download it again; a private or gated model needs an access token (HF_TOKEN)";
 const DOWNLOAD_AGAIN_SENTENCE: &str =
     "Download it again; a private or gated model needs an access token (HF_TOKEN)";
 
-/// How the short answers of hubs and their proxies begin, in lower case.
+/// Beginnings of the short answers of hubs and their proxies, in lower case.
 const MESSAGES: [&str; 12] = [
     "entry not found",
     "not found",
@@ -131,7 +132,7 @@ const MESSAGES: [&str; 12] = [
     "too many requests",
 ];
 
-/// What else begins with these bytes.
+/// First bytes of other formats, and the error about each.
 const MAGICS: [(&[u8], &str); 20] = [
     (
         b"PK\x03\x04",

@@ -1,11 +1,13 @@
-//! What the files beside a `tokenizer.json` say about its tokens, applied as transformers 5 does.
+//! Facts about tokens in the files beside a `tokenizer.json`, applied as in transformers 5.
 //!
-//! `added_tokens_decoder` of `tokenizer_config.json` comes first; without it, `special_tokens_map.json` and
-//! `added_tokens.json` count. Then every token with a role (`eos_token`, `image_token`, `extra_special_tokens`) is made a
-//! special token. Ids follow from the order in which tokens are added: those in the files are compared, not obeyed.
+//! `added_tokens_decoder` of `tokenizer_config.json` comes first. Without it,
+//! `special_tokens_map.json` and `added_tokens.json` count. Then every token with a role
+//! (`eos_token`, `image_token`, `extra_special_tokens`) becomes a special token. The order in which
+//! tokens are added decides their ids; an id in a file that differs only causes a warning.
 //!
-//! Two settings mean nothing here, as for transformers. `add_bos_token` and `add_eos_token` yield to the post-processor
-//! of a `tokenizer.json`. `clean_up_tokenization_spaces` is for WordPiece: it would take spaces out of a BPE's text.
+//! As in transformers, two settings have no effect. The post-processor of a `tokenizer.json`
+//! overrides `add_bos_token` and `add_eos_token`. `clean_up_tokenization_spaces` is for WordPiece:
+//! it would remove spaces from the text of a BPE.
 
 use crate::files::read_json_if_there;
 use crate::{ModelError, Result};
@@ -18,9 +20,9 @@ use tokenizers::AddedToken;
 pub(super) struct Facts {
     /// `tokenizer_config.json`.
     path: PathBuf,
-    /// Its fields, and those of `special_tokens_map.json` where that counts.
+    /// Its fields, with the fields of `special_tokens_map.json` if that file counts.
     fields: Map<String, Value>,
-    /// Tokens by id, in the order of the ids.
+    /// Added tokens with their ids, sorted by id.
     added: Vec<(u32, AddedToken)>,
     /// `config.json`.
     model_config: Value,
@@ -91,7 +93,7 @@ impl Facts {
         Ok(())
     }
 
-    /// The id of `bos` or `eos`: a name in the tokenizer's files, or else an id in `config.json`.
+    /// The id of `bos` or `eos`: by the token in the tokenizer's files, or else by `config.json`.
     pub(super) fn role(&self, role: &str, inner: &tokenizers::Tokenizer) -> Option<u32> {
         match self.fields.get(&format!("{role}_token")) {
             Some(name) => {
@@ -105,7 +107,7 @@ impl Facts {
         }
     }
 
-    /// Says where `add_bos_token` or `add_eos_token` is not what the post-processor does.
+    /// Warns if `add_bos_token` or `add_eos_token` contradicts the post-processor.
     pub(super) fn tell_affixes(&self, inner: &tokenizers::Tokenizer, roles: [Option<u32>; 2]) {
         let Ok(affixes) = inner.encode_fast("", true) else { return };
         for (role, id) in ["bos", "eos"].into_iter().zip(roles) {
@@ -125,7 +127,7 @@ impl Facts {
         }
     }
 
-    /// Says that tokens have other ids than the file gives them: the model may have been trained with either.
+    /// Warns if tokens have other ids than in the file, as the model may be trained with either.
     fn tell_other_ids(&self, inner: &tokenizers::Tokenizer) {
         let other =
             |(id, token): &&(u32, AddedToken)| inner.token_to_id(&token.content) != Some(*id);
@@ -171,7 +173,7 @@ fn roles(fields: &Map<String, Value>) -> Vec<AddedToken> {
         .collect()
 }
 
-/// A token as the files describe it: its text, or an object with its text and flags.
+/// Parses a token: a string, or an object with the text and flags.
 fn added_token(json: &Value, has_role: bool) -> Option<AddedToken> {
     if let Some(content) = json.as_str() {
         return Some(AddedToken::from(content, has_role));
@@ -186,7 +188,7 @@ fn added_token(json: &Value, has_role: bool) -> Option<AddedToken> {
     Some(token)
 }
 
-/// Whether two tokens are the same in every flag.
+/// Whether two tokens agree in text and in every flag.
 fn is_same(a: &AddedToken, b: &AddedToken) -> bool {
     let flags = |token: &AddedToken| {
         (token.special, token.normalized, token.lstrip, token.rstrip, token.single_word)

@@ -14,7 +14,7 @@ use tokenizers::normalizers::unicode::NFC;
 use tokenizers::normalizers::{Prepend, Sequence};
 use tokenizers::{AddedToken, NormalizerWrapper};
 
-/// Values of `tokenizer.ggml.token_type`. Everything else is text.
+/// Values of `tokenizer.ggml.token_type`. All other values mean text.
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -26,7 +26,7 @@ struct Fields<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
     tokens: &'a [String],
-    /// Tokens that are no UTF-8. No text becomes one of them.
+    /// Tokens that are not UTF-8. No text encodes to them.
     raw: &'a BTreeMap<usize, Vec<u8>>,
     types: &'a [i32],
 }
@@ -74,12 +74,12 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// GPT-2's BPE over bytes, with merges.
+    /// Builds GPT-2's byte-level BPE, from merges.
     fn byte_level(&self) -> Result<Tokenizer> {
         let rule = self.rule();
         let mut vocab = Vocab::default();
         for (id, token) in self.texts() {
-            // Some files repeat a token; the first id is the one that text becomes.
+            // Some files repeat a token. Text encodes to the first id.
             vocab.entry(token.clone()).or_insert(id as u32);
         }
         let merges = self.merges(&vocab)?;
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
         if rule.nfc {
             inner.with_normalizer(Some(NFC)).map_err(|e| self.invalid("tokenizer.ggml.pre", e))?;
         }
-        // Unused entries fill the vocabulary up to the rows of the embedding.
+        // Unused entries pad the vocabulary to the rows of the embedding.
         let kind = |id| match self.kind(id) {
             UNUSED => Kind::Absent,
             UNKNOWN | CONTROL => Kind::Special,
@@ -104,14 +104,14 @@ impl<'a> Fields<'a> {
         self.finish(inner, vocabulary, self.affixes(rule.add_bos, [None; 2]))
     }
 
-    /// SentencePiece's BPE over characters, with scores and a token for every byte.
+    /// Builds SentencePiece's BPE over characters, from scores, with a token for every byte.
     fn sentencepiece(&self) -> Result<Tokenizer> {
         let key = "tokenizer.ggml.scores";
         let mut scores = self
             .metadata
             .f32s(key)
             .ok_or_else(|| self.invalid(key, "is missing, or no list of numbers"))?;
-        // A score that is no number says nothing of its token: it comes last.
+        // A score of NaN gives no order, so its token comes last.
         scores
             .iter_mut()
             .filter(|score| score.is_nan())
@@ -156,7 +156,7 @@ impl<'a> Fields<'a> {
         self.finish(inner, vocabulary, self.affixes(true, [Some(1), Some(2)]))
     }
 
-    /// Adds the tokens that are found in a text before it is cut into words.
+    /// Adds the tokens that are matched in a text before it is split into words.
     fn finish(
         &self,
         mut inner: tokenizers::Tokenizer,
@@ -206,7 +206,7 @@ impl<'a> Fields<'a> {
             joined.push_str(right);
             vocab.contains_key(left) && vocab.contains_key(right) && vocab.contains_key(&joined)
         };
-        // As by llama.cpp, a left part may begin with a space.
+        // As in llama.cpp, the left part of a merge may begin with a space.
         let split = |merge: &'a String| {
             let skipped = merge.chars().next()?.len_utf8();
             let at = skipped + merge.get(skipped..)?.find(' ')?;
@@ -239,7 +239,7 @@ impl<'a> Fields<'a> {
         Vocabulary::new(self.path, self.tokens.iter().enumerate().map(spelling), decoder)
     }
 
-    /// Begin and end of text, and which of them are put around a text.
+    /// The begin and end tokens, and the ones that are put around a text.
     fn affixes(&self, add_bos: bool, [bos, eos]: [Option<u32>; 2]) -> SpecialTokens {
         let in_range = |id: &u32| (*id as usize) < self.tokens.len();
         let bos = self.id("bos", bos.filter(in_range));
@@ -253,22 +253,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// `tokenizer.ggml.ROLE_token_id`, or `default` where the file does not have it. An id of no token, such as -1, says
-    /// that there is no token of this role.
+    /// `tokenizer.ggml.ROLE_token_id`, or `default` if the file does not have the key. An id out of
+    /// range, such as -1, says that no token has this role.
     fn id(&self, role: &str, default: Option<u32>) -> Option<u32> {
         let key = format!("tokenizer.ggml.{role}_token_id");
         if !self.metadata.contains(&key) {
             return default;
         }
         let id = self.metadata.u64(&key).filter(|&id| id < self.tokens.len() as u64);
-        // Of an end token, the configuration says it.
+        // The configuration warns about the end token.
         if id.is_none() && role != "eos" {
             self.tell(&format!("{key} is no id of a token, and counts as absent"));
         }
         id.map(|id| id as u32)
     }
 
-    /// Tokens that are text, by id.
+    /// Tokens that are UTF-8, with their ids.
     fn texts(&self) -> impl Iterator<Item = (usize, &'a String)> {
         self.tokens.iter().enumerate().filter(|(id, _)| !self.raw.contains_key(id))
     }
@@ -286,7 +286,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// SentencePiece's white space: `▁` for every space, and one before the text.
+/// SentencePiece's white space: `▁` for every space, and with `prefix` one `▁` before the text.
 fn spaces(prefix: bool) -> Result<Sequence, tokenizers::Error> {
     let mut steps: Vec<NormalizerWrapper> = vec![Replace::new(" ", "▁")?.into()];
     if prefix {

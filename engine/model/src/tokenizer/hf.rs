@@ -1,4 +1,4 @@
-//! `tokenizer.json`.
+//! Reads a `tokenizer.json`.
 
 use super::facts::Facts;
 use super::vocabulary::{Decoder, Kind, Spelling, Vocabulary, check_size};
@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// The parts of a `tokenizer.json` that the `tokenizers` crate takes on trust.
+/// The parts of a `tokenizer.json` that the `tokenizers` crate does not check.
 #[derive(Deserialize)]
 struct Outline {
     #[serde(default)]
@@ -49,7 +49,7 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
 
     let mut inner = tokenizers::Tokenizer::from_bytes(&json)
         .map_err(|error| invalid("tokenizer", error.to_string()))?;
-    // An engine neither cuts nor pads what it is given.
+    // The engine neither truncates nor pads its input.
     inner.with_padding(None);
     inner.with_truncation(None).map_err(|error| invalid("truncation", error.to_string()))?;
     tell_other_ids(path, &outline.added_tokens, &inner);
@@ -64,7 +64,8 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     Ok(Tokenizer::new(path, inner, vocabulary, special))
 }
 
-/// Says that added tokens have other ids than the file gives them: the vocabulary, or the order of the tokens, decides.
+/// Warns if added tokens have other ids than in the file: the vocabulary or the order of tokens
+/// decides the ids.
 fn tell_other_ids(path: &Path, added: &[Added], inner: &tokenizers::Tokenizer) {
     let id = |token: &Added| inner.token_to_id(&token.content);
     let differs = |token: &&Added| id(token) != Some(token.id) && !token.content.is_empty();
@@ -102,7 +103,7 @@ impl Outline {
     }
 }
 
-/// Every token by id.
+/// All tokens, by id.
 fn vocabulary(path: &Path, inner: &tokenizers::Tokenizer, decoder: &Decoder) -> Result<Vocabulary> {
     let all = inner.get_vocab(true);
     let len = all.values().max().map_or(0, |&max| max as usize + 1);
@@ -111,7 +112,7 @@ fn vocabulary(path: &Path, inner: &tokenizers::Tokenizer, decoder: &Decoder) -> 
     let added = inner.get_added_vocabulary();
     for (token, id) in all {
         let kind = if added.is_special_token(&token) { Kind::Special } else { Kind::Text };
-        // An added token decodes as it was normalised when it was added.
+        // An added token decodes to its normalised text.
         let token = added.simple_id_to_token(id).unwrap_or(token);
         tokens[id as usize] = (Spelling::Text(token), kind);
     }

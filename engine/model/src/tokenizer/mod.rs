@@ -1,21 +1,22 @@
-//! Text to tokens and back.
+//! Converts text to tokens and back.
 //!
-//! A [`Tokenizer`] is read from a `tokenizer.json` or from the metadata of a GGUF file; the encoding
-//! itself is the `tokenizers` crate's. Decoding is ours: every token is a fixed run of bytes, so text
-//! can be streamed token by token ([`TextStream`]) without decoding anything twice.
+//! A [`Tokenizer`] is read from a `tokenizer.json` or from the metadata of a GGUF file. The
+//! `tokenizers` crate encodes. This module decodes: every token is a fixed run of bytes, so text
+//! can be streamed token by token ([`TextStream`]) without decoding any token twice.
 //!
 //! # Text from users
 //!
-//! [`Tokenizer::encode`] turns `<|im_end|>` in a text into the special token of that name. A rendered
-//! chat template needs this; text that somebody else wrote should not have it, or its author can end
-//! the turn and speak as the system. [`Tokenizer::encode_plain`] never makes a special token. A chat
-//! template mixes both in one string and cannot be told apart afterwards: a server that renders
-//! untrusted messages should refuse those for which [`Tokenizer::contains_special`] is true.
+//! [`Tokenizer::encode`] turns `<|im_end|>` in a text into the special token of that name. A
+//! rendered chat template needs this. Untrusted text must not be encoded this way: its author could
+//! end the turn and speak as the system. [`Tokenizer::encode_plain`] never makes a special token. A
+//! rendered chat template is one string, which does not show the parts that came from messages. A
+//! server that renders untrusted messages should refuse a message if
+//! [`Tokenizer::contains_special`] is true for it.
 //!
 //! # Ids without a token
 //!
-//! A model may have more rows in its embedding than its tokenizer has tokens, for padding. Such an id is sampled like any
-//! other, as by transformers, and decodes to nothing.
+//! A model may have more rows in its embedding than its tokenizer has tokens, for padding. As in
+//! transformers, such an id may be sampled. It decodes to no text.
 
 mod facts;
 mod gguf;
@@ -27,7 +28,7 @@ mod stream;
 mod tests;
 mod vocabulary;
 
-/// A JSON file, or `null` if there is none.
+/// Reads a JSON file; `null` if it does not exist.
 pub(crate) use crate::files::read_json_if_there as read_json;
 pub use stream::TextStream;
 
@@ -42,35 +43,36 @@ use tokenizers::{
 };
 use vocabulary::Vocabulary;
 
-/// More ids than any vocabulary has; what a file may claim before memory is taken for it.
+/// Most ids of a vocabulary, checked before memory is allocated. Real vocabularies are far smaller.
 const MAX_VOCABULARY: usize = 1 << 24;
 
 /// A model's tokenizer. `Send` and `Sync`; put it in an `Arc` to share it.
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    /// The added tokens again, with the special ones switched off: [`Tokenizer::encode_plain`].
+    /// The added tokens with special tokens disabled, for [`Tokenizer::encode_plain`].
     plain: AddedVocabulary,
     vocabulary: Arc<Vocabulary>,
     special: SpecialTokens,
-    /// Whether a text that begins with two begin tokens was warned of.
+    /// Whether the warning about a text with two begin tokens has been given.
     warned_of_two_bos: AtomicBool,
 }
 
-/// The ids with a role.
+/// The ids of tokens with a role.
 #[derive(Debug, Default)]
 struct SpecialTokens {
     bos: Option<u32>,
     eos: Option<u32>,
-    /// Put before and after a text when special tokens are asked for. Empty where the
-    /// `tokenizers` post-processor does it.
+    /// Token before a text that is encoded with special tokens. `None` if the post-processor of the
+    /// `tokenizers` crate adds it; the same holds for `suffix`, after the text.
     prefix: Option<u32>,
     suffix: Option<u32>,
 }
 
 impl Tokenizer {
-    /// The tokenizer of a model: from `gguf`, the metadata of `model_path`, if there is one, else
-    /// from the `tokenizer.json` in the directory `model_path` (or next to the file of that name).
+    /// The tokenizer of the model at `model_path`. With `gguf`, the metadata of a GGUF model, it
+    /// comes from there, otherwise from the `tokenizer.json` in the directory `model_path` or next
+    /// to the file `model_path`.
     pub fn open(model_path: &Path, gguf: Option<&Metadata>) -> Result<Self> {
         if let Some(metadata) = gguf {
             return Self::from_gguf(model_path, metadata);
@@ -87,7 +89,7 @@ impl Tokenizer {
         Self::from_file(&path)
     }
 
-    /// Reads a `tokenizer.json`, and what the files next to it say about its tokens:
+    /// Reads a `tokenizer.json` and the files next to it that describe its tokens:
     /// `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and `config.json`.
     pub fn from_file(path: &Path) -> Result<Self> {
         hf::read(path)
@@ -121,9 +123,9 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of `text`, in which special tokens may be written out. `add_special` puts the
-    /// begin (and end) token around it where the model wants that; a rendered chat template has
-    /// them already.
+    /// The tokens of `text`. A special token that is spelt out in `text` is recognised.
+    /// `add_special` adds the begin and end tokens that the model expects; a rendered chat template
+    /// has them already.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding =
             self.inner.encode_fast(text, add_special).map_err(|error| self.failed(&*error))?;
@@ -139,7 +141,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Says once that a text brings a begin token beside the one that is there already.
+    /// Warns once if a text begins with two begin tokens.
     fn warn_of_two_bos(&self, ids: &[u32], add_special: bool) {
         let Some(bos) = self.special.bos else { return };
         if !ids.starts_with(&[bos, bos]) || self.warned_of_two_bos.swap(true, Ordering::Relaxed) {
@@ -155,7 +157,7 @@ impl Tokenizer {
         );
     }
 
-    /// The tokens of `text` without any special token, whatever `text` says.
+    /// The tokens of `text` as plain text, without special tokens. An error if `text` needs one.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
         let failed = |error: tokenizers::Error| self.failed(&*error);
         let mut pieces: PreTokenizedString =
@@ -181,7 +183,7 @@ impl Tokenizer {
         }
     }
 
-    /// Whether [`Tokenizer::encode`] would find a special token written out in `text`.
+    /// Whether [`Tokenizer::encode`] would recognise a special token in `text`.
     pub fn contains_special(&self, text: &str) -> bool {
         let added = self.inner.get_added_vocabulary();
         let pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
@@ -192,7 +194,7 @@ impl Tokenizer {
             .any(|tokens| tokens.iter().any(|token| self.is_special(token.id)))
     }
 
-    /// The text of `ids`. Bytes that are no UTF-8 become U+FFFD, ids without a token nothing.
+    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD. Ids without a token add no text.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut stream = self.stream(skip_special);
         let mut text = String::new();
@@ -203,13 +205,13 @@ impl Tokenizer {
         text
     }
 
-    /// Decodes token by token, as from the start of a text.
+    /// Decodes token by token, from the start of a text.
     pub fn stream(&self, skip_special: bool) -> TextStream {
         TextStream::new(self.vocabulary.clone(), skip_special)
     }
 
-    /// Decodes token by token what follows `context`: the first word of a completion keeps the space
-    /// that SentencePiece models drop at the start of a text.
+    /// Decodes the continuation of `context` token by token. The first word of a completion thus
+    /// keeps the space that SentencePiece models drop at the start of a text.
     pub fn stream_after(&self, context: &[u32], skip_special: bool) -> TextStream {
         let mut stream = self.stream(skip_special);
         let mut text = String::new();
@@ -220,7 +222,7 @@ impl Tokenizer {
         stream
     }
 
-    /// One more than the largest id. The model may have more rows than that, for padding.
+    /// One more than the largest id. The model may have more rows, for padding.
     pub fn vocab_size(&self) -> usize {
         self.vocabulary.len()
     }
@@ -230,39 +232,39 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The id of the control token, or other token added to the vocabulary, that is written `token`.
+    /// The id of the token written `token`, if it is a control token or an added token.
     pub fn control_token(&self, token: &str) -> Option<u32> {
         let added = self.inner.get_added_vocabulary().get_vocab();
         self.token_to_id(token).filter(|id| self.is_special(*id) || added.contains_key(token))
     }
 
-    /// How `id` is written in the vocabulary.
+    /// The spelling of `id` in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// What `id` adds to the text. Not always UTF-8: a character may take several tokens.
+    /// The bytes that `id` adds to the text. They may be part of a UTF-8 character.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.vocabulary.bytes(id)
     }
 
-    /// Begin of text.
+    /// The begin-of-text token.
     pub fn bos(&self) -> Option<u32> {
         self.special.bos
     }
 
-    /// End of text. A model's configuration may name more tokens that end a generation.
+    /// The end-of-text token. A model's configuration may name more end tokens.
     pub fn eos(&self) -> Option<u32> {
         self.special.eos
     }
 
-    /// Whether `id` is a control token, which no text shows.
+    /// Whether `id` is a control token. Control tokens are not part of displayed text.
     pub fn is_special(&self, id: u32) -> bool {
         self.vocabulary.is_special(id)
     }
 
     /// A hash over every id and its bytes. Two models with the same fingerprint can exchange token
-    /// ids, whichever file format each was read from.
+    /// ids, also if their file formats differ.
     pub fn fingerprint(&self) -> u64 {
         self.vocabulary.fingerprint()
     }
@@ -291,7 +293,7 @@ fn missing(directory: &Path, path: &Path) -> ModelError {
     ModelError::unsupported(path, what)
 }
 
-/// Ends of the names of files that are tokenizers, too.
+/// Suffixes of the files of other tokenizers, and the name of each format.
 const OTHER_TOKENIZERS: [(&[&str], &str); 4] = [
     (&["tokenizer.model", ".spm", "tokenizer.model.v3"], "a SentencePiece file"),
     (&["tekken.json"], "Mistral's tekken file"),

@@ -1,4 +1,4 @@
-//! How byte-level BPE vocabularies cut text into words, by the name GGUF files give it.
+//! Rules by which byte-level BPE vocabularies split text into words, by their GGUF names.
 
 use crate::Result;
 use tokenizers::SplitDelimiterBehavior::Isolated;
@@ -8,33 +8,33 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{Error, PreTokenizerWrapper};
 
-/// What `tokenizer.ggml.pre` stands for.
+/// A rule that `tokenizer.ggml.pre` names.
 #[derive(Debug)]
 pub(super) struct Rule {
     names: &'static [&'static str],
     words: Words,
-    /// A word that is a token is that token, whatever the merges say.
+    /// Whether a word that is a token becomes that token without merges.
     pub(super) ignore_merges: bool,
-    /// Texts begin with the begin token unless the file says otherwise.
+    /// Whether texts get a begin token, unless the file overrides it.
     pub(super) add_bos: bool,
-    /// The text is normalised to NFC first.
+    /// Whether the text is first normalised to NFC.
     pub(super) nfc: bool,
 }
 
 #[derive(Debug)]
 enum Words {
-    /// GPT-2's expression, which the `tokenizers` crate has built in.
+    /// GPT-2's expression, which is built into the `tokenizers` crate.
     Gpt2,
-    /// The same after every digit has been set apart.
+    /// Every digit alone, then GPT-2's expression.
     DigitsGpt2,
-    /// Expressions, one after the other.
+    /// Regular expressions, applied in order.
     Patterns(&'static [&'static str]),
 }
 
 const PLAIN: Rule =
     Rule { names: &[], words: Words::Gpt2, ignore_merges: false, add_bos: false, nfc: false };
 
-/// The first rule is the default.
+/// All rules; the first is the default.
 static RULES: &[Rule] = &[
     Rule { names: &["default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"], ..PLAIN },
     Rule {
@@ -110,12 +110,12 @@ const SEED_CODER: &str = concat!(
 );
 
 impl Rule {
-    /// The rule called `name`.
+    /// The rule with this name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         RULES.iter().find(|rule| rule.names.contains(&name))
     }
 
-    /// GPT-2's.
+    /// GPT-2's rule.
     pub(super) fn default() -> &'static Self {
         &RULES[0]
     }

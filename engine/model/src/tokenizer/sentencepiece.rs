@@ -1,13 +1,14 @@
-//! Merges for SentencePiece BPE vocabularies, which have scores instead.
+//! Merges for SentencePiece BPE vocabularies, which have scores instead of merges.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// Longest token to look for merges in, in bytes. Real ones are shorter by an order of magnitude.
+/// Longest token that may have merges, bytes. Real tokens are shorter by an order of magnitude.
 pub(super) const MAX_TOKEN_BYTES: usize = 512;
 
-/// The merges that SentencePiece would do, best first: every way to cut a token into two tokens, in
-/// the order of the token's score. `ids` holds what text may become: no control tokens.
+/// The merges that SentencePiece would do, best first: every split of a token into two tokens, in
+/// the order of the token's score. `ids` holds the tokens that text may become, so no control
+/// tokens.
 ///
 /// Equal scores keep the order of the conversion in transformers, so that both give the same ids.
 pub(super) fn merges(ids: &HashMap<&str, u32>, scores: &[f32]) -> Vec<(String, String)> {
@@ -36,7 +37,7 @@ struct Merge<'a> {
     left: &'a str,
     right: &'a str,
     ids: (u32, u32),
-    /// The token it makes.
+    /// The merged token.
     id: u32,
     chars: (usize, usize),
 }

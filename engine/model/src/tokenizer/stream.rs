@@ -3,19 +3,20 @@
 use super::vocabulary::Vocabulary;
 use std::sync::Arc;
 
-/// Turns tokens into text as they come.
+/// Turns tokens into text as they arrive.
 ///
-/// What [`TextStream::push`] returns is final: a character split over tokens is held back until its
-/// last byte is there, and broken UTF-8 becomes U+FFFD once no further byte can mend it. All pushes
-/// and [`TextStream::finish`] together are what [`Tokenizer::decode`](super::Tokenizer::decode)
-/// returns. Each push costs the length of its token, whatever came before.
+/// The text that [`TextStream::push`] returns is final. A character split over tokens is held back
+/// until its last byte arrives, and broken UTF-8 becomes U+FFFD once no further byte can complete
+/// it. The texts of all pushes and of [`TextStream::finish`], joined, equal the text of
+/// [`Tokenizer::decode`](super::Tokenizer::decode). The time of a push depends only on the length
+/// of its token.
 #[derive(Clone, Debug)]
 pub struct TextStream {
     vocabulary: Arc<Vocabulary>,
     skip_special: bool,
-    /// The beginning of a character: three bytes at most between pushes.
+    /// The bytes of an incomplete character: at most three between pushes.
     pending: Vec<u8>,
-    /// Spaces still to drop at the start of the text.
+    /// Number of spaces that are still to be dropped at the start of the text.
     leading_spaces: usize,
 }
 
@@ -25,14 +26,14 @@ impl TextStream {
         Self { vocabulary, skip_special, pending: Vec::new(), leading_spaces }
     }
 
-    /// Adds a token and returns the text that is certain now; often a word, sometimes nothing.
+    /// Adds a token and returns the text that is now final: often a word, sometimes empty.
     pub fn push(&mut self, id: u32) -> String {
         let mut text = String::new();
         self.push_to(id, &mut text);
         text
     }
 
-    /// As [`TextStream::push`], appending to `text`.
+    /// As [`TextStream::push`], but appends to `text`.
     pub fn push_to(&mut self, id: u32, text: &mut String) {
         if self.skip_special && self.vocabulary.is_special(id) {
             return;
@@ -43,7 +44,7 @@ impl TextStream {
         for chunk in self.pending.utf8_chunks() {
             let certain = done + chunk.valid().len() + chunk.invalid().len();
             write(&mut self.leading_spaces, chunk.valid(), text);
-            // The last sequence may only be short of bytes: then no part of it is wrong yet.
+            // The last bytes may be the beginning of a character: wait for the rest.
             if certain == self.pending.len() && is_prefix(chunk.invalid()) {
                 done += chunk.valid().len();
                 break;
@@ -56,7 +57,7 @@ impl TextStream {
         self.pending.drain(..done);
     }
 
-    /// The end of the text: U+FFFD for a character that was never completed, usually nothing.
+    /// The end of the text: U+FFFD for an incomplete character, usually empty.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
@@ -64,7 +65,7 @@ impl TextStream {
     }
 }
 
-/// Whether `bytes` are the beginning of a character.
+/// Whether `bytes` are an incomplete but valid beginning of a character.
 fn is_prefix(bytes: &[u8]) -> bool {
     !bytes.is_empty() && std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

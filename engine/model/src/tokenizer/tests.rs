@@ -1,11 +1,12 @@
-//! Ids as other implementations give them, round trips, streams and broken files.
+//! Ids of other implementations, round trips, streams and broken files.
 
 use super::*;
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::fs;
 
-/// Names the GGUF file of SmolLM2-135M-Instruct; tests that need the real one are skipped without.
+/// The variable with the path of SmolLM2-135M-Instruct's GGUF file. Without it, the tests on the
+/// real model are skipped.
 const SMOLLM2: &str = "GALLEY_TEST_MODEL";
 
 #[derive(Deserialize)]
@@ -133,7 +134,7 @@ fn a_character_is_held_back_until_it_is_complete() {
     assert_eq!(pushes, ["", "é", "", "", "", "👍"]);
     assert_eq!(stream.finish(), "");
 
-    // A new character begins where the thumb should go on.
+    // A new character begins within the bytes of the thumb.
     let mut stream = tokenizer.stream(false);
     let pushes: Vec<String> = [2, 3, 0, 1, 4].map(|index| stream.push(ids[index])).into();
     assert_eq!(pushes, ["", "", "\u{fffd}", "é", "\u{fffd}"]);
@@ -141,7 +142,7 @@ fn a_character_is_held_back_until_it_is_complete() {
     assert_eq!(stream.finish(), "\u{fffd}");
 }
 
-/// What not to do: each token decoded for itself.
+/// The wrong way, as a control: decodes each token on its own.
 fn naive(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
     ids.iter().map(|&id| tokenizer.decode(&[id], skip_special)).collect()
 }
@@ -180,7 +181,7 @@ fn streams_of_random_tokens_are_their_decoding() {
                 naive_is_wrong.set(naive_is_wrong.get() + 1);
             }
         }
-        // The `tokenizers` crate agrees where it decodes bytes, and not characters with fallback.
+        // The `tokenizers` crate agrees for byte-level decoders, not with byte fallback.
         let expected = tokenizers[0].inner.decode(&ids, skip_special).unwrap();
         prop_assert_eq!(tokenizers[0].decode(&ids, skip_special), expected);
         Ok(())
@@ -189,7 +190,7 @@ fn streams_of_random_tokens_are_their_decoding() {
     assert!(naive_is_wrong.get() > 1000, "{naive_is_wrong:?}: the tokens prove nothing");
 }
 
-/// Why this `tokenizer.json`, a change of the tiny one, cannot be read.
+/// The error about a changed copy of the tiny `tokenizer.json`.
 fn refused(change: impl Fn(&mut serde_json::Value)) -> String {
     let mut json: serde_json::Value =
         serde_json::from_slice(&fs::read(data("models/smollm2/tokenizer.json")).unwrap()).unwrap();
@@ -236,7 +237,7 @@ fn a_byte_in_a_file_may_be_anything() {
         step = (step * 31 + 7) % 251;
         bytes[at] ^= step as u8 | 1;
         fs::write(&path, &bytes).unwrap();
-        // Either an error or a tokenizer that works, and never a panic.
+        // An error or a working tokenizer, never a panic.
         let Ok(metadata) = Metadata::read(&path) else { continue };
         if let Ok(tokenizer) = Tokenizer::from_gguf(&path, &metadata) {
             let _ = tokenizer.encode("Fellow citizens <s>", true);

@@ -1,25 +1,25 @@
-//! What each token adds to the text, and the decoders that say so.
+//! The bytes that each token adds to the text, and the decoders that compute them.
 
 use super::MAX_VOCABULARY;
 use crate::{ModelError, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// The bytes of every token, one after the other.
+/// The bytes and the kind of every token.
 #[derive(Debug, Default)]
 pub(super) struct Vocabulary {
     bytes: Vec<u8>,
-    /// Where the bytes of each id end.
+    /// End of each id's bytes in `bytes`.
     ends: Vec<u32>,
     kinds: Vec<Kind>,
-    /// Spaces dropped at the start of a text.
+    /// Number of spaces dropped at the start of a text.
     pub(super) leading_spaces: usize,
 }
 
-/// What an id stands for.
+/// The kind of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// No token: a hole, or padding of the embedding.
+    /// No token: a gap in the ids, or padding of the embedding.
     Absent,
     /// Text.
     Text,
@@ -27,17 +27,17 @@ pub(super) enum Kind {
     Special,
 }
 
-/// How a file writes a token.
+/// The form of a token in a file.
 #[derive(Clone, Debug)]
 pub(super) enum Spelling {
-    /// In the vocabulary's alphabet.
+    /// Text in the vocabulary's alphabet.
     Text(String),
-    /// As the bytes that it stands for.
+    /// The bytes of the token's text.
     Bytes(Vec<u8>),
 }
 
 impl Vocabulary {
-    /// Decodes `tokens`, one for each id.
+    /// Decodes `tokens`, one for each id in order.
     pub(super) fn new(
         path: &Path,
         tokens: impl IntoIterator<Item = (Spelling, Kind)>,
@@ -94,7 +94,7 @@ impl Vocabulary {
     }
 }
 
-/// Refuses vocabularies too large to be one.
+/// Refuses an empty vocabulary, and one with more than [`MAX_VOCABULARY`] tokens.
 pub(super) fn check_size(path: &Path, field: &str, len: usize) -> Result<()> {
     if len == 0 || len > MAX_VOCABULARY {
         let reason = format!("{len} tokens, and a vocabulary has 1 to {MAX_VOCABULARY}");
@@ -103,7 +103,7 @@ pub(super) fn check_size(path: &Path, field: &str, len: usize) -> Result<()> {
     Ok(())
 }
 
-/// How the spelling of a token in the vocabulary becomes bytes.
+/// The steps from a token's spelling in the vocabulary to its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     steps: Vec<Step>,
@@ -127,13 +127,13 @@ impl Decoder {
         Self { steps: vec![Step::ByteLevel], leading_spaces: 0 }
     }
 
-    /// SentencePiece: `▁` is a space, and one at the start of a text goes.
+    /// SentencePiece: `▁` is a space, and `leading_spaces` are dropped at the start of a text.
     pub(super) fn sentencepiece(leading_spaces: usize) -> Self {
         let space = Step::Replace { from: "▁".into(), to: " ".into() };
         Self { steps: vec![space, Step::ByteFallback], leading_spaces }
     }
 
-    /// The `decoder` of a `tokenizer.json`. Only decoders that work token by token are known.
+    /// Parses the `decoder` of a `tokenizer.json`. Only decoders of single tokens are supported.
     pub(super) fn parse(path: &Path, json: &Value) -> Result<Self> {
         let mut decoder = Self::default();
         match json["decoders"].as_array() {
@@ -210,14 +210,14 @@ impl Decoder {
     }
 }
 
-/// The byte that `<0xNN>` stands for.
+/// The byte of a token `<0xNN>`.
 pub(super) fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
-/// The byte that a character of GPT-2's alphabet stands for: printable Latin-1 is itself, the other
-/// 68 bytes follow from U+0100 in order.
+/// The byte of a character of GPT-2's alphabet. Printable Latin-1 characters are their own bytes;
+/// the other 68 bytes are the characters from U+0100, in order.
 fn byte_of(c: char) -> Option<u8> {
     match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),

@@ -18,14 +18,14 @@ mod settle;
 
 /// An opened checkpoint: its configuration, and its tensors in mapped files.
 ///
-/// Tensors go by the names of Hugging Face checkpoints, also those of GGUF files.
+/// Tensors have the names of Hugging Face checkpoints, for GGUF files too.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     config: ModelConfig,
     files: Vec<Mapped>,
     tensors: BTreeMap<String, Entry>,
-    /// Why tensors may be absent: files that are missing, or cannot be read.
+    /// Reasons why tensors may be absent: missing or unreadable files.
     absent: Vec<String>,
     gguf: Option<gguf::Metadata>,
     /// Longest context that the model may be opened with, tokens.
@@ -33,10 +33,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face directory, one safetensors file next to its `config.json`, or a GGUF
-    /// file, by itself or alone in a directory. One file of several stands for all.
+    /// Opens a Hugging Face directory, a safetensors file next to its `config.json`, a GGUF file,
+    /// or a directory with one GGUF model. Any file of a split model opens the whole model.
     ///
-    /// A file is refused for what the model needs of it, and for nothing else.
+    /// A defect in a file is an error only if the model needs the defective part.
     pub fn open(path: &Path) -> Result<Self> {
         let facts = std::fs::metadata(path).map_err(|error| ModelError::io(path, error))?;
         if facts.is_dir() {
@@ -65,17 +65,17 @@ impl Checkpoint {
         Self::open_gguf(path, path)
     }
 
-    /// What the model is.
+    /// Configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Opens the model for sequences of up to `tokens`, before it is loaded. Rotary frequencies that depend on a length
-    /// ([`RopeScaling::Dynamic`]) follow from it, once and for all.
+    /// Sets the longest sequence, in tokens, before the model is loaded. With
+    /// [`RopeScaling::Dynamic`], it fixes the rotary frequencies.
     ///
     /// # Errors
     ///
-    /// No tokens, or more than the model was made for.
+    /// If `tokens` is 0, or exceeds the longest context of the model.
     ///
     /// [`RopeScaling::Dynamic`]: crate::config::RopeScaling::Dynamic
     pub fn set_max_context(&mut self, tokens: usize) -> Result<()> {
@@ -90,7 +90,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// What was opened: a directory or a file.
+    /// The opened directory or file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -100,12 +100,12 @@ impl Checkpoint {
         self.gguf.as_ref()
     }
 
-    /// Bytes of all tensors, as stored.
+    /// Bytes of all tensors, as stored in the files.
     pub fn weight_bytes(&self) -> usize {
         self.tensors.values().map(|entry| entry.len).sum()
     }
 
-    /// Whether there is such a tensor, by its Hugging Face name.
+    /// Whether the checkpoint has the tensor with this Hugging Face name.
     pub fn has_tensor(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }
@@ -132,8 +132,7 @@ impl Checkpoint {
         self.tensor_ref(stored_name, entry, order)
     }
 
-    /// Every tensor that can be read, under the name that the file gives it and with its rows in
-    /// the order of the file.
+    /// Every readable tensor, with its name in the file and with its rows in the order of the file.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorRef<'_>)> {
         self.tensors.iter().filter_map(|(name, entry)| {
             Some((name.as_str(), self.tensor_ref(name, entry, RowOrder::Plain).ok()?))
@@ -150,7 +149,8 @@ impl Checkpoint {
         };
         let mut opened = open_files(shards)?;
         settle::by_tensors(&config_path, &mut json, &mut opened);
-        // The tensors show whether they are quantised; a configuration may still name the method of another copy.
+        // Only the tensors show whether they are quantised: a configuration may keep the method of
+        // another copy of the model.
         let quantisation = foreign::quantisation(&json, &opened.tensors);
         if let Some(fields) = json.as_object_mut() {
             fields.remove("quantization_config");
@@ -186,7 +186,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Llama 3's scaling of rotary frequencies, which GGUF files carry as a tensor.
+    /// Reads Llama 3's scaling of rotary frequencies, which is a tensor in GGUF files.
     fn read_rope_factors(&mut self, file: &Path) -> Result<()> {
         let Some((name, entry)) = self.tensors.get_key_value(ROPE_FACTORS) else { return Ok(()) };
         let half = self.config.head_dim / 2;
@@ -203,7 +203,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The error about a tensor that is nowhere.
+    /// The error about an absent tensor.
     fn absent(&self, name: &str) -> ModelError {
         let reason = match &self.absent[..] {
             [] => "there is no such tensor".to_owned(),
@@ -220,7 +220,7 @@ impl Checkpoint {
         Some((name, entry))
     }
 
-    /// llama.cpp reorders queries and keys of the architecture "llama", and only of that.
+    /// llama.cpp reorders rows only for queries and keys of the architecture `llama`.
     fn row_order(&self, name: &str) -> RowOrder {
         let permuted = self.gguf.as_ref().is_some_and(|metadata| {
             metadata.str("general.architecture") == Some("llama")
@@ -256,8 +256,8 @@ impl Checkpoint {
     }
 }
 
-/// The end tokens of a `generation_config.json`. Nothing depends on such a file: one that cannot be read is ignored, as
-/// transformers does, with a warning.
+/// Adds the end tokens of a `generation_config.json`. As in transformers, the file is optional: an
+/// unreadable file is ignored with a warning.
 fn add_generation_config(config: &mut ModelConfig, path: &Path) {
     if !path.exists() {
         return;

@@ -1,10 +1,10 @@
-//! How numbers are stored in a file, and how they become `f32`.
+//! Storage formats of numbers in files, and their decoding to `f32`.
 
 use super::quant;
 use half::{f16, slice::HalfFloatSliceExt};
 use std::fmt;
 
-/// A storage format of tensor elements. Formats other than the plain floats pack a fixed number of
+/// A storage format of tensor elements. All formats but the plain floats pack a fixed number of
 /// elements of one row into a block of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(non_camel_case_types, reason = "these are the names that GGUF files go by")]
@@ -15,21 +15,21 @@ pub enum Codec {
     F16,
     /// The upper half of a 32-bit float.
     BF16,
-    /// 32 8-bit integers, one scale.
+    /// Block: 32 8-bit integers, one scale.
     Q8_0,
-    /// 32 4-bit integers, one scale.
+    /// Block: 32 4-bit integers, one scale.
     Q4_0,
-    /// 32 4-bit integers, scale and minimum.
+    /// Block: 32 4-bit integers, scale and minimum.
     Q4_1,
-    /// 32 5-bit integers, one scale.
+    /// Block: 32 5-bit integers, one scale.
     Q5_0,
-    /// 32 5-bit integers, scale and minimum.
+    /// Block: 32 5-bit integers, scale and minimum.
     Q5_1,
-    /// 256 4-bit integers in 8 groups, each with a 6-bit scale and minimum.
+    /// Block: 256 4-bit integers in 8 groups, each with a 6-bit scale and minimum.
     Q4_K,
-    /// 256 5-bit integers in 8 groups, each with a 6-bit scale and minimum.
+    /// Block: 256 5-bit integers in 8 groups, each with a 6-bit scale and minimum.
     Q5_K,
-    /// 256 6-bit integers in 16 groups, each with an 8-bit scale.
+    /// Block: 256 6-bit integers in 16 groups, each with an 8-bit scale.
     Q6_K,
 }
 
@@ -59,8 +59,8 @@ impl Codec {
         }
     }
 
-    /// Bytes of a tensor of this shape; `None` if a row is no whole number of blocks or the size
-    /// does not fit a `usize`.
+    /// Bytes of a tensor of this shape. `None` if a row is not a whole number of blocks, or if the
+    /// size does not fit a `usize`.
     pub(super) fn tensor_bytes(self, shape: &[usize]) -> Option<usize> {
         let cols = shape.last().copied().unwrap_or(1);
         if !cols.is_multiple_of(self.block_len()) {
@@ -105,8 +105,8 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Through a buffer on the stack: `half` converts aligned slices, eight at a time where the CPU can,
-/// and a tensor in a file may start at an odd address.
+/// Decodes through a buffer on the stack. `half` converts aligned slices, eight elements at a time
+/// if the CPU can, but a tensor in a file may start at an odd address.
 fn decode_f16(bytes: &[u8], out: &mut [f32]) {
     const CHUNK: usize = 256;
     let mut halves = [f16::ZERO; CHUNK];
@@ -139,7 +139,7 @@ mod tests {
         Codec::Q6_K,
     ];
 
-    /// tests/oracle/make_codecs.py has gguf-py decode blocks of random bits.
+    /// gguf-py decodes the same blocks of random bits in tests/oracle/make_codecs.py.
     #[test]
     fn decodes_what_gguf_py_decodes_bit_for_bit() {
         let path =

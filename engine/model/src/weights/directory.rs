@@ -1,4 +1,4 @@
-//! A Hugging Face directory: which files the weights are in.
+//! Finds the weight files in a Hugging Face directory.
 
 use super::{foreign, gguf, mapped::Mapped, safetensors::read_header, tensor::Entry};
 use crate::{ModelError, Result, files};
@@ -8,12 +8,12 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Where the weights of a directory are.
+/// The weight files of a directory.
 #[derive(Debug)]
 pub(super) enum Weights {
-    /// In safetensors files.
+    /// One or several safetensors files.
     Safetensors(Shards),
-    /// In a GGUF file.
+    /// A GGUF file, or the first file of a split GGUF model.
     Gguf(PathBuf),
 }
 
@@ -21,33 +21,34 @@ pub(super) enum Weights {
 #[derive(Debug, Default)]
 pub(super) struct Shards {
     paths: Vec<PathBuf>,
-    /// Whether all of `paths` are known to belong to the model, so that none may be unreadable.
+    /// Whether all `paths` certainly belong to the model, so that an unreadable file is an error.
     are_all_of_the_model: bool,
-    /// Names of files that should be there, and are not.
+    /// Names of files that are missing.
     missing: Vec<String>,
-    /// Which file the index says a tensor is in, by the file's name.
+    /// The index: names of tensors, and the name of the file of each.
     index: BTreeMap<String, String>,
 }
 
-/// Mapped files, the tensors in them by name, and what could not be had.
+/// Mapped files, their tensors by name, and the reasons for absent tensors.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) files: Vec<Mapped>,
     pub(super) tensors: BTreeMap<String, Entry>,
-    /// Tensors that are in another file, too: name and second place.
+    /// Tensors that are in a second file too: the name, and the entry in that file.
     pub(super) doubles: Vec<(String, Entry)>,
-    /// Why tensors may be absent, for the error about one: a sentence for each cause.
+    /// Reasons why tensors may be absent, one sentence each, for the error about an absent tensor.
     pub(super) absent: Vec<String>,
 }
 
 impl Shards {
-    /// One file that was named.
+    /// The single file at `path`.
     pub(super) fn single(path: PathBuf) -> Self {
         Self { paths: vec![path], are_all_of_the_model: true, ..Self::default() }
     }
 }
 
-/// Finds the weights in a directory, in transformers' order: `model.safetensors` before an index of shards.
+/// Finds the weights of a directory. As in transformers, `model.safetensors` comes before an index
+/// of shards.
 pub(super) fn find_weights(directory: &Path) -> Result<Weights> {
     let single = directory.join("model.safetensors");
     if files::exists(&single)? {
@@ -77,7 +78,7 @@ pub(super) fn find_weights(directory: &Path) -> Result<Weights> {
         .ok_or_else(|| foreign::no_weights(directory, &names, &shards.missing))
 }
 
-/// The only GGUF model of the directory. Projectors of images are for no text.
+/// The directory's only GGUF model; image projectors and importance matrices do not count.
 fn find_gguf(directory: &Path, names: &[String]) -> Result<Option<PathBuf>> {
     let mut ggufs: Vec<String> = files_with_suffix(names, ".gguf");
     if ggufs.len() > 1 {
@@ -97,11 +98,11 @@ fn find_gguf(directory: &Path, names: &[String]) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Names of weights of the model, whole or in shards.
+/// Names of the safetensors files that may hold the model, whole or in shards.
 fn safetensors_files(names: &[String]) -> Vec<String> {
     let mut found: Vec<String> = files_with_suffix(names, ".safetensors");
     found.retain(|name| !foreign::is_adapter(name));
-    // Mistral's own format, with other names for the tensors, lies beside the shards of the same model.
+    // Mistral's own format lies beside the shards of the same model, with other tensor names.
     if found.iter().any(|name| !name.starts_with("consolidated")) {
         found.retain(|name| !name.starts_with("consolidated"));
     }
@@ -158,8 +159,8 @@ fn merge(opened: &mut Files, tensors: BTreeMap<String, Entry>, index: &BTreeMap<
     }
 }
 
-/// The `weight_map` of an index: names to files of the same directory. The headers of the files say what is in them;
-/// the index says which files there are.
+/// Reads the `weight_map` of an index, from names of tensors to files of the same directory. The
+/// index only lists the files; their headers list the tensors.
 fn read_index(directory: &Path, path: &Path) -> Result<Shards> {
     let json = files::read_json(path)?;
     let Some(weight_map) = json.get("weight_map").and_then(Value::as_object) else {
@@ -193,7 +194,7 @@ fn read_index(directory: &Path, path: &Path) -> Result<Shards> {
     Ok(Shards { paths, are_all_of_the_model: true, missing, index })
 }
 
-/// Names of shards that the numbers of the others show to be missing: `model-00002-of-00003.safetensors`.
+/// Names of missing shards, by the numbers in the present names (`model-00002-of-00003`).
 fn missing_numbers(names: &[String]) -> Vec<String> {
     let parse = |name: &String| {
         let (stem, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
@@ -209,7 +210,7 @@ fn missing_numbers(names: &[String]) -> Vec<String> {
     all.filter(|name| !names.contains(name)).collect()
 }
 
-/// "a is", "a and b are", "a, b and 3 more are".
+/// Joins names to a subject and its verb: "a is", "a and b are", "a, b and 3 more are".
 pub(super) fn are(names: &[String]) -> String {
     match names {
         [] => "nothing is".into(),
@@ -219,5 +220,5 @@ pub(super) fn are(names: &[String]) -> String {
     }
 }
 
-/// More files than any model is cut into.
+/// Most shards of a model. Real models have far fewer.
 const MOST_SHARDS: usize = 10_000;

@@ -1,19 +1,19 @@
-//! Models that are sound and not for Galley: weights of other programs, quantised in other ways, adapters. The error
-//! says which it is, and the way out.
+//! Errors about sound models in forms that Galley does not read: formats of other programs, other
+//! quantisation methods, adapters. The error names the form and a remedy.
 
 use super::{directory::are, tensor::Entry};
 use crate::{ModelError, files};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
 
-/// Whether the file of this name holds an adapter, or the state of a training: no weights of a model.
+/// Whether a file of this name holds an adapter or a training state, not the weights of a model.
 pub(super) fn is_adapter(name: &str) -> bool {
     ["adapter_", "adapters", "optimizer", "scheduler", "lora", "pytorch_lora_weights", "training_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Why a directory with these files, and without weights that Galley reads, cannot be opened.
+/// The error about a directory without weights that Galley reads.
 pub(super) fn no_weights(directory: &Path, names: &[String], missing: &[String]) -> ModelError {
     let has = |name: &str| names.iter().any(|other| other == name);
     if let Some(error) = adapter(directory, names) {
@@ -57,7 +57,7 @@ pub(super) fn no_weights(directory: &Path, names: &[String], missing: &[String])
     ModelError::invalid(directory, "directory", reason)
 }
 
-/// Why there are weights in `directory` and no `config.json`.
+/// The error about weights in `directory` without a `config.json`.
 pub(super) fn no_config(directory: &Path, missing: ModelError) -> ModelError {
     let Ok(names) = files::names(directory) else { return missing };
     if let Some(error) = adapter(directory, &names) {
@@ -76,7 +76,7 @@ pub(super) fn no_config(directory: &Path, missing: ModelError) -> ModelError {
     ModelError::unsupported(&path, format!("{reason}: {way_out}"))
 }
 
-/// The error of a directory with a LoRA adapter.
+/// The error about a directory with a LoRA adapter; `None` without an adapter.
 fn adapter(directory: &Path, names: &[String]) -> Option<ModelError> {
     names
         .iter()
@@ -91,7 +91,7 @@ fn adapter(directory: &Path, names: &[String]) -> Option<ModelError> {
     Some(ModelError::unsupported(directory, what))
 }
 
-/// The one folder in which the model is instead: a snapshot of the hub's cache, or an archive's own folder.
+/// The first inner folder with a model: a snapshot in the hub's cache, or a folder from an archive.
 fn inner_folder(directory: &Path, names: &[String]) -> Option<String> {
     let with_model = |folder: &str| {
         let inner = directory.join(folder);
@@ -104,7 +104,8 @@ fn inner_folder(directory: &Path, names: &[String]) -> Option<String> {
     snapshots.chain(names.iter().cloned()).find_map(|folder| with_model(&folder))
 }
 
-/// How the matrices of a model are quantised that are not stored as plain numbers; `None` if it is by no known way.
+/// The error text about quantised matrices, with the method if it is known. `None` if neither the
+/// configuration nor the tensors show a quantisation.
 pub(super) fn quantisation(config: &Value, tensors: &BTreeMap<String, Entry>) -> Option<String> {
     let settings = match &config["quantization_config"] {
         Value::Null => &config["quantization"],
@@ -132,7 +133,7 @@ pub(super) fn quantisation(config: &Value, tensors: &BTreeMap<String, Entry>) ->
     ))
 }
 
-/// `quant_method` in `quantization_config`, and the method's name.
+/// Values of `quant_method` in `quantization_config`, and names of the methods.
 const METHODS: [(&str, &str); 12] = [
     ("gptq", "GPTQ"),
     ("awq", "AWQ"),
@@ -148,7 +149,7 @@ const METHODS: [(&str, &str); 12] = [
     ("modelopt", "NVIDIA ModelOpt"),
 ];
 
-/// Ends of the names of tensors, all of which a method leaves.
+/// Suffixes of tensor names, and the method. A method matches if all its suffixes occur.
 const SUFFIXES: [(&[&str], &str); 9] = [
     (&[".qweight", ".qzeros", ".scales"], "GPTQ or AWQ"),
     (&[".weight", ".scales", ".biases"], "MLX"),
@@ -161,11 +162,11 @@ const SUFFIXES: [(&[&str], &str); 9] = [
     (&[".W_q"], "HQQ"),
 ];
 
-/// Ends of the names of files that a download leaves until it is done.
+/// Suffixes of the files of unfinished downloads.
 const UNFINISHED: [&str; 6] =
     [".incomplete", ".part", ".crdownload", ".aria2", ".download", ".!qB"];
 
-/// Ends of the names of files of other programs, and what to do about them.
+/// Suffixes of the weight files of other programs, and a remedy for each.
 const FORMATS: [(&[&str], &str); 7] = [
     (
         &[".bin", ".pth", ".pt", ".ckpt"],

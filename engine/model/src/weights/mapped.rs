@@ -27,12 +27,11 @@ impl Mapped {
             let reason = "is empty: the download did not finish, so download it again";
             return Err(ModelError::invalid(path, "file", reason));
         }
-        // SAFETY: the mapping is private and read-only, so nothing here writes to it. Others may
-        // write to the file. What they write can then show up in the bytes of a tensor, where every
-        // bit pattern is a valid number: the model computes nonsense. Headers are copied out before
-        // they are parsed, so offsets that were checked stay as they were checked. If the file is
-        // made shorter, touching the lost pages raises SIGBUS and ends the process, as it does for
-        // every program that maps a file.
+        // SAFETY: the mapping is private and read-only, so nothing here writes to it. Other
+        // programs may write to the file. Their bytes can then appear in a tensor, where every bit
+        // pattern is a valid number: the model computes nonsense. Headers are copied before they
+        // are parsed, so checked offsets stay valid. If the file is truncated, reading the lost
+        // pages raises SIGBUS and ends the process, as for every program that maps a file.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| ModelError::io(path, error))?;
         Ok(Self { path: path.into(), map })
     }
@@ -42,20 +41,20 @@ impl Mapped {
         &self.path
     }
 
-    /// Its bytes.
+    /// The bytes of the file.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.map
     }
 
     /// Tells the operating system that these bytes will not be needed soon. Only pages that lie
-    /// wholly inside the range go, so that neighbours still being read keep theirs.
+    /// wholly inside the range are dropped, so that neighbouring tensors keep their pages.
     pub(super) fn release(&self, range: Range<usize>) {
         let start = range.start.next_multiple_of(PAGE);
         let end = range.end.min(self.map.len()) / PAGE * PAGE;
         if start < end {
             // SAFETY: the mapping is read-only and backed by a file, so dropping its pages loses
             // nothing: the next access reads them from the file again. The range is inside the
-            // mapping. Failure would only cost memory, hence no error.
+            // mapping. A failure only costs memory, so it is ignored.
             let _ = unsafe {
                 self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
             };

@@ -1,7 +1,7 @@
 //! Weights on disk: Hugging Face directories of safetensors, and GGUF files.
 //!
-//! A [`Checkpoint`] hides which of the two it is. Files are mapped, never read whole; everything they
-//! say is checked against their size before it is believed.
+//! A [`Checkpoint`] hides the difference. Files are mapped, never read whole. Every size in a file
+//! is checked against the size of the file before it is used.
 
 mod checkpoint;
 mod codec;

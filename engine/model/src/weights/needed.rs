@@ -1,4 +1,4 @@
-//! Which tensors of a checkpoint the decoder reads. Nothing that is wrong with another one matters.
+//! The tensors that the decoder reads. A defect of any other tensor has no effect.
 
 use crate::config::ModelConfig;
 

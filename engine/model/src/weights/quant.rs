@@ -1,6 +1,6 @@
 //! Decoding of the block formats of ggml, after `ggml-quants.c` and gguf-py's `quants.py`.
 //!
-//! Every product and sum is taken in the order of those two, so the values agree to the last bit.
+//! Products and sums have the order of these two sources, so the values agree to the last bit.
 
 use half::f16;
 
@@ -18,7 +18,7 @@ pub(super) const Q4_K_BYTES: usize = 4 + 12 + 128;
 pub(super) const Q5_K_BYTES: usize = 4 + 12 + 32 + 128;
 pub(super) const Q6_K_BYTES: usize = 128 + 64 + 16 + 2;
 
-/// Applies `decode` to each block of `bytes` and its place in `out`.
+/// Applies `decode` to each block of `bytes` and its elements in `out`.
 #[inline(always)]
 pub(super) fn each_block<const BYTES: usize, const LEN: usize>(
     bytes: &[u8],
@@ -30,7 +30,7 @@ pub(super) fn each_block<const BYTES: usize, const LEN: usize>(
     }
 }
 
-/// Scale; 32 signed bytes.
+/// Decodes a block of: scale; 32 signed bytes.
 #[inline(always)]
 pub(super) fn decode_q8_0(block: &[u8; Q8_0_BYTES], out: &mut [f32; BLOCK]) {
     let scale = half_at(block, 0);
@@ -39,7 +39,7 @@ pub(super) fn decode_q8_0(block: &[u8; Q8_0_BYTES], out: &mut [f32; BLOCK]) {
     }
 }
 
-/// Scale; 16 bytes, low nibbles first.
+/// Decodes a block of: scale; 16 bytes, low nibbles first.
 #[inline(always)]
 pub(super) fn decode_q4_0(block: &[u8; Q4_0_BYTES], out: &mut [f32; BLOCK]) {
     let scale = half_at(block, 0);
@@ -50,7 +50,7 @@ pub(super) fn decode_q4_0(block: &[u8; Q4_0_BYTES], out: &mut [f32; BLOCK]) {
     }
 }
 
-/// Scale, minimum; 16 bytes, low nibbles first.
+/// Decodes a block of: scale; minimum; 16 bytes, low nibbles first.
 #[inline(always)]
 pub(super) fn decode_q4_1(block: &[u8; Q4_1_BYTES], out: &mut [f32; BLOCK]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
@@ -61,7 +61,7 @@ pub(super) fn decode_q4_1(block: &[u8; Q4_1_BYTES], out: &mut [f32; BLOCK]) {
     }
 }
 
-/// Scale; 32 fifth bits; 16 bytes, low nibbles first.
+/// Decodes a block of: scale; 32 fifth bits; 16 bytes, low nibbles first.
 #[inline(always)]
 pub(super) fn decode_q5_0(block: &[u8; Q5_0_BYTES], out: &mut [f32; BLOCK]) {
     let scale = half_at(block, 0);
@@ -73,7 +73,7 @@ pub(super) fn decode_q5_0(block: &[u8; Q5_0_BYTES], out: &mut [f32; BLOCK]) {
     }
 }
 
-/// Scale, minimum; 32 fifth bits; 16 bytes, low nibbles first.
+/// Decodes a block of: scale; minimum; 32 fifth bits; 16 bytes, low nibbles first.
 #[inline(always)]
 pub(super) fn decode_q5_1(block: &[u8; Q5_1_BYTES], out: &mut [f32; BLOCK]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
@@ -85,8 +85,8 @@ pub(super) fn decode_q5_1(block: &[u8; Q5_1_BYTES], out: &mut [f32; BLOCK]) {
     }
 }
 
-/// Scale, minimum scale; 8 packed scales and minimums; 128 bytes: 32 hold two groups, low nibbles
-/// first.
+/// Decodes a block of: scale of the scales; scale of the minimums; 8 packed scales and minimums;
+/// 128 bytes. A run of 32 bytes holds two groups, the first in the low nibbles.
 #[inline(always)]
 pub(super) fn decode_q4_k(block: &[u8; Q4_K_BYTES], out: &mut [f32; SUPERBLOCK]) {
     let groups = k_scales(block);
@@ -101,8 +101,8 @@ pub(super) fn decode_q4_k(block: &[u8; Q4_K_BYTES], out: &mut [f32; SUPERBLOCK])
     }
 }
 
-/// As Q4_K, with 32 bytes of fifth bits before the nibbles: bit `g` of byte `j` belongs to element
-/// `j` of group `g`.
+/// Decodes a block as Q4_K, with 32 bytes of fifth bits before the nibbles. Bit `g` of byte `j`
+/// belongs to element `j` of group `g`.
 #[inline(always)]
 pub(super) fn decode_q5_k(block: &[u8; Q5_K_BYTES], out: &mut [f32; SUPERBLOCK]) {
     let groups = k_scales(block);
@@ -119,8 +119,9 @@ pub(super) fn decode_q5_k(block: &[u8; Q5_K_BYTES], out: &mut [f32; SUPERBLOCK])
     }
 }
 
-/// 128 bytes of low nibbles; 64 bytes of upper bit pairs; 16 signed scales; the scale of scales.
-/// Each half of the superblock is four runs of 32 elements, which share 64 and 32 of these bytes.
+/// Decodes a block of: 128 bytes of the lower 4 bits; 64 bytes of the upper 2 bits; 16 signed
+/// scales; scale of the scales. Each half of the superblock is four runs of 32 elements, which
+/// share 64 bytes of lower bits and 32 bytes of upper bits.
 #[inline(always)]
 pub(super) fn decode_q6_k(block: &[u8; Q6_K_BYTES], out: &mut [f32; SUPERBLOCK]) {
     let scale = half_at(block, 208);
@@ -145,9 +146,9 @@ pub(super) fn decode_q6_k(block: &[u8; Q6_K_BYTES], out: &mut [f32; SUPERBLOCK])
     }
 }
 
-/// Scale and minimum of the eight groups of a Q4_K or Q5_K superblock. The first four have their
-/// 6 bits in bytes of their own; the last four have 4 bits in one byte and 2 in the top of the
-/// first four's.
+/// Scale and minimum of the eight groups of a Q4_K or Q5_K superblock, 6 bits each. The first four
+/// groups have a byte for each number. A number of the last four groups has 4 bits in a shared
+/// byte, and 2 bits at the top of a byte of the first four groups.
 #[inline(always)]
 fn k_scales<const N: usize>(block: &[u8; N]) -> [(f32, f32); 8] {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
@@ -163,7 +164,7 @@ fn k_scales<const N: usize>(block: &[u8; N]) -> [(f32, f32); 8] {
     })
 }
 
-/// Bit `j` of `bits`, in the place of the fifth bit.
+/// Bit `j` of `bits`, moved to bit 4.
 #[inline(always)]
 fn fifth_bit(bits: u32, j: usize) -> u8 {
     ((bits >> j & 1) << 4) as u8
@@ -198,7 +199,7 @@ mod tests {
     fn q6_k_by_hand() {
         let mut block = [0_u8; Q6_K_BYTES];
         block[208..].copy_from_slice(&f16::from_f32(2.0).to_le_bytes());
-        // Element 255: half 1, run 3, part 1: the last of everything.
+        // Element 255 is the last element of half 1, run 3, part 1.
         block[127] = 0xf0;
         block[191] = 0xc0;
         block[207] = (-3_i8) as u8;

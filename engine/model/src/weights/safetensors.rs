@@ -1,7 +1,8 @@
 //! The header of a safetensors file.
 //!
-//! Names of types come from the `safetensors` crate. Its reader of headers refuses a file for a tensor that the model does
-//! not need, and its errors do not name the tensor, so headers are read here.
+//! Names of types come from the `safetensors` crate. This module reads headers itself, because the
+//! crate's reader refuses a file for a tensor that the model does not need, and its errors do not
+//! name the tensor.
 
 use super::{
     codec::Codec,
@@ -17,9 +18,9 @@ use serde::{
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
-/// The tensors of a file; `index` is the number its entries know it by.
+/// Reads the tensors of a file. Their entries get `index` as the number of the file.
 ///
-/// What is wrong with one tensor is kept with it ([`Storage::Broken`]): the model may not need it.
+/// A defect of a tensor is kept in its entry ([`Storage::Broken`]): the model may not need it.
 pub(super) fn read_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> {
     parse_header(file, index).map_err(|error| match files::recognise(file.bytes()) {
         Some(what) => ModelError::unsupported(file.path(), what),
@@ -51,7 +52,7 @@ fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> 
     };
     let data = Data { start: LENGTH_BYTES + header.len(), len: rest.len() - header.len() };
 
-    // A copy, as the file may change while serde reads it.
+    // The header is copied, as the file may change while serde reads it.
     let header = String::from_utf8_lossy(header).into_owned();
     let Header(tensors) =
         serde_json::from_str(&header).map_err(|error| invalid(error.to_string()))?;
@@ -77,7 +78,7 @@ fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> 
     Ok(entries)
 }
 
-/// The part of a file behind its header.
+/// The part of a file after its header.
 struct Data {
     start: usize,
     len: usize,
@@ -94,7 +95,7 @@ impl Data {
         })
     }
 
-    /// The entry, if its size agrees with its shape and it lies inside the file; otherwise the reason.
+    /// The entry. An error if its size contradicts its shape, or if it exceeds the file.
     fn checked_entry(&self, file: usize, description: &Value) -> Result<Entry, String> {
         let sizes = |field: &str| -> Result<Vec<usize>, String> {
             let value = &description[field];
@@ -121,7 +122,7 @@ impl Data {
                 self.len
             ));
         }
-        // Types that Galley cannot read are kept, as they may belong to tensors that it does not need.
+        // A type that Galley cannot read is no error yet: the model may not need the tensor.
         let storage = match Dtype::deserialize(dtype) {
             Ok(Dtype::F32) => Storage::Codec(Codec::F32),
             Ok(Dtype::F16) => Storage::Codec(Codec::F16),
@@ -140,7 +141,7 @@ impl Data {
     }
 }
 
-/// The header's tensors in the order of the file. A name may be there twice.
+/// The header's tensors in the order of the file. Names may repeat.
 struct Header(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Header {
@@ -172,7 +173,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 const DOWNLOAD_AGAIN: &str = "the file is cut off, so download it again";
-/// Bytes before the header: its length.
+/// Bytes of the header's length, which stands before the header.
 const LENGTH_BYTES: usize = 8;
 /// The longest header that the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

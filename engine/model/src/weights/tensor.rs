@@ -2,28 +2,28 @@
 
 use super::{codec::Codec, mapped::Mapped};
 
-/// Where a tensor lies and what it says it is. Checked against the file, unless [`Storage::Broken`] says what is wrong.
+/// A tensor in the header of a file. Place and size are checked, except with [`Storage::Broken`].
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Number of the file within the checkpoint.
+    /// Index of the file within the checkpoint.
     pub(super) file: usize,
-    /// First byte in the file.
+    /// Offset of the first byte in the file.
     pub(super) offset: usize,
-    /// Bytes.
+    /// Length in bytes.
     pub(super) len: usize,
     pub(super) storage: Storage,
     /// Outermost dimension first.
     pub(super) shape: Vec<usize>,
 }
 
-/// How a tensor is stored.
+/// Storage of a tensor.
 #[derive(Debug)]
 pub(super) enum Storage {
-    /// In a way that Galley reads.
+    /// A format that Galley reads.
     Codec(Codec),
-    /// In another, by the name the file gives it.
+    /// Another format, by its name.
     Other(String),
-    /// The header says something impossible of it.
+    /// The header's entry is impossible, for this reason.
     Broken(String),
 }
 
@@ -39,13 +39,13 @@ pub struct TensorRef<'a> {
     order: RowOrder,
 }
 
-/// Where row `r` of the tensor lies in the file.
+/// The order of a tensor's rows in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowOrder {
-    /// At row `r`.
+    /// Row `r` of the model is row `r` in the file.
     Plain,
-    /// Rows of each head are interleaved: llama.cpp's converter stores the two halves that the
-    /// rotary embedding pairs, `i` and `i + head_dim / 2`, next to each other.
+    /// Rows of each head are interleaved: llama.cpp's converter stores the rows that the rotary
+    /// embedding pairs, `i` and `i + head_dim / 2`, next to each other.
     Interleaved { head_dim: usize },
 }
 
@@ -61,22 +61,22 @@ impl<'a> TensorRef<'a> {
         order: RowOrder,
     ) -> TensorRef<'a> {
         let (cols, outer) = entry.shape.split_last().map_or((1, &[][..]), |(&n, outer)| (n, outer));
-        // From the outside in, as the size was checked: behind a zero the rest may be anything.
+        // Outermost first, as in the size check: after a zero, any dimension is valid.
         let rows = outer.iter().product();
         TensorRef { file, offset: entry.offset, len: entry.len, codec, rows, cols, order }
     }
 
-    /// Rows; 1 for a vector.
+    /// Number of rows; 1 for a vector.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Values in a row.
+    /// Number of values in a row.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// How the values are stored.
+    /// Storage format of the values.
     pub fn codec(&self) -> Codec {
         self.codec
     }
@@ -107,9 +107,9 @@ impl<'a> TensorRef<'a> {
         }
     }
 
-    /// Tells the operating system that the tensor's pages are not needed any more, so that loading
-    /// does not keep the file resident next to what was made of it. Reading again is allowed, and
-    /// goes to the file.
+    /// Tells the operating system that the tensor's pages are no longer needed, so that loading
+    /// does not keep the file in memory beside the packed weights. Reading again is allowed, and
+    /// reads from the file.
     pub fn release(&self) {
         self.file.release(self.offset..self.offset + self.len);
     }
@@ -139,7 +139,7 @@ mod tests {
     fn released_pages_are_no_longer_resident() {
         fn resident_kib() -> usize {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            // Pages of a file in tmpfs count as shared memory.
+            // The kernel counts pages of a file in tmpfs as shared memory.
             let mapped =
                 |line: &&str| line.starts_with("RssFile:") || line.starts_with("RssShmem:");
             let kib =
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn interleaved_rows_and_vectors_come_out_in_order() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        // Head of 4, stored as 0 2 1 3.
+        // A head of 4 rows, stored in the order 0 2 1 3.
         let values = [0.0_f32, 2.0, 1.0, 3.0];
         file.write_all(&values.map(f32::to_le_bytes).concat()).unwrap();
         let mapped = Mapped::open(file.path()).unwrap();

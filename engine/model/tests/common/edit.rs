@@ -1,4 +1,4 @@
-//! Changed copies of sound models, for tests of several crates.
+//! Makes changed copies of sound models, for the tests of several crates.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub(crate) fn copy_model(from: &Path, to: &Path) {
     }
 }
 
-/// Changes the object in a JSON file; a file that is not there starts as `{}`.
+/// Changes the object in a JSON file. A missing file starts as `{}`.
 pub(crate) fn edit_json(path: &Path, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
     let text = fs::read(path).unwrap_or_else(|_| b"{}".to_vec());
     let mut json: Value = serde_json::from_slice(&text).expect("JSON");
@@ -23,7 +23,7 @@ pub(crate) fn edit_json(path: &Path, change: impl FnOnce(&mut serde_json::Map<St
     fs::write(path, json.to_string()).expect("written");
 }
 
-/// A GGUF file whose metadata can be changed.
+/// A copy of a GGUF file with changeable metadata.
 pub(crate) struct GgufCopy {
     bytes: Vec<u8>,
     n_added: u64,
@@ -42,14 +42,14 @@ impl GgufCopy {
         Self { bytes: fs::read(path).expect("a GGUF file"), n_added: 0, added: Vec::new() }
     }
 
-    /// Overwrites the value of a key that has an unsigned integer.
+    /// Overwrites the 32-bit unsigned value of a key.
     pub(crate) fn set_u32(mut self, key: &str, value: u32) -> Self {
         let at = self.after(&[&string(key)[..], &U32.to_le_bytes()].concat());
         self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         self
     }
 
-    /// Overwrites the value of a key that has a boolean.
+    /// Overwrites the boolean value of a key.
     pub(crate) fn set_bool(mut self, key: &str, value: bool) -> Self {
         let at = self.after(&[&string(key)[..], &BOOL.to_le_bytes()].concat());
         self.bytes[at] = value.into();
@@ -58,13 +58,13 @@ impl GgufCopy {
 
     /// Overwrites the kind of a token.
     pub(crate) fn set_token_type(mut self, token: u32, kind: i32) -> Self {
-        // Type of the value, type of the elements, their number.
+        // Skips the type of the value, the type of the elements and their number.
         let at = self.after(&string("tokenizer.ggml.token_type")) + 4 + 4 + 8 + 4 * token as usize;
         self.bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
         self
     }
 
-    /// Gives a token another spelling of the same length, and the chat template with it.
+    /// Gives a token another spelling of the same length, in the chat template too.
     pub(crate) fn respell(mut self, from: &str, to: &str) -> Self {
         assert_eq!(from.len(), to.len());
         self.after(&string(from));
@@ -74,7 +74,7 @@ impl GgufCopy {
         self
     }
 
-    /// Takes a key out, by giving it another name of the same length.
+    /// Removes a key, by giving it another name of the same length.
     pub(crate) fn without(mut self, key: &str) -> Self {
         let end = self.after(&string(key));
         self.bytes[end - 1] = b'_';
@@ -108,7 +108,7 @@ impl GgufCopy {
         self
     }
 
-    /// Writes the file. New pairs go first, and one more fills them up to a whole number of alignments.
+    /// Writes the file. New pairs come first, with a filler pair that keeps the data aligned.
     pub(crate) fn write(mut self, path: &Path) {
         if self.n_added > 0 {
             let empty = self.added.len() + 8 + "filler".len() + 4 + 8;
@@ -122,7 +122,7 @@ impl GgufCopy {
         fs::write(path, self.bytes).expect("written");
     }
 
-    /// Where the first occurrence of `pattern` ends.
+    /// The offset after the first occurrence of `pattern`.
     fn after(&self, pattern: &[u8]) -> usize {
         find(&self.bytes, pattern).expect("the file has it") + pattern.len()
     }

@@ -1,4 +1,4 @@
-//! Reads all that a checkpoint offers. Also the body of the fuzz targets.
+//! Reads everything that a checkpoint offers. The fuzz targets use this file too.
 
 use galley_model::{Result, weights::Checkpoint};
 use std::{hint::black_box, path::Path};
@@ -46,7 +46,7 @@ pub(crate) fn exercise(path: &Path) -> Result<()> {
 }
 
 fn read_all(tensor: &galley_model::weights::TensorRef<'_>) {
-    // Rows of nothing take no room in the file, so there may be any number of them.
+    // Empty rows take no bytes in the file, so their number is unlimited.
     if tensor.rows() == 0 || tensor.cols() == 0 {
         return;
     }

@@ -1,4 +1,4 @@
-//! Small checkpoints made byte by byte, and a reader that touches everything a checkpoint offers.
+//! Builds small checkpoints byte by byte.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
 pub(crate) mod exercise;
@@ -14,7 +14,7 @@ pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/models")
 }
 
-/// A GGUF file in the making.
+/// A builder of GGUF files.
 #[derive(Clone, Default)]
 pub(crate) struct Gguf {
     n_pairs: u64,
@@ -62,7 +62,7 @@ impl Gguf {
             .tensor("rope_freqs.weight", &[8], TYPE_F32, &1.5_f32.to_le_bytes().repeat(8))
     }
 
-    /// Takes the last `n` tensors of [`Self::tiny`] out of the directory; their data stays.
+    /// Removes the last `n` tensors of [`Self::tiny`] from the directory. Their data stays.
     pub(crate) fn drop_tensors(&mut self, n: usize) {
         let names = ["output_norm.weight", "rope_freqs.weight"];
         let name = string(names[names.len() - n]);
@@ -79,7 +79,7 @@ impl Gguf {
         self
     }
 
-    /// Takes a key out, by giving it another name of the same length.
+    /// Removes a key, by giving it another name of the same length.
     pub(crate) fn without(mut self, key: &str) -> Self {
         let name = string(key);
         let at = self.pairs.windows(name.len()).position(|window| window == name).expect("the key");
@@ -157,20 +157,20 @@ pub(crate) const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "mode
  "num_key_value_heads": 1, "vocab_size": 3, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
  "eos_token_id": 2, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true}"#;
 
-/// The header of the tensors that go with [`CONFIG`], and their 48 bytes.
+/// A header for tensors of a [`CONFIG`] model, with 48 bytes of data.
 pub(crate) const HEADER: &str = r#"{"__metadata__": {"format": "pt"},
  "model.embed_tokens.weight": {"dtype": "BF16", "shape": [3, 4], "data_offsets": [0, 24]},
  "model.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [24, 40]},
  "model.layers.0.input_layernorm.weight": {"dtype": "F16", "shape": [4], "data_offsets": [40, 48]}}"#;
 
-/// A safetensors file with this header and this much data.
+/// A safetensors file with this header and `data_bytes` bytes of data.
 pub(crate) fn safetensors(header: &str, data_bytes: u8) -> Vec<u8> {
     let mut bytes = string(header);
     bytes.extend(0..data_bytes);
     bytes
 }
 
-/// The error of opening a directory with these files must contain all of these texts.
+/// Opening a directory with these files must give an error that contains all `texts`.
 #[track_caller]
 pub(crate) fn refuses(files: &[(&str, &[u8])], texts: &[&str]) {
     let directory = directory(files);

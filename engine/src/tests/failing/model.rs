@@ -13,23 +13,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum How {
-    /// It refuses, before anything is done.
+    /// The call refuses, before anything is done.
     Refuses,
-    /// It says so after something wrong was done.
+    /// The call does something wrong and fails.
     DoesWrong,
-    /// Something wrong is done, and the call that waits for it says so, as of a device that works beside the host.
+    /// The call does something wrong. The call that waits for it fails, as on an asynchronous
+    /// device.
     SaysSoLater,
 }
 
-/// A toy that fails at one of its calls, counted from 0.
+/// A toy model that fails at a range of its calls, counted from 0.
 pub(super) struct Failing {
     toy: Toy,
     at: Range<usize>,
     how: How,
     pub(super) n_calls: Arc<AtomicUsize>,
-    /// Work that went wrong, and that nobody has waited for.
+    /// Some work went wrong, and no call has waited for it.
     is_wrong: bool,
-    /// Of each run of picks on its way, whether it comes of work that went wrong.
+    /// For each copy of sampled tokens on its way: whether it comes from work that went wrong.
     sent: VecDeque<bool>,
 }
 
@@ -39,7 +40,7 @@ impl Failing {
         Failing { toy, at, how, n_calls, is_wrong: false, sent: VecDeque::new() }
     }
 
-    /// Counts a call. Whether it is one that fails.
+    /// Counts a call. Returns whether the call fails.
     fn fails(&self) -> bool {
         self.at.contains(&self.n_calls.fetch_add(1, Ordering::Relaxed))
     }
@@ -66,7 +67,7 @@ impl Failing {
         Err(self.error(op))
     }
 
-    /// Waits for what was asked for before: the moment to say that it went wrong.
+    /// Waits for earlier work. Fails if that work went wrong.
     fn wait(&mut self, op: &'static str) -> Result<()> {
         if std::mem::take(&mut self.is_wrong) { Err(self.error(op)) } else { Ok(()) }
     }

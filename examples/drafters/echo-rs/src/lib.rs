@@ -6,7 +6,7 @@ use galley_drafter::{
 
 struct Echo {
     times: usize,
-    guess: Vec<u32>, // reserved when activated: a step must not allocate
+    guess: Vec<u32>, // allocated when activated: a step must not allocate
 }
 
 impl Drafter for Echo {
@@ -31,7 +31,7 @@ impl Drafter for Echo {
         Ok(outcome)
     }
 
-    /// It reads no weight and no cached key.
+    /// A guess reads no weight and no cached key.
     fn cost(&self, _: &CostAt) -> Cost {
         Cost { weights_read: 0.0, kv_tokens_read: 0.0 }
     }

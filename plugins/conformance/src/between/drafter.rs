@@ -1,4 +1,4 @@
-//! A drafter as its host sees it: the real one, with its callbacks watched.
+//! The drafter as its host sees it: a proxy that calls the real drafter and watches every callback.
 
 use super::memory::{Words, prefix_of};
 use super::tables::{Inner, Lent};
@@ -9,16 +9,16 @@ use galley_drafter_abi::{GD_INTERNAL, GD_OK, gd_drafter, gd_host, gd_option, gd_
 use parking_lot::Mutex;
 use std::time::Instant;
 
-/// What the `gd_drafter` that the host gets really is.
+/// The struct behind the `gd_drafter` that the host gets.
 #[repr(C)]
 struct Proxy {
-    head: gd_drafter, // first: a pointer to it is one to the whole
+    head: gd_drafter, // first, so that a pointer to it also points to the whole
     real: *mut gd_drafter,
     calls: gd_drafter,
     between: *mut Between,
 }
 
-/// Does what the [`super::Order`] of this thread says.
+/// Creates the real drafter and its proxy, as the [`super::Order`] of this thread says.
 ///
 /// # Safety
 ///
@@ -32,22 +32,23 @@ pub(super) unsafe extern "C" fn create(
     let Some(order) = NEXT.take() else { return GD_INTERNAL };
     let lent = Lent::new(&order.lending);
     let between = Box::into_raw(Box::new(Between {
-        // SAFETY: the host gives its table, which lives until the drafter is destroyed.
+        // SAFETY: the host passes its table, which lives until the drafter is destroyed.
         inner: unsafe { Inner::of(host) },
         lent,
         lending: order.lending,
         observed: order.observed,
         inside: Mutex::new(None),
     }));
-    // SAFETY: just made, and not freed before `free`.
+    // SAFETY: allocated above, and not freed before `free`.
     let seen = unsafe { &*between };
     seen.lent.point_to(between);
-    // SAFETY: the host gives n_options options, whose texts live until this returns.
+    // SAFETY: the host passes n_options options, and their texts live until this call returns.
     let texts = unsafe { Texts::of(options, n_options, seen.lending.behind_texts) };
     let mut real = std::ptr::null_mut();
     let status = seen.within(Callback::Create, || {
         let (host, options) = (seen.lent.host(), texts.options.as_ptr());
-        // SAFETY: the library's create, with a host that lives until destroy and options until it returns.
+        // SAFETY: the create of the library; its host lives until destroy, and its options until it
+        // returns.
         Some(unsafe { (order.create)(host, options, n_options, &raw mut real) })
     });
     drop(texts);
@@ -56,16 +57,16 @@ pub(super) unsafe extern "C" fn create(
         if !real.is_null() {
             seen.breach(Breach::Status, "create failed and gave a drafter all the same".to_owned());
         }
-        // SAFETY: made above; no drafter points to it.
+        // SAFETY: allocated above; no drafter points to it.
         unsafe { free(between) };
         return status;
     }
     if real.is_null() {
-        // SAFETY: as above. That create gives NULL is for the host to say.
+        // SAFETY: as above. The host reports that create returned NULL.
         unsafe { free(between) };
         return GD_OK;
     }
-    // SAFETY: create gave a struct that begins with its size.
+    // SAFETY: create returned a struct that begins with its size.
     let calls: gd_drafter = unsafe { prefix_of(real) };
     if calls.struct_size > MAX_SIZE {
         let n_bytes = calls.struct_size;
@@ -83,14 +84,14 @@ pub(super) unsafe extern "C" fn create(
         cost: calls.cost.map(|_| cost as _),
     };
     let proxy = Box::new(Proxy { head, real, calls, between });
-    // SAFETY: `out` is the host's place for the new drafter.
+    // SAFETY: `out` is the place where the host expects the new drafter.
     unsafe { out.write(Box::into_raw(proxy).cast()) };
     GD_OK
 }
 
 /// # Safety
 ///
-/// Made by `create`, and nobody points to it any more.
+/// `create` allocated it, and no pointer to it is left.
 unsafe fn free(between: *mut Between) {
     // SAFETY: promised by the caller.
     drop(unsafe { Box::from_raw(between) });
@@ -98,9 +99,9 @@ unsafe fn free(between: *mut Between) {
 
 /// # Safety
 ///
-/// `this` is what `create` gave.
+/// `this` is the pointer that `create` returned.
 unsafe fn parts<'a>(this: *mut gd_drafter) -> (&'a Proxy, &'a Between) {
-    // SAFETY: create made it as a boxed Proxy, whose Between lives as long.
+    // SAFETY: create allocated it as a boxed Proxy, whose Between lives as long.
     unsafe {
         let proxy = &*this.cast::<Proxy>();
         (proxy, &*proxy.between)
@@ -108,7 +109,7 @@ unsafe fn parts<'a>(this: *mut gd_drafter) -> (&'a Proxy, &'a Between) {
 }
 
 unsafe extern "C" fn destroy(this: *mut gd_drafter) {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     between.within(Callback::Destroy, || {
         if let Some(destroy) = proxy.calls.destroy {
@@ -118,14 +119,14 @@ unsafe extern "C" fn destroy(this: *mut gd_drafter) {
         None
     });
     let between = proxy.between;
-    // SAFETY: create made it as a boxed Proxy, and this is the last call.
+    // SAFETY: create allocated it as a boxed Proxy, and this is the last call.
     drop(unsafe { Box::from_raw(this.cast::<Proxy>()) });
-    // SAFETY: its drafter is destroyed.
+    // SAFETY: the drafter that used it is destroyed.
     unsafe { free(between) };
 }
 
 unsafe extern "C" fn activate(this: *mut gd_drafter, limits: *const abi::gd_limits) -> gd_status {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.activate else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
@@ -137,7 +138,7 @@ unsafe extern "C" fn activate(this: *mut gd_drafter, limits: *const abi::gd_limi
 }
 
 unsafe extern "C" fn deactivate(this: *mut gd_drafter) {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.deactivate else { return };
     between.within(Callback::Deactivate, || {
@@ -151,7 +152,7 @@ unsafe extern "C" fn after_prefill(
     this: *mut gd_drafter,
     batch: *const abi::gd_batch,
 ) -> gd_status {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.after_prefill else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
@@ -163,7 +164,7 @@ unsafe extern "C" fn after_prefill(
 }
 
 unsafe extern "C" fn guess(this: *mut gd_drafter, batch: *const abi::gd_batch) -> gd_status {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.guess else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
@@ -177,13 +178,13 @@ unsafe extern "C" fn guess(this: *mut gd_drafter, batch: *const abi::gd_batch) -
         between.saw(|observed| observed.guesses.push(duration));
         status
     });
-    // So that the host asks every time, and what it is told can be compared.
+    // The host then calls `guess` in every round, so that its programs can be compared.
     between.inner.rerecord();
     status
 }
 
 unsafe extern "C" fn end(this: *mut gd_drafter, sequence: u64) {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.end else { return };
     between.within(Callback::End, || {
@@ -199,25 +200,25 @@ unsafe extern "C" fn cost(
     budget_tokens: u32,
     out: *mut abi::gd_cost,
 ) -> gd_status {
-    // SAFETY: the host passes what it got.
+    // SAFETY: the host passes the drafter that it got.
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.cost else { return GD_INTERNAL };
-    // SAFETY: the host passes a struct of the header that it has filled.
+    // SAFETY: the host passes a struct of the header that the host has filled.
     let mut given = unsafe { Words::of(&*out) }.guarded();
     let to = given.as_mut_ptr::<abi::gd_cost>();
     let status = between.within(Callback::Cost, || {
-        // SAFETY: as the host calls it, with room of the same size.
+        // SAFETY: as the host calls it, with a struct of the same size.
         Some(unsafe { call(proxy.real, context_tokens, budget_tokens, to) })
     });
     if !given.is_whole_behind(size_of::<abi::gd_cost>() / size_of::<usize>()) {
         between.breach(Breach::Beyond, "cost wrote behind its gd_cost".to_owned());
     }
-    // SAFETY: `given` begins with a gd_cost, and the host's has room for it.
+    // SAFETY: `given` begins with a gd_cost, and `out` has room for one.
     unsafe { out.write(given.as_ptr::<abi::gd_cost>().read()) };
     status.unwrap_or(GD_INTERNAL)
 }
 
-/// Runs a callback with its own copy of a struct, which it may not write.
+/// Runs a callback with its own copy of a struct that it must not write to.
 fn run<T>(
     between: &Between,
     callback: Callback,
@@ -234,7 +235,8 @@ fn run<T>(
     status.unwrap_or(GD_INTERNAL)
 }
 
-/// Options with texts of their own, freed when create has returned, and something behind each.
+/// Copies of the options, with `behind` after each text. The copies are freed when create has
+/// returned.
 struct Texts {
     options: Vec<gd_option>,
     _texts: Vec<Vec<u8>>,
@@ -243,7 +245,7 @@ struct Texts {
 impl Texts {
     /// # Safety
     ///
-    /// `options` are `n_options` whose texts can be read.
+    /// `options` points to `n_options` options whose texts can be read.
     unsafe fn of(options: *const gd_option, n_options: usize, behind: &str) -> Self {
         let mut all = Texts { options: Vec::new(), _texts: Vec::new() };
         for i in 0..n_options {
@@ -259,7 +261,7 @@ impl Texts {
 
     /// # Safety
     ///
-    /// `text.len` bytes can be read.
+    /// `text.len` bytes can be read at `text.ptr`.
     unsafe fn copy(&mut self, text: gd_str, behind: &str) -> gd_str {
         // SAFETY: promised by the caller.
         let bytes = unsafe { std::slice::from_raw_parts(text.ptr.cast::<u8>(), text.len) };
@@ -270,5 +272,5 @@ impl Texts {
     }
 }
 
-/// More than any struct of the header will have.
+/// Larger than any struct of the header will become.
 pub(super) const MAX_SIZE: usize = 1024;

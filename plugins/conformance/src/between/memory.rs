@@ -1,20 +1,22 @@
-//! Structs as they are lent: on the heap, in whole words, with a trap behind their end.
+//! Copies of structs that are lent to a drafter: on the heap, in whole words, with traps after
+//! their end.
 
 use super::between_of;
 use crate::observed::Breach;
 use galley_drafter_abi::{GD_INTERNAL, gd_host, gd_status};
 
-/// A struct of the header as words, the first of which is its size.
+/// A struct of the header as words; the first word is its size.
 pub(super) struct Words(Vec<usize>);
 
 impl Words {
     /// # Safety
     ///
-    /// `T` is a struct of the header: whole words, and no padding.
+    /// `T` is a struct of the header: it consists of whole words and has no padding.
     pub(super) unsafe fn of<T: Copy>(value: &T) -> Self {
         let mut words = vec![0; size_of::<T>() / size_of::<usize>()];
         let bytes = words.as_mut_ptr().cast::<u8>();
-        // SAFETY: there is room for size_of::<T>() bytes, and the caller promises that all of them have values.
+        // SAFETY: there is room for size_of::<T>() bytes, and the caller promises that all of them
+        // are initialised.
         unsafe {
             let from = std::ptr::from_ref(value).cast::<u8>();
             bytes.copy_from_nonoverlapping(from, size_of_val(words.as_slice()));
@@ -22,7 +24,8 @@ impl Words {
         Words(words)
     }
 
-    /// With so many words and the rest a trap; or larger than this check knows.
+    /// Keeps `n_kept` words, and fills the words after them with traps; `is_newer` declares the
+    /// traps as fields of a later version.
     pub(super) fn with_traps(mut self, n_kept: Option<usize>, is_newer: bool) -> Self {
         let trap = trap as unsafe extern "C" fn(*const gd_host) -> gd_status as usize;
         let n_words = self.0.len();
@@ -34,7 +37,8 @@ impl Words {
         self
     }
 
-    /// Exactly what the host gave, so that a sanitizer sees what is read behind it; or larger.
+    /// The struct as the host passed it, so that a sanitizer sees reads beyond its end; with
+    /// `is_newer`, a larger struct.
     pub(super) fn given(mut self, is_newer: bool) -> Self {
         if is_newer {
             self.0.resize(self.0.len() + N_TRAPS, GARBAGE);
@@ -47,7 +51,7 @@ impl Words {
         self.0.as_ptr().cast()
     }
 
-    /// For memory that a drafter fills.
+    /// For a struct that the drafter fills.
     pub(super) fn as_mut_ptr<T>(&mut self) -> *mut T {
         self.0.as_mut_ptr().cast()
     }
@@ -60,39 +64,39 @@ impl Words {
         self.0.clone()
     }
 
-    /// Whether what lies behind the first `n_words` is as it was made.
+    /// Whether the words after the first `n_words` are unchanged.
     pub(super) fn is_whole_behind(&self, n_words: usize) -> bool {
         self.0[n_words..].iter().all(|&word| word == GARBAGE)
     }
 
-    /// With a guard behind it that `struct_size` does not cover.
+    /// Appends a guard that `struct_size` does not cover.
     pub(super) fn guarded(mut self) -> Self {
         self.0.resize(self.0.len() + N_TRAPS, GARBAGE);
         self
     }
 }
 
-/// Copies a struct up to its `struct_size`; what is missing is zero.
+/// Copies a struct up to its `struct_size`. Missing fields are zero.
 ///
 /// # Safety
 ///
-/// `from` points to a size and to as many bytes, and zeros are a valid `T`.
+/// `from` points to a size, and that many bytes can be read; zeros are a valid `T`.
 pub(super) unsafe fn prefix_of<T: Copy>(from: *const T) -> T {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: the caller promises as many bytes, of which no more are copied than `value` has.
+    // SAFETY: the caller promises the bytes, and the copy never exceeds the size of `value`.
     unsafe {
         let n_bytes =
             from.cast::<usize>().read_unaligned().clamp(size_of::<usize>(), size_of::<T>());
-        // Half a pointer is none.
+        // Half a pointer counts as missing.
         let n_bytes = n_bytes / size_of::<usize>() * size_of::<usize>();
         value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(from.cast(), n_bytes);
         value.assume_init()
     }
 }
 
-/// Lies where a table has ended.
+/// Stands in the words after the end of a table.
 unsafe extern "C" fn trap(host: *const gd_host) -> gd_status {
-    // SAFETY: whoever calls it takes it for a function of the header, whose first argument is the host.
+    // SAFETY: the caller takes it for a function of the header, whose first argument is the host.
     if let Some(between) = unsafe { between_of(host) } {
         let place = between.place();
         let sentence = format!("a function beyond its table's struct_size was called {place}");
@@ -101,8 +105,8 @@ unsafe extern "C" fn trap(host: *const gd_host) -> gd_status {
     GD_INTERNAL
 }
 
-/// As many fields as an ABI may grow by before anybody looks here again.
+/// More fields than the ABI is expected to add to a struct.
 const N_TRAPS: usize = 8;
 
-/// No size, no token, no sensible number, and no address.
+/// A pattern that is no valid size, token, amount or address.
 const GARBAGE: usize = 0xa5a5_a5a5_a5a5_a5a5;

@@ -1,7 +1,8 @@
-//! Stands between a drafter and its host: every call of either side passes through here, is looked at, and is
-//! passed on. Where told to, it lends less than the host does, or more, or functions that fail.
+//! The interposer between a drafter and its host: it records every call in both directions and
+//! passes the call on. A [`Lending`] can withhold an extension, shorten or enlarge tables, and make
+//! functions fail.
 //!
-//! All the `unsafe` of the check is in this folder.
+//! This folder holds all `unsafe` of the check.
 
 mod drafter;
 mod memory;
@@ -17,24 +18,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-/// How what is lent differs from what the host lends.
+/// Differences between the tables that a drafter gets and the tables of the host.
 #[derive(Clone, Debug, Default)]
 pub struct Lending {
-    /// An extension that is not there.
+    /// The id of an extension that the drafter does not get.
     pub withheld: Option<String>,
-    /// A function that only ever returns this status.
+    /// A function that always returns this status.
     pub failing: Option<(Function, gd_status)>,
-    /// How many words the tables of extensions have, `struct_size` included. None: all of them.
+    /// Number of words in the tables of extensions, `struct_size` included. None: all words.
     pub table_words: Option<usize>,
-    /// The same of `gd_host`.
+    /// The same number for `gd_host`, at least 3 so that `host_data` stays.
     pub host_words: Option<usize>,
-    /// A later minor version: every struct is larger.
+    /// Whether the host claims a later minor version, with larger structs.
     pub is_newer: bool,
-    /// What lies in memory behind the texts of options.
+    /// Bytes in memory after the texts of options.
     pub behind_texts: &'static str,
 }
 
-/// Creates a drafter of `library` with everything it calls and is called for in view.
+/// Creates a drafter of `library` behind an interposer that records every call in both directions.
 pub(crate) fn create(
     library: &Library,
     options: &BTreeMap<String, String>,
@@ -44,12 +45,13 @@ pub(crate) fn create(
     let observed = Shared::default();
     let order = Order { create: library.create_fn(), lending, observed: Arc::clone(&observed) };
     NEXT.set(Some(order));
-    // SAFETY: it passes on what the library's own create does, to a host that is there as long.
+    // SAFETY: `drafter::create` calls the library's own create, with a host that lives as long as
+    // the real one.
     let library = unsafe { library.with_create(drafter::create) };
     (Drafter::create(&library, options, facts), observed)
 }
 
-/// What the next `create` on this thread does: a function of C has no place to keep it.
+/// Arguments for the next `create` on this thread: the C function has no parameter for them.
 struct Order {
     create: CreateFn,
     lending: Lending,
@@ -58,11 +60,12 @@ struct Order {
 
 thread_local! {
     static NEXT: RefCell<Option<Order>> = const { RefCell::new(None) };
-    /// Of the drafter whose callback runs on this thread, for calls that do not say whose they are.
+    /// The record of the drafter whose callback runs on this thread, for calls that do not identify
+    /// their drafter.
     static CURRENT: RefCell<Option<Shared>> = const { RefCell::new(None) };
 }
 
-/// Behind the `gd_host` of one drafter.
+/// The object behind the `gd_host` of one drafter.
 struct Between {
     inner: tables::Inner,
     lent: tables::Lent,
@@ -80,7 +83,7 @@ impl Between {
         self.saw(|observed| observed.breach(breach, sentence));
     }
 
-    /// Where a call comes from, in words.
+    /// Describes the place of a call, for messages.
     fn place(&self) -> String {
         match *self.inside.lock() {
             None => "outside of any callback".to_owned(),
@@ -96,7 +99,7 @@ impl Between {
         self.inside.lock().is_some_and(|(_, thread)| thread == here)
     }
 
-    /// Notes a call; gives the status of one that is to fail.
+    /// Records a call; returns the status if the function must fail.
     fn enter(&self, function: Function) -> Option<gd_status> {
         self.saw(|observed| {
             observed.called.insert(function);
@@ -120,7 +123,7 @@ impl Between {
         }
     }
 
-    /// Runs a callback of the drafter and notes what it came to; None has no status.
+    /// Runs a callback of the drafter and records its status; None for a callback without a status.
     fn within(
         &self,
         callback: Callback,
@@ -151,11 +154,11 @@ impl Between {
     }
 }
 
-/// The `Between` of a table that was lent, or of a copy of it.
+/// The `Between` behind a lent table or behind a copy of it.
 ///
 /// # Safety
 ///
-/// `host` is NULL or a table that [`tables::Lent`] lent, whose drafter is not destroyed.
+/// `host` is NULL or a table of [`tables::Lent`], and its drafter is not destroyed.
 unsafe fn between_of<'a>(host: *const gd_host) -> Option<&'a Between> {
     if host.is_null() {
         let sentence = "a host function was called with NULL for the host".to_owned();
@@ -168,6 +171,6 @@ unsafe fn between_of<'a>(host: *const gd_host) -> Option<&'a Between> {
     }
     // SAFETY: not NULL, and promised by the caller.
     let data = unsafe { (*host).host_data }.cast_const().cast::<Between>();
-    // SAFETY: set by `drafter::create` to what it made, which is freed in destroy.
+    // SAFETY: `drafter::create` set it to the `Between` that it allocated, which destroy frees.
     unsafe { data.as_ref() }
 }

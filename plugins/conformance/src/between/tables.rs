@@ -1,4 +1,5 @@
-//! The tables that are lent: each function looks at its arguments and asks the host.
+//! The tables that a drafter gets: each function checks its arguments and calls the host's
+//! function.
 
 use super::drafter::MAX_SIZE;
 use super::memory::{Words, prefix_of};
@@ -28,7 +29,7 @@ pub(super) struct Inner {
 impl Inner {
     /// # Safety
     ///
-    /// `raw` is the host's table, and outlives this.
+    /// `raw` is the host's table and outlives the result.
     pub(super) unsafe fn of(raw: *const gd_host) -> Self {
         // SAFETY: the host's table begins with its size.
         let host = unsafe { prefix_of(raw) };
@@ -37,7 +38,8 @@ impl Inner {
             Some(extension) => unsafe { extension(raw, id.as_ptr().cast()) },
             None => std::ptr::null(),
         };
-        // SAFETY: this host lends all of them, each a table of its id that begins with its size.
+        // SAFETY: this host offers every extension, and each table has the type of its id and
+        // begins with its size.
         unsafe {
             Inner {
                 raw,
@@ -61,9 +63,9 @@ impl Inner {
     }
 }
 
-/// What the drafter gets instead.
+/// The tables that the drafter gets instead of the host's.
 pub(super) struct Lent {
-    /// Written once, before anybody else has a pointer to it.
+    /// Written once, before the drafter has a pointer to it.
     host: UnsafeCell<Words>,
     tables: Vec<(&'static CStr, Words)>,
 }
@@ -79,7 +81,7 @@ impl Lent {
             log: Some(log),
             rerecord: Some(rerecord),
         };
-        // SAFETY: a struct of the header.
+        // SAFETY: `host` is a struct of the header.
         let host = unsafe { Words::of(&host) };
         let mut lent = Lent {
             host: UnsafeCell::new(host.with_traps(lending.host_words, lending.is_newer)),
@@ -129,21 +131,21 @@ impl Lent {
     fn add<T: Copy>(&mut self, id: &'static [u8], lending: &Lending, table: T) {
         let id = CStr::from_bytes_with_nul(id).expect("the header's ids end with a NUL");
         if lending.withheld.as_deref() != id.to_str().ok() {
-            // SAFETY: a table of the header.
+            // SAFETY: `table` is a table of the header.
             let words = unsafe { Words::of(&table) };
             self.tables.push((id, words.with_traps(lending.table_words, lending.is_newer)));
         }
     }
 
     pub(super) fn point_to(&self, between: *mut Between) {
-        // SAFETY: called once, by create, which alone has it until the drafter gets it.
+        // SAFETY: create calls this once, before the drafter has a pointer to it.
         let host = unsafe { &mut *self.host.get() }.as_mut_ptr::<gd_host>();
-        // SAFETY: the words of a gd_host, of which host_data is never cut off: see `Lending::host_words`.
+        // SAFETY: the words hold a whole gd_host, whatever part of it `struct_size` covers.
         unsafe { (*host).host_data = between.cast() };
     }
 
     pub(super) fn host(&self) -> *const gd_host {
-        // SAFETY: written by `point_to` alone, before the drafter has it.
+        // SAFETY: only `point_to` writes it, before the drafter has a pointer to it.
         unsafe { &*self.host.get() }.as_ptr()
     }
 }
@@ -185,7 +187,7 @@ unsafe extern "C" fn log(host: *const gd_host, level: i32, message: gd_str) {
         return;
     }
     if let Some(log) = between.inner.host.log {
-        // SAFETY: passed on to the host that lent it.
+        // SAFETY: the call is passed on to the host that owns the table.
         unsafe { log(between.inner.raw, level, message) };
     }
 }
@@ -200,7 +202,7 @@ unsafe extern "C" fn rerecord(host: *const gd_host) {
     between.inner.rerecord();
 }
 
-/// Notes a call and passes it on, unless it is to fail.
+/// Records a call and passes it on, unless the function must fail.
 ///
 /// # Safety
 ///
@@ -220,7 +222,7 @@ unsafe fn forward(
     status
 }
 
-/// Looks at the size that a struct of the drafter says. `n_bytes` is the least.
+/// Checks the `struct_size` of a drafter's struct. `n_bytes` is the minimum.
 ///
 /// # Safety
 ///
@@ -294,7 +296,8 @@ fn look_observe(between: &Between, args: *const abi::gd_observe_args, _: *mut gd
     }
 }
 
-/// A guess is compared with the row's draft length and the vocabulary: the host cuts or refuses it silently.
+/// Compares pushed draft tokens with the row's draft length and the vocabulary, because the host
+/// cuts or refuses them silently.
 fn look_push(between: &Between, queue: gd_queue, row: u32, tokens: *const u32, n_tokens: u32) {
     let mut known = abi::gd_row {
         struct_size: size_of::<abi::gd_row>(),
@@ -320,7 +323,7 @@ fn look_push(between: &Between, queue: gd_queue, row: u32, tokens: *const u32, n
     if tokens.is_null() || n_tokens == 0 {
         return;
     }
-    // SAFETY: the drafter passes as many tokens as it says, no more than a draft length.
+    // SAFETY: the drafter passes n_tokens tokens, which is at most a draft length.
     let tokens = unsafe { std::slice::from_raw_parts(tokens, n_tokens as usize) };
     let vocab_size = crate::life::TARGET.vocab_size;
     if let Some(token) = tokens.iter().find(|&&token| token >= vocab_size) {
@@ -329,8 +332,8 @@ fn look_push(between: &Between, queue: gd_queue, row: u32, tokens: *const u32, n
     }
 }
 
-/// A struct to be filled has a size and a field at least.
+/// A struct to be filled has at least its size and one field.
 const SOMETHING: usize = 2 * size_of::<usize>();
 
-/// A log is for sentences.
+/// Limit on a log message in bytes. A log message is a sentence.
 const MAX_SENTENCE: usize = 1 << 20;

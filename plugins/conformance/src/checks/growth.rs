@@ -1,4 +1,4 @@
-//! Rules about what is left behind.
+//! Rules about resources that a drafter leaves behind.
 
 use super::{about_to, not_alive};
 use crate::life::{Subject, tokens};
@@ -6,7 +6,7 @@ use crate::rules::Verdict;
 use galley_drafter_host::{Drafter, Program, Row};
 use std::time::{Duration, Instant};
 
-/// R18.
+/// R18: whole lives leave nothing behind.
 pub(crate) fn lives(subject: &Subject) -> Verdict {
     grows(subject, "lives", |subject| {
         let Ok((mut drafter, _)) = subject.activate() else { return };
@@ -17,13 +17,13 @@ pub(crate) fn lives(subject: &Subject) -> Verdict {
     })
 }
 
-/// R19.
+/// R19: ended sequences leave nothing behind.
 pub(crate) fn sequences(subject: &Subject) -> Verdict {
     let Ok((drafter, observed)) = subject.activate() else { return not_alive() };
     let mut worker = Worker { drafter, n_sequences: 0, program: Program::default() };
     grows(subject, "sequences", move |_| {
         worker.one_sequence();
-        // What is seen is not the drafter's to keep.
+        // The record of the interposer is no memory of the drafter.
         let mut observed = observed.lock();
         observed.guesses.clear();
         observed.returned.clear();
@@ -55,7 +55,7 @@ fn grows(subject: &Subject, what: &str, mut once: impl FnMut(&Subject)) -> Verdi
         return Verdict::Skip("the address sanitizer keeps back what is freed".to_owned());
     }
     about_to(&format!("go through many {what}"));
-    // Long enough for allocators and first times to settle.
+    // The warm-up is long enough for allocators and first-time initialisation to settle.
     repeat(N_TIMES / 4, || once(subject));
     let Some(before) = Held::now() else {
         return Verdict::Skip("this system does not say what a process holds".to_owned());
@@ -75,7 +75,7 @@ fn grows(subject: &Subject, what: &str, mut once: impl FnMut(&Subject)) -> Verdi
     Verdict::Pass
 }
 
-/// So many times, or as often as there is time for; how often.
+/// Runs `once` up to `n_times` times, as long as `PATIENCE` allows. Returns the number of runs.
 fn repeat(n_times: u64, mut once: impl FnMut()) -> u64 {
     let started = Instant::now();
     for n in 0..n_times {
@@ -87,7 +87,7 @@ fn repeat(n_times: u64, mut once: impl FnMut()) -> u64 {
     n_times
 }
 
-/// What this process holds.
+/// Resources that this process holds.
 struct Held {
     bytes: u64,
     threads: u64,
@@ -108,11 +108,11 @@ impl Held {
 
 const N_TIMES: u64 = 20_000;
 
-/// For drafters that are slow: R20 is about that.
+/// Time limit for slow drafters; rule R20 is about slowness.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Pages come and go.
+/// Allowed growth in bytes: the resident size varies by some pages.
 const MOST_BYTES: u64 = 256 * 1024;
 
-/// Less than an allocator's smallest piece.
+/// Allowed growth in bytes per repetition: less than an allocator's smallest allocation.
 const MOST_BYTES_EACH: u64 = 25;

@@ -1,4 +1,4 @@
-//! Rules about what guesses are made of, and what they cost.
+//! Rules about the content of drafts and about their cost.
 
 use super::{alive, not_alive};
 use crate::life::{Asked, LIMITS, Subject, tokens};
@@ -7,7 +7,7 @@ use crate::rules::Verdict;
 use galley_drafter_host::{Program, Row};
 use std::time::Duration;
 
-/// R12.
+/// R12: the enqueued work depends on the batch's shape alone.
 pub(crate) fn depends_on_shape(subject: &Subject) -> Verdict {
     let lived = match alive(subject) {
         Ok(lived) => lived,
@@ -33,7 +33,7 @@ pub(crate) fn depends_on_shape(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// R20.
+/// R20: `guess` is quick.
 pub(crate) fn are_quick(subject: &Subject) -> Verdict {
     let Ok((mut drafter, observed)) = subject.activate() else {
         return not_alive();
@@ -59,7 +59,7 @@ pub(crate) fn are_quick(subject: &Subject) -> Verdict {
     }
 }
 
-/// R21.
+/// R21: costs are finite and do not fall as the context grows.
 pub(crate) fn costs(subject: &Subject) -> Verdict {
     let lived = match alive(subject) {
         Ok(lived) => lived,
@@ -89,5 +89,5 @@ pub(crate) fn costs(subject: &Subject) -> Verdict {
 
 const N_TIMED: usize = 200;
 
-/// Describing takes microseconds; this leaves room for a busy machine.
+/// Describing work takes microseconds; this limit leaves room for a busy machine.
 const QUICK: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! Rules about hosts that lend less, more, or functions that fail.
+//! Rules about hosts with fewer extensions, larger structs or failing functions.
 
 use super::lives::sentence_of;
 use super::{about_to, alive};
@@ -8,7 +8,7 @@ use crate::observed::{Breach, Callback};
 use crate::rules::Verdict;
 use galley_drafter_abi as abi;
 
-/// R13.
+/// R13: without a needed extension the drafter fails with a status and a logged message.
 pub(crate) fn without_needs(subject: &Subject) -> Verdict {
     if let Err(skip) = alive(subject) {
         return skip;
@@ -34,7 +34,7 @@ pub(crate) fn without_needs(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// R14.
+/// R14: without any other extension the drafter works or is refused.
 pub(crate) fn without_others(subject: &Subject) -> Verdict {
     if let Err(skip) = alive(subject) {
         return skip;
@@ -57,7 +57,7 @@ pub(crate) fn without_others(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// R15.
+/// R15: after a host function has failed, the drafter uses only results that it got.
 pub(crate) fn failing(subject: &Subject) -> Verdict {
     let plain = match alive(subject) {
         Ok(lived) => lived.observed,
@@ -83,7 +83,7 @@ pub(crate) fn failing(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// R16.
+/// R16: a host of a later minor version makes no difference.
 pub(crate) fn newer(subject: &Subject) -> Verdict {
     let lived = match alive(subject) {
         Ok(lived) => lived,
@@ -112,7 +112,7 @@ fn text(id: &[u8]) -> String {
     String::from_utf8_lossy(id).trim_end_matches('\0').to_owned()
 }
 
-/// All that this host lends.
+/// Every extension that this host offers.
 const EXTENSIONS: [&[u8]; 7] = [
     abi::GD_EXT_MODELS,
     abi::GD_EXT_VIEWS,

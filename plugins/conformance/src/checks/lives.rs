@@ -1,4 +1,4 @@
-//! Rules about options, and about coming to life.
+//! Rules about options and activation.
 
 use super::{about_to, alive, not_alive};
 use crate::between::Lending;
@@ -7,7 +7,7 @@ use crate::observed::{Callback, Returned};
 use crate::rules::Verdict;
 use galley_drafter_host::Outcome;
 
-/// R03.
+/// R03: a plain life succeeds.
 pub(crate) fn plain(subject: &Subject) -> Verdict {
     let lived = subject.live(Lending::default());
     if let Some(reason) = lived.refused {
@@ -19,7 +19,7 @@ pub(crate) fn plain(subject: &Subject) -> Verdict {
     }
 }
 
-/// R05.
+/// R05: any value of an option is accepted or refused.
 pub(crate) fn options(subject: &Subject) -> Verdict {
     if let Err(skip) = alive(subject) {
         return skip;
@@ -49,7 +49,7 @@ pub(crate) fn options(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// R06.
+/// R06: option texts are read by their length.
 pub(crate) fn texts(subject: &Subject) -> Verdict {
     let lived = match alive(subject) {
         Ok(lived) => lived,
@@ -73,7 +73,7 @@ pub(crate) fn texts(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// R07.
+/// R07: the drafter can be activated again after deactivate.
 pub(crate) fn again(subject: &Subject) -> Verdict {
     let lived = subject.live(Lending::default());
     let activations: Vec<&Returned> = lived
@@ -103,7 +103,7 @@ pub(crate) fn again(subject: &Subject) -> Verdict {
     Verdict::Pass
 }
 
-/// A failed callback in words.
+/// A failed callback as a sentence.
 pub(crate) fn sentence_of(returned: &Returned) -> String {
     let (name, status) = (returned.callback.name(), returned.status);
     match &returned.sentence {
@@ -112,7 +112,7 @@ pub(crate) fn sentence_of(returned: &Returned) -> String {
     }
 }
 
-/// Nothing, signs, numbers at the borders of types, and what is no number.
+/// Empty texts, signs, numbers at the limits of types, and texts that are not numbers.
 const ODD_VALUES: [&str; 16] = [
     "",
     " ",

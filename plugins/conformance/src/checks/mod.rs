@@ -1,4 +1,4 @@
-//! What each rule looks at.
+//! The checks of the rules.
 
 pub(crate) mod calls;
 pub(crate) mod growth;
@@ -10,7 +10,7 @@ use crate::between::Lending;
 use crate::life::{Lived, Subject};
 use crate::rules::Verdict;
 
-/// A plain life in which nothing fails, or why there is nothing to look at.
+/// Runs a plain life; a skip if anything fails in it.
 fn alive(subject: &Subject) -> Result<Lived, Verdict> {
     let lived = subject.live(Lending::default());
     if lived.refused.is_none() && lived.observed.failure().is_none() {
@@ -23,7 +23,7 @@ fn not_alive() -> Verdict {
     Verdict::Skip("a plain life fails: see R03".to_owned())
 }
 
-/// Tells whoever waits for this process what it is about to do, in case it does not return.
+/// Tells the waiting parent process the next action, in case the drafter does not return.
 fn about_to(what: &str) {
     println!("{}{}", crate::rules::ABOUT, what.replace('\n', " "));
 }

@@ -1,4 +1,4 @@
-/* A drafter that keeps every rule without a CASE_, and breaks one or a few with one. */
+/* A drafter that keeps every rule without a CASE_, and breaks one or a few rules with one. */
 #include "galley_drafter_sdk.h"
 
 #include <pthread.h>
@@ -85,7 +85,7 @@ static gd_status activate(gd_drafter *d, const gd_limits *limits) {
   gd_log_error(s->host, "I do not feel like it");
   return GD_INTERNAL;
 #elif defined CASE_KEEPS_TEXT
-  if (*(volatile const char *)s->text == 'x') return GD_INVALID; /* freed when create returned */
+  if (*(volatile const char *)s->text == 'x') return GD_INVALID; /* create's copy is freed */
 #elif defined CASE_RESERVED
   gd_view v;
   gd_observe_args o = {sizeof o, 64, GD_SELECT_TOKENS, 0, 8, GD_OBSERVE_CONTEXT, 8, GD_POOL_NONE, 1, 0, 5};
@@ -236,7 +236,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
 #elif defined CASE_NEED_REFUSED_SILENTLY
   if (missing) { free(s); return GD_UNSUPPORTED; }
 #elif defined CASE_NEED_TOO_LITTLE
-  missing = NULL; /* views are looked at too late, and without a word */
+  missing = NULL; /* views are looked up too late, and the failure is not logged */
   if (!s->views) { free(s); return GD_INTERNAL; }
 #elif defined CASE_OTHER_NOT_CHECKED
   gd_model_info info = {.struct_size = sizeof info};

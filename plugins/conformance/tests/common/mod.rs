@@ -1,10 +1,10 @@
-//! What the tests of `drafter-check` share.
+//! Helpers that the tests of `drafter-check` share.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The program.
+/// The path of the program.
 pub(crate) const CHECK: &str = env!("CARGO_BIN_EXE_drafter-check");
 
 /// The folder of the crate.
@@ -17,7 +17,7 @@ pub(crate) fn build(case: &str, folder: &Path) -> PathBuf {
     build_with(case, &[], folder)
 }
 
-/// The same with more flags.
+/// Compiles one variant of bad.c with additional compiler flags.
 pub(crate) fn build_with(case: &str, flags: &[&str], folder: &Path) -> PathBuf {
     let case_flag = format!("-DCASE_{case}");
     let include = here().join("../abi/include");
@@ -54,7 +54,7 @@ pub(crate) fn check(words: &[&str], libraries: &[PathBuf]) -> Output {
     Command::new(CHECK).args(words).args(libraries).output().expect("drafter-check runs")
 }
 
-/// The numbers of the rules that failed, and all that was printed.
+/// The numbers of the failed rules, and all printed text.
 pub(crate) fn failed(output: &Output) -> (Vec<u8>, String) {
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     let lines = text.lines().filter_map(|line| line.strip_prefix("  R"));
@@ -64,7 +64,7 @@ pub(crate) fn failed(output: &Output) -> (Vec<u8>, String) {
     (numbers.collect(), text)
 }
 
-/// Builds the drafters that come with Galley.
+/// Builds the drafters that are part of Galley.
 pub(crate) fn our_drafters() -> [PathBuf; 6] {
     let names = ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

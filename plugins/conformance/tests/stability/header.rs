@@ -1,8 +1,8 @@
-//! What a later header may change of an earlier one: add, at ends.
+//! The changes that a later header may make to an earlier one: additions at the ends of structs.
 
 use std::collections::BTreeMap;
 
-/// Complaints about a layout file that is not an earlier one with more fields at the ends of structs.
+/// Complaints about `now`, unless it is `then` with more fields at the ends of structs.
 pub(crate) fn layout_growth(then: &str, now: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let lines: Vec<&str> = now.lines().collect();
@@ -37,7 +37,7 @@ pub(crate) fn layout_growth(then: &str, now: &str) -> Vec<String> {
     complaints
 }
 
-/// `name size 8 align 8`.
+/// Parses `name size 8 align 8`.
 fn size_of(line: &str) -> Option<(&str, u64, u64)> {
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
@@ -48,8 +48,8 @@ fn size_of(line: &str) -> Option<(&str, u64, u64)> {
     }
 }
 
-/// Complaints about a header that is not an earlier one with more at the ends of structs: types, signatures,
-/// constants, ids.
+/// Complaints about the header `now`, unless it is `then` with more fields at the ends of structs.
+/// Types, signatures, constants and ids must not change.
 pub(crate) fn growth(then: &str, now: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let (structs_then, structs_now) = (structs(then), structs(now));
@@ -68,7 +68,7 @@ pub(crate) fn growth(then: &str, now: &str) -> Vec<String> {
     complaints
 }
 
-/// Fields of every struct as declared, by the struct's name.
+/// The declared fields of every struct, by the struct's name.
 fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
     let text = plain(header);
     let mut all = BTreeMap::new();
@@ -90,7 +90,7 @@ fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
     all
 }
 
-/// `NAME = value` of enums and `#define NAME value`.
+/// Constants of the forms `NAME = value` in enums and `#define NAME value`.
 fn constants(header: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for line in header.lines() {
@@ -110,7 +110,7 @@ fn constants(header: &str) -> BTreeMap<String, String> {
     all
 }
 
-/// Without comments and preprocessor, and with single spaces.
+/// The header without comments and preprocessor lines, and with single spaces.
 fn plain(header: &str) -> String {
     let mut parts = header.split("/*");
     let mut code = parts.next().unwrap_or_default().to_owned();

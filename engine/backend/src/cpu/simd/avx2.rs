@@ -1,4 +1,4 @@
-//! AVX2 and FMA: two registers a vector.
+//! AVX2 and FMA: two registers per vector.
 
 use super::Isa;
 use std::arch::asm;
@@ -23,7 +23,7 @@ unsafe fn both(a: F, b: F, f: impl Fn(__m256, __m256) -> __m256) -> F {
 
 #[inline(always)]
 unsafe fn even(v: __m256i) -> __m256 {
-    // SAFETY: the caller vouches for the instruction set; so in this whole file.
+    // SAFETY: the caller vouches for the instruction set. The same holds in this whole file.
     unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(v)) }
 }
 
@@ -36,7 +36,7 @@ unsafe fn odd(v: __m256i) -> __m256 {
     }
 }
 
-/// The upper halves become those of the nearest bf16, ties to even.
+/// Rounds the upper half of each word to the nearest bf16, ties to even.
 #[inline(always)]
 unsafe fn up(bits: __m256i) -> __m256i {
     // SAFETY: see `even`.
@@ -73,7 +73,7 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> F {
-        // SAFETY: see `even`; the pointer is the caller's; so below.
+        // SAFETY: see `even`; the caller vouches for the pointer. The same holds below.
         unsafe { F(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
     }
     #[inline(always)]
@@ -205,7 +205,7 @@ impl Isa for Avx2 {
     #[expect(clippy::pointers_in_nomem_asm_block, reason = "there is nothing in it")]
     #[inline(always)]
     fn opaque(mut p: *const u32) -> *const u32 {
-        // SAFETY: no instruction at all.
+        // SAFETY: the block contains no instruction.
         unsafe { asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
         p
     }

@@ -1,4 +1,4 @@
-//! AVX-512: one register a vector; with BF16, one instruction a dot product of pairs.
+//! AVX-512: one register per vector; with BF16, one instruction per dot product of pairs.
 
 use super::Isa;
 use std::arch::x86_64::*;
@@ -13,7 +13,7 @@ pub(in super::super) struct Avx512Bf16;
 
 #[inline(always)]
 unsafe fn even(v: __m512i) -> __m512 {
-    // SAFETY: the caller vouches for the instruction set; so in this whole file.
+    // SAFETY: the caller vouches for the instruction set. The same holds in this whole file.
     unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v)) }
 }
 
@@ -52,12 +52,12 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn splat(x: f32) -> __m512 {
-                // SAFETY: the caller vouches for the instruction set; so below.
+                // SAFETY: the caller vouches for the instruction set. The same holds below.
                 unsafe { _mm512_set1_ps(x) }
             }
             #[inline(always)]
             unsafe fn load(p: *const f32) -> __m512 {
-                // SAFETY: see `splat`; the pointer is the caller's; so below.
+                // SAFETY: see `splat`; the caller vouches for the pointer. The same holds below.
                 unsafe { _mm512_loadu_ps(p) }
             }
             #[inline(always)]

@@ -1,9 +1,9 @@
-//! Sixteen lanes: what every kernel is written in, once.
+//! Vectors of sixteen lanes, for kernels that are written once for all instruction sets.
 //!
-//! A kernel is a generic function over an [`Isa`] and an [`Element`]. All data that is multiplied
-//! is kept in 32-bit *words*: one f32, or two neighbouring bf16 values, so that the same kernel
-//! steps over k word by word for both. The generic functions are inlined into entry points that
-//! enable the instruction set ([`super::kernels`]).
+//! A kernel is a generic function over an [`Isa`] and an [`Element`]. Operands of products are kept
+//! in 32-bit *words*: one f32, or two neighbouring bf16 values. The same kernel steps over k word
+//! by word for both. The generic functions are inlined into entry points that enable the
+//! instruction set ([`super::kernels`]).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,7 +20,7 @@ pub(super) use portable::Portable;
 /// Lanes of a vector.
 pub(super) const LANES: usize = 16;
 
-/// Sixteen f32 lanes and what kernels do with them.
+/// Sixteen f32 lanes and their operations.
 ///
 /// # Safety
 ///
@@ -35,11 +35,11 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     const GEMM_ROWS: usize;
     /// Most rows of a tile of attention.
     const ATTENTION_ROWS: usize;
-    /// Most accumulators, rows times vectors, of a tile that has more than one vector a row.
+    /// Most accumulators (rows times vectors) of a tile that has more than one vector per row.
     const ACCUMULATORS: usize;
-    /// Whether products of bf16 are made of f32 ones. Then the rows' side is expanded to f32 once
-    /// for all that it is multiplied by ([`Element::expands`]), and the other side in registers,
-    /// once for all rows of a tile.
+    /// Whether products of bf16 are computed in f32. The rows' side is then expanded to f32 once
+    /// for all its products ([`Element::expands`]); the other side is expanded in registers, once
+    /// for all rows of a tile.
     const EXPANDS: bool;
 
     unsafe fn splat(x: f32) -> Self::F;
@@ -58,14 +58,14 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn dot_f32(acc: Self::F, w: Self::W, x: Self::W) -> Self::F;
     /// `acc + w.low * x.low + w.high * x.high`, words as pairs of bf16.
     unsafe fn dot_bf16(acc: Self::F, w: Self::W, x: Self::W) -> Self::F;
-    /// The low and the high bf16 of each word.
+    /// The low bf16 of each word, as f32; [`Self::high_bf16`] gives the high one.
     unsafe fn low_bf16(w: Self::W) -> Self::F;
     unsafe fn high_bf16(w: Self::W) -> Self::F;
     /// Rounds to nearest even and stores sixteen bf16.
     unsafe fn store_bf16(p: *mut u16, v: Self::F);
-    /// What [`Self::store_bf16`] would store, as f32; of numbers only.
+    /// The values that [`Self::store_bf16`] would store, as f32. No lane may be NaN.
     unsafe fn round_bf16(v: Self::F) -> Self::F;
-    /// Nearest integer, ties to even, and `2` to that power times `x`; `n` must lie in -126..=127.
+    /// Rounds to the nearest integer, ties to even.
     unsafe fn round(v: Self::F) -> Self::F;
     /// `x * 2^n` for integral `n` in -127..=127; -127 gives zero.
     unsafe fn scale_by_power_of_two(x: Self::F, n: Self::F) -> Self::F;
@@ -73,19 +73,20 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn reduce_max(v: Self::F) -> f32;
     /// Sum of the lanes: halves added, then quarters, eighths, sixteenths.
     unsafe fn reduce_add(v: Self::F) -> f32;
-    /// Asks for the cache line at `p`. `p` may point anywhere.
+    /// Prefetches the cache line at `p`. `p` may point anywhere.
     unsafe fn prefetch(p: *const u8);
-    /// `p`, of which the compiler does not know that it is: where it would keep in a register what
-    /// is cheaper to read again, or count in strides what is better held.
+    /// Returns `p`. An instruction set may hide the origin of the result from the compiler, which
+    /// then reads a cheap value again instead of keeping it in a register, and keeps a pointer
+    /// instead of computing it from strides.
     #[inline(always)]
     fn opaque(p: *const u32) -> *const u32 {
         p
     }
 
-    /// `e^x` to about 2 ulp for `x <= 0`; everything below -87 gives zero, and so does -inf.
+    /// `e^x` to about 2 ulp for `x <= 0`; zero for `x` below about -87.7, and for -inf.
     ///
-    /// Cody-Waite reduction and a degree-6 polynomial (Cephes `expf`); the same operations on every
-    /// instruction set.
+    /// Cody-Waite reduction and a degree-6 polynomial (Cephes `expf`), with the same operations on
+    /// every instruction set.
     #[inline(always)]
     unsafe fn exp_nonpositive(x: Self::F) -> Self::F {
         // SAFETY: the caller vouches for the instruction set.
@@ -104,7 +105,7 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
     }
 }
 
-/// What a 32-bit word holds.
+/// The number format of a 32-bit word.
 pub(super) trait Element: Copy + Send + Sync + 'static {
     /// Values per word.
     const PER_WORD: usize;
@@ -113,8 +114,8 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// As for [`Isa`].
     unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F;
-    /// `acc[r][n] + w[n] · x[r]` for N vectors of words at `w` and the multipliers of word `k` of
-    /// R rows. Bit for bit what [`Self::dot`] gives.
+    /// `acc[r][n] + w[n] · x[r]` for N vectors of words at `w` and the multipliers of word `k` of R
+    /// rows, with the same bits as [`Self::dot`].
     ///
     /// # Safety
     /// As for [`Isa`].
@@ -125,7 +126,7 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
         x: [*const u32; R],
         k: usize,
     ) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let w = w.map(|w| I::load_words(w));
             for (acc, x) in acc.iter_mut().zip(x) {
@@ -136,13 +137,13 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
             }
         }
     }
-    /// Whether *multipliers*, the rows' side of [`Self::dots`], are one f32 a value instead of
-    /// words as they are in rows.
+    /// Whether *multipliers* (the rows' side of [`Self::dots`]) are one f32 per value. Otherwise
+    /// they are the words of the rows.
     #[inline(always)]
     fn expands<I: Isa>() -> bool {
         I::EXPANDS && Self::PER_WORD > 1
     }
-    /// Words of `n` multipliers, a multiple of [`Self::PER_WORD`].
+    /// Words that `n` multipliers take; `n` is a multiple of [`Self::PER_WORD`].
     #[inline(always)]
     fn multiplier_words<I: Isa>(n: usize) -> usize {
         if Self::expands::<I>() { n } else { n / Self::PER_WORD }
@@ -150,15 +151,15 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
     /// Turns `n` words into multipliers.
     ///
     /// # Safety
-    /// The pointers must be valid for them.
+    /// The pointers must be valid for the words and for their multipliers.
     unsafe fn expand(words: *const u32, n: usize, out: *mut u32);
-    /// Stores sixteen multipliers at value index `at` of those at `p`.
+    /// Stores sixteen multipliers at value index `at` of the multipliers at `p`.
     ///
     /// # Safety
     /// As for [`Isa`].
     #[inline(always)]
     unsafe fn store_multipliers<I: Isa>(p: *mut u32, at: usize, v: I::F) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match Self::expands::<I>() {
                 true => I::store(p.cast::<f32>().add(at), I::round_bf16(v)),
@@ -190,22 +191,22 @@ impl Element for F32 {
     const PER_WORD: usize = 1;
     #[inline(always)]
     unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { I::dot_f32(acc, w, x) }
     }
     #[inline(always)]
     unsafe fn expand(words: *const u32, n: usize, out: *mut u32) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::ptr::copy_nonoverlapping(words, out, n) }
     }
     #[inline(always)]
     unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { I::store(p.cast::<f32>().add(at), v) }
     }
     #[inline(always)]
     unsafe fn store_one(p: *mut u32, at: usize, v: f32) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { *p.cast::<f32>().add(at) = v }
     }
 }
@@ -214,7 +215,7 @@ impl Element for Bf16 {
     const PER_WORD: usize = 2;
     #[inline(always)]
     unsafe fn dot<I: Isa>(acc: I::F, w: I::W, x: I::W) -> I::F {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { I::dot_bf16(acc, w, x) }
     }
     #[inline(always)]
@@ -224,7 +225,7 @@ impl Element for Bf16 {
         x: [*const u32; R],
         k: usize,
     ) {
-        // SAFETY: passed on to the caller; multipliers are f32, two of them a word.
+        // SAFETY: guaranteed by the caller; multipliers are f32, two per word.
         unsafe {
             if !I::EXPANDS {
                 let words = w.map(|w| I::load_words(w));
@@ -249,8 +250,8 @@ impl Element for Bf16 {
                 }
                 return;
             }
-            // Sixteen registers of AVX2 hold twelve sums, one half of a vector of words and a
-            // multiplier: everything else is read again for each use.
+            // The sixteen registers of AVX2 hold twelve sums, one half of a vector of words and a
+            // multiplier. Every other value is read again for each use.
             for half in 0..2 {
                 for n in 0..N {
                     let w = match half {
@@ -269,7 +270,7 @@ impl Element for Bf16 {
     }
     #[inline(always)]
     unsafe fn expand(words: *const u32, n: usize, out: *mut u32) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let values = words.cast::<u16>();
             for i in 0..2 * n {
@@ -279,17 +280,17 @@ impl Element for Bf16 {
     }
     #[inline(always)]
     unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { I::store_bf16(p.cast::<u16>().add(at), v) }
     }
     #[inline(always)]
     unsafe fn store_one(p: *mut u32, at: usize, v: f32) {
-        // SAFETY: passed on to the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { *p.cast::<u16>().add(at) = bf16_bits(v) }
     }
 }
 
-/// Rounds to the nearest bf16, ties to even; not-a-number stays one.
+/// Rounds to the nearest bf16, ties to even; NaN stays NaN.
 #[inline(always)]
 pub(super) fn bf16_bits(x: f32) -> u16 {
     let bits = x.to_bits();

@@ -1,8 +1,8 @@
-//! Sixteen lanes in an array: every CPU, and the reference for the others.
+//! Sixteen lanes in an array, for every CPU: the reference for the other instruction sets.
 
 use super::{Isa, LANES, bf16_bits};
 
-/// No instruction set in particular.
+/// Portable code, for no particular instruction set.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Portable;
 
@@ -33,7 +33,7 @@ impl Isa for Portable {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self::F {
-        // SAFETY: the caller vouches for sixteen elements; so below.
+        // SAFETY: the caller vouches for sixteen elements. The same holds below.
         unsafe { p.cast::<Self::F>().read_unaligned() }
     }
     #[inline(always)]
@@ -68,10 +68,10 @@ impl Isa for Portable {
     }
     #[inline(always)]
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
-        // As the x86 instruction: the second operand where they do not compare.
+        // Like the x86 instruction: the second operand if the two do not compare.
         each(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
-    /// Rounded twice: a fused multiply-add without the instruction is a slow library call.
+    /// Rounds twice, because a fused multiply-add without the instruction is a slow library call.
     #[inline(always)]
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         each(|i| a[i] * b[i] + c[i])

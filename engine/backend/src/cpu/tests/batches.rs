@@ -1,10 +1,10 @@
-//! Row invariance between all numbers of rows: kernels take rows in tiles of several sizes, and of
-//! each size every number of rows leaves another rest.
+//! Row invariance over all numbers of rows. Kernels take rows in tiles of several sizes, and every
+//! number of rows leaves a different remainder.
 
 use super::*;
 use simd::{Bf16, Element, Isa, LANES};
 
-/// Numbers of rows to try: up to more than three tiles of AVX2, and more than one of AVX-512.
+/// Largest number of rows to try: more than three tiles of AVX2, and more than one of AVX-512.
 const MOST_ROWS: usize = 20;
 
 #[test]
@@ -21,7 +21,7 @@ fn products_of_any_number_of_rows_have_the_same_bits() {
                 |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * inputs..][..inputs]);
             let gated = backend.load_gated(outputs, inputs, &fill, &fill).unwrap();
             let bias_vector = backend.load_vector(&bias).unwrap();
-            // Everything that a product can do with its results, of the first `n` rows.
+            // The results of all products of `rows`: stored with bias and then added to, and gated.
             let mut all = |rows: &[f32]| -> Vec<(Vec<f32>, Vec<f32>)> {
                 let n = rows.len() / inputs;
                 let xs = operand(&mut backend, rows, inputs);
@@ -33,7 +33,7 @@ fn products_of_any_number_of_rows_have_the_same_bits() {
                 (0..n).map(|r| (out.f32_row(r).to_vec(), backend.read(&silu, r))).collect()
             };
             let alone: Vec<_> = x.chunks(inputs).flat_map(&mut all).collect();
-            // Rows are of different numbers, so that one in the place of another is noticed.
+            // All rows differ from their neighbours, so that a misplaced row is noticed.
             assert!(alone.windows(2).all(|pair| pair[0] != pair[1]));
             for n in 2..=MOST_ROWS {
                 let together = all(&x[..n * inputs]);
@@ -51,7 +51,7 @@ fn products_of_any_number_of_rows_have_the_same_bits() {
 #[test]
 fn attention_of_any_number_of_rows_has_the_same_bits() {
     let mut values = Values(8);
-    // Groups of one to seven query heads; head sizes with and without a rest of a vector.
+    // Groups of one to seven query heads, and head sizes with and without a partial vector.
     for shape in [(1, 1, 40), (2, 1, 64), (3, 1, 64), (4, 1, 128), (5, 1, 24), (7, 1, 16)] {
         let first = 150;
         let chunks: Vec<usize> = std::iter::once(first).chain(1..=MOST_ROWS).collect();
@@ -82,7 +82,8 @@ fn attention_of_any_number_of_rows_has_the_same_bits() {
     }
 }
 
-/// `R` rows by `N` vectors of words, by `dots` with multipliers and by `dot` with words.
+/// Compares products of `R` rows by `N` vectors of words: `dots` with multipliers, and `dot` with
+/// words.
 ///
 /// # Safety
 ///
@@ -95,7 +96,7 @@ unsafe fn same_products<I: Isa, const R: usize, const N: usize>(values: &mut Val
     };
     let (w, x) = (words(WORDS * N * LANES), words(WORDS * R));
     let mut multipliers = vec![0; 2 * WORDS * R];
-    // SAFETY: every index lies in the vectors; the rest is the caller's.
+    // SAFETY: every index lies in the vectors; the caller guarantees the rest.
     unsafe {
         let x: [*const u32; R] = std::array::from_fn(|r| x.as_ptr().add(r * WORDS));
         let m: [*const u32; R] = std::array::from_fn(|r| {
@@ -130,14 +131,14 @@ unsafe fn same_products<I: Isa, const R: usize, const N: usize>(values: &mut Val
     }
 }
 
-/// Expanding changes no bit: of products, and of what is rounded to bf16 and stays f32.
+/// Expansion changes no bit, neither of products nor of values that are rounded to bf16 and stay f32.
 ///
 /// # Safety
 ///
 /// The CPU must have the instruction set.
 unsafe fn expanding_changes_no_bit<I: Isa>() {
     let mut values = Values(9);
-    // SAFETY: the CPU is the caller's; arrays hold whole vectors.
+    // SAFETY: the caller vouches for the instruction set; arrays hold whole vectors.
     unsafe {
         same_products::<I, 1, 1>(&mut values);
         same_products::<I, 1, 4>(&mut values);
@@ -145,7 +146,7 @@ unsafe fn expanding_changes_no_bit<I: Isa>() {
         same_products::<I, 3, 2>(&mut values);
         same_products::<I, 5, 1>(&mut values);
         same_products::<I, 6, 1>(&mut values);
-        // Ties, both ways, and numbers around them; the largest and the smallest normal ones.
+        // Ties in both directions and numbers around them; the largest and the smallest normal number.
         let mut numbers = vec![1.0, f32::MAX, f32::MIN_POSITIVE, 0.0, f32::INFINITY];
         for bits in [0x3f80_8000_u32, 0x3f81_8000, 0x3f80_7fff, 0x3f80_8001, 0x3fff_8000] {
             numbers.extend([f32::from_bits(bits), -f32::from_bits(bits)]);
@@ -161,11 +162,11 @@ unsafe fn expanding_changes_no_bit<I: Isa>() {
 
 #[test]
 fn expanded_multipliers_change_no_bit() {
-    // SAFETY: portable code runs everywhere, and the others where the CPU has them.
+    // SAFETY: portable code runs on every CPU.
     unsafe { expanding_changes_no_bit::<simd::Portable>() };
     #[cfg(target_arch = "x86_64")]
     for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
-        // SAFETY: see above.
+        // SAFETY: `is_available` has checked the instruction set.
         unsafe {
             match isa {
                 InstructionSet::Avx512Bf16 => expanding_changes_no_bit::<simd::Avx512Bf16>(),

@@ -1,4 +1,4 @@
-//! What rows attend to most, against float64; spans that leave the cache as it is.
+//! Tests of observations against float64, and of spans that leave the cache as it is.
 
 use super::*;
 use crate::{Observation, PoolScores};
@@ -35,7 +35,7 @@ fn selections_agree_with_float64() {
         ];
         for question in questions {
             let scores = cache.scores(len, &question);
-            // Of backends that differ in the number of threads only, the first.
+            // The selection of the first of two backends that differ only in the number of threads.
             let mut alone = None;
             for mut backend in backends() {
                 let what = format!("{} {shape:?} {question:?}", backend.description());
@@ -57,7 +57,7 @@ fn selections_agree_with_float64() {
     }
 }
 
-/// The negative control: other rows, another head, other pooling or another window are noticed.
+/// Negative control: other rows, another head, other pooling or another window change the selection.
 #[test]
 fn selections_of_something_else_are_noticed() {
     let mut values = Values(8);
@@ -191,7 +191,7 @@ fn spans_that_write_no_kv_attend_to_what_is_there() {
         let reach = Reach { scale: cache.scale(), window: None };
         let mut out = backend.operand_rows(90, 64).unwrap();
         let mut q_again = backend.operand_rows(90, 64).unwrap();
-        // Same queries; keys and values of a projection gone wrong.
+        // The same queries; keys and values are negated.
         let mut qkv = backend.f32_rows(90, cache.width()).unwrap();
         for (row, values) in cache.qkv.chunks(cache.width()).enumerate() {
             let flipped = |(i, x): (usize, &f32)| if i < 64 { *x } else { -x };

@@ -1,14 +1,16 @@
-//! How threads share the units of a dispatch, and what a dispatcher waits for.
+//! Sharing the units of a dispatch between threads, and the dispatcher's wait for them.
 //!
-//! The dispatcher posts a job and sets the number of units left. A thread takes a unit by counting that number down
-//! ([`Crew::take`]); the number that it counted from names the unit. The dispatcher takes units too, and when none is
-//! left it waits for the units that workers took: a worker that took none is not waited for, however late it comes.
+//! The dispatcher posts a job and sets the number of units left. A thread takes a unit by counting
+//! that number down ([`Crew::take`]); the value before the decrement identifies the unit. The
+//! dispatcher takes units too. When none is left, it waits for the units that workers took. It does
+//! not wait for a worker that took no unit, however late the worker comes.
 //!
-//! No generation tells dispatches apart, since none is needed. A worker reads the job after it has taken a unit, and
-//! from then on the dispatch lasts until the worker has counted the unit as done. A worker that looked at one dispatch
-//! and counts down in the next has taken a unit of the next.
+//! Dispatches need no generation number. A worker reads the job after it has taken a unit, and from
+//! then on the dispatch lasts until the worker has counted the unit as done. A worker that looked
+//! at one dispatch and counts down in the next has taken a unit of the next.
 //!
-//! `model_tests.rs` checks this file under every order of execution and every stale read that the orderings below allow.
+//! `model_tests.rs` checks this file under every order of execution and every stale read that the
+//! orderings below allow.
 
 use super::sync::{
     Acquire, AtomicBool, AtomicIsize, AtomicUsize, Condvar, IDLE_SPINS, IDLE_YIELDS, Mutex,
@@ -18,25 +20,25 @@ use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 
-/// Computes one unit, on the thread of this number.
+/// Computes a unit: `job(unit, thread)`.
 pub(super) type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// What a dispatcher and its workers share.
+/// State that a dispatcher and its workers share.
 pub(super) struct Crew {
     units: CachePadded<Units>,
     /// Units of this dispatch that workers have finished.
     n_done: CachePadded<AtomicUsize>,
-    /// Written by the dispatcher between dispatches, read by a worker that has taken a unit.
+    /// The dispatcher writes it between dispatches; a worker that has taken a unit reads it.
     posted: UnsafeCell<Option<Posted>>,
-    /// Workers of a greater number take no units.
+    /// Workers with a greater number take no units.
     n_called: CachePadded<AtomicUsize>,
     stop: AtomicBool,
     panicked: AtomicBool,
-    /// A thread waited longer for another one's unit than the unit can take.
+    /// Whether a thread waited longer for another thread's unit than the unit can take.
     late: AtomicBool,
-    /// Where workers that are called sleep until there are units.
+    /// Called workers sleep here until there are units.
     idle: Gate,
-    /// Where workers that are not called sleep.
+    /// Workers that are not called sleep here.
     off: Gate,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Crew {
 struct Units {
     /// Units that no thread has taken; 0 or less when there are none.
     left: AtomicIsize,
-    /// Odd during a dispatch, and another number for each.
+    /// Odd during a dispatch, and different for each dispatch.
     number: AtomicUsize,
     /// Yields after which a wait for a unit shows that its thread has lost its core.
     patience: AtomicUsize,
@@ -80,24 +82,25 @@ impl Crew {
         }
     }
 
-    /// Runs `job(unit, thread)` once for every unit, on this thread, which is thread 0, and on workers that come in
-    /// time. Returns when every unit is done.
+    /// Runs `job(unit, thread)` once for every unit, on this thread (number 0) and on the workers
+    /// that come in time. Returns when every unit is done.
     ///
     /// # Safety
     ///
-    /// One dispatch at a time.
+    /// Only one dispatch may run at a time.
     pub(super) unsafe fn dispatch(&self, n_units: usize, patience: usize, job: &Job<'_>) {
-        // SAFETY: this function does not return, nor unwind, before every unit that a worker took is done
-        // (`Finish` waits), and a worker uses the job while it holds a unit only.
+        // SAFETY: this function neither returns nor unwinds before every unit that a worker took is
+        // done (`Finish` waits), and a worker uses the job only while it holds a unit.
         let job = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
-        // SAFETY: no unit of the last dispatch is held any more, and no unit of this one is there to be taken.
+        // SAFETY: no thread holds a unit of the last dispatch any more, and no unit of this
+        // dispatch can be taken yet.
         self.posted.with_mut(|posted| unsafe { *posted = Some(Posted { job, n_units }) });
         self.n_done.store(0, Relaxed);
         self.units.patience.store(patience, Relaxed);
         self.units.number.store(self.units.number.load(Relaxed).wrapping_add(1), Relaxed);
         let n_left = isize::try_from(n_units).expect("units are counted in an isize");
-        // A swap, since a worker may still count down the number of the last dispatch, and loom keeps read-modify-writes
-        // alone in one order.
+        // A swap, since a worker may still count down the number of the last dispatch, and loom
+        // keeps only read-modify-writes in one order.
         self.units.left.swap(n_left, Release);
         self.idle.wake();
         let mut finish = Finish { crew: self, n_units, n_own: 0, none_left: false, patience };
@@ -110,9 +113,9 @@ impl Crew {
         assert!(!self.panicked.swap(false, Relaxed), "a kernel panicked on a worker thread");
     }
 
-    /// Takes a unit, if one is left: the `n`th from the end.
+    /// Takes a unit if one is left. Returns its number counted from the end, the last unit being 1.
     fn take(&self) -> Option<usize> {
-        // Looked at first, so that threads that wait for units do not write.
+        // The load comes first, so that threads that wait for units do not write.
         if self.units.left.load(Relaxed) <= 0 {
             return None;
         }
@@ -120,7 +123,7 @@ impl Crew {
         usize::try_from(left).ok().filter(|&left| left > 0)
     }
 
-    /// What worker `thread` does until [`Crew::stop`].
+    /// The loop of worker `thread` until [`Crew::stop`].
     pub(super) fn work(&self, thread: usize) {
         let has_stopped = || self.stop.load(Relaxed);
         let is_called = || thread <= self.n_called.load(Relaxed);
@@ -143,8 +146,8 @@ impl Crew {
 
     /// Runs the unit that this worker has taken.
     fn run_unit(&self, left: usize, thread: usize) {
-        // SAFETY: the dispatcher wrote this before the units that were counted down, and writes it again after
-        // this unit is counted as done.
+        // SAFETY: the dispatcher wrote `posted` before it set the number of units left, and writes
+        // it again only after this unit is counted as done.
         let posted = self.posted.with(|posted| unsafe { *posted });
         let Posted { job, n_units } = posted.expect("units are left while a job is posted");
         if catch_unwind(AssertUnwindSafe(|| job(n_units - left, thread))).is_err() {
@@ -153,13 +156,13 @@ impl Crew {
         self.n_done.fetch_add(1, Release);
     }
 
-    /// From the next dispatch on workers 1 to `n_called` take units.
+    /// From the next dispatch on, workers 1 to `n_called` take units.
     pub(super) fn call(&self, n_called: usize) {
         self.n_called.store(n_called, Relaxed);
         self.off.wake();
     }
 
-    /// Whether a thread was late since this was asked last.
+    /// Whether a thread was late since the last call.
     pub(super) fn take_late(&self) -> bool {
         let late = self.late.load(Relaxed);
         if late {
@@ -176,7 +179,7 @@ impl Crew {
     }
 }
 
-/// Waits for the units that workers took when dropped, also while the dispatcher's own unit unwinds.
+/// When dropped, waits for the units that workers took, also while the dispatcher's own unit unwinds.
 struct Finish<'a> {
     crew: &'a Crew,
     n_units: usize,
@@ -206,17 +209,17 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// How long a worker has found no unit.
+/// The time for which a worker has found no unit, in iterations of its loop.
 #[derive(Default)]
 struct Waits {
     n: usize,
-    /// The dispatch that is waited for, and how many yields it has been so.
+    /// The dispatch that the worker sees, and the yields since it first saw this dispatch.
     number: usize,
     n_yields: usize,
 }
 
 impl Waits {
-    /// Waits a moment; false when a worker does better to sleep.
+    /// Waits a moment. Returns false when the worker should sleep instead.
     fn go_on(&mut self, crew: &Crew) -> bool {
         self.n += 1;
         if self.n <= IDLE_SPINS {
@@ -240,7 +243,7 @@ impl Waits {
     }
 }
 
-/// A place to sleep until something is so.
+/// A place to sleep until a condition holds.
 struct Gate {
     n_sleeping: AtomicUsize,
     mutex: Mutex<()>,
@@ -252,11 +255,12 @@ impl Gate {
         Self { n_sleeping: AtomicUsize::new(0), mutex: Mutex::new(()), opened: Condvar::new() }
     }
 
-    /// Sleeps until `ready`. A thread that makes it so calls [`Gate::wake`] afterwards.
+    /// Sleeps until `ready()` holds. A thread that makes it hold calls [`Gate::wake`] afterwards.
     fn wait_until(&self, ready: impl Fn() -> bool) {
         let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         self.n_sleeping.fetch_add(1, Relaxed);
-        // Either this thread sees what the waking thread wrote before its fence, or that thread sees this one.
+        // Either this thread sees the writes before the waking thread's fence, or the waking thread
+        // sees `n_sleeping`.
         fence();
         while !ready() {
             guard = self.opened.wait(guard).unwrap_or_else(PoisonError::into_inner);
@@ -267,7 +271,7 @@ impl Gate {
     fn wake(&self) {
         fence();
         if self.n_sleeping.load(Relaxed) > 0 {
-            // A thread that is about to sleep holds the lock until it does.
+            // A thread that is about to sleep holds the lock until it sleeps.
             drop(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
             self.opened.notify_all();
         }

@@ -1,5 +1,6 @@
-//! The protocol of [`crew`](super::crew) under every order of execution, and under every stale read that its orderings
-//! allow: loom runs it on atomics, cells and locks of its own. Weakened variants of the protocol are found.
+//! The protocol of [`crew`](super::crew) under every order of execution, and under every stale read
+//! that its orderings allow: loom runs it on atomics, cells and locks of its own. Weakened variants
+//! of the protocol must fail.
 
 use self::crew::Crew;
 use loom::cell::UnsafeCell;
@@ -7,7 +8,7 @@ use loom::sync::Arc;
 use std::cell::Cell;
 use std::process::Command;
 
-// Compiled again, over the `sync` below.
+// `crew.rs` is compiled again, over the `sync` module below.
 #[path = "crew.rs"]
 #[expect(dead_code, reason = "the protocol alone is checked, not when a thread counts as late")]
 #[expect(
@@ -17,15 +18,15 @@ use std::process::Command;
 #[expect(clippy::duplicate_mod, reason = "the same protocol over other atomics")]
 mod crew;
 
-/// What is taken away from the protocol.
+/// The part that a test removes from the protocol.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Without {
     Nothing,
-    /// What happened before a unit was done, or units were posted, is not published.
+    /// Writes before a unit is done, or before units are posted, are not published.
     Release,
-    /// A unit is taken without seeing what was posted.
+    /// A unit is taken without seeing the writes before the post.
     Acquire,
-    /// A sleeper and a waking thread may miss each other.
+    /// A sleeping thread and a waking thread may miss each other.
     Fence,
 }
 
@@ -46,7 +47,7 @@ mod sync {
     pub(super) use loom::sync::{Condvar, Mutex};
     pub(super) use loom::thread::yield_now;
 
-    // No turn of a loop is like another to loom: one turn is as good as a thousand.
+    // loom tries every outcome of a loop's iteration: one iteration is as good as a thousand.
     pub(super) const IDLE_SPINS: usize = 0;
     pub(super) const IDLE_YIELDS: usize = 0;
     pub(super) const WAIT_SPINS: usize = 0;
@@ -100,22 +101,22 @@ mod sync {
     atomics!(AtomicIsize: isize, AtomicUsize: usize);
 }
 
-/// Outputs that units write, each its own, and that the dispatcher reads and writes between dispatches.
+/// Outputs of units. Each unit writes its own; the dispatcher reads and writes them between dispatches.
 struct Outputs(Vec<UnsafeCell<usize>>);
 
-// SAFETY: loom complains of two threads at one cell.
+// SAFETY: loom reports concurrent accesses to a cell.
 unsafe impl Sync for Outputs {}
 // SAFETY: as above.
 unsafe impl Send for Outputs {}
 
 impl Outputs {
     fn add(&self, unit: usize, value: usize) {
-        // SAFETY: loom complains of two threads at one cell.
+        // SAFETY: loom reports concurrent accesses to a cell.
         self.0[unit].with_mut(|output| unsafe { *output += value });
     }
 }
 
-/// Runs a dispatch whose units add `value` to outputs that are gone after it.
+/// Runs a dispatch with units that add `value` to outputs, and drops the outputs after it.
 fn dispatch(crew: &Crew, n_units: usize, value: usize) {
     let outputs = Outputs((0..n_units).map(|_| UnsafeCell::new(0)).collect());
     // SAFETY: one dispatch at a time.
@@ -127,7 +128,8 @@ fn dispatch(crew: &Crew, n_units: usize, value: usize) {
     }
 }
 
-/// Runs dispatches of `sizes` units beside `n_workers` workers, which run from the start to the end of all.
+/// Runs dispatches of `sizes` units beside `n_workers` workers, which run until the last dispatch
+/// is done.
 fn dispatches(n_workers: usize, sizes: &'static [usize]) {
     let crew = Arc::new(Crew::new(n_workers));
     let workers: Vec<_> = (1..=n_workers)
@@ -145,7 +147,7 @@ fn dispatches(n_workers: usize, sizes: &'static [usize]) {
     }
 }
 
-/// Checks `model`, of at most `n_preemptions` in one execution. A fault is a panic.
+/// Checks `model` with at most `n_preemptions` preemptions in one execution. A fault is a panic.
 fn check(n_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(n_preemptions);
@@ -178,8 +180,8 @@ fn workers_that_leave_and_come_back_lose_no_unit() {
 
 const VARIABLE: &str = "GALLEY_TEST_PROTOCOL_WITHOUT";
 
-/// A fault that loom finds may end the process, since it unwinds threads that hold locks. So this test starts itself
-/// anew for each part of the protocol that it takes away.
+/// A fault that loom finds may end the process, since it unwinds threads that hold locks. So this
+/// test starts its own binary again for each part of the protocol that it removes.
 #[test]
 fn a_weaker_protocol_is_found() {
     let weakened = [Without::Release, Without::Acquire, Without::Fence];

@@ -1,22 +1,23 @@
-//! How many workers are called while other programs need the cores, too.
+//! The number of workers that take part while other programs use the cores, too.
 //!
-//! A worker that loses its core in the middle of a unit costs as long as the other program's turn on that core:
-//! milliseconds, in which a hundred dispatches would have been done without it. So a dispatch in which a thread was
-//! late sends workers away for a while, and a worker is tried again later: soon after one late dispatch, ever less often
-//! when each trial ends late. What is computed does not depend on who computes it.
+//! A worker that loses its core in the middle of a unit costs as long as the other program's turn
+//! on that core: milliseconds, in which a hundred dispatches would have been done without the
+//! worker. So a dispatch in which a thread was late sends workers away for a pause. They are tried
+//! again later: soon after one late dispatch, and ever less often if each trial ends late. The
+//! results do not depend on the number of workers.
 //!
-//! "A while" is counted in multiply-adds of the dispatches that go by: the backend looks at no clock.
+//! A pause is counted in multiply-adds of the dispatches that go by: the backend looks at no clock.
 
-/// The shortest while, some 2 ms of decoding: an accident, such as a tick of the system, costs no more.
+/// The shortest pause, some 2 ms of decoding: one disturbance, such as a system tick, costs no more.
 const SHORTEST: u64 = 1 << 25;
 
-/// The longest, about half a second: a trial that fails costs some 5 ms.
+/// The longest pause, about half a second: a trial that fails costs some 5 ms.
 const LONGEST: u64 = 1 << 33;
 
-/// Factor from one while to the next.
+/// Factor from one pause to the next.
 const GROWTH: u64 = 8;
 
-/// Part of the workers by which one decision changes their number.
+/// One decision adds or removes one in this many workers.
 const STEP: usize = 8;
 
 /// The number of workers that take part, and when it changes.
@@ -28,23 +29,24 @@ pub(super) struct Turnout {
     rest: u64,
     /// Multiply-adds for which workers stay away after a late dispatch.
     pause: u64,
-    /// No dispatch was late since the last decision.
+    /// Whether no dispatch was late since the last decision.
     is_clean: bool,
 }
 
 impl Turnout {
-    /// `n_called` of `n_workers` take part to begin with.
+    /// At first, `n_called` of `n_workers` take part.
     pub(super) fn new(n_workers: usize, n_called: usize) -> Self {
         let n_called = n_called.min(n_workers);
         Self { n_workers, n_called, rest: SHORTEST, pause: SHORTEST, is_clean: true }
     }
 
-    /// Workers that take part.
+    /// The number of workers that take part.
     pub(super) fn n_called(&self) -> usize {
         self.n_called
     }
 
-    /// A dispatch of `work` multiply-adds is over. Returns whether the number of workers has changed.
+    /// Notes the end of a dispatch of `work` multiply-adds. Returns whether the number of workers
+    /// has changed.
     pub(super) fn note(&mut self, work: u64, was_late: bool) -> bool {
         if was_late {
             self.n_called -= self.n_called.div_ceil(STEP);
@@ -74,7 +76,8 @@ mod tests {
 
     const DISPATCH: u64 = 1 << 20;
 
-    /// Share of `n` dispatches in which workers were called, where those that call any are late as `is_late` says.
+    /// Share of `n` dispatches in which workers take part. Dispatch `i` is late if workers take
+    /// part and `is_late(i)`.
     fn share_called(turnout: &mut Turnout, n: u64, is_late: impl Fn(u64) -> bool) -> f64 {
         let mut n_with = 0;
         for i in 0..n {
@@ -107,11 +110,11 @@ mod tests {
         let n = 20 * LONGEST / DISPATCH;
         let share = share_called(&mut turnout, n, |_| true);
         assert!(share < 0.001, "{share}");
-        // The neighbour is gone: all workers are back after the longest pause.
+        // The other program has ended: all workers are back after the longest pause.
         let share = share_called(&mut turnout, 2 * LONGEST / DISPATCH, |_| false);
         assert!(share >= 0.5, "{share}");
         assert_eq!(turnout.n_called(), 1);
-        // A single late dispatch costs little again when some time has gone by.
+        // A single late dispatch costs little again after some time.
         share_called(&mut turnout, 4 * LONGEST / DISPATCH, |_| false);
         let share = share_called(&mut turnout, 10_000, |i| i == 17);
         assert!(share > 0.98, "{share}");
@@ -122,7 +125,7 @@ mod tests {
         let mut turnout = Turnout::new(63, 63);
         assert!(turnout.note(DISPATCH, true));
         assert_eq!(turnout.n_called(), 55);
-        // 32 have cores of their own.
+        // 32 workers have cores of their own.
         for _ in 0..100_000 {
             let is_late = turnout.n_called() > 32;
             turnout.note(DISPATCH, is_late);

@@ -1,4 +1,4 @@
-//! A chain of picks that stays on the device.
+//! Chains of sampled tokens that stay on the device.
 
 use super::counting::Counting;
 use super::*;
@@ -10,7 +10,7 @@ const COLS: usize = 64;
 const N_VOCAB: usize = 90;
 const LENGTH: usize = 6;
 
-/// A row of logits that nothing but its sampling, position and seed has a part in.
+/// A sampling row without history, drafts or banned tokens.
 fn row_of(logits_row: usize, sampling: &Sampling, position: u32) -> Row<'_> {
     Row {
         logits_row,
@@ -25,7 +25,7 @@ fn row_of(logits_row: usize, sampling: &Sampling, position: u32) -> Row<'_> {
     }
 }
 
-/// A model without layers: a token's embedding decides the next one.
+/// A model without layers: the embedding of a token decides the next token.
 struct Layerless {
     table: Vec<f32>,
     head: Vec<f32>,
@@ -39,7 +39,8 @@ impl Layerless {
         Layerless { table, head, norm: vec![1.0; COLS] }
     }
 
-    /// Two sequences go on from tokens 3 and 4, token by token; a third joins late. The picks by sequence.
+    /// Decodes two sequences from tokens 3 and 4, one token per step; a third sequence joins later.
+    /// Returns the tokens of each.
     fn chain<B: TestBackend>(
         &self,
         backend: &mut B,
@@ -123,12 +124,12 @@ fn a_chain_is_waited_for_once() {
     assert_eq!(counting.take_waits(), LENGTH, "each pick is waited for");
     assert_eq!(expected, model.chain(&mut backend, samplings, true));
     assert_eq!(counting.take_waits(), 1);
-    // The control: what a token stands for matters.
+    // The control: other sampling settings give another chain.
     let other = model.chain(&mut backend, [&drawn, &drawn, &drawn], true);
     assert_ne!(expected[0], other[0]);
 }
 
-/// A token biased twice: the host picks, and the picks join those on the device.
+/// The host samples a row that biases a token twice. Its token joins the tokens on the device.
 #[test]
 fn what_only_the_host_picks_joins_the_chain() {
     let Some(mut backend) = backend() else { return };
@@ -162,7 +163,8 @@ fn picks_survive_that_more_are_made_than_expected() {
     assert!({ names }.all(|name| picks.token(name) == Some(expected[0].token)));
 }
 
-/// A device that is a step ahead: picks of a step are taken after the next step was enqueued, and are its own.
+/// The device is a step ahead: the tokens of a step are taken after the next step was enqueued, and
+/// still belong to their own step.
 #[test]
 fn picks_are_taken_a_step_late() {
     let (mut backend, counting) = Counting::backend();
@@ -193,7 +195,7 @@ fn picks_are_taken_a_step_late() {
     assert_eq!(backend.take_picks().unwrap().n_picks(), 2);
 }
 
-/// Picks that could not be sent do not come, and those before and after them are still told apart.
+/// If a copy fails to start, its tokens are lost. Earlier and later copies keep their tokens.
 #[test]
 fn picks_that_cannot_be_sent_leave_the_others_in_their_order() {
     let (mut backend, counting) = Counting::backend();

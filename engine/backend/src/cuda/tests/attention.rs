@@ -31,7 +31,7 @@ fn attention_over_views_agrees_with_float64() {
         let len = 330;
         let cache = Cache::new(&mut values, shape, len);
         let runs = (LAYERS * shape.1) as u32;
-        // Other ids for every layer and KV head.
+        // Every layer and KV head has different ids.
         let ids = |n: u32, step: u32| -> Vec<u32> {
             (0..runs).flat_map(|run| (0..n).map(move |i| i * step + run % step)).collect()
         };
@@ -80,7 +80,7 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
     let chunked = cache.run(&mut backend, &chunked, KvView::default(), Some(700));
     assert!(whole == chunked);
     assert!(whole.windows(2).all(|pair| pair[0] != pair[1]), "rows differ");
-    // The control: a tail that starts elsewhere cuts the same tokens into other partitions.
+    // The control: a tail with another start cuts the same tokens into other partitions.
     let ids: Vec<u32> = (0..480 / cache.block_size as u32).collect();
     let selected = Selected::Blocks(Selection::everywhere(&ids));
     let view = KvView { selected, tail_start: 480 };
@@ -104,7 +104,7 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
     }
 }
 
-/// Sequences of one batch, with decodes, verifications and prompts beside each other, are what they are alone.
+/// Decodes, verifications and prompts in one batch have the same bits as each sequence alone.
 #[test]
 fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
     let mut values = Values(6);
@@ -147,7 +147,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
         let together = attend(&[0, 1, 2, 3]);
         let alone: Vec<_> = (0..4).flat_map(|i| attend(&[i])).collect();
         assert!(together == alone);
-        // The control: rows of the sequence with a view are not what they are without.
+        // The control: the view changes the rows of its sequence.
         let expected = cache.expected(93, |_, _| true);
         let got: Vec<f64> = together[4].iter().map(|&x| f64::from(x)).collect();
         assert!(expected.iter().zip(&got).any(|(e, g)| (e - g).abs() > 0.05));
@@ -172,7 +172,7 @@ fn copied_blocks_and_lodgers_keep_what_they_hold() {
     let mut lodger = backend.lodge(&host, shape.lodger(LAYERS, 2, 16).unwrap()).unwrap();
     assert!(backend.lodge(&host, KvShape { head_dim: 32, ..lodger.shape }).is_err());
     assert_eq!(lodger.shape.n_blocks, 12);
-    // Blocks of the second and third arenas, the last one copied from another.
+    // Draft-model block `i` lies in pool block `i % 4`. Block 9 becomes a copy of block 2.
     let tables = [vec![4, 11, 6, 2], vec![4, 11, 6, 9]];
     let mut qkv = backend.f32_rows(60, cache.width()).unwrap();
     let mut q = backend.operand_rows(60, 32).unwrap();
@@ -233,9 +233,10 @@ fn selections_agree_with_float64() {
                 assert!(cache.are_highest(ids, scores, &question, slack), "{shape:?} {question:?}");
             }
             if question.is_blocks {
-                continue; // of which there are too few to differ
+                continue; // there are too few blocks to differ
             }
-            // The control: what other rows with another window attend to.
+            // The control: the selection does not fit the scores of another question, with more
+            // rows and another window.
             let other = Question { n_rows: question.n_rows + 1, window: Some(90), ..question };
             let scores = cache.scores(len, &other);
             assert!(!cache.are_highest(&got[0], &scores[0], &other, slack), "{other:?}");

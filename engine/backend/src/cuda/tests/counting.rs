@@ -1,4 +1,4 @@
-//! The emulated device, counting what goes to it and what is waited for.
+//! The emulated device with counters of uploads and waits.
 
 use super::*;
 use crate::cuda::device::{Download, Memory, Recording};
@@ -6,18 +6,18 @@ use crate::cuda::emulated;
 use galley_kernels_cu::bindings::gk_kernels;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Counters of a device.
+/// A device with counters.
 pub(super) struct Counting {
     device: Arc<dyn Device>,
     n_downloads: AtomicUsize,
     n_synchronized: AtomicUsize,
     uploaded_bytes: AtomicUsize,
-    /// Copies to the host that fail before they begin.
+    /// How many of the next copies to the host fail before they begin.
     pub(super) n_failing: AtomicUsize,
 }
 
 impl Counting {
-    /// A backend on a device that counts.
+    /// A backend on a counting device, and the device.
     pub(super) fn backend() -> (CudaBackend, Arc<Counting>) {
         let counting = Arc::new(Counting {
             device: emulated::open().expect("the emulation"),
@@ -35,7 +35,7 @@ impl Counting {
         self.n_downloads.swap(0, Relaxed) + self.n_synchronized.swap(0, Relaxed)
     }
 
-    /// Bytes that were sent since the last call.
+    /// Bytes uploaded since the last call.
     pub(super) fn take_uploaded(&self) -> usize {
         self.uploaded_bytes.swap(0, Relaxed)
     }
@@ -91,7 +91,7 @@ impl Device for Counting {
         self.device.end_recording()
     }
     unsafe fn replay(&self, recording: &Recording) -> Result<()> {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller upholds the contract of `replay`.
         unsafe { self.device.replay(recording) }
     }
 }

@@ -1,6 +1,6 @@
-//! The device itself, over the emulated driver: copies, their order, recordings, and what it refuses.
+//! The device over the emulated driver: copies, their order, recordings, and refused calls.
 //!
-//! Work is done when it is waited for, so a wait that is missing shows here as wrong bytes.
+//! The emulated driver runs work when the host waits, so a missing wait gives wrong bytes.
 
 use super::*;
 use crate::cuda::device::Device;
@@ -19,11 +19,11 @@ fn pattern(n: usize, seed: u32) -> Vec<u8> {
 #[test]
 fn uploads_of_any_size_arrive_however_many_are_under_way() {
     let device = device();
-    const N_BYTES: usize = 9 << 20; // more than two of the pieces that it is sent in
+    const N_BYTES: usize = 9 << 20; // more than two upload buffers
     let buffers: Vec<_> = (0..4)
         .map(|seed| {
             let buffer = Buffer::new(&device, "some bytes", N_BYTES).unwrap();
-            // The host's copy is gone before the device has done anything.
+            // The host's bytes are dropped before the device has done any work.
             buffer.upload(0, &pattern(N_BYTES, seed)).unwrap();
             buffer.upload(N_BYTES - 5, &pattern(5, seed + 100)).unwrap();
             buffer
@@ -46,9 +46,9 @@ fn a_download_is_of_the_time_when_it_was_begun() {
             (seed, buffer.begin_download::<u8>(0, 100 - seed as usize).unwrap())
         })
         .collect();
-    // One that nobody takes has landed before its memory is somebody else's.
+    // A download that is dropped ends before its memory is used again.
     drop(buffer.begin_download::<u8>(0, 100).unwrap());
-    // In another order, on another thread, which has never called the driver.
+    // The downloads end in reverse order, on a thread that has never called the driver.
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let other = Buffer::of(&device, "other bytes", &pattern(10, 7)).unwrap();
@@ -90,9 +90,10 @@ fn what_cannot_be_recorded_is_refused_and_the_recording_stays_good() {
     refused(buffer.download::<u8>(0, 1).expect_err("refused").to_string());
     refused(buffer.begin_download::<u8>(0, 1).err().expect("refused").to_string());
     let recording = device.end_recording().unwrap();
-    // SAFETY: nothing was recorded that names a buffer.
+    // SAFETY: the recording is empty, so it uses no buffer.
     unsafe { device.replay(&recording) }.unwrap();
-    // What is dropped meanwhile is freed afterwards: so much that other tests of this process do not hide it.
+    // A buffer dropped during a recording is freed after it. Its size keeps other tests of this
+    // process from hiding that.
     const LARGE: usize = 4 << 30;
     let large = Buffer::new(&device, "much that nobody touches", LARGE).unwrap();
     let free_bytes = || device.memory().unwrap().free_bytes;

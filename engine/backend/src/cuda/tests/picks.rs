@@ -1,4 +1,4 @@
-//! Picks on the device are those of the host.
+//! The device samples the same tokens as the host.
 
 use super::*;
 use crate::sample::{Rejection, Row, Sampling, Seen};
@@ -23,7 +23,7 @@ fn picks_are_those_of_the_host() {
             logit_bias: vec![(9, 4.0)],
             ..plain.clone()
         },
-        // What only the host does: a token biased twice.
+        // A token with two biases: only the host can sample this row.
         Sampling { logit_bias: vec![(9, 4.0), (9, 0.5)], ..plain },
     ];
     let mut rows = Vec::new();
@@ -70,7 +70,7 @@ fn picks_are_those_of_the_host() {
             assert!((expected.1 - got.1).abs() < 1e-5);
         }
     }
-    // The control: other seeds pick other tokens.
+    // The control: other seeds sample other tokens.
     let others: Vec<Row<'_>> = rows.iter().map(|row| Row { seed: row.seed + 1, ..*row }).collect();
     let others = run(&mut backend, &logits, n_vocab, &others);
     assert!(others.iter().zip(&expected).any(|(other, pick)| other.token != pick.token));

@@ -1,4 +1,4 @@
-//! Recorded forwards against launched ones, bit for bit, and what has to be noticed.
+//! Recorded forwards against launched ones, bit for bit, and controls with deliberate bugs.
 
 use super::*;
 use crate::cuda::memory::Buffer;
@@ -54,7 +54,8 @@ impl Model {
         }
     }
 
-    /// The logits of a batch, as bits. `eps` is what a caller bakes into launches.
+    /// The logits of a batch, as bits. With `How::BakedIn`, `eps` is a position, which launches
+    /// take as an argument.
     fn forward(
         &mut self,
         backend: &mut CudaBackend,
@@ -95,30 +96,30 @@ impl Model {
     }
 }
 
-/// How a test does its forwards.
+/// How a test runs its forwards, and its deliberate bugs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
-    /// Without recordings.
+    /// Launched without recordings.
     Launched,
     Recorded,
-    /// A bug: a value of the batch is an argument of launches.
+    /// A bug: a value of the batch is a launch argument.
     BakedIn,
-    /// Launched, with that value.
+    /// The same value as a launch argument, but launched without recordings.
     BakedInAndLaunched,
     /// A bug: a recording outlives the buffer that it reads.
     KeptTooLong,
-    /// What no device can record: values on their way to the host.
+    /// Reads values back to the host, which no device can record.
     ReadsBack,
 }
 
-/// A sequence: how many tokens are cached, and its blocks.
+/// A sequence: the number of cached tokens, and its blocks.
 #[derive(Clone)]
 struct Sequence {
     n: usize,
     blocks: Vec<u32>,
 }
 
-/// Rows `n..n + n_rows` of each sequence, through a model.
+/// Runs rows `n..n + n_rows` of each sequence through a model.
 fn pass(
     backend: &mut CudaBackend,
     model: &mut Model,
@@ -145,8 +146,8 @@ fn pass(
     model.forward(backend, &batch, layers, how).unwrap()
 }
 
-/// Two models over one pool: contexts that grow over the end of a partition, drafts through a layer mask, sequences that
-/// leave, come, and move to other blocks.
+/// Two models over one pool: contexts grow past the end of a partition, a layer mask drafts, and
+/// sequences leave, return, and move to other blocks.
 fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
     let mut backend = backend().expect("a device");
     let mut values = Values(21);
@@ -169,7 +170,7 @@ fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
         Sequence { n: 20, blocks: vec![40, 37, 45, 38] },
         Sequence { n: 3, blocks: vec![41, 39, 46, 43] },
     ];
-    // Of the second model, four blocks lie in one of the pool.
+    // One block of the pool holds four blocks of the draft model.
     let mut own = Sequence { n: 30, blocks: (50..58).collect() };
     let mut out = Vec::new();
     for seq in &seqs {
@@ -181,7 +182,7 @@ fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
     let mut replaced = Vec::new();
     for step in 0..36 {
         if step == 12 {
-            // Preempted, and computed anew elsewhere.
+            // The sequence is preempted, and computed again in other blocks.
             seqs[1].blocks = vec![49, 48, 47, 44];
             let prompt = Sequence { n: 0, ..seqs[1].clone() };
             out.push(pass(&mut backend, &mut target, &[(&prompt, seqs[1].n)], all, how));
@@ -212,19 +213,19 @@ fn replayed_forwards_have_the_bits_of_launched_ones() {
     let (got, counts) = script(How::Recorded);
     assert!(expected == got);
     println!("{counts:?}");
-    // 108 forwards and 5 prompts, most of them again what an earlier one was.
+    // 108 forwards and 5 prompts. Most repeat the shape of an earlier forward.
     assert_eq!(counts.launched + counts.recorded + counts.replayed, 113);
     assert!(counts.replayed > 70 && counts.recorded > 4, "{counts:?}");
 }
 
-/// A larger blob in the place of the one there is, which is kept from being given to somebody else.
+/// Replaces the blob by a larger one. Returns the old blob, so that its address is not used again.
 fn replace_blob(backend: &mut CudaBackend) -> Buffer {
     let blob = backend.begun.blob.take().unwrap();
     backend.begun.blob.get(&backend.device, 2 * blob.len()).unwrap();
     blob
 }
 
-/// The controls: what a recording must not hold, and when it must not be used.
+/// The controls: a recording that holds a value of its batch, and one that outlives its buffer.
 #[test]
 fn stale_recordings_are_noticed() {
     if backend().is_none() {
@@ -257,7 +258,7 @@ fn stale_recordings_are_noticed() {
     assert!(got[2] == launched[2] && got[3] != launched[3], "as it was when it was recorded");
 }
 
-/// One row after 20 others of one sequence; `n` counts from there.
+/// A sequence with 20 + `n` cached tokens, and the position of its next row.
 fn decode(n: usize) -> (Sequence, [u32; 1]) {
     (Sequence { n: 20 + n, blocks: (0..4).collect() }, [20 + n as u32])
 }
@@ -289,7 +290,7 @@ fn what_cannot_be_recorded_is_launched_and_said() {
         (out, backend.forward_counts(), backend.description())
     };
     let (expected, counts, text) = run(How::Recorded);
-    // The first time, rows for the output head are not there yet.
+    // The first forward allocates the rows for the output head, which changes the key.
     assert_eq!(counts, ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
     assert!(!text.contains("recorded"), "{text}");
     let (got, counts, text) = run(How::ReadsBack);
@@ -336,7 +337,7 @@ fn the_least_recently_used_recording_makes_room() {
         pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, How::Recorded);
         backend.forward_counts()
     };
-    run(ModelId::new(), 0); // from here on, working memory is there
+    run(ModelId::new(), 0); // allocates the working memory
     let first = ModelId::new();
     let ids: Vec<ModelId> = (1..MAX_KEPT).map(|_| ModelId::new()).collect();
     for id in [first].iter().chain(&ids) {

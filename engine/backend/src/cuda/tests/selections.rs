@@ -8,7 +8,7 @@ use crate::{Selected, Selection};
 const LEN: usize = 96;
 const TAIL_START: usize = 90;
 
-/// Positions for every layer and KV head.
+/// Different positions for every layer and KV head.
 fn positions(step: u32) -> Vec<u32> {
     (0..LAYERS as u32 * 2).flat_map(|run| (0..20).map(move |i| i * step + run % step)).collect()
 }
@@ -30,7 +30,7 @@ fn a_selection_is_sent_once_while_it_stays_what_it_is() {
         let out = cache.run(&mut backend, &chunks, view(ids, version), None);
         (out, counting.take_uploaded())
     };
-    run(&first, 0); // what is sent once
+    run(&first, 0); // uploads the data that later runs find on the device
     let (expected, always) = run(&first, 0);
     let (got, once) = run(&first, 1);
     assert!(expected == got);
@@ -43,12 +43,12 @@ fn a_selection_is_sent_once_while_it_stays_what_it_is() {
     let (got, again) = run(&second, 2);
     assert!(other == got);
     assert_eq!(always - again, 5 * n_bytes, "what has changed is sent");
-    // The control: ids that change under a version that does not are not looked at.
+    // The control: changed ids under an unchanged version are not uploaded.
     let (got, stale) = run(&second, 1);
     assert!(got == expected && stale == never);
 }
 
-/// Where a selection ends is looked at with every batch: the tail moves, and a known one must lie before it.
+/// Every batch checks again that a known selection ends before the tail, because the tail moves.
 #[test]
 fn a_known_selection_is_still_checked() {
     let cache = Cache::new(&mut Values(32), (4, 2, 32), LEN);
@@ -76,7 +76,7 @@ fn a_known_selection_is_still_checked() {
     });
 }
 
-/// Whatever makes room for whatever, each selection of a batch is where its place says.
+/// Under any eviction, a batch's selections lie at the offsets that `place` returns.
 #[test]
 fn the_least_recently_used_makes_room() {
     let device: Arc<dyn Device> = emulated::open().expect("the emulation");
@@ -91,7 +91,8 @@ fn the_least_recently_used_makes_room() {
     let mut values = Values(33);
     let mut n_known = 0;
     for step in 0..400_u64 {
-        // Some come again and again, most are new, one has no version; now and then many at once.
+        // Version 3 comes in every batch, as does one unversioned selection. The rest change
+        // gradually. Every 50th batch is large.
         let n = if step % 50 == 49 { 30 } else { 6 };
         let mut versions: Vec<u64> =
             (0..n).map(|_| 1 + step / 7 + values.below(5) as u64).collect();
@@ -112,7 +113,7 @@ fn the_least_recently_used_makes_room() {
     }
     assert!(n_known > 1000, "{n_known}");
 
-    // Room for a thousand and no more: the second is looked up last, so the first has to go.
+    // Two selections fit in 1024 ids. The third evicts the least recently used, the first.
     let mut kept = Selections::with_max(1024);
     let ids: Vec<u32> = (0..400).collect();
     let version = |version| selection(&ids, version);
@@ -122,7 +123,7 @@ fn the_least_recently_used_makes_room() {
     assert!(kept.known(&version(1)).is_some() && kept.known(&version(2)).is_some());
     kept.place(&device, &[version(3)]).unwrap();
     assert!(kept.known(&version(1)).is_none() && kept.known(&version(2)).is_some());
-    // More than there is room for: a batch has what it needs.
+    // A batch may need more room than the maximum.
     let all: Vec<u64> = (4..10).collect();
     let batch: Vec<Selection<'_>> = all.iter().map(|&at| version(at)).collect();
     kept.place(&device, &batch).unwrap();

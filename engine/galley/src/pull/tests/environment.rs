@@ -1,4 +1,4 @@
-//! Case 14: what the environment says, as the hub's own client reads it.
+//! Case 14: the environment, read as the hub's own client reads it.
 
 use super::*;
 use crate::pull::settings::{Network, Token};
@@ -25,7 +25,7 @@ fn the_cache_is_where_the_environment_says() {
         let mut variables: Vec<_> =
             all[first..].iter().map(|&(name, value, _)| (name, value)).collect();
         assert_eq!(settings(&variables).cache, Path::new(all[first].2));
-        // What is empty is not set.
+        // An empty variable counts as not set.
         variables.extend(all[..first].iter().map(|&(name, ..)| (name, "")));
         assert_eq!(settings(&variables).cache, Path::new(all[first].2));
     }
@@ -51,7 +51,7 @@ fn case_14_home_and_variables_are_expanded_in_paths() {
         let variables = [("HOME", "/u"), ("BASE", "/data"), ("BASE_2", "two"), (name, value)];
         assert_eq!(settings(&variables).cache, Path::new(cache), "{name}={value}");
     }
-    // The fault was a directory named "~".
+    // Without this error, a directory named "~" would be created.
     for (home, value) in [("/u", "~other/hf"), ("", "~/hf")] {
         let environment = Environment::of(&[("HOME", home), ("HF_HOME", value)]);
         let error = Settings::from(&environment).unwrap_err().to_string();

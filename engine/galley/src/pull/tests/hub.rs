@@ -1,4 +1,4 @@
-//! A hub that misbehaves on request.
+//! A test hub that misbehaves as its plan says.
 
 use crate::pull::pull;
 use crate::pull::settings::{Environment, Settings};
@@ -14,29 +14,29 @@ use std::thread;
 
 pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the hub has and does.
+/// The files of the hub, and its faults.
 #[derive(Default)]
 pub(super) struct Plan {
     pub(super) files: Vec<(&'static str, Vec<u8>)>,
-    /// Says this hash of the files that have one.
+    /// Lists a wrong SHA-256 for the files that have one.
     pub(super) wrong_hash: bool,
-    /// Cuts connections after so many bytes of a file, so many times.
+    /// Closes the connection after this many bytes of a file, this many times.
     pub(super) cut: Option<(usize, usize)>,
-    /// Knows no ranges.
+    /// Ignores ranges and sends whole files.
     pub(super) whole_files_only: bool,
-    /// Answers everything with this status, and what stands behind it: a reason and more headers.
+    /// Answers every request with this status, and with this reason phrase and further headers.
     pub(super) status: Option<(u16, &'static str)>,
-    /// Answers requests for files so.
+    /// Answers requests for files with this status, reason phrase and headers.
     pub(super) files_refused: Option<(u16, &'static str)>,
-    /// Redirects requests for files to this server.
+    /// Redirects requests for files to this server; None means this hub.
     pub(super) cdn: Option<String>,
-    /// Names this commit, in place of [`COMMIT`].
+    /// Lists this commit in place of [`COMMIT`].
     pub(super) commit: Option<&'static str>,
-    /// Asks for this token.
+    /// Requires this token.
     pub(super) token: Option<&'static str>,
 }
 
-/// A request: path, and headers in lower case.
+/// A request: its path, and its headers with names in lower case.
 pub(super) type Request = (String, HashMap<String, String>);
 
 pub(super) struct Hub {
@@ -58,7 +58,7 @@ impl Hub {
         Self::start(plan, None)
     }
 
-    /// With TLS, if there is a configuration for it.
+    /// Starts the hub, with TLS if there is a configuration for it.
     pub(super) fn start(plan: Plan, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -103,7 +103,7 @@ impl Hub {
         self.environment.set(name, value);
     }
 
-    /// `HOST:PORT`.
+    /// The hub's `HOST:PORT`.
     pub(super) fn address(&self) -> &str {
         self.endpoint.split_once("://").unwrap().1
     }
@@ -125,19 +125,19 @@ impl Hub {
         format!("{:#}", self.pull(source).unwrap_err())
     }
 
-    /// Connections since the last call, those without a request, too.
+    /// The number of connections since the last call, including connections without a request.
     pub(super) fn n_connections(&self) -> usize {
         self.n_connections.swap(0, Ordering::SeqCst)
     }
 
-    /// The requests since the last call whose path contains `part`.
+    /// The requests since the last call that have `part` in their path.
     pub(super) fn requests(&self, part: &str) -> Vec<Request> {
         let requests = std::mem::take(&mut *self.requests.lock().unwrap());
         requests.into_iter().filter(|(path, _)| path.contains(part)).collect()
     }
 }
 
-/// A server that sends everybody to the same path at `to`. Returns its address.
+/// Starts a server that redirects every request to the same path at `to`. Returns its address.
 pub(super) fn redirect(to: String, requests: Arc<Mutex<Vec<Request>>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -160,7 +160,7 @@ fn serve(mut stream: impl Read + Write, plan: &Mutex<Plan>, requests: &Mutex<Vec
     }
 }
 
-/// The head of a request; nothing follows it.
+/// Reads the head of a request, which has no body.
 pub(super) fn read(stream: &mut impl Read) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
@@ -200,7 +200,7 @@ fn answer(mut stream: impl Write, plan: &mut Plan, path: &str, headers: &HashMap
             .to_string();
         return send("200 OK", body.as_bytes(), body.len());
     }
-    // As for large files on the real one: elsewhere, and without the token.
+    // The real hub does the same for large files: it redirects to another server, which gets no token.
     let commit = plan.commit.unwrap_or(COMMIT);
     if let Some(name) = path.strip_prefix(&format!("/org/name/resolve/{commit}/")) {
         if let Some((status, more)) = plan.files_refused {

@@ -1,4 +1,4 @@
-//! Case 14: company certificates and proxies, with servers of this process.
+//! Case 14: company certificates and proxies, with servers in the test process.
 
 use super::hub::read;
 use super::*;
@@ -10,10 +10,10 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Names and addresses that certificates are made for. The first is known to the proxies here only.
+/// Names and addresses in the certificates. Only the proxies of these tests resolve the first name.
 const NAMES: [&str; 3] = ["hub.test", "localhost", "127.0.0.1"];
 
-/// A company's authority.
+/// The certificate authority of a company.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -27,7 +27,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A server for `names`.
+    /// The TLS configuration of a server with a certificate for `names`.
     fn server(
         &self,
         names: &[&str],
@@ -73,7 +73,7 @@ fn case_14_a_company_certificate_is_trusted_where_a_variable_names_it() {
     let both = write("both.pem", &format!("# Comments\r\n{}\r\n{}", other.pem(), authority.pem()));
     let others = write("others.pem", &other.pem());
 
-    // The right value of each variable.
+    // Every variable works with the right value.
     let folder = directory.path().join("folder");
     fs::create_dir(&folder).unwrap();
     fs::copy(&ours, folder.join("0a1b2c3d.0")).unwrap();
@@ -94,7 +94,7 @@ fn case_14_a_company_certificate_is_trusted_where_a_variable_names_it() {
         assert_pulled(&hub);
         hub.set(name, "");
     }
-    // Those that are set are read together, and by TLS the token is sent, too.
+    // All variables that are set are read together. The token is sent through TLS, too.
     hub.set("SSL_CERT_FILE", &others);
     hub.set("REQUESTS_CA_BUNDLE", &ours);
     hub.change(|plan| plan.token = Some("secret"));
@@ -103,14 +103,14 @@ fn case_14_a_company_certificate_is_trusted_where_a_variable_names_it() {
     hub.set("REQUESTS_CA_BUNDLE", "");
 
     hub.n_connections();
-    // No variable, or the certificate of another authority: the error names the variable, after one try.
+    // With no variable, or with another authority's certificate, the error names the variable after one attempt.
     for value in ["", &others] {
         hub.set("SSL_CERT_FILE", value);
         let error = hub.error("org/name");
         assert!(error.contains("SSL_CERT_FILE") && error.contains("127.0.0.1"), "{error}");
         assert_eq!(hub.n_connections(), 1, "it is tried once");
     }
-    // A file that has no certificate, or is not there.
+    // A file without a certificate, and a missing file.
     let empty = write("empty.pem", "nothing");
     for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"] {
         for value in [empty.as_str(), "/nothing/here.pem"] {
@@ -159,10 +159,11 @@ fn the_system_is_asked_before_mozilla() {
     }
 }
 
-/// What a proxy was asked for: `CONNECT host:port`, `GET url`, `SOCKS host:port`.
+/// The requests that a proxy has received: `CONNECT host:port`, `GET url` or `SOCKS host:port`.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// A proxy of `kind` that lets `user:password` through, or every user. Returns its address.
+/// Starts a proxy of `kind` that accepts only `user` (`name:password`), or every user. Returns its address
+/// and requests.
 fn proxy(
     kind: fn(TcpStream, Option<&str>, &Asked) -> io::Result<()>,
     user: Option<&'static str>,
@@ -180,7 +181,7 @@ fn proxy(
     (address, asked)
 }
 
-/// Connects to a port of this machine, under any name, and carries bytes both ways.
+/// Copies bytes between client and server in both directions.
 fn carry(client: TcpStream, server: TcpStream) -> io::Result<()> {
     let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
     thread::spawn(move || io::copy(&mut from, &mut to));
@@ -271,7 +272,7 @@ fn socks_proxy(mut client: TcpStream, user: Option<&str>, asked: &Asked) -> io::
     carry(client, server?)
 }
 
-/// The hub under the name that only the proxies know.
+/// Gives the hub the name that only the proxies resolve. Returns the hub's `HOST:PORT`.
 fn behind(hub: &mut Hub) -> String {
     let endpoint = hub.endpoint.replace("127.0.0.1", "hub.test");
     hub.set("HF_ENDPOINT", &endpoint);
@@ -362,7 +363,7 @@ fn case_14_a_proxy_that_fails_is_named_and_its_password_is_not_shown() {
     let (http, http_asked) = proxy(http_proxy, Some("user:right"));
     let (socks, socks_asked) = proxy(socks_proxy, Some("user:right"));
     let mut hub = Hub::new(plan());
-    // A wrong password stays wrong; a proxy that is not there may come.
+    // A wrong password is a final failure. A proxy that cannot be reached is a temporary one.
     for (value, endpoint, words, n_asked) in [
         (format!("http://user:wrong@{http}"), "http://hub.test:1", "user and a password", 1),
         (format!("http://{http}"), "http://hub.test:1", "user and a password", 1),

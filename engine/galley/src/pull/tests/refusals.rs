@@ -1,4 +1,4 @@
-//! What the hub refuses, and what the user reads then.
+//! Refusals by the hub, and their messages to the user.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn what_the_hub_refuses_is_explained() {
 
 #[test]
 fn case_14_a_refusal_says_which_and_the_way_out() {
-    // Status and headers of the real hub; with a token or without; what the error must say.
+    // Status and headers of the real hub, the token if there is one, and the required parts of the error.
     let cases: [(u16, &str, Option<&str>, &[&str]); 8] = [
         (401, "No\r\nX-Error-Code: GatedRepo", None, &["agree at", "/org/name", "HF_TOKEN"]),
         (
@@ -58,7 +58,7 @@ fn case_14_a_refusal_says_which_and_the_way_out() {
 
 #[test]
 fn case_14_files_of_a_gated_model_are_refused_like_its_listing() {
-    // The real hub lists gated models to every user, and refuses their files.
+    // The real hub shows the listing of a gated model to every user, but refuses its files.
     let hub = model();
     let gated =
         Hub::new(Plan { status: Some((401, "No\r\nX-Error-Code: GatedRepo")), ..Plan::default() });
@@ -87,7 +87,7 @@ fn case_14_a_token_that_is_not_sent_is_explained() {
     let error = hub.error("org/name");
     assert!(error.contains(&directory) && error.contains("no token was sent"), "{error}");
 
-    // What cannot be a header is not sent at all.
+    // A token that cannot be in a header is never sent.
     hub.requests("");
     for token in ["sec ret", "secret\u{200b}", "sec\u{7}ret", "sécret"] {
         hub.set("HF_TOKEN", token);

@@ -1,10 +1,10 @@
-//! Case 14: a model that is there is not written again, so its cache may be one that cannot be written.
+//! Case 14: pulling a model that is in the cache writes nothing, so the cache may be read-only.
 
 use super::*;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-/// All below `directory`, and when it was last written or renamed: permissions alone do not stop root.
+/// Everything below `directory`, with the times of its last write and rename: permissions alone do not stop root.
 fn state(directory: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64)> {
     let mut all = BTreeMap::new();
     let mut todo = vec![directory.to_owned()];
@@ -42,7 +42,7 @@ fn case_14_a_complete_model_in_a_read_only_cache_is_pulled_without_a_write() {
     assert_eq!(state(&hub.cache), before, "nothing was written");
     set_writable(&hub.cache, true);
 
-    // The check notices writes: those of another revision, and those of another commit.
+    // Control: the check detects the writes for another revision and for another commit.
     let before = state(&hub.cache);
     hub.pull("org/name@v2").unwrap();
     assert_ne!(state(&hub.cache), before);
@@ -78,7 +78,7 @@ fn case_14_a_cache_that_cannot_be_written_is_named_with_the_way_out() {
     assert_eq!(hub.requests("/cdn/").len(), 0, "it is tried once");
 
     if cfg!(target_os = "linux") && Path::new("/sys").is_dir() {
-        // Not even root makes directories there.
+        // Not even root can create a directory there.
         hub.set("GALLEY_CACHE", "/sys/galley");
         let error = hub.error("org/name");
         assert!(error.contains("/sys/galley") && error.contains("that you may write"), "{error}");

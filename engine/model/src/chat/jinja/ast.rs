@@ -1,11 +1,11 @@
-//! A template, parsed.
+//! The syntax tree of a template.
 
 use std::sync::Arc;
 
 /// The index of a name in [`super::Template`]'s table.
 pub(super) type Name = u32;
 
-/// The names that every template's table begins with.
+/// The first names of every template's table.
 pub(super) const SPECIAL_NAMES: [&str; 4] = ["loop", "varargs", "kwargs", "caller"];
 pub(super) const LOOP: Name = 0;
 pub(super) const VARARGS: Name = 1;
@@ -19,23 +19,23 @@ pub(super) enum Stmt {
     Text(Box<str>),
     Print(Expr),
     For(Arc<For>),
-    /// Conditions in order, and what is done if none holds.
+    /// Conditions with their bodies, in order; then the `else` body.
     If(Vec<(Expr, Body)>, Body),
     Set(Target, Expr),
     /// `{% set x %}…{% endset %}`, with the filters applied to the text.
     SetBlock(Target, Option<Expr>, Body),
     With(Vec<(Target, Expr)>, Body),
     Macro(Arc<Macro>),
-    /// The call, and the macro that it knows as `caller`.
+    /// `{% call %}`: the call, and the macro that the called macro sees as `caller`.
     Call(Expr, Arc<Macro>),
     Filter(Expr, Body),
     Autoescape(Expr, Body),
-    /// A part of a layout. Without inheritance it is printed where it stands.
+    /// `{% block %}`. Without template inheritance, a block is rendered in place.
     Block(Body),
     Scope(Body),
     Break,
     Continue,
-    /// A tag that needs a loader, which no chat template has.
+    /// A tag that needs a template loader, and its line. Chat templates have no loader.
     NoLoader(u32),
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Macro {
     pub(super) uses_caller: bool,
 }
 
-/// What a value is assigned to.
+/// The target of an assignment.
 #[derive(Debug)]
 pub(super) enum Target {
     Name(Name),
@@ -72,7 +72,7 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) struct Expr {
     pub(super) line: u32,
-    /// Expressions inside one another, this one included.
+    /// Nesting depth of the expression, which itself counts as one.
     pub(super) depth: u16,
     pub(super) kind: Box<ExprKind>,
 }
@@ -93,7 +93,7 @@ pub(super) enum ExprKind {
     /// Start, stop and step, inside an [`ExprKind::Item`].
     Slice([Option<Expr>; 3]),
     Call(Expr, Args),
-    /// No value stands for the text of a filter block.
+    /// Value, name and arguments. `None` is the text of a filter block.
     Filter(Option<Expr>, Box<str>, Args),
     Test(Expr, Box<str>, Args),
     Not(Expr),
@@ -105,7 +105,7 @@ pub(super) enum ExprKind {
     Concat(Vec<Expr>),
     /// `a < b <= c`.
     Compare(Expr, Vec<(Comparison, Expr)>),
-    /// Condition, value and the value otherwise.
+    /// Condition, value, and value of the `else` part.
     If(Expr, Expr, Option<Expr>),
 }
 
@@ -141,7 +141,7 @@ pub(super) enum Comparison {
 }
 
 impl ExprKind {
-    /// The depth of the deepest expression inside.
+    /// The depth of the deepest operand.
     pub(super) fn depth(&self) -> u16 {
         let all = |exprs: &[Expr]| exprs.iter().map(|expr| expr.depth).max().unwrap_or(0);
         let any = |expr: &Option<Expr>| expr.as_ref().map_or(0, |expr| expr.depth);

@@ -1,4 +1,4 @@
-//! Attributes and items of values, as the sandbox of transformers lets them be seen.
+//! Attributes and items of values, as far as the sandbox of transformers shows them.
 
 use super::dict::Key;
 use super::error::{Result, type_error, value_error};
@@ -15,7 +15,7 @@ use std::rc::Rc;
 pub(super) const GLOBALS: [&str; 8] =
     ["range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception", "strftime_now"];
 
-/// `value.name`: an attribute, else an item of that name.
+/// `value.name`: the attribute of that name, or else the item.
 pub(super) fn attribute(run: &Run<'_>, value: &Value, name: &str) -> Result<Value> {
     if let (Value::Undefined(message), false) = (value, is_internal(name)) {
         return undefined(message);
@@ -31,7 +31,7 @@ pub(super) fn attribute(run: &Run<'_>, value: &Value, name: &str) -> Result<Valu
     Ok(Value::undefined(format!("'{}' has no attribute '{name}'", described(value))))
 }
 
-/// `value[item]`: an item, else an attribute of that name.
+/// `value[item]`: the item, or else the attribute of that name.
 pub(super) fn item(run: &Run<'_>, value: &Value, item: &Value) -> Result<Value> {
     let budget = &run.budget;
     let place = |length: usize| {
@@ -81,12 +81,12 @@ pub(super) fn item(run: &Run<'_>, value: &Value, item: &Value) -> Result<Value> 
     }
 }
 
-/// A name that Python keeps for itself, such as `__class__`.
+/// Whether Python reserves `name`, such as `__class__`.
 fn is_internal(name: &str) -> bool {
     name.starts_with("__") && name.ends_with("__")
 }
 
-/// What Python's `getattr` finds.
+/// Looks up an attribute as Python's `getattr` does.
 pub(super) fn own_attribute(run: &Run<'_>, value: &Value, name: &str) -> Result<Option<Value>> {
     if is_internal(name) {
         let what = value.type_name();
@@ -153,7 +153,7 @@ pub(super) fn described(value: &Value) -> String {
     }
 }
 
-/// `next`, `reset`, `cycle` and `changed`.
+/// Calls `next` or `reset` of a cycler, or `cycle` or `changed` of a loop.
 pub(super) fn call_bound(
     run: &Run<'_>,
     of: &Value,

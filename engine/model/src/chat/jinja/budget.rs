@@ -1,14 +1,14 @@
-//! What one rendering may use: steps, bytes of memory, depth.
+//! The budget of one rendering: steps, bytes of memory, depth.
 
 use super::error::{Error, Kind, Result};
 use std::cell::Cell;
 
-/// Depth of the evaluation: every nested statement, expression and macro call counts.
+/// Greatest depth of the evaluation. Every nested statement, expression and macro call counts.
 const MAX_DEPTH: u32 = 6_000;
-/// Bytes of text that cost as much as one step of the evaluation.
+/// Bytes of text that cost as much as one evaluation step.
 const BYTES_PER_STEP: u64 = 256;
 
-/// Counts down; a template that exceeds it is stopped.
+/// Remaining steps and bytes, and the current depth. A template that exceeds them is stopped.
 #[derive(Debug)]
 pub(super) struct Budget {
     steps: Cell<u64>,
@@ -21,7 +21,7 @@ impl Budget {
         Self { steps: Cell::new(steps), bytes: Cell::new(bytes), depth: Cell::new(0) }
     }
 
-    /// Pays for `count` units of work.
+    /// Charges `count` steps.
     pub(super) fn steps(&self, count: usize) -> Result<()> {
         let left = self.steps.get().checked_sub(count as u64).ok_or_else(|| {
             Error::new(Kind::Stopped, "the chat template does not come to an end: it was stopped")
@@ -30,12 +30,12 @@ impl Budget {
         Ok(())
     }
 
-    /// Pays for reading `count` bytes of text.
+    /// Charges the steps for reading `count` bytes of text.
     pub(super) fn scan(&self, count: usize) -> Result<()> {
         self.steps((count as u64 / BYTES_PER_STEP) as usize)
     }
 
-    /// Pays for `count` bytes that are written. Bytes that are freed are not given back.
+    /// Charges `count` written bytes. Freeing memory does not refund them.
     pub(super) fn bytes(&self, count: usize) -> Result<()> {
         let left = self.bytes.get().checked_sub(count as u64).ok_or_else(|| {
             Error::new(Kind::Stopped, "the chat template uses too much memory: it was stopped")
@@ -44,7 +44,7 @@ impl Budget {
         self.scan(count)
     }
 
-    /// One level deeper, until the guard is dropped.
+    /// Enters one level, which ends when the guard is dropped.
     pub(super) fn enter(&self) -> Result<Level<'_>> {
         self.steps(1)?;
         let depth = self.depth.get() + 1;
@@ -56,7 +56,7 @@ impl Budget {
     }
 }
 
-/// One level of the evaluation.
+/// A guard for one level of the evaluation.
 pub(super) struct Level<'a>(&'a Budget);
 
 impl Drop for Level<'_> {

@@ -1,4 +1,4 @@
-//! Calls, and what they are given.
+//! Calls and their arguments.
 
 use super::ast::Args;
 use super::attributes::call_bound;
@@ -14,7 +14,7 @@ use super::value::{Object, Value, range_length};
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Longer ranges are refused by the sandbox.
+/// Longest `range`, as in the sandbox of transformers.
 const MAX_RANGE: usize = 100_000;
 
 /// The arguments of a call, a filter or a test.
@@ -61,7 +61,7 @@ impl Arguments {
         Self { positional, named: Vec::new() }
     }
 
-    /// One value for each of `names`, in order; nothing where none is given.
+    /// One value for each of `names`, in order; `None` where the call gives no value.
     pub(super) fn bind<const N: usize>(
         self,
         what: &str,
@@ -91,13 +91,13 @@ impl Arguments {
         Ok(bound)
     }
 
-    /// Nothing, or an error.
+    /// Checks that there are no arguments.
     pub(super) fn none(self, what: &str) -> Result<()> {
         self.bind::<0>(what, []).map(drop)
     }
 }
 
-/// An argument that has to be there.
+/// A mandatory argument.
 pub(super) fn required(value: Option<Value>, what: &str, name: &str) -> Result<Value> {
     match value {
         Some(value) => Ok(value),
@@ -105,7 +105,7 @@ pub(super) fn required(value: Option<Value>, what: &str, name: &str) -> Result<V
     }
 }
 
-/// An integer, if the argument is there and not `none`.
+/// The argument as an integer; `None` if it is absent or `none`.
 pub(super) fn integer(value: Option<Value>, what: &str) -> Result<Option<i128>> {
     match value {
         None | Some(Value::None) => Ok(None),
@@ -117,7 +117,7 @@ pub(super) fn integer(value: Option<Value>, what: &str) -> Result<Option<i128>> 
     }
 }
 
-/// A size; negative numbers count as nothing.
+/// The argument as a size, or `otherwise` if it is absent. A negative number counts as 0.
 pub(super) fn size(value: Option<Value>, what: &str, otherwise: usize) -> Result<usize> {
     let number = integer(value, what)?;
     Ok(number.map_or(otherwise, |number| usize::try_from(number.max(0)).unwrap_or(usize::MAX)))
@@ -242,7 +242,7 @@ fn range(arguments: Arguments) -> Result<Value> {
     Ok(Value::Range(start, stop, step))
 }
 
-/// The pairs of a mapping, or of what holds pairs.
+/// The pairs of a mapping, or of an iterable of pairs.
 pub(super) fn pairs_of(run: &Run<'_>, value: &Value) -> Result<Vec<(Value, Value)>> {
     match value {
         Value::Dict(dict) => Ok(dict.entries.values().cloned().collect()),

@@ -12,7 +12,7 @@ pub(super) struct Dict {
     pub(super) depth: u32,
 }
 
-/// A value that can be a key, as Python compares keys: `1`, `1.0` and `True` are one.
+/// A hashable value. Keys compare as in Python: `1`, `1.0` and `True` are the same key.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Key {
     None,
@@ -25,7 +25,7 @@ pub(super) enum Key {
     Other(usize, usize),
 }
 
-/// A key of text, looked up.
+/// A borrowed string for looking up a string key.
 pub(super) struct StrKey<'a>(pub(super) &'a str);
 
 impl Hash for Key {

@@ -1,8 +1,8 @@
-//! Why a template was not rendered.
+//! Errors of parsing and rendering a template.
 
 pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A reason, and the line of the template.
+/// The reason, and the line of the template.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Error {
@@ -11,7 +11,7 @@ pub(crate) struct Error {
     pub(super) line: Option<u32>,
 }
 
-/// Kinds of errors that something asks for; Python's exceptions are many more.
+/// Kinds of errors, as far as the interpreter tells them apart. Python has many more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The template itself refuses, with `raise_exception`.
@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Type,
     /// The operation is not defined for this value.
     Value,
-    /// All others.
+    /// Any other error.
     Other,
 }
 

@@ -1,4 +1,4 @@
-//! Expressions, evaluated.
+//! Evaluation of expressions.
 
 use super::ast::{Expr, ExprKind};
 use super::attributes;
@@ -119,7 +119,7 @@ fn value_of(run: &Run<'_>, scope: &Rc<Scope>, expr: &Expr) -> Result<Value> {
     })
 }
 
-/// `text` through a chain of filters that begins with nothing.
+/// Applies `chain`, a chain of filters without an input value, to `text`.
 pub(super) fn filtered(
     run: &Run<'_>,
     scope: &Rc<Scope>,

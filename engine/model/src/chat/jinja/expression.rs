@@ -1,4 +1,4 @@
-//! Tokens to expressions, in order of precedence.
+//! Parses expressions, one function for each level of precedence.
 
 use super::ast::{Args, Binary, Comparison, Expr, ExprKind};
 use super::error::Result;
@@ -6,7 +6,7 @@ use super::lexer::Token;
 use super::parser::Parser;
 
 impl Parser {
-    /// An expression, or several with commas between them: a tuple.
+    /// Parses one expression, or a tuple: several expressions with commas between them.
     pub(super) fn tuple(&mut self, with_condition: bool, ends: &[&str]) -> Result<Expr> {
         self.tuple_in(with_condition, ends, false)
     }
@@ -151,7 +151,7 @@ impl Parser {
         Ok(left)
     }
 
-    /// From the left, other than in Python.
+    /// Parses `**`, which groups from the left in Jinja, unlike in Python.
     fn power(&mut self) -> Result<Expr> {
         let line = self.line();
         let mut left = self.unary(true)?;
@@ -228,7 +228,7 @@ impl Parser {
         self.expr(line, kind)
     }
 
-    /// Items with commas between them, up to the bracket `end`.
+    /// Parses items with commas between them, up to the bracket `end`.
     fn list_items<T>(
         &mut self,
         end: &str,
@@ -319,7 +319,7 @@ impl Parser {
         }
     }
 
-    /// A chain of filters; in a filter tag the first has no bar before it.
+    /// Parses a chain of filters. In a filter tag, no bar stands before the first filter.
     pub(super) fn filters(&mut self, value: Option<Expr>, mut starts_bare: bool) -> Result<Expr> {
         let mut value = value;
         loop {

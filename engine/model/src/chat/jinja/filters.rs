@@ -132,7 +132,7 @@ impl Path {
     }
 }
 
-/// What a filter goes through: nothing, for everything that counts as false.
+/// The items that a filter visits: none if `value` counts as false.
 fn items_or_nothing(run: &Run<'_>, value: &Value) -> Result<Vec<Value>> {
     if value.truth() { value.items(run) } else { Ok(Vec::new()) }
 }
@@ -209,7 +209,7 @@ fn select(
     Value::iter(&run.budget, "generator", kept)
 }
 
-/// The only argument of a filter, a text.
+/// A mandatory argument of a filter, as text.
 fn text_argument(run: &Run<'_>, value: Option<Value>, what: &str, name: &str) -> Result<String> {
     to_str(run, &required(value, what, name)?)
 }

@@ -1,4 +1,4 @@
-//! Statements, carried out.
+//! Execution of statements.
 
 use super::ast::{Body, Expr, ExprKind, Name, Stmt, Target};
 use super::attributes;
@@ -22,7 +22,7 @@ pub(super) enum Flow {
     Continue,
 }
 
-/// Carries out `body`.
+/// Executes `body`.
 pub(super) fn execute(
     run: &Run<'_>,
     scope: &Rc<Scope>,
@@ -39,14 +39,14 @@ pub(super) fn execute(
     Ok(Flow::Next)
 }
 
-/// Carries out `body` and gives what it writes.
+/// Executes `body` and returns its output.
 pub(super) fn capture(run: &Run<'_>, scope: &Rc<Scope>, body: &[Stmt]) -> Result<String> {
     let mut text = String::new();
     execute(run, scope, body, &mut text)?;
     Ok(text)
 }
 
-/// A captured text, which is safe where everything else was escaped.
+/// A captured text as a value. It is safe if escaping is on, since its parts are escaped already.
 pub(super) fn captured(run: &Run<'_>, text: String) -> Result<Value> {
     Value::marked(&run.budget, text, run.is_escaping.get())
 }
@@ -191,7 +191,7 @@ pub(super) fn assign(
     }
 }
 
-/// A template's whole text.
+/// Renders the whole template.
 pub(super) fn render(
     run: &Run<'_>,
     body: &Body,

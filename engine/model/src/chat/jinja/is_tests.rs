@@ -131,7 +131,7 @@ pub(super) fn holds(
     })
 }
 
-/// One of the same thing, not two that are equal.
+/// `a is sameas b`: the same object, not an equal one.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::None, Value::None) => true,
@@ -154,7 +154,7 @@ fn is_same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// `a % b` of integers. Floats that are whole count as well.
+/// The integer `a % b`, also of whole floats; -1 if the remainder is no integer.
 fn remainder(a: &Value, b: &Value) -> Result<i128> {
     if let Value::Undefined(message) = a {
         return undefined(message);
@@ -177,7 +177,7 @@ fn remainder(a: &Value, b: &Value) -> Result<i128> {
     }
 }
 
-/// No letter has the other case, and one at least has a case.
+/// Whether at least one letter has a case, and no letter has the other case.
 fn has_case(text: &str, is_other: fn(char) -> bool) -> bool {
     text.chars().any(is_cased) && !text.chars().any(is_other)
 }

@@ -7,9 +7,9 @@ use super::run::Run;
 use super::value::Value;
 use std::cmp::Ordering;
 
-/// How JSON is written.
+/// The style in which JSON is written.
 pub(super) struct Json {
-    /// What one level is indented by; without it all is in one line.
+    /// Indentation of one level; `None` writes a single line.
     pub(super) indent: Option<String>,
     pub(super) item_separator: String,
     pub(super) key_separator: String,
@@ -146,7 +146,7 @@ fn float(number: f64, out: &mut String) {
     }
 }
 
-/// By key; keys of kinds that have no order are an error.
+/// Sorts by key. Keys that cannot be compared are an error.
 fn sort(run: &Run<'_>, pairs: &mut [&(Value, Value)]) -> Result<()> {
     let mut failed: Option<Error> = None;
     pairs.sort_by(|a, b| match ops::order(run, &a.0, &b.0, "<") {

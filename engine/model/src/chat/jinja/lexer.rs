@@ -1,7 +1,7 @@
-//! A template's source to tokens, with the white space control of Jinja.
+//! Splits the source of a template into tokens, with the white space control of Jinja.
 //!
-//! `trim_blocks` and `lstrip_blocks` are on, `keep_trailing_newline` is off, and every kind of line
-//! end counts as a line feed, as in transformers' environment.
+//! As in transformers' environment, `trim_blocks` and `lstrip_blocks` are on,
+//! `keep_trailing_newline` is off, and every kind of line end counts as a line feed.
 
 use super::error::{Error, Kind, Result};
 use super::text::is_space;
@@ -22,7 +22,7 @@ pub(super) enum Token {
     End,
 }
 
-/// The longest first.
+/// Longer operators stand before their prefixes.
 const OPERATORS: [&str; 26] = [
     "**", "//", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}",
     ">", "<", "=", ".", ":", "|", ",", ";",
@@ -46,9 +46,9 @@ struct Lexer<'a> {
     source: &'a str,
     at: usize,
     line: u32,
-    /// The place up to which line feeds are counted in `line`.
+    /// Byte offset up to which `line` counts line feeds.
     counted: usize,
-    /// Nothing but a line feed was read before `at`.
+    /// Whether a line feed stands directly before `at`.
     line_starting: bool,
     tokens: Vec<(Token, u32)>,
 }
@@ -75,13 +75,13 @@ impl<'a> Lexer<'a> {
         Err(Error::new(Kind::Other, message).at(line))
     }
 
-    /// Moves behind `bytes` more bytes.
+    /// Moves forward by `bytes`.
     fn advance(&mut self, bytes: usize) {
         self.line_starting = self.source[..self.at + bytes].ends_with('\n');
         self.at += bytes;
     }
 
-    /// Text up to the next tag, and that tag.
+    /// Reads the text up to the next tag, and the tag.
     fn text(&mut self) -> Result<()> {
         let rest = self.rest();
         let begin = rest
@@ -117,7 +117,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Text before a tag without the white space that the tag takes.
+    /// The text before a tag, without the white space that the tag removes.
     fn stripped<'t>(&self, text: &'t str, sign: Option<u8>, is_block: bool) -> &'t str {
         if sign == Some(b'-') {
             return text.trim_end_matches(is_space);
@@ -142,7 +142,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// White space behind the end of a block tag or comment.
+    /// Skips the white space that the end of a block tag or comment removes.
     fn after_tag(&mut self, sign: Option<u8>) {
         let rest = self.rest();
         match sign {
@@ -175,7 +175,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// The tokens of one tag, from its begin to its end.
+    /// Reads the tokens of one tag, from its opening to its closing delimiter.
     fn tag(&mut self, begin: usize, token: Token) -> Result<()> {
         let is_print = token == Token::PrintBegin;
         self.push(token);
@@ -257,7 +257,7 @@ impl<'a> Lexer<'a> {
 
     fn number(&mut self) -> Result<()> {
         let rest = self.rest();
-        // In `x.0.1` the digits after a point are indices.
+        // In `x.0.1`, the digits after a point are indices, not a float.
         let is_index = matches!(self.tokens.last(), Some((Token::Op("."), _)));
         if let Some(length) = float_length(rest).filter(|_| !is_index) {
             let digits = rest[..length].replace('_', "");
@@ -277,7 +277,7 @@ impl<'a> Lexer<'a> {
         let mut digits = rest[prefix..length].replace('_', "");
         let mut length = length;
         if radix == 10 && digits.len() > 1 && digits.starts_with('0') {
-            // Python has no octal numbers of this form: the zeros are a number of their own.
+            // Python has no such octal numbers: the leading zeros are a number of their own.
             length = rest.find(|c| c != '0').unwrap_or(rest.len());
             digits.truncate(1);
         }
@@ -292,7 +292,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The length of `raw %}` at the beginning of a tag's inside.
+/// The length of `raw %}` at the start of the inside of a tag; `None` for another tag.
 fn raw_begin(inside: &str) -> Option<usize> {
     let end = inside.trim_start_matches(is_space).strip_prefix("raw")?.trim_start_matches(is_space);
     let after = match end.strip_prefix("-%}") {
@@ -302,7 +302,7 @@ fn raw_begin(inside: &str) -> Option<usize> {
     Some(inside.len() - after.len())
 }
 
-/// The length of the floating-point number that `text` begins with.
+/// The length of the floating-point number at the start of `text`.
 fn float_length(text: &str) -> Option<usize> {
     let digits =
         |text: &str| text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
@@ -325,7 +325,7 @@ fn float_length(text: &str) -> Option<usize> {
     is_float.then_some(length)
 }
 
-/// The text of a Python string literal; nothing if an escape is incomplete.
+/// The text of a Python string literal; `None` if an escape is incomplete.
 fn unescape(literal: &str) -> Option<String> {
     let mut text = String::with_capacity(literal.len());
     let mut rest = literal;

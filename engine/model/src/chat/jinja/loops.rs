@@ -1,4 +1,4 @@
-//! Loops, and what a template sees as `loop`.
+//! Loops, and the variable `loop` of templates.
 
 use super::ast::{For, LOOP};
 use super::error::{Result, type_error};
@@ -12,12 +12,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What a template sees as `loop`.
+/// The state behind the variable `loop`.
 pub(super) struct LoopState {
     code: Arc<For>,
     scope: Rc<Scope>,
     items: Vec<Value>,
-    /// From zero.
+    /// Index of the current item, from zero.
     at: Cell<usize>,
     depth: usize,
     last_changed: RefCell<Option<Value>>,
@@ -29,7 +29,7 @@ impl LoopState {
         self.items.len()
     }
 
-    /// From one.
+    /// Number of the current item, from one.
     pub(super) fn index(&self) -> usize {
         self.at.get() + 1
     }
@@ -38,7 +38,7 @@ impl LoopState {
         self.items_depth
     }
 
-    /// The items that are left, with the loop, as an iteration over it gives them.
+    /// Iteration over `loop`. jinja2 allows it; here it is always an error.
     pub(super) fn pairs(&self, run: &Run<'_>) -> Result<Vec<Value>> {
         run.budget.steps(self.items.len())?;
         type_error("a loop is iterated over by its own tag alone")
@@ -91,7 +91,7 @@ impl LoopState {
         Ok(Value::Bool(!is_same))
     }
 
-    /// `loop(items)` in a recursive loop: the text of the same loop over other items.
+    /// `loop(items)` in a recursive loop: renders the same loop over other items.
     pub(super) fn recurse(&self, run: &Run<'_>, items: Value) -> Result<Value> {
         if !self.code.recursive {
             return type_error(
@@ -104,7 +104,7 @@ impl LoopState {
     }
 }
 
-/// Carries out the body for each item.
+/// Executes the body for each item, or the `else` body if there is no item.
 pub(super) fn for_loop(
     run: &Run<'_>,
     scope: &Rc<Scope>,
@@ -141,13 +141,13 @@ pub(super) fn for_loop(
         items_depth,
     });
     let done = iterate(run, scope, &state, out);
-    // A value that was compared may hold the loop itself.
+    // The last value of `loop.changed` may hold the loop itself: break the cycle.
     let last = state.last_changed.take();
     drop(last);
     done
 }
 
-/// Carries out the body of a loop that has begun.
+/// Executes the body for each item of `state`.
 fn iterate(
     run: &Run<'_>,
     scope: &Rc<Scope>,

@@ -1,4 +1,4 @@
-//! Macros: defined in a scope, called with another.
+//! Macros: each is defined in one scope and called with a scope of its own.
 
 use super::ast::{CALLER, KWARGS, Macro, VARARGS};
 use super::call::Arguments;
@@ -11,7 +11,7 @@ use super::value::{MacroValue, Object, Value};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A macro that sees `scope`.
+/// A macro as a value. Its body sees `scope`.
 pub(super) fn macro_value(run: &Run<'_>, scope: &Rc<Scope>, code: &Arc<Macro>) -> Result<Value> {
     run.budget.bytes(128)?;
     run.held_scopes.borrow_mut().push(scope.clone());
@@ -24,7 +24,7 @@ pub(super) fn define(run: &Run<'_>, scope: &Rc<Scope>, code: &Arc<Macro>) -> Res
     Ok(())
 }
 
-/// Calls a macro: its parameters are names in a scope of its own.
+/// Calls a macro. Its parameters are names in a new scope.
 pub(super) fn call_macro(run: &Run<'_>, value: &MacroValue, arguments: Arguments) -> Result<Value> {
     let _level = run.budget.enter()?;
     let code = &value.code;

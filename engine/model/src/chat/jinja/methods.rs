@@ -1,4 +1,4 @@
-//! Methods of lists, tuples, dictionaries and numbers; those of strings are in [`super::str_methods`].
+//! Methods of lists, tuples, dictionaries and numbers. Strings have [`super::str_methods`].
 
 use super::call::{Arguments, integer, pairs_of, required};
 use super::dict::Key;
@@ -59,10 +59,10 @@ pub(super) const LIST: [&str; 3] = ["copy", "count", "index"];
 pub(super) const TUPLE: [&str; 2] = ["count", "index"];
 pub(super) const DICT: [&str; 6] = ["copy", "fromkeys", "get", "items", "keys", "values"];
 
-/// Methods that would change a list: the sandbox hides them.
+/// Methods that change a list. The sandbox hides them.
 pub(super) const LIST_CHANGES: [&str; 8] =
     ["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"];
-/// Methods that would change a dictionary.
+/// Methods that change a dictionary. The sandbox hides them.
 pub(super) const DICT_CHANGES: [&str; 5] = ["clear", "pop", "popitem", "setdefault", "update"];
 
 /// `of.name(…)`.

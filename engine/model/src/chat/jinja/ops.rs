@@ -109,7 +109,7 @@ fn integers(op: Binary, x: i128, y: i128) -> Result<Value> {
         Binary::Div => return Ok(Value::Float(quotient(x, y))),
         Binary::FloorDiv => {
             x.checked_div_euclid(y).map(|quotient| {
-                // Euclid's remainder is never negative; Python's has the sign of the divisor.
+                // A Euclidean remainder is never negative; Python's has the sign of the divisor.
                 if y < 0 && x.rem_euclid(y) != 0 { quotient - 1 } else { quotient }
             })
         }
@@ -125,7 +125,7 @@ fn integers(op: Binary, x: i128, y: i128) -> Result<Value> {
     }
 }
 
-/// `x / y`, rounded once.
+/// `x / y`, rounded once to `f64`.
 fn quotient(x: i128, y: i128) -> f64 {
     let exact = 1 << f64::MANTISSA_DIGITS;
     let (numerator, divisor) = (x.unsigned_abs(), y.unsigned_abs());
@@ -140,7 +140,7 @@ fn quotient(x: i128, y: i128) -> f64 {
         rest %= divisor;
         exponent += 1;
     }
-    // The last bit stands for all that follow.
+    // The last bit is sticky: it is set if any later bit is set.
     let magnitude = (bits | u128::from(rest != 0)) as f64 * 2_f64.powi(-exponent);
     if (x < 0) == (y < 0) { magnitude } else { -magnitude }
 }
@@ -171,7 +171,7 @@ fn floats(op: Binary, x: f64, y: f64) -> Result<Value> {
     }))
 }
 
-/// With the sign of the divisor.
+/// `x % y` with the sign of the divisor, as in Python.
 fn modulo(x: f64, y: f64) -> f64 {
     let rest = x % y;
     if rest == 0.0 {
@@ -273,7 +273,7 @@ pub(super) fn equal(run: &Run<'_>, a: &Value, b: &Value) -> Result<bool> {
     })
 }
 
-/// How `a` stands to `b`; nothing if one is not a number.
+/// The order of `a` and `b`; `None` if either is NaN. Values without an order are an error.
 pub(super) fn order(run: &Run<'_>, a: &Value, b: &Value, sign: &str) -> Result<Option<Ordering>> {
     run.budget.steps(1)?;
     if let Value::Undefined(message) = a {

@@ -5,11 +5,11 @@ use super::error::{Error, Kind, Result};
 use super::lexer::{Token, tokens};
 use std::collections::{HashMap, HashSet};
 
-/// Expressions inside one another, and tags inside one another. Python's own parser gives up at two
-/// hundred brackets.
+/// Greatest nesting of expressions and of tags. Python's own parser fails at two hundred nested
+/// brackets.
 const MAX_DEPTH: u16 = 200;
 
-/// A template's statements and its names.
+/// Parses a template into its statements and its names.
 pub(super) fn parse(source: &str) -> Result<(Body, Vec<Box<str>>)> {
     let mut parser = Parser {
         tokens: tokens(source)?,
@@ -34,9 +34,9 @@ pub(super) struct Parser {
     pub(super) depth: u16,
     names: Vec<Box<str>>,
     known: HashMap<Box<str>, Name>,
-    /// Loops around the statement, for `break`.
+    /// Number of loops around the current statement: `break` needs one.
     pub(super) n_loops: usize,
-    /// The special names that the macro at hand uses.
+    /// The special names that the current macro uses.
     pub(super) used: HashSet<Name>,
 }
 
@@ -127,7 +127,7 @@ impl Parser {
         }
     }
 
-    /// One level deeper while `parse` runs.
+    /// Runs `parse` one nesting level deeper.
     pub(super) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth >= MAX_DEPTH {
             return self.fail("the template is nested too deeply");
@@ -159,7 +159,7 @@ impl Parser {
         new
     }
 
-    /// The arguments of a call, from its bracket on.
+    /// Parses the arguments of a call, brackets included.
     pub(super) fn args(&mut self) -> Result<Args> {
         self.expect_op("(")?;
         let mut args = Args::default();

@@ -1,10 +1,10 @@
-//! Values as Python prints them: `str()` and `repr()`.
+//! Prints values as Python's `str()` and `repr()` do.
 
 use super::error::{Result, other_error};
 use super::run::Run;
 use super::value::{Object, Value, View};
 
-/// Namespaces inside one another, which may hold each other.
+/// Greatest nesting of printed values. Namespaces may hold each other, so nesting may be endless.
 const MAX_DEPTH: u32 = 500;
 
 /// `str(value)`.
@@ -109,7 +109,7 @@ fn repr(run: &Run<'_>, value: &Value, out: &mut String, depth: u32) -> Result<()
         Value::Iter(_) => out.push_str(&format!("<{} object>", value.type_name())),
     }
     run.budget.steps(1)?;
-    // What was written inside is paid for already, a second time at most per level.
+    // The parts are charged already. A container charges at most 4096 bytes of them again.
     run.budget.bytes((out.len() - before).min(4096))
 }
 
@@ -150,7 +150,7 @@ fn mapping<'v>(
     Ok(())
 }
 
-/// A string literal, with the quotes that need fewer escapes.
+/// Writes a string literal, in the quotes that need fewer escapes.
 pub(super) fn write_quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
@@ -173,17 +173,17 @@ pub(super) fn write_quoted(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// Not a control character, a separator, or a code without a character: what Rust escapes as well.
+/// Whether `c` is no control character, separator or unassigned code. Rust escapes the same set.
 pub(super) fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         '\0'..='\u{7f}' => false,
-        // Behind another character, a combining mark is not escaped.
+        // Rust does not escape a combining mark after another character.
         c => ['x', c].iter().collect::<String>().escape_debug().count() == 2,
     }
 }
 
-/// With the fewest digits: `1.0`, `0.0001`, `1e-05`, `1e+16`, `inf`, `nan`.
+/// Writes the fewest digits that round-trip: `1.0`, `0.0001`, `1e-05`, `1e+16`, `inf`, `nan`.
 pub(super) fn write_float(value: f64, out: &mut String) {
     if !value.is_finite() {
         out.push_str(if value.is_nan() {
@@ -199,7 +199,7 @@ pub(super) fn write_float(value: f64, out: &mut String) {
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     match exponent.parse::<i32>() {
         Ok(exponent @ -4..16) => {
-            // Digits after the point when the number is written without an exponent.
+            // The number of digits after the point in fixed notation.
             let after_point = digits.split_once('.').map_or(0, |(_, digits)| digits.len() as i32);
             let decimals = (after_point - exponent).max(i32::from(exponent >= 0));
             out.push_str(&format!("{value:.decimals$}", decimals = decimals as usize));

@@ -9,13 +9,13 @@ use indexmap::IndexMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// What every part of a rendering may need.
+/// State that all parts of one rendering share.
 pub(super) struct Run<'a> {
     pub(super) budget: Budget,
     /// The template's names.
     pub(super) names: &'a [Box<str>],
     pub(super) namespaces: RefCell<Vec<IndexMap<Rc<str>, Value>>>,
-    /// Scopes that macros hold. They are emptied at the end, since they hold their macros.
+    /// Scopes that macros hold. Each scope also holds its macros, so `drop` breaks these cycles.
     pub(super) held_scopes: RefCell<Vec<Rc<Scope>>>,
     pub(super) strftime: &'a dyn Fn(&str) -> String,
     pub(super) is_escaping: Cell<bool>,
@@ -48,7 +48,7 @@ impl<'a> Run<'a> {
             match name.as_str() {
                 Some(name) if name.starts_with('_') => return underscore(name),
                 Some(name) => namespace.insert(name.into(), value),
-                // A key that is no string cannot be asked for.
+                // No expression can read a field with a key that is not a string.
                 None => None,
             };
         }

@@ -1,4 +1,4 @@
-//! The names that a part of a template sees.
+//! Scopes: the names that a part of a template sees.
 
 use super::ast::Name;
 use super::value::Value;
@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Names and their values; names that are not here are looked for outside.
+/// Names and their values. A name that is absent here is looked up in the outer scope.
 #[derive(Default)]
 pub(super) struct Scope {
     names: RefCell<HashMap<Name, Value>>,

@@ -58,7 +58,7 @@ pub(super) fn slice(run: &Run<'_>, value: &Value, bounds: [&Value; 3]) -> Result
     }
 }
 
-/// The indices that `[start:stop:step]` takes from a sequence of `length`.
+/// The indices that `[start:stop:step]` selects from a sequence of `length` items.
 fn slice_indices(
     length: usize,
     [start, stop, step]: [&Value; 3],

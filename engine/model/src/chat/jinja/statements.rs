@@ -1,4 +1,4 @@
-//! Tokens to statements.
+//! Parses statements.
 
 use super::ast::{Body, CALLER, Expr, ExprKind, For, KWARGS, Macro, Name, Stmt, Target, VARARGS};
 use super::error::{Error, Kind, Result};
@@ -7,7 +7,7 @@ use super::parser::Parser;
 use std::sync::Arc;
 
 impl Parser {
-    /// Statements up to a tag of one of the names `ends`, which is left standing.
+    /// Parses statements up to a tag with a name in `ends`. The name stays the next token.
     pub(super) fn body(&mut self, ends: &[&str]) -> Result<Body> {
         let mut body = Vec::new();
         loop {
@@ -41,14 +41,14 @@ impl Parser {
         }
     }
 
-    /// The end of a tag, and the statements up to `ends`.
+    /// Parses the end of a tag, and the statements up to `ends`.
     fn block(&mut self, ends: &[&str]) -> Result<Body> {
         self.skip_op(":");
         self.expect(&Token::TagEnd, "'%}'")?;
         self.body(ends)
     }
 
-    /// As [`Self::block`], and the name of the only end is passed.
+    /// Parses as [`Self::block`] does up to the tag `end`, and skips its name.
     fn whole_block(&mut self, end: &str) -> Result<Body> {
         let body = self.block(&[end])?;
         self.advance();
@@ -246,7 +246,7 @@ impl Parser {
         Ok(self.name(name))
     }
 
-    /// One target or several, in brackets or not.
+    /// Parses one assignment target, or several with commas between them, in brackets or not.
     fn target(&mut self, ends: &[&str]) -> Result<Target> {
         let mut targets = Vec::new();
         let mut is_tuple = false;

@@ -12,7 +12,7 @@ use super::text::{
 };
 use super::value::{Text, Value};
 
-/// Wider fields are no text for a model.
+/// Widest padded text. No prompt needs a wider one.
 const MAX_WIDTH: usize = 1 << 20;
 
 /// `text.name(…)`.
@@ -100,7 +100,7 @@ pub(super) fn call(run: &Run<'_>, of: &Text, name: &str, arguments: Arguments) -
     }
 }
 
-/// The methods whose names begin with `is`.
+/// The methods with names that begin with `is`.
 fn is_kind(text: &str, name: &str) -> bool {
     let all = |is: fn(char) -> bool| !text.is_empty() && text.chars().all(is);
     match name {
@@ -130,7 +130,7 @@ fn one_text(arguments: Arguments, what: &str, name: &str) -> Result<std::rc::Rc<
     }
 }
 
-/// Several texts, in a list or a tuple.
+/// Packs several texts into a list or a tuple.
 fn texts(
     run: &Run<'_>,
     of: &Text,
@@ -231,7 +231,7 @@ fn split(run: &Run<'_>, of: &Text, from_right: bool, arguments: Arguments) -> Re
     texts(run, of, &parts, Value::list)
 }
 
-/// The words, the last first if `from_right`; white space around them is dropped.
+/// Splits at white space, and drops the white space. `from_right` returns the last word first.
 fn blank_split(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text.trim_matches(is_space);
@@ -245,7 +245,7 @@ fn blank_split(text: &str, most: usize, from_right: bool) -> Vec<&str> {
                 rest = more.trim_matches(is_space);
             }
             _ => {
-                // What is left keeps the white space at its far end.
+                // The unsplit rest keeps the white space at its far end.
                 let whole = if from_right {
                     &text[..rest.as_ptr() as usize - text.as_ptr() as usize + rest.len()]
                 } else {
@@ -357,7 +357,7 @@ fn justify(run: &Run<'_>, of: &Text, name: &str, arguments: Arguments) -> Result
             format!("{sign}{}{digits}", padding(missing))
         }
         _ => {
-            // An odd space goes to the left if the width is odd.
+            // With an odd number of spaces, the left gets the odd one if the width is odd.
             let left = missing / 2 + (missing & width & 1);
             format!("{}{text}{}", padding(left), padding(missing - left))
         }

@@ -1,8 +1,8 @@
-//! Text as Python's `str` sees it.
+//! Character classes and case conversions of Python's `str`.
 
 use unicode_categories::UnicodeCategories;
 
-/// `str.isspace` of one character, which `\s` of regular expressions shares.
+/// `str.isspace` of one character, which is also `\s` of Python's regular expressions.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -17,7 +17,7 @@ pub(super) fn is_decimal(c: char) -> bool {
     c.is_ascii_digit() || (!c.is_ascii() && c.is_number_decimal_digit())
 }
 
-/// `str.isdigit` of one character: decimal digits, and superscripts and the like.
+/// `str.isdigit` of one character: decimal digits, superscripts and similar digits.
 pub(super) fn is_digit(c: char) -> bool {
     is_decimal(c)
         || matches!(c, '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '₀'..='₉' | '①'..='⑨' | '⑴'..='⑼' | '⒈'..='⒐' | '⓪' | '⓵'..='⓽' | '⓿' | '❶'..='❾' | '➀'..='➈' | '➊'..='➒')
@@ -46,7 +46,7 @@ pub(super) fn is_numeric(c: char) -> bool {
         )
 }
 
-/// A mark that belongs to the letter before it.
+/// Whether `c` is a mark that belongs to the letter before it.
 pub(super) fn is_mark(c: char) -> bool {
     !c.is_ascii() && (c.is_mark_nonspacing() || c.is_mark_spacing_combining())
 }
@@ -55,7 +55,7 @@ pub(super) fn is_alnum(c: char) -> bool {
     is_alpha(c) || is_numeric(c)
 }
 
-/// A letter that has a case.
+/// Whether `c` is a letter that has a case.
 pub(super) fn is_cased(c: char) -> bool {
     c.is_lowercase() || c.is_uppercase() || c.is_letter_titlecase()
 }
@@ -65,7 +65,7 @@ pub(super) fn is_word(c: char) -> bool {
     c == '_' || is_alnum(c)
 }
 
-/// The first character in title case, the others in lower case.
+/// `str.capitalize`: the first character in title case, the rest in lower case.
 pub(super) fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
@@ -75,7 +75,7 @@ pub(super) fn capitalize(text: &str) -> String {
 }
 
 fn title_case(c: char) -> String {
-    // Two letters in one character, of which the first alone is a capital.
+    // These characters are two letters each. In title case, only the first is a capital.
     let digraph = match c {
         'Ǆ' | 'ǅ' | 'ǆ' => Some('ǅ'),
         'Ǉ' | 'ǈ' | 'ǉ' => Some('ǈ'),
@@ -91,7 +91,7 @@ fn title_case(c: char) -> String {
     first + &upper.flat_map(char::to_lowercase).collect::<String>()
 }
 
-/// `text` in lower case behind the character `before`: a sigma at the end of a word is another.
+/// `text` in lower case after the character `before`, since a final sigma has its own form.
 fn lower_after(before: char, text: &str) -> String {
     let whole: String = std::iter::once(before).chain(text.chars()).collect();
     let lower = whole.to_lowercase();
@@ -99,7 +99,7 @@ fn lower_after(before: char, text: &str) -> String {
     lower.get(skip..).unwrap_or_default().to_owned()
 }
 
-/// `str.title`: letters behind a letter are lower case.
+/// `str.title`: a letter after a letter becomes lower case.
 pub(super) fn title(text: &str) -> String {
     let mut title = String::with_capacity(text.len());
     let mut is_inside = false;
@@ -201,7 +201,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// The bytes at which the characters `start..stop` of `text` begin and end.
+/// The byte range of the characters `start..stop` of `text`.
 pub(super) fn char_range(text: &str, start: usize, stop: usize) -> std::ops::Range<usize> {
     let mut places = text.char_indices().map(|(at, _)| at);
     let from = places.nth(start).unwrap_or(text.len());

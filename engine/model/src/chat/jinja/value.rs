@@ -1,7 +1,7 @@
-//! Values of Python, as far as templates meet them.
+//! The values of Python that templates can meet.
 //!
-//! Lists and dictionaries never change: transformers' sandbox refuses the methods that would. Only
-//! namespaces change, and they live in the [`Run`], so no value holds itself.
+//! Lists and dictionaries never change: transformers' sandbox refuses the methods that change them.
+//! Only namespaces change. They live in the [`Run`], so no value holds itself.
 
 use super::ast::Macro;
 use super::budget::Budget;
@@ -15,12 +15,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Containers inside one another. Python gives up at about a thousand when it prints them.
+/// Greatest nesting of containers. Python fails to print about a thousand levels.
 const MAX_NESTING: u32 = 400;
 
 #[derive(Clone)]
 pub(super) enum Value {
-    /// With the message of the error that its use raises.
+    /// An undefined value, with the message of the error that its use raises.
     Undefined(Rc<str>),
     None,
     Bool(bool),
@@ -34,7 +34,7 @@ pub(super) enum Value {
     Range(i128, i128, i128),
     View(View, Rc<Dict>),
     Iter(Rc<Iter>),
-    /// Its number in the [`Run`].
+    /// The namespace's index in the [`Run`].
     Namespace(usize),
     Object(Rc<Object>),
 }
@@ -43,14 +43,14 @@ pub(super) enum Value {
 pub(super) struct Text {
     pub(super) text: Box<str>,
     pub(super) n_chars: usize,
-    /// `Markup`: safe in HTML.
+    /// Whether it is `Markup`, which is safe in HTML.
     pub(super) is_safe: bool,
 }
 
 /// A list's or tuple's items.
 pub(super) struct Seq {
     pub(super) items: Vec<Value>,
-    /// A group of `groupby`, whose two items have names.
+    /// Whether it is a pair of `groupby`: its items are also the attributes `grouper` and `list`.
     pub(super) is_group: bool,
     depth: u32,
 }
@@ -69,7 +69,7 @@ pub(super) struct Iter {
     depth: u32,
 }
 
-/// Things that are called, and the loop.
+/// Callable objects, and the loop.
 pub(super) enum Object {
     Macro(MacroValue),
     Method(Value, Rc<str>),
@@ -77,7 +77,7 @@ pub(super) enum Object {
     Loop(Rc<LoopState>),
     Cycler(Rc<Seq>, Cell<usize>),
     Joiner(Value, Cell<bool>),
-    /// A method of a cycler or loop.
+    /// A method of a cycler or a loop.
     Bound(Value, &'static str),
 }
 
@@ -101,7 +101,7 @@ impl Text {
 }
 
 impl Iter {
-    /// The items that are left.
+    /// Takes the remaining items.
     pub(super) fn take(&self) -> Vec<Value> {
         std::mem::take(&mut *self.items.borrow_mut()).collect()
     }
@@ -149,7 +149,7 @@ impl Value {
         Ok(Self::Tuple(Self::seq(budget, items)?))
     }
 
-    /// What `groupby` makes of the items of one key.
+    /// A pair of `groupby`: a key and the list of its items.
     pub(super) fn group(budget: &Budget, key: Self, items: Vec<Self>) -> Result<Self> {
         let items = vec![key, Self::list(budget, items)?];
         let depth = nested(Self::depth_of(&items))?;
@@ -168,7 +168,7 @@ impl Value {
         let depth = nested(depth.unwrap_or(0))?;
         let mut entries = IndexMap::with_capacity(pairs.len());
         for (key, value) in pairs {
-            // A key that is there keeps its first spelling.
+            // A repeated key keeps its first spelling and takes the last value.
             entries.entry(Key::new(budget, &key)?).or_insert((key, Self::None)).1 = value;
         }
         Ok(Self::Dict(Rc::new(Dict { entries, depth })))
@@ -223,7 +223,7 @@ impl Value {
         }
     }
 
-    /// The depth of the deepest of `items`.
+    /// The depth of the deepest item.
     pub(super) fn depth_of(items: &[Self]) -> u32 {
         items.iter().map(Self::depth).max().unwrap_or(0)
     }
@@ -243,7 +243,7 @@ impl Value {
         matches!(self, Self::Str(text) if text.is_safe)
     }
 
-    /// Integers and booleans, which are integers too.
+    /// An integer. As in Python, a boolean is an integer.
     pub(super) fn as_int(&self) -> Option<i128> {
         match self {
             Self::Bool(value) => Some(i128::from(*value)),
@@ -252,7 +252,7 @@ impl Value {
         }
     }
 
-    /// Numbers of every kind.
+    /// Any number, as a float.
     pub(super) fn as_float(&self) -> Option<f64> {
         match self {
             Self::Float(value) => Some(*value),
@@ -260,7 +260,7 @@ impl Value {
         }
     }
 
-    /// What `if` asks.
+    /// The truth value, as `if` evaluates it.
     pub(super) fn truth(&self) -> bool {
         match self {
             Self::Undefined(_) | Self::None => false,
@@ -287,7 +287,7 @@ impl Value {
         }
     }
 
-    /// What a loop goes through.
+    /// The items of an iteration over the value.
     pub(super) fn items(&self, run: &Run<'_>) -> Result<Vec<Self>> {
         let budget = &run.budget;
         let items: Vec<Self> = match self {

@@ -1,4 +1,4 @@
-//! Frequencies against those of transformers.
+//! Comparison of the frequencies with transformers.
 
 use super::*;
 use crate::config::Family;
@@ -36,8 +36,8 @@ fn llama3(factor: f64) -> RopeScaling {
     }
 }
 
-/// Bits of `LlamaRotaryEmbedding(config).inv_freq` in transformers 5.23. torch's vector `pow` is
-/// not always the nearest f32, hence the one unit in the last place.
+/// `expected` has the bits of `LlamaRotaryEmbedding(config).inv_freq` in transformers 5.23. torch's
+/// vector `pow` is not always the nearest f32, hence the tolerance of one unit in the last place.
 #[track_caller]
 fn assert_same(config: &ModelConfig, expected: &[u32]) {
     assert_close(config, expected, 1);
@@ -79,19 +79,19 @@ fn yarn(factor: f64, original_context: f64) -> Yarn {
     }
 }
 
-/// Qwen2.5 7B with the scaling of its model card.
+/// Qwen2.5 7B with the scaling that its model card recommends.
 #[test]
 fn yarn_is_that_of_transformers() {
     let qwen = config(128, 1e6, RopeScaling::Yarn(yarn(4.0, 32_768.0)));
     assert_close(&qwen, &YARN_QWEN_2_5, 2);
     assert_eq!(qwen.rope_attention_scale(), 1.138_629_4);
-    // Another ramp is another model.
+    // Another ramp gives other frequencies.
     let steep = Yarn { beta_fast: 16.0, ..yarn(4.0, 32_768.0) };
     let other = config(128, 1e6, RopeScaling::Yarn(steep)).rope_inv_freq();
     assert!(other.iter().zip(YARN_QWEN_2_5).any(|(f, bits)| f.to_bits().abs_diff(bits) > 1000));
 }
 
-/// `max(0.001, …)` and `min == max` of the two implementations: no division by zero.
+/// llama.cpp takes `max(0.001, …)` and transformers tests `min == max`, so neither divides by zero.
 #[test]
 fn a_ramp_without_length_is_a_step() {
     let none = Yarn { beta_fast: 1.0, truncate: false, ..yarn(4.0, 4096.0) };
@@ -102,7 +102,7 @@ fn a_ramp_without_length_is_a_step() {
     assert!(shares.is_sorted_by(|a, b| a >= b) && shares[0] == 1.0 && shares[31] == 0.25);
 }
 
-/// transformers computes the base in f32, which the exponent passes on.
+/// transformers computes the base in f32, and the power passes its rounding error on.
 #[test]
 fn dynamic_is_that_of_transformers_at_the_context_it_is_opened_with() {
     let dynamic = RopeScaling::Dynamic { factor: 2.0, original_context: 4096.0 };
@@ -114,7 +114,7 @@ fn dynamic_is_that_of_transformers_at_the_context_it_is_opened_with() {
     assert_ne!(at(4097).rope_inv_freq(), plain);
 }
 
-/// llama.cpp divides by the factors that its converter computed from the same formula.
+/// llama.cpp divides by factors that its converter computes with the formula of the scaling.
 #[test]
 fn factors_divide() {
     let mut factored = config(4, 10_000.0, RopeScaling::None);

@@ -1,4 +1,4 @@
-//! Checks of what the model needs, before any of it is loaded.
+//! Checks of the tensors that the model needs, before any is loaded.
 
 use super::{Checkpoint, EMBEDDING};
 use crate::{
@@ -15,8 +15,9 @@ use std::{
 };
 
 impl Checkpoint {
-    /// Refuses what the model needs and cannot have, and says what is left out. A tensor that is merely absent is an
-    /// error of [`Self::check_complete`], as a model may be looked at without it.
+    /// Refuses the checkpoint if a needed tensor is defective, and warns of unused tensors. An
+    /// absent tensor is an error here only if files are missing or unreadable. Otherwise only
+    /// [`Self::check_complete`] refuses it, since a model can be inspected without it.
     pub(super) fn check(&self, file: &Path, doubles: &[(String, Entry)]) -> Result<()> {
         if self.config.n_layers > self.tensors.len() {
             let (layers, tensors) = (self.config.n_layers, self.tensors.len());
@@ -41,13 +42,13 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// An error if a tensor that the model needs is not there.
+    /// Checks that all tensors that the model needs are present.
     pub(crate) fn check_complete(&self) -> Result<()> {
         let missing = needed::names(&self.config).find(|name| !self.has_tensor(name));
         missing.map_or(Ok(()), |name| Err(self.absent(&name)))
     }
 
-    /// Two tensors in the same place, in part: one of them is not what the header says.
+    /// Refuses tensors that overlap in part: the header is wrong about one of them.
     fn refuse_overlaps(&self, found: &mut [(&str, &Entry)]) -> Result<()> {
         found.sort_by_key(|(_, entry)| (entry.file, entry.offset, entry.len));
         for pair in found.windows(2) {
@@ -62,7 +63,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Two tensors of one name that differ: which is the model's is not known.
+    /// Refuses a needed tensor with different values in two files: either may be the model's.
     fn refuse_contradictions(
         &self,
         doubles: &[(String, Entry)],
@@ -83,9 +84,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Biases that the forward pass would leave out without a word, unless they add nothing.
+    /// Refuses biases that the forward pass does not add, unless they are zero.
     fn refuse_biases(&self, file: &Path) -> Result<()> {
-        // transformers builds them where the configuration says so, llama.cpp where they are in the file.
+        // transformers uses biases that the configuration names; llama.cpp uses all in the file.
         let output = match self.gguf {
             Some(_) => &["self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"][..],
             None if self.config.qkv_bias
@@ -111,7 +112,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Says once that there are tensors that the model does not use.
+    /// Warns once if the model does not use some tensors.
     fn tell_unused(&self, file: &Path, found: &[(&str, &Entry)]) {
         let used: BTreeSet<&str> = found.iter().map(|(name, _)| *name).collect();
         let is_told = |name: &&String| {
@@ -128,7 +129,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether every matrix, and the embedding, is there in numbers that are not quantised.
+/// Whether the embedding and all matrices are present, none of them in an unsupported format.
 pub(super) fn has_plain_matrices(config: &ModelConfig, tensors: &BTreeMap<String, Entry>) -> bool {
     let names = needed::names(config);
     let mut matrices =
@@ -138,6 +139,6 @@ pub(super) fn has_plain_matrices(config: &ModelConfig, tensors: &BTreeMap<String
     })
 }
 
-/// Parts of names of tensors that are computed anew, or are the same as others: nothing is left out with them.
+/// Parts of tensor names without a warning: Galley computes the tensor, or another one equals it.
 const UNTOLD: [&str; 5] =
     ["rotary_emb", "inv_freq", "rope_freqs.weight", "lm_head.weight", "masked_bias"];

@@ -1,4 +1,4 @@
-//! What the tensors of a checkpoint show, against what its configuration says.
+//! Corrects the configuration of a checkpoint by its tensors.
 
 use super::{EMBEDDING, HEAD};
 use crate::weights::{
@@ -37,8 +37,9 @@ pub(super) fn vocabulary(
     metadata.correct(key, rows);
 }
 
-/// The output head, as transformers settles it: two tensors that differ are not tied, whatever the configuration says,
-/// and one of two that are tied is enough. Where only the embedding is there, it is the head, as for llama.cpp.
+/// Decides whether the output head is tied. As in transformers, embedding and head that differ are
+/// not tied, even if the configuration says so, and of a tied pair either tensor suffices. As in
+/// llama.cpp, an embedding without a head tensor is also the head.
 fn head(path: &Path, config: &mut Value, opened: &mut Files) {
     let is_tied = config["tie_word_embeddings"] == true;
     let has = |name: &str| opened.tensors.contains_key(name);
@@ -66,7 +67,7 @@ fn head(path: &Path, config: &mut Value, opened: &mut Files) {
     }
 }
 
-/// Whether embedding and head can both be read and are not the same bytes.
+/// Whether embedding and head are both readable and differ.
 fn differ(opened: &Files) -> bool {
     let [embedding, head] = [EMBEDDING, HEAD].map(|name| &opened.tensors[name]);
     let bytes = |entry: &Entry| &opened.files[entry.file].bytes()[entry.offset..][..entry.len];
@@ -78,7 +79,7 @@ fn differ(opened: &Files) -> bool {
     }
 }
 
-/// Rows of a matrix.
+/// Number of rows of a matrix.
 fn rows(tensors: &BTreeMap<String, Entry>, name: &str) -> Option<u64> {
     match tensors.get(name)?.shape[..] {
         [rows, _] => Some(rows as u64),

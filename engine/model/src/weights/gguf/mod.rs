@@ -15,14 +15,15 @@ use std::{
     path::Path,
 };
 
-/// The key-value pairs of a GGUF file. An accessor is `None` if the key is absent or of another kind.
+/// The key-value pairs of a GGUF file. An accessor returns `None` if the key is absent or its value
+/// has another kind.
 #[derive(Debug, Default)]
 pub struct Metadata {
     values: HashMap<String, Value>,
 }
 
 impl Metadata {
-    /// The metadata of the GGUF file at `path`, whatever its tensors are.
+    /// Reads the metadata of the GGUF file at `path`. Unsupported tensors are no error.
     pub fn read(path: &Path) -> Result<Self> {
         Ok(read(&Mapped::open(path)?)?.0)
     }
@@ -79,7 +80,8 @@ impl Metadata {
         }
     }
 
-    /// The strings of an array that are no UTF-8, by index: [`Self::strings`] has U+FFFD in them.
+    /// The bytes of the strings in an array that are not UTF-8, by index. [`Self::strings`] has
+    /// them with U+FFFD.
     pub(crate) fn raw_strings(&self, key: &str) -> Option<&BTreeMap<usize, Vec<u8>>> {
         match self.values.get(key)? {
             Value::Strings { raw, .. } => Some(raw),
@@ -96,7 +98,7 @@ impl Metadata {
         }
     }
 
-    /// An array of integers, of any width, that all fit into `i32`.
+    /// An array of integers of any width, if all fit into `i32`.
     pub fn i32s(&self, key: &str) -> Option<&[i32]> {
         match self.values.get(key)? {
             Value::Integers(values) => Some(values),
@@ -104,17 +106,17 @@ impl Metadata {
         }
     }
 
-    /// Whether the key is there, whatever its kind.
+    /// Whether the key is present, with a value of any kind.
     pub fn contains(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 
-    /// Puts what the tensors show in place of what a key says.
+    /// Replaces the value of a key by the value that the tensors show.
     pub(super) fn correct(&mut self, key: String, value: u64) {
         self.values.insert(key, Value::Unsigned(value));
     }
 
-    /// Takes a key out that no longer holds.
+    /// Removes a key that no longer holds.
     pub(super) fn remove(&mut self, key: &str) {
         self.values.remove(key);
     }
@@ -130,14 +132,14 @@ enum Value {
     Str(String),
     Strings {
         texts: Vec<String>,
-        /// The bytes of those that are no UTF-8.
+        /// The bytes of the strings that are not UTF-8, by index.
         raw: BTreeMap<usize, Vec<u8>>,
     },
     Floats(Vec<f32>),
     Integers(Vec<i32>),
-    /// An array that is stepped over: nested, of booleans, or of integers beyond `i32`.
+    /// An array without its values: nested, of booleans, or of integers beyond `i32`.
     Skipped,
 }
 
-/// Largest integer up to which `f32` holds every one.
+/// Up to this number, `f32` holds every integer.
 const F32_EXACT: u64 = 1 << 24;

@@ -1,6 +1,6 @@
-//! GGUF's names for the tensors that Hugging Face checkpoints name.
+//! GGUF names of tensors, by their Hugging Face names.
 
-/// The GGUF name of a tensor of the Llama family, or `None` if that has no such tensor.
+/// The GGUF name of a tensor; `None` if the Llama family has no such tensor.
 pub(crate) fn gguf_name(name: &str) -> Option<String> {
     if let Some((_, gguf)) = WHOLE_MODEL.iter().find(|(canonical, _)| *canonical == name) {
         return Some((*gguf).into());

@@ -1,8 +1,8 @@
 //! The header of a GGUF file, versions 2 and 3: metadata and tensor directory.
 //!
-//! An own reader, as it is short and the crates to be had trust the counts and lengths of the file.
-//! Here whatever is allocated was first seen to fit the rest of the file, and errors name the key or
-//! tensor. <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
+//! Galley has its own reader, because the available crates trust the counts and lengths in the
+//! file. This reader checks that a count fits the rest of the file before it allocates, and its
+//! errors name the key or tensor. <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
 use super::{Metadata, Value, types};
 use crate::{
@@ -19,7 +19,7 @@ use std::{
 
 /// Reads the metadata and the tensors, checked against the file's size.
 ///
-/// What is wrong with one tensor is kept with it ([`Storage::Broken`]): the model may not need it.
+/// A defect of a tensor is kept in its entry ([`Storage::Broken`]): the model may not need it.
 pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, Entry>)> {
     let mut reader = Reader { path: file.path(), bytes: file.bytes(), position: 0 };
     let (n_tensors, n_pairs) = reader.preamble()?;
@@ -54,7 +54,8 @@ pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, Entry>)>
     Ok((metadata, tensors))
 }
 
-/// Moves offsets from the start of the data to the start of the file, and checks that every tensor lies inside the file.
+/// Changes offsets to count from the start of the file instead of the data, and checks that every
+/// tensor lies inside the file.
 fn place_tensors(reader: &Reader<'_>, alignment: usize, tensors: &mut BTreeMap<String, Entry>) {
     let file_len = reader.bytes.len();
     let data_start = reader.position.checked_next_multiple_of(alignment);
@@ -75,7 +76,7 @@ fn place_tensors(reader: &Reader<'_>, alignment: usize, tensors: &mut BTreeMap<S
     }
 }
 
-/// A position in the file, and its end.
+/// The bytes of the file, and a position in them.
 struct Reader<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -83,7 +84,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Magic, version, number of tensors, number of metadata pairs.
+    /// Reads magic and version, and returns the numbers of tensors and of metadata pairs.
     fn preamble(&mut self) -> Result<(u64, u64)> {
         if self.array::<4>("magic")? != *MAGIC {
             let what =
@@ -123,13 +124,13 @@ impl Reader<'_> {
             .ok_or_else(|| self.invalid(ALIGNMENT, "must be a power of two"))
     }
 
-    /// One row of the tensor directory; the offset still counts from the start of the data.
+    /// Reads an entry of the tensor directory. Its offset counts from the start of the data.
     fn tensor(&mut self, name: &str, alignment: usize) -> Result<Entry> {
         let n_dims = self.u32(name)?;
         let n_dims = self.expect_room(name, n_dims.into(), size_of::<u64>())?;
         let mut shape = Vec::with_capacity(n_dims);
         for _ in 0..n_dims {
-            // A dimension beyond any address is too large for the file, too.
+            // A dimension beyond `usize` is too large for any file.
             shape.push(usize::try_from(self.u64(name)?).unwrap_or(usize::MAX));
         }
         // GGUF lists the innermost dimension first.
@@ -235,7 +236,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A key or the name of a tensor.
+    /// Reads a key or the name of a tensor.
     fn name(&mut self, field: &str) -> Result<String> {
         let name = self.string(field)?;
         match name.len() {
@@ -244,7 +245,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A string on its own, which may be a description in some old encoding.
+    /// Reads a string value. Bytes that are not UTF-8, as in old encodings, are no error.
     fn text(&mut self, field: &str) -> Result<String> {
         String::from_utf8(self.string(field)?).or_else(|error| {
             tracing::warn!(
@@ -255,14 +256,14 @@ impl Reader<'_> {
         })
     }
 
-    /// The bytes of a string, copied before they are looked at, as the file may change meanwhile.
+    /// Copies the bytes of a string before they are parsed, as the file may change meanwhile.
     fn string(&mut self, field: &str) -> Result<Vec<u8>> {
         let length = self.u64(field)?;
         let length = self.expect_room(field, length, 1)?;
         Ok(self.take(field, length)?.to_vec())
     }
 
-    /// `count` as `usize`, if the rest of the file can hold that many things.
+    /// `count` as `usize`, if the rest of the file can hold as many items of `bytes_each`.
     fn expect_room(&self, field: &str, count: u64, bytes_each: usize) -> Result<usize> {
         let left = self.bytes.len() - self.position;
         match usize::try_from(count) {
@@ -311,7 +312,7 @@ impl Reader<'_> {
     }
 }
 
-/// Fewest bytes that a value of this kind takes; `None` if there is no such kind.
+/// Fewest bytes of a value of this kind; `None` for an unknown kind.
 fn min_value_bytes(kind: u32) -> Option<usize> {
     Some(match kind {
         kind::U8 | kind::I8 | kind::BOOL => 1,
@@ -343,13 +344,14 @@ mod kind {
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 const ALIGNMENT: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: usize = 32;
-/// Longest key or tensor name; the format says 2^16 - 1 for keys and less for tensors.
+/// Longest key or tensor name. The format allows 2^16 - 1 bytes for keys, and fewer for tensors.
 const MAX_NAME_BYTES: usize = u16::MAX as usize;
 /// `GGML_MAX_DIMS`.
 const MAX_DIMS: usize = 4;
-/// Nothing in use nests arrays at all.
+/// Deepest nesting of arrays. Known files do not nest arrays.
 const MAX_ARRAY_DEPTH: usize = 3;
-/// Length of a name, number of dimensions, one dimension, type, offset.
+/// Fewest bytes of a directory entry: length of the name, number of dimensions, one dimension,
+/// type, offset.
 const MIN_TENSOR_BYTES: usize = 8 + 4 + 8 + 4 + 8;
-/// Length of a key, type, a one-byte value.
+/// Fewest bytes of a metadata pair: length of the key, type, a one-byte value.
 const MIN_PAIR_BYTES: usize = 8 + 4 + 1;

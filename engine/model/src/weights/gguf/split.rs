@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The files of a model, the metadata of the first and the tensors of all.
+/// The files of a model, the metadata of the first file, and the tensors of all files.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) files: Vec<Mapped>,
@@ -18,7 +18,7 @@ pub(crate) struct Parts {
     pub(crate) tensors: BTreeMap<String, Entry>,
 }
 
-/// Opens the model that `file` is, or is a part of.
+/// Opens the model in `file`, or the split model that has `file` as a part.
 pub(crate) fn open(file: &Path) -> Result<Parts> {
     let parts = read_part(file, 0)?;
     let Some(count) = parts.metadata.u64(COUNT).filter(|&count| count > 1) else {
@@ -56,7 +56,7 @@ pub(crate) fn open(file: &Path) -> Result<Parts> {
     Ok(all.expect("a split model has two parts at least"))
 }
 
-/// The first part, if `names` are the parts of one split model and nothing else.
+/// The first part, if all `names` are parts of one split model.
 pub(crate) fn first_of_split(directory: &Path, names: &[String]) -> Option<PathBuf> {
     let parts: Option<Vec<_>> =
         names.iter().map(|name| SplitName::parse(&directory.join(name))).collect();
@@ -78,7 +78,7 @@ fn read_part(file: &Path, number: usize) -> Result<Parts> {
     Ok(Parts { files: vec![mapped], metadata, tensors })
 }
 
-/// `NAME-00001-of-00003.gguf`.
+/// A name of the form `NAME-00001-of-00003.gguf`.
 #[derive(Debug, PartialEq)]
 struct SplitName {
     /// Everything before the numbers, the folder included.
@@ -106,5 +106,5 @@ impl SplitName {
     }
 }
 
-/// How many files the model is in.
+/// Key of the number of files of a split model.
 const COUNT: &str = "split.count";

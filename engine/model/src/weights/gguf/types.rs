@@ -1,8 +1,8 @@
-//! The types of tensors in GGUF files, by number.
+//! Tensor types of GGUF files, by number.
 
 use crate::weights::{codec::Codec, tensor::Storage};
 
-/// How a tensor of `enum ggml_type` number `kind` is stored.
+/// The storage of a tensor with `enum ggml_type` number `kind`.
 pub(super) fn storage(kind: u32) -> Storage {
     let codec = match kind {
         0 => Codec::F32,
@@ -25,7 +25,7 @@ pub(super) fn storage(kind: u32) -> Storage {
     Storage::Codec(codec)
 }
 
-/// Types without a codec here. Those up to 33 that are not in ggml any more still are in old files.
+/// Types without a codec in Galley. ggml has removed some of them, which old files still have.
 const OTHERS: [(u32, &str); 31] = [
     (4, "Q4_2"),
     (5, "Q4_3"),

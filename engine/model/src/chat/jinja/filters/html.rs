@@ -1,4 +1,4 @@
-//! Filters for HTML and addresses.
+//! Filters for HTML and URLs.
 
 use super::super::call::Arguments;
 use super::super::error::{Result, other_error, value_error};
@@ -22,7 +22,7 @@ pub(super) fn safe(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<
     Value::marked(&run.budget, to_str(run, &value)?, true)
 }
 
-/// Without comments, tags and repeated white space.
+/// Removes comments, tags and repeated white space.
 pub(super) fn striptags(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     arguments.none("striptags")?;
     let mut text = to_str(run, &value)?;
@@ -42,7 +42,7 @@ pub(super) fn striptags(run: &Run<'_>, value: Value, arguments: Arguments) -> Re
     Value::text(&run.budget, unescape(&words.join(" ")))
 }
 
-/// The characters of the commonest entities.
+/// Replaces the commonest entities by their characters.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -77,7 +77,7 @@ fn unescape(text: &str) -> String {
     plain + rest
 }
 
-/// `urlencode` of a text, or of a mapping or pairs as a query.
+/// `urlencode`: of a text, or as a query, of a mapping or of pairs.
 pub(super) fn urlencode(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     arguments.none("urlencode")?;
     let pairs = match &value {
@@ -101,7 +101,7 @@ pub(super) fn urlencode(run: &Run<'_>, value: Value, arguments: Arguments) -> Re
     Value::text(&run.budget, query)
 }
 
-/// Percent-encoded, but for letters, digits, `_.-~` and `safe`.
+/// Percent-encodes all characters but letters, digits, `_.-~` and `safe`.
 fn quoted(text: &str, safe: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     for byte in text.bytes() {

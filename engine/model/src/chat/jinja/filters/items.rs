@@ -13,7 +13,7 @@ use super::Path;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-/// `attr(value, name)`: an attribute, and never an item.
+/// `attr(value, name)`: an attribute, never an item.
 pub(super) fn attr(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     let [name] = arguments.bind("attr", ["name"])?;
     let name = super::text_argument(run, name, "attr", "name")?;
@@ -102,7 +102,7 @@ pub(super) fn random(run: &Run<'_>, value: Value, arguments: Arguments) -> Resul
     }
 }
 
-/// A text in lower case; other values as they are.
+/// Lower-cases a string, unless case matters; other values stay the same.
 fn folded(run: &Run<'_>, value: Value, is_case_sensitive: bool) -> Result<Value> {
     match &value {
         Value::Str(text) if !is_case_sensitive => {
@@ -116,7 +116,7 @@ fn is_set(value: Option<Value>) -> bool {
     value.is_some_and(|value| value.truth())
 }
 
-/// Sorts by the keys, in a stable order; an error if two keys have none.
+/// Sorts by the keys, stably. Two keys that cannot be compared are an error.
 pub(super) fn sort_by_key(
     run: &Run<'_>,
     pairs: &mut [(Value, Value)],
@@ -248,7 +248,7 @@ fn extreme(run: &Run<'_>, value: &Value, arguments: Arguments, wanted: Ordering)
     Ok(best.map_or_else(none, |(_, item)| item))
 }
 
-/// `batch(value, linecount, fill_with=None)`: rows of one length.
+/// `batch(value, linecount, fill_with=None)`: rows of `linecount` items.
 pub(super) fn batch(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     let [n_columns, filler] = arguments.bind("batch", ["linecount", "fill_with"])?;
     let n_columns = size(Some(required(n_columns, "batch", "linecount")?), "batch", 1)?;
@@ -269,7 +269,7 @@ pub(super) fn batch(run: &Run<'_>, value: Value, arguments: Arguments) -> Result
     Value::iter(&run.budget, "generator", rows)
 }
 
-/// `slice(value, slices, fill_with=None)`: columns, the first ones longer.
+/// `slice(value, slices, fill_with=None)`: columns. The first columns take one more item each.
 pub(super) fn slice(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     let [n_slices, filler] = arguments.bind("slice", ["slices", "fill_with"])?;
     let n_slices = size(Some(required(n_slices, "slice", "slices")?), "slice", 1)?;
@@ -294,7 +294,7 @@ pub(super) fn slice(run: &Run<'_>, value: Value, arguments: Arguments) -> Result
     Value::iter(&run.budget, "generator", slices)
 }
 
-/// Texts of all items, for `join`.
+/// Joins the texts of all items with `separator`.
 pub(super) fn joined(
     run: &Run<'_>,
     items: &[Value],

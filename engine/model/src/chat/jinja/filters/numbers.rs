@@ -1,4 +1,4 @@
-//! Filters that make numbers, or text of them.
+//! Filters that make numbers, or text from numbers.
 
 use super::super::ast::Binary;
 use super::super::call::{Arguments, integer};
@@ -20,7 +20,7 @@ pub(super) fn abs(_: &Run<'_>, value: Value, arguments: Arguments) -> Result<Val
     }
 }
 
-/// `int(text, base)` of Python, and nothing where it fails.
+/// `int(text, base)` of Python; `None` where Python raises an error.
 fn parse_int(text: &str, base: i128) -> Option<i128> {
     let text = text.trim_matches(is_space);
     let (is_negative, digits) = match text.strip_prefix(['+', '-']) {
@@ -47,7 +47,7 @@ fn parse_int(text: &str, base: i128) -> Option<i128> {
     Some(if is_negative { -number } else { number })
 }
 
-/// `float(text)` of Python, and nothing where it fails.
+/// `float(text)` of Python; `None` where Python raises an error.
 fn parse_float(text: &str) -> Option<f64> {
     let text = text.trim_matches(is_space);
     let is_grouped = text.contains('_');
@@ -126,7 +126,7 @@ pub(super) fn round(_: &Run<'_>, value: Value, arguments: Arguments) -> Result<V
     })
 }
 
-/// The multiple of `unit` that is nearest, the even one of two.
+/// The nearest multiple of `unit`; a tie goes to the even multiple.
 fn half_even(number: i128, unit: i128) -> i128 {
     let (quotient, rest) = (number.div_euclid(unit), number.rem_euclid(unit));
     let is_up = rest * 2 > unit || (rest * 2 == unit && quotient % 2 != 0);

@@ -13,12 +13,12 @@ use super::items::{joined, sort_by_key};
 use super::{Path, text_argument};
 use std::rc::Rc;
 
-/// Lines of a pretty print are not longer.
+/// Longest line of `pprint`, characters.
 const PPRINT_WIDTH: usize = 80;
-/// Spaces of one level of JSON.
+/// Most spaces of one indentation level of JSON.
 const MAX_INDENT: i128 = 1 << 16;
 
-/// The value as text; safe text stays safe.
+/// Converts the value to text; safe text stays safe.
 fn soft(run: &Run<'_>, value: &Value) -> Result<Rc<Text>> {
     let text = match value {
         Value::Str(_) => value.clone(),
@@ -30,7 +30,7 @@ fn soft(run: &Run<'_>, value: &Value) -> Result<Rc<Text>> {
     }
 }
 
-/// A filter that is a method of strings.
+/// Runs a filter that is a method of strings.
 fn by_method(run: &Run<'_>, value: &Value, name: &str, arguments: Arguments) -> Result<Value> {
     let text = soft(run, value)?;
     str_methods::call(run, &text, name, arguments)
@@ -64,7 +64,7 @@ pub(super) fn center(run: &Run<'_>, value: Value, arguments: Arguments) -> Resul
     by_method(run, &value, "center", Arguments::of(vec![width]))
 }
 
-/// A capital after every space, hyphen and opening bracket; all others in lower case.
+/// Capitalises the letter after every space, hyphen and opening bracket, and lower-cases the rest.
 pub(super) fn title(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     arguments.none("title")?;
     let value = soft(run, &value)?;
@@ -219,7 +219,7 @@ pub(super) fn wordwrap(run: &Run<'_>, value: Value, arguments: Arguments) -> Res
     Value::text(&run.budget, lines.join(&separator))
 }
 
-/// One paragraph in lines of at most `width` characters.
+/// Splits one paragraph into lines of at most `width` characters.
 fn wrap(text: &str, width: usize, breaks_words: bool, breaks_hyphens: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line: Vec<&str> = Vec::new();
@@ -256,7 +256,7 @@ fn wrap(text: &str, width: usize, breaks_words: bool, breaks_hyphens: bool) -> V
     lines
 }
 
-/// Ends a line, without the white space at its end.
+/// Ends a line and drops its trailing white space.
 fn finish(line: &mut Vec<&str>, lines: &mut Vec<String>) {
     if line.last().is_some_and(|chunk| chunk.chars().all(is_space)) {
         line.pop();
@@ -267,7 +267,7 @@ fn finish(line: &mut Vec<&str>, lines: &mut Vec<String>) {
     line.clear();
 }
 
-/// Words, the white space between them, and the parts of words with hyphens.
+/// Splits the text into words and white space, and words with hyphens into their parts.
 fn chunks(text: &str, breaks_hyphens: bool) -> Vec<&str> {
     let mut chunks = Vec::new();
     let mut start = 0;
@@ -292,7 +292,7 @@ fn chunks(text: &str, breaks_hyphens: bool) -> Vec<&str> {
     chunks
 }
 
-/// What fits into one line, with the keys of dictionaries in order.
+/// `pprint`, for values that fit into one line. The keys of dictionaries are sorted.
 pub(super) fn pprint(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     arguments.none("pprint")?;
     let text = to_repr(run, &sorted(run, &value)?)?;

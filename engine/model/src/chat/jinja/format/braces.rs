@@ -68,7 +68,7 @@ impl Fields<'_> {
     }
 
     fn field(&mut self, field: &str, depth: u32, out: &mut String) -> Result<()> {
-        // A colon or exclamation mark in brackets belongs to the name.
+        // A colon or an exclamation mark in brackets belongs to the field's name.
         let mut in_brackets = false;
         let end = field.find(|c| {
             in_brackets = (in_brackets || c == '[') && c != ']';

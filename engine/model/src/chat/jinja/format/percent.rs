@@ -104,7 +104,7 @@ pub(in super::super) fn percent(
             values,
             Value::Dict(_) | Value::List(_) | Value::Range(..) | Value::Undefined(_)
         );
-    // A list or mapping that is not used is no error, as for every value with an index.
+    // As in Python, a right operand that can be indexed may stay unused.
     if left.is_some() && !is_ignored {
         return type_error("not all arguments converted during string formatting");
     }
@@ -165,7 +165,7 @@ fn percent_field(
         }
         kind => return value_error(format!("unsupported format character '{kind}'")),
     };
-    // The precision of an integer is its least number of digits.
+    // The precision of an integer is its minimum number of digits.
     let digits = match spec.precision {
         Some(least) if "diuxXo".contains(kind) && digits.len() < least => {
             "0".repeat(least - digits.len()) + &digits

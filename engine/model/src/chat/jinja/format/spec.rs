@@ -1,13 +1,13 @@
-//! Numbers and texts in fields, for both kinds of formatting.
+//! Numbers and texts in fields, for `%` and for `format`.
 
 use super::super::error::{Result, value_error};
 
-/// Wider fields are no text for a model.
+/// Widest field. No prompt needs a wider one.
 pub(super) const MAX_WIDTH: usize = 1 << 20;
-/// Digits behind the point; a number has at most about a thousand.
+/// Most digits after the point. A float has at most about a thousand.
 pub(super) const MAX_PRECISION: usize = 2_000;
 
-/// One field's specification.
+/// The specification of one field.
 #[derive(Default)]
 pub(super) struct Spec {
     pub(super) fill: Option<char>,
@@ -40,7 +40,7 @@ pub(super) fn pad(text: &str, width: usize, fill: char, align: char, out: &mut S
     out.extend(std::iter::repeat_n(fill, missing - before));
 }
 
-/// A number with its sign; zeros stand between the two.
+/// Writes a number with its sign. Filling zeros stand between sign and digits.
 pub(super) fn number_field(
     spec: &Spec,
     negative: bool,
@@ -81,7 +81,7 @@ pub(super) fn radix(number: u128, kind: char, alternate: bool) -> String {
     }
 }
 
-/// A number that is not negative.
+/// The digits of a number that is not negative.
 pub(super) fn float_digits(number: f64, kind: char, spec: &Spec) -> String {
     let precision = spec.precision.unwrap_or(6);
     let text = if !number.is_finite() {
@@ -96,13 +96,13 @@ pub(super) fn float_digits(number: f64, kind: char, spec: &Spec) -> String {
     if kind.is_ascii_uppercase() { text.to_uppercase() } else { text }
 }
 
-/// At least two digits of the exponent, and its sign.
+/// Writes the exponent with its sign and at least two digits, as Python does.
 fn exponent(text: &str) -> String {
     let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
     format!("{digits}e{:+03}", exponent.parse::<i32>().unwrap_or(0))
 }
 
-/// `%g`: the shorter notation, without zeros at the end.
+/// `%g`: fixed or scientific notation by the exponent, without trailing zeros unless `keep_zeros`.
 pub(super) fn general(number: f64, precision: usize, keep_zeros: bool) -> String {
     let scientific = format!("{number:.*e}", precision - 1);
     let magnitude =
@@ -120,7 +120,7 @@ pub(super) fn general(number: f64, precision: usize, keep_zeros: bool) -> String
     }
 }
 
-/// A separator between every three digits before the point.
+/// Puts a separator between groups of three digits before the point.
 pub(super) fn grouped(digits: &str, separator: char) -> String {
     let whole = digits.bytes().take_while(u8::is_ascii_digit).count();
     let (whole, rest) = digits.split_at(whole);
@@ -134,7 +134,7 @@ pub(super) fn grouped(digits: &str, separator: char) -> String {
     text + rest
 }
 
-/// A float with a precision and no kind: as `general`, and never without a point.
+/// A float without a presentation type: as [`general`], but fixed notation always has a point.
 pub(super) fn shortest(number: f64, spec: &Spec) -> String {
     let precision = spec.precision.unwrap_or(6).max(1);
     if !number.is_finite() {
