@@ -349,3 +349,5 @@ fn documents_are_whole() {
 
 #[path = "tidy/controls.rs"]
 mod controls;
+#[path = "tidy/prose.rs"]
+mod prose;

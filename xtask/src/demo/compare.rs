@@ -70,7 +70,7 @@ pub(super) fn compare(plain: &Writing, drafted: &Writing) -> Result<String> {
         "prompt     {} tokens\n\
          plain      {:.1} tokens/s\n\
          drafted    {:.1} tokens/s: {ratio:.2}x\n\
-         accepted   {share:.0} % of {} guesses, {:.2} tokens a round\n\
+         accepted   {share:.0} % of {} draft tokens, {:.2} tokens a round\n\
          identical: {} ({} tokens compared)",
         plain.prompt_tokens,
         plain.decode_tok_s,
@@ -85,8 +85,15 @@ pub(super) fn compare(plain: &Writing, drafted: &Writing) -> Result<String> {
             "{printed}a drafter has changed the text: this is a fault of Galley, please report it"
         );
     }
+    if ratio < 1.0 {
+        printed.push_str(SLOWER);
+    }
     Ok(printed)
 }
+
+/// Printed where drafting did not pay.
+const SLOWER: &str = "\nDrafting is slower here: on this machine arithmetic, not reading the KV cache, limits a step, so verifying\n\
+    several tokens costs several times as much as one. `galley bench --drafter ...` prints the parts of a round.\n";
 
 /// Time between two updates of the seconds on the terminal.
 const TICK: Duration = Duration::from_secs(1);
