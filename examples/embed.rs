@@ -30,26 +30,17 @@ fn main() -> Result<()> {
     let engine = Engine::start(model, Some(tokenizer), config)?;
 
     // Both requests run in one batch. The output of each does not depend on the other.
-    let greedy = Request {
-        temperature: 0.0,
-        max_tokens: Some(32),
-        ..Request::new(Prompt::Text(prompt.clone()))
-    };
-    let sampled = Request {
-        temperature: 0.8,
-        top_p: 0.95,
-        seed: Some(7),
-        max_tokens: Some(32),
-        ..Request::new(Prompt::Text(prompt))
-    };
+    let greedy = Request::new(Prompt::Text(prompt.clone())).temperature(0.0).max_tokens(32);
+    let sampled =
+        Request::new(Prompt::Text(prompt)).temperature(0.8).top_p(0.95).seed(7).max_tokens(32);
     let handles = [engine.submit(greedy)?, engine.submit(sampled)?];
     for (name, handle) in ["greedy", "sampled"].into_iter().zip(handles) {
         print!("{name}: ");
-        for event in handle {
+        for event in handle.events() {
             match event {
                 Event::Token { text, .. } => print!("{text}"),
                 Event::Finished { reason, .. } => println!(" [{}]", reason.as_str()),
-                Event::Error { message } => bail!("{message}"),
+                Event::Error(error) => bail!("{error}"),
             }
         }
     }

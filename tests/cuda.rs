@@ -131,15 +131,12 @@ fn case_20_a_step_that_fails_beside_the_host() {
     for (device, extent) in devices() {
         let base = Setup { device, ..alone() };
         let plain = open("llama3", &base);
-        let short = |request: Request| Request { max_tokens: Some(6), ..request };
+        let short = |request: Request| request.max_tokens(6);
         // Penalties and log-probabilities keep the engine from running ahead of the device.
-        let alone_ahead = |request: Request| Request {
-            logprobs: None,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            n: 1,
-            ..short(request)
+        let alone_ahead = |mut request: Request| {
+            request.sampling.logprobs = None;
+            let request = short(request).repetition_penalty(1.0).presence_penalty(0.0);
+            request.frequency_penalty(0.0).n(1)
         };
         let requests = extent_requests(extent, plain.0.config());
         let ahead: Vec<Request> = requests.iter().cloned().map(alone_ahead).collect();

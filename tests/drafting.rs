@@ -46,7 +46,7 @@ fn a_verification_that_is_not_row_invariant_is_noticed() {
 #[test]
 fn a_draft_that_sees_all_is_accepted_whole() {
     let base = alone();
-    let greedy = |request: Request| Request { temperature: 0.0, stop: vec![], n: 1, ..request };
+    let greedy = |request: Request| request.temperature(0.0).stop(Vec::<String>::new()).n(1);
     for (drafter, options) in [
         ("streaming-llm", "budget=4096"),
         ("snap-kv", "budget=4096,queries=8"),
@@ -76,12 +76,12 @@ fn a_request_chooses_its_drafter_or_none() {
         drafters: vec![setup("ngram", ""), setup("streaming-llm", "budget=32")],
         ..DraftConfig::default()
     };
-    let request = |drafter| Request {
-        max_tokens: Some(16),
-        ignore_eos: true,
-        temperature: 0.0,
-        drafting: DraftRequest { drafter, ..DraftRequest::default() },
-        ..Request::new(Prompt::Tokens((10..90).collect()))
+    let request = |drafter| {
+        Request::new(Prompt::Tokens((10..90).collect()))
+            .max_tokens(16)
+            .ignore_eos(true)
+            .temperature(0.0)
+            .drafting(DraftRequest { drafter, ..DraftRequest::default() })
     };
     let drafted = |drafter| {
         let model = open("llama3", &base);
@@ -98,12 +98,11 @@ fn a_request_chooses_its_drafter_or_none() {
 /// chunks, after a prefix hit, and after a prompt read in one step.
 #[test]
 fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
-    let request = Request {
-        max_tokens: Some(60),
-        ignore_eos: true,
-        seed: Some(3),
-        ..Request::new(Prompt::Tokens((0..170).map(|i| (i * i * 7 + i * 13) % 250 + 10).collect()))
-    };
+    let request =
+        Request::new(Prompt::Tokens((0..170).map(|i| (i * i * 7 + i * 13) % 250 + 10).collect()))
+            .max_tokens(60)
+            .ignore_eos(true)
+            .seed(3);
     let guesses = |options: &str, chunk: usize, times: usize| {
         let config = EngineConfig {
             max_num_batched_tokens: chunk,
@@ -177,13 +176,11 @@ fn a_chain_is_waited_for_at_its_end() {
         let counts = Arc::new(Counts::default());
         let (model, tokenizer) = open("llama3", &base);
         let model = Box::new(Counted(model, Arc::clone(&counts)));
-        let request = Request {
-            max_tokens: Some(40),
-            ignore_eos: true,
-            temperature: 0.8,
-            frequency_penalty,
-            ..Request::new(Prompt::Tokens((10..90).collect()))
-        };
+        let request = Request::new(Prompt::Tokens((10..90).collect()))
+            .max_tokens(40)
+            .ignore_eos(true)
+            .temperature(0.8)
+            .frequency_penalty(frequency_penalty);
         let drafting = drafting("streaming-llm", "budget=64");
         let (_, stats) =
             run_drafting((model, tokenizer), &base.config, &drafting, &[request], true);

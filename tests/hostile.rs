@@ -109,7 +109,7 @@ fn plain() -> &'static (Vec<Request>, Vec<Vec<Seen>>) {
         let lengths = [None, Some(1), Some(7)].into_iter().cycle();
         let drafting = |draft_length| DraftRequest { draft_length, ..DraftRequest::default() };
         let requests = requests.into_iter().zip(lengths);
-        let requests = requests.map(|(request, n)| Request { drafting: drafting(n), ..request });
+        let requests = requests.map(|(request, n): (Request, _)| request.drafting(drafting(n)));
         (requests.collect(), expected)
     })
 }

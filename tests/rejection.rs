@@ -49,17 +49,17 @@ const TOP_5: Setting = Setting {
 
 impl Setting {
     fn requests(&self, verify: Verify) -> Vec<Request> {
-        let request = |seed| Request {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            frequency_penalty: self.frequency_penalty,
-            seed: Some(seed),
-            n: N_STREAMS as u32,
-            max_tokens: Some(self.n_tokens as u32 + 1),
-            ignore_eos: true,
-            drafting: DraftRequest { verify, ..DraftRequest::default() },
-            ..Request::new(Prompt::Tokens(PROMPT.to_vec()))
+        let request = |seed| {
+            Request::new(Prompt::Tokens(PROMPT.to_vec()))
+                .temperature(self.temperature)
+                .top_k(self.top_k)
+                .top_p(self.top_p)
+                .frequency_penalty(self.frequency_penalty)
+                .seed(seed)
+                .n(N_STREAMS as u32)
+                .max_tokens(self.n_tokens as u32 + 1)
+                .ignore_eos(true)
+                .drafting(DraftRequest { verify, ..DraftRequest::default() })
         };
         (0..(N_SEQUENCES / N_STREAMS) as u64).map(request).collect()
     }
@@ -313,7 +313,7 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     let plain = open(MODEL, &base);
     let vocab_size = plain.0.config().vocab_size as u32;
     let sampled = requests(vocab_size, 200);
-    let greedy = sampled.iter().map(|request| Request { temperature: 0.0, ..request.clone() });
+    let greedy = sampled.iter().map(|request| request.clone().temperature(0.0));
     let all: Vec<Request> = sampled.iter().cloned().chain(greedy).collect();
     let (expected, _) = run(plain, &base.config, &all, false);
     let schedule = Setup { device: base.device, n_blocks: 200, ..chaotic() };
@@ -321,7 +321,7 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     {
         let verify = |request: &Request, verify| {
             let drafting = DraftRequest { verify, ..DraftRequest::default() };
-            Request { drafting, ..request.clone() }
+            request.clone().drafting(drafting)
         };
         let half = all
             .iter()
@@ -335,7 +335,7 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
         let mut n_other = 0;
         for (at, request) in half.iter().enumerate() {
             let is_compared = request.drafting.verify == Verify::Equality
-                || request.temperature == 0.0
+                || request.sampling.temperature == 0.0
                 || name == "ngram";
             let is_same = expected[at] == got[at];
             assert!(is_same || !is_compared, "{name}, request {at}");

@@ -69,12 +69,12 @@ pub fn requests(vocab: u32, max_context: usize) -> Vec<Request> {
         let n = n.min(max_context - 40);
         (0..n as u32).map(|i| (i * i * 7 + i * 13 + seed * 31) % (vocab - 20) + 10).collect()
     };
-    let request = |seed: u32, n_tokens: usize| Request {
-        seed: Some(u64::from(seed)),
-        logprobs: Some(2),
-        max_tokens: Some(24),
-        ignore_eos: true,
-        ..Request::new(Prompt::Tokens(prompt(seed, n_tokens)))
+    let request = |seed: u32, n_tokens: usize| {
+        Request::new(Prompt::Tokens(prompt(seed, n_tokens)))
+            .seed(u64::from(seed))
+            .logprobs(2)
+            .max_tokens(24)
+            .ignore_eos(true)
     };
     let shared = |tail: u32| {
         let mut tokens = prompt(99, 70);
@@ -82,16 +82,16 @@ pub fn requests(vocab: u32, max_context: usize) -> Vec<Request> {
         Prompt::Tokens(tokens)
     };
     vec![
-        Request { temperature: 0.0, ..request(1, 5) },
-        Request { temperature: 0.0, ..request(2, 300) },
-        Request { temperature: 0.8, ..request(3, 33) },
-        Request { temperature: 1.2, top_k: 20, top_p: 0.9, n: 3, ..request(4, 49) },
-        Request { min_p: 0.05, repetition_penalty: 1.3, presence_penalty: 0.5, ..request(5, 64) },
-        Request { frequency_penalty: 0.7, logit_bias: vec![(40, 4.0)], n: 2, ..request(6, 17) },
-        Request { prompt: shared(7), ..request(7, 1) },
-        Request { prompt: shared(8), temperature: 0.0, ..request(8, 1) },
-        Request { stop: vec!["e".into()], min_tokens: 3, ..request(9, 90) },
-        Request { stop_tokens: (0..vocab / 4).collect(), ..request(10, 120) },
+        request(1, 5).temperature(0.0),
+        request(2, 300).temperature(0.0),
+        request(3, 33).temperature(0.8),
+        request(4, 49).temperature(1.2).top_k(20).top_p(0.9).n(3),
+        request(5, 64).min_p(0.05).repetition_penalty(1.3).presence_penalty(0.5),
+        request(6, 17).frequency_penalty(0.7).logit_bias(vec![(40, 4.0)]).n(2),
+        request(7, 1).prompt(shared(7)),
+        request(8, 1).prompt(shared(8)).temperature(0.0),
+        request(9, 90).stop(vec!["e"]).min_tokens(3),
+        request(10, 120).stop_tokens(0..vocab / 4),
     ]
 }
 
@@ -135,7 +135,7 @@ pub fn run_drafting(
 pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, String> {
     let nothing = Seen { tokens: vec![], text: String::new(), logprobs: vec![], finish: "never" };
     let mut seen = vec![nothing; n as usize];
-    for event in handle {
+    for event in handle.events() {
         match event {
             Event::Token { index, token, text, logprob, top } => {
                 let seen = &mut seen[index as usize];
@@ -145,7 +145,7 @@ pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, 
                 seen.logprobs.extend(top.iter().map(|(_, p)| p.to_bits()));
             }
             Event::Finished { index, reason, .. } => seen[index as usize].finish = reason.as_str(),
-            Event::Error { message } => return Err(message),
+            Event::Error(error) => return Err(error.to_string()),
         }
     }
     Ok(seen)

@@ -37,7 +37,7 @@ pub fn extent_requests(extent: Extent, config: &ModelConfig) -> Vec<Request> {
         // All requests twice, so that the second half finds the first in the prefix cache.
         Extent::Full => [once.clone(), once].concat(),
         Extent::Small => {
-            let short = |request: Request| Request { max_tokens: Some(14), ..request };
+            let short = |request: Request| request.max_tokens(14);
             once.into_iter().map(short).collect()
         }
     }
@@ -49,7 +49,7 @@ pub fn with_drafts(requests: &[Request]) -> Vec<Request> {
     let requests = requests.iter().zip(drafts.into_iter().cycle());
     let requests = requests.map(|(request, (draft_length, kv_budget))| {
         let drafting = DraftRequest { draft_length, kv_budget, ..DraftRequest::default() };
-        Request { drafting, ..request.clone() }
+        request.clone().drafting(drafting)
     });
     requests.collect()
 }

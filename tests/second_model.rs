@@ -34,12 +34,7 @@ fn output_does_not_depend_on_a_second_model() {
 
 fn request(first: u32, n: u32) -> Request {
     let tokens = (0..n).map(|i| (i * i * 7 + i * 13 + first * 31) % 250 + 10).collect();
-    Request {
-        max_tokens: Some(40),
-        ignore_eos: true,
-        seed: Some(u64::from(first)),
-        ..Request::new(Prompt::Tokens(tokens))
-    }
+    Request::new(Prompt::Tokens(tokens)).max_tokens(40).ignore_eos(true).seed(u64::from(first))
 }
 
 /// With the target as its own draft model, every draft token equals the target's sampled token.
@@ -142,7 +137,7 @@ fn a_request_without_drafts_takes_no_draft_kv() {
     let drafting = drafting("small-model", &options("llama3", ""));
     let off = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
     let run = |drafts: &DraftRequest| {
-        let request = Request { drafting: drafts.clone(), ..request(1, 100) };
+        let request = request(1, 100).drafting(drafts.clone());
         run_drafting(open("llama3", &setup), &setup.config, &drafting, &[request], true).1
     };
     let (without, with) = (run(&off), run(&DraftRequest::default()));

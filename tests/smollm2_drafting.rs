@@ -25,14 +25,14 @@ fn requests(tokenizer: &Tokenizer) -> Option<Vec<Request>> {
         let mut tokens = tokenizer.encode(&text, false).expect("tokens");
         tokens.truncate(PROMPT_TOKENS);
         assert_eq!(tokens.len(), PROMPT_TOKENS, "{source} is long enough");
-        Some(Request {
-            temperature,
-            seed: Some(7),
-            logprobs: Some(1),
-            max_tokens: Some(N_GENERATED),
-            ignore_eos: true,
-            ..Request::new(Prompt::Tokens(tokens))
-        })
+        Some(
+            Request::new(Prompt::Tokens(tokens))
+                .temperature(temperature)
+                .seed(7)
+                .logprobs(1)
+                .max_tokens(N_GENERATED)
+                .ignore_eos(true),
+        )
     };
     sources.into_iter().map(request).collect()
 }
@@ -45,21 +45,19 @@ fn run(
     drafting: &DraftRequest,
 ) -> (Vec<Vec<String>>, Stats) {
     let submit = |request: &Request| {
-        engine
-            .submit(Request { drafting: drafting.clone(), ..request.clone() })
-            .expect("a valid request")
+        engine.submit(request.clone().drafting(drafting.clone())).expect("a valid request")
     };
     let handles: Vec<_> = requests.iter().map(submit).collect();
     let mut all = Vec::new();
     for handle in handles {
         let mut seen = Vec::new();
-        for event in handle {
+        for event in handle.events() {
             match event {
                 Event::Token { token, text, logprob, .. } => {
                     seen.push(format!("{token} {text:?} {:?}", logprob.map(f32::to_bits)));
                 }
                 Event::Finished { reason, .. } => seen.push(reason.as_str().to_owned()),
-                Event::Error { message } => panic!("{message}"),
+                Event::Error(error) => panic!("{error}"),
             }
         }
         all.push(seen);

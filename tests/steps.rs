@@ -9,12 +9,10 @@ use galley_tests::runs::{Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{chaotic, with_drafts};
 
 fn greedy(n_prompt: u32) -> Request {
-    Request {
-        temperature: 0.0,
-        max_tokens: Some(100),
-        ignore_eos: true,
-        ..Request::new(Prompt::Tokens((0..n_prompt).map(|k| 10 + k % 7).collect()))
-    }
+    Request::new(Prompt::Tokens((0..n_prompt).map(|k| 10 + k % 7).collect()))
+        .temperature(0.0)
+        .max_tokens(100)
+        .ignore_eos(true)
 }
 
 /// The sizes of `examples/embed.rs`, the default configuration, and nine requests: a step has at
@@ -57,7 +55,7 @@ fn case_20_a_step_that_fails_on_a_real_model() {
     let base = alone();
     let plain = open("llama3", &base);
     let config = plain.0.config();
-    let short = |request| Request { max_tokens: Some(10), ..request };
+    let short = |request: Request| request.max_tokens(10);
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let requests: Vec<_> = requests.into_iter().map(short).collect();
     let (expected, _) = run(plain, &base.config, &requests, false);

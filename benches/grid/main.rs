@@ -13,7 +13,7 @@
 mod arguments;
 
 use arguments::{Arguments, Draft};
-use galley_backend::sample::{Row, Sampling};
+use galley_backend::sample::{Row, SamplingParams};
 use galley_backend::{Batch, KvView, LayerMask, Selected, Selection, SeqSpan};
 use galley_benches::{median, seconds};
 use galley_model::weights::Checkpoint;
@@ -61,7 +61,7 @@ struct Bed {
     model: Box<dyn LanguageModel>,
     /// The blocks of the pool, in scattered order.
     blocks: Vec<u32>,
-    sampling: Sampling,
+    sampling: SamplingParams,
 }
 
 /// A forward of a batch of sequences with the same shape.
@@ -77,7 +77,8 @@ struct Pass<'a> {
 impl Bed {
     fn new(model: Box<dyn LanguageModel>) -> Self {
         let n_blocks = model.kv_shape().n_blocks as u32;
-        let mut bed = Bed { model, blocks: (0..n_blocks).collect(), sampling: Sampling::greedy() };
+        let mut bed =
+            Bed { model, blocks: (0..n_blocks).collect(), sampling: SamplingParams::greedy() };
         let pass = Pass { n_seqs: 1, n_rows: FILLED, position: 0, view: KvView::default() };
         bed.forward(pass, &[]);
         let filled = (FILLED / BLOCK) as u32;

@@ -41,6 +41,36 @@ pub enum SubmitError {
     Stopped(String),
 }
 
+/// Why a submitted request ended without its whole output.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A step of the request failed. The engine goes on; the same request may succeed again.
+    #[error("{reason}")]
+    Failed {
+        /// Description of the failure.
+        reason: String,
+    },
+    /// The engine has stopped, and serves no other request either.
+    #[error("{reason}")]
+    Stopped {
+        /// Why the engine stopped.
+        reason: String,
+    },
+}
+
+/// Why [`crate::Engine::generate`] returned no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// The request was refused.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The request was accepted, and the engine could not finish it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
 impl SubmitError {
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
         SubmitError::Invalid { field, reason: reason.into() }

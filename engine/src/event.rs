@@ -1,6 +1,7 @@
 //! Events of a request: its tokens, the ends of its sequences, and its error.
 
 use crate::drafting::DraftStats;
+use crate::error::RequestError;
 use std::time::Duration;
 
 /// One event of a request.
@@ -34,10 +35,7 @@ pub enum Event {
         usage: Usage,
     },
     /// The request cannot continue. No event follows for any of its sequences.
-    Error {
-        /// Description of the error.
-        message: String,
-    },
+    Error(RequestError),
 }
 
 /// Why a sequence ended.
@@ -75,6 +73,7 @@ pub enum Stopped {
 
 /// Token counts and times of one sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,

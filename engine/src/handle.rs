@@ -5,7 +5,7 @@ mod life;
 
 use crate::config::{EngineConfig, Fitted};
 use crate::drafting::{DraftConfig, Drafting};
-use crate::error::{StartError, SubmitError};
+use crate::error::{RequestError, StartError, SubmitError};
 use crate::event::Event;
 use crate::output::TextCodec;
 use crate::request::{Limits, Request, ValidRequest};
@@ -120,8 +120,8 @@ impl Engine {
     }
 
     /// Checks a request and sends it to the engine thread. Text is tokenised on the caller's thread.
-    pub fn submit(&self, request: Request) -> Result<RequestHandle, SubmitError> {
-        let (handle, submission) = self.prepare(request)?;
+    pub fn submit(&self, request: impl Into<Request>) -> Result<RequestHandle, SubmitError> {
+        let (handle, submission) = self.prepare(request.into())?;
         self.send(vec![submission])?;
         Ok(handle)
     }
@@ -295,22 +295,14 @@ impl RequestHandle {
         match &event {
             Event::Token { .. } => {}
             Event::Finished { .. } => self.n_open -= 1,
-            Event::Error { .. } => self.n_open = 0,
+            Event::Error(_) => self.n_open = 0,
         }
         event
     }
 }
 
 fn engine_is_gone() -> Event {
-    Event::Error { message: "the engine has stopped".into() }
-}
-
-impl Iterator for RequestHandle {
-    type Item = Event;
-
-    fn next(&mut self) -> Option<Event> {
-        self.recv()
-    }
+    Event::Error(RequestError::Stopped { reason: "the engine has stopped".into() })
 }
 
 impl Drop for RequestHandle {

@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod config;
 mod drafting;
 mod error;
@@ -45,13 +46,15 @@ mod stop;
 mod tests;
 mod verify;
 
+pub use answer::{Answer, Answers, Events, Finish, Logprob, Piece};
 pub use config::{EngineConfig, SchedulePolicy};
 pub use drafting::{
     DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup, FindModel,
     Verify,
 };
-pub use error::{StartError, SubmitError};
+pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, FinishReason, Stopped, Usage};
+pub use galley_backend::sample::SamplingParams;
 pub use galley_drafter_host as drafters;
 pub use handle::{Engine, ModelInfo, RequestHandle, Watch};
 pub use request::{Prompt, Request};

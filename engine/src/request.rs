@@ -1,15 +1,24 @@
 //! Requests, as callers write them and as the engine uses them.
 
+mod setters;
+
 use crate::drafting::{DraftOffer, DraftRequest, DraftSettings};
 use crate::error::SubmitError;
 use crate::output::TextCodec;
 use crate::stop::StopRules;
-use galley_backend::sample::{Sampling, Seen};
+use galley_backend::sample::{SamplingParams, Seen};
 use galley_model::end_tokens::EndTokens;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A prompt, and the settings of its generation.
+///
+/// ```
+/// use galley_engine::Request;
+/// let request = Request::new("Once upon a time").temperature(0.8).top_p(0.95).max_tokens(64);
+/// assert_eq!((request.sampling.temperature, request.max_tokens), (0.8, Some(64)));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Request {
     /// The text or tokens to continue.
     pub prompt: Prompt,
@@ -17,28 +26,12 @@ pub struct Request {
     /// the spelling of an end of turn ([`EndTokens`]). Set by [`Request::new`] for a
     /// [`Prompt::Rendered`].
     pub chat: bool,
-    /// Sampling temperature; 0 is greedy.
-    pub temperature: f32,
-    /// Keeps the k most likely tokens; 0 keeps all.
-    pub top_k: u32,
-    /// Keeps the smallest set of most likely tokens with a probability of at least p; 1 keeps all.
-    pub top_p: f32,
-    /// Keeps tokens at least this fraction as likely as the most likely token; 0 keeps all.
-    pub min_p: f32,
-    /// Makes tokens of prompt and output less likely (above 1) or more likely (below 1); 1 is off.
-    pub repetition_penalty: f32,
-    /// Subtracted once from the logit of every token in the output.
-    pub presence_penalty: f32,
-    /// Subtracted from a token's logit for each of its occurrences in the output.
-    pub frequency_penalty: f32,
-    /// Pairs of a token and a number that is added to its logit.
-    pub logit_bias: Vec<(u32, f32)>,
+    /// How tokens are sampled from the model's distribution.
+    pub sampling: SamplingParams,
     /// Makes sampling reproducible. None draws a seed ([`crate::RequestHandle::seed()`]).
     pub seed: Option<u64>,
     /// Number of sequences to generate from the prompt.
     pub n: u32,
-    /// Number of alternatives to report with each token. None reports no log-probabilities at all.
-    pub logprobs: Option<u32>,
     /// Most tokens to generate; None is as many as fit.
     pub max_tokens: Option<u32>,
     /// No stop condition ends a sequence before it has this many output tokens.
@@ -63,21 +56,14 @@ pub struct Request {
 
 impl Request {
     /// A request for one sequence with the model's own distribution (temperature 1).
-    pub fn new(prompt: Prompt) -> Self {
+    pub fn new(prompt: impl Into<Prompt>) -> Self {
+        let prompt = prompt.into();
         Request {
             chat: matches!(prompt, Prompt::Rendered(_)),
             prompt,
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
+            sampling: SamplingParams::default(),
             seed: None,
             n: 1,
-            logprobs: None,
             max_tokens: None,
             min_tokens: 0,
             stop: Vec::new(),
@@ -93,23 +79,8 @@ impl Request {
     /// Does the checks of [`crate::Engine::submit`] that depend on no model, so that a mistake is
     /// found before a model is loaded. An error names the first wrong field.
     pub fn check(&self) -> Result<(), SubmitError> {
-        check_numbers(self)?;
+        check_numbers(&self.sampling)?;
         check_lengths(self)
-    }
-
-    /// The request's sampling settings.
-    pub(crate) fn sampling(&self) -> Sampling {
-        Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            logit_bias: self.logit_bias.clone(),
-            logprobs: self.logprobs,
-        }
     }
 }
 
@@ -122,6 +93,30 @@ pub enum Prompt {
     Rendered(String),
     /// Token ids, used unchanged.
     Tokens(Vec<u32>),
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Prompt::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Prompt::Text(text)
+    }
+}
+
+impl From<Vec<u32>> for Prompt {
+    fn from(tokens: Vec<u32>) -> Self {
+        Prompt::Tokens(tokens)
+    }
+}
+
+impl<P: Into<Prompt>> From<P> for Request {
+    fn from(prompt: P) -> Self {
+        Request::new(prompt)
+    }
 }
 
 /// Limits of the engine and its model, against which requests are checked.
@@ -148,7 +143,7 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct ValidRequest {
     pub(crate) prompt: Vec<u32>,
-    pub(crate) sampling: Sampling,
+    pub(crate) sampling: SamplingParams,
     pub(crate) seed: u64,
     pub(crate) n: u32,
     pub(crate) stop: StopRules,
@@ -180,7 +175,7 @@ impl ValidRequest {
         request.check()?;
         check_against(&request, limits, text.is_some())?;
         let draft = DraftSettings::agree(&request.drafting, &limits.drafting)?;
-        let sampling = request.sampling();
+        let sampling = request.sampling;
         let prompt = tokens_of(request.prompt, limits, text)?;
         let max_tokens = max_tokens_of(request.max_tokens, prompt.len(), limits)?;
         if request.min_tokens > max_tokens {
@@ -218,19 +213,19 @@ impl ValidRequest {
     }
 }
 
-fn check_numbers(request: &Request) -> Result<(), SubmitError> {
+fn check_numbers(sampling: &SamplingParams) -> Result<(), SubmitError> {
     let range = |field, value: f32, low: f32, high: f32| {
         let inside = (low..=high).contains(&value); // false for NaN
         let reason = || format!("{value} is not between {low} and {high}");
         if inside { Ok(()) } else { Err(SubmitError::invalid(field, reason())) }
     };
-    range("temperature", request.temperature, 0.0, MAX_TEMPERATURE)?;
-    range("top_p", request.top_p, f32::MIN_POSITIVE, 1.0)?;
-    range("min_p", request.min_p, 0.0, 1.0)?;
-    range("repetition_penalty", request.repetition_penalty, 0.01, 100.0)?;
-    range("presence_penalty", request.presence_penalty, -100.0, 100.0)?;
-    range("frequency_penalty", request.frequency_penalty, -100.0, 100.0)?;
-    if let Some(n) = request.logprobs.filter(|&n| n > MAX_LOGPROBS) {
+    range("temperature", sampling.temperature, 0.0, MAX_TEMPERATURE)?;
+    range("top_p", sampling.top_p, f32::MIN_POSITIVE, 1.0)?;
+    range("min_p", sampling.min_p, 0.0, 1.0)?;
+    range("repetition_penalty", sampling.repetition_penalty, 0.01, 100.0)?;
+    range("presence_penalty", sampling.presence_penalty, -100.0, 100.0)?;
+    range("frequency_penalty", sampling.frequency_penalty, -100.0, 100.0)?;
+    if let Some(n) = sampling.logprobs.filter(|&n| n > MAX_LOGPROBS) {
         return Err(SubmitError::invalid("logprobs", format!("{n} is more than {MAX_LOGPROBS}")));
     }
     Ok(())
@@ -242,8 +237,8 @@ fn check_lengths(request: &Request) -> Result<(), SubmitError> {
         let reason = || format!("{n} entries are more than {max}");
         if n <= max { Ok(()) } else { Err(SubmitError::invalid(field, reason())) }
     };
-    at_most("logit_bias", request.logit_bias.len(), MAX_BIASES)?;
-    for &(token, bias) in &request.logit_bias {
+    at_most("logit_bias", request.sampling.logit_bias.len(), MAX_BIASES)?;
+    for &(token, bias) in &request.sampling.logit_bias {
         if !(-MAX_BIAS..=MAX_BIAS).contains(&bias) {
             let reason =
                 format!("{bias} for token {token} is not between -{MAX_BIAS} and {MAX_BIAS}");
@@ -270,7 +265,7 @@ fn check_against(request: &Request, limits: &Limits, has_text: bool) -> Result<(
             format!("{} is not between 1 and {} (max_num_seqs)", request.n, limits.max_num_seqs);
         return Err(SubmitError::invalid("n", reason));
     }
-    for &(token, _) in &request.logit_bias {
+    for &(token, _) in &request.sampling.logit_bias {
         check_token("logit_bias", token, limits)?;
     }
     for &token in &request.stop_tokens {

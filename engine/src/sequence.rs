@@ -10,7 +10,7 @@ use crate::verify::{AcceptedRun, Kept};
 use crossbeam_channel::Sender;
 use galley_backend::pick_of;
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Pick, Rejection, Row, Sampling, Seen};
+use galley_backend::sample::{Pick, Rejection, Row, SamplingParams, Seen};
 use galley_blocks::{BlockManager, BlockTable};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl SequenceKey {
 /// State that the sequences of a request share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) sampling: Sampling,
+    pub(crate) sampling: SamplingParams,
     pub(crate) stop: StopRules,
     seed: u64,
     n_prompt: usize,

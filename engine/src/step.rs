@@ -5,6 +5,7 @@ mod late;
 
 use crate::config::Fitted;
 use crate::drafting::{Drafting, Ride};
+use crate::error::RequestError;
 use crate::event::{Event, FinishReason};
 use crate::executor::Executor;
 use crate::output::TextCodec;
@@ -220,13 +221,13 @@ impl Core {
     }
 
     /// Ends all requests with an error.
-    pub(crate) fn fail_all(&mut self, message: &str) {
+    pub(crate) fn fail_all(&mut self, error: &RequestError) {
         let sequences = self.scheduler.take_all();
-        self.end_failed(sequences, message);
+        self.end_failed(sequences, error);
     }
 
     /// Ends `sequences`, which are all remaining sequences of their requests, with one error for each request.
-    fn end_failed(&mut self, mut sequences: Vec<Sequence>, message: &str) {
+    fn end_failed(&mut self, mut sequences: Vec<Sequence>, error: &RequestError) {
         let mut told = None;
         sequences.sort_by_key(|sequence| sequence.key.request);
         for sequence in sequences {
@@ -234,7 +235,7 @@ impl Core {
                 // Its last token was sent before the step failed.
                 sequence.tell_finished(reason);
             } else if told.replace(sequence.key.request) != Some(sequence.key.request) {
-                sequence.shared.tell(Event::Error { message: message.to_owned() });
+                sequence.shared.tell(Event::Error(error.clone()));
             }
             self.release(sequence);
         }

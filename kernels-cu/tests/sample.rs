@@ -1,7 +1,7 @@
 //! Sampling on the device against `galley_backend::sample::pick`: equal logits give equal tokens.
 
 use galley_backend::sample::philox::philox4x32_10;
-use galley_backend::sample::{Pick, Row, Sampling, Scratch, Seen, pick};
+use galley_backend::sample::{Pick, Row, SamplingParams, Scratch, Seen, pick};
 use galley_kernels_cu::bindings::*;
 use galley_kernels_cu::emulated;
 use std::collections::BTreeMap;
@@ -31,8 +31,8 @@ impl Random {
         (0..n).map(|_| normal() * spread).collect()
     }
 
-    fn sampling(&mut self, n_vocab: usize) -> Sampling {
-        let mut sampling = Sampling::greedy();
+    fn sampling(&mut self, n_vocab: usize) -> SamplingParams {
+        let mut sampling = SamplingParams::greedy();
         sampling.temperature = self.one_of(&[0.0, 0.3, 0.7, 1.0, 1.3, 4.0]);
         sampling.top_k = self.one_of(&[0, 0, 0, 1, 3, 20, 70, 900, 5000]);
         sampling.top_p = self.one_of(&[1.0, 1.0, 1.0, 0.01, 0.5, 0.9, 0.95, 0.999, 0.999_999]);
@@ -53,7 +53,7 @@ impl Random {
 /// One sample: the settings and tokens of a request, and its row of logits.
 struct Case {
     logits_row: usize,
-    sampling: Sampling,
+    sampling: SamplingParams,
     seed: u64,
     position: u32,
     prompt: Vec<u32>,
@@ -62,7 +62,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(logits_row: usize, sampling: Sampling, position: u32) -> Self {
+    fn new(logits_row: usize, sampling: SamplingParams, position: u32) -> Self {
         let (seed, prompt, output, banned) = (0x1234_5678_9abc_def0, vec![], vec![], vec![]);
         Case { logits_row, sampling, seed, position, prompt, output, banned }
     }
@@ -238,8 +238,13 @@ fn large_vocabularies() {
     let mut cases = Vec::new();
     for logits_row in 0..2 {
         for (position, (top_k, top_p, min_p)) in (0..).zip(settings) {
-            let base = Sampling { temperature: 0.8, logprobs: Some(3), ..Sampling::greedy() };
-            cases.push(Case::new(logits_row, Sampling { top_k, top_p, min_p, ..base }, position));
+            let base =
+                SamplingParams { temperature: 0.8, logprobs: Some(3), ..SamplingParams::greedy() };
+            cases.push(Case::new(
+                logits_row,
+                SamplingParams { top_k, top_p, min_p, ..base },
+                position,
+            ));
         }
     }
     check(&logits, n_vocab, n_vocab, &cases, "large");
@@ -269,7 +274,8 @@ fn any_number_of_alternatives() {
     let mut logits = random.logits(n_vocab, 1.0);
     logits[..3000].iter_mut().for_each(|logit| *logit = (*logit * 4.0).round());
     logits[4000..4010].fill(f32::NEG_INFINITY);
-    let of = |n: u32| Case::new(0, Sampling { logprobs: Some(n), ..Sampling::greedy() }, 0);
+    let of =
+        |n: u32| Case::new(0, SamplingParams { logprobs: Some(n), ..SamplingParams::greedy() }, 0);
     let cases: Vec<_> = [127, 128, 129, 2047, 2048, 2049, 4096, 5000, 5003].map(of).into();
     check(&logits, n_vocab, n_vocab, &cases, "alternatives");
 }
@@ -296,7 +302,8 @@ fn wrong_settings_are_noticed() {
     let mut random = Random(5);
     let n_vocab = 1000;
     let logits = random.logits(n_vocab, 0.5);
-    let base = Sampling { temperature: 1.0, top_k: 40, top_p: 0.9, ..Sampling::greedy() };
+    let base =
+        SamplingParams { temperature: 1.0, top_k: 40, top_p: 0.9, ..SamplingParams::greedy() };
     type Change = fn(&mut Case);
     let changes: [(&str, Change); 6] = [
         ("seed", |case| case.seed ^= 1),

@@ -47,8 +47,8 @@ impl Alone {
 
 /// The output of a request that runs alone, if a sequence has at most `most` tokens.
 pub fn run(engine: &Engine, request: &Request, most: usize, n_prompt: usize) -> Vec<Stream> {
-    let max_tokens = Some(request.max_tokens.unwrap_or((most - n_prompt) as u32));
-    let request = Request { max_tokens, ..plain(request) };
+    let max_tokens = request.max_tokens.unwrap_or((most - n_prompt) as u32);
+    let request = plain(request).max_tokens(max_tokens);
     let job = Job { request: request.clone(), after_events: 0, end: End::Own };
     let outcome = follow(engine, &[job]).pop().expect("one request, one outcome");
     assert!(outcome.trouble.is_none(), "alone: {:?}: {request:?}", outcome.trouble);

@@ -11,7 +11,8 @@ use crate::plugins;
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
 use galley_engine::{
-    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SchedulePolicy, Verify,
+    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SamplingParams,
+    SchedulePolicy, Verify,
 };
 use galley_model::LoadOptions;
 use std::path::PathBuf;
@@ -286,9 +287,8 @@ fn request(
     }
     let n_stop_tokens = random.of(&[0, 0, 0, 1, 9]);
     let n_stops = random.of(&[0, 0, 0, 1, 3]);
-    Request {
-        prompt,
-        chat: random.one_in(2),
+    let mut request = Request::new(prompt).chat(random.one_in(2));
+    request.sampling = SamplingParams {
         temperature: random.of(&[0.0, 0.0, 0.3, 0.8, 1.0, 1.5, 5.0]),
         top_k: random.of(&[0, 0, 1, 3, 20, 1000]),
         top_p: random.of(&[1.0, 1.0, 0.95, 0.5, 0.001]),
@@ -300,19 +300,25 @@ fn request(
             .into_iter()
             .map(|token| (token, random.of(&[-100.0, -5.0, 2.0, 5.0, 30.0])))
             .collect(),
-        seed: Some(u64::from(random.word()) << 32 | u64::from(random.word())),
-        n: random.of(&[1, 1, 1, 1, 2, MAX_N]).min(workload.max_num_seqs()) as u32,
-        logprobs: random.of(&[None, None, Some(0), Some(1), Some(5), Some(20)]),
-        max_tokens: (!is_unlimited).then_some(max_tokens as u32),
-        min_tokens: random.of(&[0, 0, 1, max_tokens / 2, max_tokens]) as u32,
-        stop: (0..n_stops).map(|_| prompts::stop_string(random, target)).collect(),
-        stop_tokens: tokens_of(random, n_stop_tokens),
-        include_stop: random.one_in(2),
-        ignore_eos: random.one_in(2),
-        priority: random.of(&[0, 0, 0, -3, 2]),
-        cache_salt: random.of(&[0, 0, 0, 7]),
-        drafting: drafting(random, workload),
-    }
+        logprobs: None,
+    };
+    // The order of the draws is the order of a seed's random numbers: changed, every seed of the
+    // soak that was written down would stand for another request.
+    request.seed = Some(u64::from(random.word()) << 32 | u64::from(random.word()));
+    request.n = random.of(&[1, 1, 1, 1, 2, MAX_N]).min(workload.max_num_seqs()) as u32;
+    request.sampling.logprobs = random.of(&[None, None, Some(0), Some(1), Some(5), Some(20)]);
+    request.max_tokens = (!is_unlimited).then_some(max_tokens as u32);
+    let min_tokens = random.of(&[0, 0, 1, max_tokens / 2, max_tokens]) as u32;
+    let stop: Vec<String> = (0..n_stops).map(|_| prompts::stop_string(random, target)).collect();
+    request
+        .min_tokens(min_tokens)
+        .stop(stop)
+        .stop_tokens(tokens_of(random, n_stop_tokens))
+        .include_stop(random.one_in(2))
+        .ignore_eos(random.one_in(2))
+        .priority(random.of(&[0, 0, 0, -3, 2]))
+        .cache_salt(random.of(&[0, 0, 0, 7]))
+        .drafting(drafting(random, workload))
 }
 
 fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
@@ -349,12 +355,12 @@ pub fn is_plain(request: &Request, workload: &Workload) -> bool {
         DrafterChoice::Named(name) => Some(name.as_str()),
     };
     request.drafting.verify == Verify::Equality
-        || request.temperature == 0.0
+        || request.sampling.temperature == 0.0
         || drafter.is_none_or(|name| name == "ngram")
 }
 
 /// The same request without drafts.
 pub fn plain(request: &Request) -> Request {
     let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
-    Request { drafting: off, ..request.clone() }
+    request.clone().drafting(off)
 }

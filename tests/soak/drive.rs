@@ -55,7 +55,7 @@ impl Open {
                 Event::Token { index, .. } | Event::Finished { index, .. } => {
                     self.outcome.streams[index as usize].push(event);
                 }
-                Event::Error { message } => self.outcome.trouble = Some(message),
+                Event::Error(error) => self.outcome.trouble = Some(error.to_string()),
             }
             self.give_up_in_time();
         }

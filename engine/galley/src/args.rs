@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
-use galley_engine::Verify;
+use galley_engine::{SamplingParams, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -160,30 +160,8 @@ pub(crate) struct DraftersArgs {
 /// How to sample tokens and when to stop.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SamplingArgs {
-    /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) temperature: f32,
-    /// Keep the k most likely tokens; 0 keeps all.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) top_k: u32,
-    /// Keep the most likely tokens up to this total probability.
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) top_p: f32,
-    /// Keep tokens at least this fraction as likely as the most likely one.
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) min_p: f32,
-    /// Penalty for tokens of the prompt and the output; above 1 discourages them.
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) repetition_penalty: f32,
-    /// Subtracted from the logit of every token that is in the output.
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) presence_penalty: f32,
-    /// Subtracted from the logit of a token for each of its occurrences in the output.
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) frequency_penalty: f32,
-    /// A bias that is added to the logit of a token, as TOKEN_ID:BIAS; repeatable.
-    #[arg(long, value_parser = numbers::bias)]
-    pub(crate) logit_bias: Vec<(u32, f32)>,
+    #[command(flatten)]
+    pub(crate) params: SamplingParams,
     /// Seed of the sampling noise; by default drawn at random (`galley run --json` reports it).
     #[arg(long)]
     pub(crate) seed: Option<u64>,

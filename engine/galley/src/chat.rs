@@ -7,7 +7,7 @@ use crate::args::ChatArgs;
 use crate::console::{self, note, sentence};
 use crate::load::{Files, Loaded, start};
 use crate::request::by_flag;
-use anyhow::{Context, Error, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, SubmitError};
 use galley_model::chat::{ChatTemplate, Message};
 use lines::Lines;
@@ -123,11 +123,12 @@ impl Chat<'_> {
             "the conversation has {n_tokens} tokens, and an answer fits after at most {}",
             most.saturating_sub(1)
         );
-        let mut request = Request {
-            chat: true,
-            drafting: self.args.draft.request(),
-            ..self.args.sampling.request(Prompt::Tokens(prompt))
-        };
+        let mut request = self
+            .args
+            .sampling
+            .request(Prompt::Tokens(prompt))
+            .chat(true)
+            .drafting(self.args.draft.request());
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let is_cut = request.max_tokens.is_none_or(|wanted| wanted > room);
         let max_tokens = request.max_tokens.map_or(room, |wanted| wanted.min(room));
@@ -166,11 +167,11 @@ fn print_answer(
                 })?;
                 return Ok((answer, reason));
             }
-            Some(Event::Error { message }) => {
+            Some(Event::Error(error)) => {
                 if !answer.is_empty() {
                     print("\n")?;
                 }
-                return Err(Failure::Message(anyhow!("{message}")));
+                return Err(Failure::Message(error.into()));
             }
             None => {}
         }

@@ -67,13 +67,6 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `TOKEN_ID:BIAS`.
-pub(crate) fn bias(text: &str) -> Result<(u32, f32), String> {
-    let parsed =
-        text.split_once(':').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
-    parsed.ok_or_else(|| "TOKEN_ID:BIAS is needed, such as 42:-3.5".to_owned())
-}
-
 fn size(text: &str, least: u64, most: u64) -> Result<usize, String> {
     let number: u64 = whole(text, least, most)?;
     usize::try_from(number).map_err(|error| error.to_string())
@@ -111,7 +104,6 @@ mod tests {
         assert_eq!(draft_length("0"), Ok(0));
         assert_eq!(budget("4294967295"), Ok(u32::MAX));
         assert_eq!(block_size("32"), Ok(32));
-        assert_eq!(bias("3:-0.5"), Ok((3, -0.5)));
         for (wrong, part) in [
             (count("0"), "at least 1"),
             (count("-1"), "at least 1"),

@@ -1,9 +1,10 @@
 //! Turns sampling flags into requests, and events into outputs.
 
 use crate::args::SamplingArgs;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use galley_engine::{
-    Event, FinishReason, Prompt, Request, RequestHandle, Stopped, SubmitError, Usage,
+    Answer, Answers, FinishReason, Piece, Prompt, Request, RequestHandle, Stopped, SubmitError,
+    Usage,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -11,23 +12,16 @@ use std::time::Duration;
 impl SamplingArgs {
     /// A request for `prompt` under these flags.
     pub(crate) fn request(&self, prompt: Prompt) -> Request {
-        Request {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            logit_bias: self.logit_bias.clone(),
-            seed: self.seed,
-            max_tokens: self.max_tokens.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
-            min_tokens: u32::try_from(self.min_tokens).unwrap_or(u32::MAX),
-            stop: self.stop.clone(),
-            stop_tokens: self.stop_token_id.clone(),
-            ignore_eos: self.ignore_eos,
-            ..Request::new(prompt)
-        }
+        let at_most_u32 = |n| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut request = Request::new(prompt)
+            .sampling(self.params.clone())
+            .min_tokens(at_most_u32(self.min_tokens))
+            .stop(self.stop.clone())
+            .stop_tokens(self.stop_token_id.clone())
+            .ignore_eos(self.ignore_eos);
+        request.seed = self.seed;
+        request.max_tokens = self.max_tokens.map(at_most_u32);
+        request
     }
 
     /// Checks the flags that need no model, before the model is loaded: loading takes a while.
@@ -50,8 +44,8 @@ pub(crate) fn by_flag(error: SubmitError) -> anyhow::Error {
     anyhow::anyhow!("--{flag} (GALLEY_{twin}): {reason}")
 }
 
-/// One sequence, as far as it is generated.
-#[derive(Debug, Default, Serialize)]
+/// An answer as `galley run --json` prints it.
+#[derive(Debug, Serialize)]
 pub(crate) struct Output {
     pub(crate) index: u32,
     pub(crate) token_ids: Vec<u32>,
@@ -73,6 +67,30 @@ pub(crate) struct TokenLogprobs {
     pub(crate) top: Vec<(u32, f32)>,
 }
 
+impl From<Answer> for Output {
+    fn from(answer: Answer) -> Self {
+        let logprobs = answer.logprobs.into_iter().map(|of| TokenLogprobs {
+            token_id: of.token,
+            logprob: of.logprob,
+            top: of.top,
+        });
+        Self {
+            index: answer.index,
+            token_ids: answer.tokens,
+            text: answer.text,
+            finish_reason: answer.finish.as_str(),
+            logprobs: logprobs.collect(),
+            usage: answer.usage,
+            stopped_at: match answer.finish {
+                FinishReason::Stop(Stopped::Eos(token)) => Some(format!("eos {token}")),
+                FinishReason::Stop(Stopped::Token(token)) => Some(format!("token {token}")),
+                FinishReason::Stop(Stopped::Text(text)) => Some(text),
+                FinishReason::Length | FinishReason::Cancelled => None,
+            },
+        }
+    }
+}
+
 /// The wait for an event after which [`follow`] calls `on_wait`.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -80,43 +98,20 @@ const WAIT: Duration = Duration::from_millis(100);
 /// event comes for a while.
 pub(crate) fn follow(
     handle: &mut RequestHandle,
-    n: u32,
     mut on_text: impl FnMut(u32, &str) -> Result<()>,
     mut on_wait: impl FnMut(),
 ) -> Result<Vec<Output>> {
-    let mut outputs: Vec<Output> =
-        (0..n).map(|index| Output { index, ..Output::default() }).collect();
+    let mut answers = Answers::new();
     while !handle.is_over() {
         let Some(event) = handle.recv_timeout(WAIT) else {
             on_wait();
             continue;
         };
-        match event {
-            Event::Token { index, token, text, logprob, top } => {
-                let output = &mut outputs[index as usize];
-                output.token_ids.push(token);
-                output.text.push_str(&text);
-                if let Some(logprob) = logprob {
-                    output.logprobs.push(TokenLogprobs { token_id: token, logprob, top });
-                }
-                if !text.is_empty() {
-                    on_text(index, &text)?;
-                }
-            }
-            Event::Finished { index, reason, usage } => {
-                let output = &mut outputs[index as usize];
-                output.finish_reason = reason.as_str();
-                output.usage = usage;
-                if let FinishReason::Stop(stopped) = reason {
-                    output.stopped_at = Some(match stopped {
-                        Stopped::Eos(token) => format!("eos {token}"),
-                        Stopped::Token(token) => format!("token {token}"),
-                        Stopped::Text(text) => text,
-                    });
-                }
-            }
-            Event::Error { message } => bail!("{message}"),
+        let piece = Piece::of(event)?;
+        if !piece.text.is_empty() {
+            on_text(piece.index, &piece.text)?;
         }
+        answers.add(piece);
     }
-    Ok(outputs)
+    Ok(answers.finish().into_iter().map(Output::from).collect())
 }

@@ -5,7 +5,7 @@ use crate::console::{self, note};
 use crate::load::{Files, Loaded, peak_rss_bytes, progress_bar, start};
 use crate::request::{Output, by_flag, follow};
 use anyhow::{Context, Result, bail, ensure};
-use galley_engine::{Prompt, Request, Stats};
+use galley_engine::{Prompt, Stats};
 use galley_model::chat::Message;
 use serde_json::json;
 use std::fs::File;
@@ -37,13 +37,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         tokens.truncate(n);
     }
     let n = u32::try_from(args.n).unwrap_or(u32::MAX);
-    let request = Request {
-        chat: args.chat,
-        n,
-        logprobs: args.logprobs,
-        drafting: args.draft.request(),
-        ..args.sampling.request(Prompt::Tokens(tokens.clone()))
-    };
+    let mut request = args
+        .sampling
+        .request(Prompt::Tokens(tokens.clone()))
+        .chat(args.chat)
+        .n(n)
+        .drafting(args.draft.request());
+    request.sampling.logprobs = args.logprobs;
     let max_tokens = request.max_tokens.map_or(usize::MAX, |n| n as usize);
     let sequence = tokens.len().saturating_add(max_tokens).min(files.config().max_context);
     let block = args.model.block_size;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         Ok(())
     };
     let on_wait = || reading.set_position(loaded.engine.stats().prompt_tokens);
-    let outputs = follow(&mut handle, n, on_text, on_wait)?;
+    let outputs = follow(&mut handle, on_text, on_wait)?;
     reading.finish_and_clear();
     // Shutting down waits for the last step, so that the statistics include it.
     loaded.engine.shutdown();

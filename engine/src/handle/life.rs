@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::lock;
+use crate::error::RequestError;
 use crate::event::Event;
 use crate::request::ValidRequest;
 use crate::step::Core;
@@ -58,7 +59,7 @@ pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
             add(&mut core, submissions);
         }
     }
-    core.fail_all(&reason);
+    core.fail_all(&RequestError::Stopped { reason });
     board.publish(core.stats());
     board.close();
 }

@@ -17,6 +17,7 @@
 //!   and new requests are refused.
 
 use super::Core;
+use crate::error::RequestError;
 use crate::stats::StepStats;
 use galley_backend::BackendError;
 use galley_model::{ModelError, Result};
@@ -45,10 +46,11 @@ impl Core {
         let in_step = self.scheduler.running().iter().filter(|s| !s.share.is_empty());
         let failed: BTreeSet<_> =
             in_step.map(|s| s.key).chain(late).map(|key| (key.priority, key.request)).collect();
-        let message = format!("a step of this request failed: {error}");
+        let reason = format!("a step of this request failed: {error}");
+        let told = RequestError::Failed { reason };
         for (priority, number) in failed {
             let sequences = self.scheduler.take_request(priority, number);
-            self.end_failed(sequences, &message);
+            self.end_failed(sequences, &told);
         }
         let is_device = matches!(error, ModelError::Backend(BackendError::Device { .. }));
         if is_device || is_silent || self.model.is_asynchronous() {

@@ -28,12 +28,10 @@ fn start(
 }
 
 fn request(n_prompt: usize, max_tokens: u32) -> Request {
-    Request {
-        max_tokens: Some(max_tokens),
-        seed: Some(n_prompt as u64),
-        ignore_eos: true,
-        ..Request::new(Prompt::Tokens(Random::new(9).tokens(n_prompt)))
-    }
+    Request::new(Prompt::Tokens(Random::new(9).tokens(n_prompt)))
+        .max_tokens(max_tokens)
+        .seed(n_prompt as u64)
+        .ignore_eos(true)
 }
 
 #[test]
@@ -44,9 +42,9 @@ fn many_threads_submit_and_all_get_theirs() {
             let engine = engine.clone();
             scope.spawn(move || {
                 for i in 0..5 {
-                    let request = Request { n: 1 + i % 3, ..request(10 + 7 * thread, 20 + i) };
+                    let request = request(10 + 7 * thread, 20 + i).n(1 + i % 3);
                     let events = engine.submit(request.clone()).unwrap();
-                    for (got, index) in streams(request.n, events).iter().zip(0..) {
+                    for (got, index) in streams(request.n, events.events()).iter().zip(0..) {
                         assert_eq!(*got, expected(&request, index));
                     }
                 }
@@ -63,10 +61,10 @@ fn requests_that_come_together_run_together() {
     let engine = engine(Toy::new(40, 4, 64));
     let handles = engine.submit_all((1..=8).map(|n| request(n, 1))).unwrap();
     for (handle, n) in handles.into_iter().zip(1..) {
-        assert_eq!(streams(1, handle), [expected(&request(n, 1), 0)]);
+        assert_eq!(streams(1, handle.events()), [expected(&request(n, 1), 0)]);
     }
     // A group of requests is all or nothing: one invalid request refuses the group.
-    let bad = Request { temperature: -1.0, ..request(2, 1) };
+    let bad = request(2, 1).temperature(-1.0);
     assert!(engine.submit_all([request(1, 1), bad]).is_err());
     engine.shutdown();
     let stats = engine.stats();
@@ -99,14 +97,13 @@ fn a_watch_hears_of_every_turn() {
 #[test]
 fn texts_are_tokenised_and_seeds_drawn() {
     let engine = engine(Toy::new(40, 4, 64));
-    let ask =
-        |seed| Request { seed, max_tokens: Some(12), ..Request::new(Prompt::Text("hello".into())) };
+    let ask = |seed| Request { seed, ..Request::new("hello").max_tokens(12) };
     let first = engine.submit(ask(None)).unwrap();
     let second = engine.submit(ask(None)).unwrap();
     assert_ne!(first.seed(), second.seed());
     assert_eq!(first.n_prompt_tokens(), 5);
     let again = engine.submit(ask(Some(first.seed()))).unwrap();
-    assert_eq!(streams(1, first), streams(1, again));
+    assert_eq!(streams(1, first.events()), streams(1, again.events()));
     assert!(matches!(
         engine.submit(Request::new(Prompt::Text("HELLO".into()))),
         Err(SubmitError::Invalid { field: "prompt", .. })
@@ -116,12 +113,12 @@ fn texts_are_tokenised_and_seeds_drawn() {
 #[test]
 fn a_cancelled_request_ends_and_frees_its_blocks() {
     let engine = engine(Toy::new(5000, 4, 64));
-    let mut cancelled = engine.submit(Request { n: 2, ..request(10, 5000) }).unwrap();
+    let mut cancelled = engine.submit(request(10, 5000).n(2)).unwrap();
     let dropped = engine.submit(request(10, 5000)).unwrap();
     let first = cancelled.recv();
     assert!(matches!(first, Some(Event::Token { .. })));
     cancelled.cancel();
-    for stream in streams(2, first.into_iter().chain(&mut cancelled)) {
+    for stream in streams(2, first.into_iter().chain(std::iter::from_fn(|| cancelled.recv()))) {
         assert_eq!(stream.finish, Some(FinishReason::Cancelled));
     }
     assert_eq!((cancelled.recv(), cancelled.try_recv()), (None, None));
@@ -140,14 +137,13 @@ fn a_broken_device_ends_every_request_with_an_error() {
         let mut toy = Toy::new(12, 4, 64);
         toy.breaks = Some((5, breaks));
         let engine = engine(toy);
-        let handles: Vec<_> = (0..6)
-            .filter_map(|i| engine.submit(Request { n: 2, ..request(8 + i, 30) }).ok())
-            .collect();
+        let handles: Vec<_> =
+            (0..6).filter_map(|i| engine.submit(request(8 + i, 30).n(2)).ok()).collect();
         for handle in handles {
-            let events: Vec<Event> = handle.collect();
-            let Some(Event::Error { message }) = events.last() else { panic!("{events:?}") };
-            assert!(message.contains("the toy device is broken"), "{message}");
-            assert_eq!(events.iter().filter(|e| matches!(e, Event::Error { .. })).count(), 1);
+            let events: Vec<Event> = handle.events().collect();
+            let Some(Event::Error(error)) = events.last() else { panic!("{events:?}") };
+            assert!(error.to_string().contains("the toy device is broken"), "{error}");
+            assert_eq!(events.iter().filter(|e| matches!(e, Event::Error(_))).count(), 1);
         }
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -157,7 +153,7 @@ fn a_broken_device_ends_every_request_with_an_error() {
                 }
                 Err(other) => panic!("{other}"),
                 // The engine thread is about to end: it sends this request an error.
-                Ok(handle) => assert!(matches!(handle.last(), Some(Event::Error { .. }))),
+                Ok(handle) => assert!(matches!(handle.events().last(), Some(Event::Error(_)))),
             }
             assert!(Instant::now() < deadline);
         }
@@ -173,7 +169,7 @@ fn shutdown_ends_what_runs_and_refuses_what_comes() {
     assert!(first.is_some());
     engine.shutdown();
     engine.shutdown();
-    let all = streams(1, first.into_iter().chain(&mut running));
+    let all = streams(1, first.into_iter().chain(std::iter::from_fn(|| running.recv())));
     assert_eq!(all[0].finish, Some(FinishReason::Cancelled));
     assert!(matches!(engine.submit(request(3, 3)), Err(SubmitError::Stopped(_))));
 
@@ -181,45 +177,41 @@ fn shutdown_ends_what_runs_and_refuses_what_comes() {
     let engine = self::engine(Toy::new(5000, 4, 64));
     let running = engine.submit(request(10, 5000)).unwrap();
     drop(engine);
-    assert!(matches!(running.last(), Some(Event::Finished { .. } | Event::Error { .. })));
+    assert!(matches!(running.events().last(), Some(Event::Finished { .. } | Event::Error(_))));
 }
 
 #[test]
 fn bad_requests_name_the_field() {
     // 10 blocks of 4 tokens: 40 slots, so a sequence has at most 41 tokens.
     let engine = engine(Toy::new(10, 4, 64));
-    let ok = || Request { max_tokens: Some(4), ..Request::new(Prompt::Tokens(vec![1, 2, 3])) };
+    let ok = || Request::new(Prompt::Tokens(vec![1, 2, 3])).max_tokens(4);
     let cases: Vec<(&str, &str, Request)> = vec![
-        ("prompt", "no tokens", Request { prompt: Prompt::Tokens(vec![]), ..ok() }),
-        (
-            "prompt",
-            "token 40 is not",
-            Request { prompt: Prompt::Tokens(vec![VOCAB as u32]), ..ok() },
-        ),
-        ("prompt", "at most 40 do", Request { prompt: Prompt::Tokens(vec![1; 41]), ..ok() }),
-        ("max_tokens", "KV cache of 40 tokens: 38 do", Request { max_tokens: Some(39), ..ok() }),
-        ("max_tokens", "at least 1", Request { max_tokens: Some(0), ..ok() }),
-        ("min_tokens", "5 is more", Request { min_tokens: 5, ..ok() }),
-        ("temperature", "-1 is not", Request { temperature: -1.0, ..ok() }),
-        ("temperature", "NaN", Request { temperature: f32::NAN, ..ok() }),
-        ("temperature", "inf", Request { temperature: f32::INFINITY, ..ok() }),
-        ("top_p", "0 is not", Request { top_p: 0.0, ..ok() }),
-        ("top_p", "1.5", Request { top_p: 1.5, ..ok() }),
-        ("min_p", "NaN", Request { min_p: f32::NAN, ..ok() }),
-        ("repetition_penalty", "0 is not", Request { repetition_penalty: 0.0, ..ok() }),
-        ("presence_penalty", "NaN", Request { presence_penalty: f32::NAN, ..ok() }),
-        ("frequency_penalty", "1000", Request { frequency_penalty: 1000.0, ..ok() }),
-        ("logit_bias", "NaN", Request { logit_bias: vec![(1, f32::NAN)], ..ok() }),
-        ("logit_bias", "token 99", Request { logit_bias: vec![(99, 1.0)], ..ok() }),
-        ("logit_bias", "5000 entries", Request { logit_bias: vec![(1, 1.0); 5000], ..ok() }),
-        ("n", "0 is not", Request { n: 0, ..ok() }),
-        ("n", "65 is not between 1 and 64", Request { n: 65, ..ok() }),
-        ("logprobs", "1000", Request { logprobs: Some(1000), ..ok() }),
-        ("stop", "empty", Request { stop: vec![String::new()], ..ok() }),
-        ("stop", "65 entries", Request { stop: vec!["x".into(); 65], ..ok() }),
-        ("stop", "2000 bytes", Request { stop: vec!["x".repeat(2000)], ..ok() }),
-        ("stop_tokens", "token 41", Request { stop_tokens: vec![41], ..ok() }),
-        ("stop_tokens", "entries", Request { stop_tokens: vec![1; 2000], ..ok() }),
+        ("prompt", "no tokens", ok().prompt(Prompt::Tokens(vec![]))),
+        ("prompt", "token 40 is not", ok().prompt(Prompt::Tokens(vec![VOCAB as u32]))),
+        ("prompt", "at most 40 do", ok().prompt(Prompt::Tokens(vec![1; 41]))),
+        ("max_tokens", "KV cache of 40 tokens: 38 do", ok().max_tokens(39)),
+        ("max_tokens", "at least 1", ok().max_tokens(0)),
+        ("min_tokens", "5 is more", ok().min_tokens(5)),
+        ("temperature", "-1 is not", ok().temperature(-1.0)),
+        ("temperature", "NaN", ok().temperature(f32::NAN)),
+        ("temperature", "inf", ok().temperature(f32::INFINITY)),
+        ("top_p", "0 is not", ok().top_p(0.0)),
+        ("top_p", "1.5", ok().top_p(1.5)),
+        ("min_p", "NaN", ok().min_p(f32::NAN)),
+        ("repetition_penalty", "0 is not", ok().repetition_penalty(0.0)),
+        ("presence_penalty", "NaN", ok().presence_penalty(f32::NAN)),
+        ("frequency_penalty", "1000", ok().frequency_penalty(1000.0)),
+        ("logit_bias", "NaN", ok().logit_bias(vec![(1, f32::NAN)])),
+        ("logit_bias", "token 99", ok().logit_bias(vec![(99, 1.0)])),
+        ("logit_bias", "5000 entries", ok().logit_bias(vec![(1, 1.0); 5000])),
+        ("n", "0 is not", ok().n(0)),
+        ("n", "65 is not between 1 and 64", ok().n(65)),
+        ("logprobs", "1000", ok().logprobs(1000)),
+        ("stop", "empty", ok().stop(vec![String::new()])),
+        ("stop", "65 entries", ok().stop(vec!["x"; 65])),
+        ("stop", "2000 bytes", ok().stop(vec!["x".repeat(2000)])),
+        ("stop_tokens", "token 41", ok().stop_tokens(vec![41])),
+        ("stop_tokens", "entries", ok().stop_tokens(vec![1; 2000])),
     ];
     for (field, what, request) in cases {
         let error = engine.submit(request).map(drop).unwrap_err();
@@ -228,18 +220,15 @@ fn bad_requests_name_the_field() {
         assert!(reason.contains(what), "{error} does not say {what:?}");
     }
     assert!(engine.submit(ok()).is_ok());
-    let all = engine.submit(Request { max_tokens: None, ignore_eos: true, ..ok() }).unwrap();
-    assert_eq!(streams(1, all)[0].picks.len(), 38, "as many as fit");
+    let all = engine.submit(Request { max_tokens: None, ..ok().ignore_eos(true) }).unwrap();
+    assert_eq!(streams(1, all.events())[0].picks.len(), 38, "as many as fit");
 
     let short = self::engine(Toy::new(10, 4, 64).with_context(20));
-    let error = short.submit(Request { max_tokens: Some(18), ..ok() }).map(drop).unwrap_err();
+    let error = short.submit(ok().max_tokens(18)).map(drop).unwrap_err();
     assert!(error.to_string().contains("context of 20 tokens: 17 do"), "{error}");
 
     let mute = start(Toy::new(10, 4, 64), None, std::thread::Builder::new()).unwrap();
-    for request in [
-        Request { prompt: Prompt::Text("a".into()), ..ok() },
-        Request { stop: vec!["a".into()], ..ok() },
-    ] {
+    for request in [ok().prompt(Prompt::Text("a".into())), ok().stop(vec!["a"])] {
         let error = mute.submit(request).map(drop).unwrap_err();
         assert!(error.to_string().contains("no tokenizer"), "{error}");
     }
@@ -271,8 +260,8 @@ fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
             EngineConfig { max_num_seqs, max_num_batched_tokens, ..EngineConfig::default() };
         let engine = Engine::start(Box::new(Toy::new(10, 4, 64)), None, config).unwrap();
         let handle = engine.submit(request(5, 5)).unwrap();
-        assert_eq!(streams(1, handle)[0].picks.len(), 5);
-        let error = engine.submit(Request { n: u32::MAX, ..request(5, 5) }).map(drop).unwrap_err();
+        assert_eq!(streams(1, handle.events())[0].picks.len(), 5);
+        let error = engine.submit(request(5, 5).n(u32::MAX)).map(drop).unwrap_err();
         assert!(error.to_string().contains("max_num_seqs"), "{error}");
     }
 }
@@ -286,13 +275,13 @@ fn case_20_an_engine_outlives_a_step_that_fails() {
     let engine = engine(toy);
     let handles = engine.submit_all((0..3).map(|i| request(8 + i, 30))).unwrap();
     for handle in handles {
-        let events: Vec<Event> = handle.collect();
-        let Some(Event::Error { message }) = events.last() else { panic!("{events:?}") };
-        assert!(message.contains("the toy device is broken"), "{message}");
+        let events: Vec<Event> = handle.events().collect();
+        let Some(Event::Error(error)) = events.last() else { panic!("{events:?}") };
+        assert!(error.to_string().contains("the toy device is broken"), "{error}");
         assert_eq!(events.len(), 6, "five tokens before");
     }
     let again = request(8, 30);
-    assert_eq!(streams(1, engine.submit(again.clone()).unwrap()), [expected(&again, 0)]);
+    assert_eq!(streams(1, engine.submit(again.clone()).unwrap().events()), [expected(&again, 0)]);
     engine.shutdown();
     let stats = engine.stats();
     assert_eq!((stats.failed_steps, stats.finished, stats.kv_blocks_used), (1, 4, 0));

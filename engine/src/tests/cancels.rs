@@ -7,7 +7,6 @@ use crate::config::EngineConfig;
 use crate::drafting::Drafting;
 use crate::event::{Event, FinishReason};
 use crate::handle::Engine;
-use crate::request::Request;
 use std::time::{Duration, Instant};
 
 fn few_at_once() -> EngineConfig {
@@ -66,11 +65,7 @@ fn every_sequence_of_a_request_is_cancelled() {
     for n_steps in 0..12 {
         let mut bench = Bench::new(Toy::new(12, 4, 64), &few_at_once());
         for (seed, priority) in [0, -3, 7, 0, i32::MIN, i32::MAX].into_iter().enumerate() {
-            bench.submit(Request {
-                n: 1 + seed as u32 % 3,
-                priority,
-                ..simple(9, 12, seed as u64)
-            });
+            bench.submit(simple(9, 12, seed as u64).n(1 + seed as u32 % 3).priority(priority));
         }
         (0..n_steps).for_each(|_| bench.step());
         for at in [3, 0, 5, 1, 2, 4, 4] {
@@ -91,7 +86,7 @@ fn case_29_a_running_sequence_goes_on_beside_sixty_four_thousand_that_are_droppe
     let thread = std::thread::Builder::new();
     let engine =
         Engine::start_with(Box::new(toy), None, sizes, Drafting::default(), thread).unwrap();
-    let mut running = engine.submit(Request { priority: -1, ..simple(3, 900_000, 1) }).unwrap();
+    let mut running = engine.submit(simple(3, 900_000, 1).priority(-1)).unwrap();
     let first = running.recv();
     assert!(matches!(first, Some(Event::Token { .. })));
     let many = engine.submit_all((0..64_000).map(|i| simple(3, 20, i))).unwrap();
@@ -111,7 +106,7 @@ fn case_29_a_running_sequence_goes_on_beside_sixty_four_thousand_that_are_droppe
     println!("{n_steps} steps while 64,000 requests were cancelled");
     assert!(n_steps >= 15, "{n_steps}");
     running.cancel();
-    let last = running.last();
+    let last = running.events().last();
     assert!(
         matches!(last, Some(Event::Finished { reason: FinishReason::Cancelled, .. })),
         "{last:?}"

@@ -83,11 +83,9 @@ fn time_of_a_step() {
         let mut receivers = Vec::new();
         // 20 sequences wait as well: they must cost nothing.
         for i in 0..n_seqs + 20 {
-            let request = Request {
-                max_tokens: Some(300),
-                ignore_eos: true,
-                ..Request::new(Prompt::Tokens(Random::new(i as u32).tokens(n_prompt)))
-            };
+            let request = Request::new(Prompt::Tokens(Random::new(i as u32).tokens(n_prompt)))
+                .max_tokens(300)
+                .ignore_eos(true);
             let (sender, receiver) = unbounded();
             core.add(ValidRequest::new(request, &limits, None).unwrap(), i as u64, sender);
             receivers.push(receiver);

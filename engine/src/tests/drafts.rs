@@ -39,7 +39,7 @@ impl Workload {
             let draft_length = Some(1 + random.below(15) as u32);
             let drafting = DraftRequest { draft_length, ..DraftRequest::default() };
             let n = random.of(&[1, 1, 1, 2]);
-            (step, Request { priority, drafting, n, ..request })
+            (step, request.priority(priority).drafting(drafting).n(n))
         });
         Workload {
             requests: requests.collect(),
@@ -153,10 +153,10 @@ fn an_urgent_prompt_comes_before_one_that_is_being_read() {
     for kind in [None, Some(Kind::Right), Some(Kind::Never)] {
         let config = EngineConfig { max_num_batched_tokens: 10, ..EngineConfig::default() };
         let requests = vec![
-            (0, Request { priority: 1, ..simple(5, 50, 1) }),
-            (2, Request { priority: 5, ..simple(200, 2, 2) }),
-            (6, Request { priority: -5, ..simple(18, 2, 3) }),
-            (6, Request { priority: 5, ..simple(4, 2, 4) }),
+            (0, simple(5, 50, 1).priority(1)),
+            (2, simple(200, 2, 2).priority(5)),
+            (6, simple(18, 2, 3).priority(-5)),
+            (6, simple(4, 2, 4).priority(5)),
         ];
         let times = Workload { n_blocks: 1000, config, requests }.run(kind, false);
         assert_eq!(times.first[2], 7, "two chunks of nine");
@@ -184,7 +184,7 @@ fn drafts_that_come_before_prompts_are_noticed() {
 
 fn drafts(request: Request, draft_length: u32) -> Request {
     let draft_length = Some(draft_length);
-    Request { drafting: DraftRequest { draft_length, ..DraftRequest::default() }, ..request }
+    request.drafting(DraftRequest { draft_length, ..DraftRequest::default() })
 }
 
 /// Bulk requests of priority 5 draft up to 15 tokens; one request of priority -5 is urgent. A step
@@ -194,8 +194,8 @@ fn case_21_an_urgent_prompt_comes_before_the_drafts_of_bulk_requests() {
     for (n_bulk, draft_length) in [(2, 0), (2, 15), (4, 7), (8, 15)] {
         let config =
             EngineConfig { max_num_seqs: 9, max_num_batched_tokens: 32, ..EngineConfig::default() };
-        let bulk = |seed| drafts(Request { priority: 5, ..simple(16, 200, seed) }, draft_length);
-        let urgent = Request { priority: -5, ..simple(40, 1, 99) };
+        let bulk = |seed| drafts(simple(16, 200, seed).priority(5), draft_length);
+        let urgent = simple(40, 1, 99).priority(-5);
         let mut requests: Vec<_> = (0..n_bulk).map(|seed| (0, bulk(seed))).collect();
         requests.push((12, urgent));
         let workload = Workload { n_blocks: 1000, config, requests };
@@ -242,12 +242,12 @@ fn under_a_stream_of_prompts_decoding_is_plain_and_no_slower() {
     };
     let drafting = |sizes: &_| drafting(Kind::Right, &Known::default(), sizes);
     let mut bench = Bench::drafting(Box::new(Toy::new(400, 4, 64)), &config, drafting);
-    bench.submit(drafts(Request { priority: -1, ..simple(3, 300, 0) }, 4));
+    bench.submit(drafts(simple(3, 300, 0).priority(-1), 4));
     for seed in 1..60 {
-        bench.submit(Request {
-            drafting: DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() },
-            ..simple(40, 1, seed)
-        });
+        bench.submit(
+            simple(40, 1, seed)
+                .drafting(DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() }),
+        );
     }
     bench.step();
     while bench.core.open_requests().len() > 3 {

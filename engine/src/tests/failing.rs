@@ -8,6 +8,7 @@ use super::schedules::{Bench, Random, is_prefix, plain, random_request, simple};
 use super::toy::Toy;
 use crate::config::{EngineConfig, SchedulePolicy};
 use crate::drafting::{DraftRequest, Drafting};
+use crate::error::RequestError;
 use crate::event::Event;
 use crate::request::Request;
 use model::{Failing, How};
@@ -142,8 +143,9 @@ fn check(bench: &Bench) -> Result<Vec<Request>, String> {
     let mut failed = Vec::new();
     for (at, (request, events, _)) in bench.requests.iter().enumerate() {
         let mut events: Vec<Event> = events.try_iter().collect();
-        if let Some(Event::Error { message }) = events.last() {
+        if let Some(Event::Error(error)) = events.last() {
             let says_why = ["it was told to", "other picks came"];
+            let message = error.to_string();
             if !says_why.iter().any(|why| message.contains(why)) {
                 return Err(format!("request {at} does not say why: {message}"));
             }
@@ -244,14 +246,14 @@ fn a_device_that_is_gone_ends_the_engine() {
                 }
                 bench.core.check().unwrap();
             };
-            bench.core.fail_all(&error.to_string());
+            bench.core.fail_all(&RequestError::Stopped { reason: error.to_string() });
             bench.core.check().unwrap();
             assert!(bench.core.is_idle());
             assert_eq!(bench.core.stats().failed_steps, 8, "{how:?}");
             for (_, events, _) in &bench.requests {
                 let last = events.try_iter().last();
-                let Some(Event::Error { message }) = last else { panic!("{how:?}: {last:?}") };
-                assert!(message.contains("it was told to"), "{message}");
+                let Some(Event::Error(error)) = last else { panic!("{how:?}: {last:?}") };
+                assert!(error.to_string().contains("it was told to"), "{error}");
             }
         }
     }

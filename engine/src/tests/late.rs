@@ -3,6 +3,7 @@
 use super::schedules::{Bench, every_schedule, n_wrong, simple};
 use super::toy::Toy;
 use crate::config::EngineConfig;
+use crate::error::RequestError;
 use crate::event::Event;
 use crate::request::Request;
 use std::sync::{Arc, Mutex};
@@ -49,9 +50,9 @@ fn an_asynchronous_device_is_asked_for_a_step_before_the_last_one_is_looked_at()
     assert_eq!(calls_of(true, |request| request), "fafatfatfatt");
     assert_eq!(calls_of(false, |request| request), "fsfsfsfs");
     // Log-probabilities come with their token, so the engine cannot run ahead.
-    assert_eq!(calls_of(true, |r| Request { logprobs: Some(1), ..r }), "fsfsfsfs");
+    assert_eq!(calls_of(true, |r| r.logprobs(1)), "fsfsfsfs");
     // The request with two sequences ends after one step: then the engine runs ahead for the rest.
-    assert_eq!(calls_of(true, |r| Request { n: 2, max_tokens: Some(1), ..r }), "fsfafatfatt");
+    assert_eq!(calls_of(true, |r| r.n(2).max_tokens(1)), "fsfafatfatt");
 }
 
 /// A sequence that waits only for its last token keeps no other sequence from running.
@@ -78,10 +79,11 @@ fn a_device_that_fails_takes_nothing_back() {
     bench.submit(simple(9, 8, 2));
     bench.step();
     bench.step();
-    bench.core.fail_all("the device is gone");
+    let reason = "the device is gone".to_owned();
+    bench.core.fail_all(&RequestError::Stopped { reason });
     let last = |at: usize| bench.requests[at].1.try_iter().last();
     assert!(matches!(last(0), Some(Event::Finished { .. })));
-    assert!(matches!(last(1), Some(Event::Error { .. })));
+    assert!(matches!(last(1), Some(Event::Error(_))));
 }
 
 /// A request is cancelled while a token is pending: the token is neither sent nor counted.

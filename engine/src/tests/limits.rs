@@ -9,10 +9,7 @@ use crate::request::Request;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn drafts(request: Request, draft_length: u32) -> Request {
-    Request {
-        drafting: DraftRequest { draft_length: Some(draft_length), ..DraftRequest::default() },
-        ..request
-    }
+    request.drafting(DraftRequest { draft_length: Some(draft_length), ..DraftRequest::default() })
 }
 
 /// The sizes of `examples/embed.rs` and the default configuration.

@@ -22,7 +22,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
     let mut model = Uncached::default();
     prompt.iter().for_each(|&token| model.push(token));
     let mut seen = Seen::of_prompt(prompt);
-    let sampling = request.sampling();
+    let sampling = &request.sampling;
     let mut scratch = Scratch::default();
     let mut stream = Stream::default();
     let mut text = String::new(); // before a stop string is cut off
@@ -38,7 +38,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
         }
         let row = Row {
             logits_row: 0,
-            sampling: &sampling,
+            sampling,
             seed: sequence_seed(request.seed.unwrap(), index),
             position: (prompt.len() + n) as u32,
             seen: Some(&seen),
@@ -107,7 +107,7 @@ pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<St
                 assert_eq!(usage.generated_tokens, stream.picks.len());
                 stream.finish = Some(reason);
             }
-            Event::Error { message } => panic!("{message}"),
+            Event::Error(error) => panic!("{error}"),
         }
     }
     streams

@@ -129,7 +129,7 @@ pub(super) fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u
     let max_tokens = 1 + random.below(room.min(40));
     let mut request = Request::new(Prompt::Tokens(prompt));
     request.max_tokens = Some(max_tokens as u32);
-    request.temperature = random.of(&[0.0, 0.7, 1.0, 1.5]);
+    request.sampling.temperature = random.of(&[0.0, 0.7, 1.0, 1.5]);
     request.seed = Some(random.below(1000) as u64);
     request.n = random.of(&[1, 1, 1, 2, 3]);
     request.priority = random.of(&[0, 0, 0, -1, 1]);
@@ -137,20 +137,20 @@ pub(super) fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u
     request.include_stop = random.one_in(2);
     request.cache_salt = random.of(&[0, 0, 0, 5]);
     if random.one_in(3) {
-        request.top_k = random.of(&[1, 3, 10]);
-        request.top_p = random.of(&[0.5, 0.9, 1.0]);
-        request.min_p = random.of(&[0.0, 0.05]);
+        request.sampling.top_k = random.of(&[1, 3, 10]);
+        request.sampling.top_p = random.of(&[0.5, 0.9, 1.0]);
+        request.sampling.min_p = random.of(&[0.0, 0.05]);
     }
     if random.one_in(3) {
-        request.repetition_penalty = random.of(&[1.0, 1.3, 0.8]);
-        request.presence_penalty = random.of(&[0.0, 0.5]);
-        request.frequency_penalty = random.of(&[0.0, 0.2]);
+        request.sampling.repetition_penalty = random.of(&[1.0, 1.3, 0.8]);
+        request.sampling.presence_penalty = random.of(&[0.0, 0.5]);
+        request.sampling.frequency_penalty = random.of(&[0.0, 0.2]);
     }
     if random.one_in(3) {
-        request.logit_bias = vec![(random.below(VOCAB) as u32, random.of(&[-5.0, 2.0]))];
+        request.sampling.logit_bias = vec![(random.below(VOCAB) as u32, random.of(&[-5.0, 2.0]))];
     }
     if random.one_in(3) {
-        request.logprobs = Some(random.below(4) as u32);
+        request.sampling.logprobs = Some(random.below(4) as u32);
     }
     if random.one_in(3) {
         request.min_tokens = random.below(max_tokens) as u32;
@@ -167,15 +167,9 @@ pub(super) fn random_request(random: &mut Random, most: usize, prefixes: &[Vec<u
 }
 
 /// The request without settings that need more of a sample than its token.
-pub(super) fn plain(request: Request) -> Request {
-    Request {
-        n: 1,
-        logprobs: None,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        ..request
-    }
+pub(super) fn plain(mut request: Request) -> Request {
+    request.sampling.logprobs = None;
+    request.n(1).repetition_penalty(1.0).presence_penalty(0.0).frequency_penalty(0.0)
 }
 
 /// One random workload under one random schedule, on a device that `alter` has changed.
@@ -258,12 +252,7 @@ pub(super) fn n_wrong(alter: impl Fn(&mut Toy) + RefUnwindSafe) -> usize {
 
 pub(super) fn simple(n_prompt: usize, max_tokens: u32, seed: u64) -> Request {
     let prompt = Random::new(seed as u32).tokens(n_prompt);
-    Request {
-        max_tokens: Some(max_tokens),
-        seed: Some(seed),
-        ignore_eos: true,
-        ..Request::new(Prompt::Tokens(prompt))
-    }
+    Request::new(Prompt::Tokens(prompt)).max_tokens(max_tokens).seed(seed).ignore_eos(true)
 }
 
 /// Three sequences that each need the whole cache: some wait or are preempted, and all end.
@@ -301,7 +290,7 @@ fn a_long_prompt_comes_in_chunks_beside_decodes() {
 #[test]
 fn forks_share_their_prompt() {
     let mut bench = Bench::new(Toy::new(64, 4, 64), &EngineConfig::default());
-    bench.submit(Request { n: 5, ..simple(21, 10, 3) });
+    bench.submit(simple(21, 10, 3).n(5));
     bench.step();
     let stats = bench.core.stats();
     assert_eq!((stats.last_step.n_rows, stats.last_step.n_generated), (21, 5));
@@ -318,7 +307,7 @@ fn priority_comes_before_arrival() {
     let config = EngineConfig { max_num_seqs: 1, ..EngineConfig::default() };
     let mut bench = Bench::new(Toy::new(64, 4, 64), &config);
     for (at, priority) in [0, 0, 7, -2].into_iter().enumerate() {
-        bench.submit(Request { priority, ..simple(5, 6, at as u64) });
+        bench.submit(simple(5, 6, at as u64).priority(priority));
         bench.step();
     }
     let mut ends = Vec::new();
@@ -342,7 +331,7 @@ fn the_prefix_cache_is_used_and_changes_nothing() {
         let config = EngineConfig { prefix_caching, ..EngineConfig::default() };
         let mut bench = Bench::new(Toy::new(64, 4, 64), &config);
         for _ in 0..3 {
-            bench.submit(Request { logprobs: Some(2), ..simple(22, 9, 4) });
+            bench.submit(simple(22, 9, 4).logprobs(2));
             bench.run_to_the_end();
         }
         let stats = bench.verdict().unwrap();
@@ -360,7 +349,7 @@ fn a_salt_keeps_prompts_apart() {
     let mut bench = Bench::new(Toy::new(64, 4, 64), &EngineConfig::default());
     let mut cached_tokens = Vec::new();
     for cache_salt in [1, 1, 2, 1] {
-        bench.submit(Request { cache_salt, n: 2, ..simple(22, 9, 4) });
+        bench.submit(simple(22, 9, 4).cache_salt(cache_salt).n(2));
         bench.run_to_the_end();
         let (_, events, _) = bench.requests.pop().unwrap();
         cached_tokens.extend(events.try_iter().filter_map(|event| match event {

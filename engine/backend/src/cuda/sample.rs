@@ -4,7 +4,7 @@ use super::device::{Device, Download};
 use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
-use crate::sample::{self, Numbers, Pick, Picks, Row, edits, names};
+use crate::sample::{self, Numbers, Pick, Picks, Row, SamplingParams, edits, names};
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit, gk_pick, gk_sample, gk_sample_row};
 use std::collections::VecDeque;
@@ -41,12 +41,23 @@ struct Calls {
 impl Calls {
     /// Adds a row. Returns false if only the host can sample it.
     fn add(&mut self, row: &Row<'_>, n_vocab: usize) -> bool {
-        let sampling = row.sampling;
-        if row.rejection.is_some() && !sampling.is_greedy() {
+        if row.rejection.is_some() && !row.sampling.is_greedy() {
             return false;
         }
+        // By name and without `..`, so that a new setting does not compile until the device has it.
+        let &SamplingParams {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            presence_penalty,
+            frequency_penalty,
+            logit_bias: _, // in `edits`
+            logprobs,
+        } = row.sampling;
         let Some(edits) = edits(row, n_vocab) else { return false };
-        let n_top = match sampling.logprobs.filter(|_| row.reports) {
+        let n_top = match logprobs.filter(|_| row.reports) {
             Some(n) => (n as usize).min(n_vocab) as i32,
             None => -1,
         };
@@ -54,13 +65,13 @@ impl Calls {
             seed: row.seed,
             logits_row: row.logits_row as i32,
             position: row.position,
-            temperature: sampling.temperature,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            min_p: sampling.min_p,
-            repetition_penalty: sampling.repetition_penalty,
-            presence_penalty: sampling.presence_penalty,
-            frequency_penalty: sampling.frequency_penalty,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            presence_penalty,
+            frequency_penalty,
             first_edit: self.edits.len() as i32,
             n_edits: edits.len() as i32,
             edited: if edits.is_empty() { -1 } else { self.n_edited as i32 },

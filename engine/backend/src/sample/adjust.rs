@@ -1,6 +1,6 @@
 //! Logit processors: bias, penalties and bans of single tokens.
 
-use super::{Row, Sampling};
+use super::{Row, SamplingParams};
 
 /// Whether [`adjust`] would change anything.
 pub(super) fn is_needed(row: &Row<'_>) -> bool {
@@ -102,7 +102,7 @@ pub(super) fn adjust(logits: &mut [f32], row: &Row<'_>) {
 }
 
 /// The penalised logit of a seen token that occurs `n_in_output` times in the output.
-fn penalised(logit: f32, n_in_output: u32, sampling: &Sampling) -> f32 {
+fn penalised(logit: f32, n_in_output: u32, sampling: &SamplingParams) -> f32 {
     // The penalty of CTRL (arXiv 1909.05858), in the form of Hugging Face: a division would reward
     // a token with a negative logit.
     let logit = if logit > 0.0 {
@@ -142,17 +142,17 @@ mod tests {
         let logits: Vec<f32> = (0..20).map(|i| 0.37 * (i * 7 % 20) as f32 - 3.0).collect();
         let mut seen = Seen::of_prompt(&[3, 5, 3, 11, 99]);
         [5, 5, 7, 98].into_iter().for_each(|token| seen.push_output(token));
-        let penalties = Sampling {
+        let penalties = SamplingParams {
             repetition_penalty: 1.3,
             presence_penalty: 0.2,
             frequency_penalty: 0.7,
             logit_bias: vec![(3, 1.5), (8, -2.0), (40, 1.0)],
-            ..Sampling::greedy()
+            ..SamplingParams::greedy()
         };
-        let biased_twice = Sampling { logit_bias: vec![(3, 0.1), (3, 0.2)], ..penalties };
-        let no_penalties = Sampling { repetition_penalty: 1.0, ..penalties.clone() };
+        let biased_twice = SamplingParams { logit_bias: vec![(3, 0.1), (3, 0.2)], ..penalties };
+        let no_penalties = SamplingParams { repetition_penalty: 1.0, ..penalties.clone() };
         let no_penalties =
-            Sampling { presence_penalty: 0.0, frequency_penalty: 0.0, ..no_penalties };
+            SamplingParams { presence_penalty: 0.0, frequency_penalty: 0.0, ..no_penalties };
         for sampling in [&penalties, &no_penalties, &biased_twice] {
             for seen in [None, Some(&seen)] {
                 for drafted in [&[][..], &[7, 2, 7, 3, 77]] {

@@ -4,7 +4,7 @@
 //! they are one cutoff, and only tokens near the cutoff need sorting.
 
 use super::passes::{gather, total_weight, weight};
-use super::{Sampling, Scratch};
+use super::{SamplingParams, Scratch};
 use std::cmp::Ordering;
 
 /// The last token that is kept, in the order of [`by_likelihood`].
@@ -43,7 +43,12 @@ impl Cutoff {
     pub(super) const NONE: Cutoff = Cutoff { least: f32::MIN, last: u32::MAX };
 
     /// The cutoff of `sampling` for the `n_vocab` values of `scratch.work`; `top` is the largest value.
-    pub(super) fn of(sampling: &Sampling, n_vocab: usize, top: f32, scratch: &mut Scratch) -> Self {
+    pub(super) fn of(
+        sampling: &SamplingParams,
+        n_vocab: usize,
+        top: f32,
+        scratch: &mut Scratch,
+    ) -> Self {
         let Scratch { work, chunk_max, keep: memory, .. } = scratch;
         let row = Values { work, chunk_max, top };
         let k = sampling.top_k as usize;

@@ -23,6 +23,7 @@ mod adjust;
 mod ahead;
 mod keep;
 mod logprob;
+mod params;
 mod passes;
 pub mod philox;
 mod race;
@@ -36,64 +37,12 @@ pub(crate) use adjust::edits;
 pub use ahead::{Ahead, Picks};
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) use ahead::{Numbers, names};
+pub use params::SamplingParams;
 pub use reject::{Proposal, Rejection};
 pub use seen::Seen;
 
 use keep::Cutoff;
 use passes::{CHUNK, argmax, temper};
-
-/// Sampling settings; the same for every sequence of a request and every position.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// 0 is greedy, and so is any temperature below 1e-4, which f32 could not tell from 0.
-    pub temperature: f32,
-    /// Keeps the k most likely tokens; 0 keeps all.
-    pub top_k: u32,
-    /// Keeps the smallest set of most likely tokens with a total probability of at least p; 1 keeps
-    /// all.
-    pub top_p: f32,
-    /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all.
-    pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or output; 1 is off.
-    pub repetition_penalty: f32,
-    /// Subtracted once from the logit of every token in the output.
-    pub presence_penalty: f32,
-    /// Subtracted per occurrence in the output.
-    pub frequency_penalty: f32,
-    /// Values to add to the logits of single tokens.
-    pub logit_bias: Vec<(u32, f32)>,
-    /// Number of alternatives to report with their log-probabilities; None reports no
-    /// log-probability at all.
-    pub logprobs: Option<u32>,
-}
-
-impl Sampling {
-    /// Settings that always sample the most likely token.
-    pub fn greedy() -> Self {
-        Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-            logprobs: None,
-        }
-    }
-
-    /// Whether a row needs [`Row::seen`].
-    pub fn has_penalties(&self) -> bool {
-        self.repetition_penalty != 1.0
-            || self.presence_penalty != 0.0
-            || self.frequency_penalty != 0.0
-    }
-
-    pub(crate) fn is_greedy(&self) -> bool {
-        self.temperature < 1e-4
-    }
-}
 
 /// The inputs of sampling one token, beside its logits.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +51,7 @@ pub struct Row<'a> {
     /// of a request.
     pub logits_row: usize,
     /// The request's settings.
-    pub sampling: &'a Sampling,
+    pub sampling: &'a SamplingParams,
     /// The sequence's seed ([`philox::sequence_seed`]).
     pub seed: u64,
     /// Absolute position of the token to sample: with the seed, the key of its noise.

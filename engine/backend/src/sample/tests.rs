@@ -35,11 +35,11 @@ impl Random {
 
 const SEED: u64 = 11;
 
-fn sampling(temperature: f32) -> Sampling {
-    Sampling { temperature, ..Sampling::greedy() }
+fn sampling(temperature: f32) -> SamplingParams {
+    SamplingParams { temperature, ..SamplingParams::greedy() }
 }
 
-fn row(sampling: &Sampling, position: u32) -> Row<'_> {
+fn row(sampling: &SamplingParams, position: u32) -> Row<'_> {
     Row {
         logits_row: 0,
         sampling,
@@ -54,7 +54,7 @@ fn row(sampling: &Sampling, position: u32) -> Row<'_> {
 }
 
 /// The kept tokens by definition: sorts the whole row.
-fn naive_kept(logits: &[f32], sampling: &Sampling) -> Vec<(f32, u32)> {
+fn naive_kept(logits: &[f32], sampling: &SamplingParams) -> Vec<(f32, u32)> {
     let inv = 1.0 / sampling.temperature;
     let mut tokens: Vec<(f32, u32)> = logits.iter().zip(0..).map(|(&l, t)| (l * inv, t)).collect();
     tokens.sort_by(by_likelihood);
@@ -83,7 +83,7 @@ fn naive_kept(logits: &[f32], sampling: &Sampling) -> Vec<(f32, u32)> {
 }
 
 /// The sampled token by definition: computes every score. `noise` is the random word of a token.
-fn naive_pick(logits: &[f32], sampling: &Sampling, noise: impl Fn(u32) -> u32) -> u32 {
+fn naive_pick(logits: &[f32], sampling: &SamplingParams, noise: impl Fn(u32) -> u32) -> u32 {
     let mut best = (f64::NEG_INFINITY, u32::MAX);
     for (value, token) in naive_kept(logits, sampling) {
         let score = f64::from(value) + gumbel(noise(token));
@@ -94,7 +94,7 @@ fn naive_pick(logits: &[f32], sampling: &Sampling, noise: impl Fn(u32) -> u32) -
     best.1
 }
 
-fn random_sampling(random: &mut Random) -> Sampling {
+fn random_sampling(random: &mut Random) -> SamplingParams {
     let mut sampling = sampling([0.3, 0.7, 1.0, 1.3, 4.0][random.word() as usize % 5]);
     if random.word().is_multiple_of(2) {
         sampling.top_k = [1, 3, 20, 70, 900, 5000][random.word() as usize % 6];
@@ -154,7 +154,7 @@ fn cutoffs_are_those_of_the_definition() {
 #[test]
 fn greedy_takes_the_lowest_of_the_largest() {
     let mut scratch = Scratch::default();
-    let greedy = Sampling::greedy();
+    let greedy = SamplingParams::greedy();
     let almost = sampling(1e-5);
     let mut logits = vec![1.0; 300];
     logits[120] = 4.0;
@@ -169,7 +169,7 @@ fn greedy_takes_the_lowest_of_the_largest() {
 #[test]
 fn odd_logits_are_picked_from_without_a_panic() {
     let mut scratch = Scratch::default();
-    let mut all = Sampling { logprobs: Some(3), ..sampling(0.8) };
+    let mut all = SamplingParams { logprobs: Some(3), ..sampling(0.8) };
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     let rows: [(&[f32], u32); 7] = [
         (&[], 0),
@@ -201,7 +201,7 @@ fn bias_penalties_and_bans() {
     let mut seen = Seen::of_prompt(&[0, 0, 1]);
     seen.push_output(2);
     seen.push_output(2);
-    let adjusted = |sampling: &Sampling, banned: &[u32]| {
+    let adjusted = |sampling: &SamplingParams, banned: &[u32]| {
         let mut logits = [2.0, -2.0, 2.0, 1.0];
         let row = Row { seen: Some(&seen), banned, ..row(sampling, 0) };
         if adjust::is_needed(&row) {
@@ -209,7 +209,7 @@ fn bias_penalties_and_bans() {
         }
         logits
     };
-    let mut sampling = Sampling::greedy();
+    let mut sampling = SamplingParams::greedy();
     assert_eq!(adjusted(&sampling, &[]), [2.0, -2.0, 2.0, 1.0]);
     sampling.repetition_penalty = 2.0;
     assert_eq!(adjusted(&sampling, &[]), [1.0, -4.0, 1.0, 1.0]);
@@ -237,7 +237,7 @@ fn drafted_tokens_are_penalised_as_output() {
         let (drafted, banned) = (tokens(9), tokens(3));
         let mut penalty =
             |off: f32| if random.word().is_multiple_of(3) { off } else { random.uniform() * 2.0 };
-        let mut sampling = Sampling::greedy();
+        let mut sampling = SamplingParams::greedy();
         sampling.repetition_penalty = penalty(1.0);
         sampling.presence_penalty = penalty(0.0);
         sampling.frequency_penalty = penalty(0.0);
@@ -259,7 +259,7 @@ fn drafted_tokens_are_penalised_as_output() {
 
 #[test]
 fn a_row_that_reports_nothing_has_no_logprobs() {
-    let sampling = Sampling { logprobs: Some(2), ..Sampling::greedy() };
+    let sampling = SamplingParams { logprobs: Some(2), ..SamplingParams::greedy() };
     let row = Row { reports: false, ..row(&sampling, 0) };
     let got = pick(&[0.0, 1.0], &row, &mut Scratch::default());
     assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new(), proposal: None });
@@ -273,7 +273,7 @@ fn logprobs_are_of_the_raw_logits() {
         let logits = random.logits(n, 3.0);
         let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
         let exact = |t: u32| f64::from(logits[t as usize]) - total.ln();
-        let mut sampling = Sampling { logprobs: Some(4), top_k: 2, ..sampling(2.0) };
+        let mut sampling = SamplingParams { logprobs: Some(4), top_k: 2, ..sampling(2.0) };
         sampling.logit_bias = vec![(1, 50.0)];
         let got = pick(&logits, &row(&sampling, 0), &mut scratch);
         assert_eq!(got.token, 1, "the bias decides");
@@ -295,7 +295,7 @@ fn logprobs_are_of_the_raw_logits() {
 /// Tokens with fewer than 10 expected draws are counted together.
 fn chi_square(
     logits: &[f32],
-    sampling: &Sampling,
+    sampling: &SamplingParams,
     n_draws: u32,
     mut pick: impl FnMut(u32) -> u32,
 ) -> (f64, f64) {
@@ -345,7 +345,7 @@ fn picks_follow_the_distribution() {
             (60, 0.8, 0.0),
             (100, 0.95, 0.1),
         ] {
-            let sampling = Sampling { top_k, top_p, min_p, ..sampling(temperature) };
+            let sampling = SamplingParams { top_k, top_p, min_p, ..sampling(temperature) };
             let (statistic, df) = chi_square(&logits, &sampling, 60_000, |position| {
                 pick(&logits, &row(&sampling, position), &mut scratch).token
             });
@@ -414,14 +414,20 @@ fn time_of_a_pick() {
         seen.push_output(5);
         let base = sampling(0.8);
         let cases = [
-            ("greedy", Sampling::greedy()),
+            ("greedy", SamplingParams::greedy()),
             ("temperature", base.clone()),
-            ("top-k 50", Sampling { top_k: 50, ..base.clone() }),
-            ("top-p 0.95", Sampling { top_p: 0.95, ..base.clone() }),
-            ("top-k 50 top-p 0.95", Sampling { top_k: 50, top_p: 0.95, ..base.clone() }),
-            ("min-p 0.05", Sampling { min_p: 0.05, ..base.clone() }),
-            ("greedy, penalty", Sampling { repetition_penalty: 1.1, ..Sampling::greedy() }),
-            ("greedy, 5 logprobs", Sampling { logprobs: Some(5), ..Sampling::greedy() }),
+            ("top-k 50", SamplingParams { top_k: 50, ..base.clone() }),
+            ("top-p 0.95", SamplingParams { top_p: 0.95, ..base.clone() }),
+            ("top-k 50 top-p 0.95", SamplingParams { top_k: 50, top_p: 0.95, ..base.clone() }),
+            ("min-p 0.05", SamplingParams { min_p: 0.05, ..base.clone() }),
+            (
+                "greedy, penalty",
+                SamplingParams { repetition_penalty: 1.1, ..SamplingParams::greedy() },
+            ),
+            (
+                "greedy, 5 logprobs",
+                SamplingParams { logprobs: Some(5), ..SamplingParams::greedy() },
+            ),
         ];
         for (name, sampling) in &cases {
             let mut micros = [0.0; 2];
@@ -452,7 +458,7 @@ fn time_of_a_rejection() {
         let logits = random.logits(n, 2.5);
         for (name, sampling) in [
             ("temperature", sampling(1.0)),
-            ("top-p 0.95", Sampling { top_p: 0.95, ..sampling(1.0) }),
+            ("top-p 0.95", SamplingParams { top_p: 0.95, ..sampling(1.0) }),
         ] {
             let mut scratch = Scratch::default();
             let mut proposal =

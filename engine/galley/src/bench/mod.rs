@@ -67,7 +67,7 @@ struct Row {
 /// Runs the command.
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let request = Request::new(Prompt::Tokens(Vec::new()));
-    Request { temperature: args.temperature, ..request }.check().map_err(by_flag)?;
+    request.temperature(args.temperature).check().map_err(by_flag)?;
     let files = Files::open_for(&args.model)?;
     let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max())
     else {
@@ -236,15 +236,15 @@ fn submit(
     salt: u64,
     drafting: &DraftRequest,
 ) -> Result<Vec<RequestHandle>> {
-    let max_tokens = Some(u32::try_from(n_tokens)?);
-    let requests = prompts.iter().zip(0..).map(|(prompt, i)| Request {
-        temperature: args.temperature,
-        seed: Some(args.seed.wrapping_add(i)),
-        drafting: drafting.clone(),
-        max_tokens,
-        ignore_eos: true,
-        cache_salt: salt,
-        ..Request::new(Prompt::Tokens(prompt.clone()))
+    let max_tokens = u32::try_from(n_tokens)?;
+    let requests = prompts.iter().zip(0..).map(|(prompt, i)| {
+        Request::new(Prompt::Tokens(prompt.clone()))
+            .temperature(args.temperature)
+            .seed(args.seed.wrapping_add(i))
+            .drafting(drafting.clone())
+            .max_tokens(max_tokens)
+            .ignore_eos(true)
+            .cache_salt(salt)
     });
     Ok(loaded.engine.submit_all(requests)?)
 }
@@ -263,7 +263,7 @@ fn pass(
     let mut handles = submit(args, loaded, prompts, n_tokens, salt, drafting)?;
     let mut outputs = Vec::new();
     for handle in &mut handles {
-        outputs.append(&mut follow(handle, 1, |_, _| Ok(()), || {})?);
+        outputs.append(&mut follow(handle, |_, _| Ok(()), || {})?);
     }
     let n_full = turns.until_finished(n_finished, prompts.len())?;
     if n_tokens > 1 && n_full == 0 {

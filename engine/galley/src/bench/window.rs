@@ -10,7 +10,7 @@ use super::submit;
 use super::turns::{Span, Turns, decodes_all, nothing_measured};
 use crate::args::BenchArgs;
 use crate::load::Loaded;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use galley_engine::{DraftRequest, Event, RequestHandle, Stats};
 
 /// A sequence ends after this many times its share of the window's tokens.
@@ -118,7 +118,7 @@ fn rest(handle: &mut RequestHandle) -> Result<Vec<u32>> {
         match event {
             Event::Token { token, .. } => tokens.push(token),
             Event::Finished { .. } => {}
-            Event::Error { message } => bail!("{message}"),
+            Event::Error(error) => return Err(error.into()),
         }
     }
     Ok(tokens)

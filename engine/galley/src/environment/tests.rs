@@ -118,7 +118,7 @@ fn case_13_an_empty_variable_is_not_set() {
     let args = run(&[], &empty).expect("nothing is set");
     assert_eq!((args.sampling.seed, args.model.threads), (None, None));
     assert!(args.draft.drafter.is_empty() && args.sampling.stop.is_empty());
-    assert!(args.draft.plugin_path.is_none() && args.sampling.temperature == 0.0);
+    assert!(args.draft.plugin_path.is_none() && args.sampling.params.temperature == 0.0);
     let bench = bench(&[], &[("GALLEY_BATCH", ""), ("GALLEY_KV_BUDGET", "")]).expect("nothing");
     assert_eq!((bench.batch, bench.kv_budget.len()), (vec![1], 0));
     // The model is required, and an empty variable does not set it.

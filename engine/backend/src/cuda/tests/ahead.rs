@@ -3,7 +3,7 @@
 use super::counting::Counting;
 use super::*;
 use crate::TOKEN_OF_PICK;
-use crate::sample::{Row, Sampling};
+use crate::sample::{Row, SamplingParams};
 use std::sync::atomic::Ordering::Relaxed;
 
 const COLS: usize = 64;
@@ -11,7 +11,7 @@ const N_VOCAB: usize = 90;
 const LENGTH: usize = 6;
 
 /// A sampling row without history, drafts or banned tokens.
-fn row_of(logits_row: usize, sampling: &Sampling, position: u32) -> Row<'_> {
+fn row_of(logits_row: usize, sampling: &SamplingParams, position: u32) -> Row<'_> {
     Row {
         logits_row,
         sampling,
@@ -44,7 +44,7 @@ impl Layerless {
     fn chain<B: TestBackend>(
         &self,
         backend: &mut B,
-        samplings: [&Sampling; 3],
+        samplings: [&SamplingParams; 3],
         ahead: bool,
     ) -> Vec<Vec<u32>> {
         let shape = KvShape {
@@ -115,8 +115,8 @@ impl Layerless {
 #[test]
 fn a_chain_is_waited_for_once() {
     let model = Layerless::new();
-    let drawn = Sampling { temperature: 1.0, logprobs: Some(2), ..Sampling::greedy() };
-    let samplings = [&Sampling::greedy(), &drawn, &drawn];
+    let drawn = SamplingParams { temperature: 1.0, logprobs: Some(2), ..SamplingParams::greedy() };
+    let samplings = [&SamplingParams::greedy(), &drawn, &drawn];
     let expected = model.chain(&mut cpu(), samplings, false);
     assert_eq!(expected, model.chain(&mut cpu(), samplings, true));
     let (mut backend, counting) = Counting::backend();
@@ -134,8 +134,8 @@ fn a_chain_is_waited_for_once() {
 fn what_only_the_host_picks_joins_the_chain() {
     let Some(mut backend) = backend() else { return };
     let model = Layerless::new();
-    let twice = Sampling { logit_bias: vec![(9, 1.0), (9, 0.5)], ..Sampling::greedy() };
-    let samplings = [&Sampling::greedy(), &twice, &twice];
+    let twice = SamplingParams { logit_bias: vec![(9, 1.0), (9, 0.5)], ..SamplingParams::greedy() };
+    let samplings = [&SamplingParams::greedy(), &twice, &twice];
     let expected = model.chain(&mut cpu(), samplings, false);
     assert_eq!(expected, model.chain(&mut backend, samplings, true));
 }
@@ -147,7 +147,7 @@ fn picks_survive_that_more_are_made_than_expected() {
     let logits = values.take(N_VOCAB);
     let mut tensor = backend.f32_rows(1, N_VOCAB).unwrap();
     backend.write(&mut tensor, 0, &logits);
-    let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    let sampling = SamplingParams { temperature: 1.0, ..SamplingParams::greedy() };
     let row = |position: u32| row_of(0, &sampling, position);
     let few: Vec<Row<'_>> = (0..5).map(row).collect();
     let expected = backend.sample(&tensor, &few).unwrap();
@@ -171,7 +171,7 @@ fn picks_are_taken_a_step_late() {
     let mut values = Values(23);
     let mut tensor = backend.f32_rows(2, N_VOCAB).unwrap();
     (0..2).for_each(|row| backend.write(&mut tensor, row, &values.take(N_VOCAB)));
-    let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    let sampling = SamplingParams { temperature: 1.0, ..SamplingParams::greedy() };
     let row = |logits_row: usize, position: u32| row_of(logits_row, &sampling, position);
     let rows = |step: u32| [row(0, step), row(1, step)];
     let expected: Vec<Vec<u32>> = (0..20)
@@ -202,7 +202,7 @@ fn picks_that_cannot_be_sent_leave_the_others_in_their_order() {
     let mut values = Values(24);
     let mut tensor = backend.f32_rows(1, N_VOCAB).unwrap();
     backend.write(&mut tensor, 0, &values.take(N_VOCAB));
-    let sampling = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    let sampling = SamplingParams { temperature: 1.0, ..SamplingParams::greedy() };
     let rows = |step: u32| [row_of(0, &sampling, step)];
     let expected: Vec<u32> =
         (0..3).map(|step| backend.sample(&tensor, &rows(step)).unwrap()[0].token).collect();

@@ -1,7 +1,7 @@
 //! The device samples the same tokens as the host.
 
 use super::*;
-use crate::sample::{Rejection, Row, Sampling, Seen};
+use crate::sample::{Rejection, Row, SamplingParams, Seen};
 
 #[test]
 fn picks_are_those_of_the_host() {
@@ -11,12 +11,12 @@ fn picks_are_those_of_the_host() {
     let logits: Vec<f32> = values.take(n_rows * n_vocab).iter().map(|x| x * 8.0).collect();
     let mut seen = Seen::of_prompt(&[3, 5, 11]);
     [5, 5, 7].into_iter().for_each(|token| seen.push_output(token));
-    let plain = Sampling { temperature: 0.9, logprobs: Some(3), ..Sampling::greedy() };
+    let plain = SamplingParams { temperature: 0.9, logprobs: Some(3), ..SamplingParams::greedy() };
     let settings = [
-        Sampling { logprobs: Some(0), ..Sampling::greedy() },
+        SamplingParams { logprobs: Some(0), ..SamplingParams::greedy() },
         plain.clone(),
-        Sampling { top_k: 20, top_p: 0.8, min_p: 0.01, ..plain.clone() },
-        Sampling {
+        SamplingParams { top_k: 20, top_p: 0.8, min_p: 0.01, ..plain.clone() },
+        SamplingParams {
             repetition_penalty: 1.2,
             presence_penalty: 0.3,
             frequency_penalty: 0.2,
@@ -24,7 +24,7 @@ fn picks_are_those_of_the_host() {
             ..plain.clone()
         },
         // A token with two biases: only the host can sample this row.
-        Sampling { logit_bias: vec![(9, 4.0), (9, 0.5)], ..plain },
+        SamplingParams { logit_bias: vec![(9, 4.0), (9, 0.5)], ..plain },
     ];
     let mut rows = Vec::new();
     for sampling in &settings {

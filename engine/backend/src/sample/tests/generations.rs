@@ -16,7 +16,7 @@ struct Case {
     name: &'static str,
     target: &'static [f32],
     draft: &'static [f32],
-    sampling: Sampling,
+    sampling: SamplingParams,
 }
 
 impl Case {
@@ -77,19 +77,19 @@ fn cases() -> Vec<Case> {
             "top-k",
             &[0.4, 0.3, 0.15, 0.1, 0.05],
             &[0.1, 0.15, 0.3, 0.05, 0.4],
-            Sampling { top_k: 3, ..one.clone() },
+            SamplingParams { top_k: 3, ..one.clone() },
         ),
         case(
             "top-p",
             &[0.4, 0.3, 0.15, 0.1, 0.05],
             &[0.05, 0.3, 0.35, 0.2, 0.1],
-            Sampling { top_p: 0.8, ..sampling(0.9) },
+            SamplingParams { top_p: 0.8, ..sampling(0.9) },
         ),
         case(
             "min-p",
             &[0.4, 0.3, 0.15, 0.1, 0.05],
             &[0.5, 0.05, 0.2, 0.2, 0.05],
-            Sampling { min_p: 0.3, ..one },
+            SamplingParams { min_p: 0.3, ..one },
         ),
     ]
 }

@@ -5,7 +5,7 @@ use super::super::reject::{Distribution, decide};
 use super::*;
 
 /// The probability of every token, from the definition, in f64.
-pub(super) fn exact(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
+pub(super) fn exact(logits: &[f32], sampling: &SamplingParams) -> Vec<f64> {
     let kept = naive_kept(logits, sampling);
     let mut probabilities = vec![0.0; logits.len()];
     kept.iter().for_each(|&(value, token)| {
@@ -17,7 +17,7 @@ pub(super) fn exact(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
 
 pub(super) fn proposal_of(
     logits: &[f32],
-    sampling: &Sampling,
+    sampling: &SamplingParams,
     scratch: &mut Scratch,
 ) -> Option<Proposal> {
     let row = Row { rejection: Some(Rejection::Draft), ..row(sampling, 5) };
@@ -129,7 +129,8 @@ fn odd_logits_are_verified_without_a_panic() {
     let mut n_verified = 0;
     for (draft, target) in rows.iter().flat_map(|d| rows.iter().map(move |t| (d, t))) {
         for (top_k, top_p, min_p) in [(0, 1.0, 0.0), (2, 1.0, 0.0), (0, 0.5, 0.0), (2, 0.9, 0.1)] {
-            let sampling = Sampling { top_k, top_p, min_p, logprobs: Some(2), ..sampling(0.7) };
+            let sampling =
+                SamplingParams { top_k, top_p, min_p, logprobs: Some(2), ..sampling(0.7) };
             let proposal = proposal_of(draft, &sampling, &mut scratch).expect("not greedy");
             assert!((proposal.token() as usize) < 3);
             for position in 0..20 {
@@ -157,7 +158,7 @@ fn odd_logits_are_verified_without_a_panic() {
 #[test]
 fn greedy_rows_are_as_they_were() {
     let mut scratch = Scratch::default();
-    let greedy = Sampling::greedy();
+    let greedy = SamplingParams::greedy();
     assert_eq!(proposal_of(&[0.0, 2.0], &greedy, &mut scratch), None);
     let proposal = Proposal::new(0, &[], &[1.0, 0.0]);
     let row = Row { rejection: Some(Rejection::Verify(&proposal)), ..row(&greedy, 0) };
@@ -195,7 +196,7 @@ fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
     let mut scratch = Scratch::default();
     let logits = Random(9).logits(40, 2.0);
     let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
-    let sampling = Sampling { logprobs: Some(1), top_k: 9, ..sampling(3.0) };
+    let sampling = SamplingParams { logprobs: Some(1), top_k: 9, ..sampling(3.0) };
     let mut n_kept = 0;
     for position in 0..200 {
         let proposal = proposal_of(&Random(position).logits(40, 2.0), &sampling, &mut scratch);
