@@ -56,6 +56,8 @@ pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, FinishReason, Stopped, Usage};
 pub use galley_backend::sample::SamplingParams;
 pub use galley_drafter_host as drafters;
+#[cfg(feature = "hub")]
+pub use galley_hub as hub;
 pub use handle::{Engine, ModelInfo, RequestHandle, Watch};
 pub use request::{Prompt, Request};
 pub use stats::{Stats, StepStats};

@@ -74,7 +74,7 @@ impl DraftArgs {
     ) -> Result<DraftConfig> {
         let drafters = self.setup()?.into_iter().collect();
         let find_model: FindModel =
-            Arc::new(|name| pull::resolve(name).map_err(|error| sentence(&error)));
+            Arc::new(|name| pull::find_or_fetch(name).map_err(|error| sentence(&error.into())));
         let drafting =
             DraftConfig { drafters, draft_length, kv_budget, find_model, ..DraftConfig::default() };
         Ok(DraftConfig { max_draft_length: max, ..drafting })

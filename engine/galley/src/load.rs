@@ -38,7 +38,7 @@ pub(crate) struct Files {
 impl Files {
     /// Finds and opens the model that `--model` names.
     pub(crate) fn open(model: &str) -> Result<Self> {
-        let path = pull::resolve(model)?;
+        let path = pull::find_or_fetch(model)?;
         let checkpoint = Checkpoint::open(&path)?;
         let tokenizer = Arc::new(Tokenizer::open(&path, checkpoint.gguf())?);
         Ok(Self { path, checkpoint, tokenizer })

@@ -1,7 +1,7 @@
 //! Failures of the network: whether another attempt makes sense, and how the user can solve the problem.
 
 use super::proxy::Route;
-use anyhow::{Error, anyhow};
+use crate::error::{HubError, Reason, fail};
 use rustls::CertificateError;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,15 +12,15 @@ use ureq::http::{Response, StatusCode, Uri};
 #[derive(Debug)]
 pub(super) enum Failure {
     /// A temporary failure, such as a busy server or a lost connection.
-    Passing(Error),
+    Passing(HubError),
     /// A temporary failure after a part of the file has arrived.
     Interrupted,
     /// Another attempt would fail in the same way.
-    Final(Error),
+    Final(HubError),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
         Self::Final(error)
     }
 }
@@ -83,10 +83,12 @@ pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -
             match (error.kind(), route) {
                 // The error of the client if a SOCKS proxy refuses the password.
                 (ErrorKind::PermissionDenied, Some(route)) => {
-                    Failure::Final(anyhow!("{error}").context(asks_for_a_user(route)))
+                    let reason = Reason::new(user_wanted(route)).because(error);
+                    Failure::Final(HubError::Refused(reason))
                 }
-                (_, Some(_)) => Failure::Passing(anyhow!("{}: {error}", place())),
-                (_, None) => Failure::Passing(anyhow!(
+                (_, Some(_)) => Failure::Passing(fail!(Network, "{}: {error}", place())),
+                (_, None) => Failure::Passing(fail!(
+                    Network,
                     "{}: {error}. Behind a proxy, set HTTPS_PROXY; for another hub, HF_ENDPOINT",
                     place()
                 )),
@@ -97,22 +99,28 @@ pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -
             match route {
                 Some(route) if is_status(&["407"]) => Failure::Final(asks_for_a_user(route)),
                 _ if is_status(&["502", "503", "504"]) => {
-                    Failure::Passing(anyhow!("{}: {reason}", place()))
+                    Failure::Passing(fail!(Network, "{}: {reason}", place()))
                 }
-                _ => Failure::Final(anyhow!("{}: {reason}", place())),
+                _ => Failure::Final(fail!(Network, "{}: {reason}", place())),
             }
         }
         error @ (ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed) => Failure::Passing(anyhow!("{}: {error}", place())),
+        | ureq::Error::ConnectionFailed) => {
+            Failure::Passing(fail!(Network, "{}: {error}", place()))
+        }
         // All other errors lie in the request or the answer, and would occur again.
-        error => Failure::Final(anyhow!("{uri}{through}: {error}")),
+        error => Failure::Final(fail!(Network, "{uri}{through}: {error}")),
     }
 }
 
 /// The error if a proxy refuses the user or the password.
-pub(super) fn asks_for_a_user(route: &Route) -> Error {
-    anyhow!(
+pub(super) fn asks_for_a_user(route: &Route) -> HubError {
+    HubError::Refused(Reason::new(user_wanted(route)))
+}
+
+fn user_wanted(route: &Route) -> String {
+    format!(
         "{route} asks for a user and a password that it accepts: write them into {}, as in http://USER:PASSWORD@HOST:PORT \
          (with %40 for an @ in them)",
         route.variable
@@ -120,35 +128,39 @@ pub(super) fn asks_for_a_user(route: &Route) -> Error {
 }
 
 /// The error for a failure of TLS. It is final: another attempt gets the same certificate.
-fn tls(error: &rustls::Error, host: &str, through: &str) -> Error {
+fn tls(error: &rustls::Error, host: &str, through: &str) -> HubError {
     let way_out =
         "set SSL_CERT_FILE to a file with the certificate of the authority that signs it (PEM)";
     let rustls::Error::InvalidCertificate(reason) = error else {
-        return anyhow!("{host}{through}: no secure connection: {error}");
+        return fail!(Network, "{host}{through}: no secure connection: {error}");
     };
     match reason {
-        CertificateError::UnknownIssuer => anyhow!(
+        CertificateError::UnknownIssuer => fail!(
+            Network,
             "{host}{through}: its certificate is signed by an authority that is not known here: {way_out}"
         ),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => anyhow!(
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => fail!(
+            Network,
             "{host}{through}: its certificate has expired; or the clock of this machine is wrong"
         ),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => anyhow!(
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => fail!(
+            Network,
             "{host}{through}: its certificate is not valid yet; or the clock of this machine is wrong"
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            anyhow!("{host}{through}: the certificate there is for another name: {error}")
+            fail!(Network, "{host}{through}: the certificate there is for another name: {error}")
         }
-        _ if error.to_string().contains("CaUsedAsEndEntity") => anyhow!(
+        _ if error.to_string().contains("CaUsedAsEndEntity") => fail!(
+            Network,
             "{host}{through}: its certificate is that of an authority, which servers may not show. Sign a certificate \
              for the server with it, and {way_out}"
         ),
-        _ => anyhow!("{host}{through}: its certificate is not accepted: {error}; {way_out}"),
+        _ => fail!(Network, "{host}{through}: its certificate is not accepted: {error}; {way_out}"),
     }
 }
 
 /// Explains why `path` in the cache cannot be written.
-pub(super) fn writing(error: std::io::Error, path: &Path) -> Error {
+pub(super) fn writing(error: std::io::Error, path: &Path) -> HubError {
     let way_out = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "free some space, or set HF_HOME to a directory on another disk"
@@ -159,9 +171,9 @@ pub(super) fn writing(error: std::io::Error, path: &Path) -> Error {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "a file is in the place of a directory: remove it, or set HF_HOME to another directory"
         }
-        _ => return Error::new(error).context(path.display().to_string()),
+        _ => return HubError::Cache(Reason::new(path.display().to_string()).because(error)),
     };
-    anyhow!("{}: {error}; {way_out}", path.display())
+    fail!(Cache, "{}: {error}; {way_out}", path.display())
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::client::{Client, retry};
 use super::failure::{Failure, writing};
-use anyhow::{Context, Error, Result, ensure};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::Progress;
+use crate::error::{HubError, Or, Result, Within, fail};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,6 +27,7 @@ pub(super) fn fetch(
     remote: &Remote<'_>,
     blob: &Path,
     force: bool,
+    on_progress: &dyn Fn(Progress<'_>),
 ) -> Result<()> {
     if blob.exists() && !force {
         return Ok(());
@@ -47,11 +48,15 @@ pub(super) fn fetch(
         }
     };
 
-    let bar = progress(remote);
-    let result = retry(|| attempt(client, remote, &part, &mut file, &bar))
-        .and_then(|()| check(remote, &mut file).inspect_err(|_| drop(fs::remove_file(&part))));
-    bar.finish_and_clear();
-    result.with_context(|| remote.name.to_owned())?;
+    let on_bytes = |done| {
+        on_progress(Progress::Bytes { file: remote.name, done, total: remote.size });
+    };
+    on_bytes(0);
+    let result = retry(|| attempt(client, remote, &part, &mut file, &on_bytes)).and_then(|()| {
+        check(remote, &mut file, &part).inspect_err(|_| drop(fs::remove_file(&part)))
+    });
+    on_progress(Progress::End { file: remote.name });
+    result.within(|| remote.name.to_owned())?;
     file.sync_all().map_err(unwritten)?;
     fs::rename(&part, blob).map_err(|error| writing(error, blob))
 }
@@ -62,28 +67,29 @@ fn attempt(
     remote: &Remote<'_>,
     part: &Path,
     file: &mut File,
-    bar: &ProgressBar,
+    on_bytes: &dyn Fn(u64),
 ) -> Result<(), Failure> {
-    let mut have = file.seek(SeekFrom::End(0)).map_err(Error::new)?;
+    let unwritten = |error| writing(error, part);
+    let mut have = file.seek(SeekFrom::End(0)).map_err(unwritten)?;
     if remote.size == Some(have) {
         return Ok(());
     }
     if remote.size.is_some_and(|size| have > size) {
-        have = restart(file)?;
+        have = restart(file).map_err(unwritten)?;
     }
     let response = client.get_file(&remote.url, have)?;
     match response.status() {
         StatusCode::RANGE_NOT_SATISFIABLE => {
-            restart(file)?;
-            let error = anyhow::anyhow!("{}: the part here fits no file there", remote.url);
+            restart(file).map_err(unwritten)?;
+            let error = fail!(Network, "{}: the part here fits no file there", remote.url);
             return Err(Failure::Passing(error));
         }
         StatusCode::PARTIAL_CONTENT if continues(&response, have) => {}
         // The server ignores the range and sends the whole file.
-        _ if have > 0 => have = restart(file)?,
+        _ if have > 0 => have = restart(file).map_err(unwritten)?,
         _ => {}
     }
-    bar.set_position(have);
+    on_bytes(have);
     let start = have;
     let failure = |have, error| match have {
         have if have > start => Failure::Interrupted,
@@ -95,28 +101,31 @@ fn attempt(
         let read = match body.read(&mut buffer) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failure(have, error.into())),
+            Err(error) => {
+                let error = Err::<(), _>(error).or_fail(HubError::Network, || remote.url.clone());
+                return error.map_err(|error| failure(have, error));
+            }
         };
         if read == 0 {
             break;
         }
         have += read as u64;
         if remote.size.is_some_and(|size| have > size) {
-            return Err(anyhow::anyhow!("{}: longer than the hub said", remote.url).into());
+            return Err(fail!(Content, "{}: longer than the hub said", remote.url).into());
         }
-        file.write_all(&buffer[..read]).map_err(|error| writing(error, part))?;
-        bar.set_position(have);
+        file.write_all(&buffer[..read]).map_err(unwritten)?;
+        on_bytes(have);
     }
     match remote.size {
         Some(size) if have < size => {
-            let error = anyhow::anyhow!("{}: cut off after {have} of {size} bytes", remote.url);
+            let error = fail!(Network, "{}: cut off after {have} of {size} bytes", remote.url);
             Err(failure(have, error))
         }
         _ => Ok(()),
     }
 }
 
-fn restart(file: &mut File) -> Result<u64> {
+fn restart(file: &mut File) -> io::Result<u64> {
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(0)
@@ -128,31 +137,23 @@ fn continues(response: &Response<Body>, have: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")))
 }
 
-fn check(remote: &Remote<'_>, file: &mut File) -> Result<()> {
+fn check(remote: &Remote<'_>, file: &mut File, part: &Path) -> Result<()> {
     let Some(expected) = remote.sha256 else { return Ok(()) };
-    file.seek(SeekFrom::Start(0))?;
-    let found = sha256(file)?;
-    ensure!(
-        found.eq_ignore_ascii_case(expected),
-        "damaged on the way: its SHA-256 is {found} and should be {expected}. What arrived has been \
-         deleted; pull again"
-    );
+    let found = file.seek(SeekFrom::Start(0)).and_then(|_| sha256(file));
+    let found = found.map_err(|error| writing(error, part))?;
+    if !found.eq_ignore_ascii_case(expected) {
+        return Err(fail!(
+            Content,
+            "damaged on the way: its SHA-256 is {found} and should be {expected}. What arrived has been deleted; pull \
+             again"
+        ));
+    }
     Ok(())
 }
 
 /// The SHA-256 of a file from its position to its end, in hexadecimal.
-pub(super) fn sha256(file: &mut File) -> Result<String> {
+pub(super) fn sha256(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut io::BufReader::with_capacity(1 << 20, file), &mut hasher)?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A progress bar on standard error, visible if standard error is a terminal.
-fn progress(remote: &Remote<'_>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(remote.size, ProgressDrawTarget::stderr());
-    let template = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.with_message(remote.name.to_owned())
 }

@@ -6,7 +6,7 @@
 //! means every host.
 
 use super::settings::Environment;
-use anyhow::{Context, Result, bail};
+use crate::error::{HubError, Or, Result, fail};
 use std::net::IpAddr;
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
@@ -74,7 +74,8 @@ impl Route {
     fn new(variable: String, url: &str) -> Result<Self> {
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         // The error does not show the URL, which may hold a password.
-        let parsed = Proxy::new(&url).ok().filter(has_port_or_none).with_context(|| {
+        let parsed = Proxy::new(&url).ok().filter(has_port_or_none);
+        let parsed = parsed.or_fail(HubError::Environment, || {
             format!("{variable}: this is no proxy; one is http://HOST:PORT or socks5://HOST:PORT")
         })?;
         let protocol = match parsed.protocol() {
@@ -90,7 +91,9 @@ impl Route {
         if let Some(password) = parsed.password() {
             builder = builder.password(password);
         }
-        let Ok(proxy) = builder.build() else { bail!("{variable}: this is no proxy") };
+        let Ok(proxy) = builder.build() else {
+            return Err(fail!(Environment, "{variable}: this is no proxy"));
+        };
         Ok(Self { proxy, variable })
     }
 

@@ -5,7 +5,7 @@
 //! difference: an empty variable counts as not set.
 
 use super::proxy::Proxies;
-use anyhow::{Context, Result, bail, ensure};
+use crate::error::{HubError, Or, Result, fail};
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -104,7 +104,9 @@ impl Environment {
     /// The value of a variable without surrounding white space; None if nothing is left.
     fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(value) = self.raw(name) else { return Ok(None) };
-        let text = value.to_str().with_context(|| format!("{name}: the value is not Unicode"))?;
+        let text = value.to_str();
+        let text =
+            text.or_fail(HubError::Environment, || format!("{name}: the value is not Unicode"))?;
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
@@ -127,7 +129,12 @@ impl Environment {
         let path = shellexpand::full_with_context_no_errors(text, home, variable);
         // Otherwise a directory named `~` would be created in the current directory.
         let is_home = text.starts_with('~') && path.starts_with('~');
-        ensure!(!is_home, "{name}={text}: this home directory is not known; write the whole path");
+        if is_home {
+            return Err(fail!(
+                Environment,
+                "{name}={text}: this home directory is not known; write the whole path"
+            ));
+        }
         Ok(Some(PathBuf::from(path.into_owned())))
     }
 
@@ -161,8 +168,9 @@ impl Environment {
 
     fn seconds(&self, name: &str, default: Duration) -> Result<Duration> {
         let Some(text) = self.text(name)? else { return Ok(default) };
-        let seconds =
-            text.parse().with_context(|| format!("{name}={text}: a number of seconds"))?;
+        let seconds: Result<u64, _> = text.parse();
+        let what = || format!("{name}={text}: a number of seconds");
+        let seconds = seconds.or_fail(HubError::Environment, what)?;
         // The libraries read 0 as the default.
         Ok(if seconds == 0 { default } else { Duration::from_secs(seconds) })
     }
@@ -180,7 +188,9 @@ impl Settings {
             Some(cache) => cache,
             None => environment
                 .hf_home()?
-                .context("no place for models: set GALLEY_CACHE to a directory")?
+                .or_fail(HubError::Environment, || {
+                    "no place for models: set GALLEY_CACHE to a directory".into()
+                })?
                 .join("hub"),
         };
         // As in the libraries, the second variable counts if the first one is not set, but not if the first
@@ -197,7 +207,12 @@ impl Network {
     pub(super) fn from(environment: &Environment) -> Result<Self> {
         let endpoint = environment.text("HF_ENDPOINT")?.unwrap_or_else(|| HUB.into());
         let is_url = endpoint.starts_with("https://") || endpoint.starts_with("http://");
-        ensure!(is_url, "HF_ENDPOINT={endpoint}: an address begins with https:// or http://");
+        if !is_url {
+            return Err(fail!(
+                Environment,
+                "HF_ENDPOINT={endpoint}: an address begins with https:// or http://"
+            ));
+        }
         let mut certificates = Vec::new();
         for name in CERTIFICATES {
             let Some(value) = environment.path(name)? else { continue };
@@ -255,11 +270,14 @@ impl Token {
     pub(super) fn header(&self) -> Result<Option<HeaderValue>> {
         let Self::Given { value, source } = self else { return Ok(None) };
         if let Some((at, c)) = value.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
-            bail!(
+            return Err(fail!(
+                Environment,
                 "the access token of {source} has {c:?} at byte {at}, which no token has: copy the token again"
-            );
+            ));
         }
-        let mut header = HeaderValue::try_from(format!("Bearer {value}"))?;
+        let header = HeaderValue::try_from(format!("Bearer {value}"));
+        let mut header =
+            header.or_fail(HubError::Environment, || format!("the access token of {source}"))?;
         header.set_sensitive(true);
         Ok(Some(header))
     }

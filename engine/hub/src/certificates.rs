@@ -1,6 +1,6 @@
 //! The certificates that servers are checked against: the files that the environment names, or else the system's store.
 
-use anyhow::{Result, ensure};
+use crate::error::{Result, fail};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 use std::path::PathBuf;
 use ureq::tls::{Certificate, RootCerts};
@@ -19,17 +19,23 @@ pub(super) fn roots(named: &[(&'static str, PathBuf)]) -> Result<RootCerts> {
         let reason = result.errors.first().map_or(String::new(), |error| format!(": {error}"));
         // A directory may also have files that are no certificates.
         let is_good = path.is_dir() || (reason.is_empty() && !result.certs.is_empty());
-        ensure!(
-            is_good,
-            "{variable}={}: no certificates can be read from there{reason}. It should be a file in PEM form",
-            path.display()
-        );
+        if !is_good {
+            return Err(fail!(
+                Environment,
+                "{variable}={}: no certificates can be read from there{reason}. It should be a file in PEM form",
+                path.display()
+            ));
+        }
         found.extend(result.certs);
     }
     if !named.is_empty() {
         let variables: Vec<_> = named.iter().map(|(variable, _)| *variable).collect();
-        ensure!(!found.is_empty(), "{}: there is no certificate there", variables.join(", "));
-        return Ok(specific(found));
+        return match found.is_empty() {
+            true => {
+                Err(fail!(Environment, "{}: there is no certificate there", variables.join(", ")))
+            }
+            false => Ok(specific(found)),
+        };
     }
     let found = system().certs;
     // A container often has no store: then the certificates of Mozilla's list apply.

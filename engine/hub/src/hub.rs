@@ -3,9 +3,9 @@
 use super::cache::{Repo, create_parent, file_name, link};
 use super::client::Client;
 use super::download::{self, Remote};
-use super::failure::Refusal;
 use super::settings::{Network, Settings, Token};
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use crate::Progress;
+use crate::error::{HubError, Or, Result, Within, fail};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,6 +19,7 @@ pub(super) struct Hub<'a> {
     settings: &'a Settings,
     network: &'a Network,
     client: Client<'a>,
+    on_progress: &'a dyn Fn(Progress<'_>),
 }
 
 /// The hub's description of a revision.
@@ -52,8 +53,12 @@ struct Index {
 }
 
 impl<'a> Hub<'a> {
-    pub(super) fn new(settings: &'a Settings, network: &'a Network) -> Result<Self> {
-        Ok(Self { settings, network, client: Client::new(network)? })
+    pub(super) fn new(
+        settings: &'a Settings,
+        network: &'a Network,
+        on_progress: &'a dyn Fn(Progress<'_>),
+    ) -> Result<Self> {
+        Ok(Self { settings, network, client: Client::new(network)?, on_progress })
     }
 
     /// Fetches the files of a model that the cache does not have, or only `file`.
@@ -64,13 +69,13 @@ impl<'a> Hub<'a> {
         let result = match file {
             Some(name) => {
                 let file = listing.siblings.iter().find(|file| file.name == name);
-                fetch(file.with_context(|| {
+                fetch(file.or_fail(HubError::Choice, || {
                     let names = listing.names(|_| true);
                     format!("{} has no file {name}. It has:{names}", repo.source())
                 })?)?
             }
             None if listing.has("config.json") && listing.has_weights() => {
-                for file in listing.weights(fetch).with_context(|| repo.source())? {
+                for file in listing.weights(fetch).within(|| repo.source())? {
                     fetch(file)?;
                 }
                 // The configuration comes last: a snapshot with a configuration is complete.
@@ -97,10 +102,12 @@ impl<'a> Hub<'a> {
         let source = repo.source();
         let body = self.client.get_text(&url).map_err(|error| self.explain(error, repo))?;
         let listing: Listing = serde_json::from_str(&body)
-            .with_context(|| format!("{url}: this is not what a hub answers"))?;
-        ensure!(is_hash(&listing.sha), "{url}: {:?} is no commit", listing.sha);
+            .or_fail(HubError::Content, || format!("{url}: this is not what a hub answers"))?;
+        if !is_hash(&listing.sha) {
+            return Err(fail!(Content, "{url}: {:?} is no commit", listing.sha));
+        }
         for file in &listing.siblings {
-            file_name(&file.name).with_context(|| source.clone())?;
+            file_name(&file.name).within(|| source.clone())?;
         }
         Ok(listing)
     }
@@ -122,8 +129,11 @@ impl<'a> Hub<'a> {
             Some(lfs) => Some(&lfs.sha256),
             None => file.blob_id.as_ref(),
         };
-        let hash = hash.with_context(|| format!("{}: the hub does not say its hash", file.name))?;
-        ensure!(is_hash(hash), "{}: {hash:?} is no hash", file.name);
+        let unhashed = || format!("{}: the hub does not say its hash", file.name);
+        let hash = hash.or_fail(HubError::Content, unhashed)?;
+        if !is_hash(hash) {
+            return Err(fail!(Content, "{}: {hash:?} is no hash", file.name));
+        }
         let blob = repo.directory(self.settings).join("blobs").join(hash);
         create_parent(&blob)?;
         let remote = Remote {
@@ -137,7 +147,7 @@ impl<'a> Hub<'a> {
             size: file.lfs.as_ref().map(|lfs| lfs.size).or(file.size),
             sha256: file.lfs.as_ref().map(|lfs| lfs.sha256.as_str()),
         };
-        download::fetch(&self.client, &remote, &blob, force)
+        download::fetch(&self.client, &remote, &blob, force, self.on_progress)
             .map_err(|error| self.explain(error, repo))?;
         link(&blob, &path, file.name.matches('/').count())?;
         Ok(path)
@@ -146,46 +156,52 @@ impl<'a> Hub<'a> {
 
 impl Hub<'_> {
     /// Replaces a [`Refusal`] by an error that tells the user how to solve the problem.
-    fn explain(&self, error: Error, repo: &Repo) -> Error {
-        let Some(refusal) = error.downcast_ref::<Refusal>() else { return error };
+    fn explain(&self, error: HubError, repo: &Repo) -> HubError {
+        let Some(refusal) = error.refusal() else { return error };
         let Network { endpoint, token, .. } = self.network;
         let (source, page) = (repo.source(), format!("{endpoint}/{}", repo.id));
         let (note, said) = (token.note(), refusal.said());
         if let Some(host) = &refusal.host {
             let status = refusal.status;
-            return anyhow!(
+            return fail!(
+                Refused,
                 "{source}: {host}, where the hub keeps its files, answers {status}: a firewall or a proxy may not let it \
                  through. Pull again later"
             );
         }
         match (refusal.status, refusal.code.as_str(), token) {
             (_, "RevisionNotFound", _) => {
-                anyhow!("{source}: {page} has no revision {}", repo.revision)
+                fail!(Name, "{source}: {page} has no revision {}", repo.revision)
             }
-            (_, "DisabledRepo", _) => anyhow!("{source}: the hub has disabled {page}{said}"),
+            (_, "DisabledRepo", _) => fail!(Refused, "{source}: the hub has disabled {page}{said}"),
             (StatusCode::FORBIDDEN, ..) | (_, "GatedRepo", _) => match token {
-                Token::Given { source: from, .. } => anyhow!(
+                Token::Given { source: from, .. } => fail!(
+                    Refused,
                     "{source}: the user of the access token in {from} may not read it: agree to its terms at {page}, or \
                      allow the token to read such models{said}"
                 ),
-                _ => anyhow!(
+                _ => fail!(
+                    Refused,
                     "{source}: its owner asks for agreement to terms: agree at {page}, and set HF_TOKEN to an access token \
                      of the same user{note}{said}"
                 ),
             },
             (StatusCode::UNAUTHORIZED, "RepoNotFound", Token::Given { source: from, .. }) => {
-                anyhow!(
+                fail!(
+                    Refused,
                     "{source}: there is no such model at {endpoint}, or the access token in {from} may not read it{said}"
                 )
             }
-            (StatusCode::UNAUTHORIZED, _, Token::Given { source: from, .. }) => anyhow!(
+            (StatusCode::UNAUTHORIZED, _, Token::Given { source: from, .. }) => fail!(
+                Refused,
                 "{source}: {endpoint} does not accept the access token in {from}: set HF_TOKEN to a new one{said}"
             ),
-            (StatusCode::UNAUTHORIZED, ..) => anyhow!(
+            (StatusCode::UNAUTHORIZED, ..) => fail!(
+                Refused,
                 "{source}: there is no such model at {endpoint}, or it is private: set HF_TOKEN to an access token that may \
                  read it{note}"
             ),
-            _ => anyhow!("{source}: there is no such model or revision at {endpoint}"),
+            _ => fail!(Name, "{source}: there is no such model or revision at {endpoint}"),
         }
     }
 }
@@ -208,12 +224,13 @@ impl Listing {
         }
         let Some(index) = named(INDEX) else { return self.unindexed() };
         let path = fetch(index)?;
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let index: Index =
-            serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let shown = || path.display().to_string();
+        let text = fs::read_to_string(&path).or_fail(HubError::Cache, shown)?;
+        let index: Index = serde_json::from_str(&text).or_fail(HubError::Content, shown)?;
         let shards: BTreeSet<String> = index.weight_map.into_values().collect();
         let shards = shards.iter().map(|name| {
-            named(name).with_context(|| format!("{INDEX} names {name:?}, which is not there"))
+            let absent = || format!("{INDEX} names {name:?}, which is not there");
+            named(name).or_fail(HubError::Content, absent)
         });
         shards.collect()
     }
@@ -230,9 +247,10 @@ impl Listing {
             shards.iter().any(|file| shard(&file.name).is_some_and(|s| s.number == number))
         };
         if let Some(number) = (1..=total).find(|&number| !is_there(number)) {
-            bail!(
+            return Err(fail!(
+                Content,
                 "shard {number} of {total} is not there, and neither is {INDEX}: the upload is not complete"
-            );
+            ));
         }
         Ok(shards)
     }
@@ -243,27 +261,42 @@ impl Listing {
         let mut files = self.siblings.iter().filter(is_gguf);
         match (files.next(), files.next()) {
             (Some(file), None) => Ok(file),
-            (None, _) => bail!(
+            (None, _) => Err(fail!(
+                Content,
                 "{}: no model that Galley can read: neither config.json with *.safetensors, nor a \
                  .gguf file",
                 repo.source()
-            ),
-            _ => bail!(
+            )),
+            _ => Err(fail!(
+                Choice,
                 "{} has several models; choose one with --file:{}",
                 repo.source(),
                 self.names(|file| is_gguf(&file))
-            ),
+            )),
         }
     }
 
     /// Files and their sizes, one per line.
     fn names(&self, keep: impl Fn(&File) -> bool) -> String {
         let line = |file: &File| match file.lfs.as_ref().map(|lfs| lfs.size).or(file.size) {
-            Some(size) => format!("\n  {} ({})", file.name, indicatif::HumanBytes(size)),
+            Some(size) => format!("\n  {} ({})", file.name, human_bytes(size)),
             None => format!("\n  {}", file.name),
         };
         self.siblings.iter().filter(|file| keep(file)).map(line).collect()
     }
+}
+
+/// A number of bytes for people, in units of 1024.
+fn human_bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut size, mut unit) = (bytes as f64, None);
+    for next in units {
+        if size < 1024.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, Some(next));
+    }
+    unit.map_or_else(|| format!("{bytes} B"), |unit| format!("{size:.2} {unit}"))
 }
 
 fn is_weights(name: &str) -> bool {
@@ -307,4 +340,15 @@ fn escape(name: &str) -> String {
         }
     }
     url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_bytes;
+
+    #[test]
+    fn sizes_are_shown_in_units_of_1024() {
+        let sizes = [0, 1023, 1024, 98 << 20, u64::MAX].map(human_bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.00 KiB", "98.00 MiB", "16.00 EiB"]);
+    }
 }

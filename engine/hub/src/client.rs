@@ -4,7 +4,7 @@ use super::failure::{Failure, Refusal, asks_for_a_user, connection};
 use super::proxy::Route;
 use super::settings::Network;
 use super::{certificates, forward};
-use anyhow::{Context, Error, Result, ensure};
+use crate::error::{HubError, Or, Reason, Result, Within, fail};
 use std::cell::{OnceCell, RefCell};
 use std::thread;
 use std::time::Duration;
@@ -51,7 +51,8 @@ impl<'a> Client<'a> {
         retry(|| {
             let response = self.get(url, 0, self.network.metadata_timeout)?;
             let body = response.into_body().into_with_config().limit(MAX_TEXT_BYTES);
-            body.read_to_string().with_context(|| url.to_owned()).map_err(Failure::Passing)
+            let text = body.read_to_string();
+            text.or_fail(HubError::Network, || url.to_owned()).map_err(Failure::Passing)
         })
     }
 
@@ -63,16 +64,17 @@ impl<'a> Client<'a> {
     /// Sends a request and follows redirects. The client does not follow them itself: another server may need another
     /// proxy, and must not get the token.
     fn get(&self, url: &str, from: u64, patience: Duration) -> Result<Response<Body>, Failure> {
-        let mut uri: Uri = url.parse().with_context(|| format!("{url}: this is no URL"))?;
+        let parsed = url.parse::<Uri>();
+        let mut uri = parsed.or_fail(HubError::Environment, || format!("{url}: this is no URL"))?;
         let hub = uri.clone();
         for _ in 0..=MOST_REDIRECTS {
             let response = self.ask(&uri, is_same(&hub, &uri), from, patience)?;
             if !response.status().is_redirection() {
                 return answer(&uri, &hub, response);
             }
-            uri = location(&uri, &response).with_context(|| uri.to_string())?;
+            uri = location(&uri, &response).within(|| uri.to_string())?;
         }
-        Err(anyhow::anyhow!("{url}: more than {MOST_REDIRECTS} redirects").into())
+        Err(fail!(Content, "{url}: more than {MOST_REDIRECTS} redirects").into())
     }
 
     fn ask(
@@ -154,9 +156,11 @@ fn answer(uri: &Uri, hub: &Uri, response: Response<Body>) -> Result<Response<Bod
     let explained = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
     if explained.contains(&code) {
         let host = uri.host().filter(|_| !is_same(hub, uri));
-        return Err(Failure::Final(Error::new(Refusal::of(&response, host))));
+        let refusal = Refusal::of(&response, host);
+        let reason = Reason::new(refusal.to_string()).because(refusal);
+        return Err(Failure::Final(HubError::Refused(reason)));
     }
-    let error = anyhow::anyhow!("{uri}: the server answers {code}");
+    let error = fail!(Network, "{uri}: the server answers {code}");
     let is_busy = code.is_server_error()
         || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&code);
     Err(if is_busy { Failure::Passing(error) } else { Failure::Final(error) })
@@ -178,8 +182,10 @@ fn is_same(first: &Uri, next: &Uri) -> bool {
 
 /// The URL that a redirect names.
 fn location(from: &Uri, response: &Response<Body>) -> Result<Uri> {
-    let location = response.headers().get(header::LOCATION).context("a redirect to nowhere")?;
-    let location = location.to_str().context("a redirect to what is no URL")?;
+    let location = response.headers().get(header::LOCATION);
+    let location = location.or_fail(HubError::Content, || "a redirect to nowhere".into())?;
+    let location = location.to_str();
+    let location = location.or_fail(HubError::Content, || "a redirect to what is no URL".into())?;
     let scheme = from.scheme_str().unwrap_or("https");
     let server = from.authority().map_or("", Authority::as_str);
     let url = if location.contains("://") {
@@ -192,10 +198,12 @@ fn location(from: &Uri, response: &Response<Body>) -> Result<Uri> {
         let directory = from.path().rsplit_once('/').map_or("", |(directory, _)| directory);
         format!("{scheme}://{server}{directory}/{location}")
     };
-    let uri: Uri = url.parse().with_context(|| format!("a redirect to {url}"))?;
+    let uri = url.parse::<Uri>().or_fail(HubError::Content, || format!("a redirect to {url}"))?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    ensure!(is_http, "a redirect to {url}, which is not HTTP");
-    Ok(uri)
+    match is_http {
+        true => Ok(uri),
+        false => Err(fail!(Content, "a redirect to {url}, which is not HTTP")),
+    }
 }
 
 /// Repeats `attempt` after failures that may be temporary.

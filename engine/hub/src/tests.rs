@@ -13,6 +13,17 @@ use super::*;
 use hub::{COMMIT, Hub, Plan, hash, redirect};
 use std::fs;
 
+/// Fetches a model without a look at the progress.
+fn pull(
+    name: &str,
+    file: Option<&str>,
+    force: bool,
+    environment: &Environment,
+) -> Result<PathBuf, HubError> {
+    let options = PullOptions::default().file(file.map(str::to_owned)).force(force);
+    pull_in(name, &options, &|_| {}, environment)
+}
+
 fn weights() -> Vec<u8> {
     (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
 }
@@ -35,7 +46,7 @@ fn model() -> Hub {
 #[test]
 fn a_model_is_fetched_once_into_the_shared_layout() {
     let hub = model();
-    assert!(resolve_cached("org/name", &hub.settings()).is_err());
+    assert!(find_cached("org/name", &hub.settings()).is_err());
     let path = hub.pull("org/name").unwrap();
     let repo = hub.cache.join("models--org--name");
     assert_eq!(path, repo.join("snapshots").join(COMMIT));
@@ -50,8 +61,8 @@ fn a_model_is_fetched_once_into_the_shared_layout() {
         Path::new("../../blobs").join(hash(&weights()))
     );
 
-    assert_eq!(resolve_cached("org/name", &hub.settings()).unwrap(), path);
-    assert_eq!(resolve_cached(&format!("org/name@{COMMIT}"), &hub.settings()).unwrap(), path);
+    assert_eq!(find_cached("org/name", &hub.settings()).unwrap(), path);
+    assert_eq!(find_cached(&format!("org/name@{COMMIT}"), &hub.settings()).unwrap(), path);
     assert_eq!(hub.requests("/cdn/").len(), 4);
     assert_eq!(hub.pull("org/name").unwrap(), path);
     assert_eq!(hub.requests("/cdn/").len(), 0, "it is there already");
@@ -77,7 +88,7 @@ fn shards_are_those_of_the_index() {
     files.remove(2);
     let hub = Hub::with(&files);
     assert!(hub.error("org/name").contains("model-2.safetensors"));
-    let error = resolve_cached("org/name", &hub.settings()).unwrap_err().to_string();
+    let error = find_cached("org/name", &hub.settings()).unwrap_err().to_string();
     assert!(error.contains("galley pull org/name"), "half a model is none: {error}");
 }
 
@@ -93,10 +104,10 @@ fn one_gguf_is_the_model_and_of_several_one_is_chosen() {
     assert!(pull("b.gguf").unwrap_err().to_string().contains("a-Q4.gguf"));
     hub.change(|plan| plan.files.push(("sub/a%20Q8.gguf", b"eight".to_vec())));
     assert_eq!(fs::read(pull("sub/a Q8.gguf").unwrap()).unwrap(), b"eight");
-    let path = resolve_cached("org/name", &hub.settings()).unwrap();
+    let path = find_cached("org/name", &hub.settings()).unwrap();
     assert!(path.ends_with("sub/a Q8.gguf"));
     pull("a-Q4.gguf").unwrap();
-    let error = resolve_cached("org/name", &hub.settings()).unwrap_err().to_string();
+    let error = find_cached("org/name", &hub.settings()).unwrap_err().to_string();
     assert!(error.contains("a-Q4.gguf") && error.contains("sub/a Q8.gguf"), "{error}");
 
     assert!(Hub::with(&[("README.md", b"")]).error("org/name").contains("no model"));
@@ -145,7 +156,7 @@ fn damaged_files_never_get_their_name() {
     assert!(error.contains("model.safetensors") && error.contains("SHA-256"), "{error}");
     let blobs = hub.cache.join("models--org--name/blobs");
     assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
-    assert!(resolve_cached("org/name", &hub.settings()).is_err());
+    assert!(find_cached("org/name", &hub.settings()).is_err());
 
     // A damaged partial file is detected, too, and the next attempt succeeds.
     let hub = model();
@@ -235,7 +246,7 @@ fn case_15_shards_without_an_index_are_all_fetched_or_none() {
     assert!(
         path.join("special_tokens_map.json").exists() && path.join("added_tokens.json").exists()
     );
-    assert_eq!(resolve_cached("org/name", &hub.settings()).unwrap(), path);
+    assert_eq!(find_cached("org/name", &hub.settings()).unwrap(), path);
 
     // Weights without shard numbers are all fetched.
     let hub =

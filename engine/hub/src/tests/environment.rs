@@ -1,7 +1,7 @@
 //! Case 14: the environment, read as the hub's own client reads it.
 
 use super::*;
-use crate::pull::settings::{Network, Token};
+use crate::settings::{Network, Token};
 
 fn settings(variables: &[(&str, &str)]) -> Settings {
     Settings::from(&Environment::of(variables)).unwrap()

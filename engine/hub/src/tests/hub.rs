@@ -1,7 +1,8 @@
 //! A test hub that misbehaves as its plan says.
 
-use crate::pull::pull;
-use crate::pull::settings::{Environment, Settings};
+use super::pull;
+use crate::HubError;
+use crate::settings::{Environment, Settings};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -117,7 +118,7 @@ impl Hub {
         change(&mut self.plan.lock().unwrap());
     }
 
-    pub(super) fn pull(&self, source: &str) -> anyhow::Result<PathBuf> {
+    pub(super) fn pull(&self, source: &str) -> Result<PathBuf, HubError> {
         pull(source, None, false, &self.environment)
     }
 
