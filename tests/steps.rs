@@ -15,7 +15,7 @@ fn greedy(n_prompt: u32) -> Request {
         .ignore_eos(true)
 }
 
-/// The sizes of `examples/embed.rs`, the default configuration, and nine requests: a step has at
+/// Eight rows of logits, the default configuration, and nine requests: a step has at
 /// most 8 rows of logits.
 #[test]
 fn case_20_the_sizes_of_the_example_and_the_default_configuration() {

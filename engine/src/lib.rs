@@ -1,15 +1,39 @@
-//! The engine loop: scheduling, one forward a step, sampling, verification and events.
+//! Galley in a Rust program: opens a model and generates text.
 //!
-//! [`Engine::start`] takes a model and starts one thread, which owns all state: sequences, blocks
-//! and the model. Callers reach that thread through channels: [`Engine::submit`] checks a
-//! [`Request`] and returns a [`RequestHandle`], which yields [`Event`]s.
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use galley_engine::{Engine, Request};
+//!
+//! // A directory, a GGUF file, a model id of the hub, or a known name such as smollm2-135m-instruct.
+//! let model = "../tests/data/models/smollm2";
+//! let engine = Engine::open(model)?.kv_cache_tokens(1024).build()?;
+//!
+//! let answer = engine.generate("Once upon a time")?;
+//! println!("{} ({} tokens, {})", answer.text, answer.tokens.len(), answer.finish.as_str());
+//!
+//! for piece in engine.submit(Request::new("Once upon a time").temperature(0.8))? {
+//!     print!("{}", piece?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Engine::open`] finds the model, and [`EngineBuilder::build`] loads it and starts an engine. With
+//! feature `hub`, which is on by default, models are found by name, and
+//! [`EngineBuilder::download`] fetches them. A drafter makes generation faster and changes no token:
+//! see the example of [`EngineBuilder`].
+//!
+//! Below the front door, [`Engine::start`] takes a model and starts one thread, which owns all state:
+//! sequences, blocks and the model. Callers reach that thread through channels: [`Engine::submit`]
+//! checks a [`Request`] and returns a [`RequestHandle`], which yields [`Piece`]s or raw [`Event`]s.
 //!
 //! # Reading order
 //!
 //! `step.rs` (one step, in pipeline order), `scheduler.rs` (the sequences and tokens of a step),
 //! `executor.rs` (block tables to a batch), `verify.rs` (sampled tokens to the run of tokens that a
 //! sequence keeps), `output.rs` and `stop.rs` (tokens to text), `handle.rs` (public handles and
-//! their channels).
+//! their channels), `answer.rs` (events to answers), `open.rs` (from the name of a model to an
+//! engine).
 //!
 //! # Invariants
 //!
@@ -35,6 +59,7 @@ mod error;
 mod event;
 mod executor;
 mod handle;
+mod open;
 mod output;
 mod request;
 mod scheduler;
@@ -54,10 +79,15 @@ pub use drafting::{
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, FinishReason, Stopped, Usage};
+pub use galley_backend::Dtype;
 pub use galley_backend::sample::SamplingParams;
 pub use galley_drafter_host as drafters;
 #[cfg(feature = "hub")]
 pub use galley_hub as hub;
 pub use handle::{Engine, ModelInfo, RequestHandle, Watch};
+pub use open::{
+    ChosenDevice, DeviceChoice, DeviceReason, DrafterError, EngineBuilder, ModelFiles, OpenError,
+    Settings, check_model, find_model,
+};
 pub use request::{Prompt, Request};
 pub use stats::{Stats, StepStats};

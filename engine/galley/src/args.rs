@@ -1,13 +1,12 @@
 //! The command line. An environment variable can set every flag except `--prompt` and `--prompt-file`: see
 //! `environment.rs`.
 
-use crate::device::DeviceArg;
 use crate::numbers;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
-use galley_engine::{SamplingParams, Verify};
+use galley_engine::{DeviceChoice, SamplingParams, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -76,8 +75,8 @@ pub(crate) struct ModelArgs {
     #[arg(short, long)]
     pub(crate) model: String,
     /// auto (the first GPU if there is one, else the CPU), cpu, or cuda:N.
-    #[arg(long, default_value_t = DeviceArg::Auto)]
-    pub(crate) device: DeviceArg,
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub(crate) device: DeviceChoice,
     /// Share of a GPU's memory that all processes together may use once weights and KV cache are allocated.
     #[arg(long, default_value_t = 0.9, value_parser = numbers::share)]
     pub(crate) gpu_memory_utilization: f64,

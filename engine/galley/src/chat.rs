@@ -5,10 +5,10 @@ mod lines;
 
 use crate::args::ChatArgs;
 use crate::console::{self, note, sentence};
-use crate::load::{Files, Loaded, start};
+use crate::load::{Loaded, chat_template, open_for, start};
 use crate::request::by_flag;
 use anyhow::{Context, Error, Result, ensure};
-use galley_engine::{Event, FinishReason, Prompt, Request, RequestHandle, SubmitError};
+use galley_engine::{Event, FinishReason, ModelFiles, Prompt, Request, RequestHandle, SubmitError};
 use galley_model::chat::{ChatTemplate, Message};
 use lines::Lines;
 use std::io::{IsTerminal, Write};
@@ -27,7 +27,7 @@ enum Failure {
 /// A conversation, and the engine that answers.
 struct Chat<'a> {
     args: &'a ChatArgs,
-    files: &'a Files,
+    files: &'a ModelFiles,
     template: ChatTemplate,
     loaded: Loaded,
     interrupted: Arc<AtomicBool>,
@@ -37,8 +37,8 @@ struct Chat<'a> {
 /// Runs the command.
 pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
     args.sampling.check()?;
-    let files = Files::open_for(&args.model)?;
-    let template = files.chat_template_in(args.chat_template.as_deref())?;
+    let files = open_for(&args.model)?;
+    let template = chat_template(&files, args.chat_template.as_deref())?;
     let opening: Vec<Message> =
         args.system.iter().map(|text| Message::new("system", text.as_str())).collect();
     check_opening(&template, &opening)?;

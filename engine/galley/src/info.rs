@@ -2,7 +2,7 @@
 
 use crate::args::InfoArgs;
 use crate::console;
-use crate::load::Files;
+use crate::load::open;
 use anyhow::{Result, bail};
 use galley_backend::Dtype;
 use galley_backend::cpu::InstructionSet;
@@ -16,7 +16,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
         bail!("no model: galley info MODEL");
     };
     let mut stdout = console::stdout();
-    let files = Files::open(model)?;
+    let files = open(model)?;
     let c = files.config();
     let parameters = c.parameters();
     let kv_bytes = c.kv_values_per_token() * Dtype::Bf16.bytes();

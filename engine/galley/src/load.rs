@@ -1,77 +1,54 @@
 //! Loading: from command-line arguments to a running engine.
 
 use crate::args::ModelArgs;
-use crate::cache_size::Needs;
 use crate::console::note;
-use crate::device::{self, Choice};
-use crate::memory;
-pub(crate) use crate::memory::{forget_peak_rss, peak_rss_bytes};
 use crate::pull;
-use anyhow::{Context, Result, anyhow, bail};
-use galley_backend::BackendError;
+use crate::resident::peak_rss_bytes;
+use anyhow::{Context, Error, Result, anyhow};
 use galley_backend::cpu::usable_cores;
-#[cfg(feature = "cuda")]
-use galley_backend::cuda::{CudaConfig, CudaDevice};
-use galley_engine::{DraftConfig, Engine, EngineConfig, SchedulePolicy};
+use galley_engine::{
+    DeviceChoice, DeviceReason, DraftConfig, Engine, ModelFiles, OpenError, Settings, hub,
+};
+use galley_model::Device;
 use galley_model::chat::ChatTemplate;
-use galley_model::config::ModelConfig;
-use galley_model::end_tokens::EndTokens;
-use galley_model::tokenizer::Tokenizer;
-use galley_model::weights::Checkpoint;
-use galley_model::{Device, LoadOptions, ModelError, load};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// More tokens than the KV of any GPU holds: the backend reduces the pool to the available memory.
-#[cfg(feature = "cuda")]
-const MOST_KV_TOKENS: usize = 1 << 30;
-
-/// The opened files of a model. They suffice to tokenize a prompt.
-pub(crate) struct Files {
-    pub(crate) path: PathBuf,
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) tokenizer: Arc<Tokenizer>,
+/// Opens the files of a model that is on this machine.
+pub(crate) fn open(model: &str) -> Result<ModelFiles> {
+    ModelFiles::open(&hub::find(model)?).map_err(by_flag)
 }
 
-impl Files {
-    /// Finds and opens the model that `--model` names.
-    pub(crate) fn open(model: &str) -> Result<Self> {
-        let path = pull::find_or_fetch(model)?;
-        let checkpoint = Checkpoint::open(&path)?;
-        let tokenizer = Arc::new(Tokenizer::open(&path, checkpoint.gguf())?);
-        Ok(Self { path, checkpoint, tokenizer })
-    }
+/// Opens the files of the model of `--model`, which is fetched if needed, with the context length of `--max-model-len`.
+pub(crate) fn open_for(args: &ModelArgs) -> Result<ModelFiles> {
+    let path = pull::find_or_fetch(&args.model)?;
+    args.settings()?.open_files(&path).map_err(by_flag)
+}
 
-    /// [`Files::open`] with the context length of `--max-model-len`.
-    pub(crate) fn open_for(args: &ModelArgs) -> Result<Self> {
-        let mut files = Self::open(&args.model)?;
-        if let Some(tokens) = args.max_model_len {
-            files.checkpoint.set_max_context(tokens).context("--max-model-len")?;
-        }
-        Ok(files)
-    }
+/// The template in the file of `--chat-template`, or the model's own.
+pub(crate) fn chat_template(files: &ModelFiles, file: Option<&Path>) -> Result<ChatTemplate> {
+    let Some(file) = file else { return Ok(files.chat_template()?) };
+    ChatTemplate::from_file(file, &files.tokenizer)
+        .context("--chat-template (GALLEY_CHAT_TEMPLATE)")
+}
 
-    /// The tokens that end a generation, each with the file or field that names it.
-    pub(crate) fn end_tokens(&self) -> EndTokens {
-        let config = self.config();
-        config.end_tokens.with_tokenizer(Some(&self.tokenizer), config.vocab_size)
-    }
-
-    pub(crate) fn config(&self) -> &ModelConfig {
-        self.checkpoint.config()
-    }
-
-    pub(crate) fn chat_template(&self) -> Result<ChatTemplate> {
-        Ok(ChatTemplate::open(&self.path, self.checkpoint.gguf(), &self.tokenizer)?)
-    }
-
-    /// The template in the file that `--chat-template` names, or the model's own.
-    pub(crate) fn chat_template_in(&self, file: Option<&Path>) -> Result<ChatTemplate> {
-        let Some(file) = file else { return self.chat_template() };
-        ChatTemplate::from_file(file, &self.tokenizer)
-            .context("--chat-template (GALLEY_CHAT_TEMPLATE)")
+impl ModelArgs {
+    /// The settings of an engine under these flags.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let mut settings = Settings::default();
+        settings.device = self.device;
+        settings.gpu_memory_utilization = self.gpu_memory_utilization;
+        settings.dtype = self.dtype;
+        settings.instruction_set = self.instruction_set()?;
+        settings.threads = self.threads;
+        settings.block_size = self.block_size;
+        settings.max_model_len = self.max_model_len;
+        settings.kv_cache_tokens = self.kv_cache_tokens;
+        settings.max_num_seqs = self.max_num_seqs;
+        settings.max_num_batched_tokens = self.max_num_batched_tokens;
+        settings.prefix_caching = !self.no_prefix_caching;
+        Ok(settings)
     }
 }
 
@@ -90,99 +67,101 @@ pub(crate) struct Loaded {
 /// Packs the weights and starts an engine. Without `--kv-cache-tokens`, the KV cache holds at most
 /// `wanted_tokens` on the CPU, and as many tokens as fit on a GPU.
 pub(crate) fn start(
-    files: &Files,
+    files: &ModelFiles,
     args: &ModelArgs,
     drafting: &DraftConfig,
     wanted_tokens: usize,
 ) -> Result<Loaded> {
     let started = Instant::now();
-    let Choice { device, reason } = device::choose(args)?;
-    let is_on_cpu = matches!(device, Device::Cpu(_));
-    if args.max_num_batched_tokens < args.max_num_seqs {
-        bail!(
-            "--max-num-batched-tokens {} is below --max-num-seqs {}: every sequence needs a token \
-             a step",
-            args.max_num_batched_tokens,
-            args.max_num_seqs
-        );
+    let mut settings = args.settings()?;
+    settings.wanted_tokens = Some(wanted_tokens);
+    settings.drafting = drafting.clone();
+    let chosen = settings.choose_device().map_err(by_flag)?;
+    let is_on_cpu = matches!(chosen.device, Device::Cpu(_));
+    let n_cores = usable_cores();
+    if let Some(n_threads) = args.threads.filter(|&n| is_on_cpu && n > n_cores) {
+        note(format_args!(
+            "note: --threads {n_threads}: {n_cores} of them work at once, on as many usable cores"
+        ));
     }
-    let mut options = LoadOptions {
-        block_size: args.block_size,
-        n_blocks: 0,
-        max_rows: args.max_num_batched_tokens,
-        max_logit_rows: max_logit_rows(args, drafting),
-    };
-    let tokens = match (args.kv_cache_tokens, device) {
-        // The backend reduces the pool to the memory of the device.
-        #[cfg(feature = "cuda")]
-        (asked, Device::Cuda(CudaConfig { device: CudaDevice::Gpu(_), .. }))
-            if asked != Some(0) =>
-        {
-            asked.unwrap_or(MOST_KV_TOKENS)
-        }
-        (asked, _) => {
-            // The KV of a draft model takes at most as many blocks as the target's. Unused blocks take no memory.
-            let needs = drafting.drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
-            let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
-            let wanted = wanted_tokens.saturating_mul(1 + usize::from(loads));
-            let room = memory::room(Path::new("/"));
-            let needs = Needs::new(files.config(), args.dtype, &options);
-            let n_threads = args.threads.unwrap_or_else(usable_cores);
-            needs.with_threads(n_threads, &room).tokens(asked, wanted, &room)?
-        }
-    };
-    options.n_blocks = tokens.div_ceil(args.block_size);
     let bar = progress_bar("loading", "layers", 0);
-    let model = load(&files.checkpoint, device, options, &mut |done, total| {
+    let engine = settings.start_on(chosen.device, files, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-    })
-    .map_err(|error| match error {
-        ModelError::Backend(BackendError::Threads { .. }) => {
-            anyhow!("{}: {error}", device::threads_flag(args))
-        }
-        error => anyhow!(error).context(format!("cannot load {}", files.path.display())),
-    })?;
+    });
+    let engine = engine.map_err(by_flag)?;
     bar.finish_and_clear();
-    if let (Some(reason), true) = (reason, cfg!(feature = "cuda")) {
-        note(format_args!("{}: {reason}", model.device()));
+    let model = engine.model();
+    match chosen.reason {
+        DeviceReason::Named => {}
+        _ if !cfg!(feature = "cuda") => {}
+        DeviceReason::Dtype(_) => note(format_args!("{}: --dtype {}", model.device, chosen.reason)),
+        reason => note(format_args!("{}: {reason}", model.device)),
     }
-    let (device, weight_bytes) = (model.device(), model.weight_bytes());
-    let kv_bytes_per_token = model.kv_shape().bytes_per_token();
-    let engine = Engine::start_with_drafters(
-        model,
-        Some(Arc::clone(&files.tokenizer)),
-        EngineConfig {
-            max_num_seqs: args.max_num_seqs,
-            max_num_batched_tokens: args.max_num_batched_tokens,
-            prefix_caching: !args.no_prefix_caching,
-            policy: SchedulePolicy::Fixed,
-        },
-        drafting,
-    )?;
     let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
     Ok(Loaded {
-        engine,
-        device,
+        device: model.device.clone(),
         is_on_cpu,
-        weight_bytes,
-        kv_bytes_per_token,
+        weight_bytes: model.weight_bytes,
+        kv_bytes_per_token: model.kv_shape.bytes_per_token(),
         load_time,
         load_peak_rss_bytes,
+        engine,
     })
 }
 
-/// One logit row per sequence, and one more for each draft token of the sequence.
-fn max_logit_rows(args: &ModelArgs, drafting: &DraftConfig) -> usize {
-    if drafting.drafters.is_empty() {
-        return args.max_num_seqs;
+/// An error of opening a model that names the flag which the user can change, not the setting.
+fn by_flag(error: OpenError) -> Error {
+    match error {
+        OpenError::Setting { name, value, reason } => {
+            anyhow!("--{} {value}: {reason}", name.replace('_', "-"))
+        }
+        OpenError::MaxModelLen(error) => Error::new(error).context("--max-model-len"),
+        OpenError::TooFewTokens { max_num_batched_tokens, max_num_seqs } => anyhow!(
+            "--max-num-batched-tokens {max_num_batched_tokens} is below --max-num-seqs {max_num_seqs}: every sequence \
+             needs a token a step"
+        ),
+        OpenError::Load { path, reason } => {
+            Error::new(reason).context(format!("cannot load {}", path.display()))
+        }
+        OpenError::Threads { asked, reason } => {
+            let flag = asked.map_or("--threads".into(), |n| format!("--threads {n}"));
+            anyhow!("{flag}: {reason}")
+        }
+        OpenError::DeviceDtype { device, dtype } => anyhow!(
+            "--device {device} computes in bf16: leave out --dtype {dtype}, or take --device cpu"
+        ),
+        OpenError::DeviceNotBuilt { device: DeviceChoice::Emulated } => {
+            anyhow!("--device emulated: it is for tests, in builds with `--features emulate`")
+        }
+        OpenError::DeviceNotBuilt { device } => anyhow!(
+            "--device {device}: this build has no CUDA. Build it with `cargo xtask cuda` (the compiler, once) and \
+             `cargo build --release --package galley --features cuda`, or take --device cpu"
+        ),
+        error => error.into(),
     }
-    let per_sequence = 1 + drafting.max_draft_length as usize;
-    args.max_num_seqs.saturating_mul(per_sequence).min(args.max_num_batched_tokens)
 }
 
 /// A progress bar on standard error, visible if standard error is a terminal.
 pub(crate) fn progress_bar(doing: &str, of: &str, len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("{doing} {{bar:30}} {{pos}}/{{len}} {of}"));
     ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_named_by_their_flags() {
+        let (name, value) = ("kv_cache_tokens", "7489".to_owned());
+        let error = OpenError::Setting { name, value, reason: "7488 tokens fit".into() };
+        assert_eq!(by_flag(error).to_string(), "--kv-cache-tokens 7489: 7488 tokens fit");
+        let too_few = OpenError::TooFewTokens { max_num_batched_tokens: 3, max_num_seqs: 64 };
+        let text = by_flag(too_few).to_string();
+        assert!(
+            text.starts_with("--max-num-batched-tokens 3 is below --max-num-seqs 64"),
+            "{text}"
+        );
+    }
 }

@@ -4,18 +4,16 @@
 
 mod args;
 mod bench;
-mod cache_size;
 mod chat;
 mod console;
-mod device;
 mod drafters;
 mod environment;
 mod info;
 mod load;
-mod memory;
 mod numbers;
 mod pull;
 mod request;
+mod resident;
 mod run;
 
 use args::{Cli, Command};

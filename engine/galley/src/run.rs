@@ -2,8 +2,9 @@
 
 use crate::args::RunArgs;
 use crate::console::{self, note};
-use crate::load::{Files, Loaded, peak_rss_bytes, progress_bar, start};
+use crate::load::{Loaded, chat_template, open_for, progress_bar, start};
 use crate::request::{Output, by_flag, follow};
+use crate::resident::peak_rss_bytes;
 use anyhow::{Context, Result, bail, ensure};
 use galley_engine::{Prompt, Stats};
 use galley_model::chat::Message;
@@ -23,12 +24,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         args.model.max_num_seqs
     );
     let prompt = read_prompt(args)?;
-    let files = Files::open_for(&args.model)?;
+    let files = open_for(&args.model)?;
     let mut tokens = match args.chat {
         true => {
-            let rendered = files
-                .chat_template_in(args.chat_template.as_deref())?
-                .render(&[Message::new("user", prompt)], true)?;
+            let template = chat_template(&files, args.chat_template.as_deref())?;
+            let rendered = template.render(&[Message::new("user", prompt)], true)?;
             files.tokenizer.encode(&rendered, false)?
         }
         false => files.tokenizer.encode(&prompt, true)?,

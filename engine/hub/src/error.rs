@@ -115,7 +115,7 @@ macro_rules! fail {
 }
 pub(crate) use fail;
 
-/// Errors of others, and values that are missing, as errors of a kind.
+/// Turns errors of other crates, and missing values, into errors of a kind.
 pub(crate) trait Or<T> {
     /// The value, or an error of this kind with a sentence and the cause, if there is one.
     fn or_fail(self, kind: fn(Reason) -> HubError, sentence: impl FnOnce() -> String) -> Result<T>;

@@ -12,7 +12,7 @@ fn drafts(request: Request, draft_length: u32) -> Request {
     request.drafting(DraftRequest { draft_length: Some(draft_length), ..DraftRequest::default() })
 }
 
-/// The sizes of `examples/embed.rs` and the default configuration.
+/// Eight rows of logits, 256 rows and the default configuration.
 #[test]
 fn case_20_nine_requests_on_eight_rows_of_logits_all_finish() {
     let toy = Toy::new(256, 16, 256).with_logit_rows(8);

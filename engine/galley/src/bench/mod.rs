@@ -14,12 +14,15 @@ mod window;
 
 use crate::args::BenchArgs;
 use crate::console::{self, note};
-use crate::load::{Files, Loaded, forget_peak_rss, peak_rss_bytes, start};
+use crate::load::{Loaded, open_for, start};
 use crate::request::{Output, by_flag, follow};
+use crate::resident::{forget_peak_rss, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
 use draft::{Draft, Setting};
 use floor::{Floor, Machine, Moment};
-use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request, RequestHandle};
+use galley_engine::{
+    DraftConfig, DraftRequest, DrafterChoice, ModelFiles, Prompt, Request, RequestHandle,
+};
 use progress::Progress;
 use prompts::Prompts;
 use serde::Serialize;
@@ -68,7 +71,7 @@ struct Row {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let request = Request::new(Prompt::Tokens(Vec::new()));
     request.temperature(args.temperature).check().map_err(by_flag)?;
-    let files = Files::open_for(&args.model)?;
+    let files = open_for(&args.model)?;
     let (Some(&batch), Some(&context)) = (args.batch.iter().max(), args.context.iter().max())
     else {
         bail!("nothing to measure: --batch and --context need a number each");
@@ -163,7 +166,7 @@ fn print(stdout: &mut impl Write, args: &BenchArgs, row: &Row) -> Result<()> {
 /// Measures one row once.
 fn measure(
     args: &BenchArgs,
-    files: &Files,
+    files: &ModelFiles,
     loaded: &Loaded,
     turns: &mut Turns,
     machine: Option<&Machine>,

@@ -9,9 +9,9 @@ mod tests;
 mod texts;
 
 use crate::args::BenchArgs;
-use crate::load::Files;
 use anyhow::{Result, bail};
 use galley_backend::sample::philox::{sequence_seed, word};
+use galley_engine::ModelFiles;
 use galley_model::tokenizer::Tokenizer;
 use tasks::Frame;
 use texts::{Source, Text};
@@ -41,7 +41,7 @@ impl<'a> Prompts<'a> {
     /// Opens the data set of `args`, with text for `batch` prompts of `context` tokens.
     pub(super) fn open(
         args: &BenchArgs,
-        files: &'a Files,
+        files: &'a ModelFiles,
         batch: usize,
         context: usize,
     ) -> Result<Self> {

@@ -4,8 +4,8 @@
 //! that a benchmark measures the answer and no preamble.
 
 use super::{Dice, Prompts};
-use crate::load::Files;
 use anyhow::{Result, bail};
+use galley_engine::ModelFiles;
 use galley_model::chat::Message;
 use galley_model::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn of(files: &Files) -> Result<Self> {
+    pub(super) fn of(files: &ModelFiles) -> Result<Self> {
         const MESSAGE: &str = "MESSAGE-OF-THE-USER";
         let tokenizer = &files.tokenizer;
         let render = |template: galley_model::chat::ChatTemplate| {

@@ -2,8 +2,8 @@
 
 use super::Prompts;
 use crate::args::{BenchArgs, Cli, Command};
-use crate::load::Files;
 use clap::Parser;
+use galley_engine::ModelFiles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ fn data() -> tempfile::TempDir {
 
 const CONTEXT: usize = 1500;
 
-fn make(files: &Files, extra: &[&str], batch: usize, context: usize) -> Vec<Vec<u32>> {
+fn make(files: &ModelFiles, extra: &[&str], batch: usize, context: usize) -> Vec<Vec<u32>> {
     let args = args(extra);
     let prompts = Prompts::open(&args, files, batch, context).expect("a set");
     prompts.make(batch, context, args.shared_prompt).expect("prompts")
@@ -54,7 +54,7 @@ fn prompts_have_the_length_asked_for_and_differ() {
     // The tokenizer of the second model has no whole words and is slow on long files, so that model has fewer sets.
     let sets: [&[&str]; 2] = [&["sotu", "code", "niah", "cwe", "code-edit"], &["niah", "cwe"]];
     for (model_name, sets) in ["smollm2", "llama2"].into_iter().zip(sets) {
-        let files = Files::open(model(model_name).to_str().expect("UTF-8")).expect("a model");
+        let files = ModelFiles::open(&model(model_name)).expect("a model");
         for set in sets {
             let make = |extra: &[&str], batch, context| {
                 let extra = [&["--dataset", set, "--data", data][..], extra].concat();
@@ -81,7 +81,7 @@ fn prompts_have_the_length_asked_for_and_differ() {
 
 #[test]
 fn the_needle_is_in_the_haystack_and_the_question_asks_for_it() {
-    let (data, files) = (data(), Files::open(model("qwen3").to_str().expect("UTF-8")));
+    let (data, files) = (data(), ModelFiles::open(&model("qwen3")));
     let (data, files) = (data.path().to_str().expect("UTF-8"), files.expect("a model"));
     let texts = |set: &str| -> Vec<String> {
         let prompts = make(&files, &["--dataset", set, "--data", data], 4, CONTEXT);
@@ -112,7 +112,7 @@ fn the_needle_is_in_the_haystack_and_the_question_asks_for_it() {
 
 #[test]
 fn ten_words_are_the_most_common() {
-    let (data, files) = (data(), Files::open(model("smollm2").to_str().expect("UTF-8")));
+    let (data, files) = (data(), ModelFiles::open(&model("smollm2")));
     let (data, files) = (data.path().to_str().expect("UTF-8"), files.expect("a model"));
     // The words of a list with their counts, largest count first.
     let count = |text: &str| {
@@ -143,7 +143,7 @@ fn ten_words_are_the_most_common() {
 
 #[test]
 fn an_edit_renames_what_the_file_defines() {
-    let files = Files::open(model("smollm2").to_str().expect("UTF-8")).expect("a model");
+    let files = ModelFiles::open(&model("smollm2")).expect("a model");
     for prompt in make(&files, &["--dataset", "code-edit"], 3, 4000) {
         let text = files.tokenizer.decode(&prompt, false);
         let name = text.split("rename `").nth(1).expect("a request").split('`').next();
@@ -163,7 +163,7 @@ fn an_edit_renames_what_the_file_defines() {
 
 #[test]
 fn what_cannot_be_made_is_refused_with_a_way_out() {
-    let (data, files) = (data(), Files::open(model("smollm2").to_str().expect("UTF-8")));
+    let (data, files) = (data(), ModelFiles::open(&model("smollm2")));
     let (data, files) = (data.path().to_str().expect("UTF-8"), files.expect("a model"));
     let error = |extra: &[&str], batch, context| {
         let args = args(extra);

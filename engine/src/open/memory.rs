@@ -57,17 +57,6 @@ pub(crate) fn room(root: &Path) -> Room {
         .unwrap_or(Room { bytes: UNKNOWN_BYTES, limit: Limit::Unknown })
 }
 
-/// Peak resident memory of this process in bytes, since its start or since [`forget_peak_rss`].
-pub(crate) fn peak_rss_bytes() -> usize {
-    field(Path::new("/proc/self/status"), "VmHWM:").unwrap_or(0)
-}
-
-/// Resets [`peak_rss_bytes`], so that the memory of a benchmark's own probes does not count as the engine's.
-pub(crate) fn forget_peak_rss() {
-    // On a system without this file, the peak includes the probes.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
 /// A field of a kernel file in bytes; the line has `name` and a number of kB.
 fn field(path: &Path, name: &str) -> Option<usize> {
     let text = std::fs::read_to_string(path).ok()?;

@@ -1,7 +1,7 @@
-//! The size of the KV cache in tokens: the number that the command can use, within the memory left to the process.
+//! The size of the KV cache in tokens: the number that the program can use, within the memory left to the process.
 
-use crate::memory::{Limit, Room};
-use anyhow::{Result, bail};
+use super::error::OpenError;
+use super::memory::{Limit, Room};
 use galley_backend::Dtype;
 use galley_model::LoadOptions;
 use galley_model::config::ModelConfig;
@@ -62,7 +62,12 @@ impl Needs {
     /// The model or the `asked` tokens exceed a limit of the process or of its control group: the system would kill the
     /// process in the middle of a request. The free memory of the machine does not limit `asked`: it changes over time,
     /// and the memory of a token is touched only when the token is computed.
-    pub(crate) fn tokens(&self, asked: Option<usize>, wanted: usize, room: &Room) -> Result<usize> {
+    pub(crate) fn tokens(
+        &self,
+        asked: Option<usize>,
+        wanted: usize,
+        room: &Room,
+    ) -> Result<usize, OpenError> {
         let left = room.bytes.saturating_sub(self.fixed_bytes);
         let whole_blocks =
             |bytes: usize| bytes / self.bytes_per_token / self.block_size * self.block_size;
@@ -75,12 +80,16 @@ impl Needs {
             )
         };
         if is_strict && fitting == 0 {
-            bail!("the model leaves no memory for a KV cache: {}", account());
+            return Err(OpenError::Memory { account: account() });
         }
+        let refused = |asked: usize, reason| {
+            let (name, value) = ("kv_cache_tokens", asked.to_string());
+            Err(OpenError::Setting { name, value, reason })
+        };
         match asked {
-            Some(0) => bail!("--kv-cache-tokens 0: the cache needs at least one block"),
+            Some(0) => refused(0, "the cache needs at least one block".into()),
             Some(asked) if is_strict && asked > fitting => {
-                bail!("--kv-cache-tokens {asked}: {fitting} tokens fit. {}", account())
+                refused(asked, format!("{fitting} tokens fit. {}", account()))
             }
             Some(asked) => Ok(asked),
             None => Ok(wanted.min(whole_blocks(room.bytes / 2)).min(fitting).max(self.block_size)),
@@ -123,7 +132,7 @@ mod tests {
             needs().tokens(asked, 1_024, room).expect_err("too much").to_string()
         };
         let text = error(Some(7_489), &group(450 * MB));
-        for part in ["--kv-cache-tokens 7489", "7488 tokens fit", "450 MB", "/group", "300 MB"] {
+        for part in ["kv_cache_tokens 7489", "7488 tokens fit", "450 MB", "/group", "300 MB"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(needs().tokens(Some(7_488), 0, &group(450 * MB)).expect("it fits"), 7_488);

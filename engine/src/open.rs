@@ -1,0 +1,206 @@
+//! The front door: from the name of a model to a running engine.
+
+mod cache_size;
+mod device;
+mod drafter;
+mod error;
+mod files;
+mod memory;
+mod settings;
+
+pub use device::{ChosenDevice, DeviceChoice, DeviceReason};
+pub use drafter::DrafterError;
+pub use error::OpenError;
+pub use files::{ModelFiles, check_model, find_model};
+pub use settings::Settings;
+
+use crate::drafting::{DraftConfig, DrafterSetup};
+use crate::handle::Engine;
+use galley_backend::Dtype;
+use galley_drafter_host::Search;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+/// An engine that is not running yet: a model by name, and [`Settings`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use galley_engine::{Engine, Request};
+/// # // The drafter comes as a shared library of this workspace.
+/// # let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+/// # let (model, built) = (root.join("tests/data/models/llama3"), root.join("target/doctest"));
+/// # let model = model.to_str().ok_or("the path is not UTF-8")?;
+/// # let mut build = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"));
+/// # build.args(["build", "--quiet", "--locked", "--package", "galley-drafter-ngram", "--target-dir"]);
+/// # assert!(build.arg(&built).current_dir(&root).status()?.success());
+/// # let plugins = built.join("debug");
+/// let draft = |draft_length| -> Result<_, Box<dyn std::error::Error>> {
+///     let engine = Engine::open(model)?
+///         .plugin_path(&plugins)
+///         .drafter("ngram,min=1")
+///         .draft_length(draft_length)
+///         .kv_cache_tokens(1024)
+///         .build()?;
+///     Ok(engine.generate(Request::new("to be or not to be or not").seed(7).max_tokens(48))?)
+/// };
+/// let (plain, drafted) = (draft(0)?, draft(4)?);
+/// assert_eq!(plain.tokens, drafted.tokens, "drafts change no token");
+/// assert!(drafted.usage.drafts.drafted > 0 && plain.usage.drafts.drafted == 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "it becomes an engine with `build`"]
+pub struct EngineBuilder {
+    model: String,
+    downloads: bool,
+    plugin_path: Option<OsString>,
+    /// Drafters to find by name when the engine is built, with their options.
+    drafters: Vec<String>,
+    settings: Settings,
+}
+
+impl Engine {
+    /// The builder of an engine for a model: a directory in Hugging Face's layout, a GGUF file, a
+    /// model id of the hub (`ORG/NAME`, `ORG/NAME@REVISION`) or a known name such as
+    /// `smollm2-135m-instruct`. Nothing is read before [`EngineBuilder::build`].
+    ///
+    /// # Errors
+    ///
+    /// If the name is neither that of a file nor a possible name of a model.
+    pub fn open(model: &str) -> Result<EngineBuilder, OpenError> {
+        check_model(model)?;
+        Ok(EngineBuilder {
+            model: model.to_owned(),
+            downloads: false,
+            plugin_path: None,
+            drafters: Vec::new(),
+            settings: Settings::default(),
+        })
+    }
+}
+
+/// Defines setters of settings: documentation, name, type of the argument, and the field.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($kind:ty) => $($field:ident).+ $(, $wrap:ident)?;)*) => {
+        impl EngineBuilder {
+            $(
+                $(#[$doc])*
+                pub fn $name(mut self, value: $kind) -> Self {
+                    self.settings.$($field).+ = $($wrap)?(value);
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    /// Sets the device; by default the first GPU that this build can use, or else the CPU.
+    device(DeviceChoice) => device;
+    /// Sets the format of weights and KV cache; f32 is for the CPU alone.
+    dtype(Dtype) => dtype;
+    /// Sets the number of CPU threads; by default one per usable core.
+    threads(usize) => threads, Some;
+    /// Sets the longest sequence, prompt and output together; by default the model's own limit.
+    max_model_len(usize) => max_model_len, Some;
+    /// Sets the size of the KV cache in tokens: see [`Settings::kv_cache_tokens`].
+    kv_cache_tokens(usize) => kv_cache_tokens, Some;
+    /// Sets the most sequences that run together.
+    max_num_seqs(usize) => max_num_seqs;
+    /// Sets the most tokens of one step, prompts and decodes together.
+    max_num_batched_tokens(usize) => max_num_batched_tokens;
+    /// Sets whether prompts reuse the KV of earlier prompts.
+    prefix_caching(bool) => prefix_caching;
+    /// Sets the number of draft tokens per round for requests that give no number.
+    draft_length(u32) => drafting.draft_length;
+}
+
+impl EngineBuilder {
+    /// Sets whether a model that is not on this machine is fetched, also one that a drafter drafts
+    /// with. Off by default.
+    pub fn download(mut self, downloads: bool) -> Self {
+        self.downloads = downloads;
+        self
+    }
+
+    /// Adds a drafter by name, with its options: `streaming-llm,budget=512`. The first one is for
+    /// requests that name none. A value with a comma stands in double quotes.
+    pub fn drafter(mut self, drafter: &str) -> Self {
+        self.drafters.push(drafter.to_owned());
+        self
+    }
+
+    /// Sets the folders that are searched for drafters first, separated as in `PATH`. By default
+    /// the folders around the running program and the system's are searched.
+    pub fn plugin_path(mut self, folders: impl Into<OsString>) -> Self {
+        self.plugin_path = Some(folders.into());
+        self
+    }
+
+    /// Changes any of the settings, also those without a method here.
+    pub fn configure(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Finds the model, loads it and starts the engine.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A model that is not here is [`OpenError::Hub`], unless
+    /// [`EngineBuilder::download`] is set.
+    pub fn build(self) -> Result<Engine, OpenError> {
+        let EngineBuilder { model, downloads, plugin_path, drafters, mut settings } = self;
+        let search = || {
+            let executable = std::env::current_exe().ok();
+            Search::standard(plugin_path.as_deref(), executable.as_deref())
+        };
+        for wanted in drafters {
+            let setup = DrafterSetup::named(&wanted, &search());
+            let setup = setup.map_err(|reason| OpenError::Drafter { wanted, reason })?;
+            settings.drafting.drafters.push(setup);
+        }
+        settings.drafting = DraftConfig {
+            find_model: Arc::new(move |name| {
+                find_model(name, downloads).map_err(|error| format!("{error:#}"))
+            }),
+            ..settings.drafting
+        };
+        let files = settings.open_files(&find_model(&model, downloads)?)?;
+        settings.start(&files, &mut |_, _| {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(opened: Result<EngineBuilder, OpenError>) -> String {
+        opened.and_then(EngineBuilder::build).map(drop).expect_err("an error").to_string()
+    }
+
+    #[test]
+    fn a_model_that_is_not_here_is_refused_by_name() {
+        assert!(refused(Engine::open("no/such/model")).contains("no/such/model"));
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn without_download_the_error_names_the_command_that_fetches() {
+        let error = refused(Engine::open("galley-tests/no-such-model"));
+        assert!(error.contains("`galley pull galley-tests/no-such-model`"), "{error}");
+    }
+
+    #[test]
+    fn a_drafter_that_is_not_found_is_named() {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/smollm2");
+        let open = || Engine::open(model).map(|builder| builder.kv_cache_tokens(64));
+        let error = refused(open().map(|builder| builder.drafter("no-such-drafter,k=1")));
+        assert!(error.contains("no-such-drafter"), "{error}");
+        let error = refused(open().map(|builder| builder.drafter("ngram,min")));
+        assert!(error.contains("\"ngram,min\"") && error.contains("KEY=VALUE"), "{error}");
+        let error = refused(open().map(|builder| builder.max_model_len(1 << 30)));
+        assert!(error.starts_with("max_model_len: "), "{error}");
+    }
+}

@@ -1,0 +1,95 @@
+//! The files of a model: configuration, weights, tokenizer and chat template, without an engine.
+
+use super::error::OpenError;
+use galley_model::ModelError;
+use galley_model::chat::ChatTemplate;
+use galley_model::config::ModelConfig;
+use galley_model::end_tokens::EndTokens;
+use galley_model::tokenizer::Tokenizer;
+use galley_model::weights::Checkpoint;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The path of a model: `name` itself if it is a path, or the model's place in the cache. A model
+/// that is not there is fetched if `downloads` is set.
+///
+/// # Errors
+///
+/// A name that is not that of a model, a model that is not here, or the error of fetching it.
+pub fn find_model(name: &str, downloads: bool) -> Result<PathBuf, OpenError> {
+    #[cfg(feature = "hub")]
+    {
+        use galley_hub::{HubError, PullOptions, find, pull};
+        match find(name) {
+            Err(HubError::Missing(_)) if downloads => {
+                Ok(pull(name, &PullOptions::default(), &|_| {})?)
+            }
+            found => Ok(found?),
+        }
+    }
+    #[cfg(not(feature = "hub"))]
+    {
+        let _ = downloads; // there is nothing to fetch with
+        check_model(name).map(|()| PathBuf::from(name))
+    }
+}
+
+/// Checks that a name may be that of a model, without a look into the cache.
+///
+/// # Errors
+///
+/// A name that is neither a path nor the name of a model.
+pub fn check_model(name: &str) -> Result<(), OpenError> {
+    #[cfg(feature = "hub")]
+    return Ok(galley_hub::check_name(name)?);
+    #[cfg(not(feature = "hub"))]
+    return match Path::new(name).exists() {
+        true => Ok(()),
+        false => Err(OpenError::NoSuchPath(name.to_owned())),
+    };
+}
+
+/// The opened files of a model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ModelFiles {
+    /// The directory, or the GGUF file.
+    pub path: PathBuf,
+    /// Configuration and weights.
+    pub checkpoint: Checkpoint,
+    /// The tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+impl ModelFiles {
+    /// Opens a directory in Hugging Face's layout, or a GGUF file. The weights are mapped, not read.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Files`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let checkpoint = Checkpoint::open(path).map_err(OpenError::Files)?;
+        let tokenizer = Tokenizer::open(path, checkpoint.gguf()).map_err(OpenError::Files)?;
+        Ok(Self { path: path.to_owned(), checkpoint, tokenizer: Arc::new(tokenizer) })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        self.checkpoint.config()
+    }
+
+    /// The tokens that end a generation, each with the file or field that names it.
+    pub fn end_tokens(&self) -> EndTokens {
+        let config = self.config();
+        config.end_tokens.with_tokenizer(Some(&self.tokenizer), config.vocab_size)
+    }
+
+    /// The model's chat template.
+    ///
+    /// # Errors
+    ///
+    /// A model without a template, or with one that cannot be read.
+    pub fn chat_template(&self) -> Result<ChatTemplate, ModelError> {
+        ChatTemplate::open(&self.path, self.checkpoint.gguf(), &self.tokenizer)
+    }
+}
