@@ -44,6 +44,7 @@ struct Inner {
 
 /// The model that an engine runs.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// Its configuration.
     pub config: ModelConfig,

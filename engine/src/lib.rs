@@ -87,7 +87,7 @@ pub use galley_hub as hub;
 pub use handle::{Engine, ModelInfo, RequestHandle, Watch};
 pub use open::{
     ChosenDevice, DeviceChoice, DeviceReason, DrafterError, EngineBuilder, ModelFiles, OpenError,
-    Settings, check_model, find_model,
+    OpenProgress, Settings, check_model, find_model,
 };
 pub use request::{Prompt, Request};
 pub use stats::{Stats, StepStats};

@@ -11,7 +11,7 @@ mod settings;
 pub use device::{ChosenDevice, DeviceChoice, DeviceReason};
 pub use drafter::DrafterError;
 pub use error::OpenError;
-pub use files::{ModelFiles, check_model, find_model};
+pub use files::{ModelFiles, OpenProgress, check_model, find_model};
 pub use settings::Settings;
 
 use crate::drafting::{DraftConfig, DrafterSetup};
@@ -58,6 +58,7 @@ pub struct EngineBuilder {
     /// Drafters to find by name when the engine is built, with their options.
     drafters: Vec<String>,
     settings: Settings,
+    on_progress: Arc<dyn Fn(OpenProgress<'_>) + Send + Sync>,
 }
 
 impl Engine {
@@ -76,6 +77,7 @@ impl Engine {
             plugin_path: None,
             drafters: Vec::new(),
             settings: Settings::default(),
+            on_progress: Arc::new(|_| {}),
         })
     }
 }
@@ -138,6 +140,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Calls `on_progress` for every event of downloading and loading, in place of an earlier function.
+    pub fn on_progress(
+        mut self,
+        on_progress: impl Fn(OpenProgress<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_progress = Arc::new(on_progress);
+        self
+    }
+
     /// Changes any of the settings, also those without a method here.
     pub fn configure(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
@@ -151,7 +162,8 @@ impl EngineBuilder {
     /// See [`OpenError`]. A model that is not here is [`OpenError::Hub`], unless
     /// [`EngineBuilder::download`] is set.
     pub fn build(self) -> Result<Engine, OpenError> {
-        let EngineBuilder { model, downloads, plugin_path, drafters, mut settings } = self;
+        let EngineBuilder { model, downloads, plugin_path, drafters, mut settings, on_progress } =
+            self;
         let search = || {
             let executable = std::env::current_exe().ok();
             Search::standard(plugin_path.as_deref(), executable.as_deref())
@@ -162,13 +174,17 @@ impl EngineBuilder {
             settings.drafting.drafters.push(setup);
         }
         settings.drafting = DraftConfig {
-            find_model: Arc::new(move |name| {
-                find_model(name, downloads).map_err(|error| format!("{error:#}"))
-            }),
+            find_model: {
+                let on_progress = Arc::clone(&on_progress);
+                Arc::new(move |name| {
+                    let found = find_model(name, downloads, &*on_progress);
+                    found.map_err(|error| format!("{error:#}"))
+                })
+            },
             ..settings.drafting
         };
-        let files = settings.open_files(&find_model(&model, downloads)?)?;
-        settings.start(&files, &mut |_, _| {})
+        let files = settings.open_files(&find_model(&model, downloads, &*on_progress)?)?;
+        settings.start(&files, &mut |done, total| on_progress(OpenProgress::Layers { done, total }))
     }
 }
 
@@ -192,10 +208,25 @@ mod tests {
         assert!(error.contains("`galley pull galley-tests/no-such-model`"), "{error}");
     }
 
+    const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/smollm2");
+
+    #[test]
+    fn progress_counts_every_layer_of_the_model() {
+        let (sender, events) = std::sync::mpsc::channel();
+        let builder = Engine::open(MODEL).expect("a tiny model").kv_cache_tokens(64);
+        let builder = builder.on_progress(move |event| {
+            let OpenProgress::Layers { done, total } = event else { panic!("{event:?}") };
+            sender.send((done, total)).expect("the test listens");
+        });
+        let engine = builder.build().expect("an engine");
+        let total = engine.model().config.n_layers + 1;
+        let events: Vec<_> = events.try_iter().collect();
+        assert_eq!((events.first(), events.last()), (Some(&(0, total)), Some(&(total, total))));
+    }
+
     #[test]
     fn a_drafter_that_is_not_found_is_named() {
-        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/smollm2");
-        let open = || Engine::open(model).map(|builder| builder.kv_cache_tokens(64));
+        let open = || Engine::open(MODEL).map(|builder| builder.kv_cache_tokens(64));
         let error = refused(open().map(|builder| builder.drafter("no-such-drafter,k=1")));
         assert!(error.contains("no-such-drafter"), "{error}");
         let error = refused(open().map(|builder| builder.drafter("ngram,min")));

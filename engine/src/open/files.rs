@@ -10,26 +10,65 @@ use galley_model::weights::Checkpoint;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// An event of opening a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenProgress<'a> {
+    /// A file of the model is on its way.
+    Download {
+        /// The file, or the package that has it.
+        file: &'a str,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes of the whole file, if they are known.
+        total: Option<u64>,
+    },
+    /// Layers of the model are packed for the device. The embeddings count as one.
+    Layers {
+        /// Packed layers.
+        done: usize,
+        /// All layers.
+        total: usize,
+    },
+}
+
 /// The path of a model: `name` itself if it is a path, or the model's place in the cache. A model
-/// that is not there is fetched if `downloads` is set.
+/// that is not there is fetched if `downloads` is set, and `on_progress` hears of the download.
 ///
 /// # Errors
 ///
 /// A name that is not that of a model, a model that is not here, or the error of fetching it.
-pub fn find_model(name: &str, downloads: bool) -> Result<PathBuf, OpenError> {
+pub fn find_model(
+    name: &str,
+    downloads: bool,
+    on_progress: &dyn Fn(OpenProgress<'_>),
+) -> Result<PathBuf, OpenError> {
     #[cfg(feature = "hub")]
     {
-        use galley_hub::{HubError, PullOptions, find, pull};
+        use galley_hub::{HubError, Progress, PullOptions, find, pull};
         match find(name) {
             Err(HubError::Missing(_)) if downloads => {
-                Ok(pull(name, &PullOptions::default(), &|_| {})?)
+                let on_event = |event: Progress<'_>| match event {
+                    Progress::Package { requirement } => {
+                        on_progress(OpenProgress::Download {
+                            file: requirement,
+                            done: 0,
+                            total: None,
+                        });
+                    }
+                    Progress::Bytes { file, done, total } => {
+                        on_progress(OpenProgress::Download { file, done, total });
+                    }
+                    _ => {}
+                };
+                Ok(pull(name, &PullOptions::default(), &on_event)?)
             }
             found => Ok(found?),
         }
     }
     #[cfg(not(feature = "hub"))]
     {
-        let _ = downloads; // there is nothing to fetch with
+        let _ = (downloads, on_progress); // there is nothing to fetch with
         check_model(name).map(|()| PathBuf::from(name))
     }
 }
