@@ -109,11 +109,11 @@ setters! {
     /// Sets the size of the KV cache in tokens: see [`Settings::kv_cache_tokens`].
     kv_cache_tokens(usize) => kv_cache_tokens, Some;
     /// Sets the most sequences that run together.
-    max_num_seqs(usize) => max_num_seqs;
+    max_num_seqs(usize) => engine.max_num_seqs;
     /// Sets the most tokens of one step, prompts and decodes together.
-    max_num_batched_tokens(usize) => max_num_batched_tokens;
+    max_num_batched_tokens(usize) => engine.max_num_batched_tokens;
     /// Sets whether prompts reuse the KV of earlier prompts.
-    prefix_caching(bool) => prefix_caching;
+    prefix_caching(bool) => engine.prefix_caching;
     /// Sets the number of draft tokens per round for requests that give no number.
     draft_length(u32) => drafting.draft_length;
 }

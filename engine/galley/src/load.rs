@@ -45,9 +45,9 @@ impl ModelArgs {
         settings.block_size = self.block_size;
         settings.max_model_len = self.max_model_len;
         settings.kv_cache_tokens = self.kv_cache_tokens;
-        settings.max_num_seqs = self.max_num_seqs;
-        settings.max_num_batched_tokens = self.max_num_batched_tokens;
-        settings.prefix_caching = !self.no_prefix_caching;
+        settings.engine.max_num_seqs = self.max_num_seqs;
+        settings.engine.max_num_batched_tokens = self.max_num_batched_tokens;
+        settings.engine.prefix_caching = !self.no_prefix_caching;
         Ok(settings)
     }
 }

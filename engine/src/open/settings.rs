@@ -5,7 +5,7 @@ use super::device::DeviceChoice;
 use super::error::OpenError;
 use super::files::ModelFiles;
 use super::memory;
-use crate::config::{EngineConfig, SchedulePolicy};
+use crate::config::EngineConfig;
 use crate::drafting::DraftConfig;
 use crate::handle::Engine;
 use galley_backend::cpu::{InstructionSet, usable_cores};
@@ -45,14 +45,9 @@ pub struct Settings {
     /// larger than needed; None is one sequence of full length. Has no effect beside
     /// [`Settings::kv_cache_tokens`], nor on a GPU.
     pub wanted_tokens: Option<usize>,
-    /// Most sequences that run together.
-    pub max_num_seqs: usize,
-    /// Most tokens of one step, prompts and decodes together.
-    pub max_num_batched_tokens: usize,
-    /// Whether prompts reuse the KV of earlier prompts.
-    pub prefix_caching: bool,
-    /// The policy of the scheduler.
-    pub policy: SchedulePolicy,
+    /// Sequences, tokens of a step, prefix caching and schedule. The model's buffers are as large as
+    /// these sizes need, so no size is cut.
+    pub engine: EngineConfig,
     /// Drafters, and the number of their draft tokens.
     pub drafting: DraftConfig,
 }
@@ -69,10 +64,11 @@ impl Default for Settings {
             max_model_len: None,
             kv_cache_tokens: None,
             wanted_tokens: None,
-            max_num_seqs: 64,
-            max_num_batched_tokens: 512,
-            prefix_caching: true,
-            policy: SchedulePolicy::Fixed,
+            engine: EngineConfig {
+                max_num_seqs: 64,
+                max_num_batched_tokens: 512,
+                ..EngineConfig::default()
+            },
             drafting: DraftConfig::default(),
         }
     }
@@ -129,7 +125,9 @@ impl Settings {
         let model = load(&files.checkpoint, device, options, on_layer)
             .map_err(|reason| self.not_loaded(files, reason))?;
         let tokenizer = Some(Arc::clone(&files.tokenizer));
-        Ok(Engine::start_with_drafters(model, tokenizer, self.engine_config(), &self.drafting)?)
+        let max_draft_length = self.max_draft_length();
+        let drafting = DraftConfig { max_draft_length, ..self.drafting.clone() };
+        Ok(Engine::start_with_drafters(model, tokenizer, self.engine.clone(), &drafting)?)
     }
 
     /// Checks the values that depend on no model.
@@ -139,8 +137,8 @@ impl Settings {
         };
         let at_least_one = [
             ("block_size", self.block_size),
-            ("max_num_seqs", self.max_num_seqs),
-            ("max_num_batched_tokens", self.max_num_batched_tokens),
+            ("max_num_seqs", self.engine.max_num_seqs),
+            ("max_num_batched_tokens", self.engine.max_num_batched_tokens),
         ];
         if let Some((name, value)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return wrong(name, &value, "at least 1 is needed");
@@ -148,10 +146,10 @@ impl Settings {
         if !self.block_size.is_multiple_of(BLOCK_MULTIPLE) {
             return wrong("block_size", &self.block_size, "a multiple of 16 is needed");
         }
-        if self.max_num_batched_tokens < self.max_num_seqs {
+        if self.engine.max_num_batched_tokens < self.engine.max_num_seqs {
             return Err(OpenError::TooFewTokens {
-                max_num_batched_tokens: self.max_num_batched_tokens,
-                max_num_seqs: self.max_num_seqs,
+                max_num_batched_tokens: self.engine.max_num_batched_tokens,
+                max_num_seqs: self.engine.max_num_seqs,
             });
         }
         Ok(())
@@ -162,7 +160,7 @@ impl Settings {
         let mut options = LoadOptions {
             block_size: self.block_size,
             n_blocks: 0,
-            max_rows: self.max_num_batched_tokens,
+            max_rows: self.engine.max_num_batched_tokens,
             max_logit_rows: self.max_logit_rows(),
         };
         let tokens = match (self.kv_cache_tokens, device) {
@@ -198,19 +196,22 @@ impl Settings {
     /// One logit row per sequence, and one more for each draft token of the sequence.
     fn max_logit_rows(&self) -> usize {
         if self.drafting.drafters.is_empty() {
-            return self.max_num_seqs;
+            return self.engine.max_num_seqs;
         }
-        let per_sequence = 1 + self.drafting.max_draft_length as usize;
-        self.max_num_seqs.saturating_mul(per_sequence).min(self.max_num_batched_tokens)
+        self.logit_rows_of_drafts()
     }
 
-    fn engine_config(&self) -> EngineConfig {
-        EngineConfig {
-            max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens: self.max_num_batched_tokens,
-            prefix_caching: self.prefix_caching,
-            policy: self.policy,
-        }
+    fn logit_rows_of_drafts(&self) -> usize {
+        let per_sequence = 1 + self.max_draft_length() as usize;
+        self.engine
+            .max_num_seqs
+            .saturating_mul(per_sequence)
+            .min(self.engine.max_num_batched_tokens)
+    }
+
+    /// The longest draft that a request may ask for: at least that of a request without a number.
+    fn max_draft_length(&self) -> u32 {
+        self.drafting.max_draft_length.max(self.drafting.draft_length)
     }
 
     fn not_loaded(&self, files: &ModelFiles, reason: ModelError) -> OpenError {
@@ -238,17 +239,21 @@ mod tests {
         Settings::default().check().expect("the defaults are right");
         assert_eq!(refused(|s| s.block_size = 0), "block_size 0: at least 1 is needed");
         assert!(refused(|s| s.block_size = 24).contains("block_size 24"));
-        assert!(refused(|s| s.max_num_seqs = 0).contains("max_num_seqs 0"));
-        let error = refused(|s| s.max_num_batched_tokens = 63);
+        assert!(refused(|s| s.engine.max_num_seqs = 0).contains("max_num_seqs 0"));
+        let error = refused(|s| s.engine.max_num_batched_tokens = 63);
         assert!(error.contains("max_num_batched_tokens 63 is below max_num_seqs 64"), "{error}");
     }
 
     #[test]
     fn logit_rows_derive_from_sequences_and_draft_lengths() {
-        let mut settings = Settings { max_num_seqs: 4, ..Settings::default() };
+        let mut settings = Settings::default();
+        settings.engine.max_num_seqs = 4;
         assert_eq!(settings.max_logit_rows(), 4, "nothing drafts");
-        assert_eq!(settings.engine_config().max_num_seqs, 4);
-        settings.max_num_batched_tokens = 7;
-        assert_eq!(settings.engine_config().max_num_batched_tokens, 7);
+        settings.drafting.max_draft_length = 7;
+        assert_eq!(settings.logit_rows_of_drafts(), 32);
+        settings.drafting.draft_length = 15;
+        assert_eq!(settings.logit_rows_of_drafts(), 64, "no request drafts more by default");
+        settings.engine.max_num_batched_tokens = 20;
+        assert_eq!(settings.logit_rows_of_drafts(), 20, "a step has no more rows");
     }
 }
