@@ -2,16 +2,12 @@
 //! log-probabilities of plain decoding, bit for bit. Only a draft model takes KV memory.
 
 use galley_engine::{
-    DraftConfig, DraftRequest, DrafterChoice, Engine, EngineConfig, Event, Prompt, Request,
-    SchedulePolicy, Stats,
+    DeviceChoice, DraftRequest, DrafterChoice, Engine, Event, ModelFiles, Prompt, Request, Stats,
 };
 use galley_model::tokenizer::Tokenizer;
-use galley_model::weights::Checkpoint;
-use galley_model::{LoadOptions, load};
 use galley_tests::plugins::setup;
-use galley_tests::{cpu, texts};
+use galley_tests::texts;
 use std::path::Path;
-use std::sync::Arc;
 
 const PROMPT_TOKENS: usize = 4000;
 const N_GENERATED: u32 = 32;
@@ -66,23 +62,19 @@ fn run(
 }
 
 fn start(path: &Path, drafters: &[(&str, &str)]) -> Option<(Engine, Vec<Request>)> {
-    let checkpoint = Checkpoint::open(path).expect("SmolLM2");
-    let tokenizer = Tokenizer::open(path, checkpoint.gguf()).expect("its tokenizer");
-    let requests = requests(&tokenizer)?;
-    let options = LoadOptions { block_size: 16, n_blocks: 1100, max_rows: 512, max_logit_rows: 64 };
-    let cpu = cpu(None, galley_backend::Dtype::Bf16, 2);
-    let model = load(&checkpoint, cpu, options, &mut |_, _| {}).expect("SmolLM2 loads");
-    let config = EngineConfig {
-        max_num_seqs: 2,
-        max_num_batched_tokens: 512,
-        prefix_caching: true,
-        policy: SchedulePolicy::Fixed,
-    };
-    let drafters = drafters.iter().map(|(name, options)| setup(name, options)).collect();
-    let drafting = DraftConfig { drafters, draft_length: DRAFT_LENGTH, ..DraftConfig::default() };
-    let engine = Engine::start_with_drafters(model, Some(Arc::new(tokenizer)), config, &drafting)
-        .expect("drafters");
-    Some((engine, requests))
+    let files = ModelFiles::open(path).expect("SmolLM2");
+    let requests = requests(&files.tokenizer)?;
+    let drafters: Vec<_> = drafters.iter().map(|(name, options)| setup(name, options)).collect();
+    let engine = Engine::open(path.to_str().expect("UTF-8"))
+        .expect("SmolLM2")
+        .device(DeviceChoice::Cpu)
+        .threads(2)
+        .kv_cache_tokens(17_600)
+        .max_num_seqs(2)
+        .draft_length(DRAFT_LENGTH)
+        .configure(|settings| settings.drafting.drafters = drafters)
+        .build();
+    Some((engine.expect("SmolLM2 loads"), requests))
 }
 
 #[test]
