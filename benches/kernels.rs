@@ -5,7 +5,9 @@
 //! rate as a share of the rate that this machine provided in the same minute.
 
 use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
-use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Reach, Rope, Rotation, SeqSpan};
+use galley_backend::{
+    AttentionParams, Backend, Batch, Dtype, KvShape, KvView, Rope, RopeParams, SeqSpan,
+};
 use galley_benches::{median, median_s, seconds};
 
 type Matrix = <CpuBackend as Backend>::Matrix;
@@ -194,7 +196,7 @@ impl Cached {
         };
         let mut pool = backend.kv_pool(shape).expect("a pool");
         let rope = Rope { inv_freq: vec![0.01; 32], attention_scale: 1.0 };
-        let rotation = Rotation { rope: &rope, qk_norm: None };
+        let rope_params = RopeParams { rope: &rope, qk_norm: None };
         let max_rows = 512;
         let mut qkv = backend.f32_rows(max_rows, 960).expect("rows");
         // The matrix and its input are zero; the bias gives queries, keys and values non-zero
@@ -227,7 +229,7 @@ impl Cached {
                     Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
                 for layer in 0..LAYERS {
                     backend
-                        .rope_and_store_kv(&qkv, &rotation, &batch, layer, &mut pool, &mut q)
+                        .rope_and_store_kv(&qkv, &rope_params, &batch, layer, &mut pool, &mut q)
                         .expect("shapes");
                 }
             }
@@ -237,7 +239,7 @@ impl Cached {
 
     /// Runs the attention of all layers for the last `n_rows` positions of every sequence.
     fn attend(&mut self, backend: &mut CpuBackend, n_rows: usize) {
-        let reach = Reach { scale: 0.125, window: None };
+        let params = AttentionParams { scale: 0.125, window: None };
         let at = self.context - n_rows..self.context;
         let positions: Vec<u32> =
             self.tables.iter().flat_map(|_| at.clone()).map(|p| p as u32).collect();
@@ -254,7 +256,7 @@ impl Cached {
         let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
         for layer in 0..LAYERS {
             backend
-                .attention(&self.q, &self.pool, layer, &batch, reach, &mut self.out)
+                .attention(&self.q, &self.pool, layer, &batch, params, &mut self.out)
                 .expect("shapes");
         }
     }

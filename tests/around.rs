@@ -1,7 +1,7 @@
 //! A macro for models that wrap another model and change part of its behaviour.
 
 /// Delegates methods of `LanguageModel` to the wrapped model in field `$inner`: all methods except
-/// `forward`, `sample` and `take_picks`, which tests change or count.
+/// `forward`, `sample` and `wait_tokens`, which tests change or count.
 #[macro_export]
 macro_rules! left_to_the_inner_model {
     ($inner:tt) => {
@@ -23,11 +23,11 @@ macro_rules! left_to_the_inner_model {
         fn weight_bytes(&self) -> usize {
             self.$inner.weight_bytes()
         }
-        fn sample_ahead(
+        fn sample_async(
             &mut self,
             rows: &[::galley_backend::sample::Row<'_>],
         ) -> ::galley_model::Result<::std::ops::Range<u32>> {
-            self.$inner.sample_ahead(rows)
+            self.$inner.sample_async(rows)
         }
         fn finish_observing(
             &mut self,
@@ -35,8 +35,8 @@ macro_rules! left_to_the_inner_model {
         ) -> ::galley_model::Result<()> {
             self.$inner.finish_observing(observations)
         }
-        fn send_picks(&mut self) -> ::galley_model::Result<()> {
-            self.$inner.send_picks()
+        fn start_token_copy(&mut self) -> ::galley_model::Result<()> {
+            self.$inner.start_token_copy()
         }
         fn is_asynchronous(&self) -> bool {
             self.$inner.is_asynchronous()

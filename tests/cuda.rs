@@ -59,8 +59,8 @@ fn greedy_continuations_agree_with_transformers() {
                 let known = [&reference.tokens[..], &reference.greedy].concat();
                 let logits = run_prompt(&mut *loaded, &known, 128);
                 for (i, &expected) in reference.greedy.iter().enumerate() {
-                    let picked = argmax(&logits[reference.tokens.len() - 1 + i]);
-                    assert_eq!(picked, expected, "{model}, {i} tokens after the prompt");
+                    let likeliest = argmax(&logits[reference.tokens.len() - 1 + i]);
+                    assert_eq!(likeliest, expected, "{model}, {i} tokens after the prompt");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The same bytes with every drafter: tokens, text and log-probabilities equal plain decoding, bit
 //! for bit, under every schedule.
 
-use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::sample::{Row, SampledToken, SampledTokens};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
 use galley_model::{LanguageModel, Result};
@@ -103,7 +103,7 @@ fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
             .max_tokens(60)
             .ignore_eos(true)
             .seed(3);
-    let guesses = |options: &str, chunk: usize, times: usize| {
+    let counts = |options: &str, chunk: usize, times: usize| {
         let config = EngineConfig {
             max_num_batched_tokens: chunk,
             prefix_caching: times > 1,
@@ -121,17 +121,17 @@ fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
         (stats.drafts.rounds, stats.drafts.drafted, per_request, times as u64)
     };
     for options in ["snap-kv budget=96,queries=8,refresh=16", "self-spec budget=96,recent=16"] {
-        let (rounds, drafted, accepted, _) = guesses(options, 512, 1);
-        assert!(drafted > accepted.iter().sum(), "{options}: every guess was right");
+        let (rounds, drafted, accepted, _) = counts(options, 512, 1);
+        assert!(drafted > accepted.iter().sum(), "{options}: every draft token was right");
         for (chunk, times) in [(16, 1), (37, 1), (512, 2)] {
             let n = times as u64;
             let expected = (rounds * n, drafted * n, accepted.clone(), n);
-            assert_eq!(guesses(options, chunk, times), expected, "{options}: chunks of {chunk}");
+            assert_eq!(counts(options, chunk, times), expected, "{options}: chunks of {chunk}");
         }
     }
     // The control: another selection drafts other tokens.
-    let other = guesses("snap-kv budget=72,queries=8,refresh=16", 512, 1);
-    assert_ne!(other, guesses("snap-kv budget=96,queries=8,refresh=16", 512, 1));
+    let other = counts("snap-kv budget=72,queries=8,refresh=16", 512, 1);
+    assert_ne!(other, counts("snap-kv budget=96,queries=8,refresh=16", 512, 1));
 }
 
 /// Numbers of calls of a model.
@@ -157,13 +157,13 @@ impl LanguageModel for Counted {
         self.1.forwards.fetch_add(1, Relaxed);
         self.0.forward(batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         self.1.samples.fetch_add(1, Relaxed);
         self.0.sample(rows)
     }
-    fn take_picks(&mut self) -> Result<Picks> {
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
         self.1.takes.fetch_add(1, Relaxed);
-        self.0.take_picks()
+        self.0.wait_tokens()
     }
 }
 

@@ -2,7 +2,7 @@
 //! output.
 
 use crate::runs::{Seen, Setup, open, seen_of};
-use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::sample::{Row, SampledToken, SampledTokens};
 use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
 use galley_engine::{DraftConfig, Engine, Request};
 use galley_model::config::ModelConfig;
@@ -74,21 +74,21 @@ impl LanguageModel for Failing {
         self.call("finish_observing")?;
         self.inner.finish_observing(observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         self.call("sample")?;
         self.inner.sample(rows)
     }
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        self.call("sample_ahead")?;
-        self.inner.sample_ahead(rows)
+    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.call("sample_async")?;
+        self.inner.sample_async(rows)
     }
-    fn send_picks(&mut self) -> Result<()> {
-        self.call("send_picks")?;
-        self.inner.send_picks()
+    fn start_token_copy(&mut self) -> Result<()> {
+        self.call("start_token_copy")?;
+        self.inner.start_token_copy()
     }
-    fn take_picks(&mut self) -> Result<Picks> {
-        self.call("take_picks")?;
-        self.inner.take_picks()
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        self.call("wait_tokens")?;
+        self.inner.wait_tokens()
     }
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
         self.call("copy_blocks")?;
@@ -125,13 +125,13 @@ impl DraftModels for Failing {
         self.call("forward of a draft model")?;
         self.drafts().forward(id, batch, layers)
     }
-    fn sample(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         self.call("sample of a draft model")?;
         self.drafts().sample(id, rows)
     }
-    fn sample_ahead(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        self.call("sample_ahead of a draft model")?;
-        self.drafts().sample_ahead(id, rows)
+    fn sample_async(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.call("sample_async of a draft model")?;
+        self.drafts().sample_async(id, rows)
     }
 }
 

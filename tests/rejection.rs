@@ -3,7 +3,7 @@
 //! verifiers do not.
 
 use galley_backend::sample::philox::{decision, draft_seed, word};
-use galley_backend::sample::{Pick, Picks, Proposal, Rejection, Row};
+use galley_backend::sample::{Proposal, Rejection, Row, SampledToken, SampledTokens};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{
     DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
@@ -246,7 +246,7 @@ impl LanguageModel for Verifying {
     ) -> Result<()> {
         self.model.forward(batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         let right = self.model.sample(rows)?;
         if self.verifier == Verifier::Right {
             return Ok(right);
@@ -254,15 +254,15 @@ impl LanguageModel for Verifying {
         let logits = self.model.read_logits()?;
         let plain: Vec<Row<'_>> = rows.iter().map(|row| Row { rejection: None, ..*row }).collect();
         let plain = self.model.sample(&plain)?;
-        let picks = rows.iter().zip(right).zip(plain);
-        let picks = picks.map(|((row, right), plain)| Pick {
+        let sampled = rows.iter().zip(right).zip(plain);
+        let sampled = sampled.map(|((row, right), plain)| SampledToken {
             token: self.token(row, right.token, plain.token, &logits),
             ..right
         });
-        Ok(picks.collect())
+        Ok(sampled.collect())
     }
-    fn take_picks(&mut self) -> Result<Picks> {
-        self.model.take_picks()
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        self.model.wait_tokens()
     }
 }
 

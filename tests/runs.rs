@@ -1,7 +1,7 @@
 //! Runs requests on tiny models, and records all of their output that a user can see.
 
 use crate::{data, left_to_the_inner_model, on_cpu};
-use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::sample::{Row, SampledToken, SampledTokens};
 use galley_backend::{Batch, Dtype, KvView, LayerMask, Observation, Selected, Selection, SeqSpan};
 use galley_engine::{
     DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy, Stats,
@@ -195,10 +195,10 @@ impl LanguageModel for Altered {
             .collect();
         self.0.forward(&Batch { seqs: &seqs, ..*batch }, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         self.0.sample(rows)
     }
-    fn take_picks(&mut self) -> Result<Picks> {
-        self.0.take_picks()
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        self.0.wait_tokens()
     }
 }

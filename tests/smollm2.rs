@@ -105,12 +105,12 @@ fn check(model: &mut dyn LanguageModel, prompt: &Prompt, near_tie: f64) {
     let logits = run_rows(model, last, first, 512, &rows);
     let mut agreed = 0;
     for (i, logits) in logits.iter().enumerate() {
-        let (picked, expected) = (argmax(logits), prompt.continuation[i]);
-        if picked == expected {
+        let (likeliest, expected) = (argmax(logits), prompt.continuation[i]);
+        if likeliest == expected {
             agreed += 1;
             continue;
         }
-        println!("token {i}: {picked} for {expected}, gap {}", prompt.gaps[i]);
+        println!("token {i}: {likeliest} for {expected}, gap {}", prompt.gaps[i]);
         assert!(prompt.gaps[i] < near_tie, "{}: token {i} is no near-tie", prompt.source);
     }
     println!("{} tokens, then {agreed} of {}", first + 1, logits.len());

@@ -46,14 +46,14 @@ fn greedy_continuations_agree_with_transformers() {
                 let mut tokens = reference.tokens.clone();
                 for &expected in &reference.greedy {
                     let logits = run_prompt(&mut *loaded, &tokens, 128);
-                    let picked = argmax(logits.last().expect("a row"));
+                    let likeliest = argmax(logits.last().expect("a row"));
                     assert_eq!(
-                        picked,
+                        likeliest,
                         expected,
                         "{model} in {dtype} after {} tokens",
                         tokens.len()
                     );
-                    tokens.push(picked);
+                    tokens.push(likeliest);
                 }
             }
         }

@@ -7,7 +7,9 @@
 
 use crate::measure::{seconds_each, value};
 use galley_backend::cuda::{CudaBackend, KvPool, Matrix, Tensor};
-use galley_backend::{Backend, Batch, Dtype, KvShape, KvView, Reach, Rope, Rotation, SeqSpan};
+use galley_backend::{
+    AttentionParams, Backend, Batch, Dtype, KvShape, KvView, Rope, RopeParams, SeqSpan,
+};
 
 /// Tokens in a block.
 pub(crate) const BLOCK: usize = 16;
@@ -40,8 +42,8 @@ impl Heads {
         2 * self.n_kv_heads * self.head_dim * Dtype::Bf16.bytes()
     }
 
-    fn reach(self) -> Reach {
-        Reach { scale: 1.0 / (self.head_dim as f32).sqrt(), window: None }
+    fn params(self) -> AttentionParams {
+        AttentionParams { scale: 1.0 / (self.head_dim as f32).sqrt(), window: None }
     }
 
     fn rope(self) -> Rope {
@@ -114,12 +116,12 @@ impl Rows {
         layers: &[usize],
     ) {
         let rope = heads.rope();
-        backend.begin(batch, pool, &rope, heads.n_heads, heads.reach()).expect("a batch");
+        backend.begin(batch, pool, &rope, heads.n_heads, heads.params()).expect("a batch");
         backend.embed(&self.table, batch, &mut self.qkv).expect("rows");
-        let rotation = Rotation { rope: &rope, qk_norm: None };
+        let rope_params = RopeParams { rope: &rope, qk_norm: None };
         for &layer in layers {
             backend
-                .rope_and_store_kv(&self.qkv, &rotation, batch, layer, pool, &mut self.q)
+                .rope_and_store_kv(&self.qkv, &rope_params, batch, layer, pool, &mut self.q)
                 .expect("stores");
         }
     }
@@ -245,9 +247,9 @@ impl Bed {
         pass: Pass<'_>,
         n_tokens: usize,
     ) -> Vec<Vec<f32>> {
-        let reach = self.heads.reach();
+        let params = self.heads.params();
         self.begin(backend, pass, n_tokens, |backend, batch, q, pool, out| {
-            backend.attention(q, pool, 0, batch, reach, out).expect("attention");
+            backend.attention(q, pool, 0, batch, params, out).expect("attention");
         });
         let n_rows = pass.n_seqs * pass.n_rows;
         backend.linear(&self.out, n_rows, &self.identity, None, &mut self.plain).expect("rows");
@@ -262,10 +264,10 @@ impl Bed {
         pass: Pass<'_>,
         n_tokens: usize,
     ) -> f64 {
-        let reach = self.heads.reach();
+        let params = self.heads.params();
         self.begin(backend, pass, n_tokens, |backend, batch, q, pool, out| {
             seconds_each(backend, |backend, i| {
-                backend.attention(q, pool, i % LAYERS, batch, reach, out).expect("attention");
+                backend.attention(q, pool, i % LAYERS, batch, params, out).expect("attention");
             })
         })
     }

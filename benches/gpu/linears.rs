@@ -3,7 +3,7 @@
 use crate::bed::{self, BLOCK};
 use crate::measure::{Gpu, Model, check, seconds_each, value};
 use galley_backend::cuda::{CudaBackend, Matrix, Tensor};
-use galley_backend::{Backend, Batch, KvView, Reach, Rope, SeqSpan};
+use galley_backend::{AttentionParams, Backend, Batch, KvView, Rope, SeqSpan};
 
 /// Rows of the table from which operands are made.
 const N_TOKENS: usize = 256;
@@ -83,8 +83,8 @@ struct Bench {
     n_out: usize,
     /// Indices of the compared outputs, and a matrix that selects them from operand rows.
     checked: Vec<usize>,
-    picker: Matrix,
-    picked: Tensor,
+    selector: Matrix,
+    selected: Tensor,
 }
 
 impl Bench {
@@ -103,13 +103,13 @@ impl Bench {
         let weights = (0..n_copies).map(load).collect();
         let checked: Vec<usize> =
             (0..N_CHECKED).map(|i| i * (n_out - 1) / (N_CHECKED - 1)).collect();
-        let pick = |row: usize, out: &mut [f32]| {
+        let select = |row: usize, out: &mut [f32]| {
             out.fill(0.0);
             out[checked[row]] = 1.0;
         };
         // Only gated products write operand rows, so only they need the selecting matrix.
-        let picker = match is_gated {
-            true => backend.load_matrix(N_CHECKED, n_out, &pick),
+        let selector = match is_gated {
+            true => backend.load_matrix(N_CHECKED, n_out, &select),
             false => backend.load_matrix(1, 1, &|_, out: &mut [f32]| out.fill(1.0)),
         };
         let out = match is_gated {
@@ -122,8 +122,8 @@ impl Bench {
             out: out.expect("memory"),
             is_gated,
             n_out,
-            picker: picker.expect("memory"),
-            picked: backend.f32_rows(max_rows, N_CHECKED).expect("memory"),
+            selector: selector.expect("memory"),
+            selected: backend.f32_rows(max_rows, N_CHECKED).expect("memory"),
             checked,
         }
     }
@@ -141,9 +141,9 @@ impl Bench {
     /// The compared outputs of the first and the last row.
     fn outputs(&mut self, backend: &mut CudaBackend, n_rows: usize) -> [Vec<f32>; 2] {
         let rows = if self.is_gated {
-            let Self { out, picker, picked, .. } = self;
-            backend.linear(out, n_rows, picker, None, picked).expect("rows");
-            backend.read_f32(picked, n_rows).expect("rows")
+            let Self { out, selector, selected, .. } = self;
+            backend.linear(out, n_rows, selector, None, selected).expect("rows");
+            backend.read_f32(selected, n_rows).expect("rows")
         } else {
             let rows = backend.read_f32(&self.out, n_rows).expect("rows");
             rows.chunks(self.n_out).flat_map(|row| self.checked.iter().map(|i| row[*i])).collect()
@@ -208,7 +208,7 @@ fn operands(backend: &mut CudaBackend, n_rows: usize, n_cols: usize) -> Tensor {
     let heads = bed::Heads { n_heads: 1, n_kv_heads: 1, head_dim: 16 };
     let pool = bed::pool(backend, heads, 1, BLOCK, n_rows.div_ceil(BLOCK));
     let rope = Rope { inv_freq: vec![0.0; 8], attention_scale: 1.0 };
-    let reach = Reach { scale: 1.0, window: None };
+    let params = AttentionParams { scale: 1.0, window: None };
     let block_table: Vec<u32> = (0..n_rows.div_ceil(BLOCK) as u32).collect();
     let tokens: Vec<u32> = (0..n_rows).map(|row| (row % N_TOKENS) as u32).collect();
     let positions: Vec<u32> = (0..n_rows as u32).collect();
@@ -224,7 +224,7 @@ fn operands(backend: &mut CudaBackend, n_rows: usize, n_cols: usize) -> Tensor {
     let norm = backend.load_vector(&factors).expect("memory");
     let mut signs = backend.f32_rows(n_rows, n_cols).expect("memory");
     let mut x = backend.operand_rows(n_rows, n_cols).expect("memory");
-    backend.begin(&batch, &pool, &rope, 1, reach).expect("a batch");
+    backend.begin(&batch, &pool, &rope, 1, params).expect("a batch");
     backend.embed(&table, &batch, &mut signs).expect("rows");
     // Each row of signs has a root mean square of 1.
     backend.rms_norm(&signs, n_rows, &norm, 0.0, &mut x).expect("rows");

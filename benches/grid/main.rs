@@ -132,7 +132,7 @@ impl Bed {
     /// Runs a pass and samples a token for each of its rows. Returns the tokens, and the seconds of
     /// both.
     fn step(&mut self, pass: Pass<'_>) -> (Vec<u32>, f64) {
-        let mut picks = Vec::new();
+        let mut tokens = Vec::new();
         let logit_rows: Vec<usize> = (0..pass.n_rows).collect();
         let time = seconds(|| {
             self.forward(pass, &logit_rows);
@@ -148,10 +148,10 @@ impl Bed {
                 rejection: None,
             };
             let rows: Vec<_> = (0..pass.n_seqs * pass.n_rows).map(row).collect();
-            let picked = self.model.sample(&rows).expect("picks");
-            picks.extend(picked.iter().map(|pick| pick.token));
+            let sampled = self.model.sample(&rows).expect("tokens");
+            tokens.extend(sampled.iter().map(|sampled| sampled.token));
         });
-        (picks, time)
+        (tokens, time)
     }
 
     /// Measures one batch and context, and prints a line for each draft and γ.
@@ -173,7 +173,7 @@ impl Bed {
             for &gamma in &arguments.gammas {
                 let (verified, time) = self.step(Pass { n_rows: gamma + 1, ..target });
                 let firsts = verified.iter().step_by(gamma + 1);
-                assert!(firsts.eq(&decoded), "a verification picks other tokens than a decode");
+                assert!(firsts.eq(&decoded), "a verification samples other tokens than a decode");
                 times.push(time);
             }
             for (draft, ids) in arguments.drafts.iter().zip(&ids) {

@@ -1,8 +1,8 @@
 //! Turns block tables into a batch: the only file that sees both.
 
-use crate::drafting::Ride;
+use crate::drafting::PiggybackSelection;
 use crate::sequence::{Sequence, SequenceKey};
-use galley_backend::sample::{Pick, Row};
+use galley_backend::sample::{Row, SampledToken};
 use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
 use galley_model::{LanguageModel, Result};
 use std::time::{Duration, Instant};
@@ -17,20 +17,20 @@ pub(crate) struct Executor {
 
 impl Executor {
     /// Runs one ragged forward over everything that is scheduled: prompts, decodes and
-    /// verifications. `rides` are the selections that this forward makes for later drafts;
-    /// [`Self::finish_rides`] fetches them. Returns the number of rows and the time in the model.
+    /// verifications. `piggybacked` are the selections that this forward makes for later drafts;
+    /// [`Self::finish_piggybacked`] fetches them. Returns the number of rows and the time in the model.
     pub(crate) fn forward(
         &mut self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
-        rides: &mut [Ride],
+        piggybacked: &mut [PiggybackSelection],
     ) -> Result<(usize, Duration)> {
         self.tokens.clear();
         self.positions.clear();
         self.logit_rows.clear();
         let mut seqs = Vec::with_capacity(running.len());
-        let mut observations = Vec::with_capacity(rides.len());
-        let mut rides = rides.iter_mut().peekable();
+        let mut observations = Vec::with_capacity(piggybacked.len());
+        let mut piggybacked = piggybacked.iter_mut().peekable();
         for (at, sequence) in running.iter().enumerate().filter(|(_, s)| !s.share.is_empty()) {
             let (first, n) = (sequence.table.n_tokens(), sequence.n_scheduled());
             let drafted = sequence.drafted();
@@ -38,9 +38,9 @@ impl Executor {
                 drafted.len() <= sequence.n_draft_slots(),
                 "no draft is longer than promised"
             );
-            while let Some(ride) = rides.next_if(|ride| ride.at == at) {
-                ride.seq = seqs.len();
-                observations.push(ride.observation());
+            while let Some(piggyback) = piggybacked.next_if(|piggyback| piggyback.at == at) {
+                piggyback.seq = seqs.len();
+                observations.push(piggyback.observation());
             }
             seqs.push(SeqSpan {
                 first_row: self.tokens.len(),
@@ -52,12 +52,12 @@ impl Executor {
             self.tokens.extend_from_slice(&sequence.tokens[first..first + n]);
             self.tokens.extend_from_slice(drafted);
             self.positions.extend(first as u32..(first + n + drafted.len()) as u32);
-            if sequence.picks_now() {
+            if sequence.samples_now() {
                 let n_rows = self.tokens.len() as u32;
                 self.logit_rows.extend(n_rows - 1 - drafted.len() as u32..n_rows);
             }
         }
-        let begin = Instant::now();
+        let started = Instant::now();
         if !seqs.is_empty() {
             let batch = Batch {
                 tokens: &self.tokens,
@@ -67,21 +67,22 @@ impl Executor {
             };
             model.forward(&batch, &LayerMask::All, &mut observations)?;
         }
-        Ok((self.tokens.len(), begin.elapsed()))
+        Ok((self.tokens.len(), started.elapsed()))
     }
 
     /// Fetches the selections that the forward has made. Returns the time in the model.
-    pub(crate) fn finish_rides(
+    pub(crate) fn finish_piggybacked(
         &self,
         model: &mut dyn LanguageModel,
-        rides: &mut [Ride],
+        piggybacked: &mut [PiggybackSelection],
     ) -> Result<Duration> {
-        let begin = Instant::now();
-        if !rides.is_empty() {
-            let mut observations: Vec<_> = rides.iter_mut().map(Ride::observation).collect();
+        let started = Instant::now();
+        if !piggybacked.is_empty() {
+            let mut observations: Vec<_> =
+                piggybacked.iter_mut().map(PiggybackSelection::observation).collect();
             model.finish_observing(&mut observations)?;
         }
-        Ok(begin.elapsed())
+        Ok(started.elapsed())
     }
 
     /// Samples 1 + `n_drafted` tokens for every sequence with its last token in the forward, in the
@@ -92,10 +93,10 @@ impl Executor {
         &self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
-    ) -> Result<(Vec<Pick>, Duration)> {
+    ) -> Result<(Vec<SampledToken>, Duration)> {
         let mut rows: Vec<Row<'_>> = Vec::with_capacity(self.logit_rows.len());
         let mut logits_row = 0;
-        for sequence in running.iter().filter(|sequence| sequence.picks_now()) {
+        for sequence in running.iter().filter(|sequence| sequence.samples_now()) {
             let (first, drafted) = (sequence.key.index, sequence.drafted());
             if sequence.ended.is_none() {
                 let streams = first..=first + sequence.n_forks;
@@ -110,29 +111,29 @@ impl Executor {
         if rows.is_empty() {
             return Ok((Vec::new(), Duration::ZERO));
         }
-        let begin = Instant::now();
-        let picks = model.sample(&rows)?;
-        assert_eq!(picks.len(), rows.len(), "the model picked one token for each row");
-        Ok((picks, begin.elapsed()))
+        let started = Instant::now();
+        let sampled = model.sample(&rows)?;
+        assert_eq!(sampled.len(), rows.len(), "the model samples one token for each row");
+        Ok((sampled, started.elapsed()))
     }
 
     /// Samples without waiting for the device: one token for every sequence with its last token in
-    /// the forward, from the sequence's only logit row ([`Sequence::may_be_late`]). Starts the copy
+    /// the forward, from the sequence's only logit row ([`Sequence::can_run_async`]). Starts the copy
     /// of the tokens to the host. Returns each sequence with its placeholder, in the order of
     /// `running`.
-    pub(crate) fn sample_ahead(
+    pub(crate) fn sample_async(
         &self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
     ) -> Result<Vec<(SequenceKey, u32)>> {
-        let picking = running.iter().filter(|sequence| sequence.picks_now());
-        let rows = picking.clone().enumerate();
+        let sampling_now = running.iter().filter(|sequence| sequence.samples_now());
+        let rows = sampling_now.clone().enumerate();
         let rows: Vec<Row<'_>> = rows.map(|(at, s)| s.row(at, s.key.index, &[])).collect();
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let names = model.sample_ahead(&rows)?;
-        model.send_picks()?;
-        Ok(picking.map(|sequence| sequence.key).zip(names).collect())
+        let names = model.sample_async(&rows)?;
+        model.start_token_copy()?;
+        Ok(sampling_now.map(|sequence| sequence.key).zip(names).collect())
     }
 }

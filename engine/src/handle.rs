@@ -1,7 +1,7 @@
 //! Public handles of an engine, and the channels to its thread.
 
-mod board;
 mod life;
+mod published;
 
 use crate::config::{EngineConfig, Fitted};
 use crate::drafting::{DraftConfig, Drafting};
@@ -10,15 +10,15 @@ use crate::event::Event;
 use crate::output::TextCodec;
 use crate::request::{Limits, Request, ValidRequest};
 use crate::stats::Stats;
-use crate::step::Core;
-use board::Board;
-pub use board::Watch;
+use crate::step::EngineCore;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use galley_backend::KvShape;
 use galley_model::LanguageModel;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
 use life::{Command, Submission, run};
+use published::Published;
+pub use published::Watch;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -38,7 +38,7 @@ struct Inner {
     config: EngineConfig,
     model: ModelInfo,
     n_requests: AtomicU64,
-    board: Arc<Board>,
+    published: Arc<Published>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -94,16 +94,16 @@ impl Engine {
             device: model.device(),
             weight_bytes: model.weight_bytes(),
         };
-        let mut limits = Core::limits(&*model, &sizes, &drafting);
+        let mut limits = EngineCore::limits(&*model, &sizes, &drafting);
         if let Some(codec) = &codec {
             limits.end_tokens = codec.end_tokens(&info.config);
         }
-        let core = Core::new(model, codec.clone(), &sizes, drafting);
+        let core = EngineCore::new(model, codec.clone(), &sizes, drafting);
         let (sender, commands) = unbounded();
-        let board = Arc::new(Board::default());
+        let published = Arc::new(Published::default());
         let life = {
-            let board = Arc::clone(&board);
-            move || run(core, &commands, &board)
+            let published = Arc::clone(&published);
+            move || run(core, &commands, &published)
         };
         let thread = thread.name("galley-engine".into()).spawn(life).map_err(StartError::Thread)?;
         Ok(Engine {
@@ -114,7 +114,7 @@ impl Engine {
                 config: sizes.config,
                 model: info,
                 n_requests: AtomicU64::new(0),
-                board,
+                published,
                 thread: Mutex::new(Some(thread)),
             }),
         })
@@ -158,19 +158,19 @@ impl Engine {
 
     fn send(&self, submissions: Vec<Submission>) -> Result<(), SubmitError> {
         self.inner.commands.send(Command::Submit(submissions)).map_err(|_| {
-            let why = lock(&self.inner.board.stopped).clone();
+            let why = lock(&self.inner.published.stopped).clone();
             SubmitError::Stopped(why.unwrap_or_else(|| "it was shut down".into()))
         })
     }
 
     /// Statistics as of the last step.
     pub fn stats(&self) -> Stats {
-        lock(&self.inner.board.stats).clone()
+        lock(&self.inner.published.stats).clone()
     }
 
     /// Statistics of every step from now on. A later call ends this [`Watch`].
     pub fn watch(&self) -> Watch {
-        Watch::new(&self.inner.board)
+        Watch::new(&self.inner.published)
     }
 
     /// The engine's model.

@@ -6,7 +6,7 @@ use crate::drafting::{DraftOffer, DraftRequest, DraftSettings};
 use crate::error::SubmitError;
 use crate::output::TextCodec;
 use crate::stop::StopRules;
-use galley_backend::sample::{SamplingParams, Seen};
+use galley_backend::sample::{SamplingParams, TokenCounts};
 use galley_model::end_tokens::EndTokens;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -148,7 +148,7 @@ pub(crate) struct ValidRequest {
     pub(crate) n: u32,
     pub(crate) stop: StopRules,
     /// Counts of tokens, if penalties need them.
-    pub(crate) seen: Option<Seen>,
+    pub(crate) seen: Option<TokenCounts>,
     pub(crate) priority: i32,
     pub(crate) cache_salt: u64,
     /// None means plain decoding.
@@ -200,7 +200,7 @@ impl ValidRequest {
             request.include_stop,
         );
         Ok(ValidRequest {
-            seen: sampling.has_penalties().then(|| Seen::of_prompt(&prompt)),
+            seen: sampling.has_penalties().then(|| TokenCounts::of_prompt(&prompt)),
             prompt,
             sampling,
             seed: request.seed.unwrap_or_else(random_seed),

@@ -35,7 +35,7 @@ mod queue;
 
 use crate::config::{Fitted, SchedulePolicy};
 use crate::sequence::{Sequence, SequenceKey};
-use admission::Refused;
+use admission::AdmissionMemo;
 pub(crate) use budget::Share;
 use budget::{Budget, Wish};
 use chaos::Chaos;
@@ -57,7 +57,7 @@ pub(crate) struct Scheduler {
     copies: Vec<(u32, u32)>,
     n_steps: u64,
     /// The last sequence that was not admitted for lack of blocks.
-    refused: Option<Refused>,
+    refused: Option<AdmissionMemo>,
     counts: Counts,
     /// Drafts get their rows before prompts: the negative control of tests.
     #[cfg(test)]
@@ -204,7 +204,8 @@ impl Scheduler {
     /// Moves running sequences at their token limit, with a placeholder as last token, to
     /// `leaving`. Nothing is left to compute for them, so other sequences get their blocks.
     pub(crate) fn leave(&mut self, blocks: &mut BlockManager) {
-        let has_all = |sequence: &mut Sequence| sequence.is_late() && sequence.n_left() == 0;
+        let has_all =
+            |sequence: &mut Sequence| sequence.has_placeholder() && sequence.n_left() == 0;
         for mut sequence in self.running.extract_if(.., has_all) {
             sequence.release(blocks);
             self.leaving.insert(sequence);

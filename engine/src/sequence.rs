@@ -8,9 +8,9 @@ use crate::scheduler::Share;
 use crate::stop::StopRules;
 use crate::verify::{AcceptedRun, Kept};
 use crossbeam_channel::Sender;
-use galley_backend::pick_of;
+use galley_backend::placeholder_index;
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Pick, Rejection, Row, SamplingParams, Seen};
+use galley_backend::sample::{Rejection, Row, SampledToken, SamplingParams, TokenCounts};
 use galley_blocks::{BlockManager, BlockTable};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Sends an event to the request's handle, which may have been dropped.
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }
 }
@@ -61,7 +61,7 @@ impl Shared {
 pub(crate) struct Sequence {
     pub(crate) key: SequenceKey,
     pub(crate) shared: Arc<Shared>,
-    /// Prompt and output. The last token may be a placeholder ([`Self::is_late`]).
+    /// Prompt and output. The last token may be a placeholder ([`Self::has_placeholder`]).
     pub(crate) tokens: Vec<u32>,
     /// Holds the KV of the first `table.n_tokens()` tokens.
     pub(crate) table: BlockTable,
@@ -74,7 +74,7 @@ pub(crate) struct Sequence {
     /// Sequences that are forked off when the prompt is done.
     pub(crate) n_forks: u32,
     seed: u64,
-    seen: Option<Seen>,
+    seen: Option<TokenCounts>,
     text: TextOutput,
     /// Prompt tokens from the prefix cache; None before first admission.
     pub(crate) n_cached: Option<usize>,
@@ -158,12 +158,12 @@ impl Sequence {
     }
 
     /// Whether the last token is a placeholder: the device has sampled it and the host has not read it.
-    pub(crate) fn is_late(&self) -> bool {
-        self.tokens.last().is_some_and(|&token| pick_of(token).is_some())
+    pub(crate) fn has_placeholder(&self) -> bool {
+        self.tokens.last().is_some_and(|&token| placeholder_index(token).is_some())
     }
 
     /// Whether the next token may be a placeholder: no fork, draft, log-probability or penalty needs the host.
-    pub(crate) fn may_be_late(&self) -> bool {
+    pub(crate) fn can_run_async(&self) -> bool {
         let row = self.row(0, self.key.index, &[]);
         let is_one = self.n_forks == 0 && self.drafted().is_empty();
         is_one && self.shared.sampling.logprobs.is_none() && !row.needs_the_host()
@@ -180,20 +180,20 @@ impl Sequence {
     }
 
     /// Appends a placeholder (`name`) and releases unused draft slots.
-    pub(crate) fn push_late(&mut self, name: u32, blocks: &mut BlockManager) {
+    pub(crate) fn push_placeholder(&mut self, name: u32, blocks: &mut BlockManager) {
         blocks.rollback(&mut self.table);
         self.tokens.push(name);
     }
 
     /// Removes a placeholder, as if its token had not been sampled.
-    pub(crate) fn forget_late(&mut self) {
-        if self.is_late() {
+    pub(crate) fn drop_placeholder(&mut self) {
+        if self.has_placeholder() {
             self.tokens.pop();
         }
     }
 
     /// Whether this step's rows reach the last token, so that the next token can be sampled.
-    pub(crate) fn picks_now(&self) -> bool {
+    pub(crate) fn samples_now(&self) -> bool {
         self.n_scheduled() > 0 && self.n_scheduled() == self.n_todo()
     }
 
@@ -261,17 +261,17 @@ impl Sequence {
 
     /// Sampler input for a draft's token after `drafted`: the verifier's settings and, if
     /// verification compares tokens, the verifier's noise.
-    pub(crate) fn draft_pick<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> Row<'a> {
+    pub(crate) fn draft_row<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> Row<'a> {
         let verify = self.draft.as_ref().map(|draft| draft.settings.verify);
         let rejection = (verify == Some(Verify::Rejection)).then_some(Rejection::Draft);
         Row { reports: false, rejection, ..self.row(logits_row, self.key.index, drafted) }
     }
 
     /// Sampler input for a replay: samples the known token at `position` again.
-    pub(crate) fn replay_pick(&self, logits_row: usize, position: usize) -> Row<'_> {
+    pub(crate) fn replay_row(&self, logits_row: usize, position: usize) -> Row<'_> {
         let n_generated = position - self.shared.n_prompt;
         let banned = self.shared.stop.banned(n_generated);
-        let row = self.draft_pick(logits_row, &[]);
+        let row = self.draft_row(logits_row, &[]);
         Row { position: position as u32, banned, rejection: None, ..row }
     }
 
@@ -301,17 +301,17 @@ impl Sequence {
         blocks.commit(&mut self.table, rows);
     }
 
-    /// Verifies the draft against the target's sampled tokens (`picks`), commits the KV of the
+    /// Verifies the draft against the target's sampled tokens (`sampled`), commits the KV of the
     /// accepted tokens, appends the kept tokens and sends their events.
     pub(crate) fn keep(
         &mut self,
-        picks: impl IntoIterator<Item = Pick>,
+        sampled: impl IntoIterator<Item = SampledToken>,
         blocks: &mut BlockManager,
     ) {
         let n_generated = self.n_generated();
         let rules = &self.shared.stop;
         let drafted = self.draft.as_ref().map_or(&[][..], |draft| &draft.tokens);
-        let run = AcceptedRun::verify(drafted, picks, rules, n_generated, &mut self.text);
+        let run = AcceptedRun::verify(drafted, sampled, rules, n_generated, &mut self.text);
         if let Some(draft) = self.draft.as_mut().filter(|draft| !draft.tokens.is_empty()) {
             draft.stats.add_round(draft.tokens.len(), run.n_accepted(&draft.tokens));
             draft.clear();
@@ -322,11 +322,11 @@ impl Sequence {
     }
 
     /// Replaces the placeholder by its `token`, checks the stop conditions and sends the event.
-    pub(crate) fn keep_late(&mut self, token: u32) {
-        self.forget_late();
+    pub(crate) fn resolve_placeholder(&mut self, token: u32) {
+        self.drop_placeholder();
         let (rules, n_generated) = (&self.shared.stop, self.n_generated());
-        let pick = [Pick::of(token)];
-        let run = AcceptedRun::verify(&[], pick, rules, n_generated, &mut self.text);
+        let sampled = [SampledToken::of(token)];
+        let run = AcceptedRun::verify(&[], sampled, rules, n_generated, &mut self.text);
         self.accept(run);
     }
 
@@ -335,23 +335,23 @@ impl Sequence {
         self.ended = run.finish().cloned();
         self.last_token = self.shared.begin.elapsed();
         self.first_token.get_or_insert(self.last_token);
-        for Kept { pick, text } in run.into_kept() {
-            self.tokens.push(pick.token);
+        for Kept { sampled, text } in run.into_kept() {
+            self.tokens.push(sampled.token);
             if let Some(seen) = &mut self.seen {
-                seen.push_output(pick.token);
+                seen.push_output(sampled.token);
             }
-            self.shared.tell(Event::Token {
+            self.shared.send(Event::Token {
                 index: self.key.index,
-                token: pick.token,
+                token: sampled.token,
                 text,
-                logprob: pick.logprob,
-                top: pick.top,
+                logprob: sampled.logprob,
+                top: sampled.top,
             });
         }
     }
 
     /// Sends the finish events of this sequence and of its future forks.
-    pub(crate) fn tell_finished(&self, reason: &FinishReason) {
+    pub(crate) fn send_finished(&self, reason: &FinishReason) {
         let usage = Usage {
             prompt_tokens: self.shared.n_prompt,
             cached_tokens: self.n_cached.unwrap_or(0),
@@ -362,7 +362,7 @@ impl Sequence {
             last_token: self.last_token,
         };
         for index in self.key.index..=self.key.index + self.n_forks {
-            self.shared.tell(Event::Finished {
+            self.shared.send(Event::Finished {
                 index,
                 reason: reason.clone(),
                 usage: usage.clone(),

@@ -1,10 +1,10 @@
 //! One step of the engine.
 
+mod async_step;
 mod failed;
-mod late;
 
 use crate::config::Fitted;
-use crate::drafting::{Drafting, Ride};
+use crate::drafting::{Drafting, PiggybackSelection};
 use crate::error::RequestError;
 use crate::event::{Event, FinishReason};
 use crate::executor::Executor;
@@ -13,33 +13,33 @@ use crate::request::{Limits, ValidRequest};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::{Stats, StepStats};
+use async_step::PendingStep;
 use crossbeam_channel::Sender;
-use galley_backend::sample::Pick;
+use galley_backend::sample::SampledToken;
 use galley_blocks::BlockManager;
 use galley_model::{LanguageModel, Result};
-use late::Late;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// All state of an engine, owned by its one thread.
-pub(crate) struct Core {
+pub(crate) struct EngineCore {
     model: Box<dyn LanguageModel>,
     codec: Option<Arc<dyn TextCodec>>,
     blocks: BlockManager,
     scheduler: Scheduler,
     executor: Executor,
     drafting: Drafting,
-    late: Late,
+    pending_step: PendingStep,
     /// Sequences that have ended in this step.
     ended: Vec<SequenceKey>,
     /// Failed steps since a successful step last kept a token.
     n_failed_in_a_row: u32,
     /// Whether sampled tokens of a failed step are still in transit to the host.
-    has_stale_picks: bool,
+    has_stale_tokens: bool,
     stats: Stats,
 }
 
-impl Core {
+impl EngineCore {
     /// Runs one step. A step that fails ends the requests in it. Returns the error if the device is gone.
     pub(crate) fn step(&mut self) -> Result<()> {
         match self.try_step() {
@@ -50,9 +50,9 @@ impl Core {
 
     /// Schedules, drafts, runs one forward, samples, verifies and sends events.
     pub(crate) fn try_step(&mut self) -> Result<()> {
-        let begin = Instant::now();
+        let started = Instant::now();
         let mut step = StepStats::default();
-        self.drop_stale_picks()?;
+        self.drop_stale_tokens()?;
         // Rows for every sequence that runs, with their slots reserved.
         self.scheduler.schedule(&mut self.blocks);
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
@@ -61,50 +61,54 @@ impl Core {
         }
         // Draft tokens for decoding sequences with a drafter, which needs to know all tokens so far.
         if self.scheduler.running().iter().any(|sequence| sequence.n_draft_slots() > 0) {
-            self.take_late(&mut step)?;
+            self.finish_previous_step(&mut step)?;
             self.retire();
         }
         let begin_drafting = Instant::now();
         self.drafting.propose(&mut *self.model, self.scheduler.running_mut())?;
         step.drafting = begin_drafting.elapsed();
         // Prompt chunks, decodes and verifications, in one ragged batch.
-        let Core { model, scheduler, executor, drafting, .. } = self;
-        let mut rides = drafting.rides(scheduler.running_mut(), &model.kv_shape());
+        let EngineCore { model, scheduler, executor, drafting, .. } = self;
+        let mut piggybacked = drafting.piggybacked(scheduler.running_mut(), &model.kv_shape());
         (step.n_rows, step.forward) =
-            executor.forward(&mut **model, scheduler.running(), &mut rides)?;
+            executor.forward(&mut **model, scheduler.running(), &mut piggybacked)?;
         // Samples a token after every last token and every draft token, commits KV and sends
         // events. An asynchronous step sends the tokens of the step before.
-        if self.may_be_late() {
-            self.sample_late(&mut step)?;
+        if self.can_run_async() {
+            self.sample_async(&mut step)?;
         } else {
-            self.take_late(&mut step)?;
-            self.sample_now(rides, &mut step)?;
+            self.finish_previous_step(&mut step)?;
+            self.sample_now(piggybacked, &mut step)?;
         }
         self.retire();
 
         if step.n_generated > 0 {
             self.n_failed_in_a_row = 0;
         }
-        step.bookkeeping = begin.elapsed() - step.drafting - step.forward - step.sampling;
+        step.bookkeeping = started.elapsed() - step.drafting - step.forward - step.sampling;
         self.stats.add_step(step);
         Ok(())
     }
 
     /// Waits for this step's sampled tokens and for the selections of its forward, and keeps both.
-    fn sample_now(&mut self, mut rides: Vec<Ride>, step: &mut StepStats) -> Result<()> {
-        let Core { model, scheduler, executor, drafting, .. } = self;
-        let (picks, sampling) = executor.sample(&mut **model, scheduler.running())?;
-        drafting.take_guesses(&mut **model, scheduler.running_mut())?;
-        step.sampling += sampling + executor.finish_rides(&mut **model, &mut rides)?;
-        drafting.end_rides(rides, scheduler.running_mut());
-        self.keep(picks, step);
+    fn sample_now(
+        &mut self,
+        mut piggybacked: Vec<PiggybackSelection>,
+        step: &mut StepStats,
+    ) -> Result<()> {
+        let EngineCore { model, scheduler, executor, drafting, .. } = self;
+        let (sampled, sampling) = executor.sample(&mut **model, scheduler.running())?;
+        drafting.take_drafts(&mut **model, scheduler.running_mut())?;
+        step.sampling += sampling + executor.finish_piggybacked(&mut **model, &mut piggybacked)?;
+        drafting.end_piggybacked(piggybacked, scheduler.running_mut());
+        self.keep(sampled, step);
         Ok(())
     }
 
     /// Commits computed KV, verifies the sampled tokens and sends events.
-    fn keep(&mut self, picks: Vec<Pick>, step: &mut StepStats) {
-        let Core { blocks, scheduler, codec, stats, ended, .. } = self;
-        let mut picks = picks.into_iter();
+    fn keep(&mut self, sampled: Vec<SampledToken>, step: &mut StepStats) {
+        let EngineCore { blocks, scheduler, codec, stats, ended, .. } = self;
+        let mut sampled = sampled.into_iter();
         let mut forks = Vec::new();
         for sequence in scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
             step.n_seqs += 1;
@@ -112,9 +116,9 @@ impl Core {
             if sequence.ended.is_some() {
                 continue;
             }
-            let picks_now = sequence.picks_now();
+            let samples_now = sequence.samples_now();
             sequence.commit_scheduled(blocks);
-            if !picks_now {
+            if !samples_now {
                 continue;
             }
             // The prompt is computed once. From here on, every sequence has its own table.
@@ -126,7 +130,7 @@ impl Core {
             for stream in std::iter::once(&mut *sequence).chain(&mut forks[first_fork..]) {
                 let n_before = stream.tokens.len();
                 let (n_drafted, n_accepted) = (stream.drafted().len(), stream.n_accepted());
-                let mut own = picks.by_ref().take(1 + n_drafted);
+                let mut own = sampled.by_ref().take(1 + n_drafted);
                 stream.keep(&mut own, blocks);
                 own.for_each(drop); // tokens sampled after a rejected draft token
                 step.n_generated += stream.tokens.len() - n_before;
@@ -148,13 +152,13 @@ impl Core {
         }
         for sequence in self.scheduler.take_ended(&ended) {
             let reason = sequence.ended.as_ref().expect("it has ended");
-            sequence.tell_finished(reason);
+            sequence.send_finished(reason);
             self.release(sequence);
         }
     }
 }
 
-impl Core {
+impl EngineCore {
     /// An engine without requests, of sizes that fit the model.
     pub(crate) fn new(
         model: Box<dyn LanguageModel>,
@@ -164,15 +168,15 @@ impl Core {
     ) -> Self {
         let shape = model.kv_shape();
         let prefix_caching = sizes.config.prefix_caching;
-        Core {
+        EngineCore {
             blocks: BlockManager::new(shape.n_blocks, shape.block_size, prefix_caching),
             scheduler: Scheduler::new(sizes),
             drafting,
             executor: Executor::default(),
-            late: Late::default(),
+            pending_step: PendingStep::default(),
             ended: Vec::new(),
             n_failed_in_a_row: 0,
-            has_stale_picks: false,
+            has_stale_tokens: false,
             stats: Stats::default(),
             codec,
             model,
@@ -214,8 +218,8 @@ impl Core {
 
     fn end_cancelled(&mut self, sequences: Vec<Sequence>) {
         for mut sequence in sequences {
-            sequence.forget_late();
-            sequence.tell_finished(&FinishReason::Cancelled);
+            sequence.drop_placeholder();
+            sequence.send_finished(&FinishReason::Cancelled);
             self.release(sequence);
         }
     }
@@ -233,9 +237,9 @@ impl Core {
         for sequence in sequences {
             if let Some(reason) = &sequence.ended {
                 // Its last token was sent before the step failed.
-                sequence.tell_finished(reason);
+                sequence.send_finished(reason);
             } else if told.replace(sequence.key.request) != Some(sequence.key.request) {
-                sequence.shared.tell(Event::Error(error.clone()));
+                sequence.shared.send(Event::Error(error.clone()));
             }
             self.release(sequence);
         }

@@ -72,7 +72,7 @@ impl StopRules {
     }
 
     /// The finish reason, if `n_generated` tokens are the limit.
-    pub(crate) fn is_full(&self, n_generated: usize) -> Option<FinishReason> {
+    pub(crate) fn length_limit(&self, n_generated: usize) -> Option<FinishReason> {
         (n_generated >= self.max_tokens).then_some(FinishReason::Length)
     }
 }
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(rules.banned(2), [9, 5, 2]);
         assert_eq!(rules.banned(3), [9]);
         assert!(!rules.watches_text(2) && rules.watches_text(3));
-        assert_eq!(rules.is_full(9), None);
-        assert_eq!(rules.is_full(10), Some(FinishReason::Length));
+        assert_eq!(rules.length_limit(9), None);
+        assert_eq!(rules.length_limit(10), Some(FinishReason::Length));
     }
 }

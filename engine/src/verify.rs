@@ -9,7 +9,7 @@
 use crate::event::{FinishReason, Stopped};
 use crate::output::TextOutput;
 use crate::stop::StopRules;
-use galley_backend::sample::Pick;
+use galley_backend::sample::SampledToken;
 
 /// Tokens that one sequence keeps from one step.
 #[derive(Debug, Default)]
@@ -22,28 +22,28 @@ pub(crate) struct AcceptedRun {
 /// A kept token, and the text that became final with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Kept {
-    pub(crate) pick: Pick,
+    pub(crate) sampled: SampledToken,
     pub(crate) text: String,
 }
 
 impl AcceptedRun {
-    /// Keeps the longest prefix of `drafted` that equals the target's sampled tokens (`picks`), and
+    /// Keeps the longest prefix of `drafted` that equals the target's sampled tokens (`sampled`), and
     /// the target's token after it. Ends where the request ends.
     ///
-    /// `picks[i]` is the token that the target sampled after `drafted[..i]`, so `picks` has one
+    /// `sampled[i]` is the token that the target sampled after `drafted[..i]`, so `sampled` has one
     /// token more than `drafted`. `n_generated` tokens were kept before.
     pub(crate) fn verify(
         drafted: &[u32],
-        picks: impl IntoIterator<Item = Pick>,
+        sampled: impl IntoIterator<Item = SampledToken>,
         rules: &StopRules,
         n_generated: usize,
         text: &mut TextOutput,
     ) -> Self {
         let mut run = AcceptedRun::default();
-        for (i, pick) in picks.into_iter().enumerate() {
-            debug_assert!(i <= drafted.len(), "a pick after nothing that was drafted");
-            let agrees = drafted.get(i) == Some(&pick.token);
-            run.keep(pick, rules, n_generated + i, text);
+        for (i, sampled) in sampled.into_iter().enumerate() {
+            debug_assert!(i <= drafted.len(), "a sampled token without a draft token before it");
+            let agrees = drafted.get(i) == Some(&sampled.token);
+            run.keep(sampled, rules, n_generated + i, text);
             if run.finish.is_some() || !agrees {
                 break;
             }
@@ -52,8 +52,14 @@ impl AcceptedRun {
     }
 
     /// Appends one token and decides whether the sequence ends with it.
-    fn keep(&mut self, pick: Pick, rules: &StopRules, n_before: usize, output: &mut TextOutput) {
-        let by_token = rules.ends_with(pick.token, n_before);
+    fn keep(
+        &mut self,
+        sampled: SampledToken,
+        rules: &StopRules,
+        n_before: usize,
+        output: &mut TextOutput,
+    ) {
+        let by_token = rules.ends_with(sampled.token, n_before);
         let (mut text, mut by_text) = (String::new(), None);
         // An end token of the model is markup without text. A stop token may have text.
         let is_silent = match by_token {
@@ -62,18 +68,18 @@ impl AcceptedRun {
             None => false,
         };
         if !is_silent {
-            (text, by_text) = output.push(pick.token, n_before, rules);
+            (text, by_text) = output.push(sampled.token, n_before, rules);
         }
         self.finish = by_token
             .or_else(|| by_text.clone())
             .map(FinishReason::Stop)
-            .or_else(|| rules.is_full(n_before + 1));
+            .or_else(|| rules.length_limit(n_before + 1));
         // A stop string has already cut the text. With any other finish, the text held back is flushed.
         if self.finish.is_some() && by_text.is_none() {
             text += &output.finish();
         }
-        self.tokens.push(pick.token);
-        self.kept.push(Kept { pick, text });
+        self.tokens.push(sampled.token);
+        self.kept.push(Kept { sampled, text });
     }
 
     /// The tokens with KV computed in this step: all but the last, which was sampled and not
@@ -110,15 +116,15 @@ mod tests {
 
     struct Case {
         drafted: &'static str,
-        picks: &'static str,
+        sampled: &'static str,
         rules: StopRules,
         n_generated: usize,
     }
 
     impl Case {
-        fn new(drafted: &'static str, picks: &'static str) -> Self {
+        fn new(drafted: &'static str, sampled: &'static str) -> Self {
             let rules = StopRules::new(vec![], vec![], vec![], vec![], 0, 100, false);
-            Case { drafted, picks, rules, n_generated: 0 }
+            Case { drafted, sampled, rules, n_generated: 0 }
         }
 
         fn stopping(
@@ -146,7 +152,7 @@ mod tests {
         /// The kept tokens as letters, the text, and the finish reason.
         fn run(self) -> (String, String, Option<FinishReason>) {
             let mut text = TextOutput::new(Some(&Letters), &[]);
-            let picks = tokens(self.picks).into_iter().map(|token| Pick {
+            let sampled = tokens(self.sampled).into_iter().map(|token| SampledToken {
                 token,
                 logprob: None,
                 top: Vec::new(),
@@ -154,7 +160,7 @@ mod tests {
             });
             let run = AcceptedRun::verify(
                 &tokens(self.drafted),
-                picks,
+                sampled,
                 &self.rules,
                 self.n_generated,
                 &mut text,

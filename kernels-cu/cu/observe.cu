@@ -267,8 +267,8 @@ GK_DEVICE const float *pooled(const gk_observe &call, const Asked &asked, int kv
     if (what.granularity > 1) {
       for (int j = i * what.granularity; j < (i + 1) * what.granularity; j++) sum += sums[j];
     } else {
-      const int reach = what.pool_width / 2;
-      for (int j = max(0, i - reach); j <= min(n - 1, i + reach); j++) {
+      const int params = what.pool_width / 2;
+      for (int j = max(0, i - params); j <= min(n - 1, i + params); j++) {
         sum += sums[j];
         highest = fmaxf(highest, sums[j]);
       }

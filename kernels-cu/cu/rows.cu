@@ -30,9 +30,9 @@ GK_DEVICE float4 load_4(const float *row, int col, int n_cols) {
 // One block a row.
 __global__ void __launch_bounds__(THREADS) embed_rows(gk_embed call, bool whole) {
   uint32_t token = call.tokens[blockIdx.x];
-  if (token & GK_TOKEN_OF_PICK) {
-    const uint32_t pick = token & ~GK_TOKEN_OF_PICK;
-    if (pick < (uint32_t)call.n_picks) token = call.picks[pick].token;
+  if (token & GK_PLACEHOLDER_BIT) {
+    const uint32_t sampled = token & ~GK_PLACEHOLDER_BIT;
+    if (sampled < (uint32_t)call.n_sampled) token = call.sampled[sampled].token;
   }
   float *out = call.out + (int64_t)blockIdx.x * call.out_stride;
   const bf16 *row = as_bf16(call.table) + (int64_t)token * call.table_stride;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(THREADS) rms_norm_rows(gk_rms_norm call) {
 GK_LAUNCHER(embed)(const gk_embed *call, gk_stream stream) {
   if (call->n_rows == 0) return 0;
   GK_REQUIRE(call->n_rows > 0 && call->n_cols > 0 && call->n_tokens > 0);
-  GK_REQUIRE(call->n_picks >= 0 && (call->picks || call->n_picks == 0));
+  GK_REQUIRE(call->n_sampled >= 0 && (call->sampled || call->n_sampled == 0));
   GK_REQUIRE(call->table_stride >= call->n_cols && call->table_stride % GK_K_STEP == 0);
   GK_REQUIRE(call->out_stride >= call->n_cols && is_aligned(call->table, 16));
   const bool whole = call->out_stride % 4 == 0 && is_aligned(call->out, 16);

@@ -56,7 +56,7 @@ GK_DEVICE float log_probability(float logit, double log_total) {
 }
 
 // Writes the most likely tokens of a row in order, one page of the list at a time.
-GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_total, int n_top, gk_pick *top) {
+GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_total, int n_top, gk_sampled *top) {
   SelectMemory &select_memory = memory.select;
   uint64_t after = BEFORE_ALL;
   for (int done = 0; done < n_top;) {
@@ -76,11 +76,11 @@ GK_DEVICE void report_top(SampleMemory &memory, const RowView &row, double log_t
       int n_before = 0;
       for (int j = 0; j < n_listed; j++) n_before += select_memory.list[j] < mine;
       uint32_t token = (uint32_t)mine;
-      top[done + n_before] = gk_pick{token, log_probability(row.logits[token], log_total)};
+      top[done + n_before] = gk_sampled{token, log_probability(row.logits[token], log_total)};
     }
     done += n_listed;
     if (n_listed < n) {  // no further token is above -inf
-      for (int i = done + threadIdx.x; i < n_top; i += blockDim.x) top[i] = gk_pick{GK_NO_TOKEN, minus_infinity()};
+      for (int i = done + threadIdx.x; i < n_top; i += blockDim.x) top[i] = gk_sampled{GK_NO_TOKEN, minus_infinity()};
       break;
     }
     after = last;
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(SAMPLE_THREADS) sample_kernel(gk_sample call) 
   }
   if (threadIdx.x == 0) {
     float logprob = settings.n_top >= 0 ? log_probability(raw[token], log_total) : 0.0f;
-    call.picks[blockIdx.x] = gk_pick{token, logprob};
+    call.sampled[blockIdx.x] = gk_sampled{token, logprob};
   }
 }
 
@@ -260,7 +260,7 @@ __global__ void __launch_bounds__(SAMPLE_THREADS) sample_kernel(gk_sample call) 
 GK_LAUNCHER(sample)(const gk_sample *call, gk_stream stream) {
   GK_REQUIRE(call->n_rows >= 0);
   if (call->n_rows == 0) return 0;
-  GK_REQUIRE(call->logits && call->rows && call->picks);
+  GK_REQUIRE(call->logits && call->rows && call->sampled);
   GK_REQUIRE(call->n_vocab > 0 && call->n_vocab <= GK_MAX_VOCAB && call->logits_stride >= call->n_vocab);
   int threads = gk::ceil_div(call->n_vocab, SAMPLE_VALUES_PER_THREAD * 32) * 32;
   threads = threads < 64 ? 64 : threads > SAMPLE_THREADS ? SAMPLE_THREADS : threads;

@@ -28,9 +28,9 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
 }
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   unsigned long long bytes = (unsigned long long)high << 32 | low;
-  unsigned picked = 0;
-  for (int i = 0; i < 4; i++) picked |= (unsigned)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
-  return picked;
+  unsigned sampled = 0;
+  for (int i = 0; i < 4; i++) sampled |= (unsigned)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return sampled;
 }
 inline unsigned __float_as_uint(float value) { return emulator::from_bits<unsigned>(emulator::bits(value)); }
 inline int __float_as_int(float value) { return emulator::from_bits<int>(emulator::bits(value)); }

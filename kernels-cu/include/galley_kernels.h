@@ -95,14 +95,14 @@ typedef struct gk_batch {
 } gk_batch;
 
 /* A sampled token, written by gk_sample. */
-typedef struct gk_pick {
+typedef struct gk_sampled {
   uint32_t token;
   float logprob; /* 0 unless the row requests log-probabilities */
-} gk_pick;
+} gk_sampled;
 
-/* A token of a batch with this bit is a placeholder: its other bits are the index of a gk_pick, which the host has not
+/* A token of a batch with this bit is a placeholder: its other bits are the index of a gk_sampled, which the host has not
  * read yet. */
-#define GK_TOKEN_OF_PICK 0x80000000u
+#define GK_PLACEHOLDER_BIT 0x80000000u
 
 /* ---- Rows ---- */
 
@@ -110,14 +110,14 @@ typedef struct gk_pick {
 typedef struct gk_embed {
   const gk_bf16 *table; /* n_tokens × table_stride */
   const uint32_t *tokens;
-  const gk_pick *picks; /* n_picks; null if n_picks is 0 */
+  const gk_sampled *sampled; /* n_sampled; null if n_sampled is 0 */
   float *out;
   int64_t table_stride;
   int64_t out_stride;
   int32_t n_rows;
   int32_t n_cols;
   int32_t n_tokens;
-  int32_t n_picks;
+  int32_t n_sampled;
 } gk_embed;
 
 /* out[i] = x[rows[i]] / rms(x[rows[i]]) * weight: f32 rows to operand rows, zero up to their stride. */
@@ -332,8 +332,8 @@ typedef struct gk_sample {
   const gk_sample_row *rows;
   const gk_edit *edits;
   float *edited;  /* rows of n_vocab floats, for rows with edits */
-  gk_pick *picks; /* n_rows */
-  gk_pick *top;   /* most likely first; unused entries hold GK_NO_TOKEN and -inf */
+  gk_sampled *sampled; /* n_rows */
+  gk_sampled *top;   /* most likely first; unused entries hold GK_NO_TOKEN and -inf */
   int64_t logits_stride;
   int32_t n_rows;
   int32_t n_vocab;
@@ -341,20 +341,20 @@ typedef struct gk_sample {
 
 /* ---- Verification ---- */
 
-/* Draft tokens of a sequence, and the target's sampled tokens: picks[i] follows drafted[..i], so picks has one more. */
+/* Draft tokens of a sequence, and the target's sampled tokens: sampled[i] follows drafted[..i], so there is one more. */
 typedef struct gk_verify_seq {
-  int32_t first_pick;    /* index in gk_verify.picks */
+  int32_t first_sampled; /* index in gk_verify.sampled */
   int32_t first_drafted; /* index in gk_verify.drafted */
   int32_t n_drafted;
 } gk_verify_seq;
 
 typedef struct gk_verified {
-  int32_t n_accepted; /* length of the longest prefix of draft tokens that equal picks */
+  int32_t n_accepted; /* length of the longest prefix of draft tokens that equal sampled */
   uint32_t next;      /* the sampled token after that prefix */
 } gk_verified;
 
 typedef struct gk_verify {
-  const gk_pick *picks;
+  const gk_sampled *sampled;
   const uint32_t *drafted; /* null if no sequence has draft tokens */
   const gk_verify_seq *seqs;
   gk_verified *out; /* n_seqs */

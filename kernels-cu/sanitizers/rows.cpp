@@ -7,14 +7,14 @@ void embed() {
   fill(table, n_cols, stride);
   Values<uint32_t> tokens(n_rows);
   for (int i = 0; i < n_rows; i++) tokens.at[i] = 6 - i;
-  // The last token is a placeholder for the last pick.
-  tokens.at[n_rows - 1] = GK_TOKEN_OF_PICK | 1;
-  Values<gk_pick> picks(2);
-  picks.at[1].token = 3;
+  // The last token is a placeholder for the last sampled token.
+  tokens.at[n_rows - 1] = GK_PLACEHOLDER_BIT | 1;
+  Values<gk_sampled> sampled(2);
+  sampled.at[1].token = 3;
   Values<float> out(n_rows * n_cols);
   gk_embed call = {};
   call.table = table.at, call.tokens = tokens.at, call.out = out.at;
-  call.picks = picks.at, call.n_picks = 2;
+  call.sampled = sampled.at, call.n_sampled = 2;
   call.table_stride = stride, call.out_stride = n_cols;
   call.n_rows = n_rows, call.n_cols = n_cols, call.n_tokens = 7;
   RUN(embed, call);

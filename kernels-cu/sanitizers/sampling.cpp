@@ -27,28 +27,28 @@ void sample() {
   rows.at[5].first_edit = 2, rows.at[5].n_edits = 1, rows.at[5].edited = 1;
   rows.at[6].top_k = 2500;  // equal logits: the radix select needs all digits of the keys
   rows.at[7].n_top = n_top, rows.at[7].top = n_top;
-  Values<gk_pick> picks(n_rows), top(2 * n_top);
+  Values<gk_sampled> sampled(n_rows), top(2 * n_top);
   gk_sample call = {};
   call.logits = logits.at, call.rows = rows.at, call.edits = edits.at, call.edited = edited.at;
-  call.picks = picks.at, call.top = top.at;
+  call.sampled = sampled.at, call.top = top.at;
   call.logits_stride = n_vocab, call.n_rows = n_rows, call.n_vocab = n_vocab;
   RUN(sample, call);
-  digest(picks), digest(top);
-  for (int i = 0; i < n_rows; i++) expect(picks.at[i].token < (uint32_t)n_vocab, "sample: a token that there is not");
-  expect(picks.at[7].token == 2000 && top.at[n_top + 1].token == GK_NO_TOKEN, "sample: the only token is not picked");
+  digest(sampled), digest(top);
+  for (int i = 0; i < n_rows; i++) expect(sampled.at[i].token < (uint32_t)n_vocab, "sample: a token that there is not");
+  expect(sampled.at[7].token == 2000 && top.at[n_top + 1].token == GK_NO_TOKEN, "sample: the only token is not sampled");
 }
 
 void verify() {
   const int n_seqs = 5, most = 70;
   Values<uint32_t> drafted(n_seqs * most);
-  Values<gk_pick> picks(n_seqs * (most + 1));
+  Values<gk_sampled> sampled(n_seqs * (most + 1));
   Values<gk_verify_seq> seqs(n_seqs);
   Values<gk_verified> out(n_seqs);
   const int lengths[n_seqs] = {0, 1, 32, 33, most};
   for (int i = 0; i < n_seqs; i++) seqs.at[i] = {i * (most + 1), i * most, lengths[i]};
-  picks.at[2 * (most + 1) + 31].token = 1;
+  sampled.at[2 * (most + 1) + 31].token = 1;
   gk_verify call = {};
-  call.picks = picks.at, call.drafted = drafted.at, call.seqs = seqs.at, call.out = out.at, call.n_seqs = n_seqs;
+  call.sampled = sampled.at, call.drafted = drafted.at, call.seqs = seqs.at, call.out = out.at, call.n_seqs = n_seqs;
   RUN(verify, call);
   digest(out);
   const int accepted[n_seqs] = {0, 1, 31, 33, most};

@@ -8,7 +8,7 @@ pub const GK_MAX_HEAD_DIM: u32 = 256;
 pub const GK_PARTITION: u32 = 512;
 pub const GK_OBSERVED_TILE: u32 = 64;
 pub const GK_KEPT_QUERIES: u32 = 16;
-pub const GK_TOKEN_OF_PICK: u32 = 2147483648;
+pub const GK_PLACEHOLDER_BIT: u32 = 2147483648;
 pub const GK_LINEAR_VARIANTS: u32 = 4;
 pub const GK_MAX_VOCAB: u32 = 4194304;
 pub const GK_NO_TOKEN: u32 = 4294967295;
@@ -108,30 +108,30 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct gk_pick {
+pub struct gk_sampled {
     pub token: u32,
     pub logprob: f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gk_pick"][::core::mem::size_of::<gk_pick>() - 8usize];
-    ["Alignment of gk_pick"][::core::mem::align_of::<gk_pick>() - 4usize];
-    ["Offset of field: gk_pick::token"][::core::mem::offset_of!(gk_pick, token) - 0usize];
-    ["Offset of field: gk_pick::logprob"][::core::mem::offset_of!(gk_pick, logprob) - 4usize];
+    ["Size of gk_sampled"][::core::mem::size_of::<gk_sampled>() - 8usize];
+    ["Alignment of gk_sampled"][::core::mem::align_of::<gk_sampled>() - 4usize];
+    ["Offset of field: gk_sampled::token"][::core::mem::offset_of!(gk_sampled, token) - 0usize];
+    ["Offset of field: gk_sampled::logprob"][::core::mem::offset_of!(gk_sampled, logprob) - 4usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct gk_embed {
     pub table: *const gk_bf16,
     pub tokens: *const u32,
-    pub picks: *const gk_pick,
+    pub sampled: *const gk_sampled,
     pub out: *mut f32,
     pub table_stride: i64,
     pub out_stride: i64,
     pub n_rows: i32,
     pub n_cols: i32,
     pub n_tokens: i32,
-    pub n_picks: i32,
+    pub n_sampled: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -139,7 +139,7 @@ const _: () = {
     ["Alignment of gk_embed"][::core::mem::align_of::<gk_embed>() - 8usize];
     ["Offset of field: gk_embed::table"][::core::mem::offset_of!(gk_embed, table) - 0usize];
     ["Offset of field: gk_embed::tokens"][::core::mem::offset_of!(gk_embed, tokens) - 8usize];
-    ["Offset of field: gk_embed::picks"][::core::mem::offset_of!(gk_embed, picks) - 16usize];
+    ["Offset of field: gk_embed::picks"][::core::mem::offset_of!(gk_embed, sampled) - 16usize];
     ["Offset of field: gk_embed::out"][::core::mem::offset_of!(gk_embed, out) - 24usize];
     ["Offset of field: gk_embed::table_stride"]
         [::core::mem::offset_of!(gk_embed, table_stride) - 32usize];
@@ -148,7 +148,8 @@ const _: () = {
     ["Offset of field: gk_embed::n_rows"][::core::mem::offset_of!(gk_embed, n_rows) - 48usize];
     ["Offset of field: gk_embed::n_cols"][::core::mem::offset_of!(gk_embed, n_cols) - 52usize];
     ["Offset of field: gk_embed::n_tokens"][::core::mem::offset_of!(gk_embed, n_tokens) - 56usize];
-    ["Offset of field: gk_embed::n_picks"][::core::mem::offset_of!(gk_embed, n_picks) - 60usize];
+    ["Offset of field: gk_embed::n_sampled"]
+        [::core::mem::offset_of!(gk_embed, n_sampled) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -570,8 +571,8 @@ pub struct gk_sample {
     pub rows: *const gk_sample_row,
     pub edits: *const gk_edit,
     pub edited: *mut f32,
-    pub picks: *mut gk_pick,
-    pub top: *mut gk_pick,
+    pub sampled: *mut gk_sampled,
+    pub top: *mut gk_sampled,
     pub logits_stride: i64,
     pub n_rows: i32,
     pub n_vocab: i32,
@@ -584,7 +585,7 @@ const _: () = {
     ["Offset of field: gk_sample::rows"][::core::mem::offset_of!(gk_sample, rows) - 8usize];
     ["Offset of field: gk_sample::edits"][::core::mem::offset_of!(gk_sample, edits) - 16usize];
     ["Offset of field: gk_sample::edited"][::core::mem::offset_of!(gk_sample, edited) - 24usize];
-    ["Offset of field: gk_sample::picks"][::core::mem::offset_of!(gk_sample, picks) - 32usize];
+    ["Offset of field: gk_sample::picks"][::core::mem::offset_of!(gk_sample, sampled) - 32usize];
     ["Offset of field: gk_sample::top"][::core::mem::offset_of!(gk_sample, top) - 40usize];
     ["Offset of field: gk_sample::logits_stride"]
         [::core::mem::offset_of!(gk_sample, logits_stride) - 48usize];
@@ -594,7 +595,7 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct gk_verify_seq {
-    pub first_pick: i32,
+    pub first_sampled: i32,
     pub first_drafted: i32,
     pub n_drafted: i32,
 }
@@ -602,8 +603,8 @@ pub struct gk_verify_seq {
 const _: () = {
     ["Size of gk_verify_seq"][::core::mem::size_of::<gk_verify_seq>() - 12usize];
     ["Alignment of gk_verify_seq"][::core::mem::align_of::<gk_verify_seq>() - 4usize];
-    ["Offset of field: gk_verify_seq::first_pick"]
-        [::core::mem::offset_of!(gk_verify_seq, first_pick) - 0usize];
+    ["Offset of field: gk_verify_seq::first_sampled"]
+        [::core::mem::offset_of!(gk_verify_seq, first_sampled) - 0usize];
     ["Offset of field: gk_verify_seq::first_drafted"]
         [::core::mem::offset_of!(gk_verify_seq, first_drafted) - 4usize];
     ["Offset of field: gk_verify_seq::n_drafted"]
@@ -626,7 +627,7 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct gk_verify {
-    pub picks: *const gk_pick,
+    pub sampled: *const gk_sampled,
     pub drafted: *const u32,
     pub seqs: *const gk_verify_seq,
     pub out: *mut gk_verified,
@@ -636,7 +637,7 @@ pub struct gk_verify {
 const _: () = {
     ["Size of gk_verify"][::core::mem::size_of::<gk_verify>() - 40usize];
     ["Alignment of gk_verify"][::core::mem::align_of::<gk_verify>() - 8usize];
-    ["Offset of field: gk_verify::picks"][::core::mem::offset_of!(gk_verify, picks) - 0usize];
+    ["Offset of field: gk_verify::picks"][::core::mem::offset_of!(gk_verify, sampled) - 0usize];
     ["Offset of field: gk_verify::drafted"][::core::mem::offset_of!(gk_verify, drafted) - 8usize];
     ["Offset of field: gk_verify::seqs"][::core::mem::offset_of!(gk_verify, seqs) - 16usize];
     ["Offset of field: gk_verify::out"][::core::mem::offset_of!(gk_verify, out) - 24usize];

@@ -5,7 +5,7 @@ mod observed;
 mod paged;
 
 use galley_kernels_cu::bindings::*;
-use observed::{Answer, LAYER, Question, World, are_close, highest};
+use observed::{Answer, LAYER, SelectionCase, World, are_close, highest};
 use paged::{NAN, Numbers, from_bf16, to_bf16};
 
 #[test]
@@ -17,49 +17,67 @@ fn sums_agree_with_float64_and_selections_with_sorting() {
         let len = 270 + numbers.below(60);
         let mut world = World::new(&mut numbers, shape, &[len, 130]);
         let block = world.block_size();
-        let base = Question::new(0, 1, 5..257, 40);
-        let blocks =
-            Question { is_blocks: true, ..Question::new(0, 1, block..240 / block * block, 3) };
-        let many = Question { n_rows: 13, ..base.clone() };
-        for (window, questions) in [
+        let base = SelectionCase::new(0, 1, 5..257, 40);
+        let blocks = SelectionCase {
+            is_blocks: true,
+            ..SelectionCase::new(0, 1, block..240 / block * block, 3)
+        };
+        let many = SelectionCase { n_rows: 13, ..base.clone() };
+        for (window, selection_cases) in [
             (
                 0,
                 vec![
                     base.clone(),
-                    Question { n_selected: 252, ..base.clone() },
-                    Question::new(1, 2, 64..64, 0),
+                    SelectionCase { n_selected: 252, ..base.clone() },
+                    SelectionCase::new(1, 2, 64..64, 0),
                 ],
             ),
             (
                 0,
                 vec![
                     many.clone(),
-                    Question { pool: GK_POOL_AVERAGE, pool_width: 7, ..many.clone() },
+                    SelectionCase { pool: GK_POOL_AVERAGE, pool_width: 7, ..many.clone() },
                 ],
             ),
             (
                 0,
                 vec![
-                    Question { pool: GK_POOL_MAX, pool_width: 5, n_selected: 41, ..base.clone() },
+                    SelectionCase {
+                        pool: GK_POOL_MAX,
+                        pool_width: 5,
+                        n_selected: 41,
+                        ..base.clone()
+                    },
                     blocks.clone(),
                 ],
             ),
-            (150, vec![Question { n_rows: 3, ..base }, Question { n_rows: 9, ..blocks }, many]),
+            (
+                150,
+                vec![
+                    SelectionCase { n_rows: 3, ..base },
+                    SelectionCase { n_rows: 9, ..blocks },
+                    many,
+                ],
+            ),
         ] {
-            let answers = world.ask(&[20, 2], &questions, window);
-            for (question, answer) in questions.iter().zip(&answers) {
+            let answers = world.ask(&[20, 2], &selection_cases, window);
+            for (selection_case, answer) in selection_cases.iter().zip(&answers) {
                 for (head, (sums, ids)) in answer.iter().enumerate() {
-                    let what = format!("{shape:?} {window} {question:?} {head}");
-                    assert!(are_close(sums, &world.sums(question, window, head)), "{what}");
-                    assert_eq!(*ids, highest(sums, question, block), "{what}");
+                    let what = format!("{shape:?} {window} {selection_case:?} {head}");
+                    assert!(are_close(sums, &world.sums(selection_case, window, head)), "{what}");
+                    assert_eq!(*ids, highest(sums, selection_case, block), "{what}");
                 }
             }
             // Controls: one row more, another window, another number of ids.
-            let (question, (sums, ids)) = (&questions[0], &answers[0][0]);
-            let other = Question { n_rows: question.n_rows + 1, ..question.clone() };
+            let (selection_case, (sums, ids)) = (&selection_cases[0], &answers[0][0]);
+            let other =
+                SelectionCase { n_rows: selection_case.n_rows + 1, ..selection_case.clone() };
             assert!(!are_close(sums, &world.sums(&other, window, 0)));
-            assert!(!are_close(sums, &world.sums(question, 120, 0)));
-            let other = Question { n_selected: question.n_selected - 1, ..question.clone() };
+            assert!(!are_close(sums, &world.sums(selection_case, 120, 0)));
+            let other = SelectionCase {
+                n_selected: selection_case.n_selected - 1,
+                ..selection_case.clone()
+            };
             assert_ne!(*ids, highest(sums, &other, block));
         }
     }
@@ -69,25 +87,34 @@ fn sums_agree_with_float64_and_selections_with_sorting() {
 fn what_a_row_observes_is_its_own_affair() {
     let mut numbers = Numbers(12);
     let mut world = World::new(&mut numbers, (4, 2, 32), &[150, 2300, 333]);
-    let few = Question::new(2, 3, 1..300, 50);
-    let many =
-        Question { pool: GK_POOL_AVERAGE, pool_width: 5, ..Question::new(2, 12, 17..300, 60) };
-    let long = Question { pool: GK_POOL_MAX, pool_width: 3, ..Question::new(1, 1, 0..2299, 700) };
+    let few = SelectionCase::new(2, 3, 1..300, 50);
+    let many = SelectionCase {
+        pool: GK_POOL_AVERAGE,
+        pool_width: 5,
+        ..SelectionCase::new(2, 12, 17..300, 60)
+    };
+    let long = SelectionCase {
+        pool: GK_POOL_MAX,
+        pool_width: 3,
+        ..SelectionCase::new(1, 1, 0..2299, 700)
+    };
     let alone: Vec<_> = [&few, &many, &long]
-        .map(|question| world.ask(&[1, 1, 20], std::slice::from_ref(question), 0).remove(0))
+        .map(|selection_case| {
+            world.ask(&[1, 1, 20], std::slice::from_ref(selection_case), 0).remove(0)
+        })
         .into();
-    for (question, answer) in [&few, &many, &long].iter().zip(&alone) {
+    for (selection_case, answer) in [&few, &many, &long].iter().zip(&alone) {
         for (head, (sums, ids)) in answer.iter().enumerate() {
-            assert!(are_close(sums, &world.sums(question, 0, head)), "{question:?}");
-            assert_eq!(*ids, highest(sums, question, world.block_size()));
+            assert!(are_close(sums, &world.sums(selection_case, 0, head)), "{selection_case:?}");
+            assert_eq!(*ids, highest(sums, selection_case, world.block_size()));
         }
     }
     // In one call with other observations, in another order, and with other rows before theirs in the batch.
-    let others = [Question::new(0, 20, 0..99, 7), long, many, few.clone()];
+    let others = [SelectionCase::new(0, 20, 0..99, 7), long, many, few.clone()];
     let together = world.ask(&[33, 4, 40], &others, 0);
     assert!(together[1..] == [alone[2].clone(), alone[1].clone(), alone[0].clone()]);
     // With fewer candidates, the sums of the remaining candidates are the same.
-    let fewer = Question { candidates: 64..200, ..few.clone() };
+    let fewer = SelectionCase { candidates: 64..200, ..few.clone() };
     let answer = world.ask(&[1, 1, 3], &[fewer], 0).remove(0);
     for ((sums, _), (all, _)) in answer.iter().zip(&alone[0]) {
         assert_eq!(sums[..], all[63..199]);
@@ -109,8 +136,8 @@ fn ties_go_to_the_lower_position() {
     let mut numbers = Numbers(13);
     let mut world = World::new(&mut numbers, (4, 2, 16), &[1300]);
     // The rows see no position before 1271, so most or all of the candidates score 0.
-    let nothing = Question::new(0, 2, 32..1240, 5);
-    let some = Question::new(0, 2, 3..1290, 70);
+    let nothing = SelectionCase::new(0, 2, 32..1240, 5);
+    let some = SelectionCase::new(0, 2, 3..1290, 70);
     let answers = world.ask(&[2], &[nothing, some], 28);
     for (_, ids) in &answers[0] {
         assert_eq!(*ids, [32, 33, 34, 35, 36]);
@@ -132,24 +159,24 @@ fn ties_go_to_the_lower_position() {
             *to = to_bf16(from_bf16(x) * factor);
         }
     }
-    let question = Question::new(0, 1, 1..1290, 600);
-    let (sums, ids) = world.ask(&[1], std::slice::from_ref(&question), 0).remove(0).remove(0);
+    let selection_case = SelectionCase::new(0, 1, 1..1290, 600);
+    let (sums, ids) = world.ask(&[1], std::slice::from_ref(&selection_case), 0).remove(0).remove(0);
     let mut values: Vec<_> = sums.iter().map(|x| x.to_bits()).collect();
     values.sort_unstable();
     values.dedup();
     assert_eq!(values.len(), 2);
-    assert_eq!(ids, highest(&sums, &question, size));
+    assert_eq!(ids, highest(&sums, &selection_case, size));
     let mut other = ids;
     other[599] += 1;
-    assert_ne!(other, highest(&sums, &question, size), "control");
+    assert_ne!(other, highest(&sums, &selection_case, size), "control");
 }
 
 #[test]
 fn impossible_observations_are_refused() {
     let mut numbers = Numbers(14);
     let mut world = World::new(&mut numbers, (4, 2, 16), &[100]);
-    let question = Question::new(0, 2, 0..96, 4);
-    assert!(world.ask_as(&[2], std::slice::from_ref(&question), 0, &|_, _| {}).is_ok());
+    let selection_case = SelectionCase::new(0, 2, 0..96, 4);
+    assert!(world.ask_as(&[2], std::slice::from_ref(&selection_case), 0, &|_, _| {}).is_ok());
     assert!(world.pool.memory.contains(&NAN), "values and other layers were never there");
     type Change<'a> = &'a dyn Fn(&mut gk_observation, &mut gk_observe);
     let changes: [(&str, Change<'_>); 14] = [
@@ -175,7 +202,7 @@ fn impossible_observations_are_refused() {
         ("a stride that is no operand's", &|_, call| call.q_stride = 72),
     ];
     for (what, change) in changes {
-        let answer = world.ask_as(&[2], std::slice::from_ref(&question), 0, change);
+        let answer = world.ask_as(&[2], std::slice::from_ref(&selection_case), 0, change);
         assert_eq!(answer, Err(GK_BAD_CALL), "{what}");
     }
 }

@@ -96,20 +96,20 @@ fn history_is_what_its_definition_says() {
     assert!(cut.iter().zip(&got).all(|(cut, whole)| cut[..] == whole[..whole.len().min(2)]));
 }
 
-fn verify(drafts: &[Vec<u32>], picked: &[Vec<u32>]) -> Vec<(usize, u32)> {
-    let (mut drafted, mut picks, mut seqs) = (vec![9; 3], Vec::new(), Vec::new());
-    for (draft, own) in drafts.iter().zip(picked) {
+fn verify(drafts: &[Vec<u32>], sampled_rows: &[Vec<u32>]) -> Vec<(usize, u32)> {
+    let (mut drafted, mut sampled, mut seqs) = (vec![9; 3], Vec::new(), Vec::new());
+    for (draft, own) in drafts.iter().zip(sampled_rows) {
         seqs.push(gk_verify_seq {
-            first_pick: picks.len() as i32,
+            first_sampled: sampled.len() as i32,
             first_drafted: drafted.len() as i32,
             n_drafted: draft.len() as i32,
         });
         drafted.extend(draft);
-        picks.extend(own.iter().map(|&token| gk_pick { token, logprob: 0.0 }));
+        sampled.extend(own.iter().map(|&token| gk_sampled { token, logprob: 0.0 }));
     }
     let mut out = vec![gk_verified { n_accepted: -1, next: 77 }; drafts.len() + 1];
     let call = gk_verify {
-        picks: picks.as_ptr(),
+        sampled: sampled.as_ptr(),
         drafted: drafted.as_ptr(),
         seqs: seqs.as_ptr(),
         out: out.as_mut_ptr(),
@@ -126,27 +126,27 @@ fn verify(drafts: &[Vec<u32>], picked: &[Vec<u32>]) -> Vec<(usize, u32)> {
 #[test]
 fn verification_keeps_the_prefix_that_agrees() {
     let mut random = Random(2);
-    let (mut drafts, mut picked, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut drafts, mut sampled_rows, mut expected) = (Vec::new(), Vec::new(), Vec::new());
     for case in 0..400 {
         let length = [0, 1, 4, 8, 31, 32, 33, 70][case % 8];
         let draft: Vec<u32> = (0..length).map(|_| random.below(1000) as u32).collect();
         // Tokens after the first disagreement agree again. They must not count.
-        let mut picks: Vec<u32> = draft.clone();
-        picks.push(random.below(1000) as u32);
+        let mut sampled: Vec<u32> = draft.clone();
+        sampled.push(random.below(1000) as u32);
         let n_accepted = random.below(length + 1);
         if n_accepted < length {
-            picks[n_accepted] += 1000;
+            sampled[n_accepted] += 1000;
         }
-        expected.push((n_accepted, picks[n_accepted]));
+        expected.push((n_accepted, sampled[n_accepted]));
         drafts.push(draft);
-        picked.push(picks);
+        sampled_rows.push(sampled);
     }
-    assert_eq!(verify(&drafts, &picked), expected);
+    assert_eq!(verify(&drafts, &sampled_rows), expected);
     // The negative control: an earlier difference in one token is noticed.
     let at = expected.iter().position(|&(n_accepted, _)| n_accepted > 2).expect("some are longer");
     drafts[at][1] += 1;
-    let noticed = verify(&drafts, &picked);
-    assert_eq!(noticed[at], (1, picked[at][1]));
+    let noticed = verify(&drafts, &sampled_rows);
+    assert_eq!(noticed[at], (1, sampled_rows[at][1]));
     assert_ne!(noticed, expected);
 }
 

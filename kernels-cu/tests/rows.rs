@@ -32,22 +32,22 @@ fn embeddings_are_rows_of_the_table() {
         let table: Vec<_> =
             (0..n_tokens * table_stride).map(|_| to_bf16(numbers.normal())).collect();
         // Some tokens are placeholders, and one placeholder is out of range.
-        let picks = [5, 9].map(|token| gk_pick { token, logprob: 0.0 });
-        let named = [0, 1, 2].map(|pick| GK_TOKEN_OF_PICK | pick);
+        let sampled = [5, 9].map(|token| gk_sampled { token, logprob: 0.0 });
+        let named = [0, 1, 2].map(|sampled| GK_PLACEHOLDER_BIT | sampled);
         let given = [8, named[0], 3, named[1], 3, 9, named[2]];
         let tokens = [8, 5, 3, 9, 3, 9, 9];
         let mut out = vec![7.0_f32; tokens.len() * out_stride];
         let call = gk_embed {
             table: table.as_ptr(),
             tokens: given.as_ptr(),
-            picks: picks.as_ptr(),
+            sampled: sampled.as_ptr(),
             out: out.as_mut_ptr(),
             table_stride: table_stride as i64,
             out_stride: out_stride as i64,
             n_rows: tokens.len() as i32,
             n_cols: n_cols as i32,
             n_tokens: n_tokens as i32,
-            n_picks: picks.len() as i32,
+            n_sampled: sampled.len() as i32,
         };
         assert_eq!(launch!(embed, call), 0);
         for (token, row) in tokens.iter().zip(out.chunks(out_stride)) {
@@ -62,7 +62,7 @@ fn embeddings_are_rows_of_the_table() {
             }
         }
         assert_eq!(launch!(embed, gk_embed { table_stride: n_cols as i64 + 1, ..call }), BAD_CALL);
-        assert_eq!(launch!(embed, gk_embed { picks: null(), ..call }), BAD_CALL);
+        assert_eq!(launch!(embed, gk_embed { sampled: null(), ..call }), BAD_CALL);
         assert_eq!(launch!(embed, gk_embed { n_rows: 0, table_stride: 1, ..call }), 0);
     }
 }
@@ -319,8 +319,8 @@ fn rotated_rows_agree_with_float64_and_with_themselves() {
 #[test]
 fn blocks_are_copied_in_order() {
     let mut numbers = Numbers(4);
-    for lodged in [false, true] {
-        let mut pool = Pool::new((3, 2, 24), 16, 7, lodged);
+    for aliased in [false, true] {
+        let mut pool = Pool::new((3, 2, 24), 16, 7, aliased);
         for layer in 0..3 {
             for head in 0..2 {
                 for slot in 0..7 * 16 {
@@ -346,7 +346,7 @@ fn blocks_are_copied_in_order() {
             })
         };
         for (to, &from) in origin.iter().enumerate() {
-            assert!(is_copied(from, to), "{to} is not {from}, lodged: {lodged}");
+            assert!(is_copied(from, to), "{to} is not {from}, aliased: {aliased}");
         }
         assert!(!is_copied(2, 5), "the control: pairs in another order");
         let n_nan = |pool: &Pool| pool.memory.iter().filter(|&&x| x == NAN).count();

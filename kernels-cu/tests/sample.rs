@@ -1,7 +1,9 @@
-//! Sampling on the device against `galley_backend::sample::pick`: equal logits give equal tokens.
+//! Sampling on the device against `galley_backend::sample::sample_token`: equal logits give equal tokens.
 
 use galley_backend::sample::philox::philox4x32_10;
-use galley_backend::sample::{Pick, Row, SamplingParams, Scratch, Seen, pick};
+use galley_backend::sample::{
+    Row, SampledToken, SamplingParams, Scratch, TokenCounts, sample_token,
+};
 use galley_kernels_cu::bindings::*;
 use galley_kernels_cu::emulated;
 use std::collections::BTreeMap;
@@ -79,8 +81,8 @@ impl Case {
     }
 
     /// The result on the CPU.
-    fn expected(&self, logits: &[f32], scratch: &mut Scratch) -> Pick {
-        let mut seen = Seen::of_prompt(&self.prompt);
+    fn expected(&self, logits: &[f32], scratch: &mut Scratch) -> SampledToken {
+        let mut seen = TokenCounts::of_prompt(&self.prompt);
         self.output.iter().for_each(|&token| seen.push_output(token));
         let row = Row {
             logits_row: self.logits_row,
@@ -93,7 +95,7 @@ impl Case {
             reports: true,
             rejection: None,
         };
-        pick(logits, &row, scratch)
+        sample_token(logits, &row, scratch)
     }
 
     /// The edits of the row, with distinct tokens.
@@ -125,8 +127,8 @@ impl Case {
 }
 
 /// The results on the device: tokens, log-probabilities, alternatives.
-fn on_device(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case]) -> Vec<Pick> {
-    let nothing = gk_pick { token: 77, logprob: 77.0 };
+fn on_device(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case]) -> Vec<SampledToken> {
+    let nothing = gk_sampled { token: 77, logprob: 77.0 };
     let (mut edits, mut rows, mut n_edited, mut n_top) = (vec![], vec![], 0, 0);
     for case in cases {
         let sampling = &case.sampling;
@@ -153,14 +155,14 @@ fn on_device(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case]) -> V
         edits.extend(own);
     }
     let mut edited = vec![0.0; n_edited as usize * n_vocab];
-    let mut picks = vec![nothing; cases.len() + 1];
+    let mut sampled = vec![nothing; cases.len() + 1];
     let mut top = vec![nothing; n_top as usize + 1];
     let call = gk_sample {
         logits: logits.as_ptr(),
         rows: rows.as_ptr(),
         edits: edits.as_ptr(),
         edited: edited.as_mut_ptr(),
-        picks: picks.as_mut_ptr(),
+        sampled: sampled.as_mut_ptr(),
         top: top.as_mut_ptr(),
         logits_stride: stride as i64,
         n_rows: cases.len() as i32,
@@ -170,16 +172,16 @@ fn on_device(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case]) -> V
     let error =
         unsafe { emulated().sample.expect("it is in the table")(&raw const call, null_mut()) };
     assert_eq!(error, 0);
-    assert_eq!(picks[cases.len()].token, 77, "a pick beyond the last");
+    assert_eq!(sampled[cases.len()].token, 77, "a token beyond the last row");
     assert_eq!(top[n_top as usize].token, 77, "an alternative beyond the last");
     let mut top = &top[..];
-    let result = cases.iter().zip(&picks).map(|(case, pick)| {
+    let result = cases.iter().zip(&sampled).map(|(case, sampled)| {
         let n = case.sampling.logprobs.unwrap_or(0) as usize;
-        let own = top[..n].iter().take_while(|pick| pick.token != GK_NO_TOKEN);
-        let own = own.map(|pick| (pick.token, pick.logprob)).collect();
+        let own = top[..n].iter().take_while(|sampled| sampled.token != GK_NO_TOKEN);
+        let own = own.map(|sampled| (sampled.token, sampled.logprob)).collect();
         top = &top[n..];
-        let logprob = case.sampling.logprobs.map(|_| pick.logprob);
-        Pick { token: pick.token, logprob, top: own, proposal: None }
+        let logprob = case.sampling.logprobs.map(|_| sampled.logprob);
+        SampledToken { token: sampled.token, logprob, top: own, proposal: None }
     });
     result.collect()
 }
@@ -188,7 +190,7 @@ fn is_close(a: f32, b: f32) -> bool {
     a == b || (a - b).abs() <= 1e-5
 }
 
-fn agrees(got: &Pick, expected: &Pick) -> bool {
+fn agrees(got: &SampledToken, expected: &SampledToken) -> bool {
     got.token == expected.token
         && got.logprob.is_some() == expected.logprob.is_some()
         && is_close(got.logprob.unwrap_or(0.0), expected.logprob.unwrap_or(0.0))
@@ -322,13 +324,13 @@ fn wrong_settings_are_noticed() {
         wrong.iter_mut().for_each(change);
         let wrong = on_device(&logits, n_vocab, n_vocab, &wrong);
         let n_noticed = right.iter().zip(&wrong).filter(|(a, b)| !agrees(a, b)).count();
-        assert!(n_noticed > 3, "another {what} gave {n_noticed} other picks of 300");
+        assert!(n_noticed > 3, "another {what} gave {n_noticed} other tokens of 300");
     }
 }
 
 #[test]
 fn bad_calls_are_refused() {
-    let (logits, mut picks) = ([0.0f32; 8], [gk_pick { token: 0, logprob: 0.0 }; 1]);
+    let (logits, mut sampled) = ([0.0f32; 8], [gk_sampled { token: 0, logprob: 0.0 }; 1]);
     // SAFETY: the fields are numbers, for which zeros are valid.
     let row: gk_sample_row = unsafe { std::mem::zeroed() };
     let call = gk_sample {
@@ -336,7 +338,7 @@ fn bad_calls_are_refused() {
         rows: &raw const row,
         edits: std::ptr::null(),
         edited: null_mut(),
-        picks: picks.as_mut_ptr(),
+        sampled: sampled.as_mut_ptr(),
         top: null_mut(),
         logits_stride: 8,
         n_rows: 1,
@@ -348,7 +350,7 @@ fn bad_calls_are_refused() {
     assert_eq!(error(gk_sample { n_vocab: 9, ..call }), GK_BAD_CALL);
     assert_eq!(error(gk_sample { n_vocab: 0, ..call }), GK_BAD_CALL);
     assert_eq!(error(gk_sample { n_rows: -1, ..call }), GK_BAD_CALL);
-    assert_eq!(error(gk_sample { picks: null_mut(), ..call }), GK_BAD_CALL);
+    assert_eq!(error(gk_sample { sampled: null_mut(), ..call }), GK_BAD_CALL);
     let too_many = GK_MAX_VOCAB as i32 + 1;
     assert_eq!(
         error(gk_sample { n_vocab: too_many, logits_stride: too_many.into(), ..call }),

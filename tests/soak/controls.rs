@@ -5,8 +5,8 @@
 
 use crate::left_to_the_inner_model;
 use crate::runs::{Alteration, Altered};
-use galley_backend::sample::{Pick, Picks, Row};
-use galley_backend::{Batch, LayerMask, Observation, pick_of};
+use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::{Batch, LayerMask, Observation, placeholder_index};
 use galley_model::{LanguageModel, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +26,13 @@ const ACCEPTS_ONE_IN: u64 = 1000;
 /// The fault to insert into the models of a soak, and its state.
 pub struct Faults {
     control: Option<Control>,
-    n_wrong_guesses: Arc<AtomicU64>,
+    n_wrong_drafts: Arc<AtomicU64>,
 }
 
 impl Faults {
     /// The fault `control`, or none.
     pub fn new(control: Option<Control>) -> Self {
-        Faults { control, n_wrong_guesses: Arc::default() }
+        Faults { control, n_wrong_drafts: Arc::default() }
     }
 
     /// The model with the fault.
@@ -41,8 +41,8 @@ impl Faults {
             None => model,
             Some(Control::Sum) => Box::new(Altered(model, Alteration::OtherOrder)),
             Some(Control::Verify) => {
-                let n_wrong_guesses = Arc::clone(&self.n_wrong_guesses);
-                Box::new(Lenient { model, n_wrong_guesses, taken: None })
+                let n_wrong_drafts = Arc::clone(&self.n_wrong_drafts);
+                Box::new(Lenient { model, n_wrong_drafts, taken: None })
             }
         }
     }
@@ -52,27 +52,29 @@ impl Faults {
 /// verifier that compares the two accepts a wrong draft token.
 struct Lenient {
     model: Box<dyn LanguageModel>,
-    n_wrong_guesses: Arc<AtomicU64>,
+    n_wrong_drafts: Arc<AtomicU64>,
     /// Draft tokens that this model has taken before the engine takes them.
-    taken: Option<Picks>,
+    taken: Option<SampledTokens>,
 }
 
 impl Lenient {
     /// The draft token that the verifier compares with the token of `row`: the last draft token
     /// before the next row of the same sequence.
-    fn guess_after(&mut self, row: &Row<'_>, next: Option<&Row<'_>>) -> Result<Option<u32>> {
+    fn drafted_after(&mut self, row: &Row<'_>, next: Option<&Row<'_>>) -> Result<Option<u32>> {
         let follows = |next: &&Row<'_>| {
             next.seed == row.seed
                 && next.position == row.position + 1
                 && next.drafted.len() == row.drafted.len() + 1
         };
-        let guess = next.filter(follows).and_then(|next| next.drafted.last().copied());
-        let Some(name) = guess.filter(|&guess| pick_of(guess).is_some()) else { return Ok(guess) };
+        let drafted = next.filter(follows).and_then(|next| next.drafted.last().copied());
+        let Some(name) = drafted.filter(|&drafted| placeholder_index(drafted).is_some()) else {
+            return Ok(drafted);
+        };
         // The engine takes the draft tokens after this call, but they are needed here already.
         if self.taken.is_none() {
-            self.taken = Some(self.model.take_picks()?);
+            self.taken = Some(self.model.wait_tokens()?);
         }
-        Ok(self.taken.as_ref().and_then(|picks| picks.token(name)))
+        Ok(self.taken.as_ref().and_then(|sampled| sampled.token(name)))
     }
 }
 
@@ -87,24 +89,24 @@ impl LanguageModel for Lenient {
     ) -> Result<()> {
         self.model.forward(batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        let mut picks = self.model.sample(rows)?;
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+        let mut sampled = self.model.sample(rows)?;
         for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.rejection.is_none()) {
-            let Some(guess) = self.guess_after(row, rows.get(at + 1))? else { continue };
-            let is_wrong = guess != picks[at].token;
+            let Some(drafted) = self.drafted_after(row, rows.get(at + 1))? else { continue };
+            let is_wrong = drafted != sampled[at].token;
             if is_wrong
-                && (self.n_wrong_guesses.fetch_add(1, Ordering::Relaxed) + 1)
+                && (self.n_wrong_drafts.fetch_add(1, Ordering::Relaxed) + 1)
                     .is_multiple_of(ACCEPTS_ONE_IN)
             {
-                picks[at].token = guess;
+                sampled[at].token = drafted;
             }
         }
-        Ok(picks)
+        Ok(sampled)
     }
-    fn take_picks(&mut self) -> Result<Picks> {
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
         match self.taken.take() {
             Some(taken) => Ok(taken),
-            None => self.model.take_picks(),
+            None => self.model.wait_tokens(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub struct Workload {
     /// KV budget of a draft, unless a request sets another.
     pub kv_budget: Option<u32>,
     /// Whether the engine waits for each draft token.
-    pub waits_for_guesses: bool,
+    pub waits_for_drafts: bool,
     /// The requests.
     pub jobs: Vec<Job>,
 }
@@ -127,7 +127,7 @@ impl Workload {
             drafters,
             draft_length: random.within(0..=8) as u32,
             kv_budget: random_budget(random),
-            waits_for_guesses: random.one_in(4),
+            waits_for_drafts: random.one_in(4),
             jobs: Vec::new(),
         };
         workload.jobs = jobs(random, target, most, &workload);
@@ -150,7 +150,7 @@ impl Workload {
             draft_length: self.draft_length,
             max_draft_length: MAX_DRAFT_LENGTH,
             kv_budget: self.kv_budget,
-            waits_for_guesses: self.waits_for_guesses,
+            waits_for_drafts: self.waits_for_drafts,
             find_model: Arc::new(|path| Ok(PathBuf::from(path))),
         }
     }
@@ -159,11 +159,11 @@ impl Workload {
 impl std::fmt::Display for Workload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Workload { arithmetic, n_threads, load, engine, drafters, .. } = self;
-        let Workload { draft_length, kv_budget, waits_for_guesses, jobs, .. } = self;
+        let Workload { draft_length, kv_budget, waits_for_drafts, jobs, .. } = self;
         write!(
             f,
             "{arithmetic:?}, {n_threads} threads, {load:?}, {engine:?}, drafters {drafters:?}, draft length \
-             {draft_length}, budget {kv_budget:?}, waits: {waits_for_guesses}, {} requests",
+             {draft_length}, budget {kv_budget:?}, waits: {waits_for_drafts}, {} requests",
             jobs.len()
         )
     }

@@ -116,11 +116,11 @@ pub fn follow(engine: &Engine, jobs: &[Job]) -> Vec<Outcome> {
 /// Waits until the engine's statistics show that it is idle. Returns how many blocks it still
 /// counts as used, and how many sequences as running or waiting.
 pub fn settle(engine: &Engine) -> (usize, usize) {
-    let begin = Instant::now();
+    let started = Instant::now();
     loop {
         let stats = engine.stats();
         let left = (stats.kv_blocks_used, stats.running + stats.waiting);
-        if left == (0, 0) || begin.elapsed() > Duration::from_secs(10) {
+        if left == (0, 0) || started.elapsed() > Duration::from_secs(10) {
             return left;
         }
         std::thread::sleep(Duration::from_micros(100));

@@ -52,7 +52,7 @@ impl Soak {
     /// Runs until `is_enough`, which is called after every workload, returns true, or until an
     /// engine is stuck.
     pub fn run(&self, mut is_enough: impl FnMut(&Report) -> bool) -> Report {
-        let begin = Instant::now();
+        let started = Instant::now();
         let mut report = Report { seed: self.seed, ..Report::default() };
         let mut alone = Alone::default();
         let faults = Faults::new(self.control);
@@ -60,7 +60,7 @@ impl Soak {
             let number = self.only.unwrap_or(report.n_workloads);
             self.run_one(number, &mut alone, &faults, &mut report);
             report.n_workloads += 1;
-            report.elapsed = begin.elapsed();
+            report.elapsed = started.elapsed();
             if report.is_stuck || is_enough(&report) {
                 return report;
             }

@@ -94,7 +94,7 @@ fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
     note("chunks below a block", &(engine.max_num_batched_tokens < 16));
     note("prefix caching", &engine.prefix_caching);
     note("random schedule", &(engine.policy != SchedulePolicy::Fixed));
-    note("waits for guesses", &workload.waits_for_guesses);
+    note("waits for drafts", &workload.waits_for_drafts);
     note("drafters", &workload.drafters.len());
     workload.drafters.iter().for_each(|(name, _)| note("drafter", name));
     for job in &workload.jobs {

@@ -8,7 +8,7 @@ use std::ops::Range;
 /// which rows belong together and which cached tokens they attend to.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// One token id or placeholder ([`TOKEN_OF_PICK`]) per row.
+    /// One token id or placeholder ([`PLACEHOLDER_BIT`]) per row.
     pub tokens: &'a [u32],
     /// Absolute position of each row in its sequence.
     pub positions: &'a [u32],
@@ -19,15 +19,15 @@ pub struct Batch<'a> {
 }
 
 /// The bit that marks a token of a [`Batch`] as a placeholder: it stands for a token that
-/// [`Backend::sample_ahead`] has sampled and the host has not read. The other bits are the
+/// [`Backend::sample_async`] has sampled and the host has not read. The other bits are the
 /// placeholder's number. No token id has this bit.
 ///
-/// [`Backend::sample_ahead`]: crate::Backend::sample_ahead
-pub const TOKEN_OF_PICK: u32 = 1 << 31;
+/// [`Backend::sample_async`]: crate::Backend::sample_async
+pub const PLACEHOLDER_BIT: u32 = 1 << 31;
 
 /// The number of a placeholder; None for a token id.
-pub fn pick_of(token: u32) -> Option<usize> {
-    (token & TOKEN_OF_PICK != 0).then_some((token & !TOKEN_OF_PICK) as usize)
+pub fn placeholder_index(token: u32) -> Option<usize> {
+    (token & PLACEHOLDER_BIT != 0).then_some((token & !PLACEHOLDER_BIT) as usize)
 }
 
 /// The rows of one sequence in a [`Batch`].

@@ -2,7 +2,7 @@
 
 use crate::{
     BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, Selection,
-    SeqSpan, pick_of,
+    SeqSpan, placeholder_index,
 };
 
 /// Fails unless two shapes agree.
@@ -26,29 +26,31 @@ pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> R
 pub(crate) fn check_tokens(
     tokens: &[u32],
     n_tokens: usize,
-    is_pick: impl Fn(usize) -> bool,
+    is_placeholder: impl Fn(usize) -> bool,
 ) -> Result<()> {
-    let is_known = |token: u32| match pick_of(token) {
-        Some(pick) => is_pick(pick),
+    let is_known = |token: u32| match placeholder_index(token) {
+        Some(sampled) => is_placeholder(sampled),
         None => (token as usize) < n_tokens,
     };
     let Some(&token) = tokens.iter().find(|&&token| !is_known(token)) else { return Ok(()) };
-    let (expected, got) = match pick_of(token) {
-        Some(pick) => ("picks that were made ahead and not taken".to_owned(), pick),
+    let (expected, got) = match placeholder_index(token) {
+        Some(sampled) => ("placeholders of tokens that are not taken yet".to_owned(), sampled),
         None => (format!("token ids below {n_tokens}"), token as usize),
     };
     Err(BackendError::Shape { op: "embed", expected, got: got.to_string() })
 }
 
-/// Fails unless `lodger` is a shape that [`KvShape::lodger`] returns for `host`.
-pub(crate) fn check_lodger(host: &KvShape, lodger: &KvShape) -> Result<()> {
-    if host.lodger(lodger.n_layers, lodger.n_kv_heads, lodger.head_dim) == Some(*lodger) {
+/// Fails unless `draft_layout` is a shape that [`KvShape::draft_layout`] returns for `host`.
+pub(crate) fn check_draft_layout(host: &KvShape, draft_layout: &KvShape) -> Result<()> {
+    if host.draft_layout(draft_layout.n_layers, draft_layout.n_kv_heads, draft_layout.head_dim)
+        == Some(*draft_layout)
+    {
         return Ok(());
     }
     Err(BackendError::Shape {
-        op: "lodge",
+        op: "alias_kv_pool",
         expected: format!("a shape that fits {host:?}"),
-        got: format!("{lodger:?}"),
+        got: format!("{draft_layout:?}"),
     })
 }
 

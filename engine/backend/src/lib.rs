@@ -23,9 +23,11 @@ pub mod sample;
 mod testing;
 
 pub use batch::{
-    Batch, KvView, LayerMask, Observation, PoolScores, Selected, Selection, SeqSpan, TOKEN_OF_PICK,
-    pick_of,
+    Batch, KvView, LayerMask, Observation, PLACEHOLDER_BIT, PoolScores, Selected, Selection,
+    SeqSpan, placeholder_index,
 };
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
-pub use ops::{Backend, FillRow, Forward, KvShape, ModelId, QkNorm, Reach, Rope, Rotation};
+pub use ops::{
+    AttentionParams, Backend, GraphKey, KvShape, ModelId, QkNorm, Rope, RopeParams, RowSource,
+};

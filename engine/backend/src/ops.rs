@@ -1,13 +1,13 @@
 //! The contract between a model and a device.
 
-use crate::sample::{self, Picks};
+use crate::sample::{self, SampledTokens};
 use crate::{Batch, Dtype, LayerMask, Observation, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes row `i` of a matrix into the slice, as f32. Weights reach a backend through this
 /// function, without a second copy of the file. Several threads call it, with rows in any order.
-pub type FillRow<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+pub type RowSource<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// Geometry of a KV pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,12 @@ impl KvShape {
     /// The shape of a draft model's blocks inside the blocks of this pool. Its `n_blocks` is a
     /// multiple of this pool's: the draft model's block `i` lies in block `i % self.n_blocks` of
     /// this pool. None if a block of this pool is too small for one block of the draft model.
-    pub fn lodger(&self, n_layers: usize, n_kv_heads: usize, head_dim: usize) -> Option<KvShape> {
+    pub fn draft_layout(
+        &self,
+        n_layers: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+    ) -> Option<KvShape> {
         let per_block = (self.n_layers * self.n_kv_heads).checked_div(n_layers * n_kv_heads)?;
         let fits = per_block > 0 && head_dim <= self.head_dim;
         let n_blocks = per_block * self.n_blocks;
@@ -54,7 +59,7 @@ pub struct Rope {
 
 /// The transformation of queries and keys before attention.
 #[derive(Debug)]
-pub struct Rotation<'a, V> {
+pub struct RopeParams<'a, V> {
     /// Rotary embedding.
     pub rope: &'a Rope,
     /// Norms of the query and key heads before the rotation.
@@ -63,7 +68,7 @@ pub struct Rotation<'a, V> {
 
 /// Attention parameters: the scale of scores and the sliding window.
 #[derive(Clone, Copy, Debug)]
-pub struct Reach {
+pub struct AttentionParams {
     /// Factor on scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
     /// Sliding window: a row at position p attends only to positions greater than `p - window`.
@@ -97,7 +102,7 @@ impl ModelId {
 /// Determines the operations of a forward, together with the batch's numbers of rows, sequences and
 /// logit rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Forward<'a> {
+pub struct GraphKey<'a> {
     /// The model that runs. An id always stands for the same weights and activations.
     pub model: ModelId,
     /// The sub-layers that run.
@@ -123,15 +128,19 @@ pub trait Backend: Send + 'static {
     fn description(&self) -> String;
 
     /// Packs a `rows × cols` matrix (output × input features).
-    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>)
-    -> Result<Self::Matrix>;
+    fn load_matrix(
+        &mut self,
+        rows: usize,
+        cols: usize,
+        fill: &RowSource<'_>,
+    ) -> Result<Self::Matrix>;
     /// Packs gate and up projections, each `rows × cols`, for [`Backend::linear_silu_mul`].
     fn load_gated(
         &mut self,
         rows: usize,
         cols: usize,
-        gate: &FillRow<'_>,
-        up: &FillRow<'_>,
+        gate: &RowSource<'_>,
+        up: &RowSource<'_>,
     ) -> Result<Self::Matrix>;
     /// Uploads a vector.
     fn load_vector(&mut self, values: &[f32]) -> Result<Self::Vector>;
@@ -147,12 +156,12 @@ pub trait Backend: Send + 'static {
     }
     /// Allocates a zeroed KV pool.
     fn kv_pool(&mut self, shape: KvShape) -> Result<Self::KvPool>;
-    /// Returns a draft model's pool in the memory of `pool`; [`KvShape::lodger`] gives its `shape`.
+    /// Returns a draft model's pool in the memory of `pool`; [`KvShape::draft_layout`] gives its `shape`.
     /// The caller ensures that a block of `pool` belongs to one model at a time.
-    fn lodge(&mut self, pool: &Self::KvPool, shape: KvShape) -> Result<Self::KvPool>;
+    fn alias_kv_pool(&mut self, pool: &Self::KvPool, shape: KvShape) -> Result<Self::KvPool>;
 
     /// Prepares a batch. All operations up to the next `begin` are of this batch, over `pool`, with
-    /// this rotation, `n_heads` query heads and this `reach`. Fails if rows, blocks or views are
+    /// this rotation, `n_heads` query heads and this `params`. Fails if rows, blocks or views are
     /// invalid, unless the operations themselves check them. A device uploads everything that it
     /// needs of the batch here, once.
     fn begin(
@@ -161,7 +170,7 @@ pub trait Backend: Send + 'static {
         pool: &Self::KvPool,
         rope: &Rope,
         n_heads: usize,
-        reach: Reach,
+        params: AttentionParams,
     ) -> Result<()>;
     /// Runs the `work` of a forward: all operations on the batch that `begin` has prepared.
     ///
@@ -172,7 +181,7 @@ pub trait Backend: Send + 'static {
     /// host, nor [`Backend::observe`]. It may be called twice if recording fails.
     fn run_forward(
         &mut self,
-        forward: &Forward<'_>,
+        forward: &GraphKey<'_>,
         batch: &Batch<'_>,
         work: &mut dyn FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
@@ -180,7 +189,7 @@ pub trait Backend: Send + 'static {
         work(self)
     }
     /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`. A token may be a
-    /// placeholder ([`TOKEN_OF_PICK`](crate::TOKEN_OF_PICK)) until [`Backend::take_picks`] returns
+    /// placeholder ([`PLACEHOLDER_BIT`](crate::PLACEHOLDER_BIT)) until [`Backend::wait_tokens`] returns
     /// its token.
     fn embed(
         &mut self,
@@ -229,7 +238,7 @@ pub trait Backend: Send + 'static {
     fn rope_and_store_kv(
         &mut self,
         qkv: &Self::Tensor,
-        rotation: &Rotation<'_, Self::Vector>,
+        rope_params: &RopeParams<'_, Self::Vector>,
         batch: &Batch<'_>,
         layer: usize,
         pool: &mut Self::KvPool,
@@ -242,7 +251,7 @@ pub trait Backend: Send + 'static {
         pool: &Self::KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         out: &mut Self::Tensor,
     ) -> Result<()>;
     /// Selects the cached tokens of `layer` that rows of `q` attend to most. They are the part of
@@ -255,7 +264,7 @@ pub trait Backend: Send + 'static {
         pool: &Self::KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         observations: &mut [Observation<'_>],
     ) -> Result<()>;
     /// Writes the selections of all [`Backend::observe`] calls since `begin` to `out`.
@@ -276,23 +285,23 @@ pub trait Backend: Send + 'static {
         &mut self,
         logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
-    ) -> Result<Vec<sample::Pick>>;
+    ) -> Result<Vec<sample::SampledToken>>;
     /// Samples like [`Backend::sample`], without waiting for the device. Returns one placeholder
     /// for each entry of `rows`, in order. A batch may contain a placeholder until
-    /// [`Backend::take_picks`] returns its token. The result is tokens only: no log-probabilities
+    /// [`Backend::wait_tokens`] returns its token. The result is tokens only: no log-probabilities
     /// and no proposals.
-    fn sample_ahead(
+    fn sample_async(
         &mut self,
         logits: &Self::Tensor,
         rows: &[sample::Row<'_>],
     ) -> Result<Range<u32>>;
-    /// Starts the copy to the host of all tokens that [`Backend::sample_ahead`] has sampled since
+    /// Starts the copy to the host of all tokens that [`Backend::sample_async`] has sampled since
     /// the last call. The device continues with its next operations meanwhile.
-    fn send_picks(&mut self) -> Result<()>;
-    /// Waits for the oldest copy that [`Backend::send_picks`] has started and that was not taken
+    fn start_token_copy(&mut self) -> Result<()>;
+    /// Waits for the oldest copy that [`Backend::start_token_copy`] has started and that was not taken
     /// yet. Without one, waits for all tokens that were sampled ahead. Returns the tokens; their
     /// placeholders become invalid and may be reused.
-    fn take_picks(&mut self) -> Result<Picks>;
+    fn wait_tokens(&mut self) -> Result<SampledTokens>;
     /// Whether the device continues to work after a call has returned. If so, the host should
     /// enqueue more work before it waits.
     fn is_asynchronous(&self) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_OK, gd_drafter, gd_host, gd_status};
 
-use crate::border::read_prefix;
+use crate::ffi::read_prefix;
 use crate::host::{Host, Lent, Phase};
 use crate::tables::host_table;
 use crate::{Drafter, Library, LoadError, ModelFacts, Timings};

@@ -6,7 +6,8 @@ use galley_drafter_abi::{GD_INVALID, GD_NO_MEMORY, gd_status};
 
 use crate::host::{ScoredMask, State};
 use crate::{
-    Granularity, Mask, MaskId, Middle, ModelFacts, ModelId, Observe, Pool, View, ViewId, When, Work,
+    Granularity, Mask, MaskId, ModelFacts, ModelId, Observe, Pool, RefreshPolicy, SelectionPolicy,
+    View, ViewId, Work,
 };
 
 impl State {
@@ -21,7 +22,7 @@ impl State {
         let (model, _) = self.model(args.model.id)?;
         check(args.budget_tokens > args.n_sinks)?;
         let (budget_tokens, n_sinks) = (args.budget_tokens, args.n_sinks);
-        let view = View { model, budget_tokens, n_sinks, middle: Middle::Nothing };
+        let view = View { model, budget_tokens, n_sinks, middle: SelectionPolicy::Nothing };
         self.views.insert(view).ok_or(GD_NO_MEMORY)
     }
 
@@ -32,12 +33,12 @@ impl State {
             _ => return Err(GD_INVALID),
         };
         let when = match args.observe {
-            abi::GD_OBSERVE_CONTEXT if args.n_queries >= 1 => When::Context {
+            abi::GD_OBSERVE_CONTEXT if args.n_queries >= 1 => RefreshPolicy::Context {
                 n_queries: args.n_queries,
                 refresh_tokens: (args.refresh > 0).then_some(args.refresh),
             },
             abi::GD_OBSERVE_VERIFY if args.refresh >= 1 => {
-                When::Verify { refresh_rounds: args.refresh }
+                RefreshPolicy::Verify { refresh_rounds: args.refresh }
             }
             _ => return Err(GD_INVALID),
         };
@@ -55,7 +56,7 @@ impl State {
             model: ModelId::TARGET,
             budget_tokens: args.budget_tokens,
             n_sinks: args.n_sinks,
-            middle: Middle::Observed(observe),
+            middle: SelectionPolicy::Observed(observe),
         };
         self.views.insert(view).ok_or(GD_NO_MEMORY)
     }

@@ -6,11 +6,11 @@
 //! this crate checks handles and phases and measures callbacks. A drafter that fails is set aside;
 //! no request fails with it.
 
-mod border;
 mod create;
 mod describe;
 mod drafter;
 mod error;
+mod ffi;
 mod handles;
 mod host;
 mod library;
@@ -27,6 +27,6 @@ pub use manifest::{Manifest, OptionSpec};
 pub use round::{Cost, Limits, ModelFacts, ModelLoader, ModelRefused, Outcome, Timings};
 pub use search::{Found, Search};
 pub use work::{
-    Granularity, Mask, MaskId, Middle, ModelId, Observe, Pool, Program, Row, View, ViewId, When,
-    Work,
+    Granularity, Mask, MaskId, ModelId, Observe, Pool, Program, RefreshPolicy, Row,
+    SelectionPolicy, View, ViewId, Work,
 };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use galley_drafter_abi as abi;
 
-use crate::border::read_prefix;
+use crate::ffi::read_prefix;
 use crate::{LoadError, Manifest};
 
 /// A loaded library. Its code stays until the process ends, because threads of the library may

@@ -12,7 +12,7 @@ use galley_drafter_abi::{
     gd_status, gd_str, gd_view,
 };
 
-use crate::border::{argument, check_out, fill, host_of, items, status};
+use crate::ffi::{argument, check_out, fill, host_of, items, status};
 use crate::host::{Host, Phase};
 use crate::{ModelLoader, ModelRefused};
 

@@ -28,12 +28,12 @@ pub struct View {
     /// First tokens of the sequence, in the view if the budget has room for them and a draft.
     pub n_sinks: u32,
     /// The selection between sinks and tail.
-    pub middle: Middle,
+    pub middle: SelectionPolicy,
 }
 
 /// The part of a [`View`] between the first tokens and the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Middle {
+pub enum SelectionPolicy {
     /// Nothing: the rest of the budget is a window of the latest tokens (StreamingLLM).
     Nothing,
     /// The tokens that the target attended to most.
@@ -48,7 +48,7 @@ pub struct Observe {
     /// Latest tokens at the time of the selection: in the tail, as far as the tail reaches.
     pub n_recent: u32,
     /// The queries that the selection observes, and how often it is repeated.
-    pub when: When,
+    pub when: RefreshPolicy,
     /// Smoothing of scores along the sequence before the best are selected.
     pub pool: Pool,
 }
@@ -64,7 +64,7 @@ pub enum Granularity {
 
 /// The queries that a selection observes, and how often it is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum RefreshPolicy {
     /// The latest `n_queries` tokens, in the first round and again after every `refresh_tokens` new
     /// tokens (None: never again).
     Context {

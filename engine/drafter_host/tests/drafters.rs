@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use galley_drafter_host::{
-    Cost, Drafter, Library, Limits, LoadError, Manifest, MaskId, Middle, ModelFacts, ModelId,
-    ModelLoader, ModelRefused, Outcome, Program, Row, View, ViewId, Work,
+    Cost, Drafter, Library, Limits, LoadError, Manifest, MaskId, ModelFacts, ModelId, ModelLoader,
+    ModelRefused, Outcome, Program, Row, SelectionPolicy, View, ViewId, Work,
 };
 
 const TARGET: ModelFacts = ModelFacts {
@@ -98,7 +98,7 @@ fn a_right_drafter_is_recorded() {
             model: ModelId::TARGET,
             budget_tokens: 128,
             n_sinks: 4,
-            middle: Middle::Nothing,
+            middle: SelectionPolicy::Nothing,
         };
         assert_eq!(drafter.views(), [view]);
         let chain = Work::Chain { model: ModelId::TARGET, view: Some(ViewId(0)), mask: None };

@@ -259,7 +259,7 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) draft: DraftArgs,
     /// Draft tokens per round, one row of results for each number.
-    #[arg(long, value_delimiter = ',', default_value = "3", value_parser = numbers::guessed)]
+    #[arg(long, value_delimiter = ',', default_value = "3", value_parser = numbers::bench_draft_length)]
     pub(crate) draft_length: Vec<u32>,
     /// Cached tokens that a draft token attends to, one row of results for each number; the drafter's own by default.
     #[arg(long, value_delimiter = ',', value_parser = numbers::budget)]

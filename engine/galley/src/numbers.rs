@@ -9,7 +9,7 @@ const MOST: u64 = u32::MAX as u64;
 /// Most sequences that run together.
 const MOST_SEQUENCES: u64 = 1 << 20;
 /// Most draft tokens per round: no draft of this length is accepted to its end.
-const MOST_GUESSED: u64 = 1024;
+const MAX_DRAFT_LENGTH: u64 = 1024;
 /// Most tokens in a block: as many as most contexts have.
 const MOST_IN_BLOCK: u64 = 1 << 16;
 const BLOCK_MULTIPLE: usize = 16;
@@ -45,12 +45,12 @@ pub(crate) fn block_size(text: &str) -> Result<usize, String> {
 
 /// Draft tokens per round; 0 is plain decoding.
 pub(crate) fn draft_length(text: &str) -> Result<u32, String> {
-    whole(text, 0, MOST_GUESSED)
+    whole(text, 0, MAX_DRAFT_LENGTH)
 }
 
 /// Draft tokens per round, at least one.
-pub(crate) fn guessed(text: &str) -> Result<u32, String> {
-    whole(text, 1, MOST_GUESSED)
+pub(crate) fn bench_draft_length(text: &str) -> Result<u32, String> {
+    whole(text, 1, MAX_DRAFT_LENGTH)
 }
 
 /// Cached tokens that a draft token attends to.
@@ -120,7 +120,11 @@ mod tests {
         ] {
             assert!(wrong.as_ref().is_err_and(|error| error.contains(part)), "{wrong:?}: {part}");
         }
-        assert!(guessed("0").is_err() && draft_length("1025").is_err() && budget("0").is_err());
+        assert!(
+            bench_draft_length("0").is_err()
+                && draft_length("1025").is_err()
+                && budget("0").is_err()
+        );
         for text in ["NaN", "inf", "0", "1.1", "-0.5", ""] {
             assert!(share(text).is_err(), "{text}");
         }

@@ -16,7 +16,8 @@ use crate::language_model::LoadOptions;
 use crate::weights::{Checkpoint, TensorRef};
 use crate::{ModelError, Result};
 use galley_backend::{
-    Backend, Batch, Forward, LayerMask, ModelId, Observation, QkNorm, Reach, Rope, Rotation,
+    AttentionParams, Backend, Batch, GraphKey, LayerMask, ModelId, Observation, QkNorm, Rope,
+    RopeParams,
 };
 
 /// Weights and activations of one model. [`Llama`](crate::llama::Llama) owns the KV pool.
@@ -150,15 +151,15 @@ impl<B: Backend> Decoder<B> {
     ) -> Result<()> {
         let config = &self.config;
         let scale = 1.0 / (config.head_dim as f32).sqrt();
-        let reach = Reach { scale, window: config.sliding_window };
-        backend.begin(batch, pool, &self.rope, config.n_heads, reach)?;
+        let params = AttentionParams { scale, window: config.sliding_window };
+        backend.begin(batch, pool, &self.rope, config.n_heads, params)?;
         self.n_logit_rows = batch.logit_rows.len();
         if observations.is_empty() {
-            let forward = Forward { model: self.id, layers: *mask };
-            let mut work = |backend: &mut B| self.run(backend, pool, batch, reach, mask, &mut []);
+            let forward = GraphKey { model: self.id, layers: *mask };
+            let mut work = |backend: &mut B| self.run(backend, pool, batch, params, mask, &mut []);
             backend.run_forward(&forward, batch, &mut work)?;
         } else {
-            self.run(backend, pool, batch, reach, mask, observations)?;
+            self.run(backend, pool, batch, params, mask, observations)?;
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl<B: Backend> Decoder<B> {
         backend: &mut B,
         pool: &mut B::KvPool,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         mask: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> galley_backend::Result<()> {
@@ -180,7 +181,7 @@ impl<B: Backend> Decoder<B> {
         for (i, layer) in self.layers.iter().enumerate() {
             if mask.attention(i) {
                 let qk_norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
-                let rotation = Rotation { rope: &self.rope, qk_norm };
+                let rope_params = RopeParams { rope: &self.rope, qk_norm };
                 backend.rms_norm(&a.x, n_rows, &layer.attention_norm, eps, &mut a.normed)?;
                 backend.linear(
                     &a.normed,
@@ -189,11 +190,11 @@ impl<B: Backend> Decoder<B> {
                     layer.qkv_bias.as_ref(),
                     &mut a.qkv,
                 )?;
-                backend.rope_and_store_kv(&a.qkv, &rotation, batch, i, pool, &mut a.q)?;
+                backend.rope_and_store_kv(&a.qkv, &rope_params, batch, i, pool, &mut a.q)?;
                 if !observations.is_empty() {
-                    backend.observe(&a.q, pool, i, batch, reach, observations)?;
+                    backend.observe(&a.q, pool, i, batch, params, observations)?;
                 }
-                backend.attention(&a.q, pool, i, batch, reach, &mut a.attended)?;
+                backend.attention(&a.q, pool, i, batch, params, &mut a.attended)?;
                 backend.linear_add(&a.attended, n_rows, &layer.output, &mut a.x)?;
             }
             if mask.mlp(i) {

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::config::ModelConfig;
 use crate::weights::Checkpoint;
-use galley_backend::sample::{self, Picks};
+use galley_backend::sample::{self, SampledTokens};
 use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use std::ops::Range;
 
@@ -36,21 +36,21 @@ pub trait LanguageModel: Send {
     /// the device, so enqueue further work, such as sampling, before this call.
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
     /// Samples a token for each entry of `rows`, from the logits of the last forward.
-    fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
+    fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::SampledToken>>;
     /// Samples asynchronously: returns a placeholder for each entry of `rows`. Batches of this
-    /// model and of its draft models may hold a placeholder as a token until [`Self::take_picks`]
-    /// returns the sampled tokens ([`Backend::sample_ahead`]).
+    /// model and of its draft models may hold a placeholder as a token until [`Self::wait_tokens`]
+    /// returns the sampled tokens ([`Backend::sample_async`]).
     ///
-    /// [`Backend::sample_ahead`]: galley_backend::Backend::sample_ahead
-    fn sample_ahead(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
+    /// [`Backend::sample_async`]: galley_backend::Backend::sample_async
+    fn sample_async(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
     /// Starts the copy to the host of all tokens that this model and its draft models have sampled
-    /// asynchronously since the last call ([`Backend::send_picks`]).
+    /// asynchronously since the last call ([`Backend::start_token_copy`]).
     ///
-    /// [`Backend::send_picks`]: galley_backend::Backend::send_picks
-    fn send_picks(&mut self) -> Result<()>;
-    /// Waits for the oldest copy that [`Self::send_picks`] started; without one, for all tokens
+    /// [`Backend::start_token_copy`]: galley_backend::Backend::start_token_copy
+    fn start_token_copy(&mut self) -> Result<()>;
+    /// Waits for the oldest copy that [`Self::start_token_copy`] started; without one, for all tokens
     /// sampled asynchronously. The placeholders of these tokens may be reused afterwards.
-    fn take_picks(&mut self) -> Result<Picks>;
+    fn wait_tokens(&mut self) -> Result<SampledTokens>;
     /// Whether the device works on after a call has returned. The engine then enqueues a step
     /// before it reads the sampled tokens of the previous step.
     fn is_asynchronous(&self) -> bool;
@@ -75,7 +75,7 @@ pub trait DraftModels {
     /// Configuration of the draft model.
     fn config(&self, id: DraftModelId) -> &ModelConfig;
     /// Geometry of the draft model's blocks. Their number is a multiple of the pool's `n_blocks`,
-    /// and block `i` lies in the pool's block `i % n_blocks` ([`KvShape::lodger`]).
+    /// and block `i` lies in the pool's block `i % n_blocks` ([`KvShape::draft_layout`]).
     fn kv_shape(&self, id: DraftModelId) -> KvShape;
     /// Bytes of the draft model's packed weights.
     fn weight_bytes(&self, id: DraftModelId) -> usize;
@@ -88,9 +88,13 @@ pub trait DraftModels {
         layers: &LayerMask<'_>,
     ) -> Result<()>;
     /// Samples a token for each entry of `rows`, from the logits of the draft model's last forward.
-    fn sample(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>>;
-    /// As [`LanguageModel::sample_ahead`]; [`LanguageModel::take_picks`] returns the tokens.
-    fn sample_ahead(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
+    fn sample(
+        &mut self,
+        id: DraftModelId,
+        rows: &[sample::Row<'_>],
+    ) -> Result<Vec<sample::SampledToken>>;
+    /// As [`LanguageModel::sample_async`]; [`LanguageModel::wait_tokens`] returns the tokens.
+    fn sample_async(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
 }
 
 /// A draft model that [`DraftModels::load`] has loaded.

@@ -95,20 +95,20 @@ impl<B: Backend> LanguageModel for Llama<B> {
         Ok(self.backend.finish_observing(observations)?)
     }
 
-    fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>> {
+    fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::SampledToken>> {
         Ok(self.backend.sample(self.target.logits().0, rows)?)
     }
 
-    fn sample_ahead(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
-        Ok(self.backend.sample_ahead(self.target.logits().0, rows)?)
+    fn sample_async(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
+        Ok(self.backend.sample_async(self.target.logits().0, rows)?)
     }
 
-    fn send_picks(&mut self) -> Result<()> {
-        Ok(self.backend.send_picks()?)
+    fn start_token_copy(&mut self) -> Result<()> {
+        Ok(self.backend.start_token_copy()?)
     }
 
-    fn take_picks(&mut self) -> Result<sample::Picks> {
-        Ok(self.backend.take_picks()?)
+    fn wait_tokens(&mut self) -> Result<sample::SampledTokens> {
+        Ok(self.backend.wait_tokens()?)
     }
 
     fn is_asynchronous(&self) -> bool {
@@ -133,7 +133,7 @@ impl<B: Backend> DraftModels for Llama<B> {
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<DraftModelId> {
         let config = checkpoint.config();
         let (n_layers, n_heads, dim) = (config.n_layers, config.n_kv_heads, config.head_dim);
-        let Some(kv_shape) = self.kv_shape.lodger(n_layers, n_heads, dim) else {
+        let Some(kv_shape) = self.kv_shape.draft_layout(n_layers, n_heads, dim) else {
             let KvShape { n_layers: layers, n_kv_heads: heads, head_dim, .. } = self.kv_shape;
             let what = format!(
                 "its KV cache ({n_layers} layers of {n_heads} heads of {dim}) does not fit into the target's \
@@ -142,7 +142,7 @@ impl<B: Backend> DraftModels for Llama<B> {
             return Err(ModelError::unsupported(checkpoint.path(), what));
         };
         let decoder = Decoder::load(&mut self.backend, checkpoint, &self.options, &mut |_, _| {})?;
-        let pool = self.backend.lodge(&self.pool, kv_shape)?;
+        let pool = self.backend.alias_kv_pool(&self.pool, kv_shape)?;
         self.drafts.push(Draft { decoder, pool, kv_shape });
         Ok(DraftModelId(self.drafts.len() - 1))
     }
@@ -169,12 +169,16 @@ impl<B: Backend> DraftModels for Llama<B> {
         decoder.forward(&mut self.backend, pool, batch, layers, &mut [])
     }
 
-    fn sample(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Vec<sample::Pick>> {
+    fn sample(
+        &mut self,
+        id: DraftModelId,
+        rows: &[sample::Row<'_>],
+    ) -> Result<Vec<sample::SampledToken>> {
         Ok(self.backend.sample(self.drafts[id.0].decoder.logits().0, rows)?)
     }
 
-    fn sample_ahead(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
-        Ok(self.backend.sample_ahead(self.drafts[id.0].decoder.logits().0, rows)?)
+    fn sample_async(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
+        Ok(self.backend.sample_async(self.drafts[id.0].decoder.logits().0, rows)?)
     }
 }
 
@@ -239,7 +243,7 @@ mod tests {
         }
         let counts = llama.backend.forward_counts();
         // Each model launches its prompt and its first decode, and records its second decode.
-        assert_eq!((counts.launched, counts.recorded), (4, 2));
+        assert_eq!((counts.launched, counts.graphs), (4, 2));
         assert_eq!(counts.replayed, 2 * (LEN - PROMPT - 2) as u64);
     }
 }

@@ -6,49 +6,49 @@
 //! [`SequenceDraft::proposals`] holds the distributions that the draft tokens were sampled from.
 //!
 //! KV of a target's draft is written to slots that the sequence has reserved. The verification of
-//! the same positions overwrites it. KV of a draft model lies in blocks of its own ([`second`]).
+//! the same positions overwrites it. KV of a draft model lies in blocks of its own ([`draft_model`]).
 
 mod chain;
-mod guess;
+mod draft_model;
 mod lookup;
 mod round;
-mod second;
 mod selection;
 mod setup;
 mod stats;
-mod window;
+mod strategy;
+mod view_budget;
 
-pub(crate) use guess::Guess;
-pub(crate) use second::DraftCache;
-pub use second::FindModel;
+pub(crate) use draft_model::DraftCache;
+pub use draft_model::FindModel;
 pub use setup::{DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, Verify};
 pub(crate) use setup::{DraftOffer, DraftSettings, OfferedDrafter};
 pub use stats::{DraftStats, DraftTimes};
+pub(crate) use strategy::DraftStrategy;
 
 use crate::config::Fitted;
 use crate::sequence::Sequence;
-use galley_backend::sample::{Pick, Proposal};
+use draft_model::{DraftModelLoader, facts_of};
+use galley_backend::sample::{Proposal, SampledToken};
 use galley_backend::{KvShape, Observation, PoolScores};
 use galley_blocks::BlockManager;
-use galley_drafter_host::{Drafter, Limits, LoadError, Middle, Program, When};
+use galley_drafter_host::{Drafter, Limits, LoadError, Program, RefreshPolicy, SelectionPolicy};
 use galley_model::tokenizer::Tokenizer;
 use galley_model::{DraftModelId, LanguageModel, Result};
-use second::{SecondModels, facts_of};
 use selection::Selection;
-use window::{Budgeted, Wanted};
+use view_budget::{SelectionRequest, ViewBudget};
 
 /// The drafters of an engine.
 #[derive(Default)]
 pub(crate) struct Drafting {
-    drafters: Vec<Box<dyn Guess>>,
+    drafters: Vec<Box<dyn DraftStrategy>>,
     offer: DraftOffer,
     times: DraftTimes,
     /// Sequences of the latest step that their draft model has not read to the end.
     n_behind: usize,
     /// Some drafts hold placeholders that have not been resolved.
-    guesses_ahead: bool,
-    /// See [`DraftConfig::waits_for_guesses`].
-    waits_for_guesses: bool,
+    has_pending_drafts: bool,
+    /// See [`DraftConfig::waits_for_drafts`].
+    waits_for_drafts: bool,
     /// Number of selections so far. The number of each selection is its version.
     n_selections: u64,
     program: Program,
@@ -99,10 +99,10 @@ impl SequenceDraft {
     }
 
     /// Records that a draft model has read the first `n_tokens` tokens of the sequence, and the
-    /// first `n_guessed` draft tokens after them.
-    fn has_read(&mut self, model: DraftModelId, n_tokens: usize, n_guessed: usize) {
+    /// first `n_drafted` draft tokens after them.
+    fn has_read(&mut self, model: DraftModelId, n_tokens: usize, n_drafted: usize) {
         if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.id == model) {
-            cache.has_read(n_tokens, &self.tokens[..n_guessed]);
+            cache.has_read(n_tokens, &self.tokens[..n_drafted]);
         }
     }
 
@@ -135,9 +135,9 @@ impl SequenceDraft {
 
     /// Appends a token that the host has sampled, or the placeholder of one that the device has
     /// sampled.
-    fn push(&mut self, pick: Pick) {
-        self.tokens.push(pick.token);
-        self.proposals.extend(pick.proposal.map(|proposal| *proposal));
+    fn push(&mut self, sampled: SampledToken) {
+        self.tokens.push(sampled.token);
+        self.proposals.extend(sampled.proposal.map(|proposal| *proposal));
     }
 
     /// Drops the draft.
@@ -148,12 +148,12 @@ impl SequenceDraft {
 }
 
 /// A selection that a verification makes during its forward.
-pub(crate) struct Ride {
+pub(crate) struct PiggybackSelection {
     /// Index of the sequence in `running`.
     pub(crate) at: usize,
     /// Index of the sequence in the verification's batch, once the forward has been enqueued.
     pub(crate) seq: usize,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: SelectionRequest,
     /// Tokens of one selected unit: 1, or the block size.
     pub(crate) unit: usize,
     pub(crate) pool: PoolScores,
@@ -161,7 +161,7 @@ pub(crate) struct Ride {
     view: usize,
 }
 
-impl Ride {
+impl PiggybackSelection {
     /// The observation that the forward is asked for. Its query is the sequence's first row, which
     /// reads a known token.
     pub(crate) fn observation(&mut self) -> Observation<'_> {
@@ -179,8 +179,8 @@ impl Drafting {
         sizes: &Fitted,
     ) -> std::result::Result<Self, LoadError> {
         let facts = facts_of(model.config(), &model.kv_shape());
-        let mut models = SecondModels::new(model, tokenizer, &config.find_model);
-        let mut drafters: Vec<Box<dyn Guess>> = Vec::new();
+        let mut models = DraftModelLoader::new(model, tokenizer, &config.find_model);
+        let mut drafters: Vec<Box<dyn DraftStrategy>> = Vec::new();
         let longest_draft = u32::try_from(sizes.max_draft_length).unwrap_or(u32::MAX);
         let mut offered = Vec::new();
         for setup in &config.drafters {
@@ -202,13 +202,13 @@ impl Drafting {
             longest_draft,
             kv_budget: config.kv_budget,
         };
-        let waits_for_guesses = config.waits_for_guesses;
-        Ok(Drafting { drafters, offer, waits_for_guesses, ..Drafting::default() })
+        let waits_for_drafts = config.waits_for_drafts;
+        Ok(Drafting { drafters, offer, waits_for_drafts, ..Drafting::default() })
     }
 
     /// Test drafters, each with a name.
     #[cfg(test)]
-    pub(crate) fn of_test(drafters: Vec<(String, Box<dyn Guess>)>, sizes: &Fitted) -> Self {
+    pub(crate) fn of_test(drafters: Vec<(String, Box<dyn DraftStrategy>)>, sizes: &Fitted) -> Self {
         let (names, drafters): (Vec<_>, Vec<_>) = drafters.into_iter().unzip();
         let offered = |name| OfferedDrafter { name, models: [].into() };
         let offer = DraftOffer {
@@ -231,13 +231,13 @@ impl Drafting {
     }
 
     /// Whether some drafts hold placeholders that have not been resolved.
-    pub(crate) fn has_guesses_ahead(&self) -> bool {
-        self.guesses_ahead
+    pub(crate) fn has_pending_drafts(&self) -> bool {
+        self.has_pending_drafts
     }
 
     /// Gives up unresolved placeholders: a failed step has lost their tokens.
-    pub(crate) fn forget_guesses(&mut self) {
-        self.guesses_ahead = false;
+    pub(crate) fn forget_pending_drafts(&mut self) {
+        self.has_pending_drafts = false;
     }
 
     pub(crate) fn n_behind(&self) -> usize {
@@ -245,7 +245,7 @@ impl Drafting {
     }
 
     /// Has the drafters draft for every sequence with room for a draft. Draft tokens in
-    /// `draft.tokens` may be placeholders. [`Self::take_guesses`] resolves them after the
+    /// `draft.tokens` may be placeholders. [`Self::take_drafts`] resolves them after the
     /// verification has been sampled.
     pub(crate) fn propose(
         &mut self,
@@ -259,18 +259,22 @@ impl Drafting {
         for drafter in 0..self.drafters.len() {
             self.round(drafter, model, running)?;
         }
-        if self.guesses_ahead {
+        if self.has_pending_drafts {
             // The tokens are copied to the host while the verification runs.
-            model.send_picks()?;
+            model.start_token_copy()?;
         }
         Ok(())
     }
 
     /// The selections that the coming verification is to make.
-    pub(crate) fn rides(&self, running: &mut [Sequence], shape: &KvShape) -> Vec<Ride> {
-        let mut rides = Vec::new();
+    pub(crate) fn piggybacked(
+        &self,
+        running: &mut [Sequence],
+        shape: &KvShape,
+    ) -> Vec<PiggybackSelection> {
+        let mut piggybacked = Vec::new();
         if self.drafters.is_empty() {
-            return rides;
+            return piggybacked;
         }
         for (at, sequence) in running.iter_mut().enumerate() {
             let n = sequence.table.n_tokens();
@@ -281,29 +285,47 @@ impl Drafting {
             let views = self.drafters[draft.settings.drafter].views();
             for (index, selection) in draft.selections.iter_mut().enumerate() {
                 let view = views[index];
-                let Middle::Observed(observe) = view.middle else { continue };
-                let budgeted = budgeted(view, &draft.settings, shape.block_size);
-                let Some(wanted) = budgeted.wanted(n) else { continue };
-                if selection.rides(&observe) {
+                let SelectionPolicy::Observed(observe) = view.middle else { continue };
+                let view_budget = view_budget(view, &draft.settings, shape.block_size);
+                let Some(wanted) = view_budget.wanted(n) else { continue };
+                if selection.piggybacked(&observe) {
                     let out = selection.take_raw(&wanted, shape);
                     let unit = selection::unit(&observe, shape.block_size);
                     let pool = selection::pool(&observe);
-                    rides.push(Ride { at, seq: 0, wanted, unit, pool, out, view: index });
+                    piggybacked.push(PiggybackSelection {
+                        at,
+                        seq: 0,
+                        wanted,
+                        unit,
+                        pool,
+                        out,
+                        view: index,
+                    });
                 }
             }
         }
-        rides
+        piggybacked
     }
 
     /// Stores the verification's selections in their sequences.
-    pub(crate) fn end_rides(&mut self, rides: Vec<Ride>, running: &mut [Sequence]) {
-        for ride in rides {
-            let sequence = &mut running[ride.at];
+    pub(crate) fn end_piggybacked(
+        &mut self,
+        piggybacked: Vec<PiggybackSelection>,
+        running: &mut [Sequence],
+    ) {
+        for piggyback in piggybacked {
+            let sequence = &mut running[piggyback.at];
             let n = sequence.table.n_tokens();
             let draft = sequence.draft.as_mut().expect("it had one before the forward");
             self.n_selections += 1;
             let version = self.n_selections;
-            draft.selections[ride.view].put_back(ride.out, &ride.wanted, ride.unit, n, version);
+            draft.selections[piggyback.view].put_back(
+                piggyback.out,
+                &piggyback.wanted,
+                piggyback.unit,
+                n,
+                version,
+            );
         }
     }
 
@@ -315,19 +337,19 @@ impl Drafting {
     }
 }
 
-fn budgeted(
+fn view_budget(
     view: galley_drafter_host::View,
     settings: &DraftSettings,
     block_size: usize,
-) -> Budgeted {
-    Budgeted::new(view, settings.kv_budget, block_size, settings.draft_length as usize)
+) -> ViewBudget {
+    ViewBudget::new(view, settings.kv_budget, block_size, settings.draft_length as usize)
 }
 
-/// Number of latest tokens that look back in a selection pass. For [`When::Verify`] the latest
+/// Number of latest tokens that look back in a selection pass. For [`RefreshPolicy::Verify`] the latest
 /// token stands in for a verification that has not run yet.
-fn n_queries(when: When) -> usize {
+fn n_queries(when: RefreshPolicy) -> usize {
     match when {
-        When::Context { n_queries, .. } => n_queries as usize,
-        When::Verify { .. } => 1,
+        RefreshPolicy::Context { n_queries, .. } => n_queries as usize,
+        RefreshPolicy::Verify { .. } => 1,
     }
 }

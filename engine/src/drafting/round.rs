@@ -3,10 +3,12 @@
 use super::chain::Chain;
 use super::lookup::lookup;
 use super::selection::{Selection, observation, pool, unit};
-use super::{Drafting, budgeted, n_queries};
+use super::{Drafting, n_queries, view_budget};
 use crate::sequence::Sequence;
 use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
-use galley_drafter_host::{Mask, MaskId, Middle, Observe, Outcome, Program, Row, ViewId, Work};
+use galley_drafter_host::{
+    Mask, MaskId, Observe, Outcome, Program, Row, SelectionPolicy, ViewId, Work,
+};
 use galley_model::{LanguageModel, Result};
 use std::time::Instant;
 
@@ -130,16 +132,16 @@ impl Drafting {
         running: &mut [Sequence],
     ) -> Result<()> {
         match *work {
-            Work::Chain { model: guesser, view, mask } => {
+            Work::Chain { model: chain_model, view, mask } => {
                 if let Some(view) = view {
-                    let begin = Instant::now();
+                    let started = Instant::now();
                     self.select(index, view, rows, model, running)?;
-                    self.times.selecting += begin.elapsed();
+                    self.times.selecting += started.elapsed();
                 }
-                let begin = Instant::now();
-                let chain = Chain { model: guesser, view, mask };
+                let started = Instant::now();
+                let chain = Chain { model: chain_model, view, mask };
                 self.chain(index, chain, rows, model, running)?;
-                self.times.drafting += begin.elapsed();
+                self.times.drafting += started.elapsed();
             }
             Work::Lookup { min_n, max_n } => {
                 for &at in rows {
@@ -179,15 +181,15 @@ impl Drafting {
     ) -> Result<()> {
         let shape = model.kv_shape();
         let view = self.drafters[index].views()[id.0 as usize];
-        let Middle::Observed(observe) = view.middle else { return Ok(()) };
+        let SelectionPolicy::Observed(observe) = view.middle else { return Ok(()) };
         let mut due = Vec::new();
         for &at in rows {
             let sequence = &mut running[at];
             let n = sequence.table.n_tokens();
             let draft = sequence.draft.as_mut().expect("rows have drafts");
-            let budgeted = budgeted(view, &draft.settings, shape.block_size);
+            let view_budget = view_budget(view, &draft.settings, shape.block_size);
             let selection = &mut draft.selections[id.0 as usize];
-            if let Some(wanted) = budgeted.wanted(n)
+            if let Some(wanted) = view_budget.wanted(n)
                 && selection.is_due(&observe, n)
             {
                 due.push((at, wanted, selection.take_raw(&wanted, &shape)));
@@ -214,7 +216,7 @@ impl Drafting {
     fn look_back(
         &mut self,
         observe: &Observe,
-        due: &mut [(usize, super::Wanted, Vec<u32>)],
+        due: &mut [(usize, super::SelectionRequest, Vec<u32>)],
         model: &mut dyn LanguageModel,
         running: &[Sequence],
         shape: &KvShape,
@@ -264,7 +266,7 @@ impl Drafting {
         positions.clear();
         logit_rows.clear();
         let most = model.max_logit_rows().min(model.max_rows());
-        let (mut seqs, mut picks, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut seqs, mut sample_rows, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for sequence in rows.iter().map(|&at| &running[at]) {
             // A penalty would need the token counts at each of these positions.
             let takes_part = sequence.n_generated() > n && !sequence.has_penalties();
@@ -282,7 +284,7 @@ impl Drafting {
             });
             for position in end - n..end {
                 logit_rows.push(tokens.len() as u32);
-                picks.push(sequence.replay_pick(tokens.len(), position + 1));
+                sample_rows.push(sequence.replay_row(tokens.len(), position + 1));
                 tokens.push(sequence.tokens[position]);
                 positions.push(position as u32);
                 expected.push(sequence.tokens[position + 1]);
@@ -293,9 +295,12 @@ impl Drafting {
         }
         let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
         model.forward(&batch, &layers, &mut [])?;
-        let picked = model.sample(&picks)?;
-        let n_matched =
-            picked.iter().zip(&expected).filter(|(pick, token)| pick.token == **token).count();
+        let sampled = model.sample(&sample_rows)?;
+        let n_matched = sampled
+            .iter()
+            .zip(&expected)
+            .filter(|(sampled, token)| sampled.token == **token)
+            .count();
         let (n_matched, n_compared) = (n_matched as u64, expected.len() as u64);
         self.drafters[index].add_replay_score(id, version, n_matched, n_compared);
         Ok(())

@@ -3,9 +3,9 @@
 //! A selection holds logical positions, so it outlives a preemption: the KV that is computed again
 //! is the same.
 
-use super::window::{Budgeted, Parts, Wanted};
+use super::view_budget::{SelectionRequest, ViewBudget, ViewParts};
 use galley_backend::{KvShape, KvView, Observation, PoolScores, Selected, Selection as Ids};
-use galley_drafter_host::{Granularity, Observe, Pool, When};
+use galley_drafter_host::{Granularity, Observe, Pool, RefreshPolicy};
 
 /// The selection of one view of one sequence.
 #[derive(Debug, Default)]
@@ -30,14 +30,18 @@ impl Selection {
     pub(crate) fn is_due(&self, observe: &Observe, n: usize) -> bool {
         match observe.when {
             _ if self.to == 0 => true,
-            When::Context { refresh_tokens: Some(every), .. } => n >= self.made_at + every as usize,
-            When::Context { refresh_tokens: None, .. } | When::Verify { .. } => false,
+            RefreshPolicy::Context { refresh_tokens: Some(every), .. } => {
+                n >= self.made_at + every as usize
+            }
+            RefreshPolicy::Context { refresh_tokens: None, .. } | RefreshPolicy::Verify { .. } => {
+                false
+            }
         }
     }
 
     /// Whether the verification of this round is to select for the next round.
-    pub(crate) fn rides(&self, observe: &Observe) -> bool {
-        matches!(observe.when, When::Verify { refresh_rounds } if self.n_rounds >= refresh_rounds)
+    pub(crate) fn piggybacked(&self, observe: &Observe) -> bool {
+        matches!(observe.when, RefreshPolicy::Verify { refresh_rounds } if self.n_rounds >= refresh_rounds)
     }
 
     pub(crate) fn count_round(&mut self) {
@@ -45,7 +49,7 @@ impl Selection {
     }
 
     /// A buffer for the ids of the selection `wanted`. [`Self::put_back`] takes it back.
-    pub(crate) fn take_raw(&mut self, wanted: &Wanted, shape: &KvShape) -> Vec<u32> {
+    pub(crate) fn take_raw(&mut self, wanted: &SelectionRequest, shape: &KvShape) -> Vec<u32> {
         let mut raw = std::mem::take(&mut self.raw);
         raw.resize(shape.n_layers * shape.n_kv_heads * wanted.n, 0);
         raw
@@ -56,7 +60,7 @@ impl Selection {
     pub(crate) fn put_back(
         &mut self,
         raw: Vec<u32>,
-        wanted: &Wanted,
+        wanted: &SelectionRequest,
         unit: usize,
         n: usize,
         version: u64,
@@ -77,14 +81,14 @@ impl Selection {
     /// as the sequence's block table.
     pub(crate) fn view<'a>(
         &'a self,
-        view: &Budgeted,
+        view: &ViewBudget,
         observe: Option<&Observe>,
         n: usize,
         shape: &KvShape,
         ascending: &'a [u32],
     ) -> KvView<'a> {
         let is_made = self.to > 0 && !view.sees_all(n);
-        let Parts { sink_blocks, tail_start } = match observe {
+        let ViewParts { sink_blocks, tail_start } = match observe {
             Some(_) if is_made => view.around_selection(n, self.to),
             _ => view.window(n),
         };
@@ -129,7 +133,7 @@ pub(super) fn pool(observe: &Observe) -> PoolScores {
 pub(super) fn observation<'a>(
     seq: usize,
     n_rows: usize,
-    wanted: &Wanted,
+    wanted: &SelectionRequest,
     (unit, pool): (usize, PoolScores),
     out: &'a mut [u32],
 ) -> Observation<'a> {

@@ -1,6 +1,6 @@
 //! The drafters of an engine, and the drafting settings of a request.
 
-use super::second::{FindModel, SecondModel};
+use super::draft_model::{DraftModel, FindModel};
 use crate::error::SubmitError;
 use galley_drafter_host::Library;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct DraftConfig {
     /// Waits for draft tokens before they are verified. On an asynchronous device this costs one
     /// wait a round, and separates the time of drafting from that of verification
     /// ([`Stats`](crate::Stats)). For measurements.
-    pub waits_for_guesses: bool,
+    pub waits_for_drafts: bool,
     /// Finds the files of the draft models that drafters name.
     pub find_model: FindModel,
 }
@@ -44,7 +44,7 @@ impl Default for DraftConfig {
             draft_length: 3,
             max_draft_length: 16,
             kv_budget: None,
-            waits_for_guesses: false,
+            waits_for_drafts: false,
             find_model: Arc::new(|path| Ok(PathBuf::from(path))),
         }
     }
@@ -128,7 +128,7 @@ pub(crate) struct DraftOffer {
 pub(crate) struct OfferedDrafter {
     pub(crate) name: String,
     /// The draft models that the drafter uses.
-    pub(crate) models: Arc<[SecondModel]>,
+    pub(crate) models: Arc<[DraftModel]>,
 }
 
 /// The drafting settings agreed for one request.
@@ -137,7 +137,7 @@ pub(crate) struct DraftSettings {
     /// Index among the engine's drafters.
     pub(crate) drafter: usize,
     /// The draft models that the drafter uses.
-    pub(crate) models: Arc<[SecondModel]>,
+    pub(crate) models: Arc<[DraftModel]>,
     pub(crate) draft_length: u32,
     pub(crate) kv_budget: Option<u32>,
     pub(crate) verify: Verify,
@@ -174,7 +174,7 @@ impl DraftSettings {
         if kv_budget == Some(0) {
             return Err(SubmitError::invalid(
                 "kv_budget",
-                "0 tokens: a guess sees at least itself",
+                "0 tokens: a draft token sees at least itself",
             ));
         }
         let draft_length = draft_length.min(offer.longest_draft);

@@ -45,9 +45,9 @@ impl DraftStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DraftTimes {
     /// Forwards and sampling of drafts, as far as the host waits for them
-    /// ([`DraftConfig::waits_for_guesses`]).
+    /// ([`DraftConfig::waits_for_drafts`]).
     ///
-    /// [`DraftConfig::waits_for_guesses`]: crate::DraftConfig::waits_for_guesses
+    /// [`DraftConfig::waits_for_drafts`]: crate::DraftConfig::waits_for_drafts
     pub drafting: Duration,
     /// Observing attention and selecting tokens of views, in passes of their own.
     pub selecting: Duration,

@@ -1,11 +1,11 @@
 //! The engine thread: takes commands, runs a step, and repeats until it is shut down.
 
-use super::board::Board;
 use super::lock;
+use super::published::Published;
 use crate::error::RequestError;
 use crate::event::Event;
 use crate::request::ValidRequest;
-use crate::step::Core;
+use crate::step::EngineCore;
 use crossbeam_channel::{Receiver, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -39,8 +39,8 @@ pub(super) struct Submission {
 }
 
 /// Runs the engine thread.
-pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| serve(&mut core, commands, board)));
+pub(super) fn run(mut core: EngineCore, commands: &Receiver<Command>, published: &Published) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| serve(&mut core, commands, published)));
     let reason = match outcome {
         Ok(Ok(())) => "it was shut down".to_owned(),
         Ok(Err(error)) => error.to_string(),
@@ -52,7 +52,7 @@ pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
             format!("the engine thread panicked: {}", message.unwrap_or("no message"))
         }
     };
-    *lock(&board.stopped) = Some(reason.clone());
+    *lock(&published.stopped) = Some(reason.clone());
     // Requests submitted in the meantime end with the same error.
     for command in commands.try_iter() {
         if let Command::Submit(submissions) = command {
@@ -60,12 +60,16 @@ pub(super) fn run(mut core: Core, commands: &Receiver<Command>, board: &Board) {
         }
     }
     core.fail_all(&RequestError::Stopped { reason });
-    board.publish(core.stats());
-    board.close();
+    published.publish(core.stats());
+    published.close();
 }
 
 /// Runs steps while there is work and waits while there is none, until shutdown.
-fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley_model::Result<()> {
+fn serve(
+    core: &mut EngineCore,
+    commands: &Receiver<Command>,
+    published: &Published,
+) -> galley_model::Result<()> {
     loop {
         let waited = if core.is_idle() { commands.recv().ok() } else { None };
         if core.is_idle() && waited.is_none() {
@@ -88,11 +92,11 @@ fn serve(core: &mut Core, commands: &Receiver<Command>, board: &Board) -> galley
         if !core.is_idle() {
             core.step()?;
         }
-        board.publish(core.stats());
+        published.publish(core.stats());
     }
 }
 
-fn add(core: &mut Core, submissions: Vec<Submission>) {
+fn add(core: &mut EngineCore, submissions: Vec<Submission>) {
     for Submission { number, request, events } in submissions {
         core.add(request, number, events);
     }

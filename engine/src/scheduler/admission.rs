@@ -9,7 +9,7 @@ use galley_blocks::{BlockManager, BlockTable};
 /// matched again before more blocks are available, or before some steps have passed in which its
 /// prefix may have been cached.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused {
+pub(super) struct AdmissionMemo {
     pub(super) key: SequenceKey,
     n_available: usize,
     step: u64,
@@ -70,7 +70,9 @@ impl Scheduler {
         let n_streams = self.waiting.get(key).map_or(0, Sequence::n_streams);
         let table = loop {
             let has_place = taken.n_streams + n_streams <= self.max_num_seqs;
-            if let Some(table) = has_place.then(|| self.place_for(key, taken, blocks)).flatten() {
+            if let Some(table) =
+                has_place.then(|| self.match_and_reserve(key, taken, blocks)).flatten()
+            {
                 break table;
             }
             let last = self.running.last();
@@ -116,7 +118,7 @@ impl Scheduler {
     /// Matches a waiting sequence with the prefix cache. Returns its table if there are blocks for
     /// the rest of its tokens, for all blocks promised to running sequences, and for running
     /// sequences to grow. If none runs, the sequence always fits: its request was checked.
-    fn place_for(
+    fn match_and_reserve(
         &mut self,
         key: SequenceKey,
         taken: &mut Taken,
@@ -130,7 +132,7 @@ impl Scheduler {
         }
         // Sequences may take the blocks of draft models.
         let n_available = (blocks.n_free() + taken.n_drafting).saturating_sub(spoken_for);
-        let stands = |refused: &Refused| {
+        let stands = |refused: &AdmissionMemo| {
             refused.key == key
                 && n_available <= refused.n_available
                 && self.n_steps < refused.step + STEPS_UNTIL_ANOTHER_LOOK
@@ -151,7 +153,7 @@ impl Scheduler {
             return Some(table);
         }
         blocks.release(table);
-        self.refused = Some(Refused { key, n_available, step: self.n_steps });
+        self.refused = Some(AdmissionMemo { key, n_available, step: self.n_steps });
         None
     }
 }

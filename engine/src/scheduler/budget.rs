@@ -123,7 +123,10 @@ mod tests {
         budget.promise_draft(&mut decode, 2);
         assert_eq!((decode.n_rows(), decode.n_draft_rows(), decode.n_logit_rows), (1, 2, 3));
         assert_eq!((budget.n_rows, budget.n_logit_rows), (1, 0));
-        assert!(budget.promise(wish(1, 1, 1)).is_empty(), "nothing could be picked after it");
+        assert!(
+            budget.promise(wish(1, 1, 1)).is_empty(),
+            "no logit row is left for the token after it"
+        );
         assert_eq!(budget.promise(wish(5, 5, 1)).n_rows(), 1);
         assert!(!budget.has_rows());
         budget.take_back(decode);
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_cannot_be_picked_after_stops_before_its_last_token() {
+    fn a_prompt_without_a_logit_row_stops_before_its_last_token() {
         let mut budget = Budget::new(10, 3);
         assert_eq!(budget.promise(wish(5, 5, 4)).n_rows(), 4);
         assert_eq!(budget.promise(wish(5, 5, 3)).n_rows(), 5);

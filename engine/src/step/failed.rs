@@ -16,7 +16,7 @@
 //!   its step, so the engine never spins. Then the engine stops: all requests end with the error,
 //!   and new requests are refused.
 
-use super::Core;
+use super::EngineCore;
 use crate::error::RequestError;
 use crate::stats::StepStats;
 use galley_backend::BackendError;
@@ -28,21 +28,21 @@ const FAILED_STEPS_UNTIL_GONE: u32 = 8;
 
 /// Runs of sampled tokens that can be in transit: of the step before, of drafts and of this step.
 /// The bound includes a margin.
-const MAX_RUNS_OF_PICKS: usize = 8;
+const MAX_TOKEN_COPIES: usize = 8;
 
-impl Core {
+impl EngineCore {
     /// Ends the step that failed with `error`. Returns the error if the device is gone.
     pub(crate) fn end_failed_step(&mut self, error: ModelError) -> Result<()> {
         tracing::warn!("a step failed: {error}");
         self.stats.failed_steps += 1;
         self.n_failed_in_a_row += 1;
         // The step before may have succeeded, so its tokens are kept.
-        let taken = self.take_late(&mut StepStats::default());
-        self.has_stale_picks = true;
-        let is_silent = taken.and(self.drop_stale_picks()).is_err();
-        self.drafting.forget_guesses();
+        let taken = self.finish_previous_step(&mut StepStats::default());
+        self.has_stale_tokens = true;
+        let is_silent = taken.and(self.drop_stale_tokens()).is_err();
+        self.drafting.forget_pending_drafts();
         self.retire();
-        let late = self.give_up_late();
+        let late = self.give_up_pending();
         let in_step = self.scheduler.running().iter().filter(|s| !s.share.is_empty());
         let failed: BTreeSet<_> =
             in_step.map(|s| s.key).chain(late).map(|key| (key.priority, key.request)).collect();
@@ -57,17 +57,17 @@ impl Core {
             self.scheduler.preempt_all(&mut self.blocks);
             self.blocks.clear_prefix_cache();
         }
-        debug_assert!(self.scheduler.running().iter().all(|s| !s.is_late()));
+        debug_assert!(self.scheduler.running().iter().all(|s| !s.has_placeholder()));
         if self.n_failed_in_a_row < FAILED_STEPS_UNTIL_GONE { Ok(()) } else { Err(error) }
     }
 
     /// Receives and discards sampled tokens of a failed step, so that the next step receives its own.
-    pub(super) fn drop_stale_picks(&mut self) -> Result<()> {
-        for _ in 0..MAX_RUNS_OF_PICKS {
-            if !self.has_stale_picks {
+    pub(super) fn drop_stale_tokens(&mut self) -> Result<()> {
+        for _ in 0..MAX_TOKEN_COPIES {
+            if !self.has_stale_tokens {
                 break;
             }
-            self.has_stale_picks = self.model.take_picks()?.n_picks() > 0;
+            self.has_stale_tokens = self.model.wait_tokens()?.n_sampled() > 0;
         }
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Core {
 
 /// Errors that a failed step must not cause, which tests must notice.
 #[cfg(test)]
-impl Core {
+impl EngineCore {
     /// Commits the tokens that the step was to compute.
     pub(crate) fn commit_step(&mut self) {
         for sequence in self.scheduler.running_mut() {

@@ -99,8 +99,8 @@ fn texts_are_tokenised_and_seeds_drawn() {
     let engine = engine(Toy::new(40, 4, 64));
     let ask = |seed| Request { seed, ..Request::new("hello").max_tokens(12) };
     let first = engine.submit(ask(None)).unwrap();
-    let second = engine.submit(ask(None)).unwrap();
-    assert_ne!(first.seed(), second.seed());
+    let draft_model = engine.submit(ask(None)).unwrap();
+    assert_ne!(first.seed(), draft_model.seed());
     assert_eq!(first.n_prompt_tokens(), 5);
     let again = engine.submit(ask(Some(first.seed()))).unwrap();
     assert_eq!(streams(1, first.events()), streams(1, again.events()));
@@ -221,7 +221,7 @@ fn bad_requests_name_the_field() {
     }
     assert!(engine.submit(ok()).is_ok());
     let all = engine.submit(Request { max_tokens: None, ..ok().ignore_eos(true) }).unwrap();
-    assert_eq!(streams(1, all.events())[0].picks.len(), 38, "as many as fit");
+    assert_eq!(streams(1, all.events())[0].sampled.len(), 38, "as many as fit");
 
     let short = self::engine(Toy::new(10, 4, 64).with_context(20));
     let error = short.submit(ok().max_tokens(18)).map(drop).unwrap_err();
@@ -260,7 +260,7 @@ fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
             EngineConfig { max_num_seqs, max_num_batched_tokens, ..EngineConfig::default() };
         let engine = Engine::start(Box::new(Toy::new(10, 4, 64)), None, config).unwrap();
         let handle = engine.submit(request(5, 5)).unwrap();
-        assert_eq!(streams(1, handle.events())[0].picks.len(), 5);
+        assert_eq!(streams(1, handle.events())[0].sampled.len(), 5);
         let error = engine.submit(request(5, 5).n(u32::MAX)).map(drop).unwrap_err();
         assert!(error.to_string().contains("max_num_seqs"), "{error}");
     }

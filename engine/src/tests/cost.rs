@@ -5,9 +5,9 @@ use super::toy::VOCAB;
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
 use crate::request::{Prompt, Request, ValidRequest};
-use crate::step::Core;
+use crate::step::EngineCore;
 use crossbeam_channel::unbounded;
-use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::sample::{Row, SampledToken, SampledTokens};
 use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
@@ -48,17 +48,17 @@ impl LanguageModel for Instant {
     fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
         Ok(())
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        Ok(rows.iter().map(|row| Pick::of(row.position % VOCAB as u32)).collect())
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+        Ok(rows.iter().map(|row| SampledToken::of(row.position % VOCAB as u32)).collect())
     }
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
-        self.0.sample_ahead(rows)
+    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
+        self.0.sample_async(rows)
     }
-    fn send_picks(&mut self) -> Result<()> {
-        self.0.send_picks()
+    fn start_token_copy(&mut self) -> Result<()> {
+        self.0.start_token_copy()
     }
-    fn take_picks(&mut self) -> Result<Picks> {
-        self.0.take_picks()
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        self.0.wait_tokens()
     }
     fn is_asynchronous(&self) -> bool {
         self.0.is_asynchronous()
@@ -78,8 +78,8 @@ fn time_of_a_step() {
         let config = EngineConfig { max_num_seqs: n_seqs, ..EngineConfig::default() };
         let model = Box::new(Instant(super::toy::Toy::new(n_blocks, 16, 2048)));
         let sizes = config.fit(&*model).unwrap();
-        let limits = Core::limits(&*model, &sizes, &Drafting::default());
-        let mut core = Core::new(model, None, &sizes, Drafting::default());
+        let limits = EngineCore::limits(&*model, &sizes, &Drafting::default());
+        let mut core = EngineCore::new(model, None, &sizes, Drafting::default());
         let mut receivers = Vec::new();
         // 20 sequences wait as well: they must cost nothing.
         for i in 0..n_seqs + 20 {

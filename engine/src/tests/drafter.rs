@@ -2,7 +2,7 @@
 
 use super::toy::EOS;
 use crate::config::Fitted;
-use crate::drafting::{Drafting, Guess};
+use crate::drafting::{DraftStrategy, Drafting};
 use galley_drafter_host::{Mask, MaskId, ModelId, Outcome, Program, Row, Timings, View, Work};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ struct Double {
     n_rounds: usize,
 }
 
-impl Guess for Double {
+impl DraftStrategy for Double {
     fn views(&self) -> &[View] {
         &[]
     }

@@ -144,7 +144,7 @@ fn check(bench: &Bench) -> Result<Vec<Request>, String> {
     for (at, (request, events, _)) in bench.requests.iter().enumerate() {
         let mut events: Vec<Event> = events.try_iter().collect();
         if let Some(Event::Error(error)) = events.last() {
-            let says_why = ["it was told to", "other picks came"];
+            let says_why = ["it was told to", "other tokens came"];
             let message = error.to_string();
             if !says_why.iter().any(|why| message.contains(why)) {
                 return Err(format!("request {at} does not say why: {message}"));
@@ -262,7 +262,7 @@ fn a_device_that_is_gone_ends_the_engine() {
 /// A request that fails its own step again and again does not end the engine while other requests
 /// are served.
 #[test]
-fn failures_between_which_tokens_are_picked_are_not_counted_together() {
+fn failures_between_which_tokens_are_sampled_are_not_counted_together() {
     let toy = Toy::new(64, 4, 64);
     let model = Failing::new(toy, 0..1, How::Refuses);
     let n_calls = Arc::clone(&model.n_calls);
@@ -271,7 +271,7 @@ fn failures_between_which_tokens_are_picked_are_not_counted_together() {
     for seed in 0..30 {
         n_calls.store(0, Ordering::Relaxed);
         bench.submit(simple(5, 4, seed));
-        bench.core.step().expect("one step failed since a token was picked");
+        bench.core.step().expect("one step failed since a token was sampled");
         bench.submit(simple(6, 4, seed));
         bench.run_to_the_end();
     }

@@ -1,12 +1,12 @@
 //! Tests of the engine over a toy model. Its logits depend on every slot that it should read.
 
 mod api;
+mod async_steps;
 mod cancels;
 mod cost;
 mod drafter;
 mod drafts;
 mod failing;
-mod late;
 pub(crate) mod letters;
 mod limits;
 mod oracle;

@@ -5,12 +5,12 @@ use super::toy::{EOS, Uncached};
 use crate::event::{Event, FinishReason, Stopped};
 use crate::request::{Prompt, Request};
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Pick, Row, Scratch, Seen, pick};
+use galley_backend::sample::{Row, SampledToken, Scratch, TokenCounts, sample_token};
 
 /// The output of one sequence, from its events or from the definition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stream {
-    pub(super) picks: Vec<Pick>,
+    pub(super) sampled: Vec<SampledToken>,
     pub(super) text: String,
     /// None if the sequence has not ended.
     pub(super) finish: Option<FinishReason>,
@@ -21,14 +21,14 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
     let Prompt::Tokens(prompt) = &request.prompt else { panic!("the oracle reads tokens") };
     let mut model = Uncached::default();
     prompt.iter().for_each(|&token| model.push(token));
-    let mut seen = Seen::of_prompt(prompt);
+    let mut seen = TokenCounts::of_prompt(prompt);
     let sampling = &request.sampling;
     let mut scratch = Scratch::default();
     let mut stream = Stream::default();
     let mut text = String::new(); // before a stop string is cut off
     let mut n_unwatched = 0;
     while stream.finish.is_none() {
-        let n = stream.picks.len();
+        let n = stream.sampled.len();
         let mut banned = Vec::new();
         if request.ignore_eos || n < request.min_tokens as usize {
             banned.push(EOS);
@@ -47,9 +47,9 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
             reports: true,
             rejection: None,
         };
-        let pick = pick(&model.logits(), &row, &mut scratch);
-        let token = pick.token;
-        stream.picks.push(pick);
+        let sampled = sample_token(&model.logits(), &row, &mut scratch);
+        let token = sampled.token;
+        stream.sampled.push(sampled);
         model.push(token);
         seen.push_output(token);
 
@@ -83,7 +83,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
         };
         let stopped = by_token.or(by_text.map(|(_, _, stop)| Stopped::Text(stop.clone())));
         stream.finish = stopped.map(FinishReason::Stop);
-        if stream.finish.is_none() && stream.picks.len() == request.max_tokens.unwrap() as usize {
+        if stream.finish.is_none() && stream.sampled.len() == request.max_tokens.unwrap() as usize {
             stream.finish = Some(FinishReason::Length);
         }
     }
@@ -98,13 +98,13 @@ pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<St
             Event::Token { index, token, text, logprob, top } => {
                 let stream = &mut streams[index as usize];
                 assert_eq!(stream.finish, None, "a token after the end");
-                stream.picks.push(Pick { token, logprob, top, proposal: None });
+                stream.sampled.push(SampledToken { token, logprob, top, proposal: None });
                 stream.text += &text;
             }
             Event::Finished { index, reason, usage } => {
                 let stream = &mut streams[index as usize];
                 assert_eq!(stream.finish, None, "two ends");
-                assert_eq!(usage.generated_tokens, stream.picks.len());
+                assert_eq!(usage.generated_tokens, stream.sampled.len());
                 stream.finish = Some(reason);
             }
             Event::Error(error) => panic!("{error}"),

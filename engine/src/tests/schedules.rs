@@ -8,7 +8,7 @@ use crate::drafting::Drafting;
 use crate::event::{Event, FinishReason};
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::stats::Stats;
-use crate::step::Core;
+use crate::step::EngineCore;
 use crossbeam_channel::{Receiver, unbounded};
 use galley_backend::sample::philox::philox4x32_10;
 use galley_model::LanguageModel;
@@ -46,7 +46,7 @@ impl Random {
 
 /// An engine and its requests, each with its events and whether it was cancelled.
 pub(super) struct Bench {
-    pub(super) core: Core,
+    pub(super) core: EngineCore,
     pub(super) requests: Vec<(Request, Receiver<Event>, bool)>,
     limits: crate::request::Limits,
 }
@@ -64,8 +64,8 @@ impl Bench {
     ) -> Self {
         let sizes = config.fit(&*model).unwrap();
         let drafting = drafting(&sizes);
-        let limits = Core::limits(&*model, &sizes, &drafting);
-        let core = Core::new(model, Some(Arc::new(Letters)), &sizes, drafting);
+        let limits = EngineCore::limits(&*model, &sizes, &drafting);
+        let core = EngineCore::new(model, Some(Arc::new(Letters)), &sizes, drafting);
         Bench { core, requests: Vec::new(), limits }
     }
 
@@ -115,7 +115,7 @@ impl Bench {
 }
 
 pub(super) fn is_prefix(got: &Stream, expected: &Stream) -> bool {
-    expected.picks.starts_with(&got.picks) && expected.text.starts_with(&got.text)
+    expected.sampled.starts_with(&got.sampled) && expected.text.starts_with(&got.text)
 }
 
 /// A random request of at most `most` tokens, prompt and output together.

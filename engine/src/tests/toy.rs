@@ -2,8 +2,12 @@
 //! block, one slot not copied, or one row too few changes everything after it.
 
 use galley_backend::sample::philox::philox4x32_10;
-use galley_backend::sample::{Ahead, Pick, Picks, Row, Scratch, pick};
-use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation, TOKEN_OF_PICK};
+use galley_backend::sample::{
+    PendingTokens, Row, SampledToken, SampledTokens, Scratch, sample_token,
+};
+use galley_backend::{
+    BackendError, Batch, Dtype, KvShape, LayerMask, Observation, PLACEHOLDER_BIT,
+};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::end_tokens::{EndSource, EndTokens};
 use galley_model::{LanguageModel, Result};
@@ -25,10 +29,10 @@ pub(super) struct Toy {
     slots: Vec<Slot>,
     logits: Vec<f32>,
     scratch: Scratch,
-    ahead: Ahead,
+    pending: PendingTokens,
     /// The device is asynchronous: the engine is to run a step ahead of it.
     pub(super) is_asynchronous: bool,
-    /// A log of calls: `f`orward, `s`ample, sample `a`head, `t`ake picks.
+    /// A log of calls: `f`orward, `s`ample, sample `a`synchronously, wait for `t`okens.
     pub(super) calls: Arc<Mutex<String>>,
     /// Every placeholder is read as the first token of the batch: the negative control.
     pub(super) mixes_names: bool,
@@ -90,7 +94,7 @@ impl Toy {
             slots: vec![0; n_blocks * block_size],
             logits: Vec::new(),
             scratch: Scratch::default(),
-            ahead: Ahead::default(),
+            pending: PendingTokens::default(),
             is_asynchronous: false,
             calls: Arc::default(),
             mixes_names: false,
@@ -105,9 +109,9 @@ impl Toy {
         self.calls.lock().unwrap().push(call);
     }
 
-    fn pick(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample_rows(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         let logits = |row: &Row<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
-        Ok(rows.iter().map(|row| pick(logits(row), row, &mut self.scratch)).collect())
+        Ok(rows.iter().map(|row| sample_token(logits(row), row, &mut self.scratch)).collect())
     }
 
     pub(super) fn asynchronous(mut self, is_asynchronous: bool) -> Self {
@@ -233,14 +237,14 @@ impl LanguageModel for Toy {
         let mut written = HashSet::new();
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
-        let mut tokens = self.ahead.resolve(batch.tokens);
+        let mut tokens = self.pending.resolve(batch.tokens);
         if self.mixes_names {
             let first = tokens[0];
             let names =
-                tokens.iter_mut().zip(batch.tokens).filter(|(_, name)| **name >= TOKEN_OF_PICK);
+                tokens.iter_mut().zip(batch.tokens).filter(|(_, name)| **name >= PLACEHOLDER_BIT);
             names.for_each(|(token, _)| *token = first);
         }
-        assert!(tokens.iter().all(|&token| token < TOKEN_OF_PICK), "a name of nothing");
+        assert!(tokens.iter().all(|&token| token < PLACEHOLDER_BIT), "a name of nothing");
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
@@ -269,25 +273,26 @@ impl LanguageModel for Toy {
         Ok(())
     }
 
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         self.note('s');
-        self.pick(rows)
+        self.sample_rows(rows)
     }
 
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
         self.note('a');
-        let tokens: Vec<u32> = self.pick(rows)?.iter().map(|pick| pick.token).collect();
-        Ok(self.ahead.push(&tokens))
+        let tokens: Vec<u32> =
+            self.sample_rows(rows)?.iter().map(|sampled| sampled.token).collect();
+        Ok(self.pending.push(&tokens))
     }
 
-    fn send_picks(&mut self) -> Result<()> {
-        self.ahead.send();
+    fn start_token_copy(&mut self) -> Result<()> {
+        self.pending.send();
         Ok(())
     }
 
-    fn take_picks(&mut self) -> Result<Picks> {
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
         self.note('t');
-        Ok(self.ahead.take())
+        Ok(self.pending.take())
     }
 
     fn is_asynchronous(&self) -> bool {

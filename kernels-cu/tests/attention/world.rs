@@ -17,12 +17,12 @@ pub(crate) struct Shape {
     pub(crate) head_dim: usize,
     pub(crate) block_size: usize,
     /// Blocks in the place of one target block, for a draft model that shares the pool; otherwise 1.
-    pub(crate) lodgers: usize,
+    pub(crate) draft_layouts: usize,
 }
 
 impl Shape {
     pub(crate) const fn new(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> Self {
-        Self { n_heads, n_kv_heads, head_dim, block_size: 16, lodgers: 1 }
+        Self { n_heads, n_kv_heads, head_dim, block_size: 16, draft_layouts: 1 }
     }
 
     pub(crate) fn group(&self) -> usize {
@@ -158,14 +158,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(shape: Shape, lengths: &[usize], window: usize, data: Data) -> Self {
         let mut random = Random::new(lengths.len() as u64 + window as u64);
-        let Shape { n_kv_heads, head_dim, block_size, lodgers, .. } = shape;
+        let Shape { n_kv_heads, head_dim, block_size, draft_layouts, .. } = shape;
         let blocks_of = |length: &usize| length.div_ceil(block_size);
-        let arena_blocks = (lengths.iter().map(blocks_of).sum::<usize>() + 3).div_ceil(lodgers);
+        let arena_blocks =
+            (lengths.iter().map(blocks_of).sum::<usize>() + 3).div_ceil(draft_layouts);
         let block_stride = block_size * head_dim;
         // Each arena is followed by unused room, as the arenas of a shared pool may be.
         let values_at = arena_blocks * block_stride + 64;
         let arena_stride = 2 * values_at;
-        let n_arenas = N_LAYERS * n_kv_heads * lodgers;
+        let n_arenas = N_LAYERS * n_kv_heads * draft_layouts;
         let mut pool = Values::new(n_arenas * arena_stride, POISON);
         let kv = gk_kv {
             base: ptr::null_mut(),
@@ -179,7 +180,7 @@ impl World {
             block_size: block_size as i32,
             layer: LAYER as i32,
         };
-        let mut free: Vec<u32> = (0..(arena_blocks * lodgers) as u32).collect();
+        let mut free: Vec<u32> = (0..(arena_blocks * draft_layouts) as u32).collect();
         let mut world =
             Self { shape, window, pool: Values::new(0, 0), kv, tables: vec![], queries: vec![] };
         for length in lengths {

@@ -11,7 +11,7 @@ const TILE: usize = GK_OBSERVED_TILE as usize;
 
 /// An observation of the last rows of a sequence.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct SelectionCase {
     pub(crate) seq: usize,
     pub(crate) n_rows: usize,
     pub(crate) candidates: Range<usize>,
@@ -21,7 +21,7 @@ pub(crate) struct Question {
     pub(crate) pool_width: usize,
 }
 
-impl Question {
+impl SelectionCase {
     pub(crate) fn new(
         seq: usize,
         n_rows: usize,
@@ -95,7 +95,7 @@ impl World {
     pub(crate) fn ask_as(
         &mut self,
         rows: &[usize],
-        questions: &[Question],
+        selection_cases: &[SelectionCase],
         window: usize,
         change: &dyn Fn(&mut gk_observation, &mut gk_observe),
     ) -> Result<Vec<Answer>, i32> {
@@ -123,24 +123,24 @@ impl World {
         }
         // Four floats that must stay unwritten follow the memory of each observation.
         let (mut n_scores, mut n_stats, mut n_out) = (4, 4, 4);
-        let observations = questions.iter().map(|question| {
-            let n_queries = question.n_rows * n_heads / n_kv_heads;
-            let n_tiles = (self.lens[question.seq] - 1) / TILE + 1;
+        let observations = selection_cases.iter().map(|selection_case| {
+            let n_queries = selection_case.n_rows * n_heads / n_kv_heads;
+            let n_tiles = (self.lens[selection_case.seq] - 1) / TILE + 1;
             let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
             let (scores, stats, out) = (n_scores, n_stats, n_out);
             n_scores += n_kv_heads * n_planes * n_tiles * TILE + 4;
             n_stats += n_kv_heads * n_queries * (n_tiles + 1) * 2 + 4;
-            n_out += n_kv_heads * question.n_selected + 4;
+            n_out += n_kv_heads * selection_case.n_selected + 4;
             gk_observation {
-                seq: question.seq as i32,
-                first_row: (rows[question.seq] - question.n_rows) as i32,
-                n_rows: question.n_rows as i32,
-                first_candidate: question.candidates.start as i32,
-                n_candidates: question.candidates.len() as i32,
-                granularity: if question.is_blocks { self.pool.shape.block_size } else { 1 },
-                n_selected: question.n_selected as i32,
-                pool: question.pool as i32,
-                pool_width: question.pool_width as i32,
+                seq: selection_case.seq as i32,
+                first_row: (rows[selection_case.seq] - selection_case.n_rows) as i32,
+                n_rows: selection_case.n_rows as i32,
+                first_candidate: selection_case.candidates.start as i32,
+                n_candidates: selection_case.candidates.len() as i32,
+                granularity: if selection_case.is_blocks { self.pool.shape.block_size } else { 1 },
+                n_selected: selection_case.n_selected as i32,
+                pool: selection_case.pool as i32,
+                pool_width: selection_case.pool_width as i32,
                 reserved: 0,
                 scores: scores as i64,
                 stats: stats as i64,
@@ -171,7 +171,8 @@ impl World {
             q_stride: stride(width) as i64,
             n_heads: n_heads as i32,
             n_observations: observations.len() as i32,
-            max_positions: questions.iter().map(|q| self.lens[q.seq]).max().unwrap_or(1) as i32,
+            max_positions: selection_cases.iter().map(|q| self.lens[q.seq]).max().unwrap_or(1)
+                as i32,
             scale: self.scale(),
             window: window as i32,
         };
@@ -183,16 +184,19 @@ impl World {
         if error != 0 {
             return Err(error);
         }
-        let answers = questions.iter().zip(&observations).map(|(question, asked)| {
-            let n_queries = question.n_rows * n_heads / n_kv_heads;
+        let answers = selection_cases.iter().zip(&observations).map(|(selection_case, asked)| {
+            let n_queries = selection_case.n_rows * n_heads / n_kv_heads;
             let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
-            let n_positions = ((self.lens[question.seq] - 1) / TILE + 1) * TILE;
+            let n_positions = ((self.lens[selection_case.seq] - 1) / TILE + 1) * TILE;
             let of_head = |head: usize| {
                 let sums = &scores[asked.scores as usize + head * n_planes * n_positions..];
-                let ids = &out[asked.out as usize + head * question.n_selected..];
-                (sums[question.candidates.clone()].to_vec(), ids[..question.n_selected].to_vec())
+                let ids = &out[asked.out as usize + head * selection_case.n_selected..];
+                (
+                    sums[selection_case.candidates.clone()].to_vec(),
+                    ids[..selection_case.n_selected].to_vec(),
+                )
             };
-            let end = asked.out as usize + n_kv_heads * question.n_selected;
+            let end = asked.out as usize + n_kv_heads * selection_case.n_selected;
             assert_eq!(out[end..end + 4], [u32::MAX; 4]);
             let end = asked.scores as usize + n_kv_heads * n_planes * n_positions;
             assert!(scores[end..end + 4].iter().all(|x| x.is_nan()));
@@ -206,25 +210,30 @@ impl World {
     pub(crate) fn ask(
         &mut self,
         rows: &[usize],
-        questions: &[Question],
+        selection_cases: &[SelectionCase],
         window: usize,
     ) -> Vec<Answer> {
-        self.ask_as(rows, questions, window, &|_, _| {}).unwrap()
+        self.ask_as(rows, selection_cases, window, &|_, _| {}).unwrap()
     }
 
     /// The sums of the candidates of a KV head in float64.
-    pub(crate) fn sums(&self, question: &Question, window: usize, kv_head: usize) -> Vec<f64> {
+    pub(crate) fn sums(
+        &self,
+        selection_case: &SelectionCase,
+        window: usize,
+        kv_head: usize,
+    ) -> Vec<f64> {
         let (dim, group) =
             (self.pool.shape.head_dim as usize, self.n_heads / self.pool.shape.n_kv_heads as usize);
-        let len = self.lens[question.seq];
+        let len = self.lens[selection_case.seq];
         let mut sums = vec![0.0; len];
-        for position in len - question.n_rows..len {
+        for position in len - selection_case.n_rows..len {
             let first = if window > 0 { (position + 1).saturating_sub(window) } else { 0 };
             for head in kv_head * group..(kv_head + 1) * group {
-                let q =
-                    &self.queries[question.seq][(position * self.n_heads + head) * dim..][..dim];
+                let q = &self.queries[selection_case.seq][(position * self.n_heads + head) * dim..]
+                    [..dim];
                 let score = |at: usize| {
-                    let products = q.iter().zip(self.key(question.seq, kv_head, at));
+                    let products = q.iter().zip(self.key(selection_case.seq, kv_head, at));
                     let dot: f64 = products
                         .map(|(&q, &k)| f64::from(from_bf16(q)) * f64::from(from_bf16(k)))
                         .sum();
@@ -238,7 +247,7 @@ impl World {
                 }
             }
         }
-        sums[question.candidates.clone()].to_vec()
+        sums[selection_case.candidates.clone()].to_vec()
     }
 
     pub(crate) fn block_size(&self) -> usize {
@@ -252,15 +261,15 @@ pub(crate) fn are_close(got: &[f32], expected: &[f64]) -> bool {
 }
 
 /// The ids that sorting selects.
-pub(crate) fn highest(sums: &[f32], question: &Question, block_size: usize) -> Vec<u32> {
-    let reach = question.pool_width / 2;
-    let near = |i: usize| &sums[i.saturating_sub(reach)..(i + reach + 1).min(sums.len())];
-    let scores: Vec<f32> = match question.pool {
-        _ if question.is_blocks => {
+pub(crate) fn highest(sums: &[f32], selection_case: &SelectionCase, block_size: usize) -> Vec<u32> {
+    let params = selection_case.pool_width / 2;
+    let near = |i: usize| &sums[i.saturating_sub(params)..(i + params + 1).min(sums.len())];
+    let scores: Vec<f32> = match selection_case.pool {
+        _ if selection_case.is_blocks => {
             sums.chunks(block_size).map(|block| block.iter().sum()).collect()
         }
         GK_POOL_AVERAGE => (0..sums.len())
-            .map(|i| near(i).iter().sum::<f32>() / question.pool_width as f32)
+            .map(|i| near(i).iter().sum::<f32>() / selection_case.pool_width as f32)
             .collect(),
         GK_POOL_MAX => {
             (0..sums.len()).map(|i| near(i).iter().copied().fold(0.0, f32::max)).collect()
@@ -269,9 +278,10 @@ pub(crate) fn highest(sums: &[f32], question: &Question, block_size: usize) -> V
     };
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    let first = question.candidates.start / if question.is_blocks { block_size } else { 1 };
+    let first =
+        selection_case.candidates.start / if selection_case.is_blocks { block_size } else { 1 };
     let mut ids: Vec<u32> =
-        order[..question.n_selected].iter().map(|i| (first + i) as u32).collect();
+        order[..selection_case.n_selected].iter().map(|i| (first + i) as u32).collect();
     ids.sort_unstable();
     ids
 }

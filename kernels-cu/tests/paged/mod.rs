@@ -64,15 +64,15 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool of `n_blocks`. With `lodged`, it shares a target's pool: three blocks lie in one target block's place.
+    /// A pool of `n_blocks`. With `aliased`, it shares a target's pool: three blocks lie in one target block's place.
     pub(crate) fn new(
         (n_layers, n_kv_heads, head_dim): (usize, usize, usize),
         block_size: usize,
         n_blocks: usize,
-        lodged: bool,
+        aliased: bool,
     ) -> Self {
-        let arena_blocks = if lodged { n_blocks.div_ceil(3) } else { n_blocks };
-        let block_stride = block_size * head_dim + if lodged { 64 } else { 0 };
+        let arena_blocks = if aliased { n_blocks.div_ceil(3) } else { n_blocks };
+        let block_stride = block_size * head_dim + if aliased { 64 } else { 0 };
         let values_at = arena_blocks * block_stride;
         let n_arenas = n_layers * n_kv_heads * n_blocks.div_ceil(arena_blocks);
         let memory = vec![NAN; n_arenas * 2 * values_at];

@@ -5,13 +5,13 @@
 //! change table sizes or make functions fail, where a rule needs that. A drafter can crash, so the
 //! program runs each rule of [`RULES`] in a process of its own.
 
-mod between;
 mod checks;
+mod interposer;
 mod life;
 mod observed;
 mod rules;
 
-pub use between::Lending;
+pub use interposer::Lending;
 pub use life::{Asked, Lived, Subject};
 pub use observed::{Breach, Callback, Function, Observed, Returned};
 pub use rules::{ABOUT, RULES, Rule, Verdict};

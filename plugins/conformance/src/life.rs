@@ -1,6 +1,6 @@
 //! A drafter's life, from create to destroy, and a record of it.
 
-use crate::between::{self, Lending};
+use crate::interposer::{self, Lending};
 use crate::observed::{Observed, Shared};
 use galley_drafter_host::{
     Cost, Drafter, Library, Limits, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
@@ -116,7 +116,7 @@ impl Subject {
     ) -> (Result<Drafter, LoadError>, Shared) {
         let mut options = self.options.clone();
         options.extend(other.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
-        between::create(&self.library, &options, TARGET, lending)
+        interposer::create(&self.library, &options, TARGET, lending)
     }
 
     /// Creates and activates a drafter.

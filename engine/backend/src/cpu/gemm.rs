@@ -85,13 +85,13 @@ fn tile_rows<I: Isa>(n_rows: usize) -> usize {
 /// The prefetches of a pass over the words of k. The hardware's own prefetcher stops at page
 /// borders and starts slowly on a new panel.
 #[derive(Clone, Copy)]
-struct Ahead {
+struct Prefetch {
     at: *const u8,
     /// Bytes per word of k.
     step: usize,
 }
 
-impl Ahead {
+impl Prefetch {
     /// The prefetches of pass `pass` of `n_passes` over a panel. A single pass prefetches its own
     /// weights a few hundred cycles ahead. Of several passes, each prefetches its share of the next
     /// panel, so that memory works while they compute. If the panels would not fit the cache, or if
@@ -129,9 +129,9 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
         let most = tile_rows::<I>(g.n_rows);
         let (tile, n_tiles) = (row / most, g.n_rows.div_ceil(most));
         let acc: [[I::F; 2]; R] = if 2 * R <= I::ACCUMULATORS {
-            dots::<I, E, R, 2>(g, w, x, Ahead::new::<I>(g, panel, (tile, n_tiles)))
+            dots::<I, E, R, 2>(g, w, x, Prefetch::new::<I>(g, panel, (tile, n_tiles)))
         } else {
-            let ahead = |half| Ahead::new::<I>(g, panel, (2 * tile + half, 2 * n_tiles));
+            let ahead = |half| Prefetch::new::<I>(g, panel, (2 * tile + half, 2 * n_tiles));
             let first = dots::<I, E, R, 1>(g, w, x, ahead(0));
             let second = dots::<I, E, R, 1>(g, w.add(LANES), x, ahead(1));
             std::array::from_fn(|r| [first[r][0], second[r][0]])
@@ -168,7 +168,7 @@ unsafe fn dots<I: Isa, E: Element, const R: usize, const N: usize>(
     g: &Gemm,
     mut w: *const u32,
     x: [*const u32; R],
-    mut ahead: Ahead,
+    mut ahead: Prefetch,
 ) -> [[I::F; N]; R] {
     // SAFETY: guaranteed by the caller.
     unsafe {

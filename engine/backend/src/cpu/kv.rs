@@ -19,7 +19,7 @@ use crate::{BackendError, KvShape, Result};
 /// Slots of a group.
 pub(super) const GROUP: usize = LANES;
 
-/// The KV pool of a model, or a draft model's blocks inside it ([`KvPool::lodge`]).
+/// The KV pool of a model, or a draft model's blocks inside it ([`KvPool::alias_kv_pool`]).
 #[derive(Debug)]
 pub struct KvPool {
     pub(super) words: Words,
@@ -122,8 +122,8 @@ impl KvPool {
         Ok(Self { words, shape, layout })
     }
 
-    /// The same memory as blocks of a draft model of `shape`, which [fits](KvShape::lodger).
-    pub(super) fn lodge(&self, shape: KvShape) -> Self {
+    /// The same memory as blocks of a draft model of `shape`, which [fits](KvShape::draft_layout).
+    pub(super) fn alias_kv_pool(&self, shape: KvShape) -> Self {
         let per_word = shape.dtype.per_word();
         let key_words = shape.head_dim.div_ceil(per_word);
         let padded_dim = shape.head_dim.next_multiple_of(LANES);
@@ -268,13 +268,13 @@ mod tests {
         for (n_layers, n_kv_heads, head_dim, per_block) in
             [(5, 3, 40, 1), (3, 2, 40, 2), (2, 1, 16, 7), (1, 15, 34, 1)]
         {
-            let shape = pool.shape.lodger(n_layers, n_kv_heads, head_dim).unwrap();
+            let shape = pool.shape.draft_layout(n_layers, n_kv_heads, head_dim).unwrap();
             assert_eq!(shape.n_blocks, 4 * per_block);
-            let lodger = pool.lodge(shape);
+            let draft_layout = pool.alias_kv_pool(shape);
             let mut taken = vec![false; pool.words.len()];
             for block in 0..shape.n_blocks {
                 let inside = words(&pool, block % 4);
-                for range in words(&lodger, block) {
+                for range in words(&draft_layout, block) {
                     assert!(
                         inside
                             .iter()
@@ -285,8 +285,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(pool.shape.lodger(4, 4, 40), None);
-        assert_eq!(pool.shape.lodger(1, 1, 64), None);
-        assert_eq!(pool.shape.lodger(0, 1, 8), None);
+        assert_eq!(pool.shape.draft_layout(4, 4, 40), None);
+        assert_eq!(pool.shape.draft_layout(1, 1, 64), None);
+        assert_eq!(pool.shape.draft_layout(0, 1, 8), None);
     }
 }

@@ -15,7 +15,7 @@
 use super::buffer::{Shared, Words};
 use super::simd::{LANES, bf16_bits};
 use super::threads::ThreadPool;
-use crate::{BackendError, Dtype, FillRow, Result};
+use crate::{BackendError, Dtype, Result, RowSource};
 
 /// Outputs of a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
@@ -44,8 +44,8 @@ impl Matrix {
         pool: &mut ThreadPool,
         dtype: Dtype,
         (rows, cols): (usize, usize),
-        fill: &FillRow<'_>,
-        up: Option<&FillRow<'_>>,
+        fill: &RowSource<'_>,
+        up: Option<&RowSource<'_>>,
     ) -> Result<Self> {
         let k_words = cols.div_ceil(dtype.per_word());
         let panel_rows = if up.is_some() { LANES } else { PANEL };

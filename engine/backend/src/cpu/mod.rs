@@ -28,13 +28,13 @@ mod tests;
 mod threads;
 
 use crate::checks::{
-    check_copies, check_lodger, check_observation, check_tokens, check_view, expect, expect_layer,
-    for_each_slot,
+    check_copies, check_draft_layout, check_observation, check_tokens, check_view, expect,
+    expect_layer, for_each_slot,
 };
-use crate::sample::{Ahead, Pick, Picks, Row};
+use crate::sample::{PendingTokens, Row, SampledToken, SampledTokens};
 use crate::{
-    Backend, BackendError, Batch, Dtype, FillRow, KvShape, Observation, Reach, Result, Rope,
-    Rotation,
+    AttentionParams, Backend, BackendError, Batch, Dtype, KvShape, Observation, Result, Rope,
+    RopeParams, RowSource,
 };
 use attention::{Call, MAX_ROWS, Rows, Scratch, State, TILE};
 use buffer::Shared;
@@ -84,7 +84,7 @@ pub struct CpuBackend {
     /// Normed rows for the output head, one tensor for each width, because several models take turns.
     head_rows: Vec<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
-    ahead: Ahead,
+    pending: PendingTokens,
 }
 
 /// Memory that attention keeps between calls.
@@ -130,7 +130,7 @@ impl CpuBackend {
             expanded: Vec::new(),
             head_rows: Vec::new(),
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
-            ahead: Ahead::default(),
+            pending: PendingTokens::default(),
         })
     }
 

@@ -26,11 +26,11 @@ impl CpuBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
         let n_kv_heads = pool.shape.n_kv_heads;
-        let call = self.call(OP, q, batch.tokens.len(), pool, layer, reach)?;
+        let call = self.call(OP, q, batch.tokens.len(), pool, layer, params)?;
         let mut all = Vec::with_capacity(observations.len());
         for observation in observations {
             check_observation(observation, batch, &pool.shape, layer)?;

@@ -18,7 +18,7 @@ impl Backend for CpuBackend {
         )
     }
 
-    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Matrix> {
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &RowSource<'_>) -> Result<Matrix> {
         Matrix::pack(&mut self.threads, self.dtype, (rows, cols), fill, None)
     }
 
@@ -26,8 +26,8 @@ impl Backend for CpuBackend {
         &mut self,
         rows: usize,
         cols: usize,
-        gate: &FillRow<'_>,
-        up: &FillRow<'_>,
+        gate: &RowSource<'_>,
+        up: &RowSource<'_>,
     ) -> Result<Matrix> {
         Matrix::pack(&mut self.threads, self.dtype, (rows, cols), gate, Some(up))
     }
@@ -66,19 +66,26 @@ impl Backend for CpuBackend {
         KvPool::new(shape)
     }
 
-    fn lodge(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
-        check_lodger(&pool.shape, &shape)?;
-        Ok(pool.lodge(shape))
+    fn alias_kv_pool(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
+        check_draft_layout(&pool.shape, &shape)?;
+        Ok(pool.alias_kv_pool(shape))
     }
 
-    fn begin(&mut self, _: &Batch<'_>, _: &KvPool, _: &Rope, _: usize, _: Reach) -> Result<()> {
+    fn begin(
+        &mut self,
+        _: &Batch<'_>,
+        _: &KvPool,
+        _: &Rope,
+        _: usize,
+        _: AttentionParams,
+    ) -> Result<()> {
         Ok(()) // every operation reads the batch from the caller's memory
     }
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
-        check_tokens(batch.tokens, table.rows, |pick| self.ahead.is_live(pick))?;
-        let tokens = self.ahead.resolve(batch.tokens);
+        check_tokens(batch.tokens, table.rows, |sampled| self.pending.is_live(sampled))?;
+        let tokens = self.pending.resolve(batch.tokens);
         check_tokens(&tokens, table.rows, |_| false)?;
         let (stride, cols) = (out.stride, out.cols);
         let out = Shared::<f32>::new(&mut out.words);
@@ -155,7 +162,7 @@ impl Backend for CpuBackend {
     fn rope_and_store_kv(
         &mut self,
         qkv: &Tensor,
-        rotation: &Rotation<'_, Vector>,
+        rope_params: &RopeParams<'_, Vector>,
         batch: &Batch<'_>,
         layer: usize,
         pool: &mut KvPool,
@@ -165,15 +172,15 @@ impl Backend for CpuBackend {
         let KvShape { n_kv_heads, head_dim, .. } = pool.shape;
         let n_rows = batch.tokens.len();
         let n_heads = q.cols / head_dim;
-        expect(OP, "inverse frequencies", head_dim / 2, rotation.rope.inv_freq.len())?;
+        expect(OP, "inverse frequencies", head_dim / 2, rope_params.rope.inv_freq.len())?;
         expect_tensor(OP, qkv, Kind::F32, n_rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
         expect_tensor(OP, q, Kind::Operand, n_rows, n_heads * head_dim)?;
-        if let Some(norm) = &rotation.qk_norm {
+        if let Some(norm) = &rope_params.qk_norm {
             expect(OP, "query norm weights", head_dim, norm.q.len)?;
             expect(OP, "key norm weights", head_dim, norm.k.len)?;
         }
         expect_layer(OP, layer, &pool.shape)?;
-        self.angles.prepare(rotation.rope, batch.positions);
+        self.angles.prepare(rope_params.rope, batch.positions);
         self.slots.clear();
         for_each_slot(batch, &pool.shape, |slot| self.slots.push(slot))?;
         let call = RopeStore {
@@ -184,7 +191,7 @@ impl Backend for CpuBackend {
             n_heads,
             head_dim,
             angles: &self.angles,
-            qk_norm: rotation.qk_norm.as_ref().map(|n| (n.q.get(), n.k.get(), n.eps)),
+            qk_norm: rope_params.qk_norm.as_ref().map(|n| (n.q.get(), n.k.get(), n.eps)),
             slots: &self.slots,
             layout: pool.layout,
             kv: pool.words.as_mut_ptr(),
@@ -207,7 +214,7 @@ impl Backend for CpuBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         out: &mut Tensor,
     ) -> Result<()> {
         const OP: &str = "attention";
@@ -217,7 +224,7 @@ impl Backend for CpuBackend {
         let call = Call {
             out_stride: out.stride,
             out: out.words.as_mut_ptr(),
-            ..self.call(OP, q, n_rows, pool, layer, reach)?
+            ..self.call(OP, q, n_rows, pool, layer, params)?
         };
         for seq in batch.seqs {
             check_view(OP, seq, batch, &pool.shape, layer)?;
@@ -232,10 +239,10 @@ impl Backend for CpuBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        self.observe_layer(q, pool, layer, batch, reach, observations)
+        self.observe_layer(q, pool, layer, batch, params, observations)
     }
 
     fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
@@ -271,9 +278,9 @@ impl Backend for CpuBackend {
         result
     }
 
-    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        let mut picks: Vec<Option<Pick>> = vec![None; rows.len()];
-        let out = Shared::of(&mut picks);
+    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+        let mut sampled: Vec<Option<SampledToken>> = vec![None; rows.len()];
+        let out = Shared::of(&mut sampled);
         let samplers = Shared::of(&mut self.samplers);
         self.threads.for_each(rows.len(), logits.cols * WORK_PER_LOGIT, |i, thread| {
             let row = &rows[i];
@@ -281,25 +288,25 @@ impl Backend for CpuBackend {
             unsafe {
                 let scratch = &mut *samplers.ptr().add(thread);
                 *out.ptr().add(i) =
-                    Some(crate::sample::pick(logits.f32_row(row.logits_row), row, scratch));
+                    Some(crate::sample::sample_token(logits.f32_row(row.logits_row), row, scratch));
             }
         });
-        Ok(picks.into_iter().flatten().collect())
+        Ok(sampled.into_iter().flatten().collect())
     }
 
-    fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        let picks = self.sample(logits, rows)?;
-        let tokens: Vec<u32> = picks.iter().map(|pick| pick.token).collect();
-        Ok(self.ahead.push(&tokens))
+    fn sample_async(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        let sampled = self.sample(logits, rows)?;
+        let tokens: Vec<u32> = sampled.iter().map(|sampled| sampled.token).collect();
+        Ok(self.pending.push(&tokens))
     }
 
-    fn send_picks(&mut self) -> Result<()> {
-        self.ahead.send();
+    fn start_token_copy(&mut self) -> Result<()> {
+        self.pending.send();
         Ok(())
     }
 
-    fn take_picks(&mut self) -> Result<Picks> {
-        Ok(self.ahead.take())
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        Ok(self.pending.take())
     }
 
     fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {
@@ -342,7 +349,7 @@ impl CpuBackend {
         n_rows: usize,
         pool: &KvPool,
         layer: usize,
-        reach: Reach,
+        params: AttentionParams,
     ) -> Result<Call> {
         let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
         let n_heads = q.cols / head_dim;
@@ -361,8 +368,8 @@ impl CpuBackend {
             head_dim,
             group_size: n_heads / n_kv_heads,
             groups_per_block: block_size / GROUP,
-            scale: reach.scale,
-            window: reach.window,
+            scale: params.scale,
+            window: params.window,
         })
     }
 

@@ -302,13 +302,13 @@ fn lying_batches_are_refused() {
     let qkv = backend.f32_rows(2, 64).unwrap();
     let mut q = backend.operand_rows(2, 32).unwrap();
     let mut out = backend.operand_rows(2, 32).unwrap();
-    let rotation = Rotation { rope: &cache.rope, qk_norm: None };
-    let reach = Reach { scale: 1.0, window: None };
+    let rope_params = RopeParams { rope: &cache.rope, qk_norm: None };
+    let params = AttentionParams { scale: 1.0, window: None };
     let mut run = |positions: &[u32], table: &[u32], view: KvView<'_>| {
         let seqs = [SeqSpan { first_row: 0, n_rows: 2, block_table: table, writes_kv: true, view }];
         let batch = Batch { tokens: &[0, 0], positions, seqs: &seqs, logit_rows: &[] };
-        backend.rope_and_store_kv(&qkv, &rotation, &batch, 0, &mut pool, &mut q)?;
-        backend.attention(&q, &pool, 0, &batch, reach, &mut out)
+        backend.rope_and_store_kv(&qkv, &rope_params, &batch, 0, &mut pool, &mut q)?;
+        backend.attention(&q, &pool, 0, &batch, params, &mut out)
     };
     let full = KvView::default();
     run(&[16, 17], &[0, 1], full).unwrap();

@@ -9,7 +9,7 @@ use super::pool::{KvPool, PoolId};
 use super::selections::Selections;
 use super::units::{self, Class, Heads, Span, rounded};
 use crate::checks::{check_known, check_rows, check_selected, expect, for_each_slot};
-use crate::{BackendError, Batch, KvShape, Reach, Result, Selected, SeqSpan};
+use crate::{AttentionParams, BackendError, Batch, KvShape, Result, Selected, SeqSpan};
 use galley_kernels_cu::bindings::{
     GK_SELECTED_BLOCKS, GK_SELECTED_NONE, GK_SELECTED_TOKENS, gk_batch, gk_merge, gk_seq, gk_unit,
 };
@@ -19,13 +19,13 @@ use std::sync::Arc;
 const TABLES_STEP: usize = 256;
 
 /// The batch that `begin` prepared.
-pub(super) struct Begun {
+pub(super) struct AttentionMetadata {
     pub(super) blob: Growing,
     host: Blob,
     pub(super) selections: Selections,
     sections: Sections,
     /// Identity of the prepared batch; None before the first.
-    made_of: Option<MadeOf>,
+    batch_key: Option<BatchKey>,
     pub(super) launches: Vec<Launch>,
     /// Floats in the attention states of the launch with the most states.
     pub(super) states_len: usize,
@@ -48,7 +48,7 @@ pub(super) struct BatchShape {
 
 /// Identity of a batch, compared without reading its contents.
 #[derive(Clone, Copy, PartialEq)]
-struct MadeOf {
+struct BatchKey {
     /// Addresses and lengths of tokens, positions, sequences and logit rows.
     slices: [(usize, usize); 4],
     heads: Heads,
@@ -76,14 +76,14 @@ pub(super) struct Launch {
     merges: usize,
 }
 
-impl Begun {
+impl AttentionMetadata {
     pub(super) fn new() -> Self {
         Self {
             blob: Growing::new("a batch"),
             host: Blob::default(),
             selections: Selections::new(),
             sections: Sections::default(),
-            made_of: None,
+            batch_key: None,
             launches: Vec::new(),
             states_len: 0,
             n_rows: 0,
@@ -99,12 +99,12 @@ impl Begun {
         batch: &Batch<'_>,
         pool: &KvPool,
         n_heads: usize,
-        reach: Reach,
+        params: AttentionParams,
     ) -> Result<()> {
         // If anything below fails, no batch is prepared.
-        self.made_of = None;
+        self.batch_key = None;
         let shape = &pool.shape;
-        let heads = heads(pool, n_heads, reach)?;
+        let heads = heads(pool, n_heads, params)?;
         let mut slots = Vec::with_capacity(batch.tokens.len());
         for_each_slot(batch, shape, |slot| slots.push(slot.map_or(-1, |slot| slot as i32)))?;
         let last = batch.tokens.len();
@@ -148,7 +148,7 @@ impl Begun {
         self.n_rows = batch.tokens.len();
         self.n_seqs = batch.seqs.len();
         self.n_logit_rows = batch.logit_rows.len();
-        self.made_of = Some(MadeOf::new(batch, pool, heads));
+        self.batch_key = Some(BatchKey::new(batch, pool, heads));
         Ok(())
     }
 
@@ -168,8 +168,8 @@ impl Begun {
 
     /// Fails unless `batch` is the prepared batch.
     pub(super) fn expect(&self, op: &'static str, batch: &Batch<'_>) -> Result<()> {
-        match &self.made_of {
-            Some(made_of) if made_of.slices == slices(batch) => Ok(()),
+        match &self.batch_key {
+            Some(batch_key) if batch_key.slices == slices(batch) => Ok(()),
             _ => Err(BackendError::Shape {
                 op,
                 expected: "the batch that was taken in by `begin`".into(),
@@ -186,8 +186,8 @@ impl Begun {
         pool: &KvPool,
     ) -> Result<()> {
         self.expect(op, batch)?;
-        match &self.made_of {
-            Some(made_of) if made_of.pool == pool.id() => Ok(()),
+        match &self.batch_key {
+            Some(batch_key) if batch_key.pool == pool.id() => Ok(()),
             _ => Err(BackendError::Shape {
                 op,
                 expected: "the pool that `begin` was given".into(),
@@ -203,15 +203,15 @@ impl Begun {
         batch: &Batch<'_>,
         pool: &KvPool,
         n_heads: usize,
-        reach: Reach,
+        params: AttentionParams,
     ) -> Result<()> {
         self.expect_over(op, batch, pool)?;
-        let heads = heads(pool, n_heads, reach)?;
-        match &self.made_of {
-            Some(made_of) if made_of.heads == heads => Ok(()),
-            made_of => Err(BackendError::Shape {
+        let heads = heads(pool, n_heads, params)?;
+        match &self.batch_key {
+            Some(batch_key) if batch_key.heads == heads => Ok(()),
+            batch_key => Err(BackendError::Shape {
                 op,
-                expected: format!("what `begin` was given: {:?}", made_of.map(|made| made.heads)),
+                expected: format!("what `begin` was given: {:?}", batch_key.map(|made| made.heads)),
                 got: format!("{heads:?}"),
             }),
         }
@@ -219,15 +219,15 @@ impl Begun {
 
     /// The shape of the prepared batch; None if there is none.
     pub(super) fn shape(&self) -> Option<BatchShape> {
-        let made_of = self.made_of?;
+        let batch_key = self.batch_key?;
         Some(BatchShape {
             n_rows: self.n_rows,
             n_seqs: self.n_seqs,
             n_logit_rows: self.n_logit_rows,
             sections: self.sections,
             launches: self.launches.clone(),
-            heads: made_of.heads,
-            pool: made_of.pool,
+            heads: batch_key.heads,
+            pool: batch_key.pool,
         })
     }
 
@@ -272,7 +272,7 @@ impl Begun {
     }
 }
 
-impl MadeOf {
+impl BatchKey {
     fn new(batch: &Batch<'_>, pool: &KvPool, heads: Heads) -> Self {
         Self { slices: slices(batch), heads, pool: pool.id() }
     }
@@ -285,10 +285,10 @@ fn slices(batch: &Batch<'_>) -> [(usize, usize); 4] {
     [of(batch.tokens), of(batch.positions), of(batch.seqs), of(batch.logit_rows)]
 }
 
-fn heads(pool: &KvPool, n_heads: usize, reach: Reach) -> Result<Heads> {
+fn heads(pool: &KvPool, n_heads: usize, params: AttentionParams) -> Result<Heads> {
     let shape = &pool.shape;
     expect("batch", "heads in whole groups", 0, n_heads % shape.n_kv_heads)?;
-    if reach.window == Some(0) {
+    if params.window == Some(0) {
         let expected = "a window of at least 1".into();
         return Err(BackendError::Shape { op: "batch", expected, got: "0".into() });
     }
@@ -297,7 +297,7 @@ fn heads(pool: &KvPool, n_heads: usize, reach: Reach) -> Result<Heads> {
         group_size: n_heads / shape.n_kv_heads,
         head_dim: shape.head_dim,
         max_queries: pool.max_queries,
-        window: reach.window,
+        window: params.window,
     })
 }
 

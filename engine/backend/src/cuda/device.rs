@@ -31,15 +31,15 @@ pub(super) trait Device: Send + Sync {
     fn synchronize(&self) -> Result<()>;
     /// Records the work that follows instead of running it. Memory can neither be allocated nor
     /// copied until the recording ends.
-    fn begin_recording(&self) -> Result<()>;
-    /// Ends the recording from [`Device::begin_recording`], even if the recorded work failed.
-    fn end_recording(&self) -> Result<Recording>;
+    fn begin_capture(&self) -> Result<()>;
+    /// Ends the recording from [`Device::begin_capture`], even if the recorded work failed.
+    fn end_capture(&self) -> Result<CapturedGraph>;
     /// Enqueues recorded work.
     ///
     /// # Safety
     ///
     /// The buffers that the recorded work uses still exist.
-    unsafe fn replay(&self, recording: &Recording) -> Result<()>;
+    unsafe fn replay(&self, captured: &CapturedGraph) -> Result<()>;
 }
 
 /// Memory of a device, in bytes.
@@ -61,7 +61,7 @@ impl Memory {
 pub(super) struct Download(pub(super) Box<dyn Any + Send>);
 
 /// Work that can be enqueued again, in the device's own representation.
-pub(super) struct Recording(pub(super) Box<dyn Any + Send>);
+pub(super) struct CapturedGraph(pub(super) Box<dyn Any + Send>);
 
 /// The error for a recording or a download that another device made.
 pub(super) fn foreign(op: &'static str) -> impl Fn() -> BackendError {

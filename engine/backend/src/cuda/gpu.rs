@@ -1,6 +1,6 @@
 //! An open GPU, through the CUDA driver.
 
-use super::device::{Device, Download, Memory, Recording, foreign};
+use super::device::{CapturedGraph, Device, Download, Memory, foreign};
 use super::driver::{GpuInfo, choose, describe, driver_version, failed, shown};
 use super::pinned::{Downloads, Uploads};
 use crate::{BackendError, Result};
@@ -40,7 +40,7 @@ pub(super) fn open_with(
         stream,
         uploads,
         downloads: Downloads::default(),
-        is_recording: AtomicBool::new(false),
+        is_capturing: AtomicBool::new(false),
         to_free: Mutex::default(),
     }))
 }
@@ -54,7 +54,7 @@ struct Gpu {
     stream: Arc<CudaStream>,
     uploads: Mutex<Uploads>,
     downloads: Downloads,
-    is_recording: AtomicBool,
+    is_capturing: AtomicBool,
     /// Memory dropped during a recording. Freeing it before the end would break the recording.
     to_free: Mutex<Vec<u64>>,
 }
@@ -67,8 +67,8 @@ impl Gpu {
     }
 
     /// Fails during a recording: at its replay, the address may belong to another buffer.
-    fn not_while_recording(&self, op: &'static str) -> Result<()> {
-        if self.is_recording.load(Ordering::Relaxed) {
+    fn not_while_capturing(&self, op: &'static str) -> Result<()> {
+        if self.is_capturing.load(Ordering::Relaxed) {
             let error = "it cannot be recorded: do it before or after".into();
             return Err(BackendError::Device { op, error });
         }
@@ -98,7 +98,7 @@ impl Device for Gpu {
 
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
         const OP: &str = "allocating memory";
-        self.not_while_recording(OP)?;
+        self.not_while_capturing(OP)?;
         let stream = self.bound(OP)?;
         // SAFETY: the context is current. The driver aligns to 256 bytes, and refuses size 0.
         let address = match unsafe { result::malloc_sync(n_bytes.max(1)) } {
@@ -118,7 +118,7 @@ impl Device for Gpu {
     fn free(&self, address: u64) {
         const OP: &str = "freeing memory";
         let mut to_free = self.to_free.lock();
-        if self.is_recording.load(Ordering::Relaxed) {
+        if self.is_capturing.load(Ordering::Relaxed) {
             return to_free.push(address);
         }
         drop(to_free);
@@ -134,7 +134,7 @@ impl Device for Gpu {
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
         const OP: &str = "copying to the device";
-        self.not_while_recording(OP)?;
+        self.not_while_capturing(OP)?;
         self.bound(OP)?;
         // SAFETY: the caller's buffer has room for all of `bytes`.
         unsafe { self.uploads.lock().copy(&self.stream, to, bytes) }
@@ -142,7 +142,7 @@ impl Device for Gpu {
 
     fn download(&self, from: u64, out: &mut [u8]) -> Result<()> {
         const OP: &str = "copying from the device";
-        self.not_while_recording(OP)?;
+        self.not_while_capturing(OP)?;
         let stream = self.bound(OP)?;
         if !out.is_empty() {
             // SAFETY: the caller's buffer has as many bytes; `out` is borrowed until the copy ends.
@@ -153,7 +153,7 @@ impl Device for Gpu {
 
     fn begin_download(&self, from: u64, n_bytes: usize) -> Result<Download> {
         const OP: &str = "copying from the device";
-        self.not_while_recording(OP)?;
+        self.not_while_capturing(OP)?;
         self.bound(OP)?;
         // SAFETY: the caller's buffer holds `n_bytes`.
         let landing = unsafe { self.downloads.begin(&self.stream, from, n_bytes) }?;
@@ -169,22 +169,22 @@ impl Device for Gpu {
         self.stream.synchronize().map_err(failed("waiting for the device"))
     }
 
-    fn begin_recording(&self) -> Result<()> {
+    fn begin_capture(&self) -> Result<()> {
         // The capture is thread-local: another thread may allocate meanwhile.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed("beginning a recording"))?;
-        self.is_recording.store(true, Ordering::Relaxed);
+        self.is_capturing.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    fn end_recording(&self) -> Result<Recording> {
+    fn end_capture(&self) -> Result<CapturedGraph> {
         const OP: &str = "ending a recording";
         // cudarc reports an error from an earlier `Drop` at the next call. It is consumed here, so
         // that `end_capture` always runs.
         let _ = self.bound(OP);
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
         let mut to_free = self.to_free.lock();
-        self.is_recording.store(false, Ordering::Relaxed);
+        self.is_capturing.store(false, Ordering::Relaxed);
         let freed = std::mem::take(&mut *to_free);
         drop(to_free);
         freed.into_iter().for_each(|address| self.free(address));
@@ -192,18 +192,18 @@ impl Device for Gpu {
         let nothing = || BackendError::Device { op: OP, error: "nothing was recorded".into() };
         let graph = graph.ok_or_else(nothing)?;
         graph.upload().map_err(failed(OP))?;
-        Ok(Recording(Box::new(Graph(graph))))
+        Ok(CapturedGraph(Box::new(Graph(graph))))
     }
 
-    unsafe fn replay(&self, recording: &Recording) -> Result<()> {
+    unsafe fn replay(&self, captured: &CapturedGraph) -> Result<()> {
         const OP: &str = "replaying a recording";
-        let Graph(graph) = recording.0.downcast_ref().ok_or_else(foreign(OP))?;
+        let Graph(graph) = captured.0.downcast_ref().ok_or_else(foreign(OP))?;
         graph.launch().map_err(failed(OP))
     }
 }
 
 struct Graph(CudaGraph);
 
-// SAFETY: any thread may use a graph, one thread at a time. `Recording` is not `Sync`, so no two
+// SAFETY: any thread may use a graph, one thread at a time. `CapturedGraph` is not `Sync`, so no two
 // threads use it at once.
 unsafe impl Send for Graph {}

@@ -7,7 +7,7 @@
 
 use super::device::Device;
 use super::memory::{Buffer, bytes_of};
-use crate::{BackendError, FillRow, Result};
+use crate::{BackendError, Result, RowSource};
 use galley_kernels_cu::bindings::{GK_GATED_RUN, GK_K_STEP, GK_N_STEP};
 use half::bf16;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ impl Matrix {
     pub(super) fn pack(
         device: &Arc<dyn Device>,
         (rows, cols): (usize, usize),
-        fill: &FillRow<'_>,
-        up: Option<&FillRow<'_>>,
+        fill: &RowSource<'_>,
+        up: Option<&RowSource<'_>>,
     ) -> Result<Self> {
         let stride = cols.next_multiple_of(K_STEP);
         let packed_rows = match up {
@@ -85,9 +85,9 @@ impl Matrix {
 /// The source of a packed row: a projection and a row of it.
 fn source<'a, 'b>(
     packed_row: usize,
-    fill: &'a FillRow<'b>,
-    up: Option<&'a FillRow<'b>>,
-) -> (&'a FillRow<'b>, usize) {
+    fill: &'a RowSource<'b>,
+    up: Option<&'a RowSource<'b>>,
+) -> (&'a RowSource<'b>, usize) {
     let Some(up) = up else { return (fill, packed_row) };
     let (run, at) = (packed_row / GATED_RUN, packed_row % GATED_RUN);
     (if run.is_multiple_of(2) { fill } else { up }, run / 2 * GATED_RUN + at)

@@ -3,7 +3,7 @@
 use super::device::{Device, Download};
 use crate::Result;
 use galley_kernels_cu::bindings::{
-    gk_edit, gk_merge, gk_observation, gk_pick, gk_sample_row, gk_seq, gk_unit,
+    gk_edit, gk_merge, gk_observation, gk_sample_row, gk_sampled, gk_seq, gk_unit,
 };
 use std::sync::Arc;
 
@@ -187,7 +187,7 @@ macro_rules! plain {
 }
 
 plain!(u8, u16, u32, i32, f32, gk_seq, gk_unit, gk_merge, gk_observation);
-plain!(gk_sample_row, gk_edit, gk_pick);
+plain!(gk_sample_row, gk_edit, gk_sampled);
 
 /// `n` plain values, read from the bytes that `fill` writes.
 fn filled<T: Plain>(n: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Vec<T>> {

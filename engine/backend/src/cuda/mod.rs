@@ -12,7 +12,7 @@
 //! | [`batch`], [`angles`], [`units`] | the upload of a batch, its rotation, its attention work |
 //! | [`selections`] | selected tokens, which stay on the device |
 //! | [`ops`], [`observe`], [`sample`] | the operations |
-//! | [`recorded`] | forwards that are recorded once and replayed |
+//! | [`graphs`] | forwards that are recorded once and replayed |
 //!
 //! For tests, the emulation runs the same kernels slowly on the CPU, under an emulated driver.
 
@@ -23,33 +23,33 @@ mod driver;
 #[cfg(feature = "emulate")]
 mod emulated;
 mod gpu;
+mod graphs;
 mod matrix;
 mod memory;
 mod observe;
 mod ops;
 mod pinned;
 mod pool;
-mod recorded;
 mod sample;
 mod selections;
 #[cfg(test)]
 mod tests;
 mod units;
 
-use crate::{BackendError, Dtype, Reach, Result};
+use crate::{AttentionParams, BackendError, Dtype, Result};
 use angles::Angles;
-use batch::Begun;
+use batch::AttentionMetadata;
 use device::Device;
 pub use driver::GpuInfo;
 #[cfg(feature = "cuda")]
 pub use driver::gpus;
 use galley_kernels_cu::bindings::gk_stream;
+use graphs::CudaGraphs;
+pub use graphs::ForwardCounts;
 pub use matrix::{Matrix, Tensor, Vector};
 use memory::Growing;
 use observe::Observing;
 pub use pool::KvPool;
-pub use recorded::ForwardCounts;
-use recorded::Recorded;
 use sample::Sampler;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl CudaConfig {
 pub struct CudaBackend {
     device: Arc<dyn Device>,
     memory_share: f64,
-    begun: Begun,
+    metadata: AttentionMetadata,
     angles: Angles,
     /// Factor on attention scores in the current batch.
     scale: f32,
@@ -99,7 +99,7 @@ pub struct CudaBackend {
     copies: Growing,
     observing: Observing,
     sampler: Sampler,
-    recorded: Recorded,
+    graphs: CudaGraphs,
 }
 
 impl CudaBackend {
@@ -122,7 +122,7 @@ impl CudaBackend {
         Self {
             device,
             memory_share,
-            begun: Begun::new(),
+            metadata: AttentionMetadata::new(),
             angles: Angles::new(),
             scale: 0.0,
             n_tokens: 0,
@@ -131,7 +131,7 @@ impl CudaBackend {
             copies: Growing::new("copies of blocks"),
             observing: Observing::new(),
             sampler: Sampler::new(),
-            recorded: Recorded::default(),
+            graphs: CudaGraphs::default(),
         }
     }
 
@@ -177,6 +177,6 @@ fn launch<C>(
 }
 
 /// The window in the form that kernels take: 0 is no window.
-fn window(reach: Reach) -> i32 {
-    reach.window.map_or(0, |window| i32::try_from(window).unwrap_or(i32::MAX))
+fn window(params: AttentionParams) -> i32 {
+    params.window.map_or(0, |window| i32::try_from(window).unwrap_or(i32::MAX))
 }

@@ -6,7 +6,7 @@ use super::matrix::Kind;
 use super::memory::{Growing, bytes_of};
 use super::{CudaBackend, KvPool, Tensor, launch};
 use crate::checks::{check_observation, expect, expect_layer};
-use crate::{BackendError, Batch, Observation, PoolScores, Reach, Result};
+use crate::{AttentionParams, BackendError, Batch, Observation, PoolScores, Result};
 use galley_kernels_cu::bindings::{
     GK_KEPT_QUERIES, GK_OBSERVED_TILE, GK_POOL_AVERAGE, GK_POOL_MAX, GK_POOL_NONE, gk_observation,
     gk_observe,
@@ -94,19 +94,19 @@ impl CudaBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         observations: &[Observation<'_>],
     ) -> Result<()> {
         let shape = &pool.shape;
         let n_heads = q.cols / shape.head_dim;
         q.expect(OP, Kind::Operand, batch.tokens.len(), n_heads * shape.head_dim)?;
-        self.begun.expect_heads(OP, batch, pool, n_heads, reach)?;
+        self.metadata.expect_heads(OP, batch, pool, n_heads, params)?;
         expect_layer(OP, layer, shape)?;
         for observation in observations {
             check_observation(observation, batch, shape, layer)?;
         }
         let (calls, sizes) = calls(observations, batch, n_heads, shape.n_kv_heads);
-        let Self { device, observing, begun, .. } = self;
+        let Self { device, observing, metadata, .. } = self;
         observing.send(device, calls, sizes)?;
         observing.n_kv_heads = shape.n_kv_heads;
         let floats = |n: usize| n * size_of::<f32>();
@@ -118,14 +118,14 @@ impl CudaBackend {
             scores: observing.scores.get(device, floats(sizes.scores))?.at(0),
             stats: observing.stats.get(device, floats(sizes.stats))?.at(0),
             out: observing.out.get(device, ids * shape.n_layers)?.at(layer * sizes.ids),
-            batch: begun.gk_batch(device)?,
+            batch: metadata.gk_batch(device)?,
             kv: pool.kv(layer),
             q_stride: q.stride as i64,
             n_heads: n_heads as i32,
             n_observations: observations.len() as i32,
             max_positions: sizes.max_positions as i32,
-            scale: reach.scale,
-            window: super::window(reach),
+            scale: params.scale,
+            window: super::window(params),
         };
         launch(device, OP, device.kernels().observe, &call)?;
         observing.layers.push(layer);

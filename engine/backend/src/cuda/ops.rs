@@ -3,8 +3,8 @@
 use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
-use crate::sample::{Pick, Picks, Row};
-use crate::{Backend, Batch, FillRow, Forward, KvShape, Observation, Rope, Rotation};
+use crate::sample::{Row, SampledToken, SampledTokens};
+use crate::{Backend, Batch, GraphKey, KvShape, Observation, Rope, RopeParams, RowSource};
 use galley_kernels_cu::bindings::{
     GK_ADD, GK_SILU_MUL, GK_STORE, gk_attention, gk_copy_blocks, gk_embed, gk_linear, gk_rms_norm,
     gk_rope_store,
@@ -19,12 +19,12 @@ impl Backend for CudaBackend {
     type KvPool = KvPool;
 
     fn description(&self) -> String {
-        let given_up = self.recorded.given_up.as_ref();
+        let given_up = self.graphs.given_up.as_ref();
         let why = given_up.map_or(String::new(), |why| format!(", forwards not recorded: {why}"));
         format!("{}, {}{why}", self.device.description(), self.dtype())
     }
 
-    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &FillRow<'_>) -> Result<Matrix> {
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &RowSource<'_>) -> Result<Matrix> {
         Matrix::pack(&self.device, (rows, cols), fill, None)
     }
 
@@ -32,8 +32,8 @@ impl Backend for CudaBackend {
         &mut self,
         rows: usize,
         cols: usize,
-        gate: &FillRow<'_>,
-        up: &FillRow<'_>,
+        gate: &RowSource<'_>,
+        up: &RowSource<'_>,
     ) -> Result<Matrix> {
         Matrix::pack(&self.device, (rows, cols), gate, Some(up))
     }
@@ -62,8 +62,8 @@ impl Backend for CudaBackend {
         KvPool::new(&self.device, shape)
     }
 
-    fn lodge(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
-        pool.lodge(shape)
+    fn alias_kv_pool(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
+        pool.alias_kv_pool(shape)
     }
 
     fn begin(
@@ -72,20 +72,20 @@ impl Backend for CudaBackend {
         pool: &KvPool,
         rope: &Rope,
         n_heads: usize,
-        reach: Reach,
+        params: AttentionParams,
     ) -> Result<()> {
         self.observing.clear();
         // Working memory grows here, before a recording: nothing can be allocated during one.
         self.angles.begin(&self.device, rope, pool.shape.head_dim, batch.tokens.len())?;
-        self.begun.take(&self.device, batch, pool, n_heads, reach)?;
-        self.states.get(&self.device, self.begun.states_len * size_of::<f32>())?;
-        self.scale = reach.scale;
+        self.metadata.take(&self.device, batch, pool, n_heads, params)?;
+        self.states.get(&self.device, self.metadata.states_len * size_of::<f32>())?;
+        self.scale = params.scale;
         Ok(())
     }
 
     fn run_forward(
         &mut self,
-        forward: &Forward<'_>,
+        forward: &GraphKey<'_>,
         batch: &Batch<'_>,
         work: &mut dyn FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
@@ -95,21 +95,21 @@ impl Backend for CudaBackend {
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
         table.expect_gated("embed", false)?;
-        check_tokens(batch.tokens, table.rows, |pick| self.sampler.is_live(pick))?;
-        self.begun.expect("embed", batch)?;
+        check_tokens(batch.tokens, table.rows, |sampled| self.sampler.is_live(sampled))?;
+        self.metadata.expect("embed", batch)?;
         self.n_tokens = table.rows;
-        let (picks, n_picks) = self.sampler.ahead(&self.device)?;
+        let (sampled, n_sampled) = self.sampler.pending(&self.device)?;
         let call = gk_embed {
             table: table.buffer.at(0),
-            tokens: self.begun.gk_batch(&self.device)?.tokens,
-            picks,
+            tokens: self.metadata.gk_batch(&self.device)?.tokens,
+            sampled,
             out: out.buffer.at(0),
             table_stride: table.stride as i64,
             out_stride: out.stride as i64,
             n_rows: batch.tokens.len() as i32,
             n_cols: table.cols as i32,
             n_tokens: table.rows as i32,
-            n_picks: n_picks as i32,
+            n_sampled: n_sampled as i32,
         };
         launch(&self.device, "embed", self.device.kernels().embed, &call)
     }
@@ -162,7 +162,7 @@ impl Backend for CudaBackend {
     fn rope_and_store_kv(
         &mut self,
         qkv: &Tensor,
-        rotation: &Rotation<'_, Vector>,
+        rope_params: &RopeParams<'_, Vector>,
         batch: &Batch<'_>,
         layer: usize,
         pool: &mut KvPool,
@@ -174,28 +174,28 @@ impl Backend for CudaBackend {
         let n_heads = q.cols / head_dim;
         qkv.expect(OP, Kind::F32, n_rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
         q.expect(OP, Kind::Operand, n_rows, n_heads * head_dim)?;
-        if let Some(norm) = &rotation.qk_norm {
+        if let Some(norm) = &rope_params.qk_norm {
             expect(OP, "query norm weights", head_dim, norm.q.len)?;
             expect(OP, "key norm weights", head_dim, norm.k.len)?;
         }
         expect_layer(OP, layer, &pool.shape)?;
-        self.begun.expect_over(OP, batch, pool)?;
-        let positions = self.begun.gk_batch(&self.device)?.positions;
-        let angles = self.angles.get(&self.device, OP, rotation.rope, positions)?;
+        self.metadata.expect_over(OP, batch, pool)?;
+        let positions = self.metadata.gk_batch(&self.device)?.positions;
+        let angles = self.angles.get(&self.device, OP, rope_params.rope, positions)?;
         let weight = |vector: &Vector| vector.buffer.at::<f32>(0).cast_const();
         let call = gk_rope_store {
             qkv: qkv.buffer.at(0),
             angles,
-            q_norm: rotation.qk_norm.as_ref().map_or(null(), |norm| weight(norm.q)),
-            k_norm: rotation.qk_norm.as_ref().map_or(null(), |norm| weight(norm.k)),
-            slots: self.begun.gk_batch(&self.device)?.slots,
+            q_norm: rope_params.qk_norm.as_ref().map_or(null(), |norm| weight(norm.q)),
+            k_norm: rope_params.qk_norm.as_ref().map_or(null(), |norm| weight(norm.k)),
+            slots: self.metadata.gk_batch(&self.device)?.slots,
             q: q.buffer.at(0),
             kv: pool.kv(layer),
             qkv_stride: qkv.stride as i64,
             q_stride: q.stride as i64,
             n_rows: n_rows as i32,
             n_heads: n_heads as i32,
-            eps: rotation.qk_norm.as_ref().map_or(0.0, |norm| norm.eps),
+            eps: rope_params.qk_norm.as_ref().map_or(0.0, |norm| norm.eps),
         };
         launch(&self.device, OP, self.device.kernels().rope_store, &call)
     }
@@ -206,7 +206,7 @@ impl Backend for CudaBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         out: &mut Tensor,
     ) -> Result<()> {
         const OP: &str = "attention";
@@ -215,15 +215,15 @@ impl Backend for CudaBackend {
         q.expect(OP, Kind::Operand, n_rows, n_heads * pool.shape.head_dim)?;
         out.expect(OP, Kind::Operand, n_rows, q.cols)?;
         expect_layer(OP, layer, &pool.shape)?;
-        self.begun.expect_heads(OP, batch, pool, n_heads, reach)?;
+        self.metadata.expect_heads(OP, batch, pool, n_heads, params)?;
         let device = &self.device;
         // Launches run in stream order, so they can share the memory for states.
-        let states_len = self.begun.states_len;
+        let states_len = self.metadata.states_len;
         let states = self.states.get(device, states_len * size_of::<f32>())?.at(0);
-        let batch = self.begun.gk_batch(device)?;
-        for at in 0..self.begun.launches.len() {
-            let (units, merges) = self.begun.work(device, at)?;
-            let work = &self.begun.launches[at];
+        let batch = self.metadata.gk_batch(device)?;
+        for at in 0..self.metadata.launches.len() {
+            let (units, merges) = self.metadata.work(device, at)?;
+            let work = &self.metadata.launches[at];
             let call = gk_attention {
                 q: q.buffer.at(0),
                 out: out.buffer.at(0),
@@ -238,8 +238,8 @@ impl Backend for CudaBackend {
                 n_units: work.n_units as i32,
                 n_merges: work.n_merges as i32,
                 queries_per_unit: work.queries_per_unit as i32,
-                scale: reach.scale,
-                window: window(reach),
+                scale: params.scale,
+                window: window(params),
             };
             launch(device, OP, device.kernels().attention, &call)?;
         }
@@ -252,10 +252,10 @@ impl Backend for CudaBackend {
         pool: &KvPool,
         layer: usize,
         batch: &Batch<'_>,
-        reach: Reach,
+        params: AttentionParams,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        self.observe_layer(q, pool, layer, batch, reach, observations)
+        self.observe_layer(q, pool, layer, batch, params, observations)
     }
 
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
@@ -279,8 +279,8 @@ impl Backend for CudaBackend {
         out.expect("logits", Kind::F32, n_rows, head.rows)?;
         x.expect("logits", Kind::F32, batch.tokens.len(), head.cols)?;
         head.expect_gated("logits", false)?;
-        self.begun.expect("logits", batch)?;
-        let rows = self.begun.logit_rows(&self.device)?;
+        self.metadata.expect("logits", batch)?;
+        let rows = self.metadata.logit_rows(&self.device)?;
         let fits = |kept: &Tensor| kept.cols == x.cols && kept.max_rows >= n_rows;
         let at = match self.head_rows.iter().position(fits) {
             Some(at) => at,
@@ -296,20 +296,20 @@ impl Backend for CudaBackend {
         self.multiply("logits", GK_STORE, (normed, n_rows, head), None, out)
     }
 
-    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
-        self.sampler.pick(&self.device, logits, rows)
+    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+        self.sampler.sample(&self.device, logits, rows)
     }
 
-    fn sample_ahead(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        self.sampler.pick_ahead(&self.device, logits, rows)
+    fn sample_async(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.sampler.sample_pending(&self.device, logits, rows)
     }
 
-    fn send_picks(&mut self) -> Result<()> {
-        self.sampler.send_picks()
+    fn start_token_copy(&mut self) -> Result<()> {
+        self.sampler.start_token_copy()
     }
 
-    fn take_picks(&mut self) -> Result<Picks> {
-        self.sampler.take_picks()
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        self.sampler.wait_tokens()
     }
 
     fn is_asynchronous(&self) -> bool {

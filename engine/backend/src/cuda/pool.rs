@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::memory::Buffer;
-use crate::checks::check_lodger;
+use crate::checks::check_draft_layout;
 use crate::{BackendError, Dtype, KvShape, Result};
 use galley_kernels_cu::bindings::{GK_MAX_HEAD_DIM, gk_kv};
 use std::sync::Arc;
@@ -42,8 +42,8 @@ impl KvPool {
         Ok(Self { buffer, shape, host: shape, max_queries })
     }
 
-    pub(super) fn lodge(&self, shape: KvShape) -> Result<Self> {
-        check_lodger(&self.shape, &shape)?;
+    pub(super) fn alias_kv_pool(&self, shape: KvShape) -> Result<Self> {
+        check_draft_layout(&self.shape, &shape)?;
         check_shape(&shape)?;
         let max_queries = max_queries(self.buffer.device(), shape.head_dim)?;
         Ok(Self { buffer: Arc::clone(&self.buffer), shape, host: self.host, max_queries })

@@ -4,9 +4,13 @@ use super::device::{Device, Download};
 use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
-use crate::sample::{self, Numbers, Pick, Picks, Row, SamplingParams, edits, names};
+use crate::sample::{
+    self, Numbers, Row, SampledToken, SampledTokens, SamplingParams, edits, names,
+};
 use crate::{BackendError, Result};
-use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit, gk_pick, gk_sample, gk_sample_row};
+use galley_kernels_cu::bindings::{
+    GK_BANNED, GK_SEEN, gk_edit, gk_sample, gk_sample_row, gk_sampled,
+};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::ptr::{null, null_mut};
@@ -19,9 +23,9 @@ pub(super) struct Sampler {
     calls: Growing,
     edited: Growing,
     /// Sampled tokens, then the most likely tokens of the rows that ask for them.
-    picked: Growing,
+    from_device: Growing,
     /// Tokens sampled asynchronously, at one address until the buffer has to grow.
-    ahead: Option<Buffer>,
+    pending: Option<Buffer>,
     numbers: Numbers,
     /// Started copies to the host, oldest first: one copy per run of numbers.
     sent: VecDeque<Vec<(Download, usize)>>,
@@ -95,8 +99,8 @@ impl Sampler {
         Self {
             calls: Growing::new("rows to sample"),
             edited: Growing::new("edited logits"),
-            picked: Growing::new("picked tokens"),
-            ahead: None,
+            from_device: Growing::new("sampled tokens"),
+            pending: None,
             numbers: Numbers::default(),
             sent: VecDeque::new(),
             blob: Blob::default(),
@@ -105,33 +109,33 @@ impl Sampler {
     }
 
     /// Samples one token per entry of `rows`.
-    pub(super) fn pick(
+    pub(super) fn sample(
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
         rows: &[Row<'_>],
-    ) -> Result<Vec<Pick>> {
+    ) -> Result<Vec<SampledToken>> {
         check_rows(logits, rows)?;
         let mut calls = Calls::default();
         let on_device: Vec<bool> = rows.iter().map(|row| calls.add(row, logits.cols)).collect();
-        let mut picked = self.pick_on_device(device, logits, &calls)?.into_iter();
-        let mut picks = Vec::with_capacity(rows.len());
+        let mut from_device = self.sample_on_device(device, logits, &calls)?.into_iter();
+        let mut sampled = Vec::with_capacity(rows.len());
         for (row, on_device) in rows.iter().zip(on_device) {
-            let picked = if on_device { picked.next() } else { None };
-            picks.push(match picked {
-                Some(pick) => pick,
+            let from_device = if on_device { from_device.next() } else { None };
+            sampled.push(match from_device {
+                Some(sampled) => sampled,
                 None => {
                     let logits = logits.read_f32(row.logits_row, 1)?;
-                    sample::pick(&logits, row, &mut self.host)
+                    sample::sample_token(&logits, row, &mut self.host)
                 }
             });
         }
-        Ok(picks)
+        Ok(sampled)
     }
 
     /// Samples without waiting, except for rows that only the host can sample. Returns one
     /// placeholder per row, for the tokens of later batches.
-    pub(super) fn pick_ahead(
+    pub(super) fn sample_pending(
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
@@ -143,54 +147,55 @@ impl Sampler {
         let mut calls = Calls::default();
         let mut add = |row: &Row<'_>| calls.add(&Row { reports: false, ..*row }, logits.cols);
         if rows.iter().all(&mut add) {
-            let picks = self.ahead.as_ref().map_or(null_mut(), |ahead| ahead.at(numbers.start));
-            self.enqueue(device, logits, &calls, (picks, null_mut()))?;
+            let sampled =
+                self.pending.as_ref().map_or(null_mut(), |pending| pending.at(numbers.start));
+            self.enqueue(device, logits, &calls, (sampled, null_mut()))?;
         } else {
-            let picks = self.pick(device, logits, rows)?;
-            let of = |pick: &Pick| gk_pick { token: pick.token, logprob: 0.0 };
-            let picks: Vec<gk_pick> = picks.iter().map(of).collect();
-            if let Some(ahead) = &self.ahead {
-                ahead.upload(numbers.start * size_of::<gk_pick>(), bytes_of(&picks))?;
+            let sampled = self.sample(device, logits, rows)?;
+            let of = |sampled: &SampledToken| gk_sampled { token: sampled.token, logprob: 0.0 };
+            let sampled: Vec<gk_sampled> = sampled.iter().map(of).collect();
+            if let Some(pending) = &self.pending {
+                pending.upload(numbers.start * size_of::<gk_sampled>(), bytes_of(&sampled))?;
             }
         }
         Ok(names(numbers))
     }
 
     /// Starts to copy the tokens that were sampled since the last call. If that fails, these tokens
-    /// are lost: the matching `take_picks` returns none. Earlier and later copies are not affected.
-    pub(super) fn send_picks(&mut self) -> Result<()> {
-        let Self { ahead, numbers, sent, .. } = self;
+    /// are lost: the matching `wait_tokens` returns none. Earlier and later copies are not affected.
+    pub(super) fn start_token_copy(&mut self) -> Result<()> {
+        let Self { pending, numbers, sent, .. } = self;
         let begin = |run: &Range<usize>| {
-            let ahead = ahead.as_ref().expect("there are picks in it");
-            Ok((ahead.begin_download::<gk_pick>(run.start, run.len())?, run.len()))
+            let pending = pending.as_ref().expect("it holds sampled tokens");
+            Ok((pending.begin_download::<gk_sampled>(run.start, run.len())?, run.len()))
         };
-        let begun: Result<Vec<_>> = numbers.send().iter().map(begin).collect();
-        let (begun, result) = match begun {
-            Ok(begun) => (begun, Ok(())),
+        let metadata: Result<Vec<_>> = numbers.send().iter().map(begin).collect();
+        let (metadata, result) = match metadata {
+            Ok(metadata) => (metadata, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
-        sent.push_back(begun);
+        sent.push_back(metadata);
         result
     }
 
     /// Waits for the oldest copy. If there is none, starts one of all tokens sampled since.
-    pub(super) fn take_picks(&mut self) -> Result<Picks> {
+    pub(super) fn wait_tokens(&mut self) -> Result<SampledTokens> {
         if self.sent.is_empty() {
-            self.send_picks()?;
+            self.start_token_copy()?;
         }
         let copies = self.sent.pop_front().unwrap_or_default();
         let mut runs = Vec::with_capacity(copies.len());
         for (run, (copy, n)) in self.numbers.take().into_iter().zip(copies) {
-            let ahead = self.ahead.as_ref().expect("there are picks in it");
-            let picks: Vec<gk_pick> = ahead.end_download(copy, n)?;
-            runs.push((run.start, picks.iter().map(|pick| pick.token).collect()));
+            let pending = self.pending.as_ref().expect("it holds sampled tokens");
+            let sampled: Vec<gk_sampled> = pending.end_download(copy, n)?;
+            runs.push((run.start, sampled.iter().map(|sampled| sampled.token).collect()));
         }
-        Ok(Picks::of_runs(runs))
+        Ok(SampledTokens::of_runs(runs))
     }
 
     /// Address and size in bytes of the buffer for asynchronous samples; zeros before the first.
-    pub(super) fn ahead_place(&self) -> [u64; 2] {
-        self.ahead.as_ref().map_or([0, 0], |ahead| [ahead.address(), ahead.len() as u64])
+    pub(super) fn pending_place(&self) -> [u64; 2] {
+        self.pending.as_ref().map_or([0, 0], |pending| [pending.address(), pending.len() as u64])
     }
 
     /// Whether this number belongs to a sampled token that was not taken yet.
@@ -199,63 +204,67 @@ impl Sampler {
     }
 
     /// Address of the buffer for asynchronous samples, and how many fit.
-    pub(super) fn ahead(&mut self, device: &Arc<dyn Device>) -> Result<(*const gk_pick, usize)> {
+    pub(super) fn pending(
+        &mut self,
+        device: &Arc<dyn Device>,
+    ) -> Result<(*const gk_sampled, usize)> {
         self.make_room(device, 0)?;
-        let Some(ahead) = &self.ahead else { return Ok((null(), 0)) };
-        Ok((ahead.at(0), ahead.len() / size_of::<gk_pick>()))
+        let Some(pending) = &self.pending else { return Ok((null(), 0)) };
+        Ok((pending.at(0), pending.len() / size_of::<gk_sampled>()))
     }
 
     /// Makes room for asynchronous samples with numbers below `n`, and keeps earlier ones.
     fn make_room(&mut self, device: &Arc<dyn Device>, n: usize) -> Result<()> {
-        let n_bytes = n.next_power_of_two().max(MIN_AHEAD) * size_of::<gk_pick>();
-        if self.ahead.as_ref().is_some_and(|ahead| ahead.len() >= n_bytes) {
+        let n_bytes = n.next_power_of_two().max(MIN_AHEAD) * size_of::<gk_sampled>();
+        if self.pending.as_ref().is_some_and(|pending| pending.len() >= n_bytes) {
             return Ok(());
         }
-        let larger = Buffer::new(device, "picks made ahead", n_bytes)?;
-        if let Some(ahead) = &self.ahead {
-            larger.upload(0, &ahead.download::<u8>(0, ahead.len())?)?;
+        let larger = Buffer::new(device, "pending tokens", n_bytes)?;
+        if let Some(pending) = &self.pending {
+            larger.upload(0, &pending.download::<u8>(0, pending.len())?)?;
         }
-        self.ahead = Some(larger);
+        self.pending = Some(larger);
         Ok(())
     }
 
     /// Samples the rows of `calls` on the device, and waits. Results are in the order of the rows.
-    fn pick_on_device(
+    fn sample_on_device(
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
         calls: &Calls,
-    ) -> Result<Vec<Pick>> {
+    ) -> Result<Vec<SampledToken>> {
         if calls.rows.is_empty() {
             return Ok(Vec::new());
         }
         let (n_rows, n_top) = (calls.rows.len(), calls.n_top);
-        let n_bytes = (n_rows + n_top) * size_of::<gk_pick>();
-        let picked = self.picked.get(device, n_bytes)?;
-        let places = (picked.at(0), picked.at(n_rows));
+        let n_bytes = (n_rows + n_top) * size_of::<gk_sampled>();
+        let from_device = self.from_device.get(device, n_bytes)?;
+        let places = (from_device.at(0), from_device.at(n_rows));
         self.enqueue(device, logits, calls, places)?;
-        let picked: Vec<gk_pick> = self.picked.get(device, n_bytes)?.download(0, n_rows + n_top)?;
-        let (picks, top) = picked.split_at(n_rows);
-        let pick = |(row, pick): (&gk_sample_row, &gk_pick)| Pick {
-            token: pick.token,
-            logprob: (row.n_top >= 0).then_some(pick.logprob),
+        let from_device: Vec<gk_sampled> =
+            self.from_device.get(device, n_bytes)?.download(0, n_rows + n_top)?;
+        let (sampled, top) = from_device.split_at(n_rows);
+        let to_sampled = |(row, sampled): (&gk_sample_row, &gk_sampled)| SampledToken {
+            token: sampled.token,
+            logprob: (row.n_top >= 0).then_some(sampled.logprob),
             top: top[row.top as usize..][..row.n_top.max(0) as usize]
                 .iter()
                 .map(|top| (top.token, top.logprob))
                 .collect(),
             proposal: None,
         };
-        Ok(calls.rows.iter().zip(picks).map(pick).collect())
+        Ok(calls.rows.iter().zip(sampled).map(to_sampled).collect())
     }
 
-    /// Enqueues the sampling of the rows of `calls`. Writes sampled tokens to `picks` in order,
+    /// Enqueues the sampling of the rows of `calls`. Writes sampled tokens to `sampled` in order,
     /// most likely tokens to `top`.
     fn enqueue(
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
         calls: &Calls,
-        (picks, top): (*mut gk_pick, *mut gk_pick),
+        (sampled, top): (*mut gk_sampled, *mut gk_sampled),
     ) -> Result<()> {
         let n_vocab = logits.cols;
         self.blob.bytes.clear();
@@ -268,7 +277,7 @@ impl Sampler {
             rows: sent.part(rows),
             edits: sent.part(edits),
             edited: self.edited.get(device, edited)?.at(0),
-            picks,
+            sampled,
             top,
             logits_stride: logits.stride as i64,
             n_rows: calls.rows.len() as i32,

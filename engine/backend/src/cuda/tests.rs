@@ -3,15 +3,15 @@
 //! The device is the emulation. In builds with `cuda`, `GALLEY_TEST_GPU` can name the ordinal of a
 //! GPU to use instead.
 
-#[cfg(feature = "emulate")]
-mod ahead;
 mod attention;
 #[cfg(feature = "emulate")]
 mod counting;
 #[cfg(feature = "emulate")]
 mod device;
-mod picks;
-mod recorded;
+mod graphs;
+#[cfg(feature = "emulate")]
+mod pending;
+mod sampling;
 #[cfg(feature = "emulate")]
 mod selections;
 
@@ -20,7 +20,7 @@ use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, Rope, SeqSpan, TOKEN_OF_PICK};
+use crate::{Backend, Batch, KvShape, KvView, PLACEHOLDER_BIT, Rope, SeqSpan};
 use half::bf16;
 
 /// A backend on the device under test; None without the emulation and without `GALLEY_TEST_GPU`.
@@ -157,7 +157,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         };
         let pool = backend.kv_pool(shape).unwrap();
         let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
-        let reach = Reach { scale: 1.0, window: None };
+        let params = AttentionParams { scale: 1.0, window: None };
         let table = load(backend, table.len() / cols, cols, table);
         let view = KvView::default();
         let seqs = [SeqSpan { first_row: 0, n_rows: 4, block_table: &[0], writes_kv: true, view }];
@@ -165,7 +165,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         let batch =
             Batch { tokens: &tokens, positions: &[0, 1, 2, 3], seqs: &seqs, logit_rows: &[1, 3] };
         let mut x = backend.f32_rows(4, cols).unwrap();
-        backend.begin(&batch, &pool, &rope, 1, reach).unwrap();
+        backend.begin(&batch, &pool, &rope, 1, params).unwrap();
         backend.embed(&table, &batch, &mut x).unwrap();
         let norm = backend.load_vector(weight).unwrap();
         let mut normed = backend.operand_rows(4, cols).unwrap();
@@ -174,9 +174,9 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         backend.logits(&x, &norm, 1e-5, &table, &batch, &mut logits).unwrap();
         let bad = Batch { tokens: &[2, 0, 5, 1], ..batch };
         assert!(backend.embed(&table, &bad, &mut x).is_err(), "a token outside of the table");
-        let bad = Batch { tokens: &[2, 0, TOKEN_OF_PICK, 1], ..batch };
+        let bad = Batch { tokens: &[2, 0, PLACEHOLDER_BIT, 1], ..batch };
         let error = backend.embed(&table, &bad, &mut x).unwrap_err().to_string();
-        assert!(error.contains("picks that were made ahead and not taken"), "{error}");
+        assert!(error.contains("placeholders of tokens that are not taken yet"), "{error}");
         let normed = (0..4).flat_map(|row| backend.read(&normed, row)).collect();
         [backend.read_f32(&x, 4).unwrap(), normed, backend.read_f32(&logits, 2).unwrap()]
     }
@@ -201,17 +201,17 @@ fn what_was_not_begun_is_refused() {
     let cache = Cache::new(&mut values, (2, 1, 16), 40);
     let mut out = backend.operand_rows(40, 32).unwrap();
     cache.run_chunks(&mut backend, &[40], KvView::default(), None, |backend, q, pool, batch| {
-        let reach = cache.reach(None);
-        backend.attention(q, pool, LAYER, batch, reach, &mut out).unwrap();
+        let params = cache.params(None);
+        backend.attention(q, pool, LAYER, batch, params, &mut out).unwrap();
         let other = Batch { positions: &batch.positions[..39], ..*batch };
-        assert!(backend.attention(q, pool, LAYER, &other, reach, &mut out).is_err());
-        let narrow = Reach { window: Some(3), ..reach };
+        assert!(backend.attention(q, pool, LAYER, &other, params, &mut out).is_err());
+        let narrow = AttentionParams { window: Some(3), ..params };
         assert!(backend.attention(q, pool, LAYER, batch, narrow, &mut out).is_err());
         let pool = backend.kv_pool(pool.shape).unwrap();
-        assert!(backend.attention(q, &pool, LAYER, batch, reach, &mut out).is_err());
+        assert!(backend.attention(q, &pool, LAYER, batch, params, &mut out).is_err());
         // A batch that is refused leaves no prepared batch behind.
-        assert!(backend.begin(&other, &pool, &cache.rope, 2, reach).is_err());
-        assert!(backend.attention(q, &pool, LAYER, batch, reach, &mut out).is_err());
+        assert!(backend.begin(&other, &pool, &cache.rope, 2, params).is_err());
+        assert!(backend.attention(q, &pool, LAYER, batch, params, &mut out).is_err());
     });
     let f32 = KvShape {
         n_layers: 1,

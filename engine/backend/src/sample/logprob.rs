@@ -1,8 +1,8 @@
 //! Log-probabilities under the model's own logits.
 
 use super::Scratch;
-use super::keep::{by_likelihood, most_likely};
-use super::passes::{mass, total_weight};
+use super::top_k_top_p::{by_likelihood, most_likely};
+use super::vector_ops::{mass, total_weight};
 
 /// Log-probabilities of the tokens of one row.
 pub(super) struct Report {

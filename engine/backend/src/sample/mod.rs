@@ -5,44 +5,44 @@
 //! else ([`philox`]). Sampling the same row for the same position therefore gives the same token,
 //! at any time and in any batch. This makes verification an equality test.
 //!
-//! [`pick`] is a pure function of a row. Its steps, in order:
+//! [`sample_token`] is a pure function of a row. Its steps, in order:
 //!
 //! 1. log-probabilities, from the model's own logits ([`logprob`]);
-//! 2. bias, penalties and bans on the logits ([`adjust`]);
+//! 2. bias, penalties and bans on the logits ([`logit_processors`]);
 //! 3. temperature; 0 takes the largest logit and ends here;
 //! 4. top-k, then top-p over the tokens that top-k keeps, then min-p: each a cutoff in one order
-//!    ([`keep`]);
-//! 5. Gumbel-max ([`race`]), or the decision on a draft token if the request asks for verification
+//!    ([`top_k_top_p`]);
+//! 5. Gumbel-max ([`gumbel`]), or the decision on a draft token if the request asks for verification
 //!    by rejection ([`reject`]).
 //!
 //! Ties go to the lower token id everywhere. **Odd logits:** NaN counts as -inf and +inf as the
 //! largest finite number. A token at -inf is never sampled while another token is above -inf. If no
 //! token is above -inf, the sampled token is 0.
 
-mod adjust;
-mod ahead;
-mod keep;
+mod gumbel;
+mod logit_processors;
 mod logprob;
 mod params;
-mod passes;
+mod pending;
 pub mod philox;
-mod race;
 mod reject;
-mod seen;
 #[cfg(test)]
 mod tests;
+mod token_counts;
+mod top_k_top_p;
+mod vector_ops;
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) use adjust::edits;
-pub use ahead::{Ahead, Picks};
-#[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) use ahead::{Numbers, names};
+pub(crate) use logit_processors::edits;
 pub use params::SamplingParams;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(crate) use pending::{Numbers, names};
+pub use pending::{PendingTokens, SampledTokens};
 pub use reject::{Proposal, Rejection};
-pub use seen::Seen;
+pub use token_counts::TokenCounts;
 
-use keep::Cutoff;
-use passes::{CHUNK, argmax, temper};
+use top_k_top_p::Cutoff;
+use vector_ops::{CHUNK, argmax, temper};
 
 /// The inputs of sampling one token, beside its logits.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub struct Row<'a> {
     /// Absolute position of the token to sample: with the seed, the key of its noise.
     pub position: u32,
     /// Tokens seen so far, for penalties; None when no penalty is set.
-    pub seen: Option<&'a Seen>,
+    pub seen: Option<&'a TokenCounts>,
     /// Output tokens after the tokens of `seen`, such as a draft under verification.
     pub drafted: &'a [u32],
     /// Tokens that must not be sampled here (such as the end of sequence before `min_tokens`).
@@ -70,10 +70,10 @@ pub struct Row<'a> {
 
 impl Row<'_> {
     /// Whether sampling needs the values of `drafted` or returns a proposal. Such a row is for
-    /// [`Backend::sample`]; any other row may use [`Backend::sample_ahead`].
+    /// [`Backend::sample`]; any other row may use [`Backend::sample_async`].
     ///
     /// [`Backend::sample`]: crate::Backend::sample
-    /// [`Backend::sample_ahead`]: crate::Backend::sample_ahead
+    /// [`Backend::sample_async`]: crate::Backend::sample_async
     pub fn needs_the_host(&self) -> bool {
         let proposes = self.rejection.is_some() && !self.sampling.is_greedy();
         proposes || (self.seen.is_some() && self.sampling.has_penalties())
@@ -82,7 +82,7 @@ impl Row<'_> {
 
 /// A sampled token.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pick {
+pub struct SampledToken {
     /// The token.
     pub token: u32,
     /// Log-probability of the token under the model's own logits (before penalties, bias and
@@ -95,21 +95,21 @@ pub struct Pick {
     pub proposal: Option<Box<Proposal>>,
 }
 
-impl Pick {
+impl SampledToken {
     /// A token without log-probabilities or a proposal.
     pub fn of(token: u32) -> Self {
-        Pick { token, logprob: None, top: Vec::new(), proposal: None }
+        SampledToken { token, logprob: None, top: Vec::new(), proposal: None }
     }
 }
 
-/// Working memory of [`pick`], one per thread. Keeps no state between calls.
+/// Working memory of [`sample_token`], one per thread. Keeps no state between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// The row divided by the temperature, padded with -inf to whole chunks.
     work: Vec<f32>,
     /// The largest value of every chunk of `work`.
     chunk_max: Vec<f32>,
-    keep: keep::Memory,
+    keep: top_k_top_p::Memory,
     /// The target's distribution, for a verification by rejection.
     target: reject::Distribution,
 }
@@ -126,34 +126,34 @@ impl Scratch {
 }
 
 /// Samples a token from `logits`, the logit row `row.logits_row`. Does not change the logits.
-pub fn pick(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Pick {
+pub fn sample_token(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> SampledToken {
     let sampling = row.sampling;
     let n_top = sampling.logprobs.filter(|_| row.reports);
     let report = n_top.map(|n_top| logprob::report(logits, n_top as usize, scratch));
-    let (token, proposal) = pick_token(logits, row, scratch);
+    let (token, proposal) = sample_row(logits, row, scratch);
     let (logprob, top) = match report {
         None => (None, Vec::new()),
         Some(report) => (Some(report.of(logits, token)), report.top),
     };
-    Pick { token, logprob, top, proposal }
+    SampledToken { token, logprob, top, proposal }
 }
 
-fn pick_token(
+fn sample_row(
     logits: &[f32],
     row: &Row<'_>,
     scratch: &mut Scratch,
 ) -> (u32, Option<Box<Proposal>>) {
     let sampling = row.sampling;
     let mut adjusted = std::mem::take(&mut scratch.keep.adjusted);
-    let logits = if adjust::is_needed(row) {
+    let logits = if logit_processors::is_needed(row) {
         adjusted.clear();
         adjusted.extend_from_slice(logits);
-        adjust::adjust(&mut adjusted, row);
+        logit_processors::adjust(&mut adjusted, row);
         &adjusted
     } else {
         logits
     };
-    let picked = if sampling.is_greedy() {
+    let sampled = if sampling.is_greedy() {
         (argmax(logits), None)
     } else {
         let n = logits.len();
@@ -162,7 +162,7 @@ fn pick_token(
         match row.rejection {
             None => {
                 let Scratch { work, chunk_max, .. } = &*scratch;
-                (race::run(work, chunk_max, cutoff, row.seed, row.position), None)
+                (gumbel::run(work, chunk_max, cutoff, row.seed, row.position), None)
             }
             Some(Rejection::Draft) => {
                 let proposal = reject::draft(n, row, max, cutoff, scratch);
@@ -174,5 +174,5 @@ fn pick_token(
         }
     };
     scratch.keep.adjusted = adjusted;
-    picked
+    sampled
 }

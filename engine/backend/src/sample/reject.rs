@@ -10,16 +10,16 @@
 //! ([`philox::draft_seed`], [`philox::decision`]), which are also independent of normal sampling.
 //! `docs/numerics.md` says why a position may be drafted again with the same numbers.
 
-use super::keep::Cutoff;
-use super::passes::{gather, mass, probabilities, probability, total_weight, weight};
-use super::{Row, Scratch, philox, race};
+use super::top_k_top_p::Cutoff;
+use super::vector_ops::{gather, mass, probabilities, probability, total_weight, weight};
+use super::{Row, Scratch, gumbel, philox};
 
 /// The role of a sampled token in a verification by rejection. Greedy rows ignore it: their tokens
 /// are compared.
 #[derive(Clone, Copy, Debug)]
 pub enum Rejection<'a> {
     /// Samples a draft token, with noise of its own, and reports its distribution as
-    /// [`super::Pick::proposal`].
+    /// [`super::SampledToken::proposal`].
     Draft,
     /// Accepts the draft token, or samples from the residual max(p - q, 0). A rejected draft token
     /// is never sampled, unless p equals q up to rounding.
@@ -116,7 +116,7 @@ pub(super) fn draft(
     scratch: &mut Scratch,
 ) -> Proposal {
     let seed = philox::draft_seed(row.seed);
-    let token = race::run(&scratch.work, &scratch.chunk_max, cutoff, seed, row.position);
+    let token = gumbel::run(&scratch.work, &scratch.chunk_max, cutoff, seed, row.position);
     let mut from = Distribution::default();
     from.fill(n_vocab, top, cutoff, scratch);
     Proposal { token, from }

@@ -1,9 +1,9 @@
 //! Tests of the sampler against its naive definition and against the distributions it must follow.
 
 use super::*;
-use crate::sample::keep::by_likelihood;
+use crate::sample::gumbel::gumbel;
 use crate::sample::philox::philox4x32_10;
-use crate::sample::race::gumbel;
+use crate::sample::top_k_top_p::by_likelihood;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -64,7 +64,7 @@ fn naive_kept(logits: &[f32], sampling: &SamplingParams) -> Vec<(f32, u32)> {
     }
     if sampling.top_p < 1.0 {
         let weights: Vec<u64> =
-            tokens.iter().map(|&(value, _)| passes::weight(value - top)).collect();
+            tokens.iter().map(|&(value, _)| vector_ops::weight(value - top)).collect();
         let total: u64 = weights.iter().sum();
         let mut running = 0u64;
         let n = weights.iter().take_while(|&&weight| {
@@ -83,7 +83,7 @@ fn naive_kept(logits: &[f32], sampling: &SamplingParams) -> Vec<(f32, u32)> {
 }
 
 /// The sampled token by definition: computes every score. `noise` is the random word of a token.
-fn naive_pick(logits: &[f32], sampling: &SamplingParams, noise: impl Fn(u32) -> u32) -> u32 {
+fn naive_sample(logits: &[f32], sampling: &SamplingParams, noise: impl Fn(u32) -> u32) -> u32 {
     let mut best = (f64::NEG_INFINITY, u32::MAX);
     for (value, token) in naive_kept(logits, sampling) {
         let score = f64::from(value) + gumbel(noise(token));
@@ -122,8 +122,8 @@ fn picks_are_those_of_the_definition() {
         }
         let sampling = random_sampling(&mut random);
         for position in 0..4 {
-            let expected = naive_pick(&logits, &sampling, |t| philox::word(SEED, position, t));
-            let got = pick(&logits, &row(&sampling, position), &mut scratch).token;
+            let expected = naive_sample(&logits, &sampling, |t| philox::word(SEED, position, t));
+            let got = sample_token(&logits, &row(&sampling, position), &mut scratch).token;
             assert_eq!(got, expected, "case {case}, {n} values, {sampling:?}");
         }
     }
@@ -160,14 +160,14 @@ fn greedy_takes_the_lowest_of_the_largest() {
     logits[120] = 4.0;
     logits[250] = 4.0;
     for sampling in [&greedy, &almost] {
-        assert_eq!(pick(&logits, &row(sampling, 0), &mut scratch).token, 120);
+        assert_eq!(sample_token(&logits, &row(sampling, 0), &mut scratch).token, 120);
         let banned = Row { banned: &[120], ..row(sampling, 0) };
-        assert_eq!(pick(&logits, &banned, &mut scratch).token, 250);
+        assert_eq!(sample_token(&logits, &banned, &mut scratch).token, 250);
     }
 }
 
 #[test]
-fn odd_logits_are_picked_from_without_a_panic() {
+fn odd_logits_are_sampled_without_a_panic() {
     let mut scratch = Scratch::default();
     let mut all = SamplingParams { logprobs: Some(3), ..sampling(0.8) };
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -187,7 +187,7 @@ fn odd_logits_are_picked_from_without_a_panic() {
             (all.top_k, all.top_p, all.min_p) = (top_k, top_p, min_p);
             for temperature in [0.0, 0.5, 2.0] {
                 all.temperature = temperature;
-                let got = pick(logits, &row(&all, 3), &mut scratch);
+                let got = sample_token(logits, &row(&all, 3), &mut scratch);
                 assert_eq!(got.token, expected, "{logits:?} {all:?}");
                 assert!(!got.logprob.unwrap().is_nan() && got.top.len() <= 3);
             }
@@ -198,14 +198,14 @@ fn odd_logits_are_picked_from_without_a_panic() {
 #[test]
 fn bias_penalties_and_bans() {
     let mut scratch = Scratch::default();
-    let mut seen = Seen::of_prompt(&[0, 0, 1]);
+    let mut seen = TokenCounts::of_prompt(&[0, 0, 1]);
     seen.push_output(2);
     seen.push_output(2);
     let adjusted = |sampling: &SamplingParams, banned: &[u32]| {
         let mut logits = [2.0, -2.0, 2.0, 1.0];
         let row = Row { seen: Some(&seen), banned, ..row(sampling, 0) };
-        if adjust::is_needed(&row) {
-            adjust::adjust(&mut logits, &row);
+        if logit_processors::is_needed(&row) {
+            logit_processors::adjust(&mut logits, &row);
         }
         logits
     };
@@ -220,7 +220,7 @@ fn bias_penalties_and_bans() {
     assert_eq!(adjusted(&sampling, &[3, 99]), [1.0, -4.0, 0.0, f32::NEG_INFINITY]);
     assert_eq!(adjusted(&sampling, &[]), [1.0, -4.0, 0.0, 5.0]);
     let row = Row { seen: Some(&seen), ..row(&sampling, 0) };
-    assert_eq!(pick(&[2.0, -2.0, 2.0, 1.0], &row, &mut scratch).token, 3);
+    assert_eq!(sample_token(&[2.0, -2.0, 2.0, 1.0], &row, &mut scratch).token, 3);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn drafted_tokens_are_penalised_as_output() {
         // Some tokens lie outside of the vocabulary.
         let mut tokens =
             |n: u32| -> Vec<u32> { (0..random.word() % n).map(|_| random.word() % 44).collect() };
-        let mut seen = Seen::of_prompt(&tokens(30));
+        let mut seen = TokenCounts::of_prompt(&tokens(30));
         tokens(20).into_iter().for_each(|token| seen.push_output(token));
         let (drafted, banned) = (tokens(9), tokens(3));
         let mut penalty =
@@ -242,10 +242,10 @@ fn drafted_tokens_are_penalised_as_output() {
         sampling.presence_penalty = penalty(0.0);
         sampling.frequency_penalty = penalty(0.0);
         sampling.logit_bias = vec![(drafted.first().copied().unwrap_or(1), 1.5)];
-        let adjusted = |seen: &Seen, drafted: &[u32]| {
+        let adjusted = |seen: &TokenCounts, drafted: &[u32]| {
             let mut logits = logits.clone();
             let row = Row { seen: Some(seen), drafted, banned: &banned, ..row(&sampling, 0) };
-            adjust::adjust(&mut logits, &row);
+            logit_processors::adjust(&mut logits, &row);
             logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let mut pushed = seen.clone();
@@ -261,8 +261,8 @@ fn drafted_tokens_are_penalised_as_output() {
 fn a_row_that_reports_nothing_has_no_logprobs() {
     let sampling = SamplingParams { logprobs: Some(2), ..SamplingParams::greedy() };
     let row = Row { reports: false, ..row(&sampling, 0) };
-    let got = pick(&[0.0, 1.0], &row, &mut Scratch::default());
-    assert_eq!(got, Pick { token: 1, logprob: None, top: Vec::new(), proposal: None });
+    let got = sample_token(&[0.0, 1.0], &row, &mut Scratch::default());
+    assert_eq!(got, SampledToken { token: 1, logprob: None, top: Vec::new(), proposal: None });
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn logprobs_are_of_the_raw_logits() {
         let exact = |t: u32| f64::from(logits[t as usize]) - total.ln();
         let mut sampling = SamplingParams { logprobs: Some(4), top_k: 2, ..sampling(2.0) };
         sampling.logit_bias = vec![(1, 50.0)];
-        let got = pick(&logits, &row(&sampling, 0), &mut scratch);
+        let got = sample_token(&logits, &row(&sampling, 0), &mut scratch);
         assert_eq!(got.token, 1, "the bias decides");
         assert!((f64::from(got.logprob.unwrap()) - exact(1)).abs() < 3e-6);
         let mut order: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
@@ -286,7 +286,7 @@ fn logprobs_are_of_the_raw_logits() {
         }
         assert_eq!(got.top.len(), 4);
         sampling.logprobs = Some(0);
-        let got = pick(&logits, &row(&sampling, 0), &mut scratch);
+        let got = sample_token(&logits, &row(&sampling, 0), &mut scratch);
         assert!(got.logprob.is_some() && got.top.is_empty());
     }
 }
@@ -297,14 +297,14 @@ fn chi_square(
     logits: &[f32],
     sampling: &SamplingParams,
     n_draws: u32,
-    mut pick: impl FnMut(u32) -> u32,
+    mut draw: impl FnMut(u32) -> u32,
 ) -> (f64, f64) {
     let kept = naive_kept(logits, sampling);
     let top = f64::from(kept[0].0);
     let total: f64 = kept.iter().map(|&(value, _)| (f64::from(value) - top).exp()).sum();
     let mut counts = vec![0u32; logits.len()];
     for position in 0..n_draws {
-        counts[pick(position) as usize] += 1;
+        counts[draw(position) as usize] += 1;
     }
     let (mut statistic, mut n_cells, mut rest) = (0.0, 0.0, (0.0, 0.0));
     let mut add = |expected: f64, got: f64| {
@@ -323,7 +323,7 @@ fn chi_square(
     if rest.0 > 0.0 {
         add(rest.0, rest.1);
     }
-    assert_eq!(counts.iter().sum::<u32>(), 0, "a token was picked that is not kept");
+    assert_eq!(counts.iter().sum::<u32>(), 0, "a sampled token is not among the kept ones");
     (statistic, f64::max(n_cells - 1.0, 1.0))
 }
 
@@ -347,7 +347,7 @@ fn picks_follow_the_distribution() {
         ] {
             let sampling = SamplingParams { top_k, top_p, min_p, ..sampling(temperature) };
             let (statistic, df) = chi_square(&logits, &sampling, 60_000, |position| {
-                pick(&logits, &row(&sampling, position), &mut scratch).token
+                sample_token(&logits, &row(&sampling, position), &mut scratch).token
             });
             println!("T {temperature} k {top_k} p {top_p} min-p {min_p}: {statistic:.0} df {df}");
             assert!(statistic < threshold(df), "{statistic} with {df}: {sampling:?}");
@@ -368,7 +368,7 @@ fn shared_noise_does_not_follow_the_distribution() {
     ];
     for (noise, passes) in noises {
         let (statistic, df) = chi_square(&logits, &sampling, 60_000, |position| {
-            naive_pick(&logits, &sampling, |token| noise(position, token))
+            naive_sample(&logits, &sampling, |token| noise(position, token))
         });
         println!("{statistic:.0} df {df}");
         assert_eq!(statistic < threshold(df), passes, "{statistic} with {df}");
@@ -390,7 +390,7 @@ fn neighbours_are_independent() {
         let one = sampling(1.0);
         let (statistic, df) = chi_square(&vec![0.0; 64], &one, 30_000, |i| {
             let [a, b] = pair(i).map(|(seed, position)| {
-                pick(&logits, &Row { seed, ..row(&one, position) }, &mut scratch).token
+                sample_token(&logits, &Row { seed, ..row(&one, position) }, &mut scratch).token
             });
             a * 8 + b
         });
@@ -410,7 +410,7 @@ fn time_of_a_pick() {
             (0..40).for_each(|i| logits[i * 997] += 12.0 - i as f32 * 0.2);
             logits
         };
-        let mut seen = Seen::of_prompt(&(0..4000).map(|i| i * 3).collect::<Vec<_>>());
+        let mut seen = TokenCounts::of_prompt(&(0..4000).map(|i| i * 3).collect::<Vec<_>>());
         seen.push_output(5);
         let base = sampling(0.8);
         let cases = [
@@ -437,7 +437,7 @@ fn time_of_a_pick() {
                     let start = Instant::now();
                     for position in 0..20 {
                         let row = Row { seen: Some(&seen), ..row(sampling, position) };
-                        std::hint::black_box(pick(logits, &row, &mut scratch));
+                        std::hint::black_box(sample_token(logits, &row, &mut scratch));
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0
                 };
@@ -474,14 +474,14 @@ fn time_of_a_rejection() {
                     let start = Instant::now();
                     for position in 0..20 {
                         let row = Row { rejection, ..row(&sampling, position) };
-                        std::hint::black_box(pick(&logits, &row, &mut scratch));
+                        std::hint::black_box(sample_token(&logits, &row, &mut scratch));
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0
                 };
                 (0..15).map(|_| run()).fold(f64::INFINITY, f64::min)
             });
             println!(
-                "{n} {name}: pick {:.0}, draft {:.0}, reject {:.0} us",
+                "{n} {name}: sample {:.0}, draft {:.0}, reject {:.0} us",
                 micros[0], micros[1], micros[2]
             );
         }

@@ -1,10 +1,10 @@
 //! Shared parts of the backends' tests: random data, KV caches, and expected results in float64.
 
-mod question;
+mod selection_case;
 
-pub(crate) use question::{Question, slack};
+pub(crate) use selection_case::{SelectionCase, slack};
 
-use crate::{Backend, Batch, Dtype, KvShape, KvView, Reach, Rope, Rotation, SeqSpan};
+use crate::{AttentionParams, Backend, Batch, Dtype, KvShape, KvView, Rope, RopeParams, SeqSpan};
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
 pub(crate) struct Values(pub(crate) u64);
@@ -133,10 +133,10 @@ impl Cache {
     ) -> Vec<Vec<f32>> {
         let n = *chunks.iter().max().unwrap();
         let mut out = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
-        let reach = self.reach(window);
+        let params = self.params(window);
         let mut outputs = Vec::new();
         self.run_chunks(backend, chunks, view, window, |backend, q, pool, batch| {
-            backend.attention(q, pool, LAYER, batch, reach, &mut out).unwrap();
+            backend.attention(q, pool, LAYER, batch, params, &mut out).unwrap();
             let n_rows = batch.tokens.len();
             outputs.extend((0..n_rows).map(|row| backend.read(&out, row)));
         });
@@ -165,7 +165,7 @@ impl Cache {
         let n = *chunks.iter().max().unwrap();
         let mut qkv = backend.f32_rows(n, self.width()).unwrap();
         let mut q = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
-        let rotation = Rotation { rope: &self.rope, qk_norm: None };
+        let rope_params = RopeParams { rope: &self.rope, qk_norm: None };
         let mut first = 0;
         for &n_rows in chunks {
             let positions: Vec<u32> = (first..first + n_rows).map(|p| p as u32).collect();
@@ -181,7 +181,9 @@ impl Cache {
                 backend.write(&mut qkv, row, values);
             }
             self.begin(backend, &batch, &pool, window);
-            backend.rope_and_store_kv(&qkv, &rotation, &batch, LAYER, &mut pool, &mut q).unwrap();
+            backend
+                .rope_and_store_kv(&qkv, &rope_params, &batch, LAYER, &mut pool, &mut q)
+                .unwrap();
             each(backend, &q, &mut pool, &batch);
             first += n_rows;
         }
@@ -195,11 +197,11 @@ impl Cache {
         pool: &B::KvPool,
         window: Option<u32>,
     ) {
-        backend.begin(batch, pool, &self.rope, self.n_heads, self.reach(window)).unwrap();
+        backend.begin(batch, pool, &self.rope, self.n_heads, self.params(window)).unwrap();
     }
 
-    pub(crate) fn reach(&self, window: Option<u32>) -> Reach {
-        Reach { scale: self.scale(), window }
+    pub(crate) fn params(&self, window: Option<u32>) -> AttentionParams {
+        AttentionParams { scale: self.scale(), window }
     }
 
     pub(crate) fn scale(&self) -> f32 {

@@ -98,7 +98,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let prompts = Prompts::open(args, &files, batch, context)?;
     let drafting = args.draft.config(longest, longest, None)?;
     // The times of the parts of a round are exact only if the engine waits for draft tokens.
-    let drafting = DraftConfig { waits_for_guesses: true, ..drafting };
+    let drafting = DraftConfig { waits_for_drafts: true, ..drafting };
     let settings = Setting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;

@@ -137,8 +137,8 @@ impl Yarn {
     /// The first and last frequency index of the ramp.
     fn ramp(self, head_dim: usize, base: f64) -> (f64, f64) {
         let dim = head_dim as f64;
-        let turning = |rotations: f64| {
-            dim * (self.original_context / (rotations * TAU)).ln() / (2.0 * base.ln())
+        let turning = |rope_params: f64| {
+            dim * (self.original_context / (rope_params * TAU)).ln() / (2.0 * base.ln())
         };
         let (mut low, mut high) = (turning(self.beta_fast), turning(self.beta_slow));
         if self.truncate {

@@ -1,7 +1,7 @@
 //! A model that fails at some of its calls.
 
 use crate::tests::toy::Toy;
-use galley_backend::sample::{Pick, Picks, Row};
+use galley_backend::sample::{Row, SampledToken, SampledTokens};
 use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, ModelError, Result};
@@ -123,26 +123,26 @@ impl LanguageModel for Failing {
         self.wait("finish_observing")?;
         self.call("finish_observing", |toy| toy.finish_observing(observations))
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<Pick>> {
+    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
         self.wait("sample")?;
         self.call("sample", |toy| toy.sample(rows))
     }
-    fn sample_ahead(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
-        self.call("sample_ahead", |toy| toy.sample_ahead(rows))
+    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+        self.call("sample_async", |toy| toy.sample_async(rows))
     }
-    fn send_picks(&mut self) -> Result<()> {
-        self.call("send_picks", Toy::send_picks)?;
+    fn start_token_copy(&mut self) -> Result<()> {
+        self.call("start_token_copy", Toy::start_token_copy)?;
         self.sent.push_back(std::mem::take(&mut self.is_wrong));
         Ok(())
     }
-    fn take_picks(&mut self) -> Result<Picks> {
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
         let fails = self.fails();
         if fails && self.how == How::Refuses {
-            return Err(self.error("take_picks"));
+            return Err(self.error("wait_tokens"));
         }
-        let picks = self.toy.take_picks()?;
+        let sampled = self.toy.wait_tokens()?;
         let is_wrong = self.sent.pop_front().unwrap_or_else(|| std::mem::take(&mut self.is_wrong));
-        if fails || is_wrong { Err(self.error("take_picks")) } else { Ok(picks) }
+        if fails || is_wrong { Err(self.error("wait_tokens")) } else { Ok(sampled) }
     }
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
         self.call("copy_blocks", |toy| toy.copy_blocks(copies))

@@ -1,7 +1,7 @@
 //! Rules that single calls can break.
 
 use super::not_alive;
-use crate::between::Lending;
+use crate::interposer::Lending;
 use crate::life::Subject;
 use crate::observed::Breach;
 use crate::rules::Verdict;

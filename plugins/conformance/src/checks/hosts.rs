@@ -2,7 +2,7 @@
 
 use super::lives::sentence_of;
 use super::{about_to, alive};
-use crate::between::Lending;
+use crate::interposer::Lending;
 use crate::life::{Lived, Subject};
 use crate::observed::{Breach, Callback};
 use crate::rules::Verdict;

@@ -1,7 +1,7 @@
 //! Rules about options and activation.
 
 use super::{about_to, alive, not_alive};
-use crate::between::Lending;
+use crate::interposer::Lending;
 use crate::life::Subject;
 use crate::observed::{Callback, Returned};
 use crate::rules::Verdict;

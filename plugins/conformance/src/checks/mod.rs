@@ -6,7 +6,7 @@ pub(crate) mod guesses;
 pub(crate) mod hosts;
 pub(crate) mod lives;
 
-use crate::between::Lending;
+use crate::interposer::Lending;
 use crate::life::{Lived, Subject};
 use crate::rules::Verdict;
 

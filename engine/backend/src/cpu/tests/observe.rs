@@ -13,7 +13,7 @@ fn selections_agree_with_float64() {
         let cache = Cache::new(&mut values, shape, len);
         let block = cache.block_size as u32;
         let end = 300 / block * block;
-        let base = Question {
+        let base = SelectionCase {
             n_rows: 1,
             candidates: 5..317,
             is_blocks: false,
@@ -21,26 +21,33 @@ fn selections_agree_with_float64() {
             pool: Unpooled,
             window: None,
         };
-        let blocks =
-            Question { candidates: block..end, is_blocks: true, n_selected: 6, ..base.clone() };
-        let questions = [
+        let blocks = SelectionCase {
+            candidates: block..end,
+            is_blocks: true,
+            n_selected: 6,
+            ..base.clone()
+        };
+        let selection_cases = [
             base.clone(),
-            Question { n_rows: 9, ..base.clone() },
-            Question { n_rows: 9, pool: Average(7), ..base.clone() },
-            Question { pool: Max(5), n_selected: 41, ..base.clone() },
-            Question { window: Some(150), n_rows: 3, ..base.clone() },
-            Question { n_selected: 312, ..base },
+            SelectionCase { n_rows: 9, ..base.clone() },
+            SelectionCase { n_rows: 9, pool: Average(7), ..base.clone() },
+            SelectionCase { pool: Max(5), n_selected: 41, ..base.clone() },
+            SelectionCase { window: Some(150), n_rows: 3, ..base.clone() },
+            SelectionCase { n_selected: 312, ..base },
             blocks.clone(),
-            Question { n_rows: 13, window: Some(270), ..blocks },
+            SelectionCase { n_rows: 13, window: Some(270), ..blocks },
         ];
-        for question in questions {
-            let scores = cache.scores(len, &question);
+        for selection_case in selection_cases {
+            let scores = cache.scores(len, &selection_case);
             // The selection of the first of two backends that differ only in the number of threads.
             let mut alone = None;
             for mut backend in backends() {
-                let what = format!("{} {shape:?} {question:?}", backend.description());
-                let got = cache.observe(&mut backend, &[100, len - 100], &question);
-                assert!(got == cache.observe(&mut backend, &[len], &question), "chunks: {what}");
+                let what = format!("{} {shape:?} {selection_case:?}", backend.description());
+                let got = cache.observe(&mut backend, &[100, len - 100], &selection_case);
+                assert!(
+                    got == cache.observe(&mut backend, &[len], &selection_case),
+                    "chunks: {what}"
+                );
                 alone = match alone.take() {
                     None => Some(got.clone()),
                     Some(alone) => {
@@ -50,7 +57,10 @@ fn selections_agree_with_float64() {
                 };
                 let slack = slack(backend.dtype);
                 for (ids, scores) in got.iter().zip(&scores) {
-                    assert!(cache.are_highest(ids, scores, &question, slack), "{what}: {ids:?}");
+                    assert!(
+                        cache.are_highest(ids, scores, &selection_case, slack),
+                        "{what}: {ids:?}"
+                    );
                 }
             }
         }
@@ -63,7 +73,7 @@ fn selections_of_something_else_are_noticed() {
     let mut values = Values(8);
     let len = 340;
     let cache = Cache::new(&mut values, (6, 2, 24), len);
-    let base = Question {
+    let base = SelectionCase {
         n_rows: 4,
         candidates: 5..317,
         is_blocks: false,
@@ -73,9 +83,9 @@ fn selections_of_something_else_are_noticed() {
     };
     let pool = PoolScores::Average(5);
     let others = [
-        Question { n_rows: 3, ..base.clone() },
-        Question { pool, ..base.clone() },
-        Question { window: Some(200), ..base.clone() },
+        SelectionCase { n_rows: 3, ..base.clone() },
+        SelectionCase { pool, ..base.clone() },
+        SelectionCase { window: Some(200), ..base.clone() },
     ];
     for mut backend in backends() {
         let slack = slack(backend.dtype);
@@ -95,7 +105,7 @@ fn ties_go_to_the_lower_position() {
     let mut values = Values(9);
     let cache = Cache::new(&mut values, (4, 2, 16), 200);
     // The rows see nothing before position 150: all candidates score 0.
-    let question = Question {
+    let selection_case = SelectionCase {
         n_rows: 2,
         candidates: 32..140,
         is_blocks: false,
@@ -104,7 +114,7 @@ fn ties_go_to_the_lower_position() {
         window: Some(48),
     };
     for mut backend in backends() {
-        let got = cache.observe(&mut backend, &[200], &question);
+        let got = cache.observe(&mut backend, &[200], &selection_case);
         assert_eq!(got, [[32, 33, 34, 35, 36]; 2], "{}", backend.description());
     }
 }
@@ -115,7 +125,7 @@ fn impossible_observations_are_refused() {
     let cache = Cache::new(&mut values, (2, 1, 16), 100);
     let block = cache.block_size as u32;
     let mut backend = CpuBackend::new(CpuConfig::default()).unwrap();
-    let reach = Reach { scale: 1.0, window: None };
+    let params = AttentionParams { scale: 1.0, window: None };
     type Change<'a> = &'a dyn Fn(&mut Observation<'_>);
     cache.run_chunks(
         &mut backend,
@@ -143,7 +153,7 @@ fn impossible_observations_are_refused() {
                     pool,
                     LAYER,
                     batch,
-                    reach,
+                    params,
                     std::slice::from_mut(&mut observation),
                 )
             };
@@ -188,7 +198,7 @@ fn spans_that_write_no_kv_attend_to_what_is_there() {
     let mut values = Values(11);
     let cache = Cache::new(&mut values, (4, 2, 16), 90);
     for mut backend in backends() {
-        let reach = Reach { scale: cache.scale(), window: None };
+        let params = AttentionParams { scale: cache.scale(), window: None };
         let mut out = backend.operand_rows(90, 64).unwrap();
         let mut q_again = backend.operand_rows(90, 64).unwrap();
         // The same queries; keys and values are negated.
@@ -198,7 +208,7 @@ fn spans_that_write_no_kv_attend_to_what_is_there() {
             let values: Vec<f32> = values.iter().enumerate().map(flipped).collect();
             backend.write(&mut qkv, row, &values);
         }
-        let rotation = Rotation { rope: &cache.rope, qk_norm: None };
+        let rope_params = RopeParams { rope: &cache.rope, qk_norm: None };
         cache.run_chunks(
             &mut backend,
             &[90],
@@ -206,7 +216,7 @@ fn spans_that_write_no_kv_attend_to_what_is_there() {
             None,
             |backend, q, pool, batch| {
                 let mut attend = |q: &Tensor, pool: &KvPool, backend: &mut CpuBackend| {
-                    backend.attention(q, pool, LAYER, batch, reach, &mut out).unwrap();
+                    backend.attention(q, pool, LAYER, batch, params, &mut out).unwrap();
                     (0..90).map(|row| backend.read(&out, row)).collect::<Vec<_>>()
                 };
                 let before = attend(q, pool, backend);
@@ -214,7 +224,7 @@ fn spans_that_write_no_kv_attend_to_what_is_there() {
                     let seqs = [SeqSpan { writes_kv, ..batch.seqs[0] }];
                     let batch = Batch { seqs: &seqs, ..*batch };
                     backend
-                        .rope_and_store_kv(&qkv, &rotation, &batch, LAYER, pool, &mut q_again)
+                        .rope_and_store_kv(&qkv, &rope_params, &batch, LAYER, pool, &mut q_again)
                         .unwrap();
                     let after = attend(&q_again, pool, backend);
                     assert_eq!(before == after, !writes_kv, "{}", backend.description());

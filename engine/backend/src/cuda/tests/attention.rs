@@ -113,7 +113,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
     let table = cache.table.clone();
     let mut q_all = backend.operand_rows(46, 128).unwrap();
     let mut out = backend.operand_rows(46, 128).unwrap();
-    let reach = cache.reach(None);
+    let params = cache.params(None);
     cache.run_chunks(&mut backend, &[120], KvView::default(), None, |backend, q, pool, _| {
         let spans = [(80, 1), (90, 4), (3, 40), (119, 1)];
         let chosen = Selected::Blocks(Selection::everywhere(&[0, 1]));
@@ -141,7 +141,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
             let batch =
                 Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
             cache.begin(backend, &batch, pool, None);
-            backend.attention(&q_all, pool, LAYER, &batch, reach, &mut out).unwrap();
+            backend.attention(&q_all, pool, LAYER, &batch, params, &mut out).unwrap();
             (0..positions.len()).map(|row| backend.read(&out, row)).collect()
         };
         let together = attend(&[0, 1, 2, 3]);
@@ -155,7 +155,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
 }
 
 #[test]
-fn copied_blocks_and_lodgers_keep_what_they_hold() {
+fn copied_blocks_and_draft_models_keep_what_they_hold() {
     let mut values = Values(7);
     let Some(mut backend) = backend() else { return };
     let mut cache = Cache::new(&mut values, (2, 2, 16), 60);
@@ -169,9 +169,10 @@ fn copied_blocks_and_lodgers_keep_what_they_hold() {
         dtype: Dtype::Bf16,
     };
     let host = backend.kv_pool(shape).unwrap();
-    let mut lodger = backend.lodge(&host, shape.lodger(LAYERS, 2, 16).unwrap()).unwrap();
-    assert!(backend.lodge(&host, KvShape { head_dim: 32, ..lodger.shape }).is_err());
-    assert_eq!(lodger.shape.n_blocks, 12);
+    let mut draft_layout =
+        backend.alias_kv_pool(&host, shape.draft_layout(LAYERS, 2, 16).unwrap()).unwrap();
+    assert!(backend.alias_kv_pool(&host, KvShape { head_dim: 32, ..draft_layout.shape }).is_err());
+    assert_eq!(draft_layout.shape.n_blocks, 12);
     // Draft-model block `i` lies in pool block `i % 4`. Block 9 becomes a copy of block 2.
     let tables = [vec![4, 11, 6, 2], vec![4, 11, 6, 9]];
     let mut qkv = backend.f32_rows(60, cache.width()).unwrap();
@@ -181,23 +182,28 @@ fn copied_blocks_and_lodgers_keep_what_they_hold() {
         backend.write(&mut qkv, row, values);
     }
     let (positions, tokens): (Vec<u32>, Vec<u32>) = (0..60).map(|p| (p, 0)).unzip();
-    let rotation = crate::Rotation { rope: &cache.rope, qk_norm: None };
+    let rope_params = crate::RopeParams { rope: &cache.rope, qk_norm: None };
     let mut run = |backend: &mut CudaBackend, pool: &mut KvPool, table: &[u32], writes_kv| {
         let view = KvView::default();
         let seqs = [SeqSpan { first_row: 0, n_rows: 60, block_table: table, writes_kv, view }];
         let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
         cache.begin(backend, &batch, pool, None);
-        backend.rope_and_store_kv(&qkv, &rotation, &batch, LAYER, pool, &mut q).unwrap();
-        backend.attention(&q, pool, LAYER, &batch, cache.reach(None), &mut out).unwrap();
+        backend.rope_and_store_kv(&qkv, &rope_params, &batch, LAYER, pool, &mut q).unwrap();
+        backend.attention(&q, pool, LAYER, &batch, cache.params(None), &mut out).unwrap();
         (0..60).map(|row| backend.read(&out, row)).collect::<Vec<_>>()
     };
-    let before = run(&mut backend, &mut lodger, &tables[0], true);
+    let before = run(&mut backend, &mut draft_layout, &tables[0], true);
     let expected = cache.expected(59, |_, _| true);
-    assert_close("a lodger", &expected, &before[59], attention_tolerance(Dtype::Bf16));
-    assert!(before != run(&mut backend, &mut lodger, &tables[1], false), "not copied yet");
-    backend.copy_blocks(&mut lodger, &[(2, 9)]).unwrap();
-    assert!(before == run(&mut backend, &mut lodger, &tables[1], false));
-    assert!(backend.copy_blocks(&mut lodger, &[(2, 12)]).is_err());
+    assert_close(
+        "a draft model in the pool",
+        &expected,
+        &before[59],
+        attention_tolerance(Dtype::Bf16),
+    );
+    assert!(before != run(&mut backend, &mut draft_layout, &tables[1], false), "not copied yet");
+    backend.copy_blocks(&mut draft_layout, &[(2, 9)]).unwrap();
+    assert!(before == run(&mut backend, &mut draft_layout, &tables[1], false));
+    assert!(backend.copy_blocks(&mut draft_layout, &[(2, 12)]).is_err());
 }
 
 #[test]
@@ -209,7 +215,7 @@ fn selections_agree_with_float64() {
         let len = 230;
         let cache = Cache::new(&mut values, shape, len);
         let block = cache.block_size as u32;
-        let base = Question {
+        let base = SelectionCase {
             n_rows: 1,
             candidates: 5..217,
             is_blocks: false,
@@ -218,26 +224,33 @@ fn selections_agree_with_float64() {
             window: None,
         };
         let candidates = block..192 / block * block;
-        let blocks = Question { candidates, is_blocks: true, n_selected: 3, ..base.clone() };
-        let questions = [
-            Question { n_rows: 9, pool: Average(7), ..base.clone() },
-            Question { pool: Max(5), n_selected: 41, ..base.clone() },
-            Question { window: Some(150), n_rows: 3, ..base },
+        let blocks = SelectionCase { candidates, is_blocks: true, n_selected: 3, ..base.clone() };
+        let selection_cases = [
+            SelectionCase { n_rows: 9, pool: Average(7), ..base.clone() },
+            SelectionCase { pool: Max(5), n_selected: 41, ..base.clone() },
+            SelectionCase { window: Some(150), n_rows: 3, ..base },
             blocks,
         ];
-        for question in questions {
-            let scores = cache.scores(len, &question);
-            let got = cache.observe(&mut backend, &[100, len - 100], &question);
+        for selection_case in selection_cases {
+            let scores = cache.scores(len, &selection_case);
+            let got = cache.observe(&mut backend, &[100, len - 100], &selection_case);
             let slack = slack(Dtype::Bf16);
             for (ids, scores) in got.iter().zip(&scores) {
-                assert!(cache.are_highest(ids, scores, &question, slack), "{shape:?} {question:?}");
+                assert!(
+                    cache.are_highest(ids, scores, &selection_case, slack),
+                    "{shape:?} {selection_case:?}"
+                );
             }
-            if question.is_blocks {
+            if selection_case.is_blocks {
                 continue; // there are too few blocks to differ
             }
             // The control: the selection does not fit the scores of another question, with more
             // rows and another window.
-            let other = Question { n_rows: question.n_rows + 1, window: Some(90), ..question };
+            let other = SelectionCase {
+                n_rows: selection_case.n_rows + 1,
+                window: Some(90),
+                ..selection_case
+            };
             let scores = cache.scores(len, &other);
             assert!(!cache.are_highest(&got[0], &scores[0], &other, slack), "{other:?}");
         }
@@ -262,7 +275,7 @@ fn impossible_observations_are_refused() {
                 out: &mut out,
             };
             let observations = std::slice::from_mut(&mut observation);
-            backend.observe(q, pool, LAYER, batch, cache.reach(None), observations)?;
+            backend.observe(q, pool, LAYER, batch, cache.params(None), observations)?;
             backend.finish_observing(observations)
         };
         ask(0, 4, 1).unwrap();

@@ -1,7 +1,7 @@
 //! The emulated device with counters of uploads and waits.
 
 use super::*;
-use crate::cuda::device::{Download, Memory, Recording};
+use crate::cuda::device::{CapturedGraph, Download, Memory};
 use crate::cuda::emulated;
 use galley_kernels_cu::bindings::gk_kernels;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -84,14 +84,14 @@ impl Device for Counting {
         self.n_synchronized.fetch_add(1, Relaxed);
         self.device.synchronize()
     }
-    fn begin_recording(&self) -> Result<()> {
-        self.device.begin_recording()
+    fn begin_capture(&self) -> Result<()> {
+        self.device.begin_capture()
     }
-    fn end_recording(&self) -> Result<Recording> {
-        self.device.end_recording()
+    fn end_capture(&self) -> Result<CapturedGraph> {
+        self.device.end_capture()
     }
-    unsafe fn replay(&self, recording: &Recording) -> Result<()> {
+    unsafe fn replay(&self, captured: &CapturedGraph) -> Result<()> {
         // SAFETY: the caller upholds the contract of `replay`.
-        unsafe { self.device.replay(recording) }
+        unsafe { self.device.replay(captured) }
     }
 }

@@ -40,7 +40,7 @@ fn uploads_of_any_size_arrive_however_many_are_under_way() {
 fn a_download_is_of_the_time_when_it_was_begun() {
     let device = device();
     let buffer = Buffer::new(&device, "some bytes", 100).unwrap();
-    let begun: Vec<_> = (0..20)
+    let metadata: Vec<_> = (0..20)
         .map(|seed| {
             buffer.upload(0, &pattern(100, seed)).unwrap();
             (seed, buffer.begin_download::<u8>(0, 100 - seed as usize).unwrap())
@@ -53,7 +53,7 @@ fn a_download_is_of_the_time_when_it_was_begun() {
         scope.spawn(|| {
             let other = Buffer::of(&device, "other bytes", &pattern(10, 7)).unwrap();
             assert_eq!(other.download::<u8>(0, 10).unwrap(), pattern(10, 7));
-            for (seed, download) in begun.into_iter().rev() {
+            for (seed, download) in metadata.into_iter().rev() {
                 let n = 100 - seed as usize;
                 assert_eq!(
                     buffer.end_download::<u8>(download, n).unwrap(),
@@ -83,32 +83,32 @@ fn new_memory_is_zero_and_too_much_is_refused_by_name() {
 fn what_cannot_be_recorded_is_refused_and_the_recording_stays_good() {
     let device = device();
     let buffer = Buffer::new(&device, "some bytes", 64).unwrap();
-    device.begin_recording().unwrap();
+    device.begin_capture().unwrap();
     let refused = |error: String| assert!(error.contains("it cannot be recorded"), "{error}");
     refused(Buffer::new(&device, "more bytes", 64).err().expect("refused").to_string());
     refused(buffer.upload(0, &[1]).expect_err("refused").to_string());
     refused(buffer.download::<u8>(0, 1).expect_err("refused").to_string());
     refused(buffer.begin_download::<u8>(0, 1).err().expect("refused").to_string());
-    let recording = device.end_recording().unwrap();
+    let captured = device.end_capture().unwrap();
     // SAFETY: the recording is empty, so it uses no buffer.
-    unsafe { device.replay(&recording) }.unwrap();
+    unsafe { device.replay(&captured) }.unwrap();
     // A buffer dropped during a recording is freed after it. Its size keeps other tests of this
     // process from hiding that.
     const LARGE: usize = 4 << 30;
     let large = Buffer::new(&device, "much that nobody touches", LARGE).unwrap();
     let free_bytes = || device.memory().unwrap().free_bytes;
     let before = free_bytes();
-    device.begin_recording().unwrap();
+    device.begin_capture().unwrap();
     drop(large);
     assert!(free_bytes() < before + LARGE / 2);
-    device.end_recording().unwrap();
+    device.end_capture().unwrap();
     assert!(free_bytes() > before + LARGE / 2);
 }
 
 #[test]
 fn errors_have_the_names_of_the_driver() {
     let device = device();
-    let error = device.end_recording().err().expect("none was begun").to_string();
+    let error = device.end_capture().err().expect("none was begun").to_string();
     assert!(error.contains("ending a recording") && error.contains("CAPTURE_UNMATCHED"), "{error}");
     let description = device.description();
     assert!(description.starts_with("emulated on the CPU (cuda:0, "), "{description}");

@@ -67,7 +67,7 @@ fn a_known_selection_is_still_checked() {
                 seqs: &[span],
                 logit_rows: &[],
             };
-            backend.begin(&batch, pool, &cache.rope, 4, cache.reach(None))
+            backend.begin(&batch, pool, &cache.rope, 4, cache.params(None))
         };
         begin(later).unwrap();
         begin(later).unwrap();

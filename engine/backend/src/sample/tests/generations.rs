@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
 type Verifier = fn(&[f32], &Row<'_>, &Proposal, &mut Scratch) -> u32;
 
 fn right(logits: &[f32], row: &Row<'_>, _: &Proposal, scratch: &mut Scratch) -> u32 {
-    pick(logits, row, scratch).token
+    sample_token(logits, row, scratch).token
 }
 
 fn accepts_always(_: &[f32], _: &Row<'_>, proposal: &Proposal, _: &mut Scratch) -> u32 {
@@ -112,16 +112,16 @@ fn forgets_the_residual(
     proposal: &Proposal,
     scratch: &mut Scratch,
 ) -> u32 {
-    let token = pick(logits, row, scratch).token;
+    let token = sample_token(logits, row, scratch).token;
     match token == proposal.token() {
         true => token,
-        false => pick(logits, &Row { rejection: None, ..*row }, scratch).token,
+        false => sample_token(logits, &Row { rejection: None, ..*row }, scratch).token,
     }
 }
 
 /// Wrong: decides with the noise of the draft.
 fn reuses_noise(logits: &[f32], row: &Row<'_>, proposal: &Proposal, scratch: &mut Scratch) -> u32 {
-    pick(logits, row, scratch);
+    sample_token(logits, row, scratch);
     let noise = word(draft_seed(row.seed), row.position, proposal.token());
     let [_, at] = decision(row.seed, row.position);
     decide(&scratch.target, proposal, [f64::from(noise) / 4_294_967_296.0, at])
@@ -135,10 +135,10 @@ fn generate(case: &Case, seed: u64, first: u32, verify: Verifier) -> (Vec<u32>, 
         let (mut drafted, mut proposals) = (tokens.clone(), Vec::new());
         for _ in 0..DRAFT_LENGTH {
             let row = case.row(seed, first, &drafted, Some(Rejection::Draft));
-            let pick = pick(&case.draft(&drafted), &row, &mut scratch);
-            let proposal = pick.proposal.expect("a draft says what from");
-            assert_eq!(proposal.token(), pick.token);
-            drafted.push(pick.token);
+            let sampled = sample_token(&case.draft(&drafted), &row, &mut scratch);
+            let proposal = sampled.proposal.expect("a draft says what from");
+            assert_eq!(proposal.token(), sampled.token);
+            drafted.push(sampled.token);
             proposals.push(*proposal);
         }
         let rejected = proposals.iter().any(|proposal| {
@@ -150,7 +150,7 @@ fn generate(case: &Case, seed: u64, first: u32, verify: Verifier) -> (Vec<u32>, 
         });
         if !rejected {
             let row = case.row(seed, first, &tokens, None);
-            tokens.push(pick(&case.target(&tokens), &row, &mut scratch).token);
+            tokens.push(sample_token(&case.target(&tokens), &row, &mut scratch).token);
         }
     }
     tokens.truncate(N_TOKENS);

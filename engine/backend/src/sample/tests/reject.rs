@@ -21,7 +21,7 @@ pub(super) fn proposal_of(
     scratch: &mut Scratch,
 ) -> Option<Proposal> {
     let row = Row { rejection: Some(Rejection::Draft), ..row(sampling, 5) };
-    pick(logits, &row, scratch).proposal.map(|proposal| *proposal)
+    sample_token(logits, &row, scratch).proposal.map(|proposal| *proposal)
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn odd_logits_are_verified_without_a_panic() {
                     rejection: Some(Rejection::Verify(&proposal)),
                     ..row(&sampling, position)
                 };
-                let got = pick(target, &verify, &mut scratch);
+                let got = sample_token(target, &verify, &mut scratch);
                 let can_be = target[got.token as usize] > -inf;
                 let nothing_can_be = target.iter().all(|&l| l.is_nan() || l == -inf);
                 assert!(can_be || (nothing_can_be && got.token == 0), "{draft:?} {target:?}");
@@ -151,7 +151,7 @@ fn odd_logits_are_verified_without_a_panic() {
     let none = Proposal::new(0, &[0], &[1.0]);
     let one = sampling(1.0);
     let verify = Row { rejection: Some(Rejection::Verify(&none)), ..row(&one, 0) };
-    assert_eq!(pick(&[], &verify, &mut scratch).token, 0);
+    assert_eq!(sample_token(&[], &verify, &mut scratch).token, 0);
 }
 
 /// A greedy row ignores the rejection: it has no proposal and samples the target's own token.
@@ -162,7 +162,7 @@ fn greedy_rows_are_as_they_were() {
     assert_eq!(proposal_of(&[0.0, 2.0], &greedy, &mut scratch), None);
     let proposal = Proposal::new(0, &[], &[1.0, 0.0]);
     let row = Row { rejection: Some(Rejection::Verify(&proposal)), ..row(&greedy, 0) };
-    assert_eq!(pick(&[0.0, 2.0], &row, &mut scratch).token, 1);
+    assert_eq!(sample_token(&[0.0, 2.0], &row, &mut scratch).token, 1);
 }
 
 /// The four kinds of random numbers are independent: neither words nor tokens agree more often than
@@ -177,8 +177,8 @@ fn drafts_and_decisions_have_noise_of_their_own() {
         let row = Row { seed, ..row(&one, position) };
         let draft = Row { rejection: Some(Rejection::Draft), ..row };
         match kind {
-            0 => pick(&flat, &row, &mut scratch).token,
-            1 => pick(&flat, &draft, &mut scratch).token,
+            0 => sample_token(&flat, &row, &mut scratch).token,
+            1 => sample_token(&flat, &draft, &mut scratch).token,
             _ => (decision(seed, position)[kind as usize - 2] * 4.0) as u32,
         }
     };
@@ -202,7 +202,7 @@ fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
         let proposal = proposal_of(&Random(position).logits(40, 2.0), &sampling, &mut scratch);
         let proposal = proposal.expect("it is not greedy");
         let row = Row { rejection: Some(Rejection::Verify(&proposal)), ..row(&sampling, position) };
-        let got = pick(&logits, &row, &mut scratch);
+        let got = sample_token(&logits, &row, &mut scratch);
         let exact = f64::from(logits[got.token as usize]) - total.ln();
         assert!((f64::from(got.logprob.unwrap()) - exact).abs() < 3e-6 && got.top.len() == 1);
         assert_eq!(got.proposal, None);

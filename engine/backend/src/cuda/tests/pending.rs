@@ -2,7 +2,7 @@
 
 use super::counting::Counting;
 use super::*;
-use crate::TOKEN_OF_PICK;
+use crate::PLACEHOLDER_BIT;
 use crate::sample::{Row, SamplingParams};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -45,7 +45,7 @@ impl Layerless {
         &self,
         backend: &mut B,
         samplings: [&SamplingParams; 3],
-        ahead: bool,
+        pending: bool,
     ) -> Vec<Vec<u32>> {
         let shape = KvShape {
             n_layers: 1,
@@ -57,7 +57,7 @@ impl Layerless {
         };
         let pool = backend.kv_pool(shape).unwrap();
         let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
-        let reach = Reach { scale: 1.0, window: None };
+        let params = AttentionParams { scale: 1.0, window: None };
         let table = load(backend, N_VOCAB, COLS, &self.table);
         let head = load(backend, N_VOCAB, COLS, &self.head);
         let norm = backend.load_vector(&self.norm).unwrap();
@@ -86,27 +86,27 @@ impl Layerless {
                 seqs: &seqs,
                 logit_rows: &logit_rows,
             };
-            backend.begin(&batch, &pool, &rope, 1, reach).unwrap();
+            backend.begin(&batch, &pool, &rope, 1, params).unwrap();
             backend.embed(&table, &batch, &mut x).unwrap();
             backend.logits(&x, &norm, 1e-5, &head, &batch, &mut logits).unwrap();
             let row = |logits_row: usize| {
                 row_of(logits_row, samplings[logits_row], positions[logits_row] + 1)
             };
             let rows: Vec<Row<'_>> = (0..n_seqs).map(row).collect();
-            let next: Vec<u32> = match ahead {
-                true => backend.sample_ahead(&logits, &rows).unwrap().collect(),
+            let next: Vec<u32> = match pending {
+                true => backend.sample_async(&logits, &rows).unwrap().collect(),
                 false => {
-                    let picks = backend.sample(&logits, &rows).unwrap();
-                    picks.iter().map(|pick| pick.token).collect()
+                    let sampled = backend.sample(&logits, &rows).unwrap();
+                    sampled.iter().map(|sampled| sampled.token).collect()
                 }
             };
             chains.iter_mut().zip(next).for_each(|(chain, token)| chain.push(token));
         }
-        if ahead {
-            let picks = backend.take_picks().unwrap();
-            assert_eq!(picks.n_picks(), 2 * 2 + 3 * (LENGTH - 2));
-            chains.iter_mut().for_each(|chain| picks.resolve(chain));
-            assert_eq!(backend.take_picks().unwrap().n_picks(), 0, "they are taken once");
+        if pending {
+            let sampled = backend.wait_tokens().unwrap();
+            assert_eq!(sampled.n_sampled(), 2 * 2 + 3 * (LENGTH - 2));
+            chains.iter_mut().for_each(|chain| sampled.resolve(chain));
+            assert_eq!(backend.wait_tokens().unwrap().n_sampled(), 0, "they are taken once");
         }
         chains
     }
@@ -121,7 +121,7 @@ fn a_chain_is_waited_for_once() {
     assert_eq!(expected, model.chain(&mut cpu(), samplings, true));
     let (mut backend, counting) = Counting::backend();
     assert_eq!(expected, model.chain(&mut backend, samplings, false));
-    assert_eq!(counting.take_waits(), LENGTH, "each pick is waited for");
+    assert_eq!(counting.take_waits(), LENGTH, "the host waits for each token");
     assert_eq!(expected, model.chain(&mut backend, samplings, true));
     assert_eq!(counting.take_waits(), 1);
     // The control: other sampling settings give another chain.
@@ -151,16 +151,18 @@ fn picks_survive_that_more_are_made_than_expected() {
     let row = |position: u32| row_of(0, &sampling, position);
     let few: Vec<Row<'_>> = (0..5).map(row).collect();
     let expected = backend.sample(&tensor, &few).unwrap();
-    assert!(expected.iter().any(|pick| pick.token != expected[0].token));
-    let first = backend.sample_ahead(&tensor, &few).unwrap();
-    let (before, n_room) = backend.sampler.ahead(&backend.device).unwrap();
+    assert!(expected.iter().any(|sampled| sampled.token != expected[0].token));
+    let first = backend.sample_async(&tensor, &few).unwrap();
+    let (before, n_room) = backend.sampler.pending(&backend.device).unwrap();
     let many: Vec<Row<'_>> = (0..n_room as u32).map(|_| row(0)).collect();
-    let names = backend.sample_ahead(&tensor, &many).unwrap();
-    assert_eq!(names.start, TOKEN_OF_PICK | 5);
-    assert_ne!(before, backend.sampler.ahead(&backend.device).unwrap().0, "they have moved");
-    let picks = backend.take_picks().unwrap();
-    assert!(first.zip(&expected).all(|(name, pick)| picks.token(name) == Some(pick.token)));
-    assert!({ names }.all(|name| picks.token(name) == Some(expected[0].token)));
+    let names = backend.sample_async(&tensor, &many).unwrap();
+    assert_eq!(names.start, PLACEHOLDER_BIT | 5);
+    assert_ne!(before, backend.sampler.pending(&backend.device).unwrap().0, "they have moved");
+    let sampled = backend.wait_tokens().unwrap();
+    assert!(
+        first.zip(&expected).all(|(name, expected)| sampled.token(name) == Some(expected.token))
+    );
+    assert!({ names }.all(|name| sampled.token(name) == Some(expected[0].token)));
 }
 
 /// The device is a step ahead: the tokens of a step are taken after the next step was enqueued, and
@@ -178,21 +180,21 @@ fn picks_are_taken_a_step_late() {
         .map(|step| backend.sample(&tensor, &rows(step)).unwrap().iter().map(|p| p.token).collect())
         .collect();
     counting.take_waits();
-    let (place, _) = backend.sampler.ahead(&backend.device).unwrap();
-    let mut before = backend.sample_ahead(&tensor, &rows(0)).unwrap();
-    backend.send_picks().unwrap();
+    let (place, _) = backend.sampler.pending(&backend.device).unwrap();
+    let mut before = backend.sample_async(&tensor, &rows(0)).unwrap();
+    backend.start_token_copy().unwrap();
     for step in 1..20 {
-        let now = backend.sample_ahead(&tensor, &rows(step)).unwrap();
-        backend.send_picks().unwrap();
-        let picks = backend.take_picks().unwrap();
-        let taken: Vec<_> = before.filter_map(|name| picks.token(name)).collect();
+        let now = backend.sample_async(&tensor, &rows(step)).unwrap();
+        backend.start_token_copy().unwrap();
+        let sampled = backend.wait_tokens().unwrap();
+        let taken: Vec<_> = before.filter_map(|name| sampled.token(name)).collect();
         assert_eq!(taken, expected[step as usize - 1]);
-        assert!(now.clone().all(|name| picks.token(name).is_none()));
+        assert!(now.clone().all(|name| sampled.token(name).is_none()));
         before = now;
     }
     assert_eq!(counting.take_waits(), 19, "one wait a step, for the step before");
-    assert_eq!(backend.sampler.ahead(&backend.device).unwrap().0, place);
-    assert_eq!(backend.take_picks().unwrap().n_picks(), 2);
+    assert_eq!(backend.sampler.pending(&backend.device).unwrap().0, place);
+    assert_eq!(backend.wait_tokens().unwrap().n_sampled(), 2);
 }
 
 /// If a copy fails to start, its tokens are lost. Earlier and later copies keep their tokens.
@@ -208,13 +210,13 @@ fn picks_that_cannot_be_sent_leave_the_others_in_their_order() {
         (0..3).map(|step| backend.sample(&tensor, &rows(step)).unwrap()[0].token).collect();
     let names: Vec<u32> = (0..3)
         .map(|step| {
-            let name = backend.sample_ahead(&tensor, &rows(step)).unwrap().start;
+            let name = backend.sample_async(&tensor, &rows(step)).unwrap().start;
             counting.n_failing.store(usize::from(step == 1), Relaxed);
-            assert_eq!(backend.send_picks().is_err(), step == 1);
+            assert_eq!(backend.start_token_copy().is_err(), step == 1);
             name
         })
         .collect();
-    assert_eq!(backend.take_picks().unwrap().token(names[0]), Some(expected[0]));
-    assert_eq!(backend.take_picks().unwrap().n_picks(), 0, "they were not sent");
-    assert_eq!(backend.take_picks().unwrap().token(names[2]), Some(expected[2]));
+    assert_eq!(backend.wait_tokens().unwrap().token(names[0]), Some(expected[0]));
+    assert_eq!(backend.wait_tokens().unwrap().n_sampled(), 0, "they were not sent");
+    assert_eq!(backend.wait_tokens().unwrap().token(names[2]), Some(expected[2]));
 }

@@ -4,9 +4,9 @@
 //! without logarithms ([`can_win`]) leaves a few dozen tokens to compute exactly, whatever the
 //! vocabulary size.
 
-use super::keep::Cutoff;
-use super::passes::{CHUNK, vectorised};
 use super::philox;
+use super::top_k_top_p::Cutoff;
+use super::vector_ops::{CHUNK, vectorised};
 
 /// An upper bound of the noise: `-ln(-ln(1 - 2^-33))` is 22.87.
 const MOST_NOISE: f32 = 22.9;

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! device   forward 1 │ forward 2 │ forward 3 │ ...
-//! host       enqueue 2   picks of 1, enqueue 3   picks of 2, ...
+//! host       enqueue 2   tokens of 1, enqueue 3   tokens of 2, ...
 //! ```
 //!
-//! Here `picks of 1` are the tokens that step 1 samples. An asynchronous device is given the next
+//! Here `sampled of 1` are the tokens that step 1 samples. An asynchronous device is given the next
 //! step before the host has read the tokens of this one. Until then a sampled token is *pending*
 //! (`late` in names), and the sequence holds a placeholder, which the device replaces by the token.
 //! The sequence is scheduled as if the token were known. The next step commits the token's KV,
@@ -18,7 +18,7 @@
 //! Drafters, penalties, log-probabilities and forks need to know tokens. If one sequence of a step
 //! samples for any of these, the host waits for all tokens of the step.
 
-use super::Core;
+use super::EngineCore;
 use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::StepStats;
 use galley_backend::BackendError;
@@ -27,26 +27,27 @@ use std::time::Instant;
 
 /// Sampled tokens in transit to the host.
 #[derive(Default)]
-pub(super) struct Late {
+pub(super) struct PendingStep {
     /// The sequence and the placeholder of each token.
-    picks: Vec<(SequenceKey, u32)>,
+    sampled: Vec<(SequenceKey, u32)>,
 }
 
-impl Core {
+impl EngineCore {
     /// Whether the host can enqueue the next step before it reads the tokens of this one.
-    pub(super) fn may_be_late(&self) -> bool {
-        let mut picking = self.scheduler.running().iter().filter(|sequence| sequence.picks_now());
-        let may_run_ahead = self.model.is_asynchronous() && !self.drafting.has_guesses_ahead();
-        may_run_ahead && picking.all(Sequence::may_be_late)
+    pub(super) fn can_run_async(&self) -> bool {
+        let mut sampling_now =
+            self.scheduler.running().iter().filter(|sequence| sequence.samples_now());
+        let may_run_async = self.model.is_asynchronous() && !self.drafting.has_pending_drafts();
+        may_run_async && sampling_now.all(Sequence::can_run_async)
     }
 
     /// Samples this step's tokens without waiting, keeps the tokens of the step before, and commits
     /// this step's KV.
-    pub(super) fn sample_late(&mut self, step: &mut StepStats) -> Result<()> {
-        let begin = Instant::now();
-        let picks = self.executor.sample_ahead(&mut *self.model, self.scheduler.running())?;
-        step.sampling += begin.elapsed();
-        self.take_late(step)?;
+    pub(super) fn sample_async(&mut self, step: &mut StepStats) -> Result<()> {
+        let started = Instant::now();
+        let sampled = self.executor.sample_async(&mut *self.model, self.scheduler.running())?;
+        step.sampling += started.elapsed();
+        self.finish_previous_step(step)?;
         for sequence in self.scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
@@ -54,34 +55,36 @@ impl Core {
                 sequence.commit_scheduled(&mut self.blocks);
             }
         }
-        for &(key, name) in &picks {
-            let sequence = self.scheduler.find_mut(key).expect("it has picked a moment ago");
+        for &(key, name) in &sampled {
+            let sequence =
+                self.scheduler.find_mut(key).expect("its token was sampled in this step");
             if sequence.ended.is_none() {
-                sequence.push_late(name, &mut self.blocks);
+                sequence.push_placeholder(name, &mut self.blocks);
             }
         }
         self.scheduler.leave(&mut self.blocks);
-        self.late.picks = picks;
+        self.pending_step.sampled = sampled;
         Ok(())
     }
 
     /// Waits for the tokens of the step before, keeps them and sends their events. After an error
     /// they stay pending.
-    pub(super) fn take_late(&mut self, step: &mut StepStats) -> Result<()> {
-        if self.late.picks.is_empty() {
+    pub(super) fn finish_previous_step(&mut self, step: &mut StepStats) -> Result<()> {
+        if self.pending_step.sampled.is_empty() {
             return Ok(());
         }
-        let begin = Instant::now();
-        let picks = self.model.take_picks()?;
-        step.sampling += begin.elapsed();
-        if self.late.picks.iter().any(|&(_, name)| picks.token(name).is_none()) {
-            let error = "other picks came than those of the step before".into();
-            return Err(BackendError::Device { op: "taking picks", error }.into());
+        let started = Instant::now();
+        let sampled = self.model.wait_tokens()?;
+        step.sampling += started.elapsed();
+        if self.pending_step.sampled.iter().any(|&(_, name)| sampled.token(name).is_none()) {
+            let error = "other tokens came than the step before sampled".into();
+            return Err(BackendError::Device { op: "waiting for sampled tokens", error }.into());
         }
-        for (key, name) in std::mem::take(&mut self.late.picks) {
+        for (key, name) in std::mem::take(&mut self.pending_step.sampled) {
             // A preempted sequence is found, too. A cancelled one is gone.
             let Some(sequence) = self.scheduler.find_mut(key) else { continue };
-            sequence.keep_late(picks.token(name).expect("it is one of those that came"));
+            sequence
+                .resolve_placeholder(sampled.token(name).expect("it is one of those that came"));
             step.n_generated += 1;
             self.ended.extend(sequence.ended.is_some().then_some(key));
         }
@@ -89,7 +92,7 @@ impl Core {
     }
 
     /// Drops the pending tokens and returns the keys of their sequences.
-    pub(super) fn give_up_late(&mut self) -> Vec<SequenceKey> {
-        std::mem::take(&mut self.late.picks).into_iter().map(|(key, _)| key).collect()
+    pub(super) fn give_up_pending(&mut self) -> Vec<SequenceKey> {
+        std::mem::take(&mut self.pending_step.sampled).into_iter().map(|(key, _)| key).collect()
     }
 }

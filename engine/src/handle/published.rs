@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 /// State that the engine thread publishes to its handles.
 #[derive(Default)]
-pub(super) struct Board {
+pub(super) struct Published {
     pub(super) stats: Mutex<Stats>,
     /// Channel to the [`Watch`], if there is one.
     watcher: Mutex<Option<Sender<Stats>>>,
@@ -24,9 +24,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(board: &Board) -> Self {
+    pub(super) fn new(published: &Published) -> Self {
         let (sender, turns) = unbounded();
-        *lock(&board.watcher) = Some(sender);
+        *lock(&published.watcher) = Some(sender);
         Self { turns }
     }
 }
@@ -39,7 +39,7 @@ impl Iterator for Watch {
     }
 }
 
-impl Board {
+impl Published {
     /// Publishes the statistics of a step.
     pub(super) fn publish(&self, stats: Stats) {
         let mut watcher = lock(&self.watcher);

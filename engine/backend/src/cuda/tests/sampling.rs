@@ -1,7 +1,7 @@
 //! The device samples the same tokens as the host.
 
 use super::*;
-use crate::sample::{Rejection, Row, SamplingParams, Seen};
+use crate::sample::{Rejection, Row, SamplingParams, TokenCounts};
 
 #[test]
 fn picks_are_those_of_the_host() {
@@ -9,7 +9,7 @@ fn picks_are_those_of_the_host() {
     let (n_rows, n_vocab) = (3, 300);
     let mut values = Values(11);
     let logits: Vec<f32> = values.take(n_rows * n_vocab).iter().map(|x| x * 8.0).collect();
-    let mut seen = Seen::of_prompt(&[3, 5, 11]);
+    let mut seen = TokenCounts::of_prompt(&[3, 5, 11]);
     [5, 5, 7].into_iter().for_each(|token| seen.push_output(token));
     let plain = SamplingParams { temperature: 0.9, logprobs: Some(3), ..SamplingParams::greedy() };
     let settings = [
@@ -50,7 +50,7 @@ fn picks_are_those_of_the_host() {
         logits: &[f32],
         n_vocab: usize,
         rows: &[Row<'_>],
-    ) -> Vec<crate::sample::Pick> {
+    ) -> Vec<crate::sample::SampledToken> {
         let mut tensor = backend.f32_rows(logits.len() / n_vocab, n_vocab).unwrap();
         for (row, values) in logits.chunks(n_vocab).enumerate() {
             backend.write(&mut tensor, row, values);
@@ -73,7 +73,7 @@ fn picks_are_those_of_the_host() {
     // The control: other seeds sample other tokens.
     let others: Vec<Row<'_>> = rows.iter().map(|row| Row { seed: row.seed + 1, ..*row }).collect();
     let others = run(&mut backend, &logits, n_vocab, &others);
-    assert!(others.iter().zip(&expected).any(|(other, pick)| other.token != pick.token));
+    assert!(others.iter().zip(&expected).any(|(other, sampled)| other.token != sampled.token));
     let outside = [Row { logits_row: 99, ..rows[0] }];
     let tensor = backend.f32_rows(1, n_vocab).unwrap();
     assert!(backend.sample(&tensor, &outside).is_err());

@@ -10,11 +10,11 @@
 //! A draft of length γ has its first row at position `n` and its last row at n + γ − 1. No row attends
 //! to more tokens, itself included, than the budget, or than γ + 1 if that is more.
 
-use galley_drafter_host::{Granularity, Middle, Observe, View, When};
+use galley_drafter_host::{Granularity, Observe, RefreshPolicy, SelectionPolicy, View};
 
 /// The positions of the parts of a view in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Parts {
+pub(crate) struct ViewParts {
     /// Blocks from the start that are seen whole.
     pub(crate) sink_blocks: usize,
     /// First position of the tail; 0 is the whole cache.
@@ -23,7 +23,7 @@ pub(crate) struct Parts {
 
 /// The candidates and the size of a selection, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct SelectionRequest {
     /// Candidates are the positions `from..to`: whole blocks after the sinks and before the tail.
     pub(crate) from: usize,
     pub(crate) to: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Wanted {
 
 /// A view under a budget, for one sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budgeted {
+pub(crate) struct ViewBudget {
     view: View,
     /// KV budget, in tokens.
     budget: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Budgeted {
     draft_length: usize,
 }
 
-impl Budgeted {
+impl ViewBudget {
     pub(crate) fn new(
         view: View,
         budget: Option<u32>,
@@ -50,7 +50,7 @@ impl Budgeted {
         draft_length: usize,
     ) -> Self {
         let budget = budget.unwrap_or(view.budget_tokens) as usize;
-        Budgeted { view, budget, block_size, draft_length }
+        ViewBudget { view, budget, block_size, draft_length }
     }
 
     /// Whether a draft from position `n` on may attend to the whole cache.
@@ -70,31 +70,31 @@ impl Budgeted {
     }
 
     /// The parts of a view with sinks and a rolling window.
-    pub(crate) fn window(&self, n: usize) -> Parts {
+    pub(crate) fn window(&self, n: usize) -> ViewParts {
         if self.sees_all(n) {
-            return Parts { sink_blocks: 0, tail_start: 0 };
+            return ViewParts { sink_blocks: 0, tail_start: 0 };
         }
         let sinks = self.sink_tokens();
         let window = self.budget.saturating_sub(sinks).max(self.tail_room());
         let tail_start = (n + self.draft_length).saturating_sub(window).clamp(sinks.min(n), n);
-        Parts { sink_blocks: sinks / self.block_size, tail_start }
+        ViewParts { sink_blocks: sinks / self.block_size, tail_start }
     }
 
     /// The parts of a view with sinks, a selection, and a tail that began at `selected_to` when the
     /// selection was made.
-    pub(crate) fn around_selection(&self, n: usize, selected_to: usize) -> Parts {
+    pub(crate) fn around_selection(&self, n: usize, selected_to: usize) -> ViewParts {
         if self.sees_all(n) {
-            return Parts { sink_blocks: 0, tail_start: 0 };
+            return ViewParts { sink_blocks: 0, tail_start: 0 };
         }
         let rolled = (n + self.draft_length).saturating_sub(self.tail_tokens());
         let tail_start = rolled.max(selected_to).min(n);
-        Parts { sink_blocks: self.sink_tokens() / self.block_size, tail_start }
+        ViewParts { sink_blocks: self.sink_tokens() / self.block_size, tail_start }
     }
 
     fn observe(&self) -> Option<&Observe> {
         match &self.view.middle {
-            Middle::Nothing => None,
-            Middle::Observed(observe) => Some(observe),
+            SelectionPolicy::Nothing => None,
+            SelectionPolicy::Observed(observe) => Some(observe),
         }
     }
 
@@ -102,10 +102,12 @@ impl Budgeted {
     fn tail_tokens(&self) -> usize {
         let Some(observe) = self.observe() else { return self.budget };
         let (n_queries, growth) = match observe.when {
-            When::Context { n_queries, refresh_tokens } => {
+            RefreshPolicy::Context { n_queries, refresh_tokens } => {
                 (n_queries as usize, refresh_tokens.unwrap_or(0) as usize)
             }
-            When::Verify { refresh_rounds } => (1, refresh_rounds as usize * self.tail_room()),
+            RefreshPolicy::Verify { refresh_rounds } => {
+                (1, refresh_rounds as usize * self.tail_room())
+            }
         };
         let recent = (observe.n_recent as usize).max(n_queries);
         // The tail begins at a block border, up to a block early. At least half of the budget is
@@ -116,14 +118,14 @@ impl Budgeted {
     }
 
     /// The selection to make with the first `n` tokens in the cache. None if there is none to make.
-    pub(crate) fn wanted(&self, n: usize) -> Option<Wanted> {
+    pub(crate) fn wanted(&self, n: usize) -> Option<SelectionRequest> {
         let observe = self.observe()?;
         if self.sees_all(n) {
             return None;
         }
         let looking_back = match observe.when {
-            When::Context { n_queries, .. } => n_queries as usize,
-            When::Verify { .. } => 0,
+            RefreshPolicy::Context { n_queries, .. } => n_queries as usize,
+            RefreshPolicy::Verify { .. } => 0,
         };
         let recent = (observe.n_recent as usize).max(looking_back).min(self.tail_tokens());
         let from = self.sink_tokens();
@@ -134,7 +136,7 @@ impl Budgeted {
             Granularity::Tokens => room.min(candidates),
             Granularity::Blocks => (room.min(candidates)) / self.block_size,
         };
-        (n > 0).then_some(Wanted { from, to, n })
+        (n > 0).then_some(SelectionRequest { from, to, n })
     }
 }
 
@@ -143,12 +145,12 @@ mod tests {
     use super::*;
     use galley_drafter_host::{ModelId, Pool};
 
-    fn view(n_sinks: u32, middle: Middle) -> View {
+    fn view(n_sinks: u32, middle: SelectionPolicy) -> View {
         View { model: ModelId::TARGET, budget_tokens: 256, n_sinks, middle }
     }
 
-    fn observed(n_recent: u32, when: When, granularity: Granularity) -> Middle {
-        Middle::Observed(Observe { granularity, n_recent, when, pool: Pool::None })
+    fn observed(n_recent: u32, when: RefreshPolicy, granularity: Granularity) -> SelectionPolicy {
+        SelectionPolicy::Observed(Observe { granularity, n_recent, when, pool: Pool::None })
     }
 
     #[test]
@@ -156,8 +158,12 @@ mod tests {
         for budget in [1, 5, 16, 40, 64, 256] {
             for sinks in [0, 4, 16, 20] {
                 for draft_length in [1, 3, 8] {
-                    let view =
-                        Budgeted::new(view(sinks, Middle::Nothing), Some(budget), 16, draft_length);
+                    let view = ViewBudget::new(
+                        view(sinks, SelectionPolicy::Nothing),
+                        Some(budget),
+                        16,
+                        draft_length,
+                    );
                     for n in 0..600 {
                         let parts = view.window(n);
                         assert!(parts.tail_start <= n, "the tail includes every row");
@@ -178,15 +184,15 @@ mod tests {
     #[test]
     fn a_selection_keeps_the_budget_for_as_long_as_it_lives() {
         let whens = [
-            When::Context { n_queries: 32, refresh_tokens: None },
-            When::Context { n_queries: 8, refresh_tokens: Some(64) },
-            When::Verify { refresh_rounds: 4 },
+            RefreshPolicy::Context { n_queries: 32, refresh_tokens: None },
+            RefreshPolicy::Context { n_queries: 8, refresh_tokens: Some(64) },
+            RefreshPolicy::Verify { refresh_rounds: 4 },
         ];
         for when in whens {
             for granularity in [Granularity::Tokens, Granularity::Blocks] {
                 for budget in [64, 128, 256] {
                     let middle = observed(32, when, granularity);
-                    let view = Budgeted::new(view(16, middle), Some(budget), 16, 3);
+                    let view = ViewBudget::new(view(16, middle), Some(budget), 16, 3);
                     let selected_at = 500;
                     let wanted = view.wanted(selected_at).expect("longer than the budget");
                     assert!(wanted.from + wanted.n <= wanted.to && wanted.to <= selected_at);
@@ -205,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_short_sequence_is_seen_whole() {
-        let middle = observed(8, When::Verify { refresh_rounds: 1 }, Granularity::Tokens);
-        let view = Budgeted::new(view(16, middle), None, 16, 3);
+        let middle = observed(8, RefreshPolicy::Verify { refresh_rounds: 1 }, Granularity::Tokens);
+        let view = ViewBudget::new(view(16, middle), None, 16, 3);
         assert_eq!(view.wanted(253), None);
         assert_eq!(view.around_selection(253, 0).tail_start, 0);
         assert!(view.wanted(254).is_some());

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// Parameters of an observation by the last rows of a cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct SelectionCase {
     pub(crate) n_rows: usize,
     pub(crate) candidates: Range<u32>,
     pub(crate) is_blocks: bool,
@@ -21,37 +21,41 @@ impl Cache {
         &self,
         backend: &mut B,
         chunks: &[usize],
-        question: &Question,
+        selection_case: &SelectionCase,
     ) -> Vec<Vec<u32>> {
-        let n = question.n_selected;
+        let n = selection_case.n_selected;
         let len: usize = chunks.iter().sum();
-        let reach = self.reach(question.window);
+        let params = self.params(selection_case.window);
         let mut out = Vec::new();
         self.run_chunks(
             backend,
             chunks,
             KvView::default(),
-            question.window,
+            selection_case.window,
             |backend, q, pool, batch| {
                 let n_rows = batch.tokens.len();
                 if *batch.positions.last().unwrap() as usize + 1 < len {
                     return;
                 }
-                let first = n_rows - question.n_rows;
+                let first = n_rows - selection_case.n_rows;
                 let mut ask = |batch: &Batch<'_>, seq: usize, rows: Range<usize>| {
                     let mut out = vec![u32::MAX; LAYERS * self.n_kv_heads * n];
                     let mut observation = Observation {
                         seq,
                         rows,
-                        candidates: question.candidates.clone(),
-                        granularity: if question.is_blocks { self.block_size as u32 } else { 1 },
+                        candidates: selection_case.candidates.clone(),
+                        granularity: if selection_case.is_blocks {
+                            self.block_size as u32
+                        } else {
+                            1
+                        },
                         n_selected: n,
-                        pool: question.pool,
+                        pool: selection_case.pool,
                         out: &mut out,
                     };
                     let observations = std::slice::from_mut(&mut observation);
-                    self.begin(backend, batch, pool, question.window);
-                    backend.observe(q, pool, LAYER, batch, reach, observations).unwrap();
+                    self.begin(backend, batch, pool, selection_case.window);
+                    backend.observe(q, pool, LAYER, batch, params, observations).unwrap();
                     backend.finish_observing(observations).unwrap();
                     out
                 };
@@ -59,8 +63,9 @@ impl Cache {
                 // The same rows as the second sequence of a batch.
                 let [all] = *batch.seqs else { panic!("one sequence") };
                 let before = SeqSpan { n_rows: first, ..all };
-                let rest = SeqSpan { first_row: first, n_rows: question.n_rows, ..all };
-                let apart = ask(&Batch { seqs: &[before, rest], ..*batch }, 1, 0..question.n_rows);
+                let rest = SeqSpan { first_row: first, n_rows: selection_case.n_rows, ..all };
+                let apart =
+                    ask(&Batch { seqs: &[before, rest], ..*batch }, 1, 0..selection_case.n_rows);
                 assert_eq!(out, apart, "{}", backend.description());
             },
         );
@@ -70,13 +75,15 @@ impl Cache {
     }
 
     /// Scores of the candidates in float64, per KV head.
-    pub(crate) fn scores(&self, len: usize, question: &Question) -> Vec<Vec<f64>> {
+    pub(crate) fn scores(&self, len: usize, selection_case: &SelectionCase) -> Vec<Vec<f64>> {
         let group_size = self.n_heads / self.n_kv_heads;
-        let candidates = question.candidates.start as usize..question.candidates.end as usize;
+        let candidates =
+            selection_case.candidates.start as usize..selection_case.candidates.end as usize;
         let of_head = |kv_head: usize| {
             let mut sums = vec![0.0; len];
-            for p in len - question.n_rows..len {
-                let earliest = question.window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
+            for p in len - selection_case.n_rows..len {
+                let earliest =
+                    selection_case.window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
                 let seen: Vec<usize> = (earliest..=p).collect();
                 for head in kv_head * group_size..(kv_head + 1) * group_size {
                     for (at, x) in seen.iter().zip(self.probabilities(p, head, &seen)) {
@@ -85,15 +92,15 @@ impl Cache {
                 }
             }
             let sums = &sums[candidates.clone()];
-            if question.is_blocks {
+            if selection_case.is_blocks {
                 return sums.chunks(self.block_size).map(|block| block.iter().sum()).collect();
             }
-            let (PoolScores::Average(width) | PoolScores::Max(width)) = question.pool else {
+            let (PoolScores::Average(width) | PoolScores::Max(width)) = selection_case.pool else {
                 return sums.to_vec();
             };
             let pooled = |i: usize| {
                 let near = (0..sums.len()).filter(|j| j.abs_diff(i) <= width / 2).map(|j| sums[j]);
-                match question.pool {
+                match selection_case.pool {
                     PoolScores::Max(_) => near.fold(0.0, f64::max),
                     _ => near.sum::<f64>() / width as f64,
                 }
@@ -108,16 +115,17 @@ impl Cache {
         &self,
         ids: &[u32],
         scores: &[f64],
-        question: &Question,
+        selection_case: &SelectionCase,
         slack: f64,
     ) -> bool {
-        let unit = if question.is_blocks { self.block_size as u32 } else { 1 };
+        let unit = if selection_case.is_blocks { self.block_size as u32 } else { 1 };
         let mut sorted = scores.to_vec();
         sorted.sort_by(|a, b| b.total_cmp(a));
-        let threshold = sorted[question.n_selected - 1];
-        let is_selected = |i: usize| ids.contains(&(question.candidates.start / unit + i as u32));
+        let threshold = sorted[selection_case.n_selected - 1];
+        let is_selected =
+            |i: usize| ids.contains(&(selection_case.candidates.start / unit + i as u32));
         ids.is_sorted_by(|a, b| a < b)
-            && (0..scores.len()).filter(|&i| is_selected(i)).count() == question.n_selected
+            && (0..scores.len()).filter(|&i| is_selected(i)).count() == selection_case.n_selected
             && scores.iter().enumerate().all(|(i, &score)| match is_selected(i) {
                 true => score >= threshold * (1.0 - slack),
                 false => score <= threshold * (1.0 + slack),

@@ -7,9 +7,9 @@
 
 use super::CudaBackend;
 use super::batch::BatchShape;
-use super::device::Recording;
+use super::device::CapturedGraph;
 use crate::checks::check_tokens;
-use crate::{Batch, Forward, LayerMask, ModelId, Result};
+use crate::{Batch, GraphKey, LayerMask, ModelId, Result};
 
 /// Maximum recordings kept; the least recently used one is dropped first. A shrinking batch has two
 /// shapes per size (draft and verification). A graph of 270 launches takes some hundred KB.
@@ -20,7 +20,7 @@ const MAX_ROWS: usize = 256;
 
 /// Recordings, and counts of forwards.
 #[derive(Default)]
-pub(super) struct Recorded {
+pub(super) struct CudaGraphs {
     /// Recordings, the least recently used first.
     kept: Vec<(Key, Kept)>,
     /// Shapes seen once, the oldest first: a shape that never returns is not recorded.
@@ -39,7 +39,7 @@ pub struct ForwardCounts {
     /// Launched kernel by kernel.
     pub launched: u64,
     /// Recorded, then replayed.
-    pub recorded: u64,
+    pub graphs: u64,
     /// Replayed from an earlier recording.
     pub replayed: u64,
 }
@@ -64,14 +64,14 @@ enum Layers {
 }
 
 struct Kept {
-    recording: Recording,
+    captured: CapturedGraph,
     /// Vocabulary size of the table that the forward embeds from.
     n_tokens: usize,
 }
 
-impl Recorded {
+impl CudaGraphs {
     /// Whether this key was seen recently. Remembers a new key, and forgets a known one.
-    fn comes_again(&mut self, key: &Key) -> bool {
+    fn seen_before(&mut self, key: &Key) -> bool {
         if let Some(at) = self.seen.iter().position(|seen| seen == key) {
             self.seen.remove(at);
             return true;
@@ -102,40 +102,40 @@ impl Recorded {
 impl CudaBackend {
     /// Counts of forwards so far.
     pub fn forward_counts(&self) -> ForwardCounts {
-        self.recorded.counts
+        self.graphs.counts
     }
 
     /// [`Backend::run_forward`](crate::Backend::run_forward).
     pub(super) fn launch_or_replay(
         &mut self,
-        forward: &Forward<'_>,
+        forward: &GraphKey<'_>,
         batch: &Batch<'_>,
         work: &mut dyn FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        self.begun.expect("run_forward", batch)?;
+        self.metadata.expect("run_forward", batch)?;
         let key = self.key(forward).filter(|key| (1..=MAX_ROWS).contains(&key.batch.n_rows));
         let Some(key) = key else { return self.launch_all(work) };
-        if let Some(kept) = self.recorded.find(&key) {
-            check_tokens(batch.tokens, kept.n_tokens, |pick| self.sampler.is_live(pick))?;
+        if let Some(kept) = self.graphs.find(&key) {
+            check_tokens(batch.tokens, kept.n_tokens, |sampled| self.sampler.is_live(sampled))?;
             // SAFETY: the key holds the addresses of all working memory. A `ModelId` stands for one
             // set of weights and activations, and is not used after they are freed.
-            unsafe { self.device.replay(&kept.recording) }?;
-            self.recorded.counts.replayed += 1;
+            unsafe { self.device.replay(&kept.captured) }?;
+            self.graphs.counts.replayed += 1;
             return Ok(());
         }
-        if self.recorded.given_up.is_some() || !self.recorded.comes_again(&key) {
+        if self.graphs.given_up.is_some() || !self.graphs.seen_before(&key) {
             return self.launch_all(work);
         }
         match self.record(work) {
             Ok(kept) => {
-                let kept = self.recorded.keep(key, kept);
+                let kept = self.graphs.keep(key, kept);
                 // SAFETY: the work was recorded just now, so its buffers exist.
-                unsafe { self.device.replay(&kept.recording) }?;
-                self.recorded.counts.recorded += 1;
+                unsafe { self.device.replay(&kept.captured) }?;
+                self.graphs.counts.graphs += 1;
                 Ok(())
             }
             Err(error) => {
-                self.recorded.given_up = Some(error.to_string());
+                self.graphs.given_up = Some(error.to_string());
                 self.launch_all(work)
             }
         }
@@ -143,37 +143,37 @@ impl CudaBackend {
 
     fn launch_all(&mut self, work: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
         self.angles.forget();
-        self.recorded.counts.launched += 1;
+        self.graphs.counts.launched += 1;
         work(self)
     }
 
     fn record(&mut self, work: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<Kept> {
         self.angles.forget();
         self.n_tokens = usize::MAX;
-        self.device.begin_recording()?;
+        self.device.begin_capture()?;
         let worked = work(self);
         // Ends the recording even if `work` failed.
-        let recording = self.device.end_recording();
+        let captured = self.device.end_capture();
         self.angles.forget();
         worked?;
-        Ok(Kept { recording: recording?, n_tokens: self.n_tokens })
+        Ok(Kept { captured: captured?, n_tokens: self.n_tokens })
     }
 
     /// The key of a forward of the prepared batch; None if there is no batch.
-    fn key(&self, forward: &Forward<'_>) -> Option<Key> {
-        let batch = self.begun.shape()?;
+    fn key(&self, forward: &GraphKey<'_>) -> Option<Key> {
+        let batch = self.metadata.shape()?;
         let (rope, angles) = self.angles.identity();
         let working = [
-            self.begun.blob.address(),
-            self.begun.selections.address(),
+            self.metadata.blob.address(),
+            self.metadata.selections.address(),
             angles,
             self.states.address(),
         ];
         let head_rows = self.head_rows.iter().map(|rows| rows.buffer.address());
-        let ahead = self.sampler.ahead_place();
-        let buffers: Vec<u64> = working.into_iter().chain(ahead).chain(head_rows).collect();
+        let pending = self.sampler.pending_place();
+        let buffers: Vec<u64> = working.into_iter().chain(pending).chain(head_rows).collect();
         #[cfg(test)]
-        let buffers = if self.recorded.ignores_buffers { Vec::new() } else { buffers };
+        let buffers = if self.graphs.ignores_buffers { Vec::new() } else { buffers };
         let layers = match forward.layers {
             LayerMask::All => Layers::All,
             LayerMask::Only { attention, mlp } => {

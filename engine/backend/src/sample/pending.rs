@@ -1,17 +1,17 @@
 //! Placeholders for tokens that are sampled before the host reads them.
 
-use crate::{TOKEN_OF_PICK, pick_of};
+use crate::{PLACEHOLDER_BIT, placeholder_index};
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Sampled tokens that the host has read, by placeholder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Picks {
+pub struct SampledTokens {
     /// The first placeholder number of each run, and the run's tokens.
     runs: Vec<(usize, Vec<u32>)>,
 }
 
-impl Picks {
+impl SampledTokens {
     /// Takes runs: the first placeholder number of each, and its tokens.
     pub(crate) fn of_runs(runs: Vec<(usize, Vec<u32>)>) -> Self {
         Self { runs }
@@ -19,7 +19,7 @@ impl Picks {
 
     /// The token of placeholder `name`; None if `name` is a token id or has no token here.
     pub fn token(&self, name: u32) -> Option<u32> {
-        let number = pick_of(name)?;
+        let number = placeholder_index(name)?;
         let of = |(first, tokens): &(usize, Vec<u32>)| {
             number.checked_sub(*first).and_then(|at| tokens.get(at)).copied()
         };
@@ -34,7 +34,7 @@ impl Picks {
     }
 
     /// The number of tokens.
-    pub fn n_picks(&self) -> usize {
+    pub fn n_sampled(&self) -> usize {
         self.runs.iter().map(|(_, tokens)| tokens.len()).sum()
     }
 }
@@ -99,12 +99,12 @@ impl Numbers {
 
 /// Placeholders of a synchronous device, which knows sampled tokens at once.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub struct PendingTokens {
     numbers: Numbers,
     tokens: Vec<u32>,
 }
 
-impl Ahead {
+impl PendingTokens {
     /// Adds sampled tokens. Returns their placeholders.
     pub fn push(&mut self, tokens: &[u32]) -> Range<u32> {
         let numbers = self.numbers.add(tokens.len());
@@ -120,28 +120,30 @@ impl Ahead {
 
     /// Replaces valid placeholders by their tokens; keeps every other value.
     pub fn resolve(&self, tokens: &[u32]) -> Vec<u32> {
-        let pick = |token| pick_of(token).filter(|&at| self.is_live(at)).map(|at| self.tokens[at]);
-        tokens.iter().map(|&token| pick(token).unwrap_or(token)).collect()
+        let known = |token| {
+            placeholder_index(token).filter(|&at| self.is_live(at)).map(|at| self.tokens[at])
+        };
+        tokens.iter().map(|&token| known(token).unwrap_or(token)).collect()
     }
 
-    /// Groups the tokens added since the last call, for one call of [`Ahead::take`].
+    /// Groups the tokens added since the last call, for one call of [`PendingTokens::take`].
     pub fn send(&mut self) {
         self.numbers.send();
     }
 
     /// Takes the oldest group of tokens; without one, all tokens added so far.
-    pub fn take(&mut self) -> Picks {
+    pub fn take(&mut self) -> SampledTokens {
         if !self.numbers.has_sent() {
             self.send();
         }
         let run = |run: Range<usize>| (run.start, self.tokens[run].to_vec());
-        Picks::of_runs(self.numbers.take().into_iter().map(run).collect())
+        SampledTokens::of_runs(self.numbers.take().into_iter().map(run).collect())
     }
 }
 
 /// The placeholders with these numbers.
 pub(crate) fn names(numbers: Range<usize>) -> Range<u32> {
-    TOKEN_OF_PICK | numbers.start as u32..TOKEN_OF_PICK | numbers.end as u32
+    PLACEHOLDER_BIT | numbers.start as u32..PLACEHOLDER_BIT | numbers.end as u32
 }
 
 #[cfg(test)]
@@ -150,41 +152,45 @@ mod tests {
 
     #[test]
     fn names_stand_for_picks_until_they_are_taken() {
-        let mut ahead = Ahead::default();
+        let mut ahead = PendingTokens::default();
         let first = ahead.push(&[7, 8]);
         let second = ahead.push(&[9]);
         let names: Vec<u32> = first.chain(second).chain([5]).collect();
         assert_eq!(ahead.resolve(&names), [7, 8, 9, 5]);
-        let picks = ahead.take();
+        let sampled = ahead.take();
         let mut taken = names.clone();
-        picks.resolve(&mut taken);
-        assert_eq!((taken, picks.n_picks()), (vec![7, 8, 9, 5], 3));
-        assert_eq!(ahead.resolve(&names), names, "nothing stands for a pick that was taken");
+        sampled.resolve(&mut taken);
+        assert_eq!((taken, sampled.n_sampled()), (vec![7, 8, 9, 5], 3));
+        assert_eq!(
+            ahead.resolve(&names),
+            names,
+            "no placeholder stands for a token that was taken"
+        );
         assert_eq!(ahead.push(&[4]), names[0]..names[1]);
     }
 
     #[test]
     fn what_was_sent_first_is_taken_first_and_its_numbers_are_used_again() {
-        let mut ahead = Ahead::default();
+        let mut ahead = PendingTokens::default();
         let mut before = ahead.push(&[100, 101]);
         ahead.send();
         for step in 1..50 {
             let now = ahead.push(&[100 * step, 100 * step + 1]);
             ahead.send();
-            let picks = ahead.take();
-            assert_eq!(picks.token(before.start), Some(100 * (step - 1).max(1)));
-            assert_eq!(picks.token(now.start), None, "not taken yet");
+            let sampled = ahead.take();
+            assert_eq!(sampled.token(before.start), Some(100 * (step - 1).max(1)));
+            assert_eq!(sampled.token(now.start), None, "not taken yet");
             assert_eq!(ahead.resolve(&[now.start]), [100 * step]);
-            assert!(now.end <= TOKEN_OF_PICK | 4, "two steps of places are enough");
+            assert!(now.end <= PLACEHOLDER_BIT | 4, "two steps of places are enough");
             before = now;
         }
-        assert_eq!(ahead.take().n_picks(), 2);
-        assert_eq!(ahead.take(), Picks::default());
+        assert_eq!(ahead.take().n_sampled(), 2);
+        assert_eq!(ahead.take(), SampledTokens::default());
     }
 
     #[test]
     fn runs_that_do_not_fit_together_are_one_take() {
-        let mut ahead = Ahead::default();
+        let mut ahead = PendingTokens::default();
         ahead.push(&[1, 2]);
         ahead.send();
         ahead.push(&[3]);
@@ -195,9 +201,9 @@ mod tests {
         let names: Vec<u32> =
             [ahead.push(&[4, 5]), ahead.push(&[6, 7])].into_iter().flatten().collect();
         ahead.take();
-        let picks = ahead.take();
+        let sampled = ahead.take();
         let mut tokens = names;
-        picks.resolve(&mut tokens);
+        sampled.resolve(&mut tokens);
         assert_eq!(tokens, [4, 5, 6, 7]);
     }
 }

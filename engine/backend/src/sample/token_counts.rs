@@ -4,23 +4,23 @@ use std::collections::HashMap;
 
 /// The tokens of prompt and output, and how often each occurs in the output.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct TokenCounts {
     /// Index of each token's entry.
     index: HashMap<u32, u32>,
-    entries: Vec<SeenToken>,
+    entries: Vec<TokenCount>,
 }
 
-/// One token of [`Seen`].
+/// One token of [`TokenCounts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SeenToken {
+pub(super) struct TokenCount {
     pub(super) token: u32,
     pub(super) n_in_output: u32,
 }
 
-impl Seen {
+impl TokenCounts {
     /// The tokens of a prompt, before any output.
     pub fn of_prompt(tokens: &[u32]) -> Self {
-        let mut seen = Seen::default();
+        let mut seen = TokenCounts::default();
         for &token in tokens {
             seen.entry(token);
         }
@@ -38,21 +38,21 @@ impl Seen {
     }
 
     /// Every seen token, once.
-    pub(super) fn iter(&self) -> impl Iterator<Item = SeenToken> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = TokenCount> {
         self.entries.iter().copied()
     }
 
-    /// Index of a token in the order of [`Seen::iter`].
+    /// Index of a token in the order of [`TokenCounts::iter`].
     #[cfg(any(feature = "cuda", feature = "emulate"))]
     pub(super) fn place(&self, token: u32) -> Option<usize> {
         self.index.get(&token).map(|&at| at as usize)
     }
 
-    fn entry(&mut self, token: u32) -> &mut SeenToken {
+    fn entry(&mut self, token: u32) -> &mut TokenCount {
         let next = self.entries.len() as u32;
         let at = *self.index.entry(token).or_insert(next);
         if at == next {
-            self.entries.push(SeenToken { token, n_in_output: 0 });
+            self.entries.push(TokenCount { token, n_in_output: 0 });
         }
         &mut self.entries[at as usize]
     }

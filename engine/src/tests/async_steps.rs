@@ -17,12 +17,12 @@ fn every_schedule_yields_the_same_a_step_late() {
         toy.calls = Arc::clone(&calls);
     });
     let calls = calls.lock().unwrap();
-    let n_late = calls.matches("fat").count();
+    let n_async = calls.matches("fat").count();
     println!(
-        "{n_late} of {} forwards were asked for before the picks they go on from",
+        "{n_async} of {} forwards were enqueued before the host had the tokens that they read",
         calls.matches('f').count()
     );
-    assert!(n_late > 3000);
+    assert!(n_async > 3000);
 }
 
 /// The comparison must be able to fail: placeholders that stand for the wrong token are noticed.

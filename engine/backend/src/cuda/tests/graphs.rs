@@ -1,9 +1,9 @@
 //! Recorded forwards against launched ones, bit for bit, and controls with deliberate bugs.
 
 use super::*;
+use crate::cuda::graphs::{ForwardCounts, MAX_KEPT};
 use crate::cuda::memory::Buffer;
-use crate::cuda::recorded::{ForwardCounts, MAX_KEPT};
-use crate::{Forward, LayerMask, ModelId, Rotation};
+use crate::{GraphKey, LayerMask, ModelId, RopeParams};
 
 const VOCAB: usize = 50;
 const HIDDEN: usize = 64;
@@ -63,9 +63,9 @@ impl Model {
         layers: LayerMask<'_>,
         how: How,
     ) -> Result<Vec<u32>> {
-        let reach = Reach { scale: 0.25, window: None };
-        backend.begin(batch, &self.pool, &self.rope, self.n_heads, reach)?;
-        let forward = Forward { model: self.id, layers };
+        let params = AttentionParams { scale: 0.25, window: None };
+        backend.begin(batch, &self.pool, &self.rope, self.n_heads, params)?;
+        let forward = GraphKey { model: self.id, layers };
         let position = batch.positions[batch.positions.len() - 1];
         let is_baked_in = matches!(how, How::BakedIn | How::BakedInAndLaunched);
         let eps = if is_baked_in { position as f32 } else { 1e-5 };
@@ -73,12 +73,12 @@ impl Model {
             let n_rows = batch.tokens.len();
             backend.embed(&self.table, batch, &mut self.x)?;
             for layer in (0..2).filter(|&layer| layers.attention(layer)) {
-                let rotation = Rotation { rope: &self.rope, qk_norm: None };
+                let rope_params = RopeParams { rope: &self.rope, qk_norm: None };
                 backend.rms_norm(&self.x, n_rows, &self.norm, eps, &mut self.normed)?;
                 backend.linear(&self.normed, n_rows, &self.qkv, None, &mut self.projected)?;
                 let (qkv, q) = (&self.projected, &mut self.q);
-                backend.rope_and_store_kv(qkv, &rotation, batch, layer, &mut self.pool, q)?;
-                backend.attention(q, &self.pool, layer, batch, reach, &mut self.attended)?;
+                backend.rope_and_store_kv(qkv, &rope_params, batch, layer, &mut self.pool, q)?;
+                backend.attention(q, &self.pool, layer, batch, params, &mut self.attended)?;
                 backend.linear_add(&self.attended, n_rows, &self.output, &mut self.x)?;
             }
             if how == How::ReadsBack {
@@ -101,7 +101,7 @@ impl Model {
 enum How {
     /// Launched without recordings.
     Launched,
-    Recorded,
+    CudaGraphs,
     /// A bug: a value of the batch is a launch argument.
     BakedIn,
     /// The same value as a launch argument, but launched without recordings.
@@ -160,9 +160,9 @@ fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
         dtype: Dtype::Bf16,
     };
     let pool = backend.kv_pool(shape).unwrap();
-    let lodger = backend.lodge(&pool, shape.lodger(2, 1, 16).unwrap()).unwrap();
+    let draft_layout = backend.alias_kv_pool(&pool, shape.draft_layout(2, 1, 16).unwrap()).unwrap();
     let mut target = Model::new(&mut backend, &mut values, 4, pool);
-    let mut second = Model::new(&mut backend, &mut values, 3, lodger);
+    let mut second = Model::new(&mut backend, &mut values, 3, draft_layout);
     let (all, some) =
         (LayerMask::All, LayerMask::Only { attention: &[true, false], mlp: &[true, true] });
     let mut seqs = [
@@ -210,18 +210,18 @@ fn replayed_forwards_have_the_bits_of_launched_ones() {
     }
     let (expected, counts) = script(How::Launched);
     assert_eq!(counts, ForwardCounts::default());
-    let (got, counts) = script(How::Recorded);
+    let (got, counts) = script(How::CudaGraphs);
     assert!(expected == got);
     println!("{counts:?}");
     // 108 forwards and 5 prompts. Most repeat the shape of an earlier forward.
-    assert_eq!(counts.launched + counts.recorded + counts.replayed, 113);
-    assert!(counts.replayed > 70 && counts.recorded > 4, "{counts:?}");
+    assert_eq!(counts.launched + counts.graphs + counts.replayed, 113);
+    assert!(counts.replayed > 70 && counts.graphs > 4, "{counts:?}");
 }
 
 /// Replaces the blob by a larger one. Returns the old blob, so that its address is not used again.
 fn replace_blob(backend: &mut CudaBackend) -> Buffer {
-    let blob = backend.begun.blob.take().unwrap();
-    backend.begun.blob.get(&backend.device, 2 * blob.len()).unwrap();
+    let blob = backend.metadata.blob.take().unwrap();
+    backend.metadata.blob.get(&backend.device, 2 * blob.len()).unwrap();
     blob
 }
 
@@ -233,7 +233,7 @@ fn stale_recordings_are_noticed() {
     }
     let run = |how: How| {
         let mut backend = backend().expect("a device");
-        backend.recorded.ignores_buffers = how == How::KeptTooLong;
+        backend.graphs.ignores_buffers = how == How::KeptTooLong;
         let mut model = single(&mut backend);
         let mut replaced = None;
         let step = |n: usize| {
@@ -246,8 +246,8 @@ fn stale_recordings_are_noticed() {
         drop(replaced);
         (out, backend.forward_counts())
     };
-    let (expected, counts) = run(How::Recorded);
-    assert_eq!(counts, ForwardCounts { launched: 3, recorded: 2, replayed: 11 });
+    let (expected, counts) = run(How::CudaGraphs);
+    assert_eq!(counts, ForwardCounts { launched: 3, graphs: 2, replayed: 11 });
     assert!(expected == run(How::Launched).0);
     let (got, counts) = run(How::KeptTooLong);
     assert_eq!(counts.replayed, 14);
@@ -289,13 +289,13 @@ fn what_cannot_be_recorded_is_launched_and_said() {
         let out: Vec<_> = (0..5).map(pass).collect();
         (out, backend.forward_counts(), backend.description())
     };
-    let (expected, counts, text) = run(How::Recorded);
+    let (expected, counts, text) = run(How::CudaGraphs);
     // The first forward allocates the rows for the output head, which changes the key.
-    assert_eq!(counts, ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
+    assert_eq!(counts, ForwardCounts { launched: 2, graphs: 1, replayed: 2 });
     assert!(!text.contains("recorded"), "{text}");
     let (got, counts, text) = run(How::ReadsBack);
     assert!(expected == got);
-    assert_eq!(counts, ForwardCounts { launched: 5, recorded: 0, replayed: 0 });
+    assert_eq!(counts, ForwardCounts { launched: 5, graphs: 0, replayed: 0 });
     assert!(text.contains("forwards not recorded: copying from the device"), "{text}");
 }
 
@@ -313,7 +313,7 @@ fn a_replay_checks_what_launches_check() {
             [SeqSpan { first_row: 0, n_rows: 1, block_table: &seq.blocks, writes_kv: true, view }];
         let batch =
             Batch { tokens: &[token], positions: &positions, seqs: &seqs, logit_rows: &[0] };
-        model.forward(&mut backend, &batch, LayerMask::All, How::Recorded)
+        model.forward(&mut backend, &batch, LayerMask::All, How::CudaGraphs)
     };
     for n in 0..4 {
         run(n, VOCAB as u32 - 1).unwrap();
@@ -322,7 +322,7 @@ fn a_replay_checks_what_launches_check() {
     assert!(error.contains("token ids below 50"), "{error}");
     assert!(run(44, 0).is_err(), "a position without a block");
     run(4, 0).unwrap();
-    assert_eq!(backend.forward_counts(), ForwardCounts { launched: 2, recorded: 1, replayed: 2 });
+    assert_eq!(backend.forward_counts(), ForwardCounts { launched: 2, graphs: 1, replayed: 2 });
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn the_least_recently_used_recording_makes_room() {
     let mut model = single(&mut backend);
     let mut run = |id: ModelId, n: usize| {
         model.id = id;
-        pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, How::Recorded);
+        pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, How::CudaGraphs);
         backend.forward_counts()
     };
     run(ModelId::new(), 0); // allocates the working memory
@@ -345,7 +345,7 @@ fn the_least_recently_used_recording_makes_room() {
         run(*id, 1);
     }
     let full = run(first, 2);
-    assert_eq!((full.recorded, full.replayed), (MAX_KEPT as u64, 1));
+    assert_eq!((full.graphs, full.replayed), (MAX_KEPT as u64, 1));
     let another = ModelId::new();
     run(another, 2);
     run(another, 2);

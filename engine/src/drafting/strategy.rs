@@ -3,7 +3,7 @@
 use galley_drafter_host::{Drafter, Mask, MaskId, Outcome, Program, Row, Timings, View};
 
 /// A drafter of an engine: a plugin, or a double in tests.
-pub(crate) trait Guess: Send {
+pub(crate) trait DraftStrategy: Send {
     /// The drafter's views.
     fn views(&self) -> &[View];
     /// The drafter's layer masks.
@@ -21,7 +21,7 @@ pub(crate) trait Guess: Send {
     fn timings(&self) -> Timings;
 }
 
-impl Guess for Drafter {
+impl DraftStrategy for Drafter {
     fn views(&self) -> &[View] {
         self.views()
     }

@@ -1,7 +1,7 @@
 //! Draft models: loading them beside the target, and the KV cache that a draft model has of one
 //! sequence.
 
-use galley_backend::sample::Picks;
+use galley_backend::sample::SampledTokens;
 use galley_backend::{BackendError, KvShape};
 use galley_blocks::{BlockManager, BlockTable};
 use galley_drafter_host::{ModelFacts, ModelId, ModelLoader, ModelRefused};
@@ -18,7 +18,7 @@ pub type FindModel = Arc<dyn Fn(&str) -> Result<PathBuf, String> + Send + Sync>;
 
 /// The facts about a draft model that sequences need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SecondModel {
+pub(crate) struct DraftModel {
     pub(crate) id: DraftModelId,
     /// Blocks of the draft model that lie in one block of the pool.
     blocks_per_block: usize,
@@ -35,20 +35,20 @@ pub(crate) struct SecondModel {
 /// costs only the time to compute their KV again.
 #[derive(Debug)]
 pub(crate) struct DraftCache {
-    pub(crate) model: SecondModel,
+    pub(crate) model: DraftModel,
     table: BlockTable,
     /// The draft model's own block ids, one for each `block_size` positions.
     ids: Vec<u32>,
     /// The cache holds the KV of the first `n_tokens` tokens of the sequence.
     n_tokens: usize,
     /// Draft tokens after them, cached as well. Their KV is valid as far as the draft was right.
-    guessed: Vec<u32>,
+    drafted: Vec<u32>,
 }
 
 impl DraftCache {
-    pub(crate) fn new(model: SecondModel) -> Self {
+    pub(crate) fn new(model: DraftModel) -> Self {
         let table = BlockTable::new(0);
-        DraftCache { model, table, ids: Vec::new(), n_tokens: 0, guessed: Vec::new() }
+        DraftCache { model, table, ids: Vec::new(), n_tokens: 0, drafted: Vec::new() }
     }
 
     /// Blocks of the pool that the cache holds.
@@ -95,60 +95,60 @@ impl DraftCache {
         let table = std::mem::replace(&mut self.table, BlockTable::new(0));
         blocks.release(table);
         self.ids.clear();
-        self.guessed.clear();
+        self.drafted.clear();
         self.n_tokens = 0;
     }
 
     /// Index of the first of `tokens` to read. The last token is always read, again if need be,
     /// because its logits are needed.
     pub(crate) fn first_unread(&mut self, tokens: &[u32]) -> usize {
-        let right = self.guessed.iter().zip(&tokens[self.n_tokens..]).take_while(|(a, b)| a == b);
+        let right = self.drafted.iter().zip(&tokens[self.n_tokens..]).take_while(|(a, b)| a == b);
         self.n_tokens += right.count();
-        self.guessed.clear();
+        self.drafted.clear();
         self.n_tokens = self.n_tokens.min(tokens.len() - 1);
         self.n_tokens
     }
 
     /// Replaces placeholders among the draft tokens that the model has read.
-    pub(super) fn resolve(&mut self, picks: &Picks) {
-        picks.resolve(&mut self.guessed);
+    pub(super) fn resolve(&mut self, sampled: &SampledTokens) {
+        sampled.resolve(&mut self.drafted);
     }
 
-    /// Records that the KV of the first `n_tokens` tokens of the sequence, and of `guessed` after
+    /// Records that the KV of the first `n_tokens` tokens of the sequence, and of `drafted` after
     /// them, has been written.
-    pub(crate) fn has_read(&mut self, n_tokens: usize, guessed: &[u32]) {
+    pub(crate) fn has_read(&mut self, n_tokens: usize, drafted: &[u32]) {
         self.n_tokens = n_tokens;
-        self.guessed.clear();
-        self.guessed.extend_from_slice(guessed);
+        self.drafted.clear();
+        self.drafted.extend_from_slice(drafted);
     }
 }
 
 /// The draft models of an engine, loaded while its drafters are activated.
-pub(super) struct SecondModels<'a> {
+pub(super) struct DraftModelLoader<'a> {
     target: &'a mut dyn LanguageModel,
     tokenizer: Option<&'a Tokenizer>,
     find: &'a FindModel,
     /// By name, so that two drafters with one model share its weights.
-    loaded: HashMap<String, (SecondModel, ModelFacts)>,
+    loaded: HashMap<String, (DraftModel, ModelFacts)>,
     /// Models that the drafter being activated has asked for.
-    asked: Vec<SecondModel>,
+    asked: Vec<DraftModel>,
 }
 
-impl<'a> SecondModels<'a> {
+impl<'a> DraftModelLoader<'a> {
     pub(super) fn new(
         target: &'a mut dyn LanguageModel,
         tokenizer: Option<&'a Tokenizer>,
         find: &'a FindModel,
     ) -> Self {
-        SecondModels { target, tokenizer, find, loaded: HashMap::new(), asked: Vec::new() }
+        DraftModelLoader { target, tokenizer, find, loaded: HashMap::new(), asked: Vec::new() }
     }
 
     /// The models that have been asked for since the last call.
-    pub(super) fn take_asked(&mut self) -> Vec<SecondModel> {
+    pub(super) fn take_asked(&mut self) -> Vec<DraftModel> {
         std::mem::take(&mut self.asked)
     }
 
-    fn load_new(&mut self, source: &str) -> Result<(SecondModel, ModelFacts), ModelRefused> {
+    fn load_new(&mut self, source: &str) -> Result<(DraftModel, ModelFacts), ModelRefused> {
         let path = (self.find)(source).map_err(ModelRefused::Failed)?;
         let checkpoint = Checkpoint::open(&path).map_err(failed)?;
         self.check_vocabulary(&checkpoint)?;
@@ -160,7 +160,7 @@ impl<'a> SecondModels<'a> {
         };
         let id = models.load(&checkpoint).map_err(failed)?;
         let (shape, own) = (models.kv_shape(id), models.config(id));
-        let second = SecondModel {
+        let draft_model = DraftModel {
             id,
             blocks_per_block: shape.n_blocks / target.n_blocks,
             n_pool_blocks: target.n_blocks,
@@ -168,7 +168,7 @@ impl<'a> SecondModels<'a> {
         };
         if own.max_context < config.max_context {
             tracing::warn!(
-                "draft model {} reads {} tokens and the target {}: it guesses for sequences that it can read",
+                "draft model {} reads {} tokens and the target {}: it drafts for sequences that it can read",
                 path.display(),
                 own.max_context,
                 config.max_context
@@ -180,7 +180,7 @@ impl<'a> SecondModels<'a> {
             config.family,
             models.weight_bytes(id) >> 20
         );
-        Ok((second, facts_of(own, &shape)))
+        Ok((draft_model, facts_of(own, &shape)))
     }
 
     /// Checks that every token id means the same to both models, because a draft token is an id.
@@ -211,21 +211,21 @@ impl<'a> SecondModels<'a> {
     }
 }
 
-impl ModelLoader for SecondModels<'_> {
+impl ModelLoader for DraftModelLoader<'_> {
     fn load(&mut self, source: &str) -> Result<(ModelId, ModelFacts), ModelRefused> {
-        let (second, facts) = match self.loaded.get(source) {
+        let (draft_model, facts) = match self.loaded.get(source) {
             Some(known) => *known,
             None => self.load_new(source)?,
         };
-        self.loaded.insert(source.to_owned(), (second, facts));
-        if !self.asked.contains(&second) {
-            self.asked.push(second);
+        self.loaded.insert(source.to_owned(), (draft_model, facts));
+        if !self.asked.contains(&draft_model) {
+            self.asked.push(draft_model);
         }
-        Ok((second.host_id(), facts))
+        Ok((draft_model.host_id(), facts))
     }
 }
 
-impl SecondModel {
+impl DraftModel {
     /// The draft model with this id in the drafter host; None is the target.
     pub(super) fn of_host(id: ModelId) -> Option<DraftModelId> {
         id.0.checked_sub(1).map(|index| DraftModelId(index as usize))
@@ -265,11 +265,11 @@ pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use galley_backend::TOKEN_OF_PICK;
-    use galley_backend::sample::Ahead;
+    use galley_backend::PLACEHOLDER_BIT;
+    use galley_backend::sample::PendingTokens;
 
     fn cache(blocks_per_block: usize) -> DraftCache {
-        DraftCache::new(SecondModel {
+        DraftCache::new(DraftModel {
             id: DraftModelId(0),
             blocks_per_block,
             n_pool_blocks: 10,
@@ -304,13 +304,13 @@ mod tests {
         cache.has_read(5, &[1, 2]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4]), 7);
         // The draft tokens are placeholders: until they are resolved, none counts as right.
-        let ahead = [TOKEN_OF_PICK, TOKEN_OF_PICK | 1];
+        let ahead = [PLACEHOLDER_BIT, PLACEHOLDER_BIT | 1];
         cache.has_read(5, &ahead);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 5);
         cache.has_read(5, &ahead);
-        let mut picks = Ahead::default();
-        assert_eq!(picks.push(&[1, 2]).collect::<Vec<_>>(), ahead);
-        cache.resolve(&picks.take());
+        let mut sampled = PendingTokens::default();
+        assert_eq!(sampled.push(&[1, 2]).collect::<Vec<_>>(), ahead);
+        cache.resolve(&sampled.take());
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 7);
         // The model has read every token; the last is read again, for its logits.
         cache.has_read(9, &[8]);

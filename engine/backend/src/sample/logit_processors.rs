@@ -2,14 +2,14 @@
 
 use super::{Row, SamplingParams};
 
-/// Whether [`adjust`] would change anything.
+/// Whether [`logit_processors`] would change anything.
 pub(super) fn is_needed(row: &Row<'_>) -> bool {
     !row.banned.is_empty()
         || !row.sampling.logit_bias.is_empty()
         || (row.seen.is_some() && row.sampling.has_penalties())
 }
 
-/// The changes of [`adjust`] to one logit: add `bias`, then penalise if seen, then ban.
+/// The changes of [`logit_processors`] to one logit: add `bias`, then penalise if seen, then ban.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Edit {
@@ -20,7 +20,7 @@ pub(crate) struct Edit {
     pub(crate) is_banned: bool,
 }
 
-/// The changes of [`adjust`] to a row of `n_vocab` logits, one entry per token. None if a token has
+/// The changes of [`logit_processors`] to a row of `n_vocab` logits, one entry per token. None if a token has
 /// several biases, because the sum of floats depends on their order.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
@@ -28,11 +28,11 @@ pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
     let seen = row.seen.filter(|_| sampling.has_penalties());
     let mut edits: Vec<Edit> = Vec::new();
     for seen in seen.into_iter().flat_map(|seen| seen.iter()) {
-        let super::seen::SeenToken { token, n_in_output } = seen;
+        let super::token_counts::TokenCount { token, n_in_output } = seen;
         edits.push(Edit { token, is_seen: true, n_in_output, ..Edit::default() });
     }
     let n_seen = edits.len();
-    // A seen token has the index of its entry in `Seen`. The remaining tokens are few, so a linear
+    // A seen token has the index of its entry in `TokenCounts`. The remaining tokens are few, so a linear
     // search finds them.
     let edit = |edits: &mut Vec<Edit>, token: u32| {
         let at = seen.and_then(|seen| seen.place(token));
@@ -118,7 +118,7 @@ fn penalised(logit: f32, n_in_output: u32, sampling: &SamplingParams) -> f32 {
 
 #[cfg(all(test, any(feature = "cuda", feature = "emulate")))]
 mod tests {
-    use super::super::Seen;
+    use super::super::TokenCounts;
     use super::*;
 
     /// Applies the edits as a device does.
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn edits_do_what_adjusting_does() {
         let logits: Vec<f32> = (0..20).map(|i| 0.37 * (i * 7 % 20) as f32 - 3.0).collect();
-        let mut seen = Seen::of_prompt(&[3, 5, 3, 11, 99]);
+        let mut seen = TokenCounts::of_prompt(&[3, 5, 3, 11, 99]);
         [5, 5, 7, 98].into_iter().for_each(|token| seen.push_output(token));
         let penalties = SamplingParams {
             repetition_penalty: 1.3,

@@ -3,7 +3,7 @@
 //! Each of the three keeps the front of one order (larger value first, then lower id). So together
 //! they are one cutoff, and only tokens near the cutoff need sorting.
 
-use super::passes::{gather, total_weight, weight};
+use super::vector_ops::{gather, total_weight, weight};
 use super::{SamplingParams, Scratch};
 use std::cmp::Ordering;
 
