@@ -100,7 +100,7 @@ typedef struct gk_sampled {
   float logprob; /* 0 unless the row requests log-probabilities */
 } gk_sampled;
 
-/* A token of a batch with this bit is a placeholder: its other bits are the index of a gk_sampled, which the host has not
+/* A token of a batch with this bit is a placeholder: its other bits are the index of a gk_sampled that the host has not
  * read yet. */
 #define GK_PLACEHOLDER_BIT 0x80000000u
 
@@ -341,7 +341,7 @@ typedef struct gk_sample {
 
 /* ---- Verification ---- */
 
-/* Draft tokens of a sequence, and the target's sampled tokens: sampled[i] follows drafted[..i], so there is one more. */
+/* Draft tokens of a sequence, and the target's sampled tokens: sampled[i] follows drafted[..i]; there is one more. */
 typedef struct gk_verify_seq {
   int32_t first_sampled; /* index in gk_verify.sampled */
   int32_t first_drafted; /* index in gk_verify.drafted */

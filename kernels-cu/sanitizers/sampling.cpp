@@ -35,7 +35,7 @@ void sample() {
   RUN(sample, call);
   digest(sampled), digest(top);
   for (int i = 0; i < n_rows; i++) expect(sampled.at[i].token < (uint32_t)n_vocab, "sample: a token that there is not");
-  expect(sampled.at[7].token == 2000 && top.at[n_top + 1].token == GK_NO_TOKEN, "sample: the only token is not sampled");
+  expect(sampled.at[7].token == 2000 && top.at[n_top + 1].token == GK_NO_TOKEN, "sample: not the only token");
 }
 
 void verify() {
