@@ -301,7 +301,7 @@ impl Sequence {
         blocks.commit(&mut self.table, rows);
     }
 
-    /// Verifies the draft against the target's sampled tokens (`sampled`), commits the KV of the
+    /// Verifies the draft against the target's tokens (`sampled`), commits the KV of the
     /// accepted tokens, appends the kept tokens and sends their events.
     pub(crate) fn keep(
         &mut self,

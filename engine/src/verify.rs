@@ -27,7 +27,7 @@ pub(crate) struct Kept {
 }
 
 impl AcceptedRun {
-    /// Keeps the longest prefix of `drafted` that equals the target's sampled tokens (`sampled`), and
+    /// Keeps the longest prefix of `drafted` that equals the target's tokens (`sampled`), and
     /// the target's token after it. Ends where the request ends.
     ///
     /// `sampled[i]` is the token that the target sampled after `drafted[..i]`, so `sampled` has one

@@ -161,7 +161,7 @@ pub trait Backend: Send + 'static {
     fn alias_kv_pool(&mut self, pool: &Self::KvPool, shape: KvShape) -> Result<Self::KvPool>;
 
     /// Prepares a batch. All operations up to the next `begin` are of this batch, over `pool`, with
-    /// this rotation, `n_heads` query heads and this `params`. Fails if rows, blocks or views are
+    /// this rotation, `n_heads` query heads and these `params`. Fails if rows, blocks or views are
     /// invalid, unless the operations themselves check them. A device uploads everything that it
     /// needs of the batch here, once.
     fn begin(

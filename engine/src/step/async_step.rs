@@ -5,9 +5,9 @@
 //! host       enqueue 2   tokens of 1, enqueue 3   tokens of 2, ...
 //! ```
 //!
-//! Here `sampled of 1` are the tokens that step 1 samples. An asynchronous device is given the next
-//! step before the host has read the tokens of this one. Until then a sampled token is *pending*
-//! (`late` in names), and the sequence holds a placeholder, which the device replaces by the token.
+//! Here `tokens of 1` are the tokens that step 1 samples. An asynchronous device is given the next
+//! step before the host has read the tokens of this one. Until then a sampled token is *pending*,
+//! and the sequence holds a placeholder, which the device replaces by the token.
 //! The sequence is scheduled as if the token were known. The next step commits the token's KV,
 //! after the host has read the token.
 //!

@@ -2,14 +2,14 @@
 
 use super::{Row, SamplingParams};
 
-/// Whether [`logit_processors`] would change anything.
+/// Whether [`adjust`] would change anything.
 pub(super) fn is_needed(row: &Row<'_>) -> bool {
     !row.banned.is_empty()
         || !row.sampling.logit_bias.is_empty()
         || (row.seen.is_some() && row.sampling.has_penalties())
 }
 
-/// The changes of [`logit_processors`] to one logit: add `bias`, then penalise if seen, then ban.
+/// The changes of [`adjust`] to one logit: add `bias`, then penalise if seen, then ban.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Edit {
@@ -20,7 +20,7 @@ pub(crate) struct Edit {
     pub(crate) is_banned: bool,
 }
 
-/// The changes of [`logit_processors`] to a row of `n_vocab` logits, one entry per token. None if a token has
+/// The changes of [`adjust`] to a row of `n_vocab` logits, one entry per token. None if a token has
 /// several biases, because the sum of floats depends on their order.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
