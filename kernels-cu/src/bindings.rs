@@ -139,7 +139,7 @@ const _: () = {
     ["Alignment of gk_embed"][::core::mem::align_of::<gk_embed>() - 8usize];
     ["Offset of field: gk_embed::table"][::core::mem::offset_of!(gk_embed, table) - 0usize];
     ["Offset of field: gk_embed::tokens"][::core::mem::offset_of!(gk_embed, tokens) - 8usize];
-    ["Offset of field: gk_embed::picks"][::core::mem::offset_of!(gk_embed, sampled) - 16usize];
+    ["Offset of field: gk_embed::sampled"][::core::mem::offset_of!(gk_embed, sampled) - 16usize];
     ["Offset of field: gk_embed::out"][::core::mem::offset_of!(gk_embed, out) - 24usize];
     ["Offset of field: gk_embed::table_stride"]
         [::core::mem::offset_of!(gk_embed, table_stride) - 32usize];
@@ -585,7 +585,7 @@ const _: () = {
     ["Offset of field: gk_sample::rows"][::core::mem::offset_of!(gk_sample, rows) - 8usize];
     ["Offset of field: gk_sample::edits"][::core::mem::offset_of!(gk_sample, edits) - 16usize];
     ["Offset of field: gk_sample::edited"][::core::mem::offset_of!(gk_sample, edited) - 24usize];
-    ["Offset of field: gk_sample::picks"][::core::mem::offset_of!(gk_sample, sampled) - 32usize];
+    ["Offset of field: gk_sample::sampled"][::core::mem::offset_of!(gk_sample, sampled) - 32usize];
     ["Offset of field: gk_sample::top"][::core::mem::offset_of!(gk_sample, top) - 40usize];
     ["Offset of field: gk_sample::logits_stride"]
         [::core::mem::offset_of!(gk_sample, logits_stride) - 48usize];
@@ -637,7 +637,7 @@ pub struct gk_verify {
 const _: () = {
     ["Size of gk_verify"][::core::mem::size_of::<gk_verify>() - 40usize];
     ["Alignment of gk_verify"][::core::mem::align_of::<gk_verify>() - 8usize];
-    ["Offset of field: gk_verify::picks"][::core::mem::offset_of!(gk_verify, sampled) - 0usize];
+    ["Offset of field: gk_verify::sampled"][::core::mem::offset_of!(gk_verify, sampled) - 0usize];
     ["Offset of field: gk_verify::drafted"][::core::mem::offset_of!(gk_verify, drafted) - 8usize];
     ["Offset of field: gk_verify::seqs"][::core::mem::offset_of!(gk_verify, seqs) - 16usize];
     ["Offset of field: gk_verify::out"][::core::mem::offset_of!(gk_verify, out) - 24usize];
