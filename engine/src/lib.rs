@@ -48,7 +48,7 @@
 //! - An accepted sequence ends exactly once. A sequence that runs out of blocks is preempted and
 //!   recomputed, never dropped. [`Engine::submit`] refuses a request that would not fit alone.
 //! - The engine's own time for a step is proportional to the step's rows, not to their context.
-//!   Only admission reads whole prompts.
+//!   Two places read whole token histories: admission, and lookups of drafters (`drafting/lookup.rs`).
 
 #![forbid(unsafe_code)]
 
