@@ -127,6 +127,7 @@ struct Report<'a> {
     loaded: &'a Loaded,
     stats: Stats,
     prompt_tokens: usize,
+    n_sequences: usize,
     generated_tokens: usize,
     first_token: Duration,
     last_token: Duration,
@@ -139,6 +140,7 @@ impl<'a> Report<'a> {
             loaded,
             stats: loaded.engine.stats(),
             prompt_tokens,
+            n_sequences: outputs.len(),
             generated_tokens: outputs.iter().map(|o| o.token_ids.len()).sum(),
             first_token: times(|o| o.usage.first_token).min().unwrap_or_default(),
             last_token: times(|o| o.usage.last_token).max().unwrap_or_default(),
@@ -150,8 +152,8 @@ impl<'a> Report<'a> {
     }
 
     /// Decode speed: tokens after the first token of each of `n` sequences, over their time.
-    fn decode_tok_s(&self, n: usize) -> f64 {
-        let tokens = self.generated_tokens.saturating_sub(n) as f64;
+    fn decode_tok_s(&self) -> f64 {
+        let tokens = self.generated_tokens.saturating_sub(self.n_sequences) as f64;
         let seconds = (self.last_token - self.first_token).as_secs_f64();
         if seconds > 0.0 { tokens / seconds } else { 0.0 }
     }
@@ -169,7 +171,7 @@ impl<'a> Report<'a> {
                 "ttft_ms": ms(self.first_token),
                 "total_ms": ms(self.last_token),
                 "prefill_tok_s": self.prefill_tok_s(),
-                "decode_tok_s": self.decode_tok_s(outputs.len()),
+                "decode_tok_s": self.decode_tok_s(),
             },
             "drafting": {
                 "rounds": self.stats.drafts.rounds,
@@ -200,7 +202,7 @@ impl<'a> Report<'a> {
             "decode     {} tokens in {:.2} s: {:.1} tokens/s",
             self.generated_tokens,
             (self.last_token - self.first_token).as_secs_f64(),
-            self.decode_tok_s(1)
+            self.decode_tok_s()
         ));
         let drafts = &self.stats.drafts;
         if drafts.rounds > 0 {
