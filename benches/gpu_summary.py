@@ -3,8 +3,8 @@
 
     python benches/gpu_summary.py log.txt
 
-First what was asked for beside what was measured, then every table and line of results, step by step. The exit status is 1
-where a step failed, was cut off, or left nothing of what it is there for.
+First the aims beside the measurements, then every table and line of results, step by step. The exit status is 1
+where a step failed, was cut off, or left no results.
 """
 
 import json
@@ -42,7 +42,7 @@ def steps(lines):
 
 
 def state(name, lines, end):
-    """How a step ended, in a cell: the number of its failures, or a word for what is wrong with it."""
+    """How a step ended, in a cell: the number of its failures, or a word for its fault."""
     if end is None:
         return "cut off"
     missing = [pattern for pattern in LEAVES.get(name, []) if not any(re.match(pattern, line) for line in lines)]
@@ -98,7 +98,7 @@ def drafts(lines):
 
 
 def asked(lines):
-    """Rows of what was asked for: what, the aim, what was measured, whether it is reached."""
+    """Rows of the table of aims: the quantity, its aim, its measurement, and whether the aim is reached."""
     by_head = tables(lines)
     for head, what, aim, column, reached, best in [
         ("decode attention", "decode attention, of the copy bandwidth", "at least 85 %", 4, lambda x: x >= 85, min),

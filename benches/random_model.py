@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a model of a well-known shape with random weights: what a step costs does not depend on what they say.
+"""Writes a model of a well-known shape with random weights: the cost of a step does not depend on their values.
 
     python benches/random_model.py llama-3.1-8b DIR
 

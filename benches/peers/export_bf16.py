@@ -9,7 +9,7 @@ Every tensor is dequantised to f32 and rounded once to bf16. The same bits then 
   the bf16 values), with the rows in llama.cpp's order,
 
 so that a difference between two engines is a difference between the engines, not the weights.
-Only what SmolLM2 needs is handled: architecture `llama`, a byte-level BPE tokenizer.
+The script handles SmolLM2 alone: architecture `llama`, a byte-level BPE tokenizer.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures attention and matrix products of other libraries on this GPU: what `benches/gpu` measures, beside it.
+"""Measures attention and matrix products of other libraries on this GPU, for comparison with `benches/gpu`.
 
 torch's scaled_dot_product_attention and its matrix products (cuBLAS); transformers' paged attention, FlashInfer and
 FlashAttention 3 where they can be imported (README.md says how to carry the last two). Seeds are fixed, every output is compared with float32, times are medians
 of CUDA events over calls that alternate between two caches (weights: over 256 MB of copies), so that L2 holds neither.
-Tables are those of `benches/gpu`. `--device cpu` looks whether it runs, in tiny sizes.
+The tables have the form of `benches/gpu`. `--device cpu` checks that the script runs, in tiny sizes.
 """
 
 import argparse
@@ -189,7 +189,7 @@ def flash_attention_3(caches, n_rows):
 
 
 def transformers_paged(caches, n_rows):
-    """What transformers' continuous batching calls without FlashAttention: it stores the new rows, gathers all pages,
+    """The attention of transformers' continuous batching without FlashAttention: it stores the new rows, gathers all pages,
     and asks SDPA for one long sequence in which a mask keeps the sequences apart."""
     library = importlib.import_module("transformers")
     batching = importlib.import_module("transformers.generation.continuous_batching.cache")
@@ -339,7 +339,7 @@ def main():
     target = torch.empty_like(source)
     bandwidth = 2 * sizes.copied_bytes / seconds_each(device, lambda i: target.copy_(source))
     if not torch.equal(source, target):
-        sys.exit("a copy differs from what was copied")
+        sys.exit("a copy differs from its source")
     print(f"peer copy bandwidth: {bandwidth / 1e9:.1f} GB/s (read and written)", flush=True)
     del source, target
     parts = arguments.parts or ["attention", "products"]

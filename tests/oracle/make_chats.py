@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write cases.json into a folder of chat templates: what jinja2 renders from them in transformers' environment.
+"""Write cases.json into a folder of chat templates: their texts as jinja2 renders them in transformers' environment.
 
 For tests/data/templates, whose cases are in the repository. Other folders, with templates that are not Galley's to
 distribute, are compared by `GALLEY_TEST_TEMPLATES=FOLDER cargo test -p galley-model --test templates -- --nocapture`.
@@ -115,7 +115,7 @@ def cases_of(path, chats, variables):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--chats", type=Path, help="a JSON file, a list of [name, messages, tools], instead of those here")
+    parser.add_argument("--chats", type=Path, help="a JSON file, a list of [name, messages, tools], in place of the built-in list")
     parser.add_argument("--few", action="store_true", help="one set of variables")
     options = parser.parse_args()
     chats = json.loads(options.chats.read_text()) if options.chats else CHATS

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write tests/data/templates/expressions.json: what jinja2 makes of many small templates in transformers' environment.
+"""Write tests/data/templates/expressions.json: jinja2's results for many small templates in transformers' environment.
 
 A group is a pattern and the words that take the places of $a and $b in it, in all combinations. Of each combination
 there is the text, `null` for an error, or `false` where the text is not the same in every process.

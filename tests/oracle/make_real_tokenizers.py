@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what the `tokenizers` package makes of 1,500 texts, for every real tokenizer in a folder.
+"""Write the token ids and texts of the `tokenizers` package for 1,500 texts, for every real tokenizer in a folder.
 
     make_real_tokenizers.py FOLDER
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Scaled rotary embeddings: what transformers makes of a tiny model whose config.json asks for one.
+"""Scaled rotary embeddings: the results of transformers for a tiny model with such a config.json.
 
 Each directory of the output holds the config.json of a variant and `reference.safetensors` with one sequence that goes
 past the original context, run in one forward in float32 with eager attention:
@@ -8,9 +8,9 @@ past the original context, run in one forward in float32 with eager attention:
     positions   i32 [p]         where logits were taken
     logits      f32 [p, vocab]
     inv_freq    f32 [head/2]    the frequencies after that forward
-    scale       f32 [1]         by what cosines and sines were multiplied
+    scale       f32 [1]         factor of cosines and sines
 
-Weights and tokenizer are those of the tiny model that a variant is made of (`base` in the metadata), in the directory that make_tiny_models.py wrote.
+Weights and tokenizer come from the variant's tiny model (`base` in the metadata), in the directory that make_tiny_models.py wrote.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tiny models with random weights, one of each supported family, and what transformers makes of them.
+"""Tiny models with random weights, one of each supported family, and their logits by transformers.
 
 Each directory holds config.json, bf16 weights, a tokenizer, and `reference.safetensors` with, for
 a short and a long token sequence (`seq0`, `seq1`), computed in float32 with eager attention:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write tests/data/tokenizers/facts.json: what transformers makes of the files beside a tokenizer.json.
+"""Write tests/data/tokenizers/facts.json: transformers' tokens with the files beside a tokenizer.json.
 
 A case is a set of such files, and for each text the ids that transformers gives it, with and without special tokens, and
-the text of the ids without special tokens. The tokenizer.json is that of tests/data/models/smollm2, whose added tokens
+the text of the ids without special tokens. The tokenizer.json comes from tests/data/models/smollm2, whose added tokens
 are cut down to the first unless the case brings its own.
 
 Needs transformers 5 and jinja2.

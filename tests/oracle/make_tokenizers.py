@@ -45,7 +45,7 @@ TOKEN_TYPES = {"unknown": 2, "control": 3, "unused": 5, "byte": 6}
 
 
 def train(text_files):
-    """A SentencePiece model with what Llama 2 and Mistral use: byte fallback, split digits."""
+    """A SentencePiece model with the settings of Llama 2 and Mistral: byte fallback, split digits."""
     lines = [line for file in text_files for line in file.read_text("utf-8").split("\n")]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
