@@ -63,10 +63,9 @@ fn document_paragraphs(text: &str) -> Vec<String> {
     for line in text.lines().map(str::trim) {
         if line.starts_with("```") {
             is_code = !is_code;
-        } else if is_code {
-        } else if line.starts_with('|') {
+        } else if !is_code && line.starts_with('|') {
             paragraphs.extend(line.split('|').map(str::to_owned));
-        } else {
+        } else if !is_code {
             if line.is_empty() || line.starts_with(['#', '-', '*']) {
                 paragraphs.push(String::new());
             }

@@ -36,17 +36,19 @@ impl DraftArgs {
     /// Opens the drafters of the flags.
     pub(crate) fn setup(&self) -> Result<Vec<DrafterSetup>> {
         let setup = |(flag, wanted): (&str, &str)| {
-            // If the whole text is the path of a file, it needs no quotes and has no options.
-            let is_path = flag == "--drafter-plugin" && Path::new(wanted).is_file();
             let setup = match flag {
                 "--drafter" => DrafterSetup::named(wanted, &search(self.plugin_path.as_deref())),
                 _ => DrafterSetup::in_file(wanted),
             };
-            setup.with_context(|| match !is_path && wanted.contains(',') {
-                true => {
-                    format!("{flag} {wanted:?} (what has a comma in it stands in double quotes)")
+            setup.with_context(|| {
+                // If the whole text is the path of a file, it needs no quotes and has no options.
+                let is_path = flag == "--drafter-plugin" && Path::new(wanted).is_file();
+                match !is_path && wanted.contains(',') {
+                    true => format!(
+                        "{flag} {wanted:?} (what has a comma in it stands in double quotes)"
+                    ),
+                    false => format!("{flag} {wanted:?}"),
                 }
-                false => format!("{flag} {wanted:?}"),
             })
         };
         self.wanted().map(setup).collect()
@@ -60,12 +62,17 @@ impl DraftArgs {
         max: u32,
         kv_budget: Option<u32>,
     ) -> Result<DraftConfig> {
-        let drafters = self.setup()?.into_iter().collect();
+        let drafters = self.setup()?;
         let find_model: FindModel =
             Arc::new(|name| pull::find_or_fetch(name).map_err(|error| sentence(&error.into())));
-        let drafting =
-            DraftConfig { drafters, draft_length, kv_budget, find_model, ..DraftConfig::default() };
-        Ok(DraftConfig { max_draft_length: max, ..drafting })
+        Ok(DraftConfig {
+            drafters,
+            draft_length,
+            max_draft_length: max,
+            kv_budget,
+            find_model,
+            ..DraftConfig::default()
+        })
     }
 
     /// The drafting of each request.

@@ -12,22 +12,19 @@ use std::path::PathBuf;
 /// `galley pull`: fetches a model and prints its path.
 pub(crate) fn command(args: &PullArgs) -> Result<()> {
     let options = PullOptions::default().file(args.file.clone()).force(args.force);
-    let path = fetch(&args.source, &options)?;
+    let path = with_bar(|on_progress| hub::pull(&args.source, &options, on_progress))?;
     Ok(writeln!(console::stdout(), "{}", path.display())?)
 }
 
 /// The path of a model, which is fetched if it is not on this machine.
 pub(crate) fn find_or_fetch(model: &str) -> Result<PathBuf, HubError> {
-    match hub::find(model) {
-        Err(HubError::Missing(_)) => fetch(model, &PullOptions::default()),
-        found => found,
-    }
+    with_bar(|on_progress| hub::find_or_pull(model, on_progress))
 }
 
-/// Fetches a model, with progress on standard error.
-fn fetch(model: &str, options: &PullOptions) -> Result<PathBuf, HubError> {
+/// Runs `fetch` with its progress on standard error.
+fn with_bar<T>(fetch: impl FnOnce(&dyn Fn(Progress<'_>)) -> T) -> T {
     let bar = RefCell::new(None);
-    hub::pull(model, options, &|event| show(event, &mut bar.borrow_mut()))
+    fetch(&|event| show(event, &mut bar.borrow_mut()))
 }
 
 /// Shows an event of a download.

@@ -121,6 +121,18 @@ pub fn pull(
     pull_in(name, options, on_progress, &Environment::of_process())
 }
 
+/// [`find`], and [`pull`] if the model has to be fetched.
+///
+/// # Errors
+///
+/// See [`HubError`].
+pub fn find_or_pull(name: &str, on_progress: &dyn Fn(Progress<'_>)) -> Result<PathBuf> {
+    match find(name) {
+        Err(HubError::Missing(_)) => pull(name, &PullOptions::default(), on_progress),
+        found => found,
+    }
+}
+
 /// [`pull`] in a given environment.
 fn pull_in(
     name: &str,

@@ -45,26 +45,20 @@ pub fn find_model(
 ) -> Result<PathBuf, OpenError> {
     #[cfg(feature = "hub")]
     {
-        use galley_hub::{HubError, Progress, PullOptions, find, pull};
-        match find(name) {
-            Err(HubError::Missing(_)) if downloads => {
-                let on_event = |event: Progress<'_>| match event {
-                    Progress::Package { requirement } => {
-                        on_progress(OpenProgress::Download {
-                            file: requirement,
-                            done: 0,
-                            total: None,
-                        });
-                    }
-                    Progress::Bytes { file, done, total } => {
-                        on_progress(OpenProgress::Download { file, done, total });
-                    }
-                    _ => {}
-                };
-                Ok(pull(name, &PullOptions::default(), &on_event)?)
-            }
-            found => Ok(found?),
+        use galley_hub::Progress;
+        if !downloads {
+            return Ok(galley_hub::find(name)?);
         }
+        let on_event = |event: Progress<'_>| match event {
+            Progress::Package { requirement: file } => {
+                on_progress(OpenProgress::Download { file, done: 0, total: None });
+            }
+            Progress::Bytes { file, done, total } => {
+                on_progress(OpenProgress::Download { file, done, total });
+            }
+            _ => {}
+        };
+        Ok(galley_hub::find_or_pull(name, &on_event)?)
     }
     #[cfg(not(feature = "hub"))]
     {
