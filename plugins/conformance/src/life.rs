@@ -3,8 +3,8 @@
 use crate::interposer::{self, Lending};
 use crate::observed::{Observed, Shared};
 use galley_drafter_host::{
-    Cost, Drafter, Library, Limits, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
-    ModelRefused, Outcome, Program, Row, Work,
+    Cost, DraftRow, Drafter, DrafterLimits, Library, LoadError, Manifest, ModelFacts, ModelId,
+    ModelLoader, ModelRefused, Outcome, Program, Work,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,8 +24,8 @@ pub(crate) const TARGET: ModelFacts = ModelFacts {
 };
 
 /// Limits that drafters get.
-pub(crate) const LIMITS: Limits =
-    Limits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };
+pub(crate) const LIMITS: DrafterLimits =
+    DrafterLimits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };
 
 /// A library under test, and the options for its drafters.
 pub struct Subject {
@@ -169,11 +169,11 @@ impl Lived {
             let texts: Vec<Vec<u32>> = (0..draft_lengths.len())
                 .map(|row| tokens(first + row, LENGTHS[(row + content) % LENGTHS.len()]))
                 .collect();
-            let rows: Vec<Row<'_>> = draft_lengths
+            let rows: Vec<DraftRow<'_>> = draft_lengths
                 .iter()
                 .zip(&texts)
                 .enumerate()
-                .map(|(row, (&draft_length, tokens))| Row {
+                .map(|(row, (&draft_length, tokens))| DraftRow {
                     sequence: (first + row) as u64,
                     tokens,
                     draft_length,
