@@ -1,6 +1,37 @@
 //! Stop conditions: when a sequence ends.
 
-use crate::event::{FinishReason, Stopped};
+/// Why a sequence ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// It reached an end token of the model, a stop token or a stop string.
+    Stop(Stopped),
+    /// It reached `max_tokens`.
+    Length,
+    /// The caller cancelled the request or dropped its handle, or the engine was shut down.
+    Cancelled,
+}
+
+impl FinishReason {
+    /// The reason's name in APIs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            FinishReason::Stop(_) => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The end token, stop token or stop string at which a sequence stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// One of the model's end tokens.
+    Eos(u32),
+    /// One of the request's stop tokens.
+    Token(u32),
+    /// One of the request's stop strings.
+    Text(String),
+}
 
 /// The stop conditions of a request.
 #[derive(Debug)]
