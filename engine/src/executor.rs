@@ -4,7 +4,7 @@ use crate::drafting::PiggybackSelection;
 use crate::sequence::{Sequence, SequenceKey};
 use galley_backend::sample::{SampleRow, SampledToken};
 use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use std::time::{Duration, Instant};
 
 /// Runs the model. Reuses the buffers of a batch between steps.
@@ -65,7 +65,7 @@ impl Executor {
                 seqs: &seqs,
                 logit_rows: &self.logit_rows,
             };
-            model.forward(&batch, &LayerMask::All, &mut observations)?;
+            model.forward(ModelIndex::TARGET, &batch, &LayerMask::All, &mut observations)?;
         }
         Ok((self.tokens.len(), started.elapsed()))
     }
@@ -112,7 +112,7 @@ impl Executor {
             return Ok((Vec::new(), Duration::ZERO));
         }
         let started = Instant::now();
-        let sampled = model.sample(&rows)?;
+        let sampled = model.sample(ModelIndex::TARGET, &rows)?;
         assert_eq!(sampled.len(), rows.len(), "the model samples one token for each row");
         Ok((sampled, started.elapsed()))
     }
@@ -132,7 +132,7 @@ impl Executor {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let names = model.sample_async(&rows)?;
+        let names = model.sample_async(ModelIndex::TARGET, &rows)?;
         model.start_token_copy()?;
         Ok(sampling_now.map(|sequence| sequence.key).zip(names).collect())
     }

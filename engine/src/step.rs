@@ -69,7 +69,8 @@ impl EngineCore {
         step.drafting = begin_drafting.elapsed();
         // Prompt chunks, decodes and verifications, in one ragged batch.
         let EngineCore { model, scheduler, executor, drafting, .. } = self;
-        let mut piggybacked = drafting.piggybacked(scheduler.running_mut(), &model.kv_shape());
+        let mut piggybacked =
+            drafting.piggybacked(scheduler.running_mut(), &model.target().kv_shape);
         (step.n_rows, step.forward) =
             executor.forward(&mut **model, scheduler.running(), &mut piggybacked)?;
         // Samples a token after every last token and every draft token, commits KV and sends
@@ -166,7 +167,7 @@ impl EngineCore {
         sizes: &Fitted,
         drafting: Drafting,
     ) -> Self {
-        let shape = model.kv_shape();
+        let shape = model.target().kv_shape;
         let prefix_caching = sizes.config.prefix_caching;
         EngineCore {
             blocks: BlockManager::new(shape.n_blocks, shape.block_size, prefix_caching),
@@ -189,12 +190,13 @@ impl EngineCore {
         sizes: &Fitted,
         drafting: &Drafting,
     ) -> RequestLimits {
+        let config = &model.target().config;
         RequestLimits {
-            vocab_size: model.config().vocab_size,
-            max_context: model.config().max_context,
+            vocab_size: config.vocab_size,
+            max_context: config.max_context,
             kv_tokens: sizes.kv_tokens,
             max_num_seqs: sizes.config.max_num_seqs,
-            end_tokens: model.config().end_tokens.with_tokenizer(None, model.config().vocab_size),
+            end_tokens: config.end_tokens.with_tokenizer(None, config.vocab_size),
             drafting: drafting.offer().clone(),
         }
     }

@@ -8,15 +8,13 @@
 //! its draft tokens. A chain waits at its end if its draft model has a larger vocabulary than the
 //! target, or if the engine waits for all drafts (`waits_for_drafts`).
 
-use super::draft_model::DraftModel;
 use super::round::layer_mask;
 use super::{DraftCache, Drafting, SequenceDraft, view_budget};
 use crate::sequence::Sequence;
-use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan, placeholder_index};
+use galley_backend::sample::{SampledToken, SampledTokens};
+use galley_backend::{Batch, KvShape, KvView, SeqSpan, placeholder_index};
 use galley_drafter_host::{MaskId, ModelId, SelectionPolicy, View, ViewId};
-use galley_model::{DraftModelId, LanguageModel, Result};
-use std::ops::Range;
+use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result};
 
 /// The model, the view and the layer mask of a chain.
 #[derive(Clone, Copy)]
@@ -55,8 +53,8 @@ impl Drafting {
         let mask = layer_mask(chain.mask, drafter.masks());
         let super::round::Memory { tokens, positions, logit_rows, ascending, .. } =
             &mut self.memory;
-        let vocab_size = model.config().vocab_size;
-        let mut chain_model = ChainModel::new(chain.model, model);
+        let vocab_size = model.target().config.vocab_size;
+        let chain_model = ChainModel::new(chain.model, model);
         // Some of its draft tokens may lie outside the target's vocabulary.
         let knows_more = chain_model.vocab_size > vocab_size;
         let begin = |&at: &usize| chain_model.begin(at, &mut running[at]);
@@ -115,11 +113,16 @@ impl Drafting {
                 }
             }
             let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
-            chain_model.forward(&batch, &mask)?;
-            let mut stand_ins =
-                if async_rows.is_empty() { 0..0 } else { chain_model.sample_async(&async_rows)? };
+            chain_model.model.forward(chain_model.index, &batch, &mask, &mut [])?;
+            let mut stand_ins = match async_rows.is_empty() {
+                true => 0..0,
+                false => chain_model.model.sample_async(chain_model.index, &async_rows)?,
+            };
             self.has_pending_drafts |= !stand_ins.is_empty();
-            let sampled = if rows.is_empty() { Vec::new() } else { chain_model.sample(&rows)? };
+            let sampled = match rows.is_empty() {
+                true => Vec::new(),
+                false => chain_model.model.sample(chain_model.index, &rows)?,
+            };
             drop((seqs, rows, async_rows));
             let mut sampled = sampled.into_iter();
             let n_behind = &mut self.n_behind;
@@ -209,8 +212,7 @@ impl SequenceDraft {
 /// The model that drafts.
 struct ChainModel<'a> {
     model: &'a mut dyn LanguageModel,
-    /// The draft model; None is the target.
-    draft_model: Option<DraftModelId>,
+    index: ModelIndex,
     shape: KvShape,
     vocab_size: usize,
     max_rows: usize,
@@ -218,23 +220,22 @@ struct ChainModel<'a> {
 
 impl<'a> ChainModel<'a> {
     fn new(id: ModelId, model: &'a mut dyn LanguageModel) -> Self {
-        let max_rows = model.max_rows();
-        let draft_model = DraftModel::of_host(id);
-        let (shape, vocab_size) = match (draft_model, model.draft_models()) {
-            (Some(id), Some(models)) => (models.kv_shape(id), models.config(id).vocab_size),
-            _ => (model.kv_shape(), model.config().vocab_size),
-        };
-        ChainModel { model, draft_model, shape, vocab_size, max_rows }
+        // The drafter host numbers models like the device.
+        let index = ModelIndex(id.0 as usize);
+        let max_rows = model.row_limits().max_rows;
+        let LoadedModel { config, kv_shape: shape, .. } = model.loaded(index);
+        let (shape, vocab_size) = (*shape, config.vocab_size);
+        ChainModel { model, index, shape, vocab_size, max_rows }
     }
 
     /// A reader for `sequence`; None if the chain does not draft for it.
     fn begin(&self, at: usize, sequence: &mut Sequence) -> Option<Reader> {
         let n_wanted = sequence.tokens.len() + sequence.n_draft_slots() - 1;
         let draft = sequence.draft.as_mut().filter(|draft| draft.tokens.is_empty())?;
-        let n_read = match self.draft_model {
-            None => sequence.table.n_tokens(),
-            Some(id) => {
-                let cache = draft.cache_mut(id)?;
+        let n_read = match self.index {
+            ModelIndex::TARGET => sequence.table.n_tokens(),
+            index => {
+                let cache = draft.cache_mut(index)?;
                 cache.can_read(n_wanted).then(|| cache.first_unread(&sequence.tokens))?
             }
         };
@@ -242,7 +243,7 @@ impl<'a> ChainModel<'a> {
     }
 
     fn block_table<'b>(&self, sequence: &'b Sequence) -> &'b [u32] {
-        let cache = self.draft_model.and_then(|id| sequence.draft.as_ref()?.cache(id));
+        let cache = sequence.draft.as_ref().and_then(|draft| draft.cache(self.index));
         cache.map_or(sequence.table.ids(), DraftCache::block_table)
     }
 
@@ -256,36 +257,13 @@ impl<'a> ChainModel<'a> {
         }
     }
 
-    fn forward(&mut self, batch: &Batch<'_>, mask: &LayerMask<'_>) -> Result<()> {
-        match self.draft_model {
-            None => self.model.forward(batch, mask, &mut []),
-            Some(id) => self.model.draft_models().expect("it loaded one").forward(id, batch, mask),
-        }
-    }
-
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
-        match self.draft_model {
-            None => self.model.sample(rows),
-            Some(id) => self.model.draft_models().expect("it loaded one").sample(id, rows),
-        }
-    }
-
-    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
-        match self.draft_model {
-            None => self.model.sample_async(rows),
-            Some(id) => self.model.draft_models().expect("it loaded one").sample_async(id, rows),
-        }
-    }
-
     /// Records the tokens that `reader` has read. Returns whether no token is left to read.
     fn end_of_forward(&self, reader: &mut Reader, sequence: &mut Sequence) -> bool {
         reader.n_read += reader.n_now;
         let n_known = sequence.tokens.len();
         let draft = sequence.draft.as_mut().expect("rows have drafts");
-        if let Some(id) = self.draft_model {
-            let n_drafted = reader.n_read.saturating_sub(n_known);
-            draft.has_read(id, reader.n_read - n_drafted, n_drafted);
-        }
+        let n_drafted = reader.n_read.saturating_sub(n_known);
+        draft.has_read(self.index, reader.n_read - n_drafted, n_drafted);
         reader.n_read == n_known + draft.tokens.len()
     }
 }

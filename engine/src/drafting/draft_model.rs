@@ -1,14 +1,13 @@
 //! Draft models: loading them beside the target, and the KV cache that a draft model has of one
 //! sequence.
 
+use galley_backend::BackendError;
 use galley_backend::sample::SampledTokens;
-use galley_backend::{BackendError, KvShape};
 use galley_blocks::{BlockManager, BlockTable};
 use galley_drafter_host::{ModelFacts, ModelId, ModelLoader, ModelRefused};
-use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
-use galley_model::{DraftModelId, LanguageModel, ModelError};
+use galley_model::{LanguageModel, LoadedModel, ModelError, ModelIndex};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ pub type FindModel = Arc<dyn Fn(&str) -> Result<PathBuf, String> + Send + Sync>;
 /// The facts about a draft model that sequences need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DraftModel {
-    pub(crate) id: DraftModelId,
+    pub(crate) index: ModelIndex,
     /// Blocks of the draft model that lie in one block of the pool.
     blocks_per_block: usize,
     /// Blocks of the pool.
@@ -152,41 +151,37 @@ impl<'a> DraftModelLoader<'a> {
         let path = (self.find)(source).map_err(ModelRefused::Failed)?;
         let checkpoint = Checkpoint::open(&path).map_err(failed)?;
         self.check_vocabulary(&checkpoint)?;
-        let (target, config) = (self.target.kv_shape(), self.target.config().clone());
-        let Some(models) = self.target.draft_models() else {
-            return Err(ModelRefused::Unsupported(format!(
-                "cannot load {source:?}: this device runs no second model"
-            )));
-        };
-        let id = models.load(&checkpoint).map_err(failed)?;
-        let (shape, own) = (models.kv_shape(id), models.config(id));
+        let index = self.target.load_draft(&checkpoint).map_err(failed)?;
+        let (target, own) = (self.target.target(), self.target.loaded(index));
+        let n_pool_blocks = target.kv_shape.n_blocks;
         let draft_model = DraftModel {
-            id,
-            blocks_per_block: shape.n_blocks / target.n_blocks,
-            n_pool_blocks: target.n_blocks,
-            max_context: own.max_context,
+            index,
+            blocks_per_block: own.kv_shape.n_blocks / n_pool_blocks,
+            n_pool_blocks,
+            max_context: own.config.max_context,
         };
-        if own.max_context < config.max_context {
+        if own.config.max_context < target.config.max_context {
             tracing::warn!(
                 "draft model {} reads {} tokens and the target {}: it drafts for sequences that it can read",
                 path.display(),
-                own.max_context,
-                config.max_context
+                own.config.max_context,
+                target.config.max_context
             );
         }
         tracing::info!(
             "draft model {} beside {:?}: {} MiB of weights",
             path.display(),
-            config.family,
-            models.weight_bytes(id) >> 20
+            target.config.family,
+            own.weight_bytes >> 20
         );
-        Ok((draft_model, facts_of(own, &shape)))
+        Ok((draft_model, facts_of(own)))
     }
 
     /// Checks that every token id means the same to both models, because a draft token is an id.
     fn check_vocabulary(&self, checkpoint: &Checkpoint) -> Result<(), ModelRefused> {
         let Some(wanted) = self.tokenizer else {
-            let (own, wanted) = (checkpoint.config().vocab_size, self.target.config().vocab_size);
+            let (own, wanted) =
+                (checkpoint.config().vocab_size, self.target.target().config.vocab_size);
             let why = format!("it has {own} tokens, the target {wanted}");
             return if own == wanted { Ok(()) } else { Err(ModelRefused::Unsupported(why)) };
         };
@@ -226,14 +221,9 @@ impl ModelLoader for DraftModelLoader<'_> {
 }
 
 impl DraftModel {
-    /// The draft model with this id in the drafter host; None is the target.
-    pub(super) fn of_host(id: ModelId) -> Option<DraftModelId> {
-        id.0.checked_sub(1).map(|index| DraftModelId(index as usize))
-    }
-
-    /// The model's id in the drafter host.
+    /// The model's id in the drafter host, which numbers models like the device.
     pub(crate) fn host_id(&self) -> ModelId {
-        ModelId(1 + self.id.0 as u32)
+        ModelId(self.index.0 as u32)
     }
 }
 
@@ -248,7 +238,8 @@ fn failed(error: ModelError) -> ModelRefused {
 }
 
 /// The facts about a model that the host gives to drafters.
-pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
+pub(super) fn facts_of(model: &LoadedModel) -> ModelFacts {
+    let config = &model.config;
     ModelFacts {
         n_layers: config.n_layers as u32,
         n_heads: config.n_heads as u32,
@@ -256,7 +247,7 @@ pub(super) fn facts_of(config: &ModelConfig, shape: &KvShape) -> ModelFacts {
         head_dim: config.head_dim as u32,
         hidden_size: config.hidden_size as u32,
         vocab_size: config.vocab_size as u32,
-        block_size_tokens: shape.block_size as u32,
+        block_size_tokens: model.kv_shape.block_size as u32,
         max_context_tokens: config.max_context as u64,
         n_parameters: config.parameters() as u64,
     }
@@ -270,7 +261,7 @@ mod tests {
 
     fn cache(blocks_per_block: usize) -> DraftCache {
         DraftCache::new(DraftModel {
-            id: DraftModelId(0),
+            index: ModelIndex(1),
             blocks_per_block,
             n_pool_blocks: 10,
             max_context: 100,

@@ -35,7 +35,7 @@ use galley_drafter_host::{
     Drafter, DrafterLimits, LoadError, Program, RefreshPolicy, SelectionPolicy,
 };
 use galley_model::tokenizer::Tokenizer;
-use galley_model::{DraftModelId, LanguageModel, Result};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use selection::ViewSelection;
 use view_budget::{SelectionRequest, ViewBudget};
 
@@ -92,18 +92,18 @@ impl SequenceDraft {
     }
 
     /// The sequence's KV cache of a draft model.
-    fn cache(&self, model: DraftModelId) -> Option<&DraftCache> {
-        self.caches.iter().find(|cache| cache.model.id == model)
+    fn cache(&self, model: ModelIndex) -> Option<&DraftCache> {
+        self.caches.iter().find(|cache| cache.model.index == model)
     }
 
-    fn cache_mut(&mut self, model: DraftModelId) -> Option<&mut DraftCache> {
-        self.caches.iter_mut().find(|cache| cache.model.id == model)
+    fn cache_mut(&mut self, model: ModelIndex) -> Option<&mut DraftCache> {
+        self.caches.iter_mut().find(|cache| cache.model.index == model)
     }
 
-    /// Records that a draft model has read the first `n_tokens` tokens of the sequence, and the
-    /// first `n_drafted` draft tokens after them.
-    fn has_read(&mut self, model: DraftModelId, n_tokens: usize, n_drafted: usize) {
-        if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.id == model) {
+    /// Records that a model has read the first `n_tokens` tokens of the sequence, and the first
+    /// `n_drafted` draft tokens after them. The target has no cache of this kind to record it in.
+    fn has_read(&mut self, model: ModelIndex, n_tokens: usize, n_drafted: usize) {
+        if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.index == model) {
             cache.has_read(n_tokens, &self.tokens[..n_drafted]);
         }
     }
@@ -180,7 +180,7 @@ impl Drafting {
         tokenizer: Option<&Tokenizer>,
         sizes: &Fitted,
     ) -> std::result::Result<Self, LoadError> {
-        let facts = facts_of(model.config(), &model.kv_shape());
+        let facts = facts_of(model.target());
         let mut models = DraftModelLoader::new(model, tokenizer, &config.find_model);
         let mut drafters: Vec<Box<dyn DraftStrategy>> = Vec::new();
         let longest_draft = u32::try_from(sizes.max_draft_length).unwrap_or(u32::MAX);

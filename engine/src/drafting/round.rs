@@ -9,7 +9,7 @@ use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
 use galley_drafter_host::{
     DraftRow, Mask, MaskId, Observe, Outcome, Program, SelectionPolicy, ViewId, Work,
 };
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, ModelIndex, Result, RowLimits};
 use std::time::Instant;
 
 /// Buffers of batches, kept between rounds.
@@ -180,7 +180,7 @@ impl Drafting {
         model: &mut dyn LanguageModel,
         running: &mut [Sequence],
     ) -> Result<()> {
-        let shape = model.kv_shape();
+        let shape = model.target().kv_shape;
         let view = self.drafters[index].views()[id.0 as usize];
         let SelectionPolicy::Observed(observe) = view.middle else { return Ok(()) };
         let mut due = Vec::new();
@@ -197,7 +197,7 @@ impl Drafting {
             }
             selection.count_round();
         }
-        let per_forward = (model.max_rows() / n_queries(observe.when)).max(1);
+        let per_forward = (model.row_limits().max_rows / n_queries(observe.when)).max(1);
         while !due.is_empty() {
             let mut now: Vec<_> = due.drain(..due.len().min(per_forward)).collect();
             self.look_back(&observe, &mut now, model, running, &shape)?;
@@ -227,10 +227,11 @@ impl Drafting {
         positions.clear();
         let mut seqs = Vec::with_capacity(due.len());
         let mut observations = Vec::with_capacity(due.len());
+        let max_rows = model.row_limits().max_rows;
         for (at, wanted, raw) in due {
             let sequence = &running[*at];
             let n = sequence.table.n_tokens();
-            let n_rows = n_queries(observe.when).min(n - wanted.to).min(model.max_rows());
+            let n_rows = n_queries(observe.when).min(n - wanted.to).min(max_rows);
             let span = SeqSpan {
                 first_row: tokens.len(),
                 n_rows,
@@ -245,7 +246,7 @@ impl Drafting {
             seqs.push(span);
         }
         let batch = Batch { tokens, positions, seqs: &seqs, logit_rows: &[] };
-        model.forward(&batch, &LayerMask::All, &mut observations)?;
+        model.forward(ModelIndex::TARGET, &batch, &LayerMask::All, &mut observations)?;
         model.finish_observing(&mut observations)
     }
 
@@ -266,7 +267,8 @@ impl Drafting {
         tokens.clear();
         positions.clear();
         logit_rows.clear();
-        let most = model.max_logit_rows().min(model.max_rows());
+        let RowLimits { max_rows, max_logit_rows } = model.row_limits();
+        let most = max_logit_rows.min(max_rows);
         let (mut seqs, mut sample_rows, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for sequence in rows.iter().map(|&at| &running[at]) {
             // A penalty would need the token counts at each of these positions.
@@ -295,8 +297,8 @@ impl Drafting {
             return Ok(());
         }
         let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
-        model.forward(&batch, &layers, &mut [])?;
-        let sampled = model.sample(&sample_rows)?;
+        model.forward(ModelIndex::TARGET, &batch, &layers, &mut [])?;
+        let sampled = model.sample(ModelIndex::TARGET, &sample_rows)?;
         let n_matched = sampled
             .iter()
             .zip(&expected)
