@@ -49,7 +49,7 @@ fn run(
         let mut seen = Vec::new();
         for event in handle.events() {
             match event {
-                Event::Token { token, text, logprob, .. } => {
+                Event::Token(TokenEvent { token, text, logprob, .. }) => {
                     seen.push(format!("{token} {text:?} {:?}", logprob.map(f32::to_bits)));
                 }
                 Event::Finished { reason, .. } => seen.push(reason.as_str().to_owned()),

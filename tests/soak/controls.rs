@@ -7,7 +7,7 @@ use crate::left_to_the_inner_model;
 use crate::runs::{Alteration, Altered};
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, LayerMask, Observation, placeholder_index};
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,14 +87,15 @@ impl LanguageModel for Lenient {
 
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        self.model.forward(batch, layers, observations)
+        self.model.forward(model, batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
-        let mut sampled = self.model.sample(rows)?;
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+        let mut sampled = self.model.sample(model, rows)?;
         for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.rejection.is_none()) {
             let Some(drafted) = self.drafted_after(row, rows.get(at + 1))? else { continue };
             let is_wrong = drafted != sampled[at].token;

@@ -52,7 +52,7 @@ impl Open {
         while let Some(event) = self.handle.as_mut().and_then(RequestHandle::try_recv) {
             n_events += 1;
             match event {
-                Event::Token { index, .. } | Event::Finished { index, .. } => {
+                Event::Token(TokenEvent { index, .. }) | Event::Finished { index, .. } => {
                     self.outcome.streams[index as usize].push(event);
                 }
                 Event::Error(error) => self.outcome.trouble = Some(error.to_string()),

@@ -139,7 +139,7 @@ pub enum PoolScores {
 }
 
 /// The sub-layers that a pass runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LayerMask<'a> {
     /// All sub-layers.
     #[default]

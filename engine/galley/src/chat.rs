@@ -155,7 +155,7 @@ fn print_answer(
         }
         // A short wait, so that Ctrl-C is handled at once even during a long prefill.
         match handle.recv_timeout(Duration::from_millis(50)) {
-            Some(Event::Token { text, .. }) => {
+            Some(Event::Token(TokenEvent { text, .. })) => {
                 print(&text)?;
                 answer.push_str(&text);
             }

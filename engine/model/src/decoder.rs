@@ -20,7 +20,7 @@ use galley_backend::{
     WeightsId,
 };
 
-/// Weights and activations of one model. [`Llama`](crate::llama::Llama) owns the KV pool.
+/// Weights and activations of one model. [`ModelHost`](crate::model_host::ModelHost) owns its KV pool.
 pub(crate) struct Decoder<B: Backend> {
     id: WeightsId,
     pub(crate) config: ModelConfig,

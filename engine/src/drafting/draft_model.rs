@@ -108,12 +108,12 @@ impl ModelLoader for DraftModelLoader<'_> {
 
 /// The model that the drafter host calls `id`. Both number the target 0 and draft models from 1.
 pub(super) fn index_of(id: ModelId) -> ModelIndex {
-    ModelIndex(id.0)
+    ModelIndex(id.0 as usize)
 }
 
 /// The drafter host's id of a model.
 fn host_id(index: ModelIndex) -> ModelId {
-    ModelId(index.0)
+    ModelId(index.0 as u32)
 }
 
 fn failed(error: ModelError) -> ModelRefused {

@@ -76,8 +76,8 @@ impl EngineCore {
         let started = Instant::now();
         let sampled = self.model.wait_tokens()?;
         step.sampling += started.elapsed();
-        // A preempted sequence is found, too. A cancelled one is gone, and one that had finished
-        // has no pending token.
+        // A preempted sequence is found, too. A cancelled sequence is gone, and a finished one has no
+        // pending token.
         let mut tokens = Vec::with_capacity(self.pending_step.sequences.len());
         for &key in &self.pending_step.sequences {
             let sequence = self.scheduler.find_mut(key);

@@ -83,7 +83,7 @@ impl Workload {
             }
             for (at, (_, receiver, _)) in bench.requests.iter().enumerate() {
                 for event in receiver.try_iter() {
-                    if matches!(event, Event::Token { .. }) {
+                    if matches!(event, Event::Token(_)) {
                         times.first[at] = times.first[at].min(n_steps);
                         times.last[at] = n_steps;
                     }

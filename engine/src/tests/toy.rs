@@ -10,7 +10,7 @@ use galley_backend::{
 };
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::end_tokens::{EndSource, EndTokens};
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -22,10 +22,8 @@ pub(super) const EOS: u32 = 39;
 type Slot = u64;
 
 pub(super) struct Toy {
-    config: ModelConfig,
-    shape: KvShape,
-    max_rows: usize,
-    max_logit_rows: usize,
+    loaded: LoadedModel,
+    limits: RowLimits,
     slots: Vec<Slot>,
     logits: Vec<f32>,
     scratch: Scratch,
@@ -78,7 +76,7 @@ impl Toy {
             tie_embeddings: true,
             end_tokens,
         };
-        let shape = KvShape {
+        let kv_shape = KvShape {
             n_layers: 1,
             n_kv_heads: 1,
             head_dim: 1,
@@ -87,10 +85,8 @@ impl Toy {
             dtype: Dtype::F32,
         };
         Toy {
-            config,
-            shape,
-            max_rows,
-            max_logit_rows: max_rows,
+            loaded: LoadedModel { config, kv_shape, weight_bytes: 0 },
+            limits: RowLimits { max_rows, max_logit_rows: max_rows },
             slots: vec![0; n_blocks * block_size],
             logits: Vec::new(),
             scratch: Scratch::default(),
@@ -120,18 +116,19 @@ impl Toy {
     }
 
     pub(super) fn with_logit_rows(mut self, max_logit_rows: usize) -> Self {
-        self.max_logit_rows = max_logit_rows;
+        self.limits.max_logit_rows = max_logit_rows;
         self
     }
 
     pub(super) fn with_shape(mut self, n_blocks: usize, block_size: usize) -> Self {
-        self.shape = KvShape { n_blocks, block_size, ..self.shape };
+        let kv_shape = &mut self.loaded.kv_shape;
+        (kv_shape.n_blocks, kv_shape.block_size) = (n_blocks, block_size);
         self
     }
 
     /// Corrupts the slots that a forward over `batch` writes, and the logits.
     pub(super) fn spoil(&mut self, batch: &Batch<'_>) {
-        let block_size = self.shape.block_size;
+        let block_size = self.loaded.kv_shape.block_size;
         for seq in batch.seqs {
             for row in seq.first_row..seq.first_row + seq.n_rows {
                 let p = batch.positions[row] as usize;
@@ -143,7 +140,7 @@ impl Toy {
     }
 
     pub(super) fn with_context(mut self, max_context: usize) -> Self {
-        self.config.max_context = max_context;
+        self.loaded.config.max_context = max_context;
         self
     }
 }
@@ -184,32 +181,21 @@ impl Uncached {
 }
 
 impl LanguageModel for Toy {
-    fn config(&self) -> &ModelConfig {
-        &self.config
+    fn loaded(&self, _: ModelIndex) -> &LoadedModel {
+        &self.loaded
     }
 
-    fn kv_shape(&self) -> KvShape {
-        self.shape
-    }
-
-    fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
-    fn max_logit_rows(&self) -> usize {
-        self.max_logit_rows
+    fn row_limits(&self) -> RowLimits {
+        self.limits
     }
 
     fn device(&self) -> String {
         "toy".into()
     }
 
-    fn weight_bytes(&self) -> usize {
-        0
-    }
-
     fn forward(
         &mut self,
+        _: ModelIndex,
         batch: &Batch<'_>,
         _: &LayerMask<'_>,
         _: &mut [Observation<'_>],
@@ -229,11 +215,14 @@ impl LanguageModel for Toy {
         }
         let n_rows = batch.tokens.len();
         let (less_rows, less_logit_rows) = self.takes_less;
-        assert!(n_rows > 0 && n_rows <= self.max_rows - less_rows, "{n_rows} rows");
+        assert!(n_rows > 0 && n_rows <= self.limits.max_rows - less_rows, "{n_rows} rows");
         assert_eq!(batch.positions.len(), n_rows);
         let n_logit_rows = batch.logit_rows.len();
-        assert!(n_logit_rows <= self.max_logit_rows - less_logit_rows, "{n_logit_rows} of logits");
-        let block_size = self.shape.block_size;
+        assert!(
+            n_logit_rows <= self.limits.max_logit_rows - less_logit_rows,
+            "{n_logit_rows} of logits"
+        );
+        let block_size = self.loaded.kv_shape.block_size;
         let mut written = HashSet::new();
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
@@ -273,12 +262,12 @@ impl LanguageModel for Toy {
         Ok(())
     }
 
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.note('s');
         self.sample_rows(rows)
     }
 
-    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         self.note('a');
         let tokens: Vec<u32> =
             self.sample_rows(rows)?.iter().map(|sampled| sampled.token).collect();
@@ -299,13 +288,13 @@ impl LanguageModel for Toy {
         self.is_asynchronous
     }
 
-    fn read_logits(&self) -> Result<Vec<f32>> {
+    fn read_logits(&self, _: ModelIndex) -> Result<Vec<f32>> {
         Ok(self.logits.clone())
     }
 
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
         if !self.ignores_copies {
-            let size = self.shape.block_size;
+            let size = self.loaded.kv_shape.block_size;
             for &(from, to) in copies {
                 let from = from as usize * size;
                 self.slots.copy_within(from..from + size, to as usize * size);

@@ -116,7 +116,7 @@ fn rest(handle: &mut RequestHandle) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
     while let Some(event) = handle.recv() {
         match event {
-            Event::Token { token, .. } => tokens.push(token),
+            Event::Token(TokenEvent { token, .. }) => tokens.push(token),
             Event::Finished { .. } => {}
             Event::Error(error) => return Err(error.into()),
         }
