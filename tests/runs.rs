@@ -7,6 +7,7 @@ use galley_backend::{
 };
 use galley_engine::{
     DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy, Stats,
+    TokenEvent,
 };
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;

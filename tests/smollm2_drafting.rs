@@ -3,6 +3,7 @@
 
 use galley_engine::{
     DeviceChoice, DraftRequest, DrafterChoice, Engine, Event, ModelFiles, Prompt, Request, Stats,
+    TokenEvent,
 };
 use galley_model::tokenizer::Tokenizer;
 use galley_tests::plugins::setup;

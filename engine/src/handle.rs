@@ -4,7 +4,8 @@ mod life;
 mod published;
 
 use crate::config::{EngineConfig, Fitted};
-use crate::drafting::{DraftConfig, Drafting};
+use crate::draft_settings::DraftConfig;
+use crate::drafting::Drafting;
 use crate::error::{RequestError, StartError, SubmitError};
 use crate::event::Event;
 use crate::output::TextCodec;

@@ -2,7 +2,7 @@
 
 use super::dimensions::{End, Job};
 use super::stream::Stream;
-use galley_engine::{Engine, Event, Request, RequestHandle};
+use galley_engine::{Engine, Event, Request, RequestHandle, TokenEvent};
 use std::time::{Duration, Instant};
 
 /// An engine without an event for this long counts as stuck. The limit leaves room for a busy

@@ -1,6 +1,6 @@
 //! All that a user can see of a sequence, and the comparison of two sequences.
 
-use galley_engine::{Event, FinishReason};
+use galley_engine::{Event, FinishReason, TokenEvent};
 
 /// One sequence as the user sees it; log-probabilities are stored as bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -64,7 +64,7 @@ impl DraftArgs {
     ) -> Result<DraftConfig> {
         let drafters = self.setup()?;
         let find_model: FindModel =
-            Arc::new(|name| pull::find_or_fetch(name).map_err(|error| sentence(&error.into())));
+            Arc::new(|name| pull::find_or_fetch(name).map_err(|error| sentence(&error.into()).into()));
         Ok(DraftConfig {
             drafters,
             draft_length,

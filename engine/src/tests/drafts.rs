@@ -4,7 +4,7 @@ use super::drafter::{Kind, Known, drafting};
 use super::schedules::{Bench, Random, simple};
 use super::toy::Toy;
 use crate::config::EngineConfig;
-use crate::drafting::{DraftRequest, DrafterChoice};
+use crate::draft_settings::{DraftRequest, DrafterChoice};
 use crate::event::Event;
 use crate::request::Request;
 use crate::stats::Stats;

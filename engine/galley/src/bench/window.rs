@@ -11,7 +11,7 @@ use super::turns::{Span, Turns, decodes_all, nothing_measured};
 use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::Result;
-use galley_engine::{DraftRequest, Event, RequestHandle, Stats};
+use galley_engine::{DraftRequest, Event, RequestHandle, Stats, TokenEvent};
 
 /// A sequence ends after this many times its share of the window's tokens.
 pub(super) const LONGEST: usize = 3;
