@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod language_model;
 mod llama;
+mod metadata;
 pub mod tokenizer;
 pub mod weights;
 

@@ -2,7 +2,7 @@
 
 use super::{about_to, not_alive};
 use crate::life::{Subject, tokens};
-use crate::rules::Verdict;
+use crate::verdict::Verdict;
 use galley_drafter_host::{Drafter, Program, Row};
 use std::time::{Duration, Instant};
 

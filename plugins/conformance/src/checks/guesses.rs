@@ -1,9 +1,10 @@
 //! Rules about the content of drafts and about their cost.
 
 use super::{alive, not_alive};
-use crate::life::{Asked, LIMITS, Subject, tokens};
+use crate::life::{Asked, Subject, tokens};
 use crate::observed::Callback;
-use crate::rules::Verdict;
+use crate::target::LIMITS;
+use crate::verdict::Verdict;
 use galley_drafter_host::{Program, Row};
 use std::time::Duration;
 
