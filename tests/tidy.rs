@@ -127,23 +127,6 @@ fn check_columns(text: &str) -> Vec<String> {
     wide.map(|(i, n_columns)| format!("line {}: {n_columns} columns", i + 1)).collect()
 }
 
-/// The code of a line, without its comment and without the content of strings. It does not handle
-/// strings over several lines; none of them hides an `unsafe` in this tree.
-fn code_of(line: &str) -> String {
-    let mut code = String::new();
-    for (i, part) in line.replace("\\\"", "").replace("'\"'", "").split('"').enumerate() {
-        let end = if i % 2 == 0 { part.find("//") } else { None };
-        if i % 2 == 0 {
-            code.push_str(&part[..end.unwrap_or(part.len())]);
-        }
-        if end.is_some() {
-            break;
-        }
-        code.push(' ');
-    }
-    code
-}
-
 /// `unsafe` needs a listed place and a reason: one `SAFETY` comment right above each block and
 /// `impl`, and a `# Safety` section at functions that other files can call.
 fn check_unsafe(path: &str, text: &str) -> Vec<String> {
@@ -153,8 +136,8 @@ fn check_unsafe(path: &str, text: &str) -> Vec<String> {
     let lines: Vec<_> = text.lines().collect();
     let mut complaints = Vec::new();
     let mut reasons_used = Vec::new();
-    for (i, line) in lines.iter().enumerate() {
-        let code = code_of(line);
+    for (line, code) in rust::lines(&rust::tokens(text)) {
+        let i = line - 1;
         for (at, _) in code.match_indices("unsafe") {
             let word = |c: char| c.is_alphanumeric() || c == '_';
             let rest = code[at + "unsafe".len()..].trim_start();
@@ -201,15 +184,13 @@ fn check_pure(path: &str, text: &str) -> Vec<String> {
     if !pure || IMPURE_FILES.iter().any(|(file, _)| *file == path) {
         return vec![];
     }
-    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let words =
         ["Instant::now", "SystemTime", "env::var", "thread_rng", "RandomState", "getrandom"];
-    let lines = product.lines().enumerate();
-    let found = lines.flat_map(|(i, line)| {
-        let code = code_of(line);
-        words.into_iter().filter(move |word| code.contains(word)).map(move |word| (i, word))
+    let product = rust::lines(&rust::without_tests(&rust::tokens(text))).into_iter();
+    let found = product.flat_map(|(line, code)| {
+        words.into_iter().filter(move |word| code.contains(word)).map(move |word| (line, word))
     });
-    found.map(|(i, word)| format!("line {}: {word} below the engine", i + 1)).collect()
+    found.map(|(line, word)| format!("line {line}: {word} below the engine")).collect()
 }
 
 /// No path of a developer's machine.
@@ -285,13 +266,18 @@ fn hold(files: &[(String, String)], check: impl Fn(&str, &str) -> Vec<String>) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-#[test]
-fn crates_import_along_the_arrows() {
+/// The output of `cargo metadata`: packages of the workspace and their targets.
+fn metadata() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let words = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
     let output = Command::new(cargo).current_dir(root()).args(words).output().expect("cargo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata = serde_json::from_slice(&output.stdout).expect("JSON");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn crates_import_along_the_arrows() {
+    let metadata = metadata();
     let table = arrow_table(&read("ARCHITECTURE.md"));
     hold(&[("ARCHITECTURE.md".into(), String::new())], |_, _| check_arrows(&table, &metadata));
 }
@@ -349,5 +335,11 @@ fn documents_are_whole() {
 
 #[path = "tidy/controls.rs"]
 mod controls;
+#[path = "tidy/modules.rs"]
+mod modules;
 #[path = "tidy/prose.rs"]
 mod prose;
+#[path = "tidy/rust.rs"]
+mod rust;
+#[path = "tidy/uses.rs"]
+mod uses;

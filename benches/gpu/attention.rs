@@ -1,7 +1,8 @@
 //! Attention over a paged cache: decodes, verifications, and views by blocks and by tokens.
 
 use crate::bed::{BLOCK, Bed, LAYERS, Pass};
-use crate::measure::{Gpu, check};
+use crate::gpu::Gpu;
+use crate::measure::check;
 use galley_backend::{KvView, Selected, SelectedIds};
 
 /// Allowed error of an output, relative to the largest output: probabilities and outputs are

@@ -1,7 +1,8 @@
 //! Matrix products of real models, for several numbers of rows.
 
 use crate::bed::{self, BLOCK};
-use crate::measure::{Gpu, Model, check, seconds_each, value};
+use crate::gpu::{Gpu, Model};
+use crate::measure::{check, seconds_each, value};
 use galley_backend::cuda::{CudaBackend, Matrix, Tensor};
 use galley_backend::{AttentionParams, Backend, Batch, KvView, Rope, SeqSpan};
 

@@ -11,6 +11,8 @@ mod attention;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod bed;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
+mod gpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
 mod linears;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod measure;
@@ -23,11 +25,11 @@ fn main() {
     });
     let sizes = match device {
         #[cfg(feature = "emulate")]
-        galley_backend::cuda::CudaDevice::Emulated => measure::Sizes::TINY,
+        galley_backend::cuda::CudaDevice::Emulated => gpu::Sizes::TINY,
         #[cfg(feature = "cuda")]
-        galley_backend::cuda::CudaDevice::Gpu(_) => measure::Sizes::REAL,
+        galley_backend::cuda::CudaDevice::Gpu(_) => gpu::Sizes::REAL,
     };
-    let mut gpu = measure::Gpu::open(device, sizes).unwrap_or_else(|error| {
+    let mut gpu = gpu::Gpu::open(device, sizes).unwrap_or_else(|error| {
         eprintln!("{error}");
         std::process::exit(1)
     });

@@ -3,13 +3,13 @@
 mod book;
 mod compare;
 
-use crate::shell::{self, cargo, command, output, target};
-use anyhow::{Context, Result, bail};
+use crate::model::pull;
+use crate::shell::{self, cargo, command, target};
+use anyhow::{Context, Result};
 use book::{BOOK, Texts, book};
 use clap::Args;
 use compare::{Writing, compare};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The arguments of `cargo xtask demo`.
 #[derive(Args, Debug)]
@@ -102,19 +102,10 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Runs `galley pull`, which prints the path of the model as its last line.
-pub(crate) fn pull(command: Command) -> Result<PathBuf> {
-    let printed = output(command)?;
-    let path = PathBuf::from(printed.lines().last().context("galley pull printed no path")?);
-    if !path.exists() {
-        bail!("galley pull printed {:?}, which does not exist", path);
-    }
-    Ok(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn paths_are_words_that_a_shell_reads_back() {

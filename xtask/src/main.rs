@@ -8,6 +8,7 @@ mod cuda;
 mod data;
 mod demo;
 mod kernels;
+mod model;
 mod shell;
 mod soak;
 mod test;

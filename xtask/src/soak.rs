@@ -1,8 +1,8 @@
 //! The soak: random requests on random engines, each compared with the same request run alone. This module builds and
 //! runs the program `galley-soak` of `galley-tests`.
 
+use crate::model::model;
 use crate::shell::{cargo, command, run as run_command, target};
-use crate::test::model;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::env::consts::EXE_SUFFIX;

@@ -3,12 +3,11 @@
 //! On a developer's machine, a missing tool or download causes a remark, and tests that need it report that they are
 //! skipped. In CI (`CI=true`) it is an error, because `.ci/run` has installed all tools.
 
-use crate::shell::{cargo, command, exists, in_ci, run as run_command, stage, target};
-use crate::{bindings, cuda, data, demo, kernels, soak};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::model::model;
+use crate::shell::{cargo, exists, in_ci, run as run_command, stage};
+use crate::{bindings, cuda, data, kernels, soak};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use std::env::consts::EXE_SUFFIX;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// The arguments of `cargo xtask test`.
@@ -106,20 +105,6 @@ fn dependencies() -> Result<()> {
     }
     or_remark(Err(anyhow!("cargo-deny is not installed")), "not checked")
         .map(Option::unwrap_or_default)
-}
-
-/// The path of SmolLM2-135M-Instruct: `GALLEY_TEST_MODEL`, or else the model that `galley pull` fetches.
-pub(crate) fn model() -> Result<PathBuf> {
-    match std::env::var_os("GALLEY_TEST_MODEL") {
-        Some(path) => std::path::absolute(path).context("GALLEY_TEST_MODEL"),
-        None => {
-            // The binary that the tests have built: building the package alone would take minutes, because
-            // its features differ.
-            let galley = target().join("debug").join(format!("galley{EXE_SUFFIX}"));
-            let galley = galley.to_str().context("the target folder's name is not UTF-8")?;
-            demo::pull(command(galley, ["pull", "smollm2-135m-instruct"]))
-        }
-    }
 }
 
 fn runner() -> Result<Command> {

@@ -7,11 +7,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use galley_drafter_abi as abi;
-use galley_drafter_abi::{GD_OK, gd_drafter, gd_host, gd_status};
+use galley_drafter_abi::{GD_OK, gd_drafter};
 
 use crate::ffi::read_prefix;
 use crate::host::{Host, Lent, Phase};
-use crate::tables::host_table;
+use crate::status::refused;
+use crate::tables::HostTable;
 use crate::{Drafter, Library, LoadError, ModelFacts, Timings};
 
 impl Drafter {
@@ -42,13 +43,13 @@ impl Drafter {
             })
             .collect();
         let host = Arc::new(Host::new(manifest.name.clone(), target));
-        let table = Table(NonNull::from(Box::leak(Box::new(host_table(Arc::as_ptr(&host))))));
+        let table = HostTable::new(&host);
         let mut plugin = std::ptr::null_mut();
         let create = library.create_fn();
         let status = host.within(Phase::Create, Lent::default(), |_| {
             // SAFETY: the table and its host live until the drafter is destroyed; the options and
             // their texts live until this call returns.
-            unsafe { create(table.0.as_ptr(), options.as_ptr(), options.len(), &raw mut plugin) }
+            unsafe { create(table.as_ptr(), options.as_ptr(), options.len(), &raw mut plugin) }
         });
         if status != GD_OK {
             return Err(refused(&host, "be created", status));
@@ -93,47 +94,5 @@ impl Drafter {
             set_aside: None,
             _library: Arc::clone(library),
         })
-    }
-}
-
-/// Owns the table that a drafter points to. A `Box` would assert unique access whenever it is
-/// moved, and the drafter keeps a pointer.
-pub(crate) struct Table(NonNull<gd_host>);
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        // SAFETY: `Drafter::create` leaked this Box, and the drafter that pointed to it is
-        // destroyed or was never created.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
-
-pub(crate) fn refused(host: &Host, action: &'static str, status: gd_status) -> LoadError {
-    LoadError::Refused { drafter: host.name().to_owned(), action, reason: reason(host, status) }
-}
-
-/// The drafter's logged error and the host's refusal; the name of the status if there is neither.
-pub(crate) fn reason(host: &Host, status: gd_status) -> String {
-    let mut state = host.state();
-    match (state.last_error.take(), state.refusal.take()) {
-        (Some(sentence), None) | (None, Some(sentence)) => sentence,
-        (Some(sentence), Some(refusal)) if sentence.contains(&refusal) => sentence,
-        (Some(sentence), Some(refusal)) => format!("{sentence}: {refusal}"),
-        (None, None) => meaning(status),
-    }
-}
-
-fn meaning(status: gd_status) -> String {
-    match status {
-        abi::GD_NO_GUESS => "GD_NO_GUESS, where that is no answer".to_owned(),
-        abi::GD_UNSUPPORTED => {
-            "this host, model or device cannot do it (GD_UNSUPPORTED)".to_owned()
-        }
-        abi::GD_INVALID => "a bad argument, struct or handle (GD_INVALID)".to_owned(),
-        abi::GD_WRONG_PHASE => "a function called where it may not be (GD_WRONG_PHASE)".to_owned(),
-        abi::GD_NO_MEMORY => "no memory (GD_NO_MEMORY)".to_owned(),
-        abi::GD_PANIC => "it panicked (GD_PANIC)".to_owned(),
-        abi::GD_INTERNAL => "an error of its own that it did not log (GD_INTERNAL)".to_owned(),
-        other => format!("status {other}"),
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_OK, gd_drafter, gd_status};
 
-use crate::create::{Table, reason, refused};
 use crate::host::{Host, Lent, Phase};
+use crate::status::{reason, refused};
+use crate::tables::HostTable;
 use crate::{
     Cost, DraftRow, DrafterLimits, Library, LoadError, Mask, MaskId, ModelLoader, Outcome, Program,
     Timings, View, Work,
@@ -34,7 +35,7 @@ pub struct Drafter {
     /// Keeps the manifest alive. The code itself is never unloaded.
     pub(crate) _library: Arc<Library>,
     /// Freed after the drafter has been destroyed.
-    pub(crate) _table: Table,
+    pub(crate) _table: HostTable,
 }
 
 // SAFETY: the pointers are used only through `&mut self`, so by one thread at a time; the header

@@ -17,6 +17,7 @@ mod library;
 mod manifest;
 mod round;
 mod search;
+mod status;
 mod tables;
 mod work;
 

@@ -5,6 +5,8 @@
 //! type and count in the header; everything that can be checked is checked.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{
@@ -16,8 +18,31 @@ use crate::ffi::{argument, check_out, fill, host_of, items, status};
 use crate::host::{Host, Phase};
 use crate::{ModelLoader, ModelRefused};
 
-/// The host table that a drafter gets. It lives until the drafter has been destroyed.
-pub(crate) fn host_table(host: *const Host) -> gd_host {
+/// Owns the table that a drafter points to. A `Box` would assert unique access whenever it is
+/// moved, and the drafter keeps a pointer.
+pub(crate) struct HostTable(NonNull<gd_host>);
+
+impl HostTable {
+    /// A table whose functions use `host`, which must live until the drafter has been destroyed.
+    pub(crate) fn new(host: &Arc<Host>) -> Self {
+        HostTable(NonNull::from(Box::leak(Box::new(host_table(Arc::as_ptr(host))))))
+    }
+
+    /// The pointer that the drafter gets.
+    pub(crate) fn as_ptr(&self) -> *mut gd_host {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for HostTable {
+    fn drop(&mut self) {
+        // SAFETY: `HostTable::new` leaked this Box, and the drafter that pointed to it is
+        // destroyed or was never created.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+fn host_table(host: *const Host) -> gd_host {
     gd_host {
         struct_size: size_of::<gd_host>(),
         abi_major: abi::GD_ABI_MAJOR,

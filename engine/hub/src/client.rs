@@ -1,7 +1,8 @@
 //! The HTTP client of the hub: proxies, certificates, redirects, and repeated attempts.
 
-use super::failure::{Failure, Refusal, asks_for_a_user, connection};
+use super::failure::{Failure, asks_for_a_user, connection};
 use super::proxy::Route;
+use super::refusal::Refusal;
 use super::settings::Network;
 use super::{certificates, forward};
 use crate::error::{HubError, Or, Reason, Result, Within, fail};

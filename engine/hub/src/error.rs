@@ -1,6 +1,6 @@
 //! Errors, by the way out that a caller has.
 
-use crate::failure::Refusal;
+use crate::refusal::Refusal;
 use std::error::Error;
 use std::fmt;
 

@@ -155,7 +155,7 @@ impl<'a> Hub<'a> {
 }
 
 impl Hub<'_> {
-    /// Replaces a [`Refusal`](crate::failure::Refusal) by an error that tells the user how to solve the problem.
+    /// Replaces a [`Refusal`](crate::refusal::Refusal) by an error that tells the user how to solve the problem.
     fn explain(&self, error: HubError, repo: &Repo) -> HubError {
         let Some(refusal) = error.refusal() else { return error };
         let Network { endpoint, token, .. } = self.network;

@@ -14,12 +14,14 @@ mod cache;
 mod certificates;
 mod client;
 mod download;
+mod environment;
 mod error;
 mod failure;
 mod forward;
 mod hub;
 mod package;
 mod proxy;
+mod refusal;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,9 +29,10 @@ mod tests;
 pub use error::{HubError, Reason};
 
 use cache::Repo;
+use environment::Environment;
 use error::{Result, fail};
 use package::Package;
-use settings::{Environment, Network, Settings};
+use settings::{Network, Settings};
 use std::path::{Path, PathBuf};
 
 /// The part of a model to fetch.

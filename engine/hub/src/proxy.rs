@@ -5,7 +5,7 @@
 //! `*.example.com` mean the subdomains alone, an address means itself, `10.0.0.0/8` means a network, and `*`
 //! means every host.
 
-use super::settings::Environment;
+use super::environment::Environment;
 use crate::error::{HubError, Or, Result, fail};
 use std::net::IpAddr;
 use ureq::http::Uri;

@@ -1,26 +1,18 @@
-//! The environment as the Hugging Face libraries read it, and one variable of Galley's own, `GALLEY_CACHE`.
-//! `pull` reads the environment only here.
+//! The settings of the hub and the cache by the variables of the Hugging Face libraries, and by one variable of Galley's
+//! own, `GALLEY_CACHE`.
 //!
 //! The reference is `huggingface_hub` 2.4 (`constants.py`, `utils/_auth.py`) and its HTTP client. There is one
 //! difference: an empty variable counts as not set.
 
+use super::environment::Environment;
 use super::proxy::Proxies;
 use crate::error::{HubError, Or, Result, fail};
-use std::collections::BTreeMap;
 use std::env;
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::http::HeaderValue;
-
-/// Environment variables, and the user's home directory by the system.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Environment {
-    variables: BTreeMap<OsString, OsString>,
-    home: Option<PathBuf>,
-}
 
 /// The destination of models.
 #[derive(Clone, Debug)]
@@ -70,111 +62,6 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 const CERTIFICATES: [&str; 4] =
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 const NO_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
-
-impl Environment {
-    pub(super) fn of_process() -> Self {
-        Self { variables: env::vars_os().collect(), home: env::home_dir() }
-    }
-
-    #[cfg(test)]
-    pub(super) fn of(variables: &[(&str, &str)]) -> Self {
-        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        Self { variables: variables.collect(), home: None }
-    }
-
-    #[cfg(test)]
-    pub(super) fn set(&mut self, name: &str, value: impl Into<OsString>) {
-        self.variables.insert(name.into(), value.into());
-    }
-
-    #[cfg(test)]
-    pub(super) fn unset(&mut self, name: &str) {
-        self.variables.remove(OsStr::new(name));
-    }
-
-    /// The value of a variable, which may be empty.
-    fn even_empty(&self, name: &str) -> Option<&OsStr> {
-        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
-    }
-
-    fn raw(&self, name: &str) -> Option<&OsStr> {
-        self.even_empty(name).filter(|value| !value.is_empty())
-    }
-
-    /// The value of a variable without surrounding white space; None if nothing is left.
-    fn text(&self, name: &str) -> Result<Option<String>> {
-        let Some(value) = self.raw(name) else { return Ok(None) };
-        let text = value.to_str();
-        let text =
-            text.or_fail(HubError::Environment, || format!("{name}: the value is not Unicode"))?;
-        Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
-    }
-
-    fn is_true(&self, name: &str) -> bool {
-        let value = self.raw(name).unwrap_or_default().to_ascii_uppercase();
-        ["1", "ON", "YES", "TRUE"].iter().any(|word| value == *word)
-    }
-
-    fn home(&self) -> Option<PathBuf> {
-        let home = self.raw("HOME").or_else(|| self.raw("USERPROFILE"));
-        home.map(PathBuf::from).or_else(|| self.home.clone())
-    }
-
-    /// A path with `~` and variables expanded. A path that is not Unicode stays as it is.
-    fn path(&self, name: &str) -> Result<Option<PathBuf>> {
-        let Some(value) = self.raw(name) else { return Ok(None) };
-        let Some(text) = value.to_str() else { return Ok(Some(value.into())) };
-        let home = || self.home()?.into_os_string().into_string().ok();
-        let variable = |name: &str| self.even_empty(name).and_then(OsStr::to_str);
-        let path = shellexpand::full_with_context_no_errors(text, home, variable);
-        // Otherwise a directory named `~` would be created in the current directory.
-        let is_home = text.starts_with('~') && path.starts_with('~');
-        if is_home {
-            return Err(fail!(
-                Environment,
-                "{name}={text}: this home directory is not known; write the whole path"
-            ));
-        }
-        Ok(Some(PathBuf::from(path.into_owned())))
-    }
-
-    /// The variable that names the proxy for `scheme`, and its URL. The rule is that of Python's `urllib`:
-    /// the variable in lower case comes first, and its empty value means "no proxy".
-    pub(super) fn proxy(&self, scheme: &str) -> Result<Option<(String, String)>> {
-        let name = format!("{scheme}_proxy");
-        let name = match self.even_empty(&name) {
-            Some(_) => name,
-            None => name.to_ascii_uppercase(),
-        };
-        Ok(self.text(&name)?.map(|url| (name, url)))
-    }
-
-    /// The hosts that need no proxy, as NO_PROXY lists them.
-    pub(super) fn no_proxy(&self) -> Result<String> {
-        Ok(self.proxy("no")?.map(|(_, hosts)| hosts).unwrap_or_default())
-    }
-
-    /// The directory of the Hugging Face libraries, by HF_HOME and its defaults.
-    fn hf_home(&self) -> Result<Option<PathBuf>> {
-        if let Some(path) = self.path("HF_HOME")? {
-            return Ok(Some(path));
-        }
-        let cache = match self.path("XDG_CACHE_HOME")? {
-            Some(path) => Some(path),
-            None => self.home().map(|home| home.join(".cache")),
-        };
-        Ok(cache.map(|cache| cache.join("huggingface")))
-    }
-
-    fn seconds(&self, name: &str, default: Duration) -> Result<Duration> {
-        let Some(text) = self.text(name)? else { return Ok(default) };
-        let seconds: Result<u64, _> = text.parse();
-        let what = || format!("{name}={text}: a number of seconds");
-        let seconds = seconds.or_fail(HubError::Environment, what)?;
-        // The libraries read 0 as the default.
-        Ok(if seconds == 0 { default } else { Duration::from_secs(seconds) })
-    }
-}
 
 impl Settings {
     pub(super) fn from(environment: &Environment) -> Result<Self> {

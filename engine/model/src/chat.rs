@@ -10,8 +10,8 @@ mod special;
 mod tests;
 mod time;
 
+use crate::metadata::Metadata;
 use crate::tokenizer::{Tokenizer, read_json};
-use crate::weights::gguf::Metadata;
 use crate::{ModelError, Result};
 use jinja::{Bounds, Template};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,6 +1,6 @@
 //! Errors of reading or running a model.
 
-use crate::files;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Result of reading or running a model.
@@ -10,12 +10,12 @@ pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file could not be read at all.
-    #[error("{}: {}", path.display(), files::explain(path, reason))]
+    #[error("{}: {}", path.display(), explain(path, reason))]
     Io {
         /// The file.
         path: PathBuf,
         /// The error of the operating system. It is not the `source()`, which would print it twice.
-        reason: std::io::Error,
+        reason: io::Error,
     },
     /// The file is readable, but a field is impossible.
     #[error("{}: {field}: {reason}", path.display())]
@@ -50,7 +50,7 @@ impl ModelError {
     }
 
     /// An [`ModelError::Io`].
-    pub fn io(path: &Path, reason: std::io::Error) -> Self {
+    pub fn io(path: &Path, reason: io::Error) -> Self {
         Self::Io { path: path.into(), reason }
     }
 
@@ -58,4 +58,33 @@ impl ModelError {
     pub fn unsupported(path: &Path, what: impl Into<String>) -> Self {
         Self::Unsupported { path: path.into(), what: what.into() }
     }
+}
+
+/// The error of the operating system about `path`, with a remedy if one is known.
+fn explain(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => match closed_folder(path) {
+            Some(folder) => format!(
+                "{error}: the folder {} may not be searched by this user: `chmod u+rx` it, or ask its owner",
+                folder.display()
+            ),
+            None => format!("{error}: the file may not be read by this user: ask its owner"),
+        },
+        io::ErrorKind::NotFound if path.is_symlink() => format!(
+            "{error}: it is a link to a file that is gone, as when a cache of the hub was cleaned: fetch the model again"
+        ),
+        io::ErrorKind::IsADirectory => format!("{error}: a file is needed here"),
+        _ => error.to_string(),
+    }
+}
+
+/// The outermost folder on the way to `path` without search permission.
+fn closed_folder(path: &Path) -> Option<PathBuf> {
+    let folders: Vec<_> =
+        path.ancestors().skip(1).filter(|folder| *folder != Path::new("")).collect();
+    let is_closed = |folder: &&&Path| {
+        let found = folder.join(".").metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    folders.iter().rev().find(is_closed).map(|folder| folder.to_path_buf())
 }

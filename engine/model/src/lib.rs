@@ -12,6 +12,7 @@ pub mod end_tokens;
 mod error;
 mod files;
 mod language_model;
+mod metadata;
 mod model_host;
 pub mod tokenizer;
 pub mod weights;

@@ -10,8 +10,11 @@ mod interposer;
 mod life;
 mod observed;
 mod rules;
+mod target;
+mod verdict;
 
 pub use interposer::Lending;
 pub use life::{Asked, Lived, Subject};
 pub use observed::{Breach, Callback, Function, Observed, Returned};
-pub use rules::{ABOUT, RULES, Rule, Verdict};
+pub use rules::{RULES, Rule};
+pub use verdict::{ABOUT, Verdict};

@@ -2,30 +2,14 @@
 
 use crate::interposer::{self, Lending};
 use crate::observed::{Observed, Shared};
+use crate::target::{LIMITS, TARGET};
 use galley_drafter_host::{
-    Cost, DraftRow, Drafter, DrafterLimits, Library, LoadError, Manifest, ModelFacts, ModelId,
-    ModelLoader, ModelRefused, Outcome, Program, Work,
+    Cost, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader, ModelRefused,
+    Outcome, Program, DraftRow, Work,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Facts about the target that drafters get.
-pub(crate) const TARGET: ModelFacts = ModelFacts {
-    n_layers: 6,
-    n_heads: 8,
-    n_kv_heads: 2,
-    head_dim: 64,
-    hidden_size: 512,
-    vocab_size: 1000,
-    block_size_tokens: 16,
-    max_context_tokens: 8192,
-    n_parameters: 20_000_000,
-};
-
-/// Limits that drafters get.
-pub(crate) const LIMITS: DrafterLimits =
-    DrafterLimits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };
 
 /// A library under test, and the options for its drafters.
 pub struct Subject {

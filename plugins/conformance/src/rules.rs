@@ -2,6 +2,7 @@
 
 use crate::checks::{calls, growth, guesses, hosts, lives};
 use crate::life::Subject;
+use crate::verdict::Verdict;
 use std::fmt;
 
 /// One requirement of the contract.
@@ -12,17 +13,6 @@ pub struct Rule {
     pub text: &'static str,
     /// None for a rule about loading, which has been checked before any function could run.
     pub(crate) check: Option<fn(&Subject) -> Verdict>,
-}
-
-/// The result of checking a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The rule is kept.
-    Pass,
-    /// The rule is broken; the text says how.
-    Fail(String),
-    /// The rule could not be checked; the text says why.
-    Skip(String),
 }
 
 impl Rule {
@@ -155,6 +145,3 @@ pub const RULES: [Rule; 22] = [
     ),
     rule(22, "What is logged is UTF-8, at a level of the header.", Some(calls::logs)),
 ];
-
-/// Prefix of a line that announces the next action of a rule.
-pub const ABOUT: &str = "drafter-check is about to: ";

@@ -6,7 +6,7 @@
 use super::attention::{self, Call, Rows, Scratch, SoftmaxState};
 use super::gemm::{self, Gemm};
 use super::observe;
-use super::probe;
+use super::probe_loops;
 use super::rope::{self, RopeStore};
 use super::rows;
 use super::simd::{self, Bf16, Element, F32, Isa};
@@ -214,13 +214,13 @@ macro_rules! entry_points {
             $(#[target_feature(enable = $features)])?
             unsafe fn dots(steps: usize) -> f32 {
                 // SAFETY: see `multiply_panels`.
-                unsafe { probe::dots::<$isa, $element>(steps) }
+                unsafe { probe_loops::dots::<$isa, $element>(steps) }
             }
 
             $(#[target_feature(enable = $features)])?
             unsafe fn read(words: *const u32, n: usize) -> f32 {
                 // SAFETY: see `multiply_panels`.
-                unsafe { probe::read::<$isa>(words, n) }
+                unsafe { probe_loops::read::<$isa>(words, n) }
             }
         }
     };

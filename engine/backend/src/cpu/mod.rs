@@ -9,7 +9,7 @@
 //! | [`rope`], [`rows`] | rotation, norms |
 //! | [`threads`] | dispatch of work that lasts microseconds |
 //! | [`kernels`] | entry points per instruction set |
-//! | [`probe`] | the machine's best speed, as a reference for measurements |
+//! | [`probe`], [`probe_loops`] | the machine's best speed, as a reference for measurements |
 
 mod attention;
 mod buffer;
@@ -20,6 +20,7 @@ mod matrix;
 mod observe;
 mod ops;
 mod probe;
+mod probe_loops;
 mod rope;
 mod rows;
 mod simd;

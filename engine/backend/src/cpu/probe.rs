@@ -6,7 +6,8 @@
 use super::InstructionSet;
 use super::buffer::Words;
 use super::kernels::Kernels;
-use super::simd::{Element, Isa};
+use super::probe_loops::{DOTS, READ_WORDS};
+use super::simd::LANES;
 use crate::Dtype;
 use std::time::Instant;
 
@@ -40,29 +41,6 @@ pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 
     })
 }
 
-/// Words of one step of [`read`].
-const READ_WORDS: usize = 8 * super::simd::LANES;
-
-/// Reads `n` words, a multiple of [`READ_WORDS`], and adds them up as f32.
-///
-/// # Safety
-///
-/// The CPU must have the instruction set, and `words` must be valid for `n`.
-#[inline(always)]
-pub(super) unsafe fn read<I: Isa>(words: *const u32, n: usize) -> f32 {
-    // SAFETY: guaranteed by the caller.
-    unsafe {
-        // Eight independent sums, so that additions wait for memory and not for each other.
-        let mut sums = [I::splat(0.0); 8];
-        for at in (0..n).step_by(READ_WORDS) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = I::add(*sum, I::load(words.add(at + i * super::simd::LANES).cast()));
-            }
-        }
-        sums.into_iter().map(|sum| I::reduce_add(sum)).sum()
-    }
-}
-
 /// Floating-point operations per second of dot products in registers, on `n_threads` threads.
 pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usize) -> f64 {
     let kernel = Kernels::choose(instruction_set, dtype).dots;
@@ -74,33 +52,8 @@ pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usiz
                 scope.spawn(move || std::hint::black_box(unsafe { kernel(STEPS) }));
             }
         });
-        (STEPS * n_threads * DOTS * super::simd::LANES * dtype.per_word() * 2) as f64
+        (STEPS * n_threads * DOTS * LANES * dtype.per_word() * 2) as f64
     })
-}
-
-/// Dot products of one step, over as many independent sums as registers hold.
-const DOTS: usize = 24;
-
-/// Computes `steps` times [`DOTS`] dot products.
-///
-/// # Safety
-///
-/// The CPU must have the instruction set.
-#[inline(always)]
-pub(super) unsafe fn dots<I: Isa, E: Element>(steps: usize) -> f32 {
-    // SAFETY: guaranteed by the caller.
-    unsafe {
-        let mut acc = [I::splat(0.0); DOTS];
-        let w = I::splat_word(std::hint::black_box(0x3f80_3f80));
-        let x = I::splat_word(std::hint::black_box(0x3380_3380));
-        let n_sums = if I::ACCUMULATORS == DOTS { DOTS } else { 6 };
-        for _ in 0..steps * (DOTS / n_sums) {
-            for acc in &mut acc[..n_sums] {
-                *acc = E::dot::<I>(*acc, w, x);
-            }
-        }
-        acc.into_iter().map(|acc| I::reduce_add(acc)).sum()
-    }
 }
 
 /// Best rate of `n` runs of `f`, which returns its amount of work.

@@ -2,7 +2,8 @@
 
 use super::pull;
 use crate::HubError;
-use crate::settings::{Environment, Settings};
+use crate::environment::Environment;
+use crate::settings::Settings;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! The special tokens that a template may name: transformers' tokenizer passes the same ones.
 
 use crate::Result;
+use crate::metadata::Metadata;
 use crate::tokenizer::{Tokenizer, read_json};
-use crate::weights::gguf::Metadata;
 use serde_json::{Map, Value};
 use std::path::Path;
 

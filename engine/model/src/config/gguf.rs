@@ -7,7 +7,7 @@ use super::{
     Field, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, ModelConfig, RopeScaling, Yarn, size,
 };
 use crate::end_tokens::{EndSource, EndTokens};
-use crate::{ModelError, Result, config::Family, weights::gguf::Metadata};
+use crate::{ModelError, Result, config::Family, metadata::Metadata};
 use std::path::Path;
 
 impl ModelConfig {

@@ -4,7 +4,7 @@ use super::pre::Rule;
 use super::sentencepiece;
 use super::vocabulary::{Decoder, Kind, Spelling, Vocabulary, check_size, fallback_byte};
 use super::{SpecialTokens, Tokenizer};
-use crate::weights::gguf::Metadata;
+use crate::metadata::Metadata;
 use crate::{ModelError, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -32,7 +32,7 @@ mod vocabulary;
 pub(crate) use crate::files::read_json_if_there as read_json;
 pub use stream::TextStream;
 
-use crate::weights::gguf::Metadata;
+use crate::metadata::Metadata;
 use crate::{ModelError, Result, files};
 use std::fmt;
 use std::path::{Path, PathBuf};

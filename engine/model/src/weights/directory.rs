@@ -135,7 +135,7 @@ pub(super) fn open_files(shards: &Shards) -> Result<Files> {
     }
     if !shards.missing.is_empty() {
         let way_out = "the download did not finish: `galley pull` fetches what is missing";
-        opened.absent.push(format!("{} not there: {way_out}", are(&shards.missing)));
+        opened.absent.push(format!("{} not there: {way_out}", foreign::are(&shards.missing)));
     }
     opened.absent.extend(failed.iter().map(ToString::to_string));
     Ok(opened)
@@ -208,16 +208,6 @@ fn missing_numbers(names: &[String]) -> Vec<String> {
         (1..=*count).map(move |number| format!("{prefix}-{number:05}-of-{count:05}.safetensors"))
     });
     all.filter(|name| !names.contains(name)).collect()
-}
-
-/// Joins names to a subject and its verb: "a is", "a and b are", "a, b and 3 more are".
-pub(super) fn are(names: &[String]) -> String {
-    match names {
-        [] => "nothing is".into(),
-        [one] => format!("{one} is"),
-        [one, other] => format!("{one} and {other} are"),
-        [first, second, rest @ ..] => format!("{first}, {second} and {} more are", rest.len()),
-    }
 }
 
 /// Most shards of a model. Real models have far fewer.

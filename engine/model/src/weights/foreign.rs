@@ -1,7 +1,7 @@
 //! Errors about sound models in forms that Galley does not read: formats of other programs, other
 //! quantisation methods, adapters. The error names the form and a remedy.
 
-use super::{directory::are, tensor::Entry};
+use super::tensor::Entry;
 use crate::{ModelError, files};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
@@ -55,6 +55,16 @@ pub(super) fn no_weights(directory: &Path, names: &[String], missing: &[String])
         _ => nothing.to_owned(),
     };
     ModelError::invalid(directory, "directory", reason)
+}
+
+/// Joins names to a subject and its verb: "a is", "a and b are", "a, b and 3 more are".
+pub(super) fn are(names: &[String]) -> String {
+    match names {
+        [] => "nothing is".into(),
+        [one] => format!("{one} is"),
+        [one, other] => format!("{one} and {other} are"),
+        [first, second, rest @ ..] => format!("{first}, {second} and {} more are", rest.len()),
+    }
 }
 
 /// The error about weights in `directory` without a `config.json`.

@@ -4,7 +4,7 @@ use super::not_alive;
 use crate::interposer::Lending;
 use crate::life::Subject;
 use crate::observed::Breach;
-use crate::rules::Verdict;
+use crate::verdict::Verdict;
 
 /// R04: sizes of structs, and the host's complaints about `gd_drafter`.
 pub(crate) fn sizes(subject: &Subject) -> Verdict {

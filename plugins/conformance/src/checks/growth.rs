@@ -2,8 +2,8 @@
 
 use super::{about_to, not_alive};
 use crate::life::{Subject, tokens};
-use crate::rules::Verdict;
-use galley_drafter_host::{DraftRow, Drafter, Program};
+use crate::verdict::Verdict;
+use galley_drafter_host::{Drafter, Program, DraftRow};
 use std::time::{Duration, Instant};
 
 /// R18: whole lives leave nothing behind.

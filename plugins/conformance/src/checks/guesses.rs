@@ -1,10 +1,11 @@
 //! Rules about the content of drafts and about their cost.
 
 use super::{alive, not_alive};
-use crate::life::{Asked, LIMITS, Subject, tokens};
+use crate::life::{Asked, Subject, tokens};
 use crate::observed::Callback;
-use crate::rules::Verdict;
-use galley_drafter_host::{DraftRow, Program};
+use crate::target::LIMITS;
+use crate::verdict::Verdict;
+use galley_drafter_host::{Program, DraftRow};
 use std::time::Duration;
 
 /// R12: the enqueued work depends on the batch's shape alone.

@@ -5,7 +5,7 @@ use super::{about_to, alive};
 use crate::interposer::Lending;
 use crate::life::{Lived, Subject};
 use crate::observed::{Breach, Callback};
-use crate::rules::Verdict;
+use crate::verdict::Verdict;
 use galley_drafter_abi as abi;
 
 /// R13: without a needed extension the drafter fails with a status and a logged message.

@@ -4,7 +4,7 @@ use super::{about_to, alive, not_alive};
 use crate::interposer::Lending;
 use crate::life::Subject;
 use crate::observed::{Callback, Returned};
-use crate::rules::Verdict;
+use crate::verdict::Verdict;
 use galley_drafter_host::Outcome;
 
 /// R03: a plain life succeeds.

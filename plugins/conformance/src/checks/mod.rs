@@ -8,7 +8,7 @@ pub(crate) mod lives;
 
 use crate::interposer::Lending;
 use crate::life::{Lived, Subject};
-use crate::rules::Verdict;
+use crate::verdict::{ABOUT, Verdict};
 
 /// Runs a plain life; a skip if anything fails in it.
 fn alive(subject: &Subject) -> Result<Lived, Verdict> {
@@ -25,5 +25,5 @@ fn not_alive() -> Verdict {
 
 /// Tells the waiting parent process the next action, in case the drafter does not return.
 fn about_to(what: &str) {
-    println!("{}{}", crate::rules::ABOUT, what.replace('\n', " "));
+    println!("{}{}", ABOUT, what.replace('\n', " "));
 }

@@ -1,6 +1,6 @@
 //! The drafter as its host sees it: a proxy that calls the real drafter and watches every callback.
 
-use super::memory::{Words, prefix_of};
+use super::memory::{MAX_SIZE, Words, prefix_of};
 use super::tables::{Inner, Lent};
 use super::{Between, NEXT};
 use crate::observed::{Breach, Callback};
@@ -271,6 +271,3 @@ impl Texts {
         text
     }
 }
-
-/// Larger than any struct of the header will become.
-pub(super) const MAX_SIZE: usize = 1024;

@@ -110,3 +110,6 @@ const N_TRAPS: usize = 8;
 
 /// A pattern that is no valid size, token, amount or address.
 const GARBAGE: usize = 0xa5a5_a5a5_a5a5_a5a5;
+
+/// Larger than any struct of the header will become.
+pub(super) const MAX_SIZE: usize = 1024;

@@ -1,10 +1,10 @@
 //! The tables that a drafter gets: each function checks its arguments and calls the host's
 //! function.
 
-use super::drafter::MAX_SIZE;
-use super::memory::{Words, prefix_of};
+use super::memory::{MAX_SIZE, Words, prefix_of};
 use super::{Between, Lending, between_of};
 use crate::observed::{Breach, Function};
+use crate::target::TARGET;
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{
     GD_INVALID, GD_OK, GD_UNSUPPORTED, gd_host, gd_layers, gd_model, gd_queue, gd_status, gd_str,
@@ -325,7 +325,7 @@ fn look_push(between: &Between, queue: gd_queue, row: u32, tokens: *const u32, n
     }
     // SAFETY: the drafter passes n_tokens tokens, which is at most a draft length.
     let tokens = unsafe { std::slice::from_raw_parts(tokens, n_tokens as usize) };
-    let vocab_size = crate::life::TARGET.vocab_size;
+    let vocab_size = TARGET.vocab_size;
     if let Some(token) = tokens.iter().find(|&&token| token >= vocab_size) {
         let sentence = format!("the token {token} was pushed, and the vocabulary has {vocab_size}");
         between.breach(Breach::Guess, sentence);

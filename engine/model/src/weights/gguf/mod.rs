@@ -1,4 +1,4 @@
-//! GGUF files: typed metadata, tensor directory, tensor names.
+//! GGUF files: metadata, tensor directory, tensor names.
 
 mod names;
 mod reader;
@@ -9,137 +9,14 @@ pub(super) use names::gguf_name;
 pub(super) use reader::{MAGIC, read};
 pub(super) use split::{Parts, first_of_split, open};
 
-use crate::{Result, weights::mapped::Mapped};
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+pub use crate::metadata::Metadata;
 
-/// The key-value pairs of a GGUF file. An accessor returns `None` if the key is absent or its value
-/// has another kind.
-#[derive(Debug, Default)]
-pub struct Metadata {
-    values: HashMap<String, Value>,
-}
+use crate::{Result, weights::mapped::Mapped};
+use std::path::Path;
 
 impl Metadata {
     /// Reads the metadata of the GGUF file at `path`. Unsupported tensors are no error.
     pub fn read(path: &Path) -> Result<Self> {
         Ok(read(&Mapped::open(path)?)?.0)
     }
-
-    /// A string.
-    pub fn str(&self, key: &str) -> Option<&str> {
-        match self.values.get(key)? {
-            Value::Str(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// An integer of any width that is not negative.
-    pub fn u64(&self, key: &str) -> Option<u64> {
-        match *self.values.get(key)? {
-            Value::Unsigned(value) => Some(value),
-            Value::Signed(value) => u64::try_from(value).ok(),
-            _ => None,
-        }
-    }
-
-    /// An integer of any width and sign.
-    pub fn integer(&self, key: &str) -> Option<i128> {
-        match *self.values.get(key)? {
-            Value::Unsigned(value) => Some(value.into()),
-            Value::Signed(value) => Some(value.into()),
-            _ => None,
-        }
-    }
-
-    /// A float of either width, rounded to `f32`, or an integer that `f32` holds exactly.
-    pub fn f32(&self, key: &str) -> Option<f32> {
-        match *self.values.get(key)? {
-            Value::Float(value) => Some(value as f32),
-            Value::Unsigned(value) if value <= F32_EXACT => Some(value as f32),
-            Value::Signed(value) if value.unsigned_abs() <= F32_EXACT => Some(value as f32),
-            _ => None,
-        }
-    }
-
-    /// A boolean.
-    pub fn bool(&self, key: &str) -> Option<bool> {
-        match *self.values.get(key)? {
-            Value::Bool(value) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// An array of strings.
-    pub fn strings(&self, key: &str) -> Option<&[String]> {
-        match self.values.get(key)? {
-            Value::Strings { texts, .. } => Some(texts),
-            _ => None,
-        }
-    }
-
-    /// The bytes of the strings in an array that are not UTF-8, by index. [`Self::strings`] has
-    /// them with U+FFFD.
-    pub(crate) fn raw_strings(&self, key: &str) -> Option<&BTreeMap<usize, Vec<u8>>> {
-        match self.values.get(key)? {
-            Value::Strings { raw, .. } => Some(raw),
-            _ => None,
-        }
-    }
-
-    /// An array of numbers, rounded to `f32`.
-    pub fn f32s(&self, key: &str) -> Option<Vec<f32>> {
-        match self.values.get(key)? {
-            Value::Floats(values) => Some(values.clone()),
-            Value::Integers(values) => Some(values.iter().map(|&value| value as f32).collect()),
-            _ => None,
-        }
-    }
-
-    /// An array of integers of any width, if all fit into `i32`.
-    pub fn i32s(&self, key: &str) -> Option<&[i32]> {
-        match self.values.get(key)? {
-            Value::Integers(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    /// Whether the key is present, with a value of any kind.
-    pub fn contains(&self, key: &str) -> bool {
-        self.values.contains_key(key)
-    }
-
-    /// Replaces the value of a key by the value that the tensors show.
-    pub(super) fn correct(&mut self, key: String, value: u64) {
-        self.values.insert(key, Value::Unsigned(value));
-    }
-
-    /// Removes a key that no longer holds.
-    pub(super) fn remove(&mut self, key: &str) {
-        self.values.remove(key);
-    }
 }
-
-/// One metadata value.
-#[derive(Debug, PartialEq)]
-enum Value {
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Bool(bool),
-    Str(String),
-    Strings {
-        texts: Vec<String>,
-        /// The bytes of the strings that are not UTF-8, by index.
-        raw: BTreeMap<usize, Vec<u8>>,
-    },
-    Floats(Vec<f32>),
-    Integers(Vec<i32>),
-    /// An array without its values: nested, of booleans, or of integers beyond `i32`.
-    Skipped,
-}
-
-/// Up to this number, `f32` holds every integer.
-const F32_EXACT: u64 = 1 << 24;

@@ -4,9 +4,10 @@
 //! file. This reader checks that a count fits the rest of the file before it allocates, and its
 //! errors name the key or tensor. <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
-use super::{Metadata, Value, types};
+use super::types;
 use crate::{
     ModelError, Result, files,
+    metadata::{Metadata, MetadataValue},
     weights::{
         mapped::Mapped,
         tensor::{Entry, Storage},
@@ -162,26 +163,26 @@ impl Reader<'_> {
         Ok(Entry { file: 0, offset, len, storage, shape })
     }
 
-    fn value(&mut self, key: &str, kind: u32) -> Result<Value> {
+    fn value(&mut self, key: &str, kind: u32) -> Result<MetadataValue> {
         Ok(match kind {
-            kind::U8 => Value::Unsigned(self.array::<1>(key)?[0].into()),
-            kind::I8 => Value::Signed(i8::from_le_bytes(self.array(key)?).into()),
-            kind::U16 => Value::Unsigned(u16::from_le_bytes(self.array(key)?).into()),
-            kind::I16 => Value::Signed(i16::from_le_bytes(self.array(key)?).into()),
-            kind::U32 => Value::Unsigned(self.u32(key)?.into()),
-            kind::I32 => Value::Signed(i32::from_le_bytes(self.array(key)?).into()),
-            kind::F32 => Value::Float(f32::from_le_bytes(self.array(key)?).into()),
-            kind::BOOL => Value::Bool(self.array::<1>(key)? != [0]),
-            kind::STRING => Value::Str(self.text(key)?),
+            kind::U8 => MetadataValue::Unsigned(self.array::<1>(key)?[0].into()),
+            kind::I8 => MetadataValue::Signed(i8::from_le_bytes(self.array(key)?).into()),
+            kind::U16 => MetadataValue::Unsigned(u16::from_le_bytes(self.array(key)?).into()),
+            kind::I16 => MetadataValue::Signed(i16::from_le_bytes(self.array(key)?).into()),
+            kind::U32 => MetadataValue::Unsigned(self.u32(key)?.into()),
+            kind::I32 => MetadataValue::Signed(i32::from_le_bytes(self.array(key)?).into()),
+            kind::F32 => MetadataValue::Float(f32::from_le_bytes(self.array(key)?).into()),
+            kind::BOOL => MetadataValue::Bool(self.array::<1>(key)? != [0]),
+            kind::STRING => MetadataValue::Str(self.text(key)?),
             kind::ARRAY => self.array_value(key, 0)?,
-            kind::U64 => Value::Unsigned(self.u64(key)?),
-            kind::I64 => Value::Signed(i64::from_le_bytes(self.array(key)?)),
-            kind::F64 => Value::Float(f64::from_le_bytes(self.array(key)?)),
+            kind::U64 => MetadataValue::Unsigned(self.u64(key)?),
+            kind::I64 => MetadataValue::Signed(i64::from_le_bytes(self.array(key)?)),
+            kind::F64 => MetadataValue::Float(f64::from_le_bytes(self.array(key)?)),
             _ => return Err(self.invalid(key, format!("is of unknown type {kind}"))),
         })
     }
 
-    fn array_value(&mut self, key: &str, depth: usize) -> Result<Value> {
+    fn array_value(&mut self, key: &str, depth: usize) -> Result<MetadataValue> {
         let kind = self.u32(key)?;
         let n = self.u64(key)?;
         let Some(min_bytes) = min_value_bytes(kind) else {
@@ -198,16 +199,16 @@ impl Reader<'_> {
                         text
                     }));
                 }
-                Ok(Value::Strings { texts, raw })
+                Ok(MetadataValue::Strings { texts, raw })
             }
             kind::F32 | kind::F64 => {
                 let mut floats = Vec::with_capacity(n);
                 for _ in 0..n {
-                    if let Value::Float(value) = self.value(key, kind)? {
+                    if let MetadataValue::Float(value) = self.value(key, kind)? {
                         floats.push(value as f32);
                     }
                 }
-                Ok(Value::Floats(floats))
+                Ok(MetadataValue::Floats(floats))
             }
             kind::ARRAY if depth == MAX_ARRAY_DEPTH => {
                 Err(self.invalid(key, "has arrays nested too deep"))
@@ -216,14 +217,14 @@ impl Reader<'_> {
                 for _ in 0..n {
                     self.array_value(key, depth + 1)?;
                 }
-                Ok(Value::Skipped)
+                Ok(MetadataValue::Skipped)
             }
             _ => {
                 let mut integers = Some(Vec::with_capacity(n));
                 for _ in 0..n {
                     let value = match self.value(key, kind)? {
-                        Value::Unsigned(value) => i32::try_from(value).ok(),
-                        Value::Signed(value) => i32::try_from(value).ok(),
+                        MetadataValue::Unsigned(value) => i32::try_from(value).ok(),
+                        MetadataValue::Signed(value) => i32::try_from(value).ok(),
                         _ => None,
                     };
                     integers = integers.zip(value).map(|(mut all, value)| {
@@ -231,7 +232,7 @@ impl Reader<'_> {
                         all
                     });
                 }
-                Ok(integers.map_or(Value::Skipped, Value::Integers))
+                Ok(integers.map_or(MetadataValue::Skipped, MetadataValue::Integers))
             }
         }
     }

@@ -1,8 +1,9 @@
 //! GGUF models in several files, as `llama-gguf-split` writes them.
 
-use super::{MAGIC, Metadata, read};
+use super::{MAGIC, read};
 use crate::{
     ModelError, Result, files,
+    metadata::Metadata,
     weights::{mapped::Mapped, tensor::Entry},
 };
 use std::{
