@@ -116,7 +116,10 @@ mod tests {
             assert_eq!(batch.want_logits(1), 2);
             assert_eq!((batch.n_rows(), batch.n_seqs()), (4, 2));
             let batch = batch.batch();
-            assert_eq!((batch.tokens, batch.positions), (&*tokens(&[7, 8, 9, 5]), &[3, 4, 5, 0][..]));
+            assert_eq!(
+                (batch.tokens, batch.positions),
+                (&*tokens(&[7, 8, 9, 5]), &[3, 4, 5, 0][..])
+            );
             assert_eq!(batch.logit_rows, [1, 2, 3]);
             assert_eq!((batch.seqs[1].first_row, batch.seqs[1].n_rows), (3, 1));
         }

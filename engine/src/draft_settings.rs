@@ -173,7 +173,10 @@ impl DraftPlan {
 
 impl DraftOffer {
     /// The settings that a request gets; None is plain decoding.
-    pub(crate) fn agree(&self, request: &DraftRequest) -> Result<Option<DraftSettings>, SubmitError> {
+    pub(crate) fn agree(
+        &self,
+        request: &DraftRequest,
+    ) -> Result<Option<DraftSettings>, SubmitError> {
         let Some(drafter) = self.choose(&request.drafter)? else { return Ok(None) };
         let draft_length = request.draft_length.unwrap_or(self.draft_length);
         if draft_length > self.max_draft_length {
@@ -258,8 +261,7 @@ mod tests {
         let none = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
         assert_eq!(agree(none), Ok(None));
         let eight = DraftRequest { draft_length: Some(8), ..DraftRequest::default() };
-        let agree_of =
-            |longest_draft| DraftOffer { longest_draft, ..offer() }.agree(&eight);
+        let agree_of = |longest_draft| DraftOffer { longest_draft, ..offer() }.agree(&eight);
         let length =
             |longest| agree_of(longest).unwrap().map(|settings| settings.plan.draft_length);
         assert_eq!((length(5), length(0)), (Some(5), None), "a step cannot verify more");

@@ -7,7 +7,7 @@ pub(crate) mod selection;
 mod state;
 pub(crate) mod view_budget;
 
-pub(crate) use draft::{DraftTokens, DraftingSequence, SequenceDraft};
+pub(crate) use draft::{DraftingSequence, SequenceDraft};
 pub(crate) use sampler::SequenceSampler;
 pub(crate) use state::{SequenceKey, SequenceState};
 

@@ -71,7 +71,8 @@ impl EngineCore {
         step.drafting = begin_drafting.elapsed();
         // Prompt chunks, decodes and verifications, in one ragged batch.
         let EngineCore { model, scheduler, executor, drafting, .. } = self;
-        let mut piggybacked = drafting.piggybacked(scheduler.running_mut(), &model.target().kv_shape);
+        let mut piggybacked =
+            drafting.piggybacked(scheduler.running_mut(), &model.target().kv_shape);
         (step.n_rows, step.forward) =
             executor.forward(&mut **model, scheduler.running(), &mut piggybacked)?;
         // Samples a token after every last token and every draft token, commits KV and sends

@@ -67,7 +67,8 @@ impl<'a> DraftModelLoader<'a> {
     /// Checks that every token id means the same to both models, because a draft token is an id.
     fn check_vocabulary(&self, checkpoint: &Checkpoint) -> Result<(), ModelRefused> {
         let Some(wanted) = self.tokenizer else {
-            let (own, wanted) = (checkpoint.config().vocab_size, self.target.target().config.vocab_size);
+            let (own, wanted) =
+                (checkpoint.config().vocab_size, self.target.target().config.vocab_size);
             let why = format!("it has {own} tokens, the target {wanted}");
             return if own == wanted { Ok(()) } else { Err(ModelRefused::Unsupported(why)) };
         };

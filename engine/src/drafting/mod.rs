@@ -27,7 +27,7 @@ pub(crate) use strategy::DraftStrategy;
 use crate::chaos::Chaos;
 use crate::config::{Fitted, SchedulePolicy};
 use crate::draft_settings::{DraftConfig, DraftOffer, DraftPlan, OfferedDrafter};
-use crate::sequence::{DraftingSequence, Sequence};
+use crate::sequence::Sequence;
 use crate::stats::DraftTimes;
 use draft_model::{DraftModelLoader, facts_of};
 use galley_blocks::BlockManager;

@@ -65,12 +65,7 @@ impl DraftRound<'_> {
             let how = (unit(observe, shape.block_size), pool(observe));
             observations.push(observation(seq, n_rows, wanted, how, ids));
         }
-        model.forward(
-            ModelIndex::TARGET,
-            &batch.batch(),
-            &LayerMask::All,
-            &mut observations,
-        )?;
+        model.forward(ModelIndex::TARGET, &batch.batch(), &LayerMask::All, &mut observations)?;
         model.finish_observing(&mut observations)
     }
 }

@@ -8,10 +8,10 @@ use crate::config::EngineConfig;
 use crate::drafting::Drafting;
 use crate::error::{StartError, SubmitError};
 use crate::event::Event;
-use crate::stop::FinishReason;
 use crate::handle::Engine;
 use crate::output::TextCodec;
 use crate::request::{Prompt, Request};
+use crate::stop::FinishReason;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

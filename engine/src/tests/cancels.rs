@@ -6,8 +6,8 @@ use super::toy::Toy;
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
 use crate::event::Event;
-use crate::stop::FinishReason;
 use crate::handle::Engine;
+use crate::stop::FinishReason;
 use std::time::{Duration, Instant};
 
 fn few_at_once() -> EngineConfig {

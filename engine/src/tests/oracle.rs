@@ -3,9 +3,9 @@
 use super::letters::letters;
 use super::toy::{EOS, Uncached};
 use crate::event::Event;
+use crate::request::{Prompt, Request};
 use crate::stop::{FinishReason, Stopped};
 use crate::verify::TokenEvent;
-use crate::request::{Prompt, Request};
 use galley_backend::sample::philox::sequence_seed;
 use galley_backend::sample::{SampleRow, SampledToken, Scratch, TokenCounts, sample_token};
 
