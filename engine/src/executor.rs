@@ -3,14 +3,14 @@
 use crate::drafting::PiggybackSelection;
 use crate::sequence::{Sequence, SequenceKey};
 use galley_backend::sample::{SampleRow, SampledToken};
-use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
+use galley_backend::{Batch, InputToken, KvView, LayerMask, Placeholder, SeqSpan};
 use galley_model::{LanguageModel, ModelIndex, Result};
 use std::time::{Duration, Instant};
 
 /// Runs the model. Reuses the buffers of a batch between steps.
 #[derive(Default)]
 pub(crate) struct Executor {
-    tokens: Vec<u32>,
+    tokens: Vec<InputToken>,
     positions: Vec<u32>,
     logit_rows: Vec<u32>,
 }
@@ -49,7 +49,7 @@ impl Executor {
                 writes_kv: true,
                 view: KvView::default(),
             });
-            self.tokens.extend_from_slice(&sequence.tokens[first..first + n]);
+            self.tokens.extend(sequence.input_tokens(first..first + n));
             self.tokens.extend_from_slice(drafted);
             self.positions.extend(first as u32..(first + n + drafted.len()) as u32);
             if sequence.samples_now() {
@@ -125,15 +125,15 @@ impl Executor {
         &self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
-    ) -> Result<Vec<(SequenceKey, u32)>> {
+    ) -> Result<Vec<(SequenceKey, Placeholder)>> {
         let sampling_now = running.iter().filter(|sequence| sequence.samples_now());
         let rows = sampling_now.clone().enumerate();
         let rows: Vec<SampleRow<'_>> = rows.map(|(at, s)| s.row(at, s.key.index, &[])).collect();
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let names = model.sample_async(ModelIndex::TARGET, &rows)?;
+        let placeholders = model.sample_async(ModelIndex::TARGET, &rows)?;
         model.start_token_copy()?;
-        Ok(sampling_now.map(|sequence| sequence.key).zip(names).collect())
+        Ok(sampling_now.map(|sequence| sequence.key).zip(placeholders).collect())
     }
 }

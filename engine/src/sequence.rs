@@ -8,10 +8,11 @@ use crate::scheduler::Share;
 use crate::stop::StopRules;
 use crate::verify::{AcceptedRun, KeptToken};
 use crossbeam_channel::Sender;
-use galley_backend::placeholder_index;
 use galley_backend::sample::philox::sequence_seed;
 use galley_backend::sample::{Rejection, SampleRow, SampledToken, SamplingParams, TokenCounts};
+use galley_backend::{InputToken, Placeholder};
 use galley_blocks::{BlockManager, BlockTable};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,12 +58,17 @@ impl RequestState {
     }
 }
 
+/// The entry of a pending token in [`Sequence::tokens`]. No token has this id.
+const NOT_READ: u32 = u32::MAX;
+
 /// One sequence of tokens.
 pub(crate) struct Sequence {
     pub(crate) key: SequenceKey,
     pub(crate) shared: Arc<RequestState>,
-    /// Prompt and output. The last token may be a placeholder ([`Self::has_placeholder`]).
+    /// Prompt and output. The last entry is [`NOT_READ`] while a token is pending.
     pub(crate) tokens: Vec<u32>,
+    /// The placeholder of the last token, if the device has sampled it and the host has not read it.
+    pending: Option<Placeholder>,
     /// Holds the KV of the first `table.n_tokens()` tokens.
     pub(crate) table: BlockTable,
     /// Rows promised to the sequence in this step, with their slots reserved; empty between steps.
@@ -113,6 +119,7 @@ impl Sequence {
             seen: request.seen,
             text: TextOutput::new(codec, &request.prompt),
             tokens: request.prompt,
+            pending: None,
             n_cached: None,
             n_preemptions: 0,
             first_token: None,
@@ -132,6 +139,7 @@ impl Sequence {
             key: SequenceKey { index, ..self.key },
             shared: Arc::clone(&self.shared),
             tokens: self.tokens.clone(),
+            pending: None,
             table,
             share: Share::default(),
             ended: None,
@@ -159,7 +167,7 @@ impl Sequence {
 
     /// Whether the last token is a placeholder: the device has sampled it and the host has not read it.
     pub(crate) fn has_placeholder(&self) -> bool {
-        self.tokens.last().is_some_and(|&token| placeholder_index(token).is_some())
+        self.pending.is_some()
     }
 
     /// Whether the next token may be a placeholder: no fork, draft, log-probability or penalty needs the host.
@@ -179,17 +187,26 @@ impl Sequence {
         self.share.n_draft_rows()
     }
 
-    /// Appends a placeholder (`name`) and releases unused draft slots.
-    pub(crate) fn push_placeholder(&mut self, name: u32, blocks: &mut BlockManager) {
+    /// Appends a placeholder and releases unused draft slots.
+    pub(crate) fn push_placeholder(&mut self, placeholder: Placeholder, blocks: &mut BlockManager) {
         blocks.rollback(&mut self.table);
-        self.tokens.push(name);
+        self.tokens.push(NOT_READ);
+        self.pending = Some(placeholder);
     }
 
     /// Removes a placeholder, as if its token had not been sampled.
     pub(crate) fn drop_placeholder(&mut self) {
-        if self.has_placeholder() {
+        if self.pending.take().is_some() {
             self.tokens.pop();
         }
+    }
+
+    /// The tokens of `range` for a forward; the last one may be a placeholder.
+    pub(crate) fn input_tokens(&self, range: Range<usize>) -> impl Iterator<Item = InputToken> {
+        let pending = self.pending.filter(|_| range.end == self.tokens.len());
+        let n_known = range.len() - usize::from(pending.is_some());
+        let known = self.tokens[range].iter().copied().take(n_known).map(InputToken::known);
+        known.chain(pending.map(InputToken::pending))
     }
 
     /// Whether this step's rows reach the last token, so that the next token can be sampled.
@@ -212,7 +229,7 @@ impl Sequence {
         &'a self,
         logits_row: usize,
         index: u32,
-        drafted: &'a [u32],
+        drafted: &'a [InputToken],
     ) -> SampleRow<'a> {
         let is_self = index == self.key.index;
         let draft = self.draft.as_ref().filter(|_| is_self);
@@ -230,7 +247,7 @@ impl Sequence {
     }
 
     /// The draft tokens that the next forward verifies; empty without a draft.
-    pub(crate) fn drafted(&self) -> &[u32] {
+    pub(crate) fn drafted(&self) -> &[InputToken] {
         self.draft.as_ref().map_or(&[], |draft| &draft.tokens)
     }
 
@@ -266,7 +283,11 @@ impl Sequence {
 
     /// Sampler input for a draft's token after `drafted`: the verifier's settings and, if
     /// verification compares tokens, the verifier's noise.
-    pub(crate) fn draft_row<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> SampleRow<'a> {
+    pub(crate) fn draft_row<'a>(
+        &'a self,
+        logits_row: usize,
+        drafted: &'a [InputToken],
+    ) -> SampleRow<'a> {
         let verify = self.draft.as_ref().map(|draft| draft.settings.verify);
         let rejection = (verify == Some(Verify::Rejection)).then_some(Rejection::Draft);
         SampleRow { reports: false, rejection, ..self.row(logits_row, self.key.index, drafted) }

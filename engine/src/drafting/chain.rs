@@ -12,7 +12,7 @@ use super::round::layer_mask;
 use super::{DraftCache, Drafting, SequenceDraft, view_budget};
 use crate::sequence::Sequence;
 use galley_backend::sample::{SampledToken, SampledTokens};
-use galley_backend::{Batch, KvShape, KvView, SeqSpan, placeholder_index};
+use galley_backend::{Batch, InputToken, KvShape, KvView, Placeholders, SeqSpan};
 use galley_drafter_host::{MaskId, ModelId, SelectionPolicy, View, ViewId};
 use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result};
 
@@ -77,10 +77,10 @@ impl Drafting {
                     continue;
                 }
                 let read = first..first + reader.n_now;
-                let all = sequence.tokens.iter().chain(&draft.tokens);
-                tokens.extend(
-                    all.skip(read.start).take(reader.n_now).map(|&token| chain_model.input(token)),
-                );
+                let known = sequence.tokens[first.min(n_known)..].iter().copied();
+                let drafted = draft.tokens[first.saturating_sub(n_known)..].iter().copied();
+                let unread = known.map(InputToken::known).chain(drafted).take(reader.n_now);
+                tokens.extend(unread.map(|token| chain_model.input(token)));
                 positions.extend(read.start as u32..read.end as u32);
                 seqs.push(SeqSpan {
                     first_row: tokens.len() - reader.n_now,
@@ -114,11 +114,11 @@ impl Drafting {
             }
             let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
             chain_model.model.forward(chain_model.index, &batch, &mask, &mut [])?;
-            let mut stand_ins = match async_rows.is_empty() {
-                true => 0..0,
+            let mut placeholders = match async_rows.is_empty() {
+                true => Placeholders::default(),
                 false => chain_model.model.sample_async(chain_model.index, &async_rows)?,
             };
-            self.has_pending_drafts |= !stand_ins.is_empty();
+            self.has_pending_drafts |= placeholders.len() > 0;
             let sampled = match rows.is_empty() {
                 true => Vec::new(),
                 false => chain_model.model.sample(chain_model.index, &rows)?,
@@ -135,16 +135,14 @@ impl Drafting {
                     *n_behind += 1;
                     return false;
                 }
-                let drafted = match reader.waits {
-                    true => sampled.next(),
-                    false => stand_ins.next().map(SampledToken::of),
-                };
                 // A draft model's vocabulary may be padded beyond the target's.
-                let is_known = |token: u32| (token as usize) < vocab_size;
-                let drafted = drafted.filter(|drafted| !reader.waits || is_known(drafted.token));
-                let Some(drafted) = drafted else { return false };
-                draft.push(drafted);
-                draft.tokens.len() < n_slots
+                let is_known = |drafted: &SampledToken| (drafted.token as usize) < vocab_size;
+                let n_before = draft.tokens.len();
+                match reader.waits {
+                    true => draft.push(sampled.next().filter(is_known)),
+                    false => draft.tokens.extend(placeholders.next().map(InputToken::pending)),
+                }
+                draft.tokens.len() > n_before && draft.tokens.len() < n_slots
             });
         }
         if knows_more || self.waits_for_drafts {
@@ -183,7 +181,8 @@ impl SequenceDraft {
 
     /// Ends the draft before its first token outside the target's vocabulary.
     fn end_before_unknown(&mut self, vocab_size: usize) {
-        let is_known = |token: &&u32| (**token as usize) < vocab_size;
+        let is_known =
+            |token: &&InputToken| token.id().is_some_and(|id| (id as usize) < vocab_size);
         self.tokens.truncate(self.tokens.iter().take_while(is_known).count());
     }
 
@@ -249,12 +248,8 @@ impl<'a> ChainModel<'a> {
 
     /// A token id that the model can embed: the target may have further ids, for padding.
     /// Placeholders pass unchanged, because they stand for tokens of this model.
-    fn input(&self, token: u32) -> u32 {
-        if placeholder_index(token).is_some() {
-            token
-        } else {
-            token.min(self.vocab_size as u32 - 1)
-        }
+    fn input(&self, token: InputToken) -> InputToken {
+        token.id().map_or(token, |id| InputToken::known(id.min(self.vocab_size as u32 - 1)))
     }
 
     /// Records the tokens that `reader` has read. Returns whether no token is left to read.
@@ -272,7 +267,6 @@ impl<'a> ChainModel<'a> {
 mod tests {
     use super::*;
     use crate::drafting::{DraftSettings, Verify};
-    use galley_backend::PLACEHOLDER_BIT;
     use galley_backend::sample::PendingTokens;
 
     #[test]
@@ -285,12 +279,13 @@ mod tests {
                 kv_budget: None,
                 verify: Verify::Equality,
             });
-            draft.tokens = vec![PLACEHOLDER_BIT, PLACEHOLDER_BIT | 2, PLACEHOLDER_BIT | 4];
+            let placeholders = PendingTokens::default().push(&[0; 5]).step_by(2);
+            draft.tokens = placeholders.map(InputToken::pending).collect();
             let mut async_rows = PendingTokens::default();
             async_rows.push(rows);
             draft.resolve(&async_rows.take());
             draft.end_before_unknown(100);
-            draft.tokens
+            draft.tokens.iter().filter_map(|token| token.id()).collect::<Vec<_>>()
         };
         assert_eq!(drafted(&[7, 0, 99, 0, 5]), [7, 99, 5]);
         assert_eq!(drafted(&[7, 0, 100, 0, 5]), [7]);

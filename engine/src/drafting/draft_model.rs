@@ -1,8 +1,8 @@
 //! Draft models: loading them beside the target, and the KV cache that a draft model has of one
 //! sequence.
 
-use galley_backend::BackendError;
 use galley_backend::sample::SampledTokens;
+use galley_backend::{BackendError, InputToken};
 use galley_blocks::{BlockManager, BlockTable};
 use galley_drafter_host::{ModelFacts, ModelId, ModelLoader, ModelRefused};
 use galley_model::tokenizer::Tokenizer;
@@ -41,7 +41,7 @@ pub(crate) struct DraftCache {
     /// The cache holds the KV of the first `n_tokens` tokens of the sequence.
     n_tokens: usize,
     /// Draft tokens after them, cached as well. Their KV is valid as far as the draft was right.
-    drafted: Vec<u32>,
+    drafted: Vec<InputToken>,
 }
 
 impl DraftCache {
@@ -101,7 +101,8 @@ impl DraftCache {
     /// Index of the first of `tokens` to read. The last token is always read, again if need be,
     /// because its logits are needed.
     pub(crate) fn first_unread(&mut self, tokens: &[u32]) -> usize {
-        let right = self.drafted.iter().zip(&tokens[self.n_tokens..]).take_while(|(a, b)| a == b);
+        let unread = self.drafted.iter().zip(&tokens[self.n_tokens..]);
+        let right = unread.take_while(|(drafted, token)| drafted.id() == Some(**token));
         self.n_tokens += right.count();
         self.drafted.clear();
         self.n_tokens = self.n_tokens.min(tokens.len() - 1);
@@ -115,7 +116,7 @@ impl DraftCache {
 
     /// Records that the KV of the first `n_tokens` tokens of the sequence, and of `drafted` after
     /// them, has been written.
-    pub(crate) fn has_read(&mut self, n_tokens: usize, drafted: &[u32]) {
+    pub(crate) fn has_read(&mut self, n_tokens: usize, drafted: &[InputToken]) {
         self.n_tokens = n_tokens;
         self.drafted.clear();
         self.drafted.extend_from_slice(drafted);
@@ -256,7 +257,6 @@ pub(super) fn facts_of(model: &LoadedModel) -> ModelFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use galley_backend::PLACEHOLDER_BIT;
     use galley_backend::sample::PendingTokens;
 
     fn cache(blocks_per_block: usize) -> DraftCache {
@@ -290,21 +290,21 @@ mod tests {
         let mut cache = cache(1);
         assert_eq!(cache.first_unread(&[5, 6, 7]), 0);
         // The model read all three, drafted 1, 2, 3 and read the first two of these.
-        cache.has_read(3, &[1, 2]);
+        let drafted = [1, 2].map(InputToken::known);
+        cache.has_read(3, &drafted);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9]), 4);
-        cache.has_read(5, &[1, 2]);
+        cache.has_read(5, &drafted);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4]), 7);
         // The draft tokens are placeholders: until they are resolved, none counts as right.
-        let ahead = [PLACEHOLDER_BIT, PLACEHOLDER_BIT | 1];
+        let mut sampled = PendingTokens::default();
+        let ahead: Vec<_> = sampled.push(&[1, 2]).map(InputToken::pending).collect();
         cache.has_read(5, &ahead);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 5);
         cache.has_read(5, &ahead);
-        let mut sampled = PendingTokens::default();
-        assert_eq!(sampled.push(&[1, 2]).collect::<Vec<_>>(), ahead);
         cache.resolve(&sampled.take());
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 7);
         // The model has read every token; the last is read again, for its logits.
-        cache.has_read(9, &[8]);
+        cache.has_read(9, &[InputToken::known(8)]);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4, 8]), 9);
     }
 }

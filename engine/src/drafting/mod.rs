@@ -29,7 +29,7 @@ use crate::config::Fitted;
 use crate::sequence::Sequence;
 use draft_model::{DraftModelLoader, facts_of};
 use galley_backend::sample::{Proposal, SampledToken};
-use galley_backend::{KvShape, Observation, PoolScores};
+use galley_backend::{InputToken, KvShape, Observation, PoolScores};
 use galley_blocks::BlockManager;
 use galley_drafter_host::{
     Drafter, DrafterLimits, LoadError, Program, RefreshPolicy, SelectionPolicy,
@@ -62,7 +62,7 @@ pub(crate) struct Drafting {
 pub(crate) struct SequenceDraft {
     pub(crate) settings: DraftSettings,
     /// This round's draft: placeholders until the host has waited for them. Empty between rounds.
-    pub(crate) tokens: Vec<u32>,
+    pub(crate) tokens: Vec<InputToken>,
     /// The distributions that the draft tokens were sampled from, for verification by rejection:
     /// one for each token, or none. Draft tokens without a distribution are verified by equality.
     pub(crate) proposals: Vec<Proposal>,
@@ -135,10 +135,10 @@ impl SequenceDraft {
         self.caches.iter_mut().for_each(|cache| cache.release(blocks));
     }
 
-    /// Appends a token that the host has sampled, or the placeholder of one that the device has
-    /// sampled.
-    fn push(&mut self, sampled: SampledToken) {
-        self.tokens.push(sampled.token);
+    /// Appends a token that the host has sampled, if there is one.
+    fn push(&mut self, sampled: Option<SampledToken>) {
+        let Some(sampled) = sampled else { return };
+        self.tokens.push(InputToken::known(sampled.token));
         self.proposals.extend(sampled.proposal.map(|proposal| *proposal));
     }
 

@@ -5,7 +5,7 @@ use super::lookup::lookup;
 use super::selection::{ViewSelection, observation, pool, unit};
 use super::{Drafting, n_queries, view_budget};
 use crate::sequence::Sequence;
-use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
+use galley_backend::{Batch, InputToken, KvShape, KvView, LayerMask, SeqSpan};
 use galley_drafter_host::{
     DraftRow, Mask, MaskId, Observe, Outcome, Program, SelectionPolicy, ViewId, Work,
 };
@@ -17,7 +17,7 @@ use std::time::Instant;
 pub(super) struct Memory {
     /// Indices in `running` of this round's sequences.
     rows: Vec<usize>,
-    pub(super) tokens: Vec<u32>,
+    pub(super) tokens: Vec<InputToken>,
     pub(super) positions: Vec<u32>,
     pub(super) logit_rows: Vec<u32>,
     /// `0, 1, 2, ...`: the indices of blocks from the start of a sequence.
@@ -151,7 +151,7 @@ impl Drafting {
                     let draft = sequence.draft.as_mut().expect("rows have drafts");
                     if draft.tokens.is_empty() {
                         let found = lookup(&sequence.tokens, min_n as usize, max_n as usize, n);
-                        draft.tokens.extend_from_slice(found);
+                        draft.tokens.extend(found.iter().copied().map(InputToken::known));
                     }
                 }
             }
@@ -161,7 +161,7 @@ impl Drafting {
                 let tokens = &pushed[first as usize..][..n];
                 let draft = running[at].draft.as_mut().expect("rows have drafts");
                 draft.clear();
-                draft.tokens.extend_from_slice(tokens);
+                draft.tokens.extend(tokens.iter().copied().map(InputToken::known));
             }
             Work::Replay { mask, n_tokens } => {
                 self.replay(index, mask, n_tokens as usize, rows, model, running)?;
@@ -239,7 +239,7 @@ impl Drafting {
                 view: KvView::default(),
                 writes_kv: false,
             };
-            tokens.extend_from_slice(&sequence.tokens[n - n_rows..n]);
+            tokens.extend(sequence.tokens[n - n_rows..n].iter().copied().map(InputToken::known));
             positions.extend((n - n_rows) as u32..n as u32);
             let how = (unit(observe, shape.block_size), pool(observe));
             observations.push(observation(seqs.len(), n_rows, wanted, how, raw));
@@ -288,7 +288,7 @@ impl Drafting {
             for position in end - n..end {
                 logit_rows.push(tokens.len() as u32);
                 sample_rows.push(sequence.replay_row(tokens.len(), position + 1));
-                tokens.push(sequence.tokens[position]);
+                tokens.push(InputToken::known(sequence.tokens[position]));
                 positions.push(position as u32);
                 expected.push(sequence.tokens[position + 1]);
             }

@@ -21,7 +21,7 @@
 use super::EngineCore;
 use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::StepStats;
-use galley_backend::BackendError;
+use galley_backend::{BackendError, Placeholder};
 use galley_model::Result;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ use std::time::Instant;
 #[derive(Default)]
 pub(super) struct PendingStep {
     /// The sequence and the placeholder of each token.
-    sampled: Vec<(SequenceKey, u32)>,
+    sampled: Vec<(SequenceKey, Placeholder)>,
 }
 
 impl EngineCore {
@@ -55,11 +55,11 @@ impl EngineCore {
                 sequence.commit_scheduled(&mut self.blocks);
             }
         }
-        for &(key, name) in &sampled {
+        for &(key, placeholder) in &sampled {
             let sequence =
                 self.scheduler.find_mut(key).expect("its token was sampled in this step");
             if sequence.ended.is_none() {
-                sequence.push_placeholder(name, &mut self.blocks);
+                sequence.push_placeholder(placeholder, &mut self.blocks);
             }
         }
         self.scheduler.leave(&mut self.blocks);
@@ -76,15 +76,20 @@ impl EngineCore {
         let started = Instant::now();
         let sampled = self.model.wait_tokens()?;
         step.sampling += started.elapsed();
-        if self.pending_step.sampled.iter().any(|&(_, name)| sampled.token(name).is_none()) {
+        if self
+            .pending_step
+            .sampled
+            .iter()
+            .any(|&(_, placeholder)| sampled.token(placeholder).is_none())
+        {
             let error = "other tokens came than the step before sampled".into();
             return Err(BackendError::Device { op: "waiting for sampled tokens", error }.into());
         }
-        for (key, name) in std::mem::take(&mut self.pending_step.sampled) {
+        for (key, placeholder) in std::mem::take(&mut self.pending_step.sampled) {
             // A preempted sequence is found, too. A cancelled one is gone.
             let Some(sequence) = self.scheduler.find_mut(key) else { continue };
-            sequence
-                .resolve_placeholder(sampled.token(name).expect("it is one of those that came"));
+            let token = sampled.token(placeholder).expect("every pending token has arrived");
+            sequence.resolve_placeholder(token);
             step.n_generated += 1;
             self.ended.extend(sequence.ended.is_some().then_some(key));
         }
