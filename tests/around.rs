@@ -18,7 +18,7 @@ macro_rules! left_to_the_inner_model {
             &mut self,
             model: ::galley_model::ModelIndex,
             rows: &[::galley_backend::sample::SampleRow<'_>],
-        ) -> ::galley_model::Result<::std::ops::Range<u32>> {
+        ) -> ::galley_model::Result<::galley_backend::Placeholders> {
             self.$inner.sample_async(model, rows)
         }
         fn finish_observing(

@@ -3,11 +3,10 @@
 
 use crate::runs::{Seen, Setup, open, seen_of};
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{BackendError, Batch, LayerMask, Observation};
+use galley_backend::{BackendError, Batch, LayerMask, Observation, Placeholders};
 use galley_engine::{DraftConfig, Engine, Request};
 use galley_model::weights::Checkpoint;
 use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -66,7 +65,7 @@ impl LanguageModel for Failing {
         self.call("sample")?;
         self.inner.sample(model, rows)
     }
-    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.call("sample_async")?;
         self.inner.sample_async(model, rows)
     }

@@ -2,7 +2,7 @@
 //! a model without an engine.
 
 use galley_backend::cpu::{CpuConfig, InstructionSet};
-use galley_backend::{Batch, Dtype, KvView, LayerMask, SeqSpan};
+use galley_backend::{Batch, Dtype, InputToken, KvView, LayerMask, SeqSpan};
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LanguageModel, LoadOptions, ModelIndex, load};
 use safetensors::SafeTensors;
@@ -129,6 +129,7 @@ pub fn run_rows(
     let n_chunks = tokens.len().div_ceil(chunk);
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
         let start = (first + i * chunk) as u32;
+        let tokens: Vec<_> = tokens.iter().copied().map(InputToken::known).collect();
         let positions: Vec<u32> = (start..start + tokens.len() as u32).collect();
         let view = KvView::default();
         let seqs = [SeqSpan {
@@ -139,7 +140,7 @@ pub fn run_rows(
             view,
         }];
         let logit_rows = if i + 1 == n_chunks { logit_rows } else { &[] };
-        let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows };
+        let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows };
         model.forward(ModelIndex::TARGET, &batch, &LayerMask::All, &mut []).expect("a forward");
     }
     let logits = model.read_logits(ModelIndex::TARGET).expect("logits");

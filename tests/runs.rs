@@ -6,8 +6,8 @@ use galley_backend::{
     Batch, Dtype, KvView, LayerMask, Observation, Selected, SelectedIds, SeqSpan,
 };
 use galley_engine::{
-    DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy, Stats,
-    TokenEvent,
+    DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy,
+    Stats, TokenEvent,
 };
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;

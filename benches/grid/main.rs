@@ -14,7 +14,9 @@ mod arguments;
 
 use arguments::{Arguments, Draft};
 use galley_backend::sample::{SampleRow, SamplingParams};
-use galley_backend::{Batch, KvShape, KvView, LayerMask, Selected, SelectedIds, SeqSpan};
+use galley_backend::{
+    Batch, InputToken, KvShape, KvView, LayerMask, Selected, SelectedIds, SeqSpan,
+};
 use galley_benches::{median, seconds};
 use galley_model::weights::Checkpoint;
 use galley_model::{LanguageModel, LoadOptions, LoadedModel, ModelIndex, load};
@@ -117,7 +119,8 @@ impl Bed {
         let mut seqs = Vec::with_capacity(n_seqs);
         for seq in 0..n_seqs {
             let first_row = tokens.len();
-            let token = |i: usize| ((seq * 7919 + i * 31) as u32 * 17 + 3) % vocabulary;
+            let token =
+                |i: usize| InputToken::known(((seq * 7919 + i * 31) as u32 * 17 + 3) % vocabulary);
             tokens.extend((position..position + n_rows).map(token));
             positions.extend(position as u32..(position + n_rows) as u32);
             logits.extend(logit_rows.iter().map(|row| (first_row + row) as u32));

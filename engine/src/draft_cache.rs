@@ -106,14 +106,10 @@ impl DraftCache {
 
     /// Records that the KV of the first `n_tokens` tokens of the sequence, and of `drafted` after
     /// them, has been written.
-    pub(crate) fn has_read(
-        &mut self,
-        n_tokens: usize,
-        drafted: impl IntoIterator<Item = InputToken>,
-    ) {
+    pub(crate) fn has_read(&mut self, n_tokens: usize, drafted: &[InputToken]) {
         self.n_tokens = n_tokens;
         self.drafted.clear();
-        self.drafted.extend(drafted);
+        self.drafted.extend_from_slice(drafted);
     }
 }
 
@@ -122,8 +118,8 @@ mod tests {
     use super::*;
     use galley_backend::sample::PendingTokens;
 
-    fn known(tokens: &[u32]) -> impl Iterator<Item = InputToken> {
-        tokens.iter().copied().map(InputToken::known)
+    fn known(tokens: &[u32]) -> Vec<InputToken> {
+        tokens.iter().copied().map(InputToken::known).collect()
     }
 
     fn cache(blocks_per_block: usize) -> DraftCache {
@@ -157,20 +153,20 @@ mod tests {
         let mut cache = cache(1);
         assert_eq!(cache.first_unread(&[5, 6, 7]), 0);
         // The model read all three, drafted 1, 2, 3 and read the first two of these.
-        cache.has_read(3, known(&[1, 2]));
+        cache.has_read(3, &known(&[1, 2]));
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9]), 4);
-        cache.has_read(5, known(&[1, 2]));
+        cache.has_read(5, &known(&[1, 2]));
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4]), 7);
         // The draft tokens are pending: until they are resolved, none counts as right.
         let mut sampled = PendingTokens::default();
         let pending: Vec<_> = sampled.push(&[1, 2]).map(InputToken::pending).collect();
-        cache.has_read(5, pending.clone());
+        cache.has_read(5, &pending);
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 5);
-        cache.has_read(5, pending);
+        cache.has_read(5, &pending);
         cache.resolve(&sampled.take());
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3]), 7);
         // The model has read every token; the last is read again, for its logits.
-        cache.has_read(9, known(&[8]));
+        cache.has_read(9, &known(&[8]));
         assert_eq!(cache.first_unread(&[5, 6, 7, 1, 9, 1, 2, 3, 4, 8]), 9);
     }
 }

@@ -210,7 +210,7 @@ impl Sequence {
     pub(crate) fn scheduled_inputs(&self) -> impl Iterator<Item = InputToken> {
         let known = self.tokens[self.table.n_tokens()..].iter().copied().map(InputToken::known);
         let known = known.chain(self.pending.map(InputToken::pending)).take(self.n_scheduled());
-        known.chain(self.draft.iter().flat_map(|draft| draft.tokens.inputs()))
+        known.chain(self.draft.iter().flat_map(|draft| draft.tokens.iter().copied()))
     }
 
     /// Draft tokens that the next forward verifies.
@@ -261,7 +261,7 @@ impl Sequence {
     /// Sampler input for the token after the first `n_drafted` tokens of the draft, from
     /// `logits_row`.
     pub(crate) fn verified_row(&self, logits_row: usize, n_drafted: usize) -> SampleRow<'_> {
-        let before = self.draft.as_ref().map_or(&[][..], |d| d.tokens.known_before(n_drafted));
+        let before = self.draft.as_ref().map_or(&[][..], |draft| &draft.tokens[..n_drafted]);
         let row = self.sampler.row(logits_row, self.n_tokens() + n_drafted, before);
         let role = self.draft.as_ref().and_then(|draft| draft.verification_role(n_drafted));
         SampleRow { rejection: role, ..row }

@@ -8,6 +8,7 @@
 
 use crate::output::TextOutput;
 use crate::stop::{FinishReason, StopRules, Stopped};
+use galley_backend::InputToken;
 use galley_backend::sample::SampledToken;
 
 /// Tokens that one sequence keeps from one step.
@@ -61,7 +62,7 @@ impl AcceptedRun {
     /// `sampled[i]` is the token that the target sampled after `drafted[..i]`, so `sampled` has one
     /// token more than `drafted`. `n_generated` tokens were kept before.
     pub(crate) fn verify(
-        drafted: &[u32],
+        drafted: &[InputToken],
         sampled: impl IntoIterator<Item = SampledToken>,
         rules: &StopRules,
         n_generated: usize,
@@ -70,7 +71,8 @@ impl AcceptedRun {
         let mut run = AcceptedRun::default();
         for (i, sampled) in sampled.into_iter().enumerate() {
             debug_assert!(i <= drafted.len(), "a sampled token without a draft token before it");
-            let agrees = drafted.get(i) == Some(&sampled.token);
+            let draft_token = drafted.get(i).and_then(|token| token.id());
+            let agrees = draft_token == Some(sampled.token);
             run.keep(sampled, rules, n_generated + i, text);
             if run.finish.is_some() || !agrees {
                 break;
@@ -117,8 +119,9 @@ impl AcceptedRun {
     }
 
     /// Number of `drafted` tokens that are kept.
-    pub(crate) fn n_accepted(&self, drafted: &[u32]) -> usize {
-        self.tokens.iter().zip(drafted).take_while(|(kept, drafted)| kept == drafted).count()
+    pub(crate) fn n_accepted(&self, drafted: &[InputToken]) -> usize {
+        let both = self.tokens.iter().zip(drafted);
+        both.take_while(|(kept, drafted)| drafted.id() == Some(**kept)).count()
     }
 
     /// Why the sequence ends with this run, if it does.
@@ -189,13 +192,9 @@ mod tests {
                 top: Vec::new(),
                 proposal: None,
             });
-            let run = AcceptedRun::verify(
-                &tokens(self.drafted),
-                sampled,
-                &self.rules,
-                self.n_generated,
-                &mut text,
-            );
+            let drafted: Vec<_> = tokens(self.drafted).into_iter().map(InputToken::known).collect();
+            let run =
+                AcceptedRun::verify(&drafted, sampled, &self.rules, self.n_generated, &mut text);
             let letters = run.tokens.iter().map(|&t| char::from(b'a' + t as u8)).collect();
             assert_eq!(run.computed().len() + 1, run.kept.len());
             let finish = run.finish().cloned();

@@ -1,8 +1,7 @@
 //! The contract between a model and a device.
 
 use crate::sample::{self, SampledTokens};
-use crate::{Batch, Dtype, LayerMask, Observation, Result};
-use std::ops::Range;
+use crate::{Batch, Dtype, LayerMask, Observation, Placeholders, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes row `i` of a matrix into the slice, as f32. Weights reach a backend through this
@@ -188,9 +187,8 @@ pub trait Backend: Send + 'static {
         let _ = (forward, batch);
         work(self)
     }
-    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`. A token may be a
-    /// placeholder ([`PLACEHOLDER_BIT`](crate::PLACEHOLDER_BIT)) until [`Backend::wait_tokens`] returns
-    /// its token.
+    /// `out[row] = table[token]`, f32 rows. `table` is `vocab × hidden`. Tokens may be
+    /// placeholders until [`Backend::wait_tokens`] returns their tokens.
     fn embed(
         &mut self,
         table: &Self::Matrix,
@@ -294,7 +292,7 @@ pub trait Backend: Send + 'static {
         &mut self,
         logits: &Self::Tensor,
         rows: &[sample::SampleRow<'_>],
-    ) -> Result<Range<u32>>;
+    ) -> Result<Placeholders>;
     /// Starts the copy to the host of all tokens that [`Backend::sample_async`] has sampled since
     /// the last call. The device continues with its next operations meanwhile.
     fn start_token_copy(&mut self) -> Result<()>;

@@ -8,7 +8,9 @@ use crate::console::{self, note, sentence};
 use crate::load::{Loaded, chat_template, open_for, start};
 use crate::request::by_flag;
 use anyhow::{Context, Error, Result, ensure};
-use galley_engine::{Event, FinishReason, ModelFiles, Prompt, Request, RequestHandle, SubmitError, TokenEvent};
+use galley_engine::{
+    Event, FinishReason, ModelFiles, Prompt, Request, RequestHandle, SubmitError, TokenEvent,
+};
 use galley_model::chat::{ChatTemplate, Message};
 use lines::Lines;
 use std::io::{IsTerminal, Write};

@@ -4,8 +4,7 @@ use crate::config::ModelConfig;
 use crate::weights::Checkpoint;
 use crate::{ModelError, Result};
 use galley_backend::sample::{self, SampledTokens};
-use galley_backend::{Batch, KvShape, LayerMask, Observation};
-use std::ops::Range;
+use galley_backend::{Batch, KvShape, LayerMask, Observation, Placeholders};
 
 /// A target and its draft models on one device, with one KV pool. Object-safe, so that the engine
 /// knows no device type.
@@ -68,7 +67,7 @@ pub trait LanguageModel: Send {
         &mut self,
         model: ModelIndex,
         rows: &[sample::SampleRow<'_>],
-    ) -> Result<Range<u32>>;
+    ) -> Result<Placeholders>;
     /// Starts the copy to the host of all tokens that the models have sampled asynchronously since
     /// the last call ([`Backend::start_token_copy`]).
     ///

@@ -4,8 +4,9 @@ use crate::decoder::Decoder;
 use crate::language_model::{LanguageModel, LoadOptions, LoadedModel, ModelIndex, RowLimits};
 use crate::weights::Checkpoint;
 use crate::{ModelError, Result};
-use galley_backend::{Backend, Batch, Dtype, KvShape, LayerMask, Observation, sample};
-use std::ops::Range;
+use galley_backend::{
+    Backend, Batch, Dtype, KvShape, LayerMask, Observation, Placeholders, sample,
+};
 
 /// A device with its models, which share one KV pool.
 pub(crate) struct ModelHost<B: Backend> {
@@ -129,7 +130,7 @@ impl<B: Backend> LanguageModel for ModelHost<B> {
         &mut self,
         model: ModelIndex,
         rows: &[sample::SampleRow<'_>],
-    ) -> Result<Range<u32>> {
+    ) -> Result<Placeholders> {
         let (logits, _) = self.models[model.0].decoder.logits();
         Ok(self.backend.sample_async(logits, rows)?)
     }
@@ -157,7 +158,7 @@ impl<B: Backend> LanguageModel for ModelHost<B> {
 mod tests {
     use super::*;
     use galley_backend::cuda::{CudaBackend, CudaConfig, CudaDevice};
-    use galley_backend::{KvView, SeqSpan};
+    use galley_backend::{InputToken, KvView, SeqSpan};
     use std::path::Path;
 
     const PROMPT: usize = 20;
@@ -178,7 +179,7 @@ mod tests {
     /// Calls `run` with a batch: the rows `first..end` of one sequence, each with logits.
     fn rows<T>(first: usize, end: usize, blocks: &[u32], run: impl FnOnce(&Batch<'_>) -> T) -> T {
         let positions: Vec<u32> = (first..end).map(|p| p as u32).collect();
-        let tokens: Vec<u32> = positions.iter().map(|p| p * 5 % 60).collect();
+        let tokens: Vec<_> = positions.iter().map(|p| InputToken::known(p * 5 % 60)).collect();
         let logit_rows: Vec<u32> = (0..tokens.len() as u32).collect();
         let view = KvView::default();
         let n_rows = tokens.len();

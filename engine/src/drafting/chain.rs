@@ -68,8 +68,8 @@ impl DraftRound<'_> {
         }
         if model.knows_more() {
             for row in rows {
-                let tokens = &mut self.sequences[row.at].draft.tokens;
-                tokens.end_before_unknown(model.target_vocab_size);
+                let draft = &mut self.sequences[row.at].draft;
+                draft.end_before_unknown(model.target_vocab_size);
             }
         }
         Ok(())
@@ -129,7 +129,7 @@ impl DraftRound<'_> {
                 draft.push(drafted);
             } else {
                 let Some(placeholder) = pending.next() else { return false };
-                draft.tokens.push_pending(placeholder);
+                draft.push_pending(placeholder);
             }
             draft.tokens.len() < *n_slots
         });
@@ -203,7 +203,7 @@ impl ChainModel {
         let block_table = self.block_table(sequence);
         let span = Span { position, block_table, writes_kv: true, view };
         let known = tokens[position.min(tokens.len())..].iter().copied().map(InputToken::known);
-        let drafted = draft.tokens.inputs().skip(position.saturating_sub(tokens.len()));
+        let drafted = draft.tokens.iter().copied().skip(position.saturating_sub(tokens.len()));
         let unread = known.chain(drafted).take(reader.n_now);
         batch.add(span, unread.map(|token| self.input(token)));
         reader.n_now == n_unread
@@ -218,7 +218,7 @@ impl ChainModel {
     ) -> SampleRow<'a> {
         let DraftingSequence { tokens, draft, sampler, .. } = sequence;
         let position = tokens.len() + draft.tokens.len();
-        let row = sampler.row(logits_row, position, draft.tokens.known());
+        let row = sampler.row(logits_row, position, &draft.tokens);
         // Draft tokens of a larger vocabulary that the target knows are verified by equality, not by
         // rejection.
         let rejection = draft.drafting_role().filter(|_| !self.knows_more());

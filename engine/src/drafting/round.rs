@@ -194,7 +194,7 @@ impl DraftRound<'_> {
                     if sequence.draft.tokens.is_empty() {
                         let (min_n, max_n) = (min_n as usize, max_n as usize);
                         let found = lookup(sequence.tokens, min_n, max_n, sequence.n_slots);
-                        sequence.draft.tokens.extend(found);
+                        sequence.draft.extend(found);
                     }
                 }
             }
@@ -216,7 +216,7 @@ impl DraftRound<'_> {
     pub(super) fn push(&mut self, at: usize, tokens: &[u32]) {
         let DraftingSequence { n_slots, draft, .. } = &mut self.sequences[at];
         draft.clear();
-        draft.tokens.extend(&tokens[..tokens.len().min(*n_slots)]);
+        draft.extend(&tokens[..tokens.len().min(*n_slots)]);
     }
 
     /// Waits for draft tokens that are still pending, if there are any, and resolves them.

@@ -23,8 +23,9 @@ pub(crate) struct SequenceDraft {
     agreed: DraftPlan,
     /// The plan of this round.
     plan: DraftPlan,
-    /// This round's draft; empty between rounds.
-    pub(crate) tokens: DraftTokens,
+    /// This round's draft; empty between rounds. Tokens of a chain are pending until they are
+    /// resolved.
+    pub(crate) tokens: Vec<InputToken>,
     /// The distributions that the draft tokens were sampled from, for verification by rejection:
     /// one for each token, or none. Draft tokens without a distribution are verified by equality.
     pub(crate) proposals: Vec<Proposal>,
@@ -45,7 +46,7 @@ impl SequenceDraft {
             verify: settings.verify,
             agreed: settings.plan.clone(),
             plan: settings.plan,
-            tokens: DraftTokens::default(),
+            tokens: Vec::new(),
             proposals: Vec::new(),
             stats: DraftStats::default(),
             selections: Vec::new(),
@@ -115,7 +116,7 @@ impl SequenceDraft {
     /// first `n_drafted` draft tokens after them.
     pub(crate) fn has_read(&mut self, model: ModelIndex, n_tokens: usize, n_drafted: usize) {
         if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.index == model) {
-            cache.has_read(n_tokens, self.tokens.inputs().take(n_drafted));
+            cache.has_read(n_tokens, &self.tokens[..n_drafted]);
         }
     }
 
@@ -146,9 +147,9 @@ impl SequenceDraft {
         self.caches.iter_mut().for_each(|cache| cache.release(blocks));
     }
 
-    /// Appends a sampled token.
+    /// Appends a token that the host has sampled.
     pub(crate) fn push(&mut self, sampled: SampledToken) {
-        self.tokens.push(sampled.token);
+        self.tokens.push(InputToken::known(sampled.token));
         self.proposals.extend(sampled.proposal.map(|proposal| *proposal));
     }
 
@@ -158,10 +159,28 @@ impl SequenceDraft {
         self.proposals.clear();
     }
 
-    /// Replaces placeholders by their tokens, in the draft and in the draft models' caches.
+    /// Appends a token that the device has sampled.
+    pub(crate) fn push_pending(&mut self, placeholder: Placeholder) {
+        self.tokens.push(InputToken::pending(placeholder));
+    }
+
+    /// Appends tokens that were not sampled.
+    pub(crate) fn extend(&mut self, tokens: &[u32]) {
+        self.tokens.extend(tokens.iter().copied().map(InputToken::known));
+    }
+
+    /// Replaces placeholders by their tokens, in the draft and in the draft models' caches. A
+    /// placeholder without a token stays, and verification rejects it.
     pub(crate) fn resolve(&mut self, sampled: &SampledTokens) {
-        self.tokens.resolve(sampled);
+        sampled.resolve(&mut self.tokens);
         self.caches.iter_mut().for_each(|cache| cache.resolve(sampled));
+    }
+
+    /// Ends the draft before its first token that is pending or outside a vocabulary of this size.
+    pub(crate) fn end_before_unknown(&mut self, vocab_size: usize) {
+        let in_vocabulary =
+            |token: &&InputToken| token.id().is_some_and(|id| (id as usize) < vocab_size);
+        self.tokens.truncate(self.tokens.iter().take_while(in_vocabulary).count());
     }
 
     /// The role of a draft token when it is drafted.
@@ -214,77 +233,6 @@ pub(crate) struct DraftingSequence<'a> {
     pub(crate) draft: &'a mut SequenceDraft,
 }
 
-/// The tokens of a draft: either the host knows all of them, or all are pending.
-#[derive(Debug, Default)]
-pub(crate) struct DraftTokens {
-    known: Vec<u32>,
-    /// Empty unless `known` is.
-    pending: Vec<Placeholder>,
-}
-
-/// The id of a pending token that the device did not deliver. No vocabulary has it.
-const UNDELIVERED: u32 = i32::MAX as u32;
-
-impl DraftTokens {
-    pub(crate) fn len(&self) -> usize {
-        self.known.len() + self.pending.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The tokens, as a batch takes them.
-    pub(crate) fn inputs(&self) -> impl Iterator<Item = InputToken> {
-        let known = self.known.iter().copied().map(InputToken::known);
-        known.chain(self.pending.iter().copied().map(InputToken::pending))
-    }
-
-    /// The tokens, as far as the host knows them.
-    pub(crate) fn known(&self) -> &[u32] {
-        &self.known
-    }
-
-    /// The first `n` tokens, or none if they are pending.
-    pub(crate) fn known_before(&self, n: usize) -> &[u32] {
-        &self.known[..n.min(self.known.len())]
-    }
-
-    /// Appends a token to a draft without pending ones.
-    pub(crate) fn push(&mut self, token: u32) {
-        debug_assert!(self.pending.is_empty(), "a draft is known or pending, not both");
-        self.known.push(token);
-    }
-
-    /// Appends tokens to a draft without pending ones.
-    pub(crate) fn extend(&mut self, tokens: &[u32]) {
-        debug_assert!(self.pending.is_empty(), "a draft is known or pending, not both");
-        self.known.extend_from_slice(tokens);
-    }
-
-    /// Appends a pending token to a draft without known ones.
-    pub(crate) fn push_pending(&mut self, placeholder: Placeholder) {
-        debug_assert!(self.known.is_empty(), "a draft is known or pending, not both");
-        self.pending.push(placeholder);
-    }
-
-    fn resolve(&mut self, sampled: &SampledTokens) {
-        let token = |placeholder| sampled.token(placeholder).unwrap_or(UNDELIVERED);
-        self.known.extend(self.pending.drain(..).map(token));
-    }
-
-    /// Ends a known draft before its first token outside a vocabulary of this size.
-    pub(crate) fn end_before_unknown(&mut self, vocab_size: usize) {
-        let is_in_vocabulary = |token: &&u32| (**token as usize) < vocab_size;
-        self.known.truncate(self.known.iter().take_while(is_in_vocabulary).count());
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.known.clear();
-        self.pending.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,15 +241,15 @@ mod tests {
     #[test]
     fn a_draft_ends_before_what_is_no_token_of_the_target() {
         let drafted = |rows: &[u32]| {
-            let mut draft = DraftTokens::default();
-            let mut async_rows = PendingTokens::default();
-            let placeholders: Vec<_> = async_rows.push(&[0; 5]).collect();
+            let plan = DraftPlan { draft_length: 3, ..DraftPlan::off() };
+            let mut draft = SequenceDraft::new(DraftSettings { plan, verify: Verify::Equality });
+            let placeholders: Vec<_> = PendingTokens::default().push(&[0; 5]).collect();
             [0, 2, 4].into_iter().for_each(|at| draft.push_pending(placeholders[at]));
             let mut sampled = PendingTokens::default();
             sampled.push(rows);
             draft.resolve(&sampled.take());
             draft.end_before_unknown(100);
-            draft.known
+            draft.tokens.iter().filter_map(|token| token.id()).collect::<Vec<_>>()
         };
         assert_eq!(drafted(&[7, 0, 99, 0, 5]), [7, 99, 5]);
         assert_eq!(drafted(&[7, 0, 100, 0, 5]), [7]);

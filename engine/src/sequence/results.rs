@@ -41,11 +41,10 @@ impl Sequence {
     ) {
         let n_generated = self.n_generated();
         let rules = &self.request.stop;
-        let drafted = self.draft.as_ref().map_or(&[][..], |draft| draft.tokens.known());
+        let drafted = self.draft.as_ref().map_or(&[][..], |draft| &draft.tokens);
         let run = AcceptedRun::verify(drafted, sampled, rules, n_generated, &mut self.text);
         if let Some(draft) = self.draft.as_mut().filter(|draft| !draft.tokens.is_empty()) {
-            let drafted = draft.tokens.known();
-            draft.stats.add_round(drafted.len(), run.n_accepted(drafted));
+            draft.stats.add_round(draft.tokens.len(), run.n_accepted(&draft.tokens));
             draft.clear();
         }
         blocks.commit(&mut self.table, run.computed());

@@ -1,6 +1,7 @@
 //! The sampler inputs of a sequence.
 
 use super::RequestState;
+use galley_backend::InputToken;
 use galley_backend::sample::philox::sequence_seed;
 use galley_backend::sample::{SampleRow, TokenCounts};
 use std::sync::Arc;
@@ -26,12 +27,12 @@ impl SequenceSampler {
     }
 
     /// Sampler input for the token at `position`, from the logit row `logits_row`. `drafted` are the
-    /// draft tokens before it; they may be left out if no penalty counts them.
+    /// draft tokens before it.
     pub(crate) fn row<'a>(
         &'a self,
         logits_row: usize,
         position: usize,
-        drafted: &'a [u32],
+        drafted: &'a [InputToken],
     ) -> SampleRow<'a> {
         SampleRow {
             logits_row,

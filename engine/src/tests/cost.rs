@@ -8,7 +8,7 @@ use crate::request::{Prompt, Request, ValidRequest};
 use crate::step::EngineCore;
 use crossbeam_channel::unbounded;
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, LayerMask, Observation};
+use galley_backend::{Batch, LayerMask, Observation, Placeholders};
 use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::hint::black_box;
 use std::time::Duration;
@@ -42,11 +42,7 @@ impl LanguageModel for Instant {
     fn sample(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         Ok(rows.iter().map(|row| SampledToken::of(row.position % VOCAB as u32)).collect())
     }
-    fn sample_async(
-        &mut self,
-        model: ModelIndex,
-        rows: &[SampleRow<'_>],
-    ) -> Result<std::ops::Range<u32>> {
+    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.0.sample_async(model, rows)
     }
     fn start_token_copy(&mut self) -> Result<()> {

@@ -5,14 +5,11 @@ use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{
     PendingTokens, SampleRow, SampledToken, SampledTokens, Scratch, sample_token,
 };
-use galley_backend::{
-    BackendError, Batch, Dtype, KvShape, LayerMask, Observation, PLACEHOLDER_BIT,
-};
+use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation, Placeholders};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::end_tokens::{EndSource, EndTokens};
 use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 pub(super) const VOCAB: usize = 40;
@@ -33,7 +30,7 @@ pub(super) struct Toy {
     /// A log of calls: `f`orward, `s`ample, sample `a`synchronously, wait for `t`okens.
     pub(super) calls: Arc<Mutex<String>>,
     /// Every placeholder is read as the first token of the batch: the negative control.
-    pub(super) mixes_names: bool,
+    pub(super) mixes_placeholders: bool,
     /// Copies of blocks are skipped: the negative control.
     pub(super) ignores_copies: bool,
     /// Rows, and logit rows, that the device takes less than it says: the negative control.
@@ -93,7 +90,7 @@ impl Toy {
             pending: PendingTokens::default(),
             is_asynchronous: false,
             calls: Arc::default(),
-            mixes_names: false,
+            mixes_placeholders: false,
             ignores_copies: false,
             takes_less: (0, 0),
             breaks: None,
@@ -227,13 +224,14 @@ impl LanguageModel for Toy {
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
         let mut tokens = self.pending.resolve(batch.tokens);
-        if self.mixes_names {
+        if self.mixes_placeholders {
             let first = tokens[0];
-            let names =
-                tokens.iter_mut().zip(batch.tokens).filter(|(_, name)| **name >= PLACEHOLDER_BIT);
-            names.for_each(|(token, _)| *token = first);
+            let read = tokens.iter_mut().zip(batch.tokens);
+            let pending = read.filter(|(_, token)| token.placeholder().is_some());
+            pending.for_each(|(token, _)| *token = first);
         }
-        assert!(tokens.iter().all(|&token| token < PLACEHOLDER_BIT), "a name of nothing");
+        let ids = tokens.iter().map(|token| token.id().expect("each placeholder has a token"));
+        let tokens: Vec<u32> = ids.collect();
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
@@ -267,7 +265,7 @@ impl LanguageModel for Toy {
         self.sample_rows(rows)
     }
 
-    fn sample_async(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.note('a');
         let tokens: Vec<u32> =
             self.sample_rows(rows)?.iter().map(|sampled| sampled.token).collect();

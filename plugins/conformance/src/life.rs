@@ -4,8 +4,8 @@ use crate::interposer::{self, Lending};
 use crate::observed::{Observed, Shared};
 use crate::target::{LIMITS, TARGET};
 use galley_drafter_host::{
-    Cost, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader, ModelRefused,
-    Outcome, Program, DraftRow, Work,
+    Cost, DraftRow, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
+    ModelRefused, Outcome, Program, Work,
 };
 use std::collections::BTreeMap;
 use std::path::Path;

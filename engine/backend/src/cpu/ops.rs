@@ -1,7 +1,7 @@
 //! [`Backend`] on the CPU. It checks shapes, so that kernels need not.
 
 use super::*;
-use std::ops::Range;
+use crate::Placeholders;
 
 impl Backend for CpuBackend {
     type Matrix = Matrix;
@@ -84,7 +84,7 @@ impl Backend for CpuBackend {
 
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         expect_tensor("embed", out, Kind::F32, batch.tokens.len(), table.cols)?;
-        check_tokens(batch.tokens, table.rows, |sampled| self.pending.is_live(sampled))?;
+        check_tokens(batch.tokens, table.rows, |placeholder| self.pending.is_live(placeholder))?;
         let tokens = self.pending.resolve(batch.tokens);
         check_tokens(&tokens, table.rows, |_| false)?;
         let (stride, cols) = (out.stride, out.cols);
@@ -92,7 +92,8 @@ impl Backend for CpuBackend {
         self.threads.for_each(batch.tokens.len(), cols, |row, _| {
             // SAFETY: `out` holds the row, and one unit writes it.
             let to = unsafe { std::slice::from_raw_parts_mut(out.ptr().add(row * stride), cols) };
-            table.read_row(tokens[row] as usize, to);
+            let id = tokens[row].id().expect("every placeholder is resolved");
+            table.read_row(id as usize, to);
         });
         Ok(())
     }
@@ -294,7 +295,7 @@ impl Backend for CpuBackend {
         Ok(sampled.into_iter().flatten().collect())
     }
 
-    fn sample_async(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         let sampled = self.sample(logits, rows)?;
         let tokens: Vec<u32> = sampled.iter().map(|sampled| sampled.token).collect();
         Ok(self.pending.push(&tokens))

@@ -5,7 +5,7 @@ mod observe;
 
 use super::*;
 use crate::testing::*;
-use crate::{KvShape, KvView, Selected, SelectedIds, SeqSpan};
+use crate::{InputToken, KvShape, KvView, Selected, SelectedIds, SeqSpan};
 
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
@@ -123,16 +123,18 @@ fn norms_and_embeddings_agree_with_float64() {
             .collect();
         for mut backend in backends() {
             let table = load(&mut backend, 3, cols, &x);
+            let tokens = [2, 0, 1].map(InputToken::known);
             let batch =
-                Batch { tokens: &[2, 0, 1], positions: &[0, 1, 2], seqs: &[], logit_rows: &[] };
+                Batch { tokens: &tokens, positions: &[0, 1, 2], seqs: &[], logit_rows: &[] };
             let mut embedded = backend.f32_rows(3, cols).unwrap();
             backend.embed(&table, &batch, &mut embedded).unwrap();
             assert_eq!(embedded.f32_row(0), &x[2 * cols..], "embedding is exact");
             assert_eq!(embedded.f32_row(1), &x[..cols]);
-            let bad = Batch { tokens: &[3], ..batch };
+            let bad = Batch { tokens: &[InputToken::known(3)], ..batch };
             assert!(backend.embed(&table, &bad, &mut embedded).is_err());
 
-            let batch = Batch { tokens: &[0, 1, 2], ..batch };
+            let tokens = [0, 1, 2].map(InputToken::known);
+            let batch = Batch { tokens: &tokens, ..batch };
             backend.embed(&table, &batch, &mut embedded).unwrap();
             let weight = backend.load_vector(&weight).unwrap();
             let mut out = backend.operand_rows(3, cols).unwrap();
@@ -306,7 +308,8 @@ fn lying_batches_are_refused() {
     let params = AttentionParams { scale: 1.0, window: None };
     let mut run = |positions: &[u32], table: &[u32], view: KvView<'_>| {
         let seqs = [SeqSpan { first_row: 0, n_rows: 2, block_table: table, writes_kv: true, view }];
-        let batch = Batch { tokens: &[0, 0], positions, seqs: &seqs, logit_rows: &[] };
+        let tokens = [InputToken::known(0); 2];
+        let batch = Batch { tokens: &tokens, positions, seqs: &seqs, logit_rows: &[] };
         backend.rope_and_store_kv(&qkv, &rope_params, &batch, 0, &mut pool, &mut q)?;
         backend.attention(&q, &pool, 0, &batch, params, &mut out)
     };

@@ -4,12 +4,13 @@ use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
 use crate::sample::{SampleRow, SampledToken, SampledTokens};
-use crate::{Backend, Batch, GraphKey, KvShape, Observation, Rope, RopeParams, RowSource};
+use crate::{
+    Backend, Batch, GraphKey, KvShape, Observation, Placeholders, Rope, RopeParams, RowSource,
+};
 use galley_kernels_cu::bindings::{
     GK_ADD, GK_SILU_MUL, GK_STORE, gk_attention, gk_copy_blocks, gk_embed, gk_linear, gk_rms_norm,
     gk_rope_store,
 };
-use std::ops::Range;
 use std::ptr::{null, null_mut};
 
 impl Backend for CudaBackend {
@@ -95,7 +96,7 @@ impl Backend for CudaBackend {
     fn embed(&mut self, table: &Matrix, batch: &Batch<'_>, out: &mut Tensor) -> Result<()> {
         out.expect("embed", Kind::F32, batch.tokens.len(), table.cols)?;
         table.expect_gated("embed", false)?;
-        check_tokens(batch.tokens, table.rows, |sampled| self.sampler.is_live(sampled))?;
+        check_tokens(batch.tokens, table.rows, |placeholder| self.sampler.is_live(placeholder))?;
         self.metadata.expect("embed", batch)?;
         self.n_tokens = table.rows;
         let (sampled, n_sampled) = self.sampler.pending(&self.device)?;
@@ -300,7 +301,7 @@ impl Backend for CudaBackend {
         self.sampler.sample(&self.device, logits, rows)
     }
 
-    fn sample_async(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.sampler.sample_pending(&self.device, logits, rows)
     }
 

@@ -5,9 +5,9 @@ use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
 use crate::sample::{
-    self, Numbers, SampleRow, SampledToken, SampledTokens, SamplingParams, edits, names,
+    self, PlaceholderNumbers, SampleRow, SampledToken, SampledTokens, SamplingParams, edits,
 };
-use crate::{BackendError, Result};
+use crate::{BackendError, Placeholder, Placeholders, Result};
 use galley_kernels_cu::bindings::{
     GK_BANNED, GK_SEEN, gk_edit, gk_sample, gk_sample_row, gk_sampled,
 };
@@ -26,7 +26,7 @@ pub(super) struct Sampler {
     from_device: Growing,
     /// Tokens sampled asynchronously, at one address until the buffer has to grow.
     pending: Option<Buffer>,
-    numbers: Numbers,
+    numbers: PlaceholderNumbers,
     /// Started copies to the host, oldest first: one copy per run of numbers.
     sent: VecDeque<Vec<(Download, usize)>>,
     blob: Blob,
@@ -101,7 +101,7 @@ impl Sampler {
             edited: Growing::new("edited logits"),
             from_device: Growing::new("sampled tokens"),
             pending: None,
-            numbers: Numbers::default(),
+            numbers: PlaceholderNumbers::default(),
             sent: VecDeque::new(),
             blob: Blob::default(),
             host: sample::Scratch::default(),
@@ -140,7 +140,7 @@ impl Sampler {
         device: &Arc<dyn Device>,
         logits: &Tensor,
         rows: &[SampleRow<'_>],
-    ) -> Result<Range<u32>> {
+    ) -> Result<Placeholders> {
         check_rows(logits, rows)?;
         let numbers = self.numbers.add(rows.len());
         self.make_room(device, numbers.end)?;
@@ -159,7 +159,7 @@ impl Sampler {
                 pending.upload(numbers.start * size_of::<gk_sampled>(), bytes_of(&sampled))?;
             }
         }
-        Ok(names(numbers))
+        Ok(Placeholders::of_numbers(numbers))
     }
 
     /// Starts to copy the tokens that were sampled since the last call. If that fails, these tokens
@@ -199,9 +199,9 @@ impl Sampler {
         self.pending.as_ref().map_or([0, 0], |pending| [pending.address(), pending.len() as u64])
     }
 
-    /// Whether this number belongs to a sampled token that was not taken yet.
-    pub(super) fn is_live(&self, number: usize) -> bool {
-        self.numbers.is_live(number)
+    /// Whether the token of a placeholder was not taken yet.
+    pub(super) fn is_live(&self, placeholder: Placeholder) -> bool {
+        self.numbers.is_live(placeholder)
     }
 
     /// Address of the buffer for asynchronous samples, and how many fit.

@@ -20,7 +20,7 @@ use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, PLACEHOLDER_BIT, Rope, SeqSpan};
+use crate::{Backend, Batch, InputToken, KvShape, KvView, Placeholders, Rope, SeqSpan};
 use half::bf16;
 
 /// A backend on the device under test; None without the emulation and without `GALLEY_TEST_GPU`.
@@ -161,7 +161,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         let table = load(backend, table.len() / cols, cols, table);
         let view = KvView::default();
         let seqs = [SeqSpan { first_row: 0, n_rows: 4, block_table: &[0], writes_kv: true, view }];
-        let tokens = [2, 0, 1, 2];
+        let tokens = [2, 0, 1, 2].map(InputToken::known);
         let batch =
             Batch { tokens: &tokens, positions: &[0, 1, 2, 3], seqs: &seqs, logit_rows: &[1, 3] };
         let mut x = backend.f32_rows(4, cols).unwrap();
@@ -172,9 +172,11 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         backend.rms_norm(&x, 4, &norm, 1e-5, &mut normed).unwrap();
         let mut logits = backend.f32_rows(2, 5).unwrap();
         backend.logits(&x, &norm, 1e-5, &table, &batch, &mut logits).unwrap();
-        let bad = Batch { tokens: &[2, 0, 5, 1], ..batch };
+        let outside = [2, 0, 5, 1].map(InputToken::known);
+        let bad = Batch { tokens: &outside, ..batch };
         assert!(backend.embed(&table, &bad, &mut x).is_err(), "a token outside of the table");
-        let bad = Batch { tokens: &[2, 0, PLACEHOLDER_BIT, 1], ..batch };
+        let unknown: Vec<_> = Placeholders::of_numbers(0..4).map(InputToken::pending).collect();
+        let bad = Batch { tokens: &unknown, ..batch };
         let error = backend.embed(&table, &bad, &mut x).unwrap_err().to_string();
         assert!(error.contains("placeholders of tokens that are not taken yet"), "{error}");
         let normed = (0..4).flat_map(|row| backend.read(&normed, row)).collect();

@@ -51,7 +51,7 @@ pub(crate) fn edits(row: &SampleRow<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
         let at = edit(&mut edits, token);
         edits[at].bias = bias;
     }
-    for &token in row.drafted.iter().filter(|_| seen.is_some()) {
+    for token in row.drafted.iter().filter_map(|token| token.id().filter(|_| seen.is_some())) {
         let at = edit(&mut edits, token);
         edits[at].is_seen = true;
         edits[at].n_in_output += 1;
@@ -77,10 +77,11 @@ pub(super) fn adjust(logits: &mut [f32], row: &SampleRow<'_>) {
         // the pass over `seen`.
         let mut drafted: Vec<(u32, f32)> = Vec::with_capacity(row.drafted.len());
         for (i, &token) in row.drafted.iter().enumerate() {
-            if let Some(&logit) = logits.get(token as usize)
+            if let Some(id) = token.id()
+                && let Some(&logit) = logits.get(id as usize)
                 && !row.drafted[..i].contains(&token)
             {
-                drafted.push((token, logit));
+                drafted.push((id, logit));
             }
         }
         for seen in seen.iter() {
@@ -89,7 +90,8 @@ pub(super) fn adjust(logits: &mut [f32], row: &SampleRow<'_>) {
             }
         }
         for (token, logit) in drafted {
-            let n_drafted = row.drafted.iter().filter(|&&other| other == token).count() as u32;
+            let n_drafted =
+                row.drafted.iter().filter(|other| other.id() == Some(token)).count() as u32;
             let n = seen.n_in_output(token) + n_drafted;
             logits[token as usize] = penalised(logit, n, sampling);
         }
@@ -120,6 +122,7 @@ fn penalised(logit: f32, n_in_output: u32, sampling: &SamplingParams) -> f32 {
 mod tests {
     use super::super::TokenCounts;
     use super::*;
+    use crate::InputToken;
 
     /// Applies the edits as a device does.
     fn applied(logits: &[f32], row: &SampleRow<'_>) -> Option<Vec<f32>> {
@@ -155,7 +158,7 @@ mod tests {
             SamplingParams { presence_penalty: 0.0, frequency_penalty: 0.0, ..no_penalties };
         for sampling in [&penalties, &no_penalties, &biased_twice] {
             for seen in [None, Some(&seen)] {
-                for drafted in [&[][..], &[7, 2, 7, 3, 77]] {
+                for drafted in [&[][..], &[7, 2, 7, 3, 77].map(InputToken::known)] {
                     for banned in [&[][..], &[2, 3, 19, 60]] {
                         let row = SampleRow {
                             logits_row: 0,
@@ -178,20 +181,21 @@ mod tests {
             }
         }
         // Negative control: one more occurrence changes the result.
+        let drafted = [7, 7].map(InputToken::known);
         let base = SampleRow {
             logits_row: 0,
             sampling: &penalties,
             seed: 0,
             position: 0,
             seen: Some(&seen),
-            drafted: &[7],
+            drafted: &drafted[..1],
             banned: &[],
             reports: false,
             rejection: None,
         };
         assert_ne!(
             applied(&logits, &base),
-            applied(&logits, &SampleRow { drafted: &[7, 7], ..base })
+            applied(&logits, &SampleRow { drafted: &drafted, ..base })
         );
     }
 }

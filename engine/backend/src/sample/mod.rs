@@ -36,11 +36,12 @@ mod vector_ops;
 pub(crate) use logit_processors::edits;
 pub use params::SamplingParams;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) use pending::{Numbers, names};
+pub(crate) use pending::PlaceholderNumbers;
 pub use pending::{PendingTokens, SampledTokens};
 pub use reject::{Proposal, Rejection};
 pub use token_counts::TokenCounts;
 
+use crate::InputToken;
 use top_k_top_p::Cutoff;
 use vector_ops::{CHUNK, argmax, temper};
 
@@ -58,8 +59,9 @@ pub struct SampleRow<'a> {
     pub position: u32,
     /// Tokens seen so far, for penalties; None when no penalty is set.
     pub seen: Option<&'a TokenCounts>,
-    /// Output tokens after the tokens of `seen`, such as a draft under verification.
-    pub drafted: &'a [u32],
+    /// Output tokens after the tokens of `seen`, such as a draft under verification. Placeholders
+    /// only if the row does not need their values ([`Self::needs_the_host`]).
+    pub drafted: &'a [InputToken],
     /// Tokens that must not be sampled here (such as the end of sequence before `min_tokens`).
     pub banned: &'a [u32],
     /// Whether to report the log-probabilities that the request asks for; draft tokens need none.

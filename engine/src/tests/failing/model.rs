@@ -2,7 +2,7 @@
 
 use crate::tests::toy::Toy;
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{BackendError, Batch, LayerMask, Observation};
+use galley_backend::{BackendError, Batch, LayerMask, Observation, Placeholders};
 use galley_model::{LanguageModel, LoadedModel, ModelError, ModelIndex, Result, RowLimits};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -118,7 +118,7 @@ impl LanguageModel for Failing {
         self.wait("sample")?;
         self.call("sample", |toy| toy.sample(model, rows))
     }
-    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.call("sample_async", |toy| toy.sample_async(model, rows))
     }
     fn start_token_copy(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{about_to, not_alive};
 use crate::life::{Subject, tokens};
 use crate::verdict::Verdict;
-use galley_drafter_host::{Drafter, Program, DraftRow};
+use galley_drafter_host::{DraftRow, Drafter, Program};
 use std::time::{Duration, Instant};
 
 /// R18: whole lives leave nothing behind.

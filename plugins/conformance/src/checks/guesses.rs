@@ -5,7 +5,7 @@ use crate::life::{Asked, Subject, tokens};
 use crate::observed::Callback;
 use crate::target::LIMITS;
 use crate::verdict::Verdict;
-use galley_drafter_host::{Program, DraftRow};
+use galley_drafter_host::{DraftRow, Program};
 use std::time::Duration;
 
 /// R12: the enqueued work depends on the batch's shape alone.
