@@ -335,6 +335,8 @@ fn documents_are_whole() {
 
 #[path = "tidy/controls.rs"]
 mod controls;
+#[path = "tidy/invariants.rs"]
+mod invariants;
 #[path = "tidy/modules.rs"]
 mod modules;
 #[path = "tidy/prose.rs"]

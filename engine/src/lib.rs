@@ -42,7 +42,7 @@
 //!   exception is a request that asks for [`Verify::Rejection`], which keeps the distribution
 //!   alone.
 //! - No step exceeds a limit of the device, with any sizes and any requests: `config.rs` fits the
-//!   sizes to the device once, and `scheduler/budget.rs` promises rows before they are spent.
+//!   sizes to the device once, and `budget.rs` promises rows before they are spent.
 //! - A step that fails ends the requests that depend on it with an error, and the engine goes on
 //!   with the remaining requests (`step/failed.rs`).
 //! - An accepted sequence ends exactly once. A sequence that runs out of blocks is preempted and
