@@ -170,10 +170,10 @@ def main():
         print(f"| {name} | {begun} | {failed} | {end[1] if end else ''} |")
     is_whole = bool(states) and all(failed == "0" for failed in states)
     if not is_whole:
-        print("\n**Not all is well:** tables hold what had been measured and checked before a step failed.")
+        print("\n**Not all is well:** tables hold the results that were checked before a step failed.")
     rows = list(asked(lines))
     if rows:
-        print("\n| what | asked for | measured | |\n|---|---|---|---|")
+        print("\n| measurement | asked for | measured | |\n|---|---|---|---|")
         for what, aim, measured, reached in rows:
             print(f"| {what} | {aim} | {measured} | {'' if reached is None else 'reached' if reached else 'short'} |")
     pairs = list(beside(lines))

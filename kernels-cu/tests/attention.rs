@@ -25,7 +25,11 @@ const PLANS: [Plan; 6] = [
 fn check(world: &mut World, batch: &[Rows], plan: Plan) {
     let out = world.attend(batch, plan);
     let worst = world.worst_error(batch, &out);
-    assert!(worst <= 1.0, "{worst} × what rounding allows: {:?} {plan:?} {batch:?}", world.shape);
+    assert!(
+        worst <= 1.0,
+        "{worst} × the error that rounding allows: {:?} {plan:?} {batch:?}",
+        world.shape
+    );
 }
 
 #[test]

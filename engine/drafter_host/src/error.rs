@@ -56,7 +56,7 @@ pub enum LoadError {
     /// for this machine.
     #[error(
         "cannot load {}: {reason}; \
-         build it for this machine and install what it is linked against",
+         build it for this machine and install the libraries it is linked against",
         path.display()
     )]
     Unloadable {

@@ -39,7 +39,7 @@ impl Repo {
         if !is_id {
             return Err(fail!(
                 Name,
-                "{id:?} is no model id: those are ORG/NAME or ORG/NAME@REVISION"
+                "{id:?} is no model id: a model id is ORG/NAME or ORG/NAME@REVISION"
             ));
         }
         let is_revision = revision.split('/').all(word) && !revision.contains("..");

@@ -45,7 +45,10 @@ impl Words {
         self.map.as_ref().map_or(std::ptr::dangling(), |m| m.as_ptr().cast())
     }
 
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "who writes has borrowed for it")]
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "a mutable pointer needs a mutable borrow of the words"
+    )]
     pub(super) fn as_mut_ptr(&mut self) -> *mut u32 {
         self.map.as_ref().map_or(std::ptr::dangling_mut(), |m| m.as_mut_ptr().cast())
     }

@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
         let fields = Self { path, metadata, tokens, raw, types };
         if !types.is_empty() && types.len() != tokens.len() {
             let what = format!(
-                "tokenizer.ggml.token_type has {} entries for {} tokens: those without one are text",
+                "tokenizer.ggml.token_type has {} entries for {} tokens: a token without an entry is text",
                 types.len(),
                 tokens.len()
             );

@@ -21,7 +21,7 @@ pub(super) fn no_weights(directory: &Path, names: &[String], missing: &[String])
     }
     if !missing.is_empty() {
         let reason = format!(
-            "{} in the index and not there: the download did not finish: `galley pull` fetches what is missing",
+            "{} in the index and not there: the download did not finish: `galley pull` fetches the missing files",
             are(missing)
         );
         return ModelError::invalid(directory, "directory", reason);
@@ -139,7 +139,7 @@ pub(super) fn quantisation(config: &Value, tensors: &BTreeMap<String, Entry>) ->
     let bits = bits.map(|bits| format!(" in {bits} bits")).unwrap_or_default();
     Some(format!(
         "the weights are quantised by {name}{bits}; of safetensors files Galley reads BF16, F16 and F32: take the \
-         model that was quantised, or a GGUF file of it, which may be quantised (Q4_K_M, Q8_0 and others)"
+         model that was quantised, or a GGUF file of it, which may be quantised (Q4_K_M, Q8_0 and more)"
     ))
 }
 

@@ -133,7 +133,7 @@ impl Data {
             && codec.tensor_bytes(&shape) != Some(end - start)
         {
             return Err(format!(
-                "has {} bytes of data, which is not what {codec} of shape {shape:?} takes",
+                "has {} bytes of data, which is not the size of {codec} with shape {shape:?}",
                 end - start
             ));
         }

@@ -250,7 +250,7 @@ impl Reader<'_> {
     fn text(&mut self, field: &str) -> Result<String> {
         String::from_utf8(self.string(field)?).or_else(|error| {
             tracing::warn!(
-                "{}: {field} is no UTF-8: what is not is read as U+FFFD",
+                "{}: {field} is no UTF-8: its invalid bytes are read as U+FFFD",
                 self.path.display()
             );
             Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
