@@ -9,7 +9,7 @@ mod calls;
 use calls::{drafter, library, rows};
 use galley_benches::counting::{Counting, allocations};
 use galley_benches::median_s;
-use galley_drafter_host::{Drafter, Outcome, Program, Row};
+use galley_drafter_host::{DraftRow, Drafter, Outcome, Program};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -50,7 +50,7 @@ fn main() {
 }
 
 /// Nanoseconds of one `guess`, and its number of allocations.
-fn measure(drafter: &mut Drafter, rows: &[Row<'_>]) -> (f64, u64) {
+fn measure(drafter: &mut Drafter, rows: &[DraftRow<'_>]) -> (f64, u64) {
     let mut program = Program::default();
     let mut guess = || {
         let outcome = drafter.guess(rows, &mut program);

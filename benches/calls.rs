@@ -1,7 +1,7 @@
 //! The drafter of `c/calls.c`, for measurements and for the allocation test.
 
 use galley_drafter_host::{
-    Drafter, Library, Limits, ModelFacts, ModelId, ModelLoader, ModelRefused, Row,
+    DraftRow, Drafter, DrafterLimits, Library, ModelFacts, ModelId, ModelLoader, ModelRefused,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,15 +46,15 @@ pub(crate) fn drafter(library: &Arc<Library>, call: &str, times: usize, is_asked
         max_context_tokens: 131_072,
         n_parameters: 8_000_000_000,
     };
-    let limits = Limits { max_rows: 1024, max_draft_length: 4, max_context_tokens: 131_072 };
+    let limits = DrafterLimits { max_rows: 1024, max_draft_length: 4, max_context_tokens: 131_072 };
     let mut drafter = Drafter::create(library, &options, facts).expect("it is created");
     drafter.activate(limits, &mut NoModels).expect("it is activated");
     drafter
 }
 
 /// A batch of `n_rows` rows.
-pub(crate) fn rows(n_rows: usize) -> Vec<Row<'static>> {
-    let row = |sequence| Row { sequence, tokens: &[5; 1000], draft_length: 3 };
+pub(crate) fn rows(n_rows: usize) -> Vec<DraftRow<'static>> {
+    let row = |sequence| DraftRow { sequence, tokens: &[5; 1000], draft_length: 3 };
     (0..n_rows as u64).map(row).collect()
 }
 

@@ -25,7 +25,7 @@ macro_rules! left_to_the_inner_model {
         }
         fn sample_async(
             &mut self,
-            rows: &[::galley_backend::sample::Row<'_>],
+            rows: &[::galley_backend::sample::SampleRow<'_>],
         ) -> ::galley_model::Result<::std::ops::Range<u32>> {
             self.$inner.sample_async(rows)
         }

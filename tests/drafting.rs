@@ -1,7 +1,7 @@
 //! The same bytes with every drafter: tokens, text and log-probabilities equal plain decoding, bit
 //! for bit, under every schedule.
 
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
 use galley_model::{LanguageModel, Result};
@@ -157,7 +157,7 @@ impl LanguageModel for Counted {
         self.1.forwards.fetch_add(1, Relaxed);
         self.0.forward(batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.1.samples.fetch_add(1, Relaxed);
         self.0.sample(rows)
     }

@@ -2,7 +2,7 @@
 //! output.
 
 use crate::runs::{Seen, Setup, open, seen_of};
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
 use galley_engine::{DraftConfig, Engine, Request};
 use galley_model::config::ModelConfig;
@@ -74,11 +74,11 @@ impl LanguageModel for Failing {
         self.call("finish_observing")?;
         self.inner.finish_observing(observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.call("sample")?;
         self.inner.sample(rows)
     }
-    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         self.call("sample_async")?;
         self.inner.sample_async(rows)
     }
@@ -125,11 +125,11 @@ impl DraftModels for Failing {
         self.call("forward of a draft model")?;
         self.drafts().forward(id, batch, layers)
     }
-    fn sample(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, id: DraftModelId, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.call("sample of a draft model")?;
         self.drafts().sample(id, rows)
     }
-    fn sample_async(&mut self, id: DraftModelId, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, id: DraftModelId, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         self.call("sample_async of a draft model")?;
         self.drafts().sample_async(id, rows)
     }

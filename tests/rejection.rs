@@ -3,7 +3,7 @@
 //! verifiers do not.
 
 use galley_backend::sample::philox::{decision, draft_seed, word};
-use galley_backend::sample::{Proposal, Rejection, Row, SampledToken, SampledTokens};
+use galley_backend::sample::{Proposal, Rejection, SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{
     DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
@@ -202,7 +202,7 @@ struct Verifying {
 }
 
 impl Verifying {
-    fn token(&self, row: &Row<'_>, right: u32, plain: u32, logits: &[f32]) -> u32 {
+    fn token(&self, row: &SampleRow<'_>, right: u32, plain: u32, logits: &[f32]) -> u32 {
         let Some(Rejection::Verify(proposal)) = row.rejection else { return right };
         match self.verifier {
             Verifier::Right => right,
@@ -219,7 +219,7 @@ impl Verifying {
     }
 }
 
-fn decided_by_the_draft(target: &[(u32, f64)], proposal: &Proposal, row: &Row<'_>) -> u32 {
+fn decided_by_the_draft(target: &[(u32, f64)], proposal: &Proposal, row: &SampleRow<'_>) -> u32 {
     let p = target.iter().find(|(token, _)| *token == proposal.token()).map_or(0.0, |(_, p)| *p);
     let q = |token| f64::from(proposal.probability(token));
     let noise = word(draft_seed(row.seed), row.position, proposal.token());
@@ -246,13 +246,14 @@ impl LanguageModel for Verifying {
     ) -> Result<()> {
         self.model.forward(batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         let right = self.model.sample(rows)?;
         if self.verifier == Verifier::Right {
             return Ok(right);
         }
         let logits = self.model.read_logits()?;
-        let plain: Vec<Row<'_>> = rows.iter().map(|row| Row { rejection: None, ..*row }).collect();
+        let plain: Vec<SampleRow<'_>> =
+            rows.iter().map(|row| SampleRow { rejection: None, ..*row }).collect();
         let plain = self.model.sample(&plain)?;
         let sampled = rows.iter().zip(right).zip(plain);
         let sampled = sampled.map(|((row, right), plain)| SampledToken {

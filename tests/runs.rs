@@ -1,8 +1,10 @@
 //! Runs requests on tiny models, and records all of their output that a user can see.
 
 use crate::{data, left_to_the_inner_model, on_cpu};
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
-use galley_backend::{Batch, Dtype, KvView, LayerMask, Observation, Selected, Selection, SeqSpan};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
+use galley_backend::{
+    Batch, Dtype, KvView, LayerMask, Observation, Selected, SelectedIds, SeqSpan,
+};
 use galley_engine::{
     DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy, Stats,
 };
@@ -185,7 +187,7 @@ impl LanguageModel for Altered {
                 }
                 let view = match self.1 {
                     Alteration::OtherOrder => {
-                        let blocks = Selection::everywhere(&all[..whole as usize]);
+                        let blocks = SelectedIds::everywhere(&all[..whole as usize]);
                         KvView { selected: Selected::Blocks(blocks), tail_start: whole * 16 }
                     }
                     Alteration::FewerTokens => KvView { tail_start: 16, ..KvView::default() },
@@ -195,7 +197,7 @@ impl LanguageModel for Altered {
             .collect();
         self.0.forward(&Batch { seqs: &seqs, ..*batch }, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.0.sample(rows)
     }
     fn wait_tokens(&mut self) -> Result<SampledTokens> {

@@ -3,7 +3,7 @@
 use crate::bed::{BLOCK, Bed, LAYERS, Pass};
 use crate::gpu::Gpu;
 use crate::measure::check;
-use galley_backend::{KvView, Selected, Selection};
+use galley_backend::{KvView, Selected, SelectedIds};
 
 /// Allowed error of an output, relative to the largest output: probabilities and outputs are
 /// rounded to bf16.
@@ -91,8 +91,8 @@ pub(crate) fn views(gpu: &mut Gpu) {
         let scattered: Vec<u32> = (0..n_runs).flat_map(|run| spread(n, tail_start, run)).collect();
         let view = |selected| KvView { selected, tail_start: tail_start as u32 };
         let by_blocks =
-            Selected::Blocks(Selection { ids: &blocks, n: n_blocks, n_kv_heads, version: 0 });
-        let tokens = |ids| Selected::Tokens(Selection { ids, n, n_kv_heads, version: 0 });
+            Selected::Blocks(SelectedIds { ids: &blocks, n: n_blocks, n_kv_heads, version: 0 });
+        let tokens = |ids| Selected::Tokens(SelectedIds { ids, n, n_kv_heads, version: 0 });
         let mut expected = None;
         let mut time_of_blocks = None;
         for (name, selected, ids) in [

@@ -13,8 +13,8 @@
 mod arguments;
 
 use arguments::{Arguments, Draft};
-use galley_backend::sample::{Row, SamplingParams};
-use galley_backend::{Batch, KvView, LayerMask, Selected, Selection, SeqSpan};
+use galley_backend::sample::{SampleRow, SamplingParams};
+use galley_backend::{Batch, KvView, LayerMask, Selected, SelectedIds, SeqSpan};
 use galley_benches::{median, seconds};
 use galley_model::weights::Checkpoint;
 use galley_model::{LanguageModel, LoadOptions, load};
@@ -136,7 +136,7 @@ impl Bed {
         let logit_rows: Vec<usize> = (0..pass.n_rows).collect();
         let time = seconds(|| {
             self.forward(pass, &logit_rows);
-            let row = |logits_row| Row {
+            let row = |logits_row| SampleRow {
                 logits_row,
                 sampling: &self.sampling,
                 seed: 0,
@@ -231,13 +231,13 @@ impl Draft {
     fn view<'a>(&self, ids: &'a [u32], context: usize, n_kv_heads: usize) -> KvView<'a> {
         match self {
             Draft::StreamingLlm(budget) => KvView {
-                selected: Selected::Blocks(Selection::everywhere(ids)),
+                selected: Selected::Blocks(SelectedIds::everywhere(ids)),
                 tail_start: (context - (budget - BLOCK)) as u32,
             },
             Draft::SnapKv(budget) => {
                 // As in the engine, the ids are sent once and then stay on the device.
                 let version = (context as u64) << 32 | *budget as u64;
-                let selection = Selection { ids, n: budget - SNAP_TAIL, n_kv_heads, version };
+                let selection = SelectedIds { ids, n: budget - SNAP_TAIL, n_kv_heads, version };
                 KvView {
                     selected: Selected::Tokens(selection),
                     tail_start: (context - SNAP_TAIL) as u32,

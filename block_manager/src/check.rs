@@ -1,7 +1,7 @@
 //! The invariants as code: slow and thorough, for tests and idle moments.
 
 use crate::manager::BlockManager;
-use crate::pool::{BlockId, State};
+use crate::pool::{BlockId, BlockState};
 use crate::prefix::Parent;
 use crate::table::BlockTable;
 
@@ -35,9 +35,9 @@ impl BlockManager {
                 return Err(format!("{id:?} is {state:?}, and in {n_tables} live tables"));
             }
             let agrees = match state {
-                State::Free => !cached,
-                State::Idle { .. } => cached,
-                State::Held(_) => true,
+                BlockState::Free => !cached,
+                BlockState::Idle { .. } => cached,
+                BlockState::Held(_) => true,
             };
             if !agrees {
                 return Err(format!("{id:?} is {state:?}, and cached: {cached}"));

@@ -9,7 +9,7 @@ pub struct BlockId(pub u32);
 
 /// The state of a block. See the diagram in the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum BlockState {
     /// The block has no valid content.
     Free,
     /// The block is in this many tables.
@@ -39,7 +39,7 @@ pub(crate) enum Rest {
 /// ```
 #[derive(Debug)]
 pub(crate) struct Pool {
-    states: Vec<State>,
+    states: Vec<BlockState>,
     free: FreeSet,
     oldest: Option<BlockId>,
     newest: Option<BlockId>,
@@ -50,7 +50,7 @@ impl Pool {
     pub(crate) fn new(n_blocks: usize) -> Self {
         assert!(u32::try_from(n_blocks).is_ok(), "{n_blocks} blocks: a block id has 32 bits");
         Pool {
-            states: vec![State::Free; n_blocks],
+            states: vec![BlockState::Free; n_blocks],
             free: FreeSet::full(n_blocks),
             oldest: None,
             newest: None,
@@ -69,12 +69,12 @@ impl Pool {
 
     pub(crate) fn n_holders(&self, id: BlockId) -> u32 {
         match self.state(id) {
-            State::Held(n) => n.get(),
-            State::Free | State::Idle { .. } => 0,
+            BlockState::Held(n) => n.get(),
+            BlockState::Free | BlockState::Idle { .. } => 0,
         }
     }
 
-    pub(crate) fn state(&self, id: BlockId) -> State {
+    pub(crate) fn state(&self, id: BlockId) -> BlockState {
         self.states[id.0 as usize]
     }
 
@@ -84,7 +84,7 @@ impl Pool {
         let next = after.map(|id| id.0 + 1).filter(|&id| self.free.contains(id));
         let id = BlockId(next.or_else(|| self.free.first())?);
         self.free.remove(id.0);
-        self.set(id, State::Held(NonZeroU32::MIN));
+        self.set(id, BlockState::Held(NonZeroU32::MIN));
         Some(id)
     }
 
@@ -99,28 +99,28 @@ impl Pool {
     /// Adds a holder to a held or idle block.
     pub(crate) fn retain(&mut self, id: BlockId) {
         let n_holders = match self.state(id) {
-            State::Held(n) => n.checked_add(1).expect("fewer than 2^32 tables"),
-            State::Idle { older, newer } => {
+            BlockState::Held(n) => n.checked_add(1).expect("fewer than 2^32 tables"),
+            BlockState::Idle { older, newer } => {
                 self.unlink(older, newer);
                 NonZeroU32::MIN
             }
-            State::Free => panic!("{id:?} is free: there is nothing in it to hold"),
+            BlockState::Free => panic!("{id:?} is free: there is nothing in it to hold"),
         };
-        self.set(id, State::Held(n_holders));
+        self.set(id, BlockState::Held(n_holders));
     }
 
     /// Removes a holder. The last release puts the block into the state `rest`.
     pub(crate) fn release(&mut self, id: BlockId, rest: Rest) {
-        let State::Held(n) = self.state(id) else {
+        let BlockState::Held(n) = self.state(id) else {
             panic!("{id:?} is released, and no table holds it");
         };
         if let Some(n) = NonZeroU32::new(n.get() - 1) {
-            self.set(id, State::Held(n));
+            self.set(id, BlockState::Held(n));
             return;
         }
         match rest {
             Rest::Free => {
-                self.set(id, State::Free);
+                self.set(id, BlockState::Free);
                 self.free.insert(id.0);
             }
             Rest::Idle => self.link_newest(id),
@@ -130,17 +130,17 @@ impl Pool {
     /// Idle blocks in the order in which they will be evicted.
     pub(crate) fn idle_oldest_first(&self) -> impl Iterator<Item = BlockId> {
         std::iter::successors(self.oldest, |&id| match self.state(id) {
-            State::Idle { newer, .. } => newer,
-            State::Free | State::Held(_) => None,
+            BlockState::Idle { newer, .. } => newer,
+            BlockState::Free | BlockState::Held(_) => None,
         })
     }
 
-    fn set(&mut self, id: BlockId, state: State) {
+    fn set(&mut self, id: BlockId, state: BlockState) {
         self.states[id.0 as usize] = state;
     }
 
     fn link_newest(&mut self, id: BlockId) {
-        self.set(id, State::Idle { older: self.newest, newer: None });
+        self.set(id, BlockState::Idle { older: self.newest, newer: None });
         self.join(self.newest, Some(id));
         self.newest = Some(id);
         self.n_idle += 1;
@@ -153,7 +153,7 @@ impl Pool {
             self.newest = older;
         }
         if let Some(id) = newer
-            && let State::Idle { older: link, .. } = &mut self.states[id.0 as usize]
+            && let BlockState::Idle { older: link, .. } = &mut self.states[id.0 as usize]
         {
             *link = older;
         }
@@ -165,8 +165,10 @@ impl Pool {
         match older {
             None => self.oldest = newer,
             Some(id) => match &mut self.states[id.0 as usize] {
-                State::Idle { newer: link, .. } => *link = newer,
-                State::Free | State::Held(_) => unreachable!("{id:?} is in the idle list"),
+                BlockState::Idle { newer: link, .. } => *link = newer,
+                BlockState::Free | BlockState::Held(_) => {
+                    unreachable!("{id:?} is in the idle list")
+                }
             },
         }
     }
@@ -176,9 +178,9 @@ impl Pool {
     pub(crate) fn check(&self) -> Result<(), String> {
         let (mut n_free, mut n_idle) = (0, 0);
         for (id, state) in (0..).map(BlockId).zip(&self.states) {
-            let is_free = *state == State::Free;
+            let is_free = *state == BlockState::Free;
             n_free += usize::from(is_free);
-            n_idle += usize::from(matches!(state, State::Idle { .. }));
+            n_idle += usize::from(matches!(state, BlockState::Idle { .. }));
             if self.free.contains(id.0) != is_free {
                 return Err(format!("{id:?} is {state:?}, the free set says otherwise"));
             }
@@ -193,7 +195,7 @@ impl Pool {
         let (mut before, mut n_listed) = (None, 0);
         for id in self.idle_oldest_first().take(n_idle + 1) {
             match self.state(id) {
-                State::Idle { older, .. } if older == before => {}
+                BlockState::Idle { older, .. } if older == before => {}
                 state => {
                     return Err(format!("{id:?} follows {before:?} when idle, and is {state:?}"));
                 }

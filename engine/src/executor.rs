@@ -2,7 +2,7 @@
 
 use crate::drafting::PiggybackSelection;
 use crate::sequence::{Sequence, SequenceKey};
-use galley_backend::sample::{Row, SampledToken};
+use galley_backend::sample::{SampleRow, SampledToken};
 use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
 use galley_model::{LanguageModel, Result};
 use std::time::{Duration, Instant};
@@ -94,7 +94,7 @@ impl Executor {
         model: &mut dyn LanguageModel,
         running: &[Sequence],
     ) -> Result<(Vec<SampledToken>, Duration)> {
-        let mut rows: Vec<Row<'_>> = Vec::with_capacity(self.logit_rows.len());
+        let mut rows: Vec<SampleRow<'_>> = Vec::with_capacity(self.logit_rows.len());
         let mut logits_row = 0;
         for sequence in running.iter().filter(|sequence| sequence.samples_now()) {
             let (first, drafted) = (sequence.key.index, sequence.drafted());
@@ -128,7 +128,7 @@ impl Executor {
     ) -> Result<Vec<(SequenceKey, u32)>> {
         let sampling_now = running.iter().filter(|sequence| sequence.samples_now());
         let rows = sampling_now.clone().enumerate();
-        let rows: Vec<Row<'_>> = rows.map(|(at, s)| s.row(at, s.key.index, &[])).collect();
+        let rows: Vec<SampleRow<'_>> = rows.map(|(at, s)| s.row(at, s.key.index, &[])).collect();
         if rows.is_empty() {
             return Ok(Vec::new());
         }

@@ -8,7 +8,7 @@ use crate::drafting::{DraftConfig, Drafting};
 use crate::error::{RequestError, StartError, SubmitError};
 use crate::event::Event;
 use crate::output::TextCodec;
-use crate::request::{Limits, Request, ValidRequest};
+use crate::request::{Request, RequestLimits, ValidRequest};
 use crate::stats::Stats;
 use crate::step::EngineCore;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
@@ -33,7 +33,7 @@ pub struct Engine {
 
 struct Inner {
     commands: Sender<Command>,
-    limits: Limits,
+    limits: RequestLimits,
     codec: Option<Arc<dyn TextCodec>>,
     config: EngineConfig,
     model: ModelInfo,

@@ -121,7 +121,7 @@ impl<P: Into<Prompt>> From<P> for Request {
 
 /// Limits of the engine and its model, against which requests are checked.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct RequestLimits {
     pub(crate) vocab_size: usize,
     /// Longest sequence that the model supports, tokens.
     pub(crate) max_context: usize,
@@ -132,7 +132,7 @@ pub(crate) struct Limits {
     pub(crate) drafting: DraftOffer,
 }
 
-impl Limits {
+impl RequestLimits {
     /// Prompt and output together. The last token needs no slot, because no token follows it.
     pub(crate) fn max_tokens_of_sequence(&self) -> usize {
         self.max_context.min(self.kv_tokens.saturating_add(1))
@@ -169,7 +169,7 @@ impl ValidRequest {
     /// Checks every field of a request. An error names the first wrong field.
     pub(crate) fn new(
         request: Request,
-        limits: &Limits,
+        limits: &RequestLimits,
         text: Option<&dyn TextCodec>,
     ) -> Result<Self, SubmitError> {
         request.check()?;
@@ -259,7 +259,11 @@ fn check_lengths(request: &Request) -> Result<(), SubmitError> {
 }
 
 /// Checks the fields that depend on the engine and its model.
-fn check_against(request: &Request, limits: &Limits, has_text: bool) -> Result<(), SubmitError> {
+fn check_against(
+    request: &Request,
+    limits: &RequestLimits,
+    has_text: bool,
+) -> Result<(), SubmitError> {
     if request.n == 0 || request.n as usize > limits.max_num_seqs {
         let reason =
             format!("{} is not between 1 and {} (max_num_seqs)", request.n, limits.max_num_seqs);
@@ -280,7 +284,7 @@ fn check_against(request: &Request, limits: &Limits, has_text: bool) -> Result<(
     Ok(())
 }
 
-fn check_token(field: &'static str, token: u32, limits: &Limits) -> Result<(), SubmitError> {
+fn check_token(field: &'static str, token: u32, limits: &RequestLimits) -> Result<(), SubmitError> {
     if (token as usize) < limits.vocab_size {
         return Ok(());
     }
@@ -290,7 +294,7 @@ fn check_token(field: &'static str, token: u32, limits: &Limits) -> Result<(), S
 
 fn tokens_of(
     prompt: Prompt,
-    limits: &Limits,
+    limits: &RequestLimits,
     text: Option<&dyn TextCodec>,
 ) -> Result<Vec<u32>, SubmitError> {
     let encode = |prompt: &str, add_special| {
@@ -319,7 +323,7 @@ fn tokens_of(
 fn max_tokens_of(
     max_tokens: Option<u32>,
     n_prompt: usize,
-    limits: &Limits,
+    limits: &RequestLimits,
 ) -> Result<u32, SubmitError> {
     let most = limits.max_tokens_of_sequence();
     let what = if most == limits.max_context {

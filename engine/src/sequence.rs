@@ -6,11 +6,11 @@ use crate::output::{TextCodec, TextOutput};
 use crate::request::ValidRequest;
 use crate::scheduler::Share;
 use crate::stop::StopRules;
-use crate::verify::{AcceptedRun, Kept};
+use crate::verify::{AcceptedRun, KeptToken};
 use crossbeam_channel::Sender;
 use galley_backend::placeholder_index;
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Rejection, Row, SampledToken, SamplingParams, TokenCounts};
+use galley_backend::sample::{Rejection, SampleRow, SampledToken, SamplingParams, TokenCounts};
 use galley_blocks::{BlockManager, BlockTable};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl SequenceKey {
 
 /// State that the sequences of a request share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct RequestState {
     pub(crate) sampling: SamplingParams,
     pub(crate) stop: StopRules,
     seed: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     events: Sender<Event>,
 }
 
-impl Shared {
+impl RequestState {
     /// Sends an event to the request's handle, which may have been dropped.
     pub(crate) fn send(&self, event: Event) {
         let _ = self.events.send(event);
@@ -60,7 +60,7 @@ impl Shared {
 /// One sequence of tokens.
 pub(crate) struct Sequence {
     pub(crate) key: SequenceKey,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<RequestState>,
     /// Prompt and output. The last token may be a placeholder ([`Self::has_placeholder`]).
     pub(crate) tokens: Vec<u32>,
     /// Holds the KV of the first `table.n_tokens()` tokens.
@@ -92,7 +92,7 @@ impl Sequence {
         events: Sender<Event>,
         codec: Option<&dyn TextCodec>,
     ) -> Self {
-        let shared = Shared {
+        let shared = RequestState {
             sampling: request.sampling,
             stop: request.stop,
             seed: request.seed,
@@ -208,10 +208,15 @@ impl Sequence {
     }
 
     /// Sampler input for the token after `drafted` of the request's sequence `index`, from `logits_row`.
-    pub(crate) fn row<'a>(&'a self, logits_row: usize, index: u32, drafted: &'a [u32]) -> Row<'a> {
+    pub(crate) fn row<'a>(
+        &'a self,
+        logits_row: usize,
+        index: u32,
+        drafted: &'a [u32],
+    ) -> SampleRow<'a> {
         let is_self = index == self.key.index;
         let draft = self.draft.as_ref().filter(|_| is_self);
-        Row {
+        SampleRow {
             logits_row,
             sampling: &self.shared.sampling,
             seed: if is_self { self.seed } else { sequence_seed(self.shared.seed, index) },
@@ -254,25 +259,25 @@ impl Sequence {
     }
 
     /// The sequence as a drafter sees it in this round.
-    pub(crate) fn as_draft_row(&self) -> galley_drafter_host::Row<'_> {
+    pub(crate) fn as_draft_row(&self) -> galley_drafter_host::DraftRow<'_> {
         let draft_length = self.n_draft_slots() as u32;
-        galley_drafter_host::Row { sequence: self.id(), tokens: &self.tokens, draft_length }
+        galley_drafter_host::DraftRow { sequence: self.id(), tokens: &self.tokens, draft_length }
     }
 
     /// Sampler input for a draft's token after `drafted`: the verifier's settings and, if
     /// verification compares tokens, the verifier's noise.
-    pub(crate) fn draft_row<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> Row<'a> {
+    pub(crate) fn draft_row<'a>(&'a self, logits_row: usize, drafted: &'a [u32]) -> SampleRow<'a> {
         let verify = self.draft.as_ref().map(|draft| draft.settings.verify);
         let rejection = (verify == Some(Verify::Rejection)).then_some(Rejection::Draft);
-        Row { reports: false, rejection, ..self.row(logits_row, self.key.index, drafted) }
+        SampleRow { reports: false, rejection, ..self.row(logits_row, self.key.index, drafted) }
     }
 
     /// Sampler input for a replay: samples the known token at `position` again.
-    pub(crate) fn replay_row(&self, logits_row: usize, position: usize) -> Row<'_> {
+    pub(crate) fn replay_row(&self, logits_row: usize, position: usize) -> SampleRow<'_> {
         let n_generated = position - self.shared.n_prompt;
         let banned = self.shared.stop.banned(n_generated);
         let row = self.draft_row(logits_row, &[]);
-        Row { position: position as u32, banned, rejection: None, ..row }
+        SampleRow { position: position as u32, banned, rejection: None, ..row }
     }
 
     pub(crate) fn has_penalties(&self) -> bool {
@@ -335,7 +340,7 @@ impl Sequence {
         self.ended = run.finish().cloned();
         self.last_token = self.shared.begin.elapsed();
         self.first_token.get_or_insert(self.last_token);
-        for Kept { sampled, text } in run.into_kept() {
+        for KeptToken { sampled, text } in run.into_kept() {
             self.tokens.push(sampled.token);
             if let Some(seen) = &mut self.seen {
                 seen.push_output(sampled.token);

@@ -9,7 +9,7 @@ use crate::error::RequestError;
 use crate::event::{Event, FinishReason};
 use crate::executor::Executor;
 use crate::output::TextCodec;
-use crate::request::{Limits, ValidRequest};
+use crate::request::{RequestLimits, ValidRequest};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::{Stats, StepStats};
@@ -184,8 +184,12 @@ impl EngineCore {
     }
 
     /// The limits against which requests to this engine are checked.
-    pub(crate) fn limits(model: &dyn LanguageModel, sizes: &Fitted, drafting: &Drafting) -> Limits {
-        Limits {
+    pub(crate) fn limits(
+        model: &dyn LanguageModel,
+        sizes: &Fitted,
+        drafting: &Drafting,
+    ) -> RequestLimits {
+        RequestLimits {
             vocab_size: model.config().vocab_size,
             max_context: model.config().max_context,
             kv_tokens: sizes.kv_tokens,

@@ -15,13 +15,13 @@ use galley_backend::sample::SampledToken;
 #[derive(Debug, Default)]
 pub(crate) struct AcceptedRun {
     tokens: Vec<u32>,
-    kept: Vec<Kept>,
+    kept: Vec<KeptToken>,
     finish: Option<FinishReason>,
 }
 
 /// A kept token, and the text that became final with it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptToken {
     pub(crate) sampled: SampledToken,
     pub(crate) text: String,
 }
@@ -79,7 +79,7 @@ impl AcceptedRun {
             text += &output.finish();
         }
         self.tokens.push(sampled.token);
-        self.kept.push(Kept { sampled, text });
+        self.kept.push(KeptToken { sampled, text });
     }
 
     /// The tokens with KV computed in this step: all but the last, which was sampled and not
@@ -99,7 +99,7 @@ impl AcceptedRun {
     }
 
     /// The tokens with their text and log-probabilities.
-    pub(crate) fn into_kept(self) -> Vec<Kept> {
+    pub(crate) fn into_kept(self) -> Vec<KeptToken> {
         self.kept
     }
 }

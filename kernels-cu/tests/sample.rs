@@ -2,7 +2,7 @@
 
 use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{
-    Row, SampledToken, SamplingParams, Scratch, TokenCounts, sample_token,
+    SampleRow, SampledToken, SamplingParams, Scratch, TokenCounts, sample_token,
 };
 use galley_kernels_cu::bindings::*;
 use galley_kernels_cu::emulated;
@@ -84,7 +84,7 @@ impl Case {
     fn expected(&self, logits: &[f32], scratch: &mut Scratch) -> SampledToken {
         let mut seen = TokenCounts::of_prompt(&self.prompt);
         self.output.iter().for_each(|&token| seen.push_output(token));
-        let row = Row {
+        let row = SampleRow {
             logits_row: self.logits_row,
             sampling: &self.sampling,
             seed: self.seed,

@@ -5,7 +5,7 @@
 
 use crate::left_to_the_inner_model;
 use crate::runs::{Alteration, Altered};
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, LayerMask, Observation, placeholder_index};
 use galley_model::{LanguageModel, Result};
 use std::sync::Arc;
@@ -60,8 +60,12 @@ struct Lenient {
 impl Lenient {
     /// The draft token that the verifier compares with the token of `row`: the last draft token
     /// before the next row of the same sequence.
-    fn drafted_after(&mut self, row: &Row<'_>, next: Option<&Row<'_>>) -> Result<Option<u32>> {
-        let follows = |next: &&Row<'_>| {
+    fn drafted_after(
+        &mut self,
+        row: &SampleRow<'_>,
+        next: Option<&SampleRow<'_>>,
+    ) -> Result<Option<u32>> {
+        let follows = |next: &&SampleRow<'_>| {
             next.seed == row.seed
                 && next.position == row.position + 1
                 && next.drafted.len() == row.drafted.len() + 1
@@ -89,7 +93,7 @@ impl LanguageModel for Lenient {
     ) -> Result<()> {
         self.model.forward(batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         let mut sampled = self.model.sample(rows)?;
         for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.rejection.is_none()) {
             let Some(drafted) = self.drafted_after(row, rows.get(at + 1))? else { continue };

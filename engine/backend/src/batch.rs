@@ -64,14 +64,14 @@ pub enum Selected<'a> {
     #[default]
     None,
     /// Whole logical blocks (indices into the block table).
-    Blocks(Selection<'a>),
+    Blocks(SelectedIds<'a>),
     /// Single tokens (positions).
-    Tokens(Selection<'a>),
+    Tokens(SelectedIds<'a>),
 }
 
 /// Selected blocks or tokens, per layer and KV head or the same for all. Each run of `n` ids ascends.
 #[derive(Clone, Copy, Debug)]
-pub struct Selection<'a> {
+pub struct SelectedIds<'a> {
     /// The ids `ids[(layer * n_kv_heads + head) * n ..][..n]` of each layer and head, or `n` ids
     /// for all.
     pub ids: &'a [u32],
@@ -84,7 +84,7 @@ pub struct Selection<'a> {
     pub version: u64,
 }
 
-impl<'a> Selection<'a> {
+impl<'a> SelectedIds<'a> {
     /// The same ids for every layer and KV head.
     pub fn everywhere(ids: &'a [u32]) -> Self {
         Self { ids, n: ids.len(), n_kv_heads: 0, version: 0 }
@@ -120,7 +120,7 @@ pub struct Observation<'a> {
     /// Pooling of the tokens' scores before the selection.
     pub pool: PoolScores,
     /// The selected ids, `n_layers × n_kv_heads × n_selected`, each run ascending: the layout of
-    /// [`Selection::ids`].
+    /// [`SelectedIds::ids`].
     pub out: &'a mut [u32],
 }
 

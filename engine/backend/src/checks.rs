@@ -1,7 +1,7 @@
 //! Checks of shapes, rows, blocks and views that protect every device from a faulty caller.
 
 use crate::{
-    BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, Selection,
+    BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, SelectedIds,
     SeqSpan, placeholder_index,
 };
 
@@ -201,7 +201,7 @@ fn selected<'a>(
     op: &'static str,
     seq: &SeqSpan<'a>,
     shape: &KvShape,
-) -> Result<Option<(&'static str, Selection<'a>, usize)>> {
+) -> Result<Option<(&'static str, SelectedIds<'a>, usize)>> {
     let tail_start = seq.view.tail_start as usize;
     let (what, chosen, limit) = match seq.view.selected {
         Selected::None => return Ok(None),

@@ -23,11 +23,11 @@ pub mod sample;
 mod testing;
 
 pub use batch::{
-    Batch, KvView, LayerMask, Observation, PLACEHOLDER_BIT, PoolScores, Selected, Selection,
+    Batch, KvView, LayerMask, Observation, PLACEHOLDER_BIT, PoolScores, Selected, SelectedIds,
     SeqSpan, placeholder_index,
 };
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
 pub use ops::{
-    AttentionParams, Backend, GraphKey, KvShape, ModelId, QkNorm, Rope, RopeParams, RowSource,
+    AttentionParams, Backend, GraphKey, KvShape, QkNorm, Rope, RopeParams, RowSource, WeightsId,
 };

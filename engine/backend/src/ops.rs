@@ -88,9 +88,9 @@ pub struct QkNorm<'a, V> {
 
 /// Identity of one model's weights and activations on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModelId(u64);
+pub struct WeightsId(u64);
 
-impl ModelId {
+impl WeightsId {
     /// A new id, unique in this process.
     #[expect(clippy::new_without_default, reason = "no two are equal, as defaults are")]
     pub fn new() -> Self {
@@ -104,7 +104,7 @@ impl ModelId {
 #[derive(Clone, Copy, Debug)]
 pub struct GraphKey<'a> {
     /// The model that runs. An id always stands for the same weights and activations.
-    pub model: ModelId,
+    pub model: WeightsId,
     /// The sub-layers that run.
     pub layers: LayerMask<'a>,
 }
@@ -284,7 +284,7 @@ pub trait Backend: Send + 'static {
     fn sample(
         &mut self,
         logits: &Self::Tensor,
-        rows: &[sample::Row<'_>],
+        rows: &[sample::SampleRow<'_>],
     ) -> Result<Vec<sample::SampledToken>>;
     /// Samples like [`Backend::sample`], without waiting for the device. Returns one placeholder
     /// for each entry of `rows`, in order. A batch may contain a placeholder until
@@ -293,7 +293,7 @@ pub trait Backend: Send + 'static {
     fn sample_async(
         &mut self,
         logits: &Self::Tensor,
-        rows: &[sample::Row<'_>],
+        rows: &[sample::SampleRow<'_>],
     ) -> Result<Range<u32>>;
     /// Starts the copy to the host of all tokens that [`Backend::sample_async`] has sampled since
     /// the last call. The device continues with its next operations meanwhile.

@@ -12,8 +12,8 @@ use crate::host::{Host, Lent, Phase};
 use crate::status::{reason, refused};
 use crate::tables::HostTable;
 use crate::{
-    Cost, Library, Limits, LoadError, Mask, MaskId, ModelLoader, Outcome, Program, Row, Timings,
-    View, Work,
+    Cost, DraftRow, DrafterLimits, Library, LoadError, Mask, MaskId, ModelLoader, Outcome, Program,
+    Timings, View, Work,
 };
 
 /// A created drafter. It may move to another thread between calls.
@@ -52,7 +52,7 @@ impl Drafter {
     /// drafter is deactivated first.
     pub fn activate(
         &mut self,
-        limits: Limits,
+        limits: DrafterLimits,
         loader: &mut dyn ModelLoader,
     ) -> Result<(), LoadError> {
         self.deactivate();
@@ -119,7 +119,7 @@ impl Drafter {
     }
 
     /// Tells the drafter that the prompts of these rows have been read. It may enqueue replays.
-    pub fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+    pub fn after_prefill(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         clear(program);
         if self.set_aside.is_some() {
             return Outcome::SetAside;
@@ -134,7 +134,7 @@ impl Drafter {
 
     /// Asks the drafter to enqueue work that drafts tokens, or repeats the program recorded for a
     /// batch of this shape. On [`Outcome::NoGuess`] the program holds only replays.
-    pub fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+    pub fn guess(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         clear(program);
         if self.set_aside.is_some() {
             return Outcome::SetAside;
@@ -226,7 +226,7 @@ impl Drafter {
         &mut self,
         phase: Phase,
         callback: unsafe extern "C" fn(*mut gd_drafter, *const abi::gd_batch) -> gd_status,
-        rows: &[Row<'_>],
+        rows: &[DraftRow<'_>],
         program: &mut Program,
     ) -> Outcome {
         let (n_rows, draft_length) = shape(rows);
@@ -326,7 +326,7 @@ impl std::fmt::Debug for Drafter {
     }
 }
 
-fn shape(rows: &[Row<'_>]) -> (u32, u32) {
+fn shape(rows: &[DraftRow<'_>]) -> (u32, u32) {
     let n_rows = u32::try_from(rows.len()).expect("a round has far fewer rows");
     (n_rows, rows.iter().map(|row| row.draft_length).max().unwrap_or(0))
 }

@@ -9,7 +9,7 @@ use galley_drafter_abi::{GD_INVALID, GD_WRONG_PHASE, gd_status};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::handles::{self, Arena, Kind};
-use crate::{Mask, ModelFacts, ModelId, Program, Row, View};
+use crate::{DraftRow, Mask, ModelFacts, ModelId, Program, View};
 
 /// The object behind `host_data`. Host functions may reach it from any thread.
 pub(crate) struct Host {
@@ -88,7 +88,7 @@ impl Phase {
 /// Objects that a callback may use while it runs.
 #[derive(Default)]
 pub(crate) struct Lent<'a> {
-    pub(crate) rows: &'a [Row<'a>],
+    pub(crate) rows: &'a [DraftRow<'a>],
     pub(crate) program: Option<&'a mut Program>,
     /// Points to a `&mut dyn ModelLoader`.
     pub(crate) loader: Option<NonNull<()>>,
@@ -97,7 +97,7 @@ pub(crate) struct Lent<'a> {
 /// A [`Lent`] without lifetimes: set when a callback starts, cleared when it returns.
 #[derive(Default)]
 pub(crate) struct LentPointers {
-    rows: Option<NonNull<Row<'static>>>,
+    rows: Option<NonNull<DraftRow<'static>>>,
     n_rows: usize,
     pub(crate) loader: Option<NonNull<()>>,
 }
@@ -107,7 +107,7 @@ unsafe impl Send for LentPointers {}
 
 impl LentPointers {
     /// A row of the batch.
-    pub(crate) fn row(&self, index: u32) -> Result<Row<'_>, gd_status> {
+    pub(crate) fn row(&self, index: u32) -> Result<DraftRow<'_>, gd_status> {
         let rows = self.rows.filter(|_| (index as usize) < self.n_rows).ok_or(GD_INVALID)?;
         // SAFETY: `Host::within` set the pointer to a slice of `n_rows` rows that outlives the
         // callback, and clears it before it returns.

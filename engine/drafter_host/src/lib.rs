@@ -25,9 +25,9 @@ pub use drafter::Drafter;
 pub use error::LoadError;
 pub use library::{CreateFn, Library};
 pub use manifest::{Manifest, OptionSpec};
-pub use round::{Cost, Limits, ModelFacts, ModelLoader, ModelRefused, Outcome, Timings};
+pub use round::{Cost, DrafterLimits, ModelFacts, ModelLoader, ModelRefused, Outcome, Timings};
 pub use search::{Found, Search};
 pub use work::{
-    Granularity, Mask, MaskId, ModelId, Observe, Pool, Program, RefreshPolicy, Row,
+    DraftRow, Granularity, Mask, MaskId, ModelId, Observe, Pool, Program, RefreshPolicy,
     SelectionPolicy, View, ViewId, Work,
 };

@@ -47,7 +47,7 @@ pub enum ModelRefused {
 
 /// Upper limits for a drafter while it is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct DrafterLimits {
     /// Sequences in one round.
     pub max_rows: u32,
     /// Draft tokens for a row.

@@ -171,7 +171,7 @@ pub struct Program {
 
 /// One row of a round.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct DraftRow<'a> {
     /// The sequence's id: the same in every round, never reused.
     pub sequence: u64,
     /// Tokens of prompt and output so far.

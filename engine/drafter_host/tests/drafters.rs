@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use galley_drafter_host::{
-    Cost, Drafter, Library, Limits, LoadError, Manifest, MaskId, ModelFacts, ModelId, ModelLoader,
-    ModelRefused, Outcome, Program, Row, SelectionPolicy, View, ViewId, Work,
+    Cost, DraftRow, Drafter, DrafterLimits, Library, LoadError, Manifest, MaskId, ModelFacts,
+    ModelId, ModelLoader, ModelRefused, Outcome, Program, SelectionPolicy, View, ViewId, Work,
 };
 
 const TARGET: ModelFacts = ModelFacts {
@@ -21,10 +21,11 @@ const TARGET: ModelFacts = ModelFacts {
     max_context_tokens: 4096,
     n_parameters: 1_000_000,
 };
-const LIMITS: Limits = Limits { max_rows: 8, max_draft_length: 4, max_context_tokens: 4096 };
-const ROWS: [Row<'static>; 2] = [
-    Row { sequence: 10, tokens: &[1, 2], draft_length: 3 },
-    Row { sequence: 11, tokens: &[4, 5, 6], draft_length: 4 },
+const LIMITS: DrafterLimits =
+    DrafterLimits { max_rows: 8, max_draft_length: 4, max_context_tokens: 4096 };
+const ROWS: [DraftRow<'static>; 2] = [
+    DraftRow { sequence: 10, tokens: &[1, 2], draft_length: 3 },
+    DraftRow { sequence: 11, tokens: &[4, 5, 6], draft_length: 4 },
 ];
 
 struct Loader;
@@ -102,7 +103,7 @@ fn a_right_drafter_is_recorded() {
         };
         assert_eq!(drafter.views(), [view]);
         let chain = Work::Chain { model: ModelId::TARGET, view: Some(ViewId(0)), mask: None };
-        let expect = |drafter: &mut Drafter, rows: &[Row<'_>], n_calls: u64| {
+        let expect = |drafter: &mut Drafter, rows: &[DraftRow<'_>], n_calls: u64| {
             let mut program = Program { work: Vec::new(), pushed: vec![1] };
             assert_eq!(drafter.guess(rows, &mut program), Outcome::Ready);
             assert_eq!(program, Program { work: vec![chain.clone()], pushed: Vec::new() });

@@ -16,13 +16,13 @@ use crate::language_model::LoadOptions;
 use crate::weights::{Checkpoint, TensorRef};
 use crate::{ModelError, Result};
 use galley_backend::{
-    AttentionParams, Backend, Batch, GraphKey, LayerMask, ModelId, Observation, QkNorm, Rope,
-    RopeParams,
+    AttentionParams, Backend, Batch, GraphKey, LayerMask, Observation, QkNorm, Rope, RopeParams,
+    WeightsId,
 };
 
 /// Weights and activations of one model. [`Llama`](crate::llama::Llama) owns the KV pool.
 pub(crate) struct Decoder<B: Backend> {
-    id: ModelId,
+    id: WeightsId,
     pub(crate) config: ModelConfig,
     rope: Rope,
     embedding: B::Matrix,
@@ -135,7 +135,7 @@ impl<B: Backend> Decoder<B> {
             inv_freq: config.rope_inv_freq(),
             attention_scale: config.rope_attention_scale(),
         };
-        let id = ModelId::new();
+        let id = WeightsId::new();
         Ok(Self { id, config, rope, embedding, layers, norm, head, n_logit_rows: 0, activations })
     }
 

@@ -36,13 +36,13 @@ pub trait LanguageModel: Send {
     /// the device, so enqueue further work, such as sampling, before this call.
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
     /// Samples a token for each entry of `rows`, from the logits of the last forward.
-    fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::SampledToken>>;
+    fn sample(&mut self, rows: &[sample::SampleRow<'_>]) -> Result<Vec<sample::SampledToken>>;
     /// Samples asynchronously: returns a placeholder for each entry of `rows`. Batches of this
     /// model and of its draft models may hold a placeholder as a token until [`Self::wait_tokens`]
     /// returns the sampled tokens ([`Backend::sample_async`]).
     ///
     /// [`Backend::sample_async`]: galley_backend::Backend::sample_async
-    fn sample_async(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
+    fn sample_async(&mut self, rows: &[sample::SampleRow<'_>]) -> Result<Range<u32>>;
     /// Starts the copy to the host of all tokens that this model and its draft models have sampled
     /// asynchronously since the last call ([`Backend::start_token_copy`]).
     ///
@@ -91,10 +91,14 @@ pub trait DraftModels {
     fn sample(
         &mut self,
         id: DraftModelId,
-        rows: &[sample::Row<'_>],
+        rows: &[sample::SampleRow<'_>],
     ) -> Result<Vec<sample::SampledToken>>;
     /// As [`LanguageModel::sample_async`]; [`LanguageModel::wait_tokens`] returns the tokens.
-    fn sample_async(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>>;
+    fn sample_async(
+        &mut self,
+        id: DraftModelId,
+        rows: &[sample::SampleRow<'_>],
+    ) -> Result<Range<u32>>;
 }
 
 /// A draft model that [`DraftModels::load`] has loaded.

@@ -95,11 +95,11 @@ impl<B: Backend> LanguageModel for Llama<B> {
         Ok(self.backend.finish_observing(observations)?)
     }
 
-    fn sample(&mut self, rows: &[sample::Row<'_>]) -> Result<Vec<sample::SampledToken>> {
+    fn sample(&mut self, rows: &[sample::SampleRow<'_>]) -> Result<Vec<sample::SampledToken>> {
         Ok(self.backend.sample(self.target.logits().0, rows)?)
     }
 
-    fn sample_async(&mut self, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, rows: &[sample::SampleRow<'_>]) -> Result<Range<u32>> {
         Ok(self.backend.sample_async(self.target.logits().0, rows)?)
     }
 
@@ -172,12 +172,16 @@ impl<B: Backend> DraftModels for Llama<B> {
     fn sample(
         &mut self,
         id: DraftModelId,
-        rows: &[sample::Row<'_>],
+        rows: &[sample::SampleRow<'_>],
     ) -> Result<Vec<sample::SampledToken>> {
         Ok(self.backend.sample(self.drafts[id.0].decoder.logits().0, rows)?)
     }
 
-    fn sample_async(&mut self, id: DraftModelId, rows: &[sample::Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(
+        &mut self,
+        id: DraftModelId,
+        rows: &[sample::SampleRow<'_>],
+    ) -> Result<Range<u32>> {
         Ok(self.backend.sample_async(self.drafts[id.0].decoder.logits().0, rows)?)
     }
 }

@@ -12,7 +12,7 @@ use super::draft_model::DraftModel;
 use super::round::layer_mask;
 use super::{DraftCache, Drafting, SequenceDraft, view_budget};
 use crate::sequence::Sequence;
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan, placeholder_index};
 use galley_drafter_host::{MaskId, ModelId, SelectionPolicy, View, ViewId};
 use galley_model::{DraftModelId, LanguageModel, Result};
@@ -263,14 +263,14 @@ impl<'a> ChainModel<'a> {
         }
     }
 
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         match self.draft_model {
             None => self.model.sample(rows),
             Some(id) => self.model.draft_models().expect("it loaded one").sample(id, rows),
         }
     }
 
-    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         match self.draft_model {
             None => self.model.sample_async(rows),
             Some(id) => self.model.draft_models().expect("it loaded one").sample_async(id, rows),

@@ -31,10 +31,12 @@ use draft_model::{DraftModelLoader, facts_of};
 use galley_backend::sample::{Proposal, SampledToken};
 use galley_backend::{KvShape, Observation, PoolScores};
 use galley_blocks::BlockManager;
-use galley_drafter_host::{Drafter, Limits, LoadError, Program, RefreshPolicy, SelectionPolicy};
+use galley_drafter_host::{
+    Drafter, DrafterLimits, LoadError, Program, RefreshPolicy, SelectionPolicy,
+};
 use galley_model::tokenizer::Tokenizer;
 use galley_model::{DraftModelId, LanguageModel, Result};
-use selection::Selection;
+use selection::ViewSelection;
 use view_budget::{SelectionRequest, ViewBudget};
 
 /// The drafters of an engine.
@@ -70,7 +72,7 @@ pub(crate) struct SequenceDraft {
     /// One cache for each draft model of the drafter.
     pub(crate) caches: Vec<DraftCache>,
     /// One selection for each view of the drafter.
-    selections: Vec<Selection>,
+    selections: Vec<ViewSelection>,
     /// Whether the drafter has been told of the sequence's prompt.
     is_known: bool,
 }
@@ -185,7 +187,7 @@ impl Drafting {
         let mut offered = Vec::new();
         for setup in &config.drafters {
             let mut drafter = Drafter::create(&setup.library, &setup.options, facts)?;
-            let limits = Limits {
+            let limits = DrafterLimits {
                 max_rows: sizes.config.max_num_seqs as u32,
                 max_draft_length: config.max_draft_length.min(longest_draft.max(1)),
                 max_context_tokens: facts.max_context_tokens,

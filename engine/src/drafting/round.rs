@@ -2,12 +2,12 @@
 
 use super::chain::Chain;
 use super::lookup::lookup;
-use super::selection::{Selection, observation, pool, unit};
+use super::selection::{ViewSelection, observation, pool, unit};
 use super::{Drafting, n_queries, view_budget};
 use crate::sequence::Sequence;
 use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
 use galley_drafter_host::{
-    Mask, MaskId, Observe, Outcome, Program, Row, SelectionPolicy, ViewId, Work,
+    DraftRow, Mask, MaskId, Observe, Outcome, Program, SelectionPolicy, ViewId, Work,
 };
 use galley_model::{LanguageModel, Result};
 use std::time::Instant;
@@ -56,7 +56,7 @@ impl Drafting {
     ) -> Result<()> {
         self.introduce(index, rows, model, running)?;
         let mut program = std::mem::take(&mut self.program);
-        let known: Vec<Row<'_>> = rows.iter().map(|&at| running[at].as_draft_row()).collect();
+        let known: Vec<DraftRow<'_>> = rows.iter().map(|&at| running[at].as_draft_row()).collect();
         let outcome = self.drafters[index].guess(&known, &mut program);
         drop(known);
         // A drafter without a draft may still have enqueued replays.
@@ -102,7 +102,8 @@ impl Drafting {
         if new_rows.is_empty() {
             return Ok(());
         }
-        let new: Vec<Row<'_>> = new_rows.iter().map(|&at| running[at].as_draft_row()).collect();
+        let new: Vec<DraftRow<'_>> =
+            new_rows.iter().map(|&at| running[at].as_draft_row()).collect();
         let mut program = std::mem::take(&mut self.program);
         let outcome = self.drafters[index].after_prefill(&new, &mut program);
         drop(new);
@@ -110,7 +111,7 @@ impl Drafting {
         for &at in rows {
             let draft = running[at].draft.as_mut().expect("rows have drafts");
             draft.is_known = true;
-            draft.selections.resize_with(n_views, Selection::default);
+            draft.selections.resize_with(n_views, ViewSelection::default);
         }
         let done = match outcome {
             Outcome::Ready | Outcome::NoGuess => {

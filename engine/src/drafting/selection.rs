@@ -4,12 +4,12 @@
 //! is the same.
 
 use super::view_budget::{SelectionRequest, ViewBudget, ViewParts};
-use galley_backend::{KvShape, KvView, Observation, PoolScores, Selected, Selection as Ids};
+use galley_backend::{KvShape, KvView, Observation, PoolScores, Selected, SelectedIds};
 use galley_drafter_host::{Granularity, Observe, Pool, RefreshPolicy};
 
 /// The selection of one view of one sequence.
 #[derive(Debug, Default)]
-pub(crate) struct Selection {
+pub(crate) struct ViewSelection {
     /// `n_layers × n_kv_heads × n` ids of tokens or blocks: sinks first, each run ascending.
     ids: Vec<u32>,
     n: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Selection {
     raw: Vec<u32>,
 }
 
-impl Selection {
+impl ViewSelection {
     /// Whether a pass of its own must select before the draft, with `n` tokens in the cache.
     pub(crate) fn is_due(&self, observe: &Observe, n: usize) -> bool {
         match observe.when {
@@ -94,7 +94,7 @@ impl Selection {
         };
         let selected = match observe {
             Some(observe) if is_made => {
-                let ids = Ids {
+                let ids = SelectedIds {
                     ids: &self.ids,
                     n: self.n,
                     n_kv_heads: shape.n_kv_heads,
@@ -106,7 +106,7 @@ impl Selection {
                 }
             }
             _ if sink_blocks == 0 => Selected::None,
-            _ => Selected::Blocks(Ids::everywhere(&ascending[..sink_blocks])),
+            _ => Selected::Blocks(SelectedIds::everywhere(&ascending[..sink_blocks])),
         };
         KvView { selected, tail_start: tail_start as u32 }
     }

@@ -1,6 +1,6 @@
 //! The interface through which the engine calls a drafter.
 
-use galley_drafter_host::{Drafter, Mask, MaskId, Outcome, Program, Row, Timings, View};
+use galley_drafter_host::{DraftRow, Drafter, Mask, MaskId, Outcome, Program, Timings, View};
 
 /// A drafter of an engine: a plugin, or a double in tests.
 pub(crate) trait DraftStrategy: Send {
@@ -10,9 +10,9 @@ pub(crate) trait DraftStrategy: Send {
     fn masks(&self) -> &[Mask];
     /// Tells the drafter that the prompts of `rows` have been read. Enqueued work goes to
     /// `program`.
-    fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome;
+    fn after_prefill(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome;
     /// Asks the drafter for a draft of each row. Enqueued work goes to `program`.
-    fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome;
+    fn guess(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome;
     /// Tells the drafter that a sequence is over.
     fn end(&mut self, sequence: u64);
     /// Adds the counts of a replay, unless the mask has changed since `version`.
@@ -30,11 +30,11 @@ impl DraftStrategy for Drafter {
         self.masks()
     }
 
-    fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+    fn after_prefill(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         self.after_prefill(rows, program)
     }
 
-    fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+    fn guess(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         self.guess(rows, program)
     }
 

@@ -7,7 +7,7 @@ use crate::drafting::Drafting;
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::step::EngineCore;
 use crossbeam_channel::unbounded;
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, KvShape, LayerMask, Observation};
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, Result};
@@ -48,10 +48,10 @@ impl LanguageModel for Instant {
     fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
         Ok(())
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         Ok(rows.iter().map(|row| SampledToken::of(row.position % VOCAB as u32)).collect())
     }
-    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<std::ops::Range<u32>> {
+    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<std::ops::Range<u32>> {
         self.0.sample_async(rows)
     }
     fn start_token_copy(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::toy::EOS;
 use crate::config::Fitted;
 use crate::drafting::{DraftStrategy, Drafting};
-use galley_drafter_host::{Mask, MaskId, ModelId, Outcome, Program, Row, Timings, View, Work};
+use galley_drafter_host::{DraftRow, Mask, MaskId, ModelId, Outcome, Program, Timings, View, Work};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -40,7 +40,7 @@ impl DraftStrategy for Double {
         &[]
     }
 
-    fn after_prefill(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+    fn after_prefill(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         program.work.clear();
         let mut known = self.known.lock().unwrap();
         for row in rows {
@@ -49,7 +49,7 @@ impl DraftStrategy for Double {
         Outcome::NoGuess
     }
 
-    fn guess(&mut self, rows: &[Row<'_>], program: &mut Program) -> Outcome {
+    fn guess(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         program.work.clear();
         program.pushed.clear();
         self.n_rounds += 1;

@@ -5,7 +5,7 @@ use super::toy::{EOS, Uncached};
 use crate::event::{Event, FinishReason, Stopped};
 use crate::request::{Prompt, Request};
 use galley_backend::sample::philox::sequence_seed;
-use galley_backend::sample::{Row, SampledToken, Scratch, TokenCounts, sample_token};
+use galley_backend::sample::{SampleRow, SampledToken, Scratch, TokenCounts, sample_token};
 
 /// The output of one sequence, from its events or from the definition.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,7 +36,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
         if n < request.min_tokens as usize {
             banned.extend(&request.stop_tokens);
         }
-        let row = Row {
+        let row = SampleRow {
             logits_row: 0,
             sampling,
             seed: sequence_seed(request.seed.unwrap(), index),

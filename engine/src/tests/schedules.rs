@@ -48,7 +48,7 @@ impl Random {
 pub(super) struct Bench {
     pub(super) core: EngineCore,
     pub(super) requests: Vec<(Request, Receiver<Event>, bool)>,
-    limits: crate::request::Limits,
+    limits: crate::request::RequestLimits,
 }
 
 impl Bench {

@@ -3,7 +3,7 @@
 
 use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{
-    PendingTokens, Row, SampledToken, SampledTokens, Scratch, sample_token,
+    PendingTokens, SampleRow, SampledToken, SampledTokens, Scratch, sample_token,
 };
 use galley_backend::{
     BackendError, Batch, Dtype, KvShape, LayerMask, Observation, PLACEHOLDER_BIT,
@@ -109,8 +109,8 @@ impl Toy {
         self.calls.lock().unwrap().push(call);
     }
 
-    fn sample_rows(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
-        let logits = |row: &Row<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
+    fn sample_rows(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+        let logits = |row: &SampleRow<'_>| &self.logits[row.logits_row * VOCAB..][..VOCAB];
         Ok(rows.iter().map(|row| sample_token(logits(row), row, &mut self.scratch)).collect())
     }
 
@@ -273,12 +273,12 @@ impl LanguageModel for Toy {
         Ok(())
     }
 
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.note('s');
         self.sample_rows(rows)
     }
 
-    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         self.note('a');
         let tokens: Vec<u32> =
             self.sample_rows(rows)?.iter().map(|sampled| sampled.token).collect();

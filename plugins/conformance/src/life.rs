@@ -4,8 +4,8 @@ use crate::interposer::{self, Lending};
 use crate::observed::{Observed, Shared};
 use crate::target::{LIMITS, TARGET};
 use galley_drafter_host::{
-    Cost, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader, ModelRefused,
-    Outcome, Program, Row, Work,
+    Cost, DraftRow, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
+    ModelRefused, Outcome, Program, Work,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -153,11 +153,11 @@ impl Lived {
             let texts: Vec<Vec<u32>> = (0..draft_lengths.len())
                 .map(|row| tokens(first + row, LENGTHS[(row + content) % LENGTHS.len()]))
                 .collect();
-            let rows: Vec<Row<'_>> = draft_lengths
+            let rows: Vec<DraftRow<'_>> = draft_lengths
                 .iter()
                 .zip(&texts)
                 .enumerate()
-                .map(|(row, (&draft_length, tokens))| Row {
+                .map(|(row, (&draft_length, tokens))| DraftRow {
                     sequence: (first + row) as u64,
                     tokens,
                     draft_length,

@@ -1,6 +1,6 @@
 //! The target that drafters under test get: its facts, and the limits of an activation.
 
-use galley_drafter_host::{Limits, ModelFacts};
+use galley_drafter_host::{DrafterLimits, ModelFacts};
 
 /// Facts about the target that drafters get.
 pub(crate) const TARGET: ModelFacts = ModelFacts {
@@ -16,5 +16,5 @@ pub(crate) const TARGET: ModelFacts = ModelFacts {
 };
 
 /// Limits that drafters get.
-pub(crate) const LIMITS: Limits =
-    Limits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };
+pub(crate) const LIMITS: DrafterLimits =
+    DrafterLimits { max_rows: 8, max_draft_length: 4, max_context_tokens: 8192 };

@@ -7,7 +7,7 @@
 //! s = q Kᵀ    m = max s    p = exp((s - m) · scale)    l = Σ p    o = p V
 //! ```
 //!
-//! This result is a [`State`] (m, l, o). It depends only on the row and the tile. States are merged
+//! This result is a [`SoftmaxState`] (m, l, o). It depends only on the row and the tile. States are merged
 //! in tile order, and the output is o / l (the online softmax of FlashAttention, arXiv 2205.14135,
 //! with a fixed partition). No bit depends on the thread that computes a state, on the other rows
 //! of the pass, or on the order in which states are computed: this is the row invariance of
@@ -122,13 +122,13 @@ impl Rows<'_> {
 }
 
 /// The result of a pass for each row: `m` and `l` per row, `o` as `rows × padded_dim`.
-pub(super) struct State<'a> {
+pub(super) struct SoftmaxState<'a> {
     pub(super) m: &'a mut [f32],
     pub(super) l: &'a mut [f32],
     pub(super) o: &'a mut [f32],
 }
 
-impl<'a> State<'a> {
+impl<'a> SoftmaxState<'a> {
     /// Number of f32 values in the state of `n_rows` rows.
     pub(super) fn len(n_rows: usize, padded_dim: usize) -> usize {
         n_rows * (padded_dim + 2)
@@ -137,7 +137,7 @@ impl<'a> State<'a> {
     pub(super) fn over(values: &'a mut [f32], n_rows: usize) -> Self {
         let (m, rest) = values.split_at_mut(n_rows);
         let (l, o) = rest.split_at_mut(n_rows);
-        State { m, l, o }
+        SoftmaxState { m, l, o }
     }
 
     /// Resets the state to rows that have seen no token.
@@ -164,7 +164,7 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new(layout: &Layout, group_size: usize) -> Self {
         let rows = MAX_ROWS.max(group_size);
-        let state = State::len(rows, layout.padded_dim);
+        let state = SoftmaxState::len(rows, layout.padded_dim);
         Self {
             scores: vec![0.0; rows * TILE],
             probabilities: vec![0; rows * TILE],
@@ -190,12 +190,12 @@ pub(super) unsafe fn attend<I: Isa, E: Element>(
     let n_rows = rows.n_tokens * call.group_size;
     let mut tile_values = std::mem::take(&mut scratch.tile);
     let mut run_values = std::mem::take(&mut scratch.run);
-    let len = State::len(n_rows, call.layout.padded_dim);
-    let mut run = State::over(&mut run_values[..len], n_rows);
+    let len = SoftmaxState::len(n_rows, call.layout.padded_dim);
+    let mut run = SoftmaxState::over(&mut run_values[..len], n_rows);
     run.clear();
     let n_tiles = rows.n_tiles(call);
     for tile in 0..n_tiles {
-        let mut state = State::over(&mut tile_values[..len], n_rows);
+        let mut state = SoftmaxState::over(&mut tile_values[..len], n_rows);
         // SAFETY: guaranteed by the caller.
         unsafe {
             tile_state::<I, E>(call, rows, (tile, n_tiles), scratch, &mut state);
@@ -221,14 +221,19 @@ pub(super) unsafe fn merge_states<I: Isa, E: Element>(
     scratch: &mut Scratch,
 ) {
     let n_rows = rows.n_tokens * call.group_size;
-    let len = State::len(n_rows, call.layout.padded_dim);
+    let len = SoftmaxState::len(n_rows, call.layout.padded_dim);
     let mut run_values = std::mem::take(&mut scratch.run);
-    let mut run = State::over(&mut run_values[..len], n_rows);
+    let mut run = SoftmaxState::over(&mut run_values[..len], n_rows);
     run.clear();
     for state in states.chunks_exact_mut(len) {
         // SAFETY: guaranteed by the caller.
         unsafe {
-            merge::<I>(&mut run, &State::over(state, n_rows), call.layout.padded_dim, call.scale)
+            merge::<I>(
+                &mut run,
+                &SoftmaxState::over(state, n_rows),
+                call.layout.padded_dim,
+                call.scale,
+            )
         };
     }
     // SAFETY: guaranteed by the caller.
@@ -238,7 +243,12 @@ pub(super) unsafe fn merge_states<I: Isa, E: Element>(
 
 /// Merges `state` into `run`, row by row. A row that saw no token of the tile keeps its bits.
 #[inline(always)]
-unsafe fn merge<I: Isa>(run: &mut State<'_>, state: &State<'_>, padded_dim: usize, scale: f32) {
+unsafe fn merge<I: Isa>(
+    run: &mut SoftmaxState<'_>,
+    state: &SoftmaxState<'_>,
+    padded_dim: usize,
+    scale: f32,
+) {
     for r in 0..run.m.len() {
         if state.m[r] == f32::NEG_INFINITY {
             continue;
@@ -267,7 +277,7 @@ unsafe fn merge<I: Isa>(run: &mut State<'_>, state: &State<'_>, padded_dim: usiz
 
 /// Writes `o / l` of every row to the output.
 #[inline(always)]
-unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &State<'_>) {
+unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &SoftmaxState<'_>) {
     let padded_dim = call.layout.padded_dim;
     for t in 0..rows.n_tokens {
         for g in 0..call.group_size {
@@ -424,7 +434,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     rows: &Rows<'_>,
     (tile, end): (usize, usize),
     scratch: &mut Scratch,
-    state: &mut State<'_>,
+    state: &mut SoftmaxState<'_>,
 ) {
     let layout = &call.layout;
     let n_rows = rows.n_tokens * call.group_size;

@@ -3,7 +3,7 @@
 //! Kernels are generic and always inlined; an entry point enables the instruction set around them.
 //! [`Kernels::choose`] chooses a table of entry points when a backend starts.
 
-use super::attention::{self, Call, Rows, Scratch, State};
+use super::attention::{self, Call, Rows, Scratch, SoftmaxState};
 use super::gemm::{self, Gemm};
 use super::observe;
 use super::probe_loops;
@@ -100,7 +100,7 @@ pub(super) struct Kernels {
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
     pub(super) attend: unsafe fn(&Call, &Rows<'_>, &mut Scratch),
     pub(super) tile_state:
-        unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut State<'_>),
+        unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut SoftmaxState<'_>),
     pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
     pub(super) sum_probabilities: unsafe fn(&Call, &Rows<'_>, &mut observe::Scratch),
     pub(super) dots: unsafe fn(usize) -> f32,
@@ -184,7 +184,7 @@ macro_rules! entry_points {
                 rows: &Rows<'_>,
                 tile: (usize, usize),
                 scratch: &mut Scratch,
-                state: &mut State<'_>,
+                state: &mut SoftmaxState<'_>,
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { attention::tile_state::<$isa, $element>(call, rows, tile, scratch, state) }

@@ -32,12 +32,12 @@ use crate::checks::{
     check_copies, check_draft_layout, check_observation, check_tokens, check_view, expect,
     expect_layer, for_each_slot,
 };
-use crate::sample::{PendingTokens, Row, SampledToken, SampledTokens};
+use crate::sample::{PendingTokens, SampleRow, SampledToken, SampledTokens};
 use crate::{
     AttentionParams, Backend, BackendError, Batch, Dtype, KvShape, Observation, Result, Rope,
     RopeParams, RowSource,
 };
-use attention::{Call, MAX_ROWS, Rows, Scratch, State, TILE};
+use attention::{Call, MAX_ROWS, Rows, Scratch, SoftmaxState, TILE};
 use buffer::Shared;
 use gemm::{Gemm, Sink};
 pub use kernels::InstructionSet;

@@ -278,7 +278,7 @@ impl Backend for CpuBackend {
         result
     }
 
-    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         let mut sampled: Vec<Option<SampledToken>> = vec![None; rows.len()];
         let out = Shared::of(&mut sampled);
         let samplers = Shared::of(&mut self.samplers);
@@ -294,7 +294,7 @@ impl Backend for CpuBackend {
         Ok(sampled.into_iter().flatten().collect())
     }
 
-    fn sample_async(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         let sampled = self.sample(logits, rows)?;
         let tokens: Vec<u32> = sampled.iter().map(|sampled| sampled.token).collect();
         Ok(self.pending.push(&tokens))
@@ -457,8 +457,10 @@ impl CpuBackend {
                     };
                     if seq.n_rows <= SPLIT_TOKENS {
                         let n_tiles = rows.n_tiles(call);
-                        let len =
-                            State::len(rows.n_tokens * call.group_size, call.layout.padded_dim);
+                        let len = SoftmaxState::len(
+                            rows.n_tokens * call.group_size,
+                            call.layout.padded_dim,
+                        );
                         split.push((rows, n_states, len, n_tiles));
                         n_states += len * n_tiles;
                     } else {
@@ -502,7 +504,7 @@ impl CpuBackend {
                 for tile in first..end {
                     let values =
                         std::slice::from_raw_parts_mut(states.ptr().add(at + tile * len), *len);
-                    let mut state = State::over(values, rows.n_tokens * call.group_size);
+                    let mut state = SoftmaxState::over(values, rows.n_tokens * call.group_size);
                     (kernels.tile_state)(call, rows, (tile, end), scratch, &mut state);
                 }
             }

@@ -5,7 +5,7 @@ mod observe;
 
 use super::*;
 use crate::testing::*;
-use crate::{KvShape, KvView, Selected, Selection, SeqSpan};
+use crate::{KvShape, KvView, Selected, SelectedIds, SeqSpan};
 
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
@@ -186,10 +186,10 @@ fn attention_over_views_agrees_with_float64() {
             (0..LAYERS * shape.1).flat_map(one).collect()
         };
         let positions = choose(600, per_head);
-        let tokens = Selection { ids: &positions, n: per_head, n_kv_heads: shape.1, version: 0 };
+        let tokens = SelectedIds { ids: &positions, n: per_head, n_kv_heads: shape.1, version: 0 };
         let blocks = choose(600 / cache.block_size, 17);
-        let per_head = Selection { ids: &blocks, n: 17, n_kv_heads: shape.1, version: 0 };
-        let everywhere = Selection::everywhere(&blocks[..17]);
+        let per_head = SelectedIds { ids: &blocks, n: 17, n_kv_heads: shape.1, version: 0 };
+        let everywhere = SelectedIds::everywhere(&blocks[..17]);
         let views = [
             KvView { selected: Selected::None, tail_start: 600 },
             KvView { selected: Selected::Blocks(everywhere), tail_start: 609 },
@@ -269,7 +269,7 @@ fn other_orders_of_summation_do_change_bits() {
     // tiles of the tail.
     let blocks: Vec<u32> = (0..(480 / cache.block_size) as u32).collect();
     let view =
-        KvView { selected: Selected::Blocks(Selection::everywhere(&blocks)), tail_start: 480 };
+        KvView { selected: Selected::Blocks(SelectedIds::everywhere(&blocks)), tail_start: 480 };
     let shifted = cache.run(&mut backend, &[599, 1], view, None);
     assert_ne!(full[599], shifted[599]);
     let close: Vec<f64> = full[599].iter().map(|&x| f64::from(x)).collect();
@@ -319,9 +319,10 @@ fn lying_batches_are_refused() {
         run(&[16, 17], &[0, 1], KvView { tail_start: 17, ..full }).is_err(),
         "a tail after a row"
     );
-    let blocks = KvView { selected: Selected::Blocks(Selection::everywhere(&[1])), tail_start: 16 };
+    let blocks =
+        KvView { selected: Selected::Blocks(SelectedIds::everywhere(&[1])), tail_start: 16 };
     assert!(run(&[16, 17], &[0, 1], blocks).is_err(), "a selected block inside the tail");
-    let few = Selection { ids: &[0], n: 1, n_kv_heads: 2, version: 0 };
+    let few = SelectedIds { ids: &[0], n: 1, n_kv_heads: 2, version: 0 };
     let few = KvView { selected: Selected::Blocks(few), tail_start: 16 };
     assert!(run(&[16, 17], &[0, 1], few).is_err(), "blocks of another number of heads");
 }

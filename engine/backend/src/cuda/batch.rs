@@ -302,7 +302,7 @@ fn heads(pool: &KvPool, n_heads: usize, params: AttentionParams) -> Result<Heads
 }
 
 /// The kind and the ids of a sequence's selection, if it has one.
-fn selection<'a>(seq: &SeqSpan<'a>) -> Option<(u32, crate::Selection<'a>)> {
+fn selection<'a>(seq: &SeqSpan<'a>) -> Option<(u32, crate::SelectedIds<'a>)> {
     match seq.view.selected {
         Selected::None => None,
         Selected::Blocks(ids) => Some((GK_SELECTED_BLOCKS, ids)),

@@ -9,7 +9,7 @@ use super::CudaBackend;
 use super::batch::BatchShape;
 use super::device::CapturedGraph;
 use crate::checks::check_tokens;
-use crate::{Batch, GraphKey, LayerMask, ModelId, Result};
+use crate::{Batch, GraphKey, LayerMask, Result, WeightsId};
 
 /// Maximum recordings kept; the least recently used one is dropped first. A shrinking batch has two
 /// shapes per size (draft and verification). A graph of 270 launches takes some hundred KB.
@@ -22,9 +22,9 @@ const MAX_ROWS: usize = 256;
 #[derive(Default)]
 pub(super) struct CudaGraphs {
     /// Recordings, the least recently used first.
-    kept: Vec<(Key, Kept)>,
+    kept: Vec<(CacheKey, CachedGraph)>,
     /// Shapes seen once, the oldest first: a shape that never returns is not recorded.
-    seen: Vec<Key>,
+    seen: Vec<CacheKey>,
     /// The error of the first recording that failed. No forward is recorded after it.
     pub(super) given_up: Option<String>,
     counts: ForwardCounts,
@@ -46,8 +46,8 @@ pub struct ForwardCounts {
 
 /// Everything that decides the launches of a forward and their arguments.
 #[derive(Clone, PartialEq)]
-struct Key {
-    model: ModelId,
+struct CacheKey {
+    model: WeightsId,
     layers: Layers,
     batch: BatchShape,
     rope: usize,
@@ -63,7 +63,7 @@ enum Layers {
     Only { attention: Vec<bool>, mlp: Vec<bool> },
 }
 
-struct Kept {
+struct CachedGraph {
     captured: CapturedGraph,
     /// Vocabulary size of the table that the forward embeds from.
     n_tokens: usize,
@@ -71,7 +71,7 @@ struct Kept {
 
 impl CudaGraphs {
     /// Whether this key was seen recently. Remembers a new key, and forgets a known one.
-    fn seen_before(&mut self, key: &Key) -> bool {
+    fn seen_before(&mut self, key: &CacheKey) -> bool {
         if let Some(at) = self.seen.iter().position(|seen| seen == key) {
             self.seen.remove(at);
             return true;
@@ -83,7 +83,7 @@ impl CudaGraphs {
         false
     }
 
-    fn keep(&mut self, key: Key, kept: Kept) -> &Kept {
+    fn keep(&mut self, key: CacheKey, kept: CachedGraph) -> &CachedGraph {
         if self.kept.len() == MAX_KEPT {
             self.kept.remove(0);
         }
@@ -92,7 +92,7 @@ impl CudaGraphs {
     }
 
     /// The recording for this key, which becomes the most recently used.
-    fn find(&mut self, key: &Key) -> Option<&Kept> {
+    fn find(&mut self, key: &CacheKey) -> Option<&CachedGraph> {
         let at = self.kept.iter().position(|(kept, _)| kept == key)?;
         self.kept[at..].rotate_left(1);
         self.kept.last().map(|(_, kept)| kept)
@@ -117,7 +117,7 @@ impl CudaBackend {
         let Some(key) = key else { return self.launch_all(work) };
         if let Some(kept) = self.graphs.find(&key) {
             check_tokens(batch.tokens, kept.n_tokens, |sampled| self.sampler.is_live(sampled))?;
-            // SAFETY: the key holds the addresses of all working memory. A `ModelId` stands for one
+            // SAFETY: the key holds the addresses of all working memory. A `WeightsId` stands for one
             // set of weights and activations, and is not used after they are freed.
             unsafe { self.device.replay(&kept.captured) }?;
             self.graphs.counts.replayed += 1;
@@ -147,7 +147,7 @@ impl CudaBackend {
         work(self)
     }
 
-    fn record(&mut self, work: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<Kept> {
+    fn record(&mut self, work: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<CachedGraph> {
         self.angles.forget();
         self.n_tokens = usize::MAX;
         self.device.begin_capture()?;
@@ -156,11 +156,11 @@ impl CudaBackend {
         let captured = self.device.end_capture();
         self.angles.forget();
         worked?;
-        Ok(Kept { captured: captured?, n_tokens: self.n_tokens })
+        Ok(CachedGraph { captured: captured?, n_tokens: self.n_tokens })
     }
 
     /// The key of a forward of the prepared batch; None if there is no batch.
-    fn key(&self, forward: &GraphKey<'_>) -> Option<Key> {
+    fn key(&self, forward: &GraphKey<'_>) -> Option<CacheKey> {
         let batch = self.metadata.shape()?;
         let (rope, angles) = self.angles.identity();
         let working = [
@@ -181,6 +181,6 @@ impl CudaBackend {
             }
         };
         let scale = self.scale.to_bits();
-        Some(Key { model: forward.model, layers, batch, rope, scale, buffers })
+        Some(CacheKey { model: forward.model, layers, batch, rope, scale, buffers })
     }
 }

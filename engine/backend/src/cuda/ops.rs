@@ -3,7 +3,7 @@
 use super::matrix::Kind;
 use super::*;
 use crate::checks::{check_copies, check_tokens, expect, expect_layer};
-use crate::sample::{Row, SampledToken, SampledTokens};
+use crate::sample::{SampleRow, SampledToken, SampledTokens};
 use crate::{Backend, Batch, GraphKey, KvShape, Observation, Rope, RopeParams, RowSource};
 use galley_kernels_cu::bindings::{
     GK_ADD, GK_SILU_MUL, GK_STORE, gk_attention, gk_copy_blocks, gk_embed, gk_linear, gk_rms_norm,
@@ -296,11 +296,11 @@ impl Backend for CudaBackend {
         self.multiply("logits", GK_STORE, (normed, n_rows, head), None, out)
     }
 
-    fn sample(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.sampler.sample(&self.device, logits, rows)
     }
 
-    fn sample_async(&mut self, logits: &Tensor, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         self.sampler.sample_pending(&self.device, logits, rows)
     }
 

@@ -5,7 +5,7 @@ use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
 use crate::sample::{
-    self, Numbers, Row, SampledToken, SampledTokens, SamplingParams, edits, names,
+    self, Numbers, SampleRow, SampledToken, SampledTokens, SamplingParams, edits, names,
 };
 use crate::{BackendError, Result};
 use galley_kernels_cu::bindings::{
@@ -44,7 +44,7 @@ struct Calls {
 
 impl Calls {
     /// Adds a row. Returns false if only the host can sample it.
-    fn add(&mut self, row: &Row<'_>, n_vocab: usize) -> bool {
+    fn add(&mut self, row: &SampleRow<'_>, n_vocab: usize) -> bool {
         if row.rejection.is_some() && !row.sampling.is_greedy() {
             return false;
         }
@@ -113,7 +113,7 @@ impl Sampler {
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
-        rows: &[Row<'_>],
+        rows: &[SampleRow<'_>],
     ) -> Result<Vec<SampledToken>> {
         check_rows(logits, rows)?;
         let mut calls = Calls::default();
@@ -139,13 +139,14 @@ impl Sampler {
         &mut self,
         device: &Arc<dyn Device>,
         logits: &Tensor,
-        rows: &[Row<'_>],
+        rows: &[SampleRow<'_>],
     ) -> Result<Range<u32>> {
         check_rows(logits, rows)?;
         let numbers = self.numbers.add(rows.len());
         self.make_room(device, numbers.end)?;
         let mut calls = Calls::default();
-        let mut add = |row: &Row<'_>| calls.add(&Row { reports: false, ..*row }, logits.cols);
+        let mut add =
+            |row: &SampleRow<'_>| calls.add(&SampleRow { reports: false, ..*row }, logits.cols);
         if rows.iter().all(&mut add) {
             let sampled =
                 self.pending.as_ref().map_or(null_mut(), |pending| pending.at(numbers.start));
@@ -290,9 +291,9 @@ impl Sampler {
 /// Initial room for asynchronous samples: a round of a hundred sequences with drafts of forty.
 const MIN_AHEAD: usize = 4096;
 
-fn check_rows(logits: &Tensor, rows: &[Row<'_>]) -> Result<()> {
+fn check_rows(logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<()> {
     logits.expect(OP, Kind::F32, 0, logits.cols)?;
-    let outside = |row: &&Row<'_>| row.logits_row >= logits.max_rows;
+    let outside = |row: &&SampleRow<'_>| row.logits_row >= logits.max_rows;
     let Some(row) = rows.iter().find(outside) else { return Ok(()) };
     let expected = format!("rows of logits below {}", logits.max_rows);
     Err(BackendError::Shape { op: OP, expected, got: row.logits_row.to_string() })

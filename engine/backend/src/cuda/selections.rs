@@ -6,7 +6,7 @@
 
 use super::device::Device;
 use super::memory::{Buffer, bytes_of};
-use crate::{Result, Selection};
+use crate::{Result, SelectedIds};
 use std::ptr::null;
 use std::sync::Arc;
 
@@ -27,13 +27,13 @@ pub(super) struct Selections {
     n_room: usize,
     max_ids: usize,
     /// The selections in the buffer, by offset.
-    kept: Vec<Kept>,
+    kept: Vec<CachedSelection>,
     /// Number of batches so far.
     now: u64,
 }
 
 /// A versioned selection on the device, or all unversioned selections of the latest batch together.
-struct Kept {
+struct CachedSelection {
     version: u64,
     n_kv_heads: usize,
     n: usize,
@@ -66,7 +66,7 @@ impl Selections {
 
     /// The largest id of a selection on the device, or None if it is not there. Its ids were
     /// checked at the upload.
-    pub(super) fn known(&self, selection: &Selection<'_>) -> Option<Option<u32>> {
+    pub(super) fn known(&self, selection: &SelectedIds<'_>) -> Option<Option<u32>> {
         self.find(selection).map(|at| self.kept[at].last)
     }
 
@@ -74,7 +74,7 @@ impl Selections {
     pub(super) fn place(
         &mut self,
         device: &Arc<dyn Device>,
-        selections: &[Selection<'_>],
+        selections: &[SelectedIds<'_>],
     ) -> Result<Vec<usize>> {
         self.now += 1;
         if self.buffer.is_none() {
@@ -91,9 +91,9 @@ impl Selections {
                 loose.extend_from_slice(selection.ids);
             }
         }
-        let together = Selection { ids: &loose, n: loose.len(), n_kv_heads: 0, version: 0 };
+        let together = SelectedIds { ids: &loose, n: loose.len(), n_kv_heads: 0, version: 0 };
         let versioned = selections.iter().filter(|selection| selection.version != 0);
-        let all: Vec<Selection<'_>> = versioned.copied().chain([together]).collect();
+        let all: Vec<SelectedIds<'_>> = versioned.copied().chain([together]).collect();
         // Marks selections on the device as used first, so that they are not evicted for the rest.
         for selection in &all {
             if let Some(at) = self.find(selection) {
@@ -124,7 +124,7 @@ impl Selections {
     }
 
     /// Places all selections of a batch. Returns false if they do not fit.
-    fn place_all(&mut self, device: &Arc<dyn Device>, all: &[Selection<'_>]) -> Result<bool> {
+    fn place_all(&mut self, device: &Arc<dyn Device>, all: &[SelectedIds<'_>]) -> Result<bool> {
         for selection in all {
             if selection.ids.is_empty() || self.find(selection).is_some() {
                 continue;
@@ -150,7 +150,7 @@ impl Selections {
             if let Some(buffer) = &self.buffer {
                 buffer.upload(at * size_of::<u32>(), bytes_of(selection.ids))?;
             }
-            self.kept.insert(index, Kept::new(selection, at, n_held, self.now));
+            self.kept.insert(index, CachedSelection::new(selection, at, n_held, self.now));
         }
         Ok(true)
     }
@@ -184,21 +184,21 @@ impl Selections {
         Ok(())
     }
 
-    fn find(&self, selection: &Selection<'_>) -> Option<usize> {
-        let is_there = |kept: &Kept| kept.version != 0 && kept.is(selection);
+    fn find(&self, selection: &SelectedIds<'_>) -> Option<usize> {
+        let is_there = |kept: &CachedSelection| kept.version != 0 && kept.is(selection);
         self.kept.iter().position(is_there)
     }
 }
 
-impl Kept {
-    fn new(selection: &Selection<'_>, at: usize, n_held: usize, used: u64) -> Self {
-        let &Selection { ids, n, n_kv_heads, version } = selection;
+impl CachedSelection {
+    fn new(selection: &SelectedIds<'_>, at: usize, n_held: usize, used: u64) -> Self {
+        let &SelectedIds { ids, n, n_kv_heads, version } = selection;
         let last = ids.chunks(n.max(1)).filter_map(|run| run.last()).max().copied();
         Self { version, n_kv_heads, n, last, at, n_ids: ids.len(), n_held, used }
     }
 
     /// Whether this is the entry for `selection`. All selections of version 0 share one entry.
-    fn is(&self, selection: &Selection<'_>) -> bool {
+    fn is(&self, selection: &SelectedIds<'_>) -> bool {
         let shape = (selection.n_kv_heads, selection.n, selection.ids.len());
         self.version == selection.version
             && (self.version == 0 || (self.n_kv_heads, self.n, self.n_ids) == shape)

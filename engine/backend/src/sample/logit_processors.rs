@@ -1,9 +1,9 @@
 //! Logit processors: bias, penalties and bans of single tokens.
 
-use super::{Row, SamplingParams};
+use super::{SampleRow, SamplingParams};
 
 /// Whether [`adjust`] would change anything.
-pub(super) fn is_needed(row: &Row<'_>) -> bool {
+pub(super) fn is_needed(row: &SampleRow<'_>) -> bool {
     !row.banned.is_empty()
         || !row.sampling.logit_bias.is_empty()
         || (row.seen.is_some() && row.sampling.has_penalties())
@@ -23,7 +23,7 @@ pub(crate) struct Edit {
 /// The changes of [`adjust`] to a row of `n_vocab` logits, one entry per token. None if a token has
 /// several biases, because the sum of floats depends on their order.
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
+pub(crate) fn edits(row: &SampleRow<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
     let sampling = row.sampling;
     let seen = row.seen.filter(|_| sampling.has_penalties());
     let mut edits: Vec<Edit> = Vec::new();
@@ -65,7 +65,7 @@ pub(crate) fn edits(row: &Row<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
 }
 
 /// Applies bias, then penalties, then bans (the order of vLLM). Skips token ids outside the vocabulary.
-pub(super) fn adjust(logits: &mut [f32], row: &Row<'_>) {
+pub(super) fn adjust(logits: &mut [f32], row: &SampleRow<'_>) {
     let sampling = row.sampling;
     for &(token, bias) in &sampling.logit_bias {
         if let Some(logit) = logits.get_mut(token as usize) {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     /// Applies the edits as a device does.
-    fn applied(logits: &[f32], row: &Row<'_>) -> Option<Vec<f32>> {
+    fn applied(logits: &[f32], row: &SampleRow<'_>) -> Option<Vec<f32>> {
         let mut logits = logits.to_vec();
         for edit in edits(row, logits.len())? {
             let logit = &mut logits[edit.token as usize];
@@ -157,7 +157,7 @@ mod tests {
             for seen in [None, Some(&seen)] {
                 for drafted in [&[][..], &[7, 2, 7, 3, 77]] {
                     for banned in [&[][..], &[2, 3, 19, 60]] {
-                        let row = Row {
+                        let row = SampleRow {
                             logits_row: 0,
                             sampling,
                             seed: 0,
@@ -178,7 +178,7 @@ mod tests {
             }
         }
         // Negative control: one more occurrence changes the result.
-        let base = Row {
+        let base = SampleRow {
             logits_row: 0,
             sampling: &penalties,
             seed: 0,
@@ -189,6 +189,9 @@ mod tests {
             reports: false,
             rejection: None,
         };
-        assert_ne!(applied(&logits, &base), applied(&logits, &Row { drafted: &[7, 7], ..base }));
+        assert_ne!(
+            applied(&logits, &base),
+            applied(&logits, &SampleRow { drafted: &[7, 7], ..base })
+        );
     }
 }

@@ -46,7 +46,7 @@ use vector_ops::{CHUNK, argmax, temper};
 
 /// The inputs of sampling one token, beside its logits.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct SampleRow<'a> {
     /// Index of the logit row. Several entries may share one: the first tokens of the `n` sequences
     /// of a request.
     pub logits_row: usize,
@@ -68,7 +68,7 @@ pub struct Row<'a> {
     pub rejection: Option<Rejection<'a>>,
 }
 
-impl Row<'_> {
+impl SampleRow<'_> {
     /// Whether sampling needs the values of `drafted` or returns a proposal. Such a row is for
     /// [`Backend::sample`]; any other row may use [`Backend::sample_async`].
     ///
@@ -109,7 +109,7 @@ pub struct Scratch {
     work: Vec<f32>,
     /// The largest value of every chunk of `work`.
     chunk_max: Vec<f32>,
-    keep: top_k_top_p::Memory,
+    keep: top_k_top_p::CutoffScratch,
     /// The target's distribution, for a verification by rejection.
     target: reject::Distribution,
 }
@@ -126,7 +126,7 @@ impl Scratch {
 }
 
 /// Samples a token from `logits`, the logit row `row.logits_row`. Does not change the logits.
-pub fn sample_token(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> SampledToken {
+pub fn sample_token(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> SampledToken {
     let sampling = row.sampling;
     let n_top = sampling.logprobs.filter(|_| row.reports);
     let report = n_top.map(|n_top| logprob::report(logits, n_top as usize, scratch));
@@ -140,7 +140,7 @@ pub fn sample_token(logits: &[f32], row: &Row<'_>, scratch: &mut Scratch) -> Sam
 
 fn sample_row(
     logits: &[f32],
-    row: &Row<'_>,
+    row: &SampleRow<'_>,
     scratch: &mut Scratch,
 ) -> (u32, Option<Box<Proposal>>) {
     let sampling = row.sampling;

@@ -53,7 +53,7 @@ impl SamplingParams {
         }
     }
 
-    /// Whether a row needs [`Row::seen`](super::Row::seen).
+    /// Whether a row needs [`SampleRow::seen`](super::SampleRow::seen).
     pub fn has_penalties(&self) -> bool {
         self.repetition_penalty != 1.0
             || self.presence_penalty != 0.0

@@ -12,7 +12,7 @@
 
 use super::top_k_top_p::Cutoff;
 use super::vector_ops::{gather, mass, probabilities, probability, total_weight, weight};
-use super::{Row, Scratch, gumbel, philox};
+use super::{SampleRow, Scratch, gumbel, philox};
 
 /// The role of a sampled token in a verification by rejection. Greedy rows ignore it: their tokens
 /// are compared.
@@ -110,7 +110,7 @@ impl Distribution {
 /// Samples a draft token from the row that `scratch` holds.
 pub(super) fn draft(
     n_vocab: usize,
-    row: &Row<'_>,
+    row: &SampleRow<'_>,
     top: f32,
     cutoff: Cutoff,
     scratch: &mut Scratch,
@@ -125,7 +125,7 @@ pub(super) fn draft(
 /// The target's token after `proposal`, from the row that `scratch` holds.
 pub(super) fn verify(
     n_vocab: usize,
-    row: &Row<'_>,
+    row: &SampleRow<'_>,
     proposal: &Proposal,
     top: f32,
     cutoff: Cutoff,

@@ -39,8 +39,8 @@ fn sampling(temperature: f32) -> SamplingParams {
     SamplingParams { temperature, ..SamplingParams::greedy() }
 }
 
-fn row(sampling: &SamplingParams, position: u32) -> Row<'_> {
-    Row {
+fn row(sampling: &SamplingParams, position: u32) -> SampleRow<'_> {
+    SampleRow {
         logits_row: 0,
         sampling,
         seed: SEED,
@@ -161,7 +161,7 @@ fn greedy_takes_the_lowest_of_the_largest() {
     logits[250] = 4.0;
     for sampling in [&greedy, &almost] {
         assert_eq!(sample_token(&logits, &row(sampling, 0), &mut scratch).token, 120);
-        let banned = Row { banned: &[120], ..row(sampling, 0) };
+        let banned = SampleRow { banned: &[120], ..row(sampling, 0) };
         assert_eq!(sample_token(&logits, &banned, &mut scratch).token, 250);
     }
 }
@@ -203,7 +203,7 @@ fn bias_penalties_and_bans() {
     seen.push_output(2);
     let adjusted = |sampling: &SamplingParams, banned: &[u32]| {
         let mut logits = [2.0, -2.0, 2.0, 1.0];
-        let row = Row { seen: Some(&seen), banned, ..row(sampling, 0) };
+        let row = SampleRow { seen: Some(&seen), banned, ..row(sampling, 0) };
         if logit_processors::is_needed(&row) {
             logit_processors::adjust(&mut logits, &row);
         }
@@ -219,7 +219,7 @@ fn bias_penalties_and_bans() {
     sampling.logit_bias = vec![(3, 4.0), (99, 1.0)];
     assert_eq!(adjusted(&sampling, &[3, 99]), [1.0, -4.0, 0.0, f32::NEG_INFINITY]);
     assert_eq!(adjusted(&sampling, &[]), [1.0, -4.0, 0.0, 5.0]);
-    let row = Row { seen: Some(&seen), ..row(&sampling, 0) };
+    let row = SampleRow { seen: Some(&seen), ..row(&sampling, 0) };
     assert_eq!(sample_token(&[2.0, -2.0, 2.0, 1.0], &row, &mut scratch).token, 3);
 }
 
@@ -244,7 +244,7 @@ fn drafted_tokens_are_penalised_as_output() {
         sampling.logit_bias = vec![(drafted.first().copied().unwrap_or(1), 1.5)];
         let adjusted = |seen: &TokenCounts, drafted: &[u32]| {
             let mut logits = logits.clone();
-            let row = Row { seen: Some(seen), drafted, banned: &banned, ..row(&sampling, 0) };
+            let row = SampleRow { seen: Some(seen), drafted, banned: &banned, ..row(&sampling, 0) };
             logit_processors::adjust(&mut logits, &row);
             logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
@@ -260,7 +260,7 @@ fn drafted_tokens_are_penalised_as_output() {
 #[test]
 fn a_row_that_reports_nothing_has_no_logprobs() {
     let sampling = SamplingParams { logprobs: Some(2), ..SamplingParams::greedy() };
-    let row = Row { reports: false, ..row(&sampling, 0) };
+    let row = SampleRow { reports: false, ..row(&sampling, 0) };
     let got = sample_token(&[0.0, 1.0], &row, &mut Scratch::default());
     assert_eq!(got, SampledToken { token: 1, logprob: None, top: Vec::new(), proposal: None });
 }
@@ -390,7 +390,8 @@ fn neighbours_are_independent() {
         let one = sampling(1.0);
         let (statistic, df) = chi_square(&vec![0.0; 64], &one, 30_000, |i| {
             let [a, b] = pair(i).map(|(seed, position)| {
-                sample_token(&logits, &Row { seed, ..row(&one, position) }, &mut scratch).token
+                sample_token(&logits, &SampleRow { seed, ..row(&one, position) }, &mut scratch)
+                    .token
             });
             a * 8 + b
         });
@@ -436,7 +437,7 @@ fn time_of_a_pick() {
                 let mut run = || {
                     let start = Instant::now();
                     for position in 0..20 {
-                        let row = Row { seen: Some(&seen), ..row(sampling, position) };
+                        let row = SampleRow { seen: Some(&seen), ..row(sampling, position) };
                         std::hint::black_box(sample_token(logits, &row, &mut scratch));
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0
@@ -473,7 +474,7 @@ fn time_of_a_rejection() {
                 let mut run = || {
                     let start = Instant::now();
                     for position in 0..20 {
-                        let row = Row { rejection, ..row(&sampling, position) };
+                        let row = SampleRow { rejection, ..row(&sampling, position) };
                         std::hint::black_box(sample_token(&logits, &row, &mut scratch));
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0

@@ -18,7 +18,7 @@ pub(super) struct Cutoff {
 
 /// Working memory of the search for a cutoff.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct CutoffScratch {
     /// The row after bias and penalties.
     pub(super) adjusted: Vec<f32>,
     gathered: Vec<(f32, u32)>,
@@ -26,7 +26,7 @@ pub(super) struct Memory {
     histogram: Vec<u64>,
 }
 
-impl Memory {
+impl CutoffScratch {
     /// Buffer for tokens and their values.
     pub(super) fn gathered(&mut self) -> &mut Vec<(f32, u32)> {
         &mut self.gathered
@@ -117,8 +117,8 @@ pub(super) fn most_likely(
 }
 
 /// The cutoff after the `k` most likely tokens. Leaves these tokens in `memory.gathered`.
-fn top_k(row: &Values<'_>, k: usize, memory: &mut Memory) -> Option<Cutoff> {
-    let Memory { gathered, maxima, .. } = memory;
+fn top_k(row: &Values<'_>, k: usize, memory: &mut CutoffScratch) -> Option<Cutoff> {
+    let CutoffScratch { gathered, maxima, .. } = memory;
     most_likely(row.work, row.chunk_max, k, maxima, gathered);
     gathered.iter().copied().max_by(by_likelihood).map(Cutoff::at)
 }
@@ -129,7 +129,7 @@ fn needed(p: f32, total: u64) -> u64 {
 }
 
 /// The cutoff after the smallest set that reaches the fraction `p` of the total weight.
-fn top_p(row: &Values<'_>, p: f32, memory: &mut Memory) -> Cutoff {
+fn top_p(row: &Values<'_>, p: f32, memory: &mut CutoffScratch) -> Cutoff {
     if row.top == f32::NEG_INFINITY {
         return Cutoff::NONE;
     }
@@ -147,11 +147,11 @@ fn top_p(row: &Values<'_>, p: f32, memory: &mut Memory) -> Cutoff {
 
 /// The cutoff of [`top_p`] among the gathered tokens, which reach down to `top - depth`; None if
 /// their weight is too small.
-fn top_p_among(memory: &mut Memory, depth: f32, needed: u64, top: f32) -> Option<Cutoff> {
+fn top_p_among(memory: &mut CutoffScratch, depth: f32, needed: u64, top: f32) -> Option<Cutoff> {
     const N_BUCKETS: usize = 1024;
     let bucket_of =
         |value: f32| (((top - value) * (N_BUCKETS as f32 / depth)) as usize).min(N_BUCKETS - 1);
-    let Memory { gathered, histogram, .. } = memory;
+    let CutoffScratch { gathered, histogram, .. } = memory;
     histogram.clear();
     histogram.resize(N_BUCKETS, 0);
     for &(value, _) in &*gathered {

@@ -1,7 +1,7 @@
 //! A model that fails at some of its calls.
 
 use crate::tests::toy::Toy;
-use galley_backend::sample::{Row, SampledToken, SampledTokens};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
 use galley_model::config::ModelConfig;
 use galley_model::{LanguageModel, ModelError, Result};
@@ -123,11 +123,11 @@ impl LanguageModel for Failing {
         self.wait("finish_observing")?;
         self.call("finish_observing", |toy| toy.finish_observing(observations))
     }
-    fn sample(&mut self, rows: &[Row<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.wait("sample")?;
         self.call("sample", |toy| toy.sample(rows))
     }
-    fn sample_async(&mut self, rows: &[Row<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
         self.call("sample_async", |toy| toy.sample_async(rows))
     }
     fn start_token_copy(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{about_to, not_alive};
 use crate::life::{Subject, tokens};
 use crate::verdict::Verdict;
-use galley_drafter_host::{Drafter, Program, Row};
+use galley_drafter_host::{DraftRow, Drafter, Program};
 use std::time::{Duration, Instant};
 
 /// R18: whole lives leave nothing behind.
@@ -11,7 +11,7 @@ pub(crate) fn lives(subject: &Subject) -> Verdict {
     grows(subject, "lives", |subject| {
         let Ok((mut drafter, _)) = subject.activate() else { return };
         let tokens = tokens(1, 20);
-        let rows = [Row { sequence: 1, tokens: &tokens, draft_length: 2 }];
+        let rows = [DraftRow { sequence: 1, tokens: &tokens, draft_length: 2 }];
         drafter.guess(&rows, &mut Program::default());
         drafter.end(1);
     })
@@ -40,7 +40,7 @@ impl Worker {
     fn one_sequence(&mut self) {
         self.n_sequences += 1;
         let tokens = tokens(self.n_sequences as usize, 30);
-        let row = Row { sequence: self.n_sequences, tokens: &tokens, draft_length: 3 };
+        let row = DraftRow { sequence: self.n_sequences, tokens: &tokens, draft_length: 3 };
         self.drafter.after_prefill(&[row], &mut self.program);
         self.drafter.guess(&[row], &mut self.program);
         self.drafter.end(self.n_sequences);

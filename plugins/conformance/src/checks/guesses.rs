@@ -5,7 +5,7 @@ use crate::life::{Asked, Subject, tokens};
 use crate::observed::Callback;
 use crate::target::LIMITS;
 use crate::verdict::Verdict;
-use galley_drafter_host::{Program, Row};
+use galley_drafter_host::{DraftRow, Program};
 use std::time::Duration;
 
 /// R12: the enqueued work depends on the batch's shape alone.
@@ -40,9 +40,13 @@ pub(crate) fn are_quick(subject: &Subject) -> Verdict {
         return not_alive();
     };
     let texts: Vec<Vec<u32>> = (0..LIMITS.max_rows as usize).map(|i| tokens(i, 2000)).collect();
-    let rows: Vec<Row<'_>> = (0..)
+    let rows: Vec<DraftRow<'_>> = (0..)
         .zip(&texts)
-        .map(|(sequence, tokens)| Row { sequence, tokens, draft_length: LIMITS.max_draft_length })
+        .map(|(sequence, tokens)| DraftRow {
+            sequence,
+            tokens,
+            draft_length: LIMITS.max_draft_length,
+        })
         .collect();
     let mut program = Program::default();
     for _ in 0..N_TIMED {

@@ -62,7 +62,7 @@ fn attention_of_any_number_of_rows_has_the_same_bits() {
         let cache = Cache::new(&mut values, shape, len);
         let ids: Vec<u32> = (0..first as u32).step_by(3).collect();
         let tail_start = first as u32;
-        let chosen = Selected::Tokens(Selection::everywhere(&ids));
+        let chosen = Selected::Tokens(SelectedIds::everywhere(&ids));
         for view in [KvView::default(), KvView { selected: chosen, tail_start }] {
             for mut backend in backends() {
                 let together = cache.run(&mut backend, &chunks, view, None);

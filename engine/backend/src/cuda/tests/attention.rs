@@ -1,7 +1,7 @@
 //! Attention, stores, copies and observations through a paged cache.
 
 use super::*;
-use crate::{Observation, PoolScores, Selected, Selection};
+use crate::{Observation, PoolScores, Selected, SelectedIds};
 
 const SHAPES: [(usize, usize, usize); 3] = [(3, 1, 64), (7, 1, 24), (4, 2, 96)];
 
@@ -36,13 +36,13 @@ fn attention_over_views_agrees_with_float64() {
             (0..runs).flat_map(|run| (0..n).map(move |i| i * step + run % step)).collect()
         };
         let (positions, blocks) = (ids(90, 3), ids(4, 2));
-        let per_head = |ids, n| Selection { ids, n, n_kv_heads: shape.1, version: 0 };
+        let per_head = |ids, n| SelectedIds { ids, n, n_kv_heads: shape.1, version: 0 };
         let views = [
             KvView { selected: Selected::None, tail_start: 300 },
             KvView { selected: Selected::Tokens(per_head(&positions, 90)), tail_start: 300 },
             KvView { selected: Selected::Blocks(per_head(&blocks, 4)), tail_start: 300 },
             KvView {
-                selected: Selected::Blocks(Selection::everywhere(&blocks[..4])),
+                selected: Selected::Blocks(SelectedIds::everywhere(&blocks[..4])),
                 tail_start: 299,
             },
         ];
@@ -82,7 +82,7 @@ fn a_row_has_the_same_bits_however_it_is_batched() {
     assert!(whole.windows(2).all(|pair| pair[0] != pair[1]), "rows differ");
     // The control: a tail with another start cuts the same tokens into other partitions.
     let ids: Vec<u32> = (0..480 / cache.block_size as u32).collect();
-    let selected = Selected::Blocks(Selection::everywhere(&ids));
+    let selected = Selected::Blocks(SelectedIds::everywhere(&ids));
     let view = KvView { selected, tail_start: 480 };
     let full = cache.run(&mut backend, &[500, len - 500], KvView::default(), None);
     let shifted = cache.run(&mut backend, &[500, len - 500], view, None);
@@ -116,7 +116,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
     let params = cache.params(None);
     cache.run_chunks(&mut backend, &[120], KvView::default(), None, |backend, q, pool, _| {
         let spans = [(80, 1), (90, 4), (3, 40), (119, 1)];
-        let chosen = Selected::Blocks(Selection::everywhere(&[0, 1]));
+        let chosen = Selected::Blocks(SelectedIds::everywhere(&[0, 1]));
         let views = [KvView::default(), KvView { selected: chosen, tail_start: 85 }];
         let mut attend = |which: &[usize]| -> Vec<Vec<f32>> {
             let (mut positions, mut seqs) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cuda::graphs::{ForwardCounts, MAX_KEPT};
 use crate::cuda::memory::Buffer;
-use crate::{GraphKey, LayerMask, ModelId, RopeParams};
+use crate::{GraphKey, LayerMask, RopeParams, WeightsId};
 
 const VOCAB: usize = 50;
 const HIDDEN: usize = 64;
@@ -12,7 +12,7 @@ const MAX_LOGIT_ROWS: usize = 8;
 
 /// A decoder of two layers that share their weights.
 struct Model {
-    id: ModelId,
+    id: WeightsId,
     n_heads: usize,
     rope: Rope,
     table: Matrix,
@@ -34,7 +34,7 @@ impl Model {
         let (width, out) = ((n_heads + 2 * n_kv_heads) * head_dim, n_heads * head_dim);
         let rows = 512;
         Self {
-            id: ModelId::new(),
+            id: WeightsId::new(),
             n_heads,
             rope: Rope {
                 inv_freq: (0..head_dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect(),
@@ -332,21 +332,21 @@ fn the_least_recently_used_recording_makes_room() {
     }
     let mut backend = backend().expect("a device");
     let mut model = single(&mut backend);
-    let mut run = |id: ModelId, n: usize| {
+    let mut run = |id: WeightsId, n: usize| {
         model.id = id;
         pass(&mut backend, &mut model, &[(&decode(n).0, 1)], LayerMask::All, How::CudaGraphs);
         backend.forward_counts()
     };
-    run(ModelId::new(), 0); // allocates the working memory
-    let first = ModelId::new();
-    let ids: Vec<ModelId> = (1..MAX_KEPT).map(|_| ModelId::new()).collect();
+    run(WeightsId::new(), 0); // allocates the working memory
+    let first = WeightsId::new();
+    let ids: Vec<WeightsId> = (1..MAX_KEPT).map(|_| WeightsId::new()).collect();
     for id in [first].iter().chain(&ids) {
         run(*id, 1);
         run(*id, 1);
     }
     let full = run(first, 2);
     assert_eq!((full.graphs, full.replayed), (MAX_KEPT as u64, 1));
-    let another = ModelId::new();
+    let another = WeightsId::new();
     run(another, 2);
     run(another, 2);
     assert_eq!(run(first, 3).replayed, 2, "used a short while ago");

@@ -3,7 +3,7 @@
 use super::counting::Counting;
 use super::*;
 use crate::PLACEHOLDER_BIT;
-use crate::sample::{Row, SamplingParams};
+use crate::sample::{SampleRow, SamplingParams};
 use std::sync::atomic::Ordering::Relaxed;
 
 const COLS: usize = 64;
@@ -11,8 +11,8 @@ const N_VOCAB: usize = 90;
 const LENGTH: usize = 6;
 
 /// A sampling row without history, drafts or banned tokens.
-fn row_of(logits_row: usize, sampling: &SamplingParams, position: u32) -> Row<'_> {
-    Row {
+fn row_of(logits_row: usize, sampling: &SamplingParams, position: u32) -> SampleRow<'_> {
+    SampleRow {
         logits_row,
         sampling,
         seed: 5,
@@ -92,7 +92,7 @@ impl Layerless {
             let row = |logits_row: usize| {
                 row_of(logits_row, samplings[logits_row], positions[logits_row] + 1)
             };
-            let rows: Vec<Row<'_>> = (0..n_seqs).map(row).collect();
+            let rows: Vec<SampleRow<'_>> = (0..n_seqs).map(row).collect();
             let next: Vec<u32> = match pending {
                 true => backend.sample_async(&logits, &rows).unwrap().collect(),
                 false => {
@@ -149,12 +149,12 @@ fn picks_survive_that_more_are_made_than_expected() {
     backend.write(&mut tensor, 0, &logits);
     let sampling = SamplingParams { temperature: 1.0, ..SamplingParams::greedy() };
     let row = |position: u32| row_of(0, &sampling, position);
-    let few: Vec<Row<'_>> = (0..5).map(row).collect();
+    let few: Vec<SampleRow<'_>> = (0..5).map(row).collect();
     let expected = backend.sample(&tensor, &few).unwrap();
     assert!(expected.iter().any(|sampled| sampled.token != expected[0].token));
     let first = backend.sample_async(&tensor, &few).unwrap();
     let (before, n_room) = backend.sampler.pending(&backend.device).unwrap();
-    let many: Vec<Row<'_>> = (0..n_room as u32).map(|_| row(0)).collect();
+    let many: Vec<SampleRow<'_>> = (0..n_room as u32).map(|_| row(0)).collect();
     let names = backend.sample_async(&tensor, &many).unwrap();
     assert_eq!(names.start, PLACEHOLDER_BIT | 5);
     assert_ne!(before, backend.sampler.pending(&backend.device).unwrap().0, "they have moved");

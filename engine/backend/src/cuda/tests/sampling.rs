@@ -1,7 +1,7 @@
 //! The device samples the same tokens as the host.
 
 use super::*;
-use crate::sample::{Rejection, Row, SamplingParams, TokenCounts};
+use crate::sample::{Rejection, SampleRow, SamplingParams, TokenCounts};
 
 #[test]
 fn picks_are_those_of_the_host() {
@@ -31,7 +31,7 @@ fn picks_are_those_of_the_host() {
         for rejection in [None, Some(Rejection::Draft)] {
             for (logits_row, banned) in [(2, &[][..]), (0, &[9, 40]), (1, &[])] {
                 let at = rows.len() as u32;
-                rows.push(Row {
+                rows.push(SampleRow {
                     logits_row,
                     sampling,
                     seed: u64::from(at) * 77,
@@ -49,7 +49,7 @@ fn picks_are_those_of_the_host() {
         backend: &mut B,
         logits: &[f32],
         n_vocab: usize,
-        rows: &[Row<'_>],
+        rows: &[SampleRow<'_>],
     ) -> Vec<crate::sample::SampledToken> {
         let mut tensor = backend.f32_rows(logits.len() / n_vocab, n_vocab).unwrap();
         for (row, values) in logits.chunks(n_vocab).enumerate() {
@@ -71,10 +71,11 @@ fn picks_are_those_of_the_host() {
         }
     }
     // The control: other seeds sample other tokens.
-    let others: Vec<Row<'_>> = rows.iter().map(|row| Row { seed: row.seed + 1, ..*row }).collect();
+    let others: Vec<SampleRow<'_>> =
+        rows.iter().map(|row| SampleRow { seed: row.seed + 1, ..*row }).collect();
     let others = run(&mut backend, &logits, n_vocab, &others);
     assert!(others.iter().zip(&expected).any(|(other, sampled)| other.token != sampled.token));
-    let outside = [Row { logits_row: 99, ..rows[0] }];
+    let outside = [SampleRow { logits_row: 99, ..rows[0] }];
     let tensor = backend.f32_rows(1, n_vocab).unwrap();
     assert!(backend.sample(&tensor, &outside).is_err());
 }

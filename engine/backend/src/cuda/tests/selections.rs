@@ -3,7 +3,7 @@
 use super::counting::Counting;
 use super::*;
 use crate::cuda::selections::Selections;
-use crate::{Selected, Selection};
+use crate::{Selected, SelectedIds};
 
 const LEN: usize = 96;
 const TAIL_START: usize = 90;
@@ -14,7 +14,7 @@ fn positions(step: u32) -> Vec<u32> {
 }
 
 fn view(ids: &[u32], version: u64) -> KvView<'_> {
-    let selection = Selection { ids, n: 20, n_kv_heads: 2, version };
+    let selection = SelectedIds { ids, n: 20, n_kv_heads: 2, version };
     KvView { selected: Selected::Tokens(selection), tail_start: TAIL_START as u32 }
 }
 
@@ -84,8 +84,8 @@ fn the_least_recently_used_makes_room() {
         let n = 40 + version as usize * 13 % 200;
         (0..n as u32).map(|i| version as u32 * 1000 + i).collect()
     };
-    fn selection(ids: &[u32], version: u64) -> Selection<'_> {
-        Selection { version, ..Selection::everywhere(ids) }
+    fn selection(ids: &[u32], version: u64) -> SelectedIds<'_> {
+        SelectedIds { version, ..SelectedIds::everywhere(ids) }
     }
     let mut kept = Selections::with_max(2048);
     let mut values = Values(33);
@@ -99,7 +99,7 @@ fn the_least_recently_used_makes_room() {
         versions.extend([3, 0, 3]);
         let ids: Vec<Vec<u32>> = versions.iter().map(|&version| contents(version)).collect();
         let of = |(ids, &version): (_, &u64)| selection(ids, version);
-        let batch: Vec<Selection<'_>> =
+        let batch: Vec<SelectedIds<'_>> =
             ids.iter().map(|ids: &Vec<u32>| &ids[..]).zip(&versions).map(of).collect();
         n_known += batch.iter().filter(|selection| kept.known(selection).is_some()).count();
         let places = kept.place(&device, &batch).unwrap();
@@ -125,7 +125,7 @@ fn the_least_recently_used_makes_room() {
     assert!(kept.known(&version(1)).is_none() && kept.known(&version(2)).is_some());
     // A batch may need more room than the maximum.
     let all: Vec<u64> = (4..10).collect();
-    let batch: Vec<Selection<'_>> = all.iter().map(|&at| version(at)).collect();
+    let batch: Vec<SelectedIds<'_>> = all.iter().map(|&at| version(at)).collect();
     kept.place(&device, &batch).unwrap();
     assert!(batch.iter().all(|selection| kept.known(selection).is_some()));
 }

@@ -41,8 +41,8 @@ impl Case {
         first: u32,
         context: &[u32],
         rejection: Option<Rejection<'a>>,
-    ) -> Row<'a> {
-        Row { seed, rejection, ..row(&self.sampling, first + context.len() as u32) }
+    ) -> SampleRow<'a> {
+        SampleRow { seed, rejection, ..row(&self.sampling, first + context.len() as u32) }
     }
 
     /// The target's probability of every token after a context, from the definition, in f64.
@@ -95,32 +95,37 @@ fn cases() -> Vec<Case> {
 }
 
 /// A verifier: takes the target's logits, the row and its proposal, and returns the verified token.
-type Verifier = fn(&[f32], &Row<'_>, &Proposal, &mut Scratch) -> u32;
+type Verifier = fn(&[f32], &SampleRow<'_>, &Proposal, &mut Scratch) -> u32;
 
-fn right(logits: &[f32], row: &Row<'_>, _: &Proposal, scratch: &mut Scratch) -> u32 {
+fn right(logits: &[f32], row: &SampleRow<'_>, _: &Proposal, scratch: &mut Scratch) -> u32 {
     sample_token(logits, row, scratch).token
 }
 
-fn accepts_always(_: &[f32], _: &Row<'_>, proposal: &Proposal, _: &mut Scratch) -> u32 {
+fn accepts_always(_: &[f32], _: &SampleRow<'_>, proposal: &Proposal, _: &mut Scratch) -> u32 {
     proposal.token()
 }
 
 /// Wrong: draws from p after a rejection, not from the residual max(p - q, 0).
 fn forgets_the_residual(
     logits: &[f32],
-    row: &Row<'_>,
+    row: &SampleRow<'_>,
     proposal: &Proposal,
     scratch: &mut Scratch,
 ) -> u32 {
     let token = sample_token(logits, row, scratch).token;
     match token == proposal.token() {
         true => token,
-        false => sample_token(logits, &Row { rejection: None, ..*row }, scratch).token,
+        false => sample_token(logits, &SampleRow { rejection: None, ..*row }, scratch).token,
     }
 }
 
 /// Wrong: decides with the noise of the draft.
-fn reuses_noise(logits: &[f32], row: &Row<'_>, proposal: &Proposal, scratch: &mut Scratch) -> u32 {
+fn reuses_noise(
+    logits: &[f32],
+    row: &SampleRow<'_>,
+    proposal: &Proposal,
+    scratch: &mut Scratch,
+) -> u32 {
     sample_token(logits, row, scratch);
     let noise = word(draft_seed(row.seed), row.position, proposal.token());
     let [_, at] = decision(row.seed, row.position);

@@ -20,7 +20,7 @@ pub(super) fn proposal_of(
     sampling: &SamplingParams,
     scratch: &mut Scratch,
 ) -> Option<Proposal> {
-    let row = Row { rejection: Some(Rejection::Draft), ..row(sampling, 5) };
+    let row = SampleRow { rejection: Some(Rejection::Draft), ..row(sampling, 5) };
     sample_token(logits, &row, scratch).proposal.map(|proposal| *proposal)
 }
 
@@ -134,7 +134,7 @@ fn odd_logits_are_verified_without_a_panic() {
             let proposal = proposal_of(draft, &sampling, &mut scratch).expect("not greedy");
             assert!((proposal.token() as usize) < 3);
             for position in 0..20 {
-                let verify = Row {
+                let verify = SampleRow {
                     rejection: Some(Rejection::Verify(&proposal)),
                     ..row(&sampling, position)
                 };
@@ -150,7 +150,7 @@ fn odd_logits_are_verified_without_a_panic() {
     assert_eq!(n_verified, 64 * 4 * 20);
     let none = Proposal::new(0, &[0], &[1.0]);
     let one = sampling(1.0);
-    let verify = Row { rejection: Some(Rejection::Verify(&none)), ..row(&one, 0) };
+    let verify = SampleRow { rejection: Some(Rejection::Verify(&none)), ..row(&one, 0) };
     assert_eq!(sample_token(&[], &verify, &mut scratch).token, 0);
 }
 
@@ -161,7 +161,7 @@ fn greedy_rows_are_as_they_were() {
     let greedy = SamplingParams::greedy();
     assert_eq!(proposal_of(&[0.0, 2.0], &greedy, &mut scratch), None);
     let proposal = Proposal::new(0, &[], &[1.0, 0.0]);
-    let row = Row { rejection: Some(Rejection::Verify(&proposal)), ..row(&greedy, 0) };
+    let row = SampleRow { rejection: Some(Rejection::Verify(&proposal)), ..row(&greedy, 0) };
     assert_eq!(sample_token(&[0.0, 2.0], &row, &mut scratch).token, 1);
 }
 
@@ -174,8 +174,8 @@ fn drafts_and_decisions_have_noise_of_their_own() {
     let mut scratch = Scratch::default();
     let mut drawn = |i: u32, kind: u32| {
         let (seed, position) = (u64::from(i / 4), i % 4);
-        let row = Row { seed, ..row(&one, position) };
-        let draft = Row { rejection: Some(Rejection::Draft), ..row };
+        let row = SampleRow { seed, ..row(&one, position) };
+        let draft = SampleRow { rejection: Some(Rejection::Draft), ..row };
         match kind {
             0 => sample_token(&flat, &row, &mut scratch).token,
             1 => sample_token(&flat, &draft, &mut scratch).token,
@@ -201,7 +201,8 @@ fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
     for position in 0..200 {
         let proposal = proposal_of(&Random(position).logits(40, 2.0), &sampling, &mut scratch);
         let proposal = proposal.expect("it is not greedy");
-        let row = Row { rejection: Some(Rejection::Verify(&proposal)), ..row(&sampling, position) };
+        let row =
+            SampleRow { rejection: Some(Rejection::Verify(&proposal)), ..row(&sampling, position) };
         let got = sample_token(&logits, &row, &mut scratch);
         let exact = f64::from(logits[got.token as usize]) - total.ln();
         assert!((f64::from(got.logprob.unwrap()) - exact).abs() < 3e-6 && got.top.len() == 1);
