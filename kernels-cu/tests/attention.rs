@@ -314,10 +314,10 @@ fn calls_that_do_not_fit_together_are_refused() {
         ("units without a list", |c| c.n_units = 1),
         ("merges without states", |c| c.n_merges = 1),
     ];
-    for (what, spoil) in spoilt {
+    for (defect, spoil) in spoilt {
         let mut call = call;
         spoil(&mut call);
-        assert_eq!(launch(&call), GK_BAD_CALL, "{what}");
+        assert_eq!(launch(&call), GK_BAD_CALL, "{defect}");
     }
     let mut nothing = call;
     nothing.batch.n_rows = 0;
