@@ -19,14 +19,14 @@ fn main() {
     println!("guess                          rows        ns  allocations");
     for n_rows in [1, 8, 64, 256] {
         let rows = rows(n_rows);
-        for (what, call, times, is_asked) in [
+        for (label, call, times, is_asked) in [
             ("repeated from the recording", "chain", 1, false),
             ("asked, one chain", "chain", 1, true),
             ("asked, a push for each row", "push", n_rows, true),
         ] {
             let mut drafter = drafter(&library, call, times, is_asked);
             let (ns, n_allocations) = measure(&mut drafter, &rows);
-            println!("{what:30} {n_rows:4} {ns:9.1}  {n_allocations:11}");
+            println!("{label:30} {n_rows:4} {ns:9.1}  {n_allocations:11}");
         }
     }
     println!("\nhost call       ns");

@@ -100,7 +100,7 @@ def drafts(lines):
 def asked(lines):
     """Rows of the table of aims: the quantity, its aim, its measurement, and whether the aim is reached."""
     by_head = tables(lines)
-    for head, what, aim, column, reached, best in [
+    for head, measurement, aim, column, reached, best in [
         ("decode attention", "decode attention, of the copy bandwidth", "at least 85 %", 4, lambda x: x >= 85, min),
         ("verification", "verification of 4 and 8 rows, of a decode", "at most 1.10x", 4, lambda x: x <= 1.10, max),
         ("view", "scattered tokens, of the same view by blocks", "at least 80 %", 6, lambda x: x >= 80, min),
@@ -113,7 +113,7 @@ def asked(lines):
         values = [number(row[column]) for row in rows]
         if values:
             worst = best(values)
-            yield what, aim, f"{worst:g} at worst, {len(values)} sizes", reached(worst)
+            yield measurement, aim, f"{worst:g} at worst, {len(values)} sizes", reached(worst)
 
     for row in grid_rows(lines):
         if row["model"] != "llama-3.1-8b" or row["gamma"] != "1" or not row["rooflines"]:
@@ -170,17 +170,17 @@ def main():
         print(f"| {name} | {begun} | {failed} | {end[1] if end else ''} |")
     is_whole = bool(states) and all(failed == "0" for failed in states)
     if not is_whole:
-        print("\n**Not all is well:** tables hold what had been measured and checked before a step failed.")
+        print("\n**Not all is well:** tables hold the results that were checked before a step failed.")
     rows = list(asked(lines))
     if rows:
-        print("\n| what | asked for | measured | |\n|---|---|---|---|")
-        for what, aim, measured, reached in rows:
-            print(f"| {what} | {aim} | {measured} | {'' if reached is None else 'reached' if reached else 'short'} |")
+        print("\n| measurement | asked for | measured | |\n|---|---|---|---|")
+        for measurement, aim, measured, reached in rows:
+            print(f"| {measurement} | {aim} | {measured} | {'' if reached is None else 'reached' if reached else 'short'} |")
     pairs = list(beside(lines))
     if pairs:
         print("\n| beside | Galley µs | peer µs | Galley's speed over the peer's |\n|---|---:|---:|---:|")
-        for what, mine, theirs in pairs:
-            print(f"| {what} | {mine:.1f} | {theirs:.1f} | {theirs / mine:.2f}x |")
+        for measurement, mine, theirs in pairs:
+            print(f"| {measurement} | {mine:.1f} | {theirs:.1f} | {theirs / mine:.2f}x |")
     for name, _, body, _ in found:
         print(f"\n### {name}\n")
         in_table, said = False, []
@@ -197,8 +197,8 @@ def main():
             in_table = is_row
         grid = grid_rows(body)
         if grid:
-            print("\nTimes in ms, host work included; weights are random: costs do not depend on the values. Speedups are "
-                  "those of the measured times at published acceptance rates α.")
+            print("\nTimes in ms, host work included; weights are random: costs do not depend on the values. Speedups "
+                  "follow from the measured times and published acceptance rates α.")
             print("\n| model | batch | context | draft | γ | target | draft | verify | verify / target | α | speedup "
                   "| roofline / target | roofline / draft |")
             print("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")

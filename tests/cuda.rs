@@ -156,7 +156,7 @@ fn case_20_a_step_that_fails_beside_the_host() {
         ] {
             let counts =
                 assert_the_others_go_on("llama3", &setup, drafting, requests, expected, n_runs);
-            println!("{counts:?} requests yielded what they would, and failed");
+            println!("{counts:?} requests yielded their tokens and then failed");
         }
     }
 }

@@ -73,7 +73,7 @@ fn case_20_a_step_that_fails_on_a_real_model() {
             drafter.map_or_else(DraftConfig::default, |(name, options)| drafting(name, options));
         let setup = chaotic(seed, on_cpu(Dtype::Bf16, 1));
         let counts = assert_the_others_go_on("llama3", &setup, &drafting, &requests, &expected, 60);
-        println!("{drafter:?}: {counts:?} requests yielded what they would, and failed");
+        println!("{drafter:?}: {counts:?} requests yielded their tokens and then failed");
         assert!(counts.0 > 20 && counts.1 > 20, "{counts:?}");
     }
 }

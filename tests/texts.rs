@@ -8,10 +8,10 @@ pub fn model() -> Option<PathBuf> {
     needed("GALLEY_TEST_MODEL", "SmolLM2")
 }
 
-fn needed(variable: &str, what: &str) -> Option<PathBuf> {
+fn needed(variable: &str, resource: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
-        println!("skipped: {what} is named by {variable}, which `cargo xtask test` sets");
+        println!("skipped: {resource} is named by {variable}, which `cargo xtask test` sets");
         assert!(std::env::var_os("CI").is_none(), "CI sets {variable}");
     }
     path

@@ -27,7 +27,7 @@ const GENERATED: [&str; 2] = ["plugins/abi/src/bindings.rs", "kernels-cu/src/bin
 
 /// Files over [`MAX_LINES`], and the reason why each stays whole.
 const LONG_FILES: [(&str, &str); 6] = [
-    ("engine/backend/src/cpu/attention.rs", "one algorithm, whose parts make sense together only"),
+    ("engine/backend/src/cpu/attention.rs", "one algorithm: its parts make sense together only"),
     (
         "engine/backend/src/cpu/ops.rs",
         "one trait, implemented in the order in which it is declared",
@@ -103,11 +103,7 @@ fn check_first_line(text: &str) -> Vec<String> {
         .lines()
         .next()
         .is_some_and(|line| line.trim_end().len() > "//! ".len() && line.starts_with("//! "));
-    if fine {
-        vec![]
-    } else {
-        vec!["does not start with a //! line that says what it is for".into()]
-    }
+    if fine { vec![] } else { vec!["does not start with a //! line with its subject".into()] }
 }
 
 /// A long file must be listed, and a listed file must be long.

@@ -183,11 +183,11 @@ fn measure_product(gpu: &mut Gpu, model: &Model, product: &Product) {
             bench.multiply(&mut gpu.backend, n_rows, copy);
         }
         let [first, last] = bench.outputs(&mut gpu.backend, n_rows);
-        let what = format!("{} {name}, {n_rows} rows", model.name);
-        check(&what, &bench.expected(n_rows - 1, n_in), &last, tolerance);
+        let label = format!("{} {name}, {n_rows} rows", model.name);
+        check(&label, &bench.expected(n_rows - 1, n_in), &last, tolerance);
         let alone = alone.get_or_insert_with(|| first.clone());
-        assert!(*alone == first, "{what}: the first row has other bits than with fewer");
-        assert!(n_rows == 1 || first != last, "{what}: rows do not differ");
+        assert!(*alone == first, "{label}: the first row has other bits than with fewer");
+        assert!(n_rows == 1 || first != last, "{label}: rows do not differ");
         let time = seconds_each(&mut gpu.backend, |backend, i| bench.multiply(backend, n_rows, i));
         let n_gated = 1 + usize::from(is_gated);
         let activations = n_rows * (2 * n_in + if is_gated { 2 } else { 4 } * n_out);

@@ -34,13 +34,13 @@ pub(crate) fn value(row: usize, at: usize) -> f32 {
 /// Fails unless `got` equals `expected` up to `tolerance`, relative to the largest value. Also
 /// fails if the check could not notice a wrong output: the same values, shifted by one place, must
 /// differ by more.
-pub(crate) fn check(what: &str, expected: &[f64], got: &[f32], tolerance: f64) {
-    assert_eq!(expected.len(), got.len(), "{what}");
+pub(crate) fn check(label: &str, expected: &[f64], got: &[f32], tolerance: f64) {
+    assert_eq!(expected.len(), got.len(), "{label}");
     let size = expected.iter().fold(1e-9_f64, |m, x| m.max(x.abs()));
     let error = |shift: usize| {
         let got = got.iter().cycle().skip(shift);
         expected.iter().zip(got).map(|(e, g)| (e - f64::from(*g)).abs() / size).fold(0.0, f64::max)
     };
-    assert!(error(0) <= tolerance, "{what}: an error of {:.4}, {tolerance} is allowed", error(0));
-    assert!(error(1) > 4.0 * tolerance, "{what}: the check cannot tell values apart");
+    assert!(error(0) <= tolerance, "{label}: an error of {:.4}, {tolerance} is allowed", error(0));
+    assert!(error(1) > 4.0 * tolerance, "{label}: the check cannot tell values apart");
 }

@@ -72,16 +72,16 @@ def seconds_each(device, enqueue):
     return statistics.median(run(n) for _ in range(5))
 
 
-def check(what, expected, got, tolerance=TOLERANCE):
+def check(label, expected, got, tolerance=TOLERANCE):
     """Fails unless got is expected up to tolerance of the largest value, and unless the check can tell values apart."""
     expected, got = expected.float().flatten(), got.float().flatten()
     size = expected.abs().max()
     error = ((expected - got).abs().max() / size).item()
     other = ((expected - got.roll(1)).abs().max() / size).item()
     if not error <= tolerance:
-        raise AssertionError(f"{what}: an error of {error:.4f}, {tolerance} is allowed")
+        raise AssertionError(f"{label}: an error of {error:.4f}, {tolerance} is allowed")
     if not other > 4 * tolerance:
-        raise AssertionError(f"{what}: the check cannot tell values apart")
+        raise AssertionError(f"{label}: the check cannot tell values apart")
 
 
 class Caches:

@@ -182,7 +182,9 @@ impl PrefixCache {
         }
         for ((id, entry), counted) in (0..).map(BlockId).zip(&self.entries).zip(n_children) {
             if entry.as_ref().map_or(0, |it| it.n_children) != counted {
-                return Err(format!("{id:?} has {counted} children, not what its entry says"));
+                return Err(format!(
+                    "{id:?} has {counted} children, and its entry counts another number"
+                ));
             }
         }
         Ok(())

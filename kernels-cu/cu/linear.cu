@@ -30,7 +30,7 @@ struct Tile {
   static_assert(K % GK_K_STEP == 0 && K / 16 % 4 == 0, "registers alternate between k steps, and pairs of them");
   static_assert(W_ROWS % PASS == 0 && X_ROWS % PASS == 0, "every thread copies as many chunks");
   static_assert((PASS & (PASS - 1)) == 0 && W_ROWS % 8 == 0, "chunks are exchanged by the bits of a row");
-  static_assert(WARP_W % 16 == 0 && (WARP_X == 8 || WARP_X % 16 == 0), "what ldmatrix loads");
+  static_assert(WARP_W % 16 == 0 && (WARP_X == 8 || WARP_X % 16 == 0), "tiles that ldmatrix loads");
 };
 
 static constexpr __host__ __device__ int round_up(int value, int step) { return (value + step - 1) / step * step; }

@@ -134,7 +134,7 @@ CALL cuDevicePrimaryCtxRelease_v2(int device) {
   if (const Result error = device_error(device)) return error;
   if (n_retained == 0) return INVALID_CONTEXT;
   if (--n_retained == 0 && n_allocations() > 0) {
-    fail("the context is released by the last who had it, with %zu allocations in it", n_allocations());
+    fail("the context is released by its last owner, with %zu allocations in it", n_allocations());
   }
   return SUCCESS;
 }

@@ -8,7 +8,7 @@ namespace {
 typedef float Row8 __attribute__((vector_size(32), aligned(4)));
 
 void all_lanes(Collective what, uint32_t here) {
-  if (here != 0xffffffffu) fail("%s needs all 32 lanes: only those of mask %08x are left", name_of(what), here);
+  if (here != 0xffffffffu) fail("%s needs all 32 lanes: only the lanes of mask %08x are left", name_of(what), here);
 }
 
 void shuffle(uint32_t here, Exchange &warp) {

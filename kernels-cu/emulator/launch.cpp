@@ -102,7 +102,7 @@ const char *error_name(int32_t error) {
       return "no context of the stream's on this thread";
     case 900:
     case 901:
-      return "what cannot be captured was asked of a stream that is captured";
+      return "a call that cannot be captured was made on a stream that is captured";
     default:
       return "an unknown error of the emulation";
   }

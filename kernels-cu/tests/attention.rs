@@ -25,7 +25,11 @@ const PLANS: [Plan; 6] = [
 fn check(world: &mut World, batch: &[Rows], plan: Plan) {
     let out = world.attend(batch, plan);
     let worst = world.worst_error(batch, &out);
-    assert!(worst <= 1.0, "{worst} × what rounding allows: {:?} {plan:?} {batch:?}", world.shape);
+    assert!(
+        worst <= 1.0,
+        "{worst} × the error that rounding allows: {:?} {plan:?} {batch:?}",
+        world.shape
+    );
 }
 
 #[test]
@@ -310,10 +314,10 @@ fn calls_that_do_not_fit_together_are_refused() {
         ("units without a list", |c| c.n_units = 1),
         ("merges without states", |c| c.n_merges = 1),
     ];
-    for (what, spoil) in spoilt {
+    for (defect, spoil) in spoilt {
         let mut call = call;
         spoil(&mut call);
-        assert_eq!(launch(&call), GK_BAD_CALL, "{what}");
+        assert_eq!(launch(&call), GK_BAD_CALL, "{defect}");
     }
     let mut nothing = call;
     nothing.batch.n_rows = 0;

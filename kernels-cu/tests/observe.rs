@@ -63,9 +63,9 @@ fn sums_agree_with_float64_and_selections_with_sorting() {
             let answers = world.ask(&[20, 2], &selection_cases, window);
             for (selection_case, answer) in selection_cases.iter().zip(&answers) {
                 for (head, (sums, ids)) in answer.iter().enumerate() {
-                    let what = format!("{shape:?} {window} {selection_case:?} {head}");
-                    assert!(are_close(sums, &world.sums(selection_case, window, head)), "{what}");
-                    assert_eq!(*ids, highest(sums, selection_case, block), "{what}");
+                    let case = format!("{shape:?} {window} {selection_case:?} {head}");
+                    assert!(are_close(sums, &world.sums(selection_case, window, head)), "{case}");
+                    assert_eq!(*ids, highest(sums, selection_case, block), "{case}");
                 }
             }
             // Controls: one row more, another window, another number of ids.
@@ -201,8 +201,8 @@ fn impossible_observations_are_refused() {
         ("a layer that is not there", &|_, call| call.kv.layer = 3),
         ("a stride that is no operand's", &|_, call| call.q_stride = 72),
     ];
-    for (what, change) in changes {
+    for (case, change) in changes {
         let answer = world.ask_as(&[2], std::slice::from_ref(&selection_case), 0, change);
-        assert_eq!(answer, Err(GK_BAD_CALL), "{what}");
+        assert_eq!(answer, Err(GK_BAD_CALL), "{case}");
     }
 }

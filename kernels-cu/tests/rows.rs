@@ -350,7 +350,7 @@ fn blocks_are_copied_in_order() {
         }
         assert!(!is_copied(2, 5), "the control: pairs in another order");
         let n_nan = |pool: &Pool| pool.memory.iter().filter(|&&x| x == NAN).count();
-        assert_eq!(n_nan(&before), n_nan(&pool), "what lies between blocks");
+        assert_eq!(n_nan(&before), n_nan(&pool), "values between blocks");
         let kv = gk_kv { block_stride: 8, ..call.kv };
         assert_eq!(launch!(copy_blocks, gk_copy_blocks { kv, ..call }), BAD_CALL);
     }

@@ -199,7 +199,7 @@ fn agrees(got: &SampledToken, expected: &SampledToken) -> bool {
 }
 
 /// Compares the results of `cases` on the device and on the CPU.
-fn check(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case], what: &str) {
+fn check(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case], label: &str) {
     let mut scratch = Scratch::default();
     for (case, got) in cases.iter().zip(on_device(logits, stride, n_vocab, cases)) {
         let row = &logits[case.logits_row * stride..][..n_vocab];
@@ -207,7 +207,7 @@ fn check(logits: &[f32], stride: usize, n_vocab: usize, cases: &[Case], what: &s
         let Case { sampling, seed, position, .. } = case;
         assert!(
             agrees(&got, &expected),
-            "{what}, {n_vocab} values, seed {seed:#x}, position {position}: {got:?}, expected {expected:?}; {sampling:?}"
+            "{label}, {n_vocab} values, seed {seed:#x}, position {position}: {got:?}, expected {expected:?}; {sampling:?}"
         );
     }
 }
@@ -319,12 +319,12 @@ fn wrong_settings_are_noticed() {
         || (0..300).map(|position| Case::new(0, base.clone(), position)).collect::<Vec<_>>();
     let right = on_device(&logits, n_vocab, n_vocab, &cases());
     check(&logits, n_vocab, n_vocab, &cases(), "control");
-    for (what, change) in changes {
+    for (label, change) in changes {
         let mut wrong = cases();
         wrong.iter_mut().for_each(change);
         let wrong = on_device(&logits, n_vocab, n_vocab, &wrong);
         let n_noticed = right.iter().zip(&wrong).filter(|(a, b)| !agrees(a, b)).count();
-        assert!(n_noticed > 3, "another {what} gave {n_noticed} other tokens of 300");
+        assert!(n_noticed > 3, "another {label} gave {n_noticed} other tokens of 300");
     }
 }
 

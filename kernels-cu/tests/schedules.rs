@@ -67,7 +67,7 @@ fn every_launcher_gives_the_same_bits_in_every_schedule() {
     let usual = digests(&whole, &["linear"], &[]).expect("the usual schedule");
     let source = std::fs::read_to_string("cu/linear.cu").expect("a kernel");
     std::thread::scope(|scope| {
-        for (i, (line, other, what)) in PLANTS.into_iter().enumerate() {
+        for (i, (line, other, fault)) in PLANTS.into_iter().enumerate() {
             let (cases, source, usual, folder) = (&cases, &source, &usual, &folder);
             scope.spawn(move || {
                 assert!(source.contains(line), "no longer in linear.cu: {line}");
@@ -77,10 +77,10 @@ fn every_launcher_gives_the_same_bits_in_every_schedule() {
                 let program = program(&name, cases, &objects(folder, &name, &[planted], &["-O0"]));
                 let differs =
                     |schedule: &[_]| digests(&program, &["linear"], schedule).as_ref() != Ok(usual);
-                assert!(SCHEDULES.into_iter().any(differs), "unnoticed: {what}");
+                assert!(SCHEDULES.into_iter().any(differs), "unnoticed: {fault}");
                 assert!(
                     line.starts_with("step <") != differs(&[]),
-                    "in the usual schedule: {what}"
+                    "in the usual schedule: {fault}"
                 );
             });
         }

@@ -56,14 +56,14 @@ impl Report {
         self.n_accepted += stats.drafts.accepted;
     }
 
-    pub(super) fn differs(&mut self, place: &str, what: &str) {
+    pub(super) fn differs(&mut self, place: &str, detail: &str) {
         self.n_differences += 1;
-        self.find(format!("DIFFERENT: {place}: {what}"));
+        self.find(format!("DIFFERENT: {place}: {detail}"));
     }
 
-    pub(super) fn unfinished(&mut self, place: &str, what: &str) {
+    pub(super) fn unfinished(&mut self, place: &str, detail: &str) {
         self.n_unfinished += 1;
-        self.find(format!("UNFINISHED: {place}: {what}"));
+        self.find(format!("UNFINISHED: {place}: {detail}"));
     }
 
     pub(super) fn leaked(&mut self, place: &str, n_blocks: usize) {

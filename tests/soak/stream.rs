@@ -117,7 +117,7 @@ mod tests {
         let whole = stream(&[1, 2, 3], "abc", Some(FinishReason::Length));
         let cut = stream(&[1, 2], "a", Some(FinishReason::Cancelled));
         assert_eq!(cut.difference(&whole, true), None);
-        assert!(cut.difference(&whole, false).is_some(), "nobody has given it up");
+        assert!(cut.difference(&whole, false).is_some(), "its owner has not given it up");
         let other = stream(&[1, 3], "a", None);
         assert!(other.difference(&whole, true).expect("not a start").starts_with("token 1 is 3"));
         let short = stream(&[1, 2], "ab", Some(FinishReason::Length));

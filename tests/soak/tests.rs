@@ -84,8 +84,8 @@ fn every_drafter_and_every_tiny_model_takes_part() {
 fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
     let engine = &workload.engine;
     let mut kinds = BTreeSet::new();
-    let mut note = |what: &str, value: &dyn std::fmt::Debug| {
-        kinds.insert(format!("{what} {value:?}"));
+    let mut note = |setting: &str, value: &dyn std::fmt::Debug| {
+        kinds.insert(format!("{setting} {value:?}"));
     };
     note("model", &target.name);
     note("arithmetic", &(workload.arithmetic.isa, workload.arithmetic.dtype));

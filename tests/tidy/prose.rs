@@ -1,10 +1,11 @@
-//! Prose in the field's nouns: the share of comment sentences that lean on a pronoun.
+//! Prose in the field's nouns: the share of sentences in comments, documents and strings that lean on a pronoun.
 //!
 //! A sentence such as "Who waits for what is there" hides its subject. Code bases with clear comments have such a pronoun in one to
 //! two sentences of a hundred, and so should this one. The check is a share and not a rule for each sentence, because a few
 //! pronouns are right.
 
-use super::files;
+use super::rust::tokens;
+use super::{GENERATED, files};
 
 /// Pronouns that stand where a noun could.
 const PRONOUNS: [&str; 11] = [
@@ -24,11 +25,17 @@ const PRONOUNS: [&str; 11] = [
 /// Fewer words are a label, not a sentence.
 const MIN_WORDS: usize = 4;
 
+/// Fewer words of a string are a name, a label or a key.
+const MIN_STRING_WORDS: usize = 5;
+
 /// Sentences with a pronoun in a hundred sentences.
 const MAX_PERCENT: usize = 3;
 
-/// Text that cannot change: the drafter ABI as it was released.
-const FROZEN: &str = "plugins/abi/tests/snapshots/";
+/// Files that are not checked, and the reason for each.
+const UNCHECKED: [(&str, &str); 2] = [
+    ("plugins/abi/tests/snapshots/", "the drafter ABI as it was released: it cannot change"),
+    ("tests/tidy/prose.rs", "its controls are examples of bad sentences"),
+];
 
 /// The text of a comment line of Rust, C or CUDA.
 fn comment(line: &str) -> Option<&str> {
@@ -73,6 +80,23 @@ fn document_paragraphs(text: &str) -> Vec<String> {
         }
     }
     paragraphs
+}
+
+/// String literals of Rust code of at least [`MIN_STRING_WORDS`] words: errors, log lines, printed text and reasons.
+/// Arguments of format strings are no words.
+fn string_paragraphs(text: &str) -> Vec<String> {
+    let literals = tokens(text).into_iter().filter_map(|token| token.literal());
+    let texts = literals.flat_map(|literal| {
+        let one_line = literal.split("\\\n").map(str::trim_start).collect::<String>();
+        one_line.split("\\n").map(without_arguments).collect::<Vec<_>>()
+    });
+    texts.filter(|text| text.split_whitespace().count() >= MIN_STRING_WORDS).collect()
+}
+
+/// The text without the parts in braces.
+fn without_arguments(text: &str) -> String {
+    let parts = text.split('{');
+    parts.map(|part| part.split_once('}').map_or(part, |(_, rest)| rest)).collect()
 }
 
 fn append(paragraphs: &mut [String], line: &str) {
@@ -128,7 +152,8 @@ fn check_share(subject: &str, paragraphs: &[String]) -> Result<(), String> {
 fn hold_share(extensions: &[&str], paragraphs: fn(&str) -> Vec<String>) {
     let mut groups = std::collections::BTreeMap::<String, Vec<String>>::new();
     for (path, text) in files(extensions) {
-        if path.starts_with(FROZEN) || path.ends_with("bindings.rs") {
+        let is_unchecked = UNCHECKED.iter().any(|(place, _)| path.starts_with(place));
+        if is_unchecked || GENERATED.contains(&path.as_str()) {
             continue;
         }
         let group = path.split_once('/').map_or("documents of the root", |(folder, _)| folder);
@@ -149,6 +174,11 @@ fn documents_use_nouns() {
     hold_share(&[".md"], document_paragraphs);
 }
 
+#[test]
+fn strings_use_nouns() {
+    hold_share(&[".rs"], string_paragraphs);
+}
+
 /// Negative controls: the check notices pronouns in every kind of comment, and skips code and labels.
 #[test]
 fn prose() {
@@ -166,6 +196,24 @@ fn prose() {
     assert_eq!(n_leaning("// What for?\nlet what = \"who is it for\";"), 0, "a label, and code");
     assert_eq!(n_leaning("/// ```\n/// let what = who(is, it, for);\n/// ```"), 0, "an example");
     assert_eq!(n_leaning("// The variable `n_whats` has somewhat of a name."), 0, "whole words");
+
+    let n_strings = |text: &str| leaning(&string_paragraphs(text)).0.len();
+    for bad in [
+        r#"bail!("the file has what nobody reads");"#,
+        r##"let text = r#"a "file" that nobody has read"#;"##,
+        "#[error(\"the folder holds \\\n         what was fetched\")]",
+        "print(\"{n} files\\nthe file is for whom it concerns\");",
+    ] {
+        assert_eq!(n_strings(bad), 1, "{bad}");
+    }
+    for good in [
+        "// a \"comment that nobody reads here\"",
+        "let what = who(\"is\", \"this file for\", 'x');",
+        "f(\"nobody reads it\");",
+        "f(\"{what} needs {who:?} bytes of memory\");",
+    ] {
+        assert_eq!(n_strings(good), 0, "{good}");
+    }
 
     let document = "# What must it be for\n\nA line of text.\n\n| what it is for | this is a cell |\n\n\
         ```\nwhat is this for\n```\n- who goes to the item\n";

@@ -75,7 +75,7 @@ pub(crate) fn generate() -> Result<Vec<String>> {
     version.arg("--version");
     let version = output(version)?;
     if version.trim() != format!("bindgen {VERSION}") {
-        bail!("{} is here, {VERSION} is needed: others word things differently", version.trim());
+        bail!("{} is here, {VERSION} is needed: other versions write other text", version.trim());
     }
     CONTRACTS.iter().map(bindings_of).collect()
 }
@@ -90,7 +90,7 @@ fn bindings_of(contract: &Contract) -> Result<String> {
     bindgen.args(["--no-prepend-enum-name", "--formatter", "none", "--raw-line", &first_line]);
     bindgen.args(["--", &format!("-I{}", compiler_headers()?)]);
     let raw = output(bindgen).context(
-        "if libclang is what is missing: `pip install libclang==18.1.1`, and LIBCLANG_PATH=the folder of libclang.so",
+        "if libclang is missing: `pip install libclang==18.1.1`, and LIBCLANG_PATH=the folder of libclang.so",
     )?;
     format(&raw)
 }
@@ -107,7 +107,7 @@ impl Contract {
         match first_difference(&committed, fresh) {
             None => Ok(()),
             Some(difference) => bail!(
-                "{bindings} is not what {header} gives: `cargo xtask bindings` writes it anew\n{difference}"
+                "{bindings} differs from the bindings of {header}: `cargo xtask bindings` writes it anew\n{difference}"
             ),
         }
     }

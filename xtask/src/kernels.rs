@@ -46,7 +46,8 @@ pub(crate) fn run() -> Result<()> {
                 println!("{name:<70} {arch:>4} {registers:>5} {shared:>7} {local:>5}");
             }
             complaints.extend(
-                complain(unit, &report).map(|what| format!("{unit} for sm_{arch}: {what}")),
+                complain(unit, &report)
+                    .map(|complaint| format!("{unit} for sm_{arch}: {complaint}")),
             );
         }
     }
@@ -101,9 +102,9 @@ fn inspect(
     let mut compile = command(&nvcc.to_string_lossy(), flags);
     compile.args([&arch, &source, "-o"]).arg(&cubin);
     run_command(compile)?;
-    let dump = |what| {
+    let dump = |option| {
         output({
-            let mut dump = command(&cuobjdump.to_string_lossy(), [what]);
+            let mut dump = command(&cuobjdump.to_string_lossy(), [option]);
             dump.arg(&cubin);
             dump
         })

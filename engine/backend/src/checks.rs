@@ -6,11 +6,15 @@ use crate::{
 };
 
 /// Fails unless two shapes agree.
-pub(crate) fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<()> {
+pub(crate) fn expect(op: &'static str, quantity: &str, expected: usize, got: usize) -> Result<()> {
     if expected == got {
         return Ok(());
     }
-    Err(BackendError::Shape { op, expected: format!("{what} {expected}"), got: got.to_string() })
+    Err(BackendError::Shape {
+        op,
+        expected: format!("{quantity} {expected}"),
+        got: got.to_string(),
+    })
 }
 
 /// Fails unless the pool has the layer.
@@ -162,12 +166,12 @@ pub(crate) fn check_selected(
     shape: &KvShape,
     layer: usize,
 ) -> Result<()> {
-    let Some((what, chosen, limit)) = selected(op, seq, shape)? else { return Ok(()) };
+    let Some((kind, chosen, limit)) = selected(op, seq, shape)? else { return Ok(()) };
     for head in 0..chosen.n_kv_heads.max(1) {
         let ids = chosen.of(layer, head);
         let is_below = ids.last().is_none_or(|&id| (id as usize) < limit);
         if !is_below || !ids.is_sorted_by(|a, b| a < b) {
-            return refuse_ids(op, what, &format!("{ids:?}"));
+            return refuse_ids(op, kind, &format!("{ids:?}"));
         }
     }
     Ok(())
@@ -183,15 +187,15 @@ pub(crate) fn check_known(
     last: Option<u32>,
 ) -> Result<()> {
     match (selected(op, seq, shape)?, last) {
-        (Some((what, _, limit)), Some(last)) if last as usize >= limit => {
-            refuse_ids(op, what, &last.to_string())
+        (Some((kind, _, limit)), Some(last)) if last as usize >= limit => {
+            refuse_ids(op, kind, &last.to_string())
         }
         _ => Ok(()),
     }
 }
 
-fn refuse_ids(op: &'static str, what: &str, got: &str) -> Result<()> {
-    let expected = format!("ascending {what} before the tail");
+fn refuse_ids(op: &'static str, kind: &str, got: &str) -> Result<()> {
+    let expected = format!("ascending {kind} before the tail");
     Err(BackendError::Shape { op, expected, got: got.into() })
 }
 
@@ -203,7 +207,7 @@ fn selected<'a>(
     shape: &KvShape,
 ) -> Result<Option<(&'static str, SelectedIds<'a>, usize)>> {
     let tail_start = seq.view.tail_start as usize;
-    let (what, chosen, limit) = match seq.view.selected {
+    let (kind, chosen, limit) = match seq.view.selected {
         Selected::None => return Ok(None),
         Selected::Blocks(blocks) => ("whole blocks", blocks, tail_start / shape.block_size),
         Selected::Tokens(tokens) => ("positions", tokens, tail_start),
@@ -215,7 +219,7 @@ fn selected<'a>(
             expect(op, "selected ids", shape.n_layers * n * chosen.n, chosen.ids.len())?;
         }
     }
-    Ok(Some((what, chosen, limit)))
+    Ok(Some((kind, chosen, limit)))
 }
 
 /// Checks an observation against the batch that contains its rows.

@@ -7,10 +7,10 @@ pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     /// An allocation exceeds the memory of the device: allocate less.
-    #[error("out of memory: {what} needs {needed_bytes} bytes")]
+    #[error("out of memory: {purpose} needs {needed_bytes} bytes")]
     OutOfMemory {
         /// The data to allocate.
-        what: &'static str,
+        purpose: &'static str,
         /// The size of the allocation.
         needed_bytes: u128,
     },

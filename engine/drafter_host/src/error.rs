@@ -15,7 +15,7 @@ pub enum LoadError {
     },
     /// The path is no file. Remedy: name a file, or give the folder that holds it.
     #[error(
-        "{} is {what}, and a drafter is a file: \
+        "{} is {kind}, and a drafter is a file: \
          name the file (.so), or its folder with --plugin-path and the drafter with --drafter",
         path.display()
     )]
@@ -23,7 +23,7 @@ pub enum LoadError {
         /// The given path.
         path: PathBuf,
         /// The kind of thing at that path.
-        what: &'static str,
+        kind: &'static str,
     },
     /// The file has no manifest. Remedy: name another file.
     #[error("{} is no drafter: it has no manifest (GD_MANIFEST); name another file", path.display())]
@@ -56,7 +56,7 @@ pub enum LoadError {
     /// for this machine.
     #[error(
         "cannot load {}: {reason}; \
-         build it for this machine and install what it is linked against",
+         build it for this machine and install the libraries it is linked against",
         path.display()
     )]
     Unloadable {

@@ -88,8 +88,8 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
-        let what = kind_of(metadata.file_type());
-        return Err(LoadError::NotAFile { path: path.to_owned(), what });
+        let kind = kind_of(metadata.file_type());
+        return Err(LoadError::NotAFile { path: path.to_owned(), kind });
     }
     if metadata.len() > MAX_FILE_BYTES {
         return Err(LoadError::NoManifest { path: path.to_owned() });

@@ -179,7 +179,7 @@ fn a_failing_drafter_is_set_aside_after_three() {
     assert_eq!(drafter.after_prefill(&ROWS, &mut program), Outcome::Failed);
     for outcome in [Outcome::Failed, Outcome::Failed, Outcome::SetAside, Outcome::SetAside] {
         assert_eq!(drafter.guess(&ROWS, &mut program), outcome);
-        assert_eq!(program, Program::default(), "what a failing callback enqueued is dropped");
+        assert_eq!(program, Program::default(), "the work of a failing callback is dropped");
     }
     assert_eq!(drafter.timings().n_calls, 3);
     let reason = drafter.set_aside().expect("it is");

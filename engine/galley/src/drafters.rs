@@ -44,9 +44,7 @@ impl DraftArgs {
                 // If the whole text is the path of a file, it needs no quotes and has no options.
                 let is_path = flag == "--drafter-plugin" && Path::new(wanted).is_file();
                 match !is_path && wanted.contains(',') {
-                    true => format!(
-                        "{flag} {wanted:?} (what has a comma in it stands in double quotes)"
-                    ),
+                    true => format!("{flag} {wanted:?} (a value with a comma needs double quotes)"),
                     false => format!("{flag} {wanted:?}"),
                 }
             })

@@ -189,8 +189,8 @@ fn case_11_ids_of_no_token_and_another_count_load_with_a_warning() {
         let ids = printed(&output)["outputs"][0]["token_ids"].clone();
         assert_eq!(ids, json!(plain.0), "{key} {value}");
         let error = stderr(&output);
-        let what = if key == "llama.vocab_size" { "288 rows" } else { key };
-        let said = error.lines().filter(|line| line.contains(what)).count();
+        let field = if key == "llama.vocab_size" { "288 rows" } else { key };
+        let said = error.lines().filter(|line| line.contains(field)).count();
         assert_eq!((said, error.lines().count()), (1, 1), "{key} {value}: {error}");
     }
     let silent = galley("run", &tiny("smollm2.gguf"), &["-p", "hi", "--max-tokens", "4"]);

@@ -39,7 +39,7 @@ impl Repo {
         if !is_id {
             return Err(fail!(
                 Name,
-                "{id:?} is no model id: those are ORG/NAME or ORG/NAME@REVISION"
+                "{id:?} is no model id: a model id is ORG/NAME or ORG/NAME@REVISION"
             ));
         }
         let is_revision = revision.split('/').all(word) && !revision.contains("..");
@@ -103,9 +103,9 @@ impl Repo {
     pub(super) fn cached_file(&self, file: &str, settings: &Settings) -> Result<PathBuf> {
         let name = file_name(file)?;
         let path = self.snapshot(settings).map(|snapshot| snapshot.join(name));
-        let what = || format!("{file} of {}", self.source());
+        let subject = || format!("{file} of {}", self.source());
         let path = path.filter(|path| path.exists());
-        path.or_fail(HubError::Missing, || absent(&what(), settings))
+        path.or_fail(HubError::Missing, || absent(&subject(), settings))
     }
 
     /// Stores that the revision is `commit`. It writes nothing if the cache has this reference: the cache may
@@ -137,9 +137,9 @@ pub(super) fn missing(source: &str, settings: &Settings) -> String {
     format!("{}: `galley pull {source}`", absent(source, settings))
 }
 
-fn absent(what: &str, settings: &Settings) -> String {
+fn absent(subject: &str, settings: &Settings) -> String {
     let offline = settings.offline.map_or(String::new(), |name| format!(", and {name} is set"));
-    format!("{what} is not in {}{offline}", settings.cache.display())
+    format!("{subject} is not in {}{offline}", settings.cache.display())
 }
 
 /// `name` as a relative path that cannot leave the folder which it is joined to.

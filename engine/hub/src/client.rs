@@ -186,7 +186,8 @@ fn location(from: &Uri, response: &Response<Body>) -> Result<Uri> {
     let location = response.headers().get(header::LOCATION);
     let location = location.or_fail(HubError::Content, || "a redirect to nowhere".into())?;
     let location = location.to_str();
-    let location = location.or_fail(HubError::Content, || "a redirect to what is no URL".into())?;
+    let location =
+        location.or_fail(HubError::Content, || "a redirect to a text that is no URL".into())?;
     let scheme = from.scheme_str().unwrap_or("https");
     let server = from.authority().map_or("", Authority::as_str);
     let url = if location.contains("://") {

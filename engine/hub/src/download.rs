@@ -144,7 +144,7 @@ fn check(remote: &Remote<'_>, file: &mut File, part: &Path) -> Result<()> {
     if !found.eq_ignore_ascii_case(expected) {
         return Err(fail!(
             Content,
-            "damaged on the way: its SHA-256 is {found} and should be {expected}. What arrived has been deleted; pull \
+            "damaged on the way: its SHA-256 is {found} and should be {expected}. The damaged file has been deleted; pull \
              again"
         ));
     }

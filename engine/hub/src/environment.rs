@@ -112,8 +112,8 @@ impl Environment {
     pub(super) fn seconds(&self, name: &str, default: Duration) -> Result<Duration> {
         let Some(text) = self.text(name)? else { return Ok(default) };
         let seconds: Result<u64, _> = text.parse();
-        let what = || format!("{name}={text}: a number of seconds");
-        let seconds = seconds.or_fail(HubError::Environment, what)?;
+        let sentence = || format!("{name}={text}: a number of seconds");
+        let seconds = seconds.or_fail(HubError::Environment, sentence)?;
         // The libraries read 0 as the default.
         Ok(if seconds == 0 { default } else { Duration::from_secs(seconds) })
     }

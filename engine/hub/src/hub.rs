@@ -102,7 +102,7 @@ impl<'a> Hub<'a> {
         let source = repo.source();
         let body = self.client.get_text(&url).map_err(|error| self.explain(error, repo))?;
         let listing: Listing = serde_json::from_str(&body)
-            .or_fail(HubError::Content, || format!("{url}: this is not what a hub answers"))?;
+            .or_fail(HubError::Content, || format!("{url}: this is not the answer of a hub"))?;
         if !is_hash(&listing.sha) {
             return Err(fail!(Content, "{url}: {:?} is no commit", listing.sha));
         }

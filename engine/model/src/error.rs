@@ -28,12 +28,12 @@ pub enum ModelError {
         reason: String,
     },
     /// The file is sound, but needs a feature that Galley does not have.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
         /// The missing feature, and the remedy if one is known.
-        what: String,
+        reason: String,
     },
     /// Text that cannot be turned into tokens, or a chat that its template refuses.
     #[error("{0}")]
@@ -55,8 +55,8 @@ impl ModelError {
     }
 
     /// An [`ModelError::Unsupported`].
-    pub fn unsupported(path: &Path, what: impl Into<String>) -> Self {
-        Self::Unsupported { path: path.into(), what: what.into() }
+    pub fn unsupported(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.into(), reason: reason.into() }
     }
 }
 

@@ -67,7 +67,7 @@ fn differences(folder: &Path, tokenizer: &Tokenizer, answers: &[Answer]) -> usiz
             ("stream without special tokens", stream(true) == answer.decoded_plain),
         ];
         let other: Vec<&str> =
-            found.iter().filter(|(_, same)| !same).map(|(what, _)| *what).collect();
+            found.iter().filter(|(_, same)| !same).map(|(text, _)| *text).collect();
         if !other.is_empty() {
             wrong += 1;
             if wrong <= 3 {

@@ -11,7 +11,7 @@
     missing_docs,
     non_camel_case_types,
     clippy::allow_attributes_without_reason,
-    reason = "generated: names and documentation are those of the header"
+    reason = "generated: names and documentation come from the header"
 )]
 mod bindings;
 

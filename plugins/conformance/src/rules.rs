@@ -69,7 +69,7 @@ pub const RULES: [Rule; 22] = [
     ),
     rule(
         6,
-        "Texts of options are read by their length; what lies behind them changes nothing.",
+        "Texts of options are read by their length; the bytes after a text change nothing.",
         Some(lives::texts),
     ),
     rule(
@@ -95,7 +95,7 @@ pub const RULES: [Rule; 22] = [
     rule(11, "Callbacks give the statuses that the header has for them.", Some(calls::statuses)),
     rule(
         12,
-        "What guess enqueues depends on the batch's shape alone, unless it looks at rows or asks \
+        "The work that guess enqueues depends on the batch's shape alone, unless it looks at rows or asks \
          to be recorded again.",
         Some(guesses::depends_on_shape),
     ),
@@ -123,8 +123,8 @@ pub const RULES: [Rule; 22] = [
     ),
     rule(
         17,
-        "It looks at no field beyond a struct's struct_size, and writes only what it is given to \
-         fill.",
+        "It looks at no field beyond a struct's struct_size, and writes only structs that it is given \
+         to fill.",
         Some(calls::bounds),
     ),
     rule(
@@ -143,5 +143,5 @@ pub const RULES: [Rule; 22] = [
         "A cost is finite, not negative, and does not fall as the context grows.",
         Some(guesses::costs),
     ),
-    rule(22, "What is logged is UTF-8, at a level of the header.", Some(calls::logs)),
+    rule(22, "Every logged text is UTF-8, at a level of the header.", Some(calls::logs)),
 ];

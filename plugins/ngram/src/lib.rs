@@ -40,7 +40,7 @@ export_drafter!(
   "id": "galley.ngram",
   "name": "ngram",
   "version": "0.1.0",
-  "description": "Guesses what followed the latest few tokens when they last occurred (prompt lookup)",
+  "description": "Guesses the tokens that followed the latest few tokens when they last occurred (prompt lookup)",
   "needs": ["galley.tokens/1"],
   "options": [
     {"name": "min", "default": "2", "help": "tokens that must match at least"},

@@ -39,7 +39,7 @@ impl Error {
     }
 
     /// The error for a call that the host refused.
-    pub(crate) fn refused(what: &str, status: gd_status) -> Self {
+    pub(crate) fn refused(action: &str, status: gd_status) -> Self {
         let why = match status {
             GD_UNSUPPORTED => "it is not supported here",
             GD_INVALID => "an argument or handle is invalid",
@@ -48,7 +48,7 @@ impl Error {
             GD_PANIC => "the host panicked",
             _ => "it failed",
         };
-        Self::with_status(status, format!("the host refused {what}: {why} (status {status})"))
+        Self::with_status(status, format!("the host refused {action}: {why} (status {status})"))
     }
 
     /// The status, as in `galley_drafter.h`.

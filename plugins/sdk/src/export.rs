@@ -232,7 +232,7 @@ fn active<D>(drafter: &mut Option<D>) -> Result<&mut D> {
 }
 
 /// Runs the body of a callback. An error or a panic becomes a sentence in the log and a status.
-fn guard(host: Host, what: &str, body: impl FnOnce() -> Result<gd_status>) -> gd_status {
+fn guard(host: Host, callback: &str, body: impl FnOnce() -> Result<gd_status>) -> gd_status {
     // A drafter that panicked may be inconsistent. It is safe code, so it can be wrong but not
     // undefined.
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -242,7 +242,7 @@ fn guard(host: Host, what: &str, body: impl FnOnce() -> Result<gd_status>) -> gd
             error.status()
         }
         Err(panic) => {
-            host.log(Level::Error, &format!("panic in {what}: {}", message(&*panic)));
+            host.log(Level::Error, &format!("panic in {callback}: {}", message(&*panic)));
             GD_PANIC
         }
     }

@@ -134,8 +134,8 @@ pub(crate) fn missing(function: &str) -> Error {
 }
 
 /// Only zero is success here: a call that is not a guess has no "fine, but nothing".
-pub(crate) fn check(what: &str, status: gd_status) -> Result<()> {
-    if status == GD_OK { Ok(()) } else { Err(Error::refused(what, status)) }
+pub(crate) fn check(action: &str, status: gd_status) -> Result<()> {
+    if status == GD_OK { Ok(()) } else { Err(Error::refused(action, status)) }
 }
 
 pub(crate) fn to_str(text: &str) -> gd_str {

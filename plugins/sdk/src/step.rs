@@ -198,10 +198,10 @@ impl Step<'_> {
     }
 }
 
-fn to_guess(what: &str, status: gd_status) -> Result<Guess> {
+fn to_guess(action: &str, status: gd_status) -> Result<Guess> {
     match status {
         GD_OK => Ok(Guess::Enqueued),
         GD_NO_GUESS => Ok(Guess::Nothing),
-        status => Err(Error::refused(what, status)),
+        status => Err(Error::refused(action, status)),
     }
 }

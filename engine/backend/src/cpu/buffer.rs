@@ -14,12 +14,12 @@ pub(super) struct Words {
 
 impl Words {
     /// Allocates `len` zero words. An error contains the given name of the data.
-    pub(super) fn zeroed(what: &'static str, len: usize) -> Result<Self> {
+    pub(super) fn zeroed(purpose: &'static str, len: usize) -> Result<Self> {
         if len == 0 {
             return Ok(Self { map: None, len });
         }
         let needed_bytes = len as u128 * 4;
-        let refuse = || BackendError::OutOfMemory { what, needed_bytes };
+        let refuse = || BackendError::OutOfMemory { purpose, needed_bytes };
         let bytes = usize::try_from(needed_bytes).map_err(|_| refuse())?;
         let map = MmapMut::map_anon(bytes).map_err(|_| refuse())?;
         // Every decode step streams through this memory, and 4 KiB pages would cause constant TLB
@@ -45,7 +45,10 @@ impl Words {
         self.map.as_ref().map_or(std::ptr::dangling(), |m| m.as_ptr().cast())
     }
 
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "who writes has borrowed for it")]
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "a mutable pointer needs a mutable borrow of the words"
+    )]
     pub(super) fn as_mut_ptr(&mut self) -> *mut u32 {
         self.map.as_ref().map_or(std::ptr::dangling_mut(), |m| m.as_mut_ptr().cast())
     }

@@ -105,7 +105,7 @@ impl KvPool {
         let len = [shape.n_layers, shape.n_kv_heads, group_key_words + group_value_words]
             .into_iter()
             .try_fold(n_groups, usize::checked_mul)
-            .ok_or(BackendError::OutOfMemory { what: "the KV pool", needed_bytes: u128::MAX })?;
+            .ok_or(BackendError::OutOfMemory { purpose: "the KV pool", needed_bytes: u128::MAX })?;
         let words = Words::zeroed("the KV pool", len)?;
         let layout = Layout {
             key_words,

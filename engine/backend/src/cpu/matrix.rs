@@ -53,7 +53,7 @@ impl Matrix {
         let len = n_panels
             .checked_mul(PANEL)
             .and_then(|n| n.checked_mul(k_words))
-            .ok_or(BackendError::OutOfMemory { what: "weights", needed_bytes: u128::MAX })?;
+            .ok_or(BackendError::OutOfMemory { purpose: "weights", needed_bytes: u128::MAX })?;
         let mut words = Words::zeroed("weights", len)?;
         let out = Shared::<u32>::new(&mut words);
         pool.for_each(n_panels, PANEL * cols * WORK_PER_WEIGHT, |panel, _| {
@@ -153,7 +153,7 @@ impl Tensor {
         let stride = cols.next_multiple_of(PANEL).div_ceil(per_word);
         let len = max_rows
             .checked_mul(stride)
-            .ok_or(BackendError::OutOfMemory { what: "activations", needed_bytes: u128::MAX })?;
+            .ok_or(BackendError::OutOfMemory { purpose: "activations", needed_bytes: u128::MAX })?;
         let words = Words::zeroed("activations", len)?;
         Ok(Self { words, kind, max_rows, cols, stride })
     }

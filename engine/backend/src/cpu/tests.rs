@@ -158,11 +158,11 @@ fn attention_agrees_with_float64() {
             for mut backend in backends() {
                 let got = cache.run(&mut backend, &[len], KvView::default(), window);
                 for (p, expected) in probes.into_iter().zip(&expected) {
-                    let what = format!(
+                    let case = format!(
                         "{} {shape:?} position {p} window {window:?}",
                         backend.description()
                     );
-                    assert_close(&what, expected, &got[p], attention_tolerance(backend.dtype));
+                    assert_close(&case, expected, &got[p], attention_tolerance(backend.dtype));
                 }
             }
         }
@@ -215,8 +215,8 @@ fn attention_over_views_agrees_with_float64() {
                 let expected = cache.expected(p, sees);
                 for mut backend in backends() {
                     let got = cache.run(&mut backend, &[650, 49, 1], view, window);
-                    let what = format!("{} {shape:?} {view:?} {window:?}", backend.description());
-                    assert_close(&what, &expected, &got[p], attention_tolerance(backend.dtype));
+                    let case = format!("{} {shape:?} {view:?} {window:?}", backend.description());
+                    assert_close(&case, &expected, &got[p], attention_tolerance(backend.dtype));
                 }
             }
         }

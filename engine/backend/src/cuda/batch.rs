@@ -211,7 +211,7 @@ impl AttentionMetadata {
             Some(batch_key) if batch_key.heads == heads => Ok(()),
             batch_key => Err(BackendError::Shape {
                 op,
-                expected: format!("what `begin` was given: {:?}", batch_key.map(|made| made.heads)),
+                expected: format!("the heads of `begin`: {:?}", batch_key.map(|made| made.heads)),
                 got: format!("{heads:?}"),
             }),
         }

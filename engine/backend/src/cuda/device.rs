@@ -15,7 +15,7 @@ pub(super) trait Device: Send + Sync {
     /// Free and total memory at this moment.
     fn memory(&self) -> Result<DeviceMemory>;
     /// Allocates zeroed memory, called `what` in errors. Its device address is a multiple of 256.
-    fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64>;
+    fn allocate(&self, purpose: &'static str, n_bytes: usize) -> Result<u64>;
     /// Frees memory from [`Device::allocate`], after the work enqueued so far.
     fn free(&self, address: u64);
     /// Copies to the device, in stream order; `bytes` may be reused on return.

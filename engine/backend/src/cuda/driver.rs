@@ -74,7 +74,10 @@ pub(super) fn shown(built_with: &str) -> Result<Vec<GpuInfo>> {
         }
         count => count.map_err(failed("counting GPUs"))?,
     };
-    (0..n_gpus).map(info).collect::<Result<_, _>>().map_err(failed("asking a GPU what it is"))
+    (0..n_gpus)
+        .map(info)
+        .collect::<Result<_, _>>()
+        .map_err(failed("reading the properties of a GPU"))
 }
 
 fn info(ordinal: i32) -> Result<GpuInfo, DriverError> {

@@ -96,14 +96,14 @@ impl Device for Gpu {
         Ok(DeviceMemory { free_bytes, total_bytes })
     }
 
-    fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
+    fn allocate(&self, purpose: &'static str, n_bytes: usize) -> Result<u64> {
         const OP: &str = "allocating memory";
         self.not_while_capturing(OP)?;
         let stream = self.bound(OP)?;
         // SAFETY: the context is current. The driver aligns to 256 bytes, and refuses size 0.
         let address = match unsafe { result::malloc_sync(n_bytes.max(1)) } {
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                return Err(BackendError::OutOfMemory { what, needed_bytes: n_bytes as u128 });
+                return Err(BackendError::OutOfMemory { purpose, needed_bytes: n_bytes as u128 });
             }
             address => address.map_err(failed(OP))?,
         };

@@ -48,7 +48,7 @@ impl Matrix {
         let n_bytes = packed_rows
             .checked_mul(stride)
             .and_then(|n| n.checked_mul(size_of::<bf16>()))
-            .ok_or(BackendError::OutOfMemory { what: "weights", needed_bytes: u128::MAX })?;
+            .ok_or(BackendError::OutOfMemory { purpose: "weights", needed_bytes: u128::MAX })?;
         let buffer = Buffer::new(device, "weights", n_bytes)?;
         let write = |packed_row: usize, scratch: &mut [f32], out: &mut [u16]| {
             let (fill, row) = source(packed_row, fill, up);
@@ -164,7 +164,7 @@ impl Tensor {
         let n_bytes = max_rows
             .checked_mul(stride)
             .and_then(|n| n.checked_mul(bytes))
-            .ok_or(BackendError::OutOfMemory { what: "activations", needed_bytes: u128::MAX })?;
+            .ok_or(BackendError::OutOfMemory { purpose: "activations", needed_bytes: u128::MAX })?;
         let buffer = Buffer::new(device, "activations", n_bytes)?;
         Ok(Self { buffer, kind, max_rows, cols, stride })
     }

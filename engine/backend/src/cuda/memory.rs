@@ -18,20 +18,20 @@ impl Buffer {
     /// Allocates zeroed bytes. `what` is their name in errors.
     pub(super) fn new(
         device: &Arc<dyn Device>,
-        what: &'static str,
+        purpose: &'static str,
         n_bytes: usize,
     ) -> Result<Self> {
-        let address = device.allocate(what, n_bytes)?;
+        let address = device.allocate(purpose, n_bytes)?;
         Ok(Self { device: Arc::clone(device), address, n_bytes })
     }
 
     /// Allocates a buffer that holds `values`.
     pub(super) fn of<T: Plain>(
         device: &Arc<dyn Device>,
-        what: &'static str,
+        purpose: &'static str,
         values: &[T],
     ) -> Result<Self> {
-        let buffer = Self::new(device, what, size_of_val(values))?;
+        let buffer = Self::new(device, purpose, size_of_val(values))?;
         buffer.upload(0, bytes_of(values))?;
         Ok(buffer)
     }
@@ -95,14 +95,14 @@ impl Drop for Buffer {
 
 /// A buffer that grows to the largest size asked for. Its contents do not survive growing.
 pub(super) struct Growing {
-    what: &'static str,
+    purpose: &'static str,
     buffer: Option<Buffer>,
 }
 
 impl Growing {
     /// An empty buffer, called `what` in errors.
-    pub(super) fn new(what: &'static str) -> Self {
-        Self { what, buffer: None }
+    pub(super) fn new(purpose: &'static str) -> Self {
+        Self { purpose, buffer: None }
     }
 
     /// The current device address; 0 before the first allocation.
@@ -121,7 +121,7 @@ impl Growing {
         let kept = self.buffer.take().filter(|buffer| buffer.len() >= n_bytes);
         let buffer = match kept {
             Some(buffer) => buffer,
-            None => Buffer::new(device, self.what, with_room(n_bytes))?,
+            None => Buffer::new(device, self.purpose, with_room(n_bytes))?,
         };
         Ok(self.buffer.insert(buffer))
     }

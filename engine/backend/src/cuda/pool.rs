@@ -37,7 +37,7 @@ impl KvPool {
         let n_bytes = [shape.n_blocks, shape.block_size, shape.bytes_per_token()]
             .into_iter()
             .try_fold(1, usize::checked_mul)
-            .ok_or(BackendError::OutOfMemory { what: "the KV pool", needed_bytes: u128::MAX })?;
+            .ok_or(BackendError::OutOfMemory { purpose: "the KV pool", needed_bytes: u128::MAX })?;
         let buffer = Arc::new(Buffer::new(device, "the KV pool", n_bytes)?);
         Ok(Self { buffer, shape, host: shape, max_queries })
     }
@@ -90,7 +90,7 @@ fn max_queries(device: &Arc<dyn Device>, head_dim: usize) -> Result<usize> {
 
 fn check_shape(shape: &KvShape) -> Result<()> {
     let KvShape { head_dim, block_size, n_blocks, dtype, .. } = *shape;
-    let refuse = |what: String| Err(BackendError::Unsupported(what));
+    let refuse = |reason: String| Err(BackendError::Unsupported(reason));
     if dtype != Dtype::Bf16 {
         return refuse(format!("a KV cache in {dtype} on a GPU: use bf16, or the CPU"));
     }

@@ -59,12 +59,12 @@ pub(crate) fn operand<B: TestBackend>(backend: &mut B, rows: &[f32], cols: usize
 }
 
 /// Fails unless errors are within `tolerance`, relative to the largest value.
-pub(crate) fn assert_close(what: &str, expected: &[f64], got: &[f32], tolerance: f64) {
-    assert_eq!(expected.len(), got.len(), "{what}");
+pub(crate) fn assert_close(case: &str, expected: &[f64], got: &[f32], tolerance: f64) {
+    assert_eq!(expected.len(), got.len(), "{case}");
     let size = expected.iter().fold(1e-3_f64, |m, x| m.max(x.abs()));
     for (i, (e, g)) in expected.iter().zip(got).enumerate() {
         let error = (e - f64::from(*g)).abs() / size;
-        assert!(error <= tolerance, "{what}[{i}]: expected {e}, got {g}");
+        assert!(error <= tolerance, "{case}[{i}]: expected {e}, got {g}");
     }
 }
 

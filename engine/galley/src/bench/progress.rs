@@ -37,14 +37,14 @@ impl Progress {
     }
 
     /// The next row begins.
-    pub(super) fn row(&mut self, batch: usize, context: usize, what: &str) {
+    pub(super) fn row(&mut self, batch: usize, context: usize, part: &str) {
         let gone = self.started.elapsed();
         let rest = rest(&self.rows, self.n_begun, gone);
         self.n_begun += 1;
         if self.rows.len() > 1 {
             let rest = rest.map_or(String::new(), |rest| format!(", about {} to go", clock(rest)));
             note(format_args!(
-                "[{}/{}] batch {batch}, context {context}: {what} ({}{rest})",
+                "[{}/{}] batch {batch}, context {context}: {part} ({}{rest})",
                 self.n_begun,
                 self.rows.len(),
                 clock(gone)

@@ -44,9 +44,9 @@ pub(super) fn decodes_all(stats: &Stats, batch: usize) -> bool {
 }
 
 /// The error for a row without a measured step.
-pub(super) fn nothing_measured(what: &str, batch: usize) -> Error {
+pub(super) fn nothing_measured(mode: &str, batch: usize) -> Error {
     anyhow!(
-        "nothing was measured: no turn of {what} had all {batch} sequences in it and no prompt to read. Raise --gen or \
+        "nothing was measured: no turn of {mode} had all {batch} sequences in it and no prompt to read. Raise --gen or \
          --kv-cache-tokens, or take a shorter --context or a smaller --batch"
     )
 }
@@ -112,8 +112,8 @@ impl Span {
 }
 
 /// Seconds of `time`. A time of zero is an error, because rates divide by it.
-pub(super) fn seconds(time: Duration, what: &str) -> Result<f64> {
-    ensure!(!time.is_zero(), "{what} took no time that the clock shows: raise --gen or --context");
+pub(super) fn seconds(time: Duration, phase: &str) -> Result<f64> {
+    ensure!(!time.is_zero(), "{phase} took no time that the clock shows: raise --gen or --context");
     Ok(time.as_secs_f64())
 }
 

@@ -58,8 +58,8 @@ impl Window {
                 return Ok(window);
             }
         }
-        let what = if longest > 0 { "decoding with a drafter" } else { "plain decoding" };
-        Err(nothing_measured(what, prompts.len()))
+        let mode = if longest > 0 { "decoding with a drafter" } else { "plain decoding" };
+        Err(nothing_measured(mode, prompts.len()))
     }
 
     /// One window, with sequences of at most `most_tokens` tokens. None if the window has no step.

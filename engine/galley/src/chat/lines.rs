@@ -64,7 +64,7 @@ fn edited(editor: &mut DefaultEditor) -> Result<Option<Result<String, String>>> 
     }
 }
 
-const NOT_UTF8: &str = "what was typed is not UTF-8";
+const NOT_UTF8: &str = "the typed line is not UTF-8";
 
 /// Reads up to a line feed or the end of the input.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<Result<String, String>>> {

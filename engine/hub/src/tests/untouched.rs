@@ -54,7 +54,7 @@ fn case_14_a_complete_model_in_a_read_only_cache_is_pulled_without_a_write() {
     assert_eq!(fs::read_to_string(refs.join("v2")).unwrap(), COMMIT);
     assert_eq!(fs::read_dir(&refs).unwrap().count(), 2, "nothing but references");
     let mode = fs::metadata(refs.join("main")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o644, "others may read it");
+    assert_eq!(mode & 0o777, 0o644, "other users may read it");
 }
 
 #[test]

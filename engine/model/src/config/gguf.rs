@@ -33,9 +33,9 @@ impl ModelConfig {
                     Family::Mistral => "llama",
                     _ => known.model_type,
                 };
-                let what =
+                let reason =
                     format!("architecture {other} is not supported; {}", instead_of(other, name));
-                return Err(ModelError::unsupported(path, what));
+                return Err(ModelError::unsupported(path, reason));
             }
         };
         let keys = Keys { path, metadata, architecture };
@@ -56,8 +56,8 @@ impl ModelConfig {
             if let Some(other) = keys.size(key, MAX_WIDTH)?
                 && other != head_dim
             {
-                let what = format!("{} of {other} with heads of {head_dim}", keys.full_name(key));
-                return Err(ModelError::unsupported(path, what));
+                let reason = format!("{} of {other} with heads of {head_dim}", keys.full_name(key));
+                return Err(ModelError::unsupported(path, reason));
             }
         }
         let vocab_size = match keys.size("vocab_size", MAX_VOCAB)? {
@@ -131,14 +131,14 @@ impl ModelConfig {
 /// Refuses settings that the forward pass does not compute.
 fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
     if keys.metadata.u64("split.count").is_some_and(|count| count > 1) {
-        let what = "a GGUF model in several files; join them with llama-gguf-split --merge";
-        return Err(ModelError::unsupported(keys.path, what));
+        let reason = "a GGUF model in several files; join them with llama-gguf-split --merge";
+        return Err(ModelError::unsupported(keys.path, reason));
     }
     if let Some(experts) = keys.integer("expert_count")?
         && experts > 0
     {
-        let what = format!("{} {experts}: mixture of experts", keys.full_name("expert_count"));
-        return Err(ModelError::unsupported(keys.path, what));
+        let reason = format!("{} {experts}: mixture of experts", keys.full_name("expert_count"));
+        return Err(ModelError::unsupported(keys.path, reason));
     }
     Ok(())
 }
@@ -160,9 +160,9 @@ fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> 
         kind => kind.unwrap_or("linear"),
     };
     if kind != "yarn" && attention != 1.0 {
-        let what = keys.full_name("rope.scaling.attn_factor");
-        let what = format!("{what} {attention}: only yarn may have one");
-        return Err(ModelError::unsupported(keys.path, what));
+        let field = keys.full_name("rope.scaling.attn_factor");
+        let reason = format!("{field} {attention}: only yarn may have one");
+        return Err(ModelError::unsupported(keys.path, reason));
     }
     match kind {
         "none" => Ok(RopeScaling::None),
@@ -170,11 +170,11 @@ fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> 
         "linear" => Ok(RopeScaling::Linear { factor }),
         "yarn" => yarn(keys, factor, attention, trained_context).map(RopeScaling::Yarn),
         "longrope" => {
-            let what = format!(
+            let reason = format!(
                 "{name} longrope: two sets of frequencies, one for short and one for long sequences, which no model of \
                  Galley's families has; supported are {SUPPORTED}"
             );
-            Err(ModelError::unsupported(keys.path, what))
+            Err(ModelError::unsupported(keys.path, reason))
         }
         other => Err(ModelError::unsupported(
             keys.path,
@@ -186,10 +186,10 @@ fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> 
 fn yarn(keys: &Keys<'_>, factor: f64, attention: f64, trained_context: usize) -> Result<Yarn> {
     let extrapolation = keys.number("rope.scaling.yarn_ext_factor")?;
     if let Some(share) = extrapolation.filter(|share| *share >= 0.0 && *share != 1.0) {
-        let what = keys.full_name("rope.scaling.yarn_ext_factor");
+        let field = keys.full_name("rope.scaling.yarn_ext_factor");
         return Err(ModelError::unsupported(
             keys.path,
-            format!("{what} {share}; only 1 is supported"),
+            format!("{field} {share}; only 1 is supported"),
         ));
     }
     let number =

@@ -138,9 +138,9 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
             .find(|known| known.class.eq_ignore_ascii_case(class))
             .map(|known| known.family)
     };
-    let unsupported = |field: &str, what: &str, name: &str| {
+    let unsupported = |field: &str, value: &str, name: &str| {
         let instead = instead_of(name, |known| known.class);
-        ModelError::unsupported(fields.path, format!("{field} {what} is not supported; {instead}"))
+        ModelError::unsupported(fields.path, format!("{field} {value} is not supported; {instead}"))
     };
     match fields.get("architectures") {
         Some(Value::Array(classes)) if !classes.is_empty() => {
@@ -165,7 +165,7 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
 
 /// Refuses settings that the forward pass does not compute.
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
-    let refuse = |what: String| Err(ModelError::unsupported(fields.path, what));
+    let refuse = |reason: String| Err(ModelError::unsupported(fields.path, reason));
     if let Some(activation) = fields.text("hidden_act")?
         && !SILU.contains(&activation)
     {
@@ -175,9 +175,9 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
         return refuse("mlp_bias: only queries, keys and values may have a bias".into());
     }
     if fields.get("quantization_config").is_some() {
-        let what =
+        let reason =
             "quantization_config: weights must be BF16, F16 or F32; GGUF files may be quantised";
-        return refuse(what.into());
+        return refuse(reason.into());
     }
     Ok(())
 }
@@ -212,9 +212,9 @@ fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Resul
         all if all == n_layers => Ok(window),
         _ if window.is_none() => Ok(None),
         some => {
-            let what =
+            let reason =
                 format!("a sliding window in {some} of {n_layers} layers; all or none may have it");
-            Err(ModelError::unsupported(fields.path, what))
+            Err(ModelError::unsupported(fields.path, reason))
         }
     }
 }

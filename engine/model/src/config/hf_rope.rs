@@ -66,8 +66,8 @@ fn scaling(
     };
     Ok(match kind {
         None if parameters.object.values().any(serde_json::Value::is_object) => {
-            let what = "rope parameters that differ between layers";
-            return Err(ModelError::unsupported(fields.path, what));
+            let reason = "rope parameters that differ between layers";
+            return Err(ModelError::unsupported(fields.path, reason));
         }
         None | Some("default") => RopeScaling::None,
         Some("linear") => RopeScaling::Linear { factor: parameters.required_number("factor")? },
@@ -83,16 +83,16 @@ fn scaling(
             original_context: max_positions as f64,
         },
         Some(name @ ("longrope" | "su")) => {
-            let what = format!(
+            let reason = format!(
                 "{} {name}: two sets of frequencies, one for short and one for long sequences, which no model of \
                  Galley's families has; supported are {SUPPORTED}",
                 parameters.name()
             );
-            return Err(ModelError::unsupported(fields.path, what));
+            return Err(ModelError::unsupported(fields.path, reason));
         }
         Some(other) => {
-            let what = format!("{} {other}; supported are {SUPPORTED}", parameters.name());
-            return Err(ModelError::unsupported(fields.path, what));
+            let reason = format!("{} {other}; supported are {SUPPORTED}", parameters.name());
+            return Err(ModelError::unsupported(fields.path, reason));
         }
     })
 }

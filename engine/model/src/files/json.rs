@@ -23,7 +23,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
     }
     let json = parse(&bytes).map_err(|error| failed(path, &bytes, &error))?;
     match server_error(&json) {
-        Some(what) => Err(ModelError::unsupported(path, what)),
+        Some(mistake) => Err(ModelError::unsupported(path, mistake)),
         None => Ok(json),
     }
 }
@@ -52,8 +52,8 @@ pub(crate) fn failed(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Mo
         let reason = "is UTF-16 text, and JSON is UTF-8: save the file as UTF-8 without BOM";
         return ModelError::invalid(path, "JSON", reason);
     }
-    if let Some(what) = recognise(bytes) {
-        return ModelError::unsupported(path, what);
+    if let Some(mistake) = recognise(bytes) {
+        return ModelError::unsupported(path, mistake);
     }
     let way_out = match error.is_eof() {
         true => ": the file is cut off, so download it again",

@@ -17,8 +17,8 @@ pub(crate) fn recognise(bytes: &[u8]) -> Option<String> {
         ));
     }
     let magic = MAGICS.iter().find(|(magic, _)| bytes.starts_with(magic));
-    if let Some((_, what)) = magic {
-        return Some((*what).into());
+    if let Some((_, mistake)) = magic {
+        return Some((*mistake).into());
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return Some("this is a tar archive: unpack it first".into());
@@ -50,13 +50,14 @@ fn pointer(text: &str) -> Option<String> {
         ));
     }
     if text.contains("/annex/objects/") {
-        let what =
+        let mistake =
             "this is a git-annex pointer, not the file itself: run `git annex get` in the folder";
-        return Some(what.into());
+        return Some(mistake.into());
     }
     if text.starts_with("# xet version") {
-        let what = "this is a Xet pointer, not the file itself: fetch the model with `galley pull`";
-        return Some(what.into());
+        let mistake =
+            "this is a Xet pointer, not the file itself: fetch the model with `galley pull`";
+        return Some(mistake.into());
     }
     None
 }

@@ -144,8 +144,8 @@ impl Facts {
         }
     }
 
-    fn tell(&self, what: &str) {
-        tracing::warn!("{}: {what}", self.path.display());
+    fn tell(&self, warning: &str) {
+        tracing::warn!("{}: {warning}", self.path.display());
     }
 
     fn invalid(&self, field: &str, reason: String) -> ModelError {

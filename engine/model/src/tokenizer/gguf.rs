@@ -57,19 +57,19 @@ impl<'a> Fields<'a> {
         let types = metadata.i32s("tokenizer.ggml.token_type").unwrap_or_default();
         let fields = Self { path, metadata, tokens, raw, types };
         if !types.is_empty() && types.len() != tokens.len() {
-            let what = format!(
-                "tokenizer.ggml.token_type has {} entries for {} tokens: those without one are text",
+            let warning = format!(
+                "tokenizer.ggml.token_type has {} entries for {} tokens: a token without an entry is text",
                 types.len(),
                 tokens.len()
             );
-            fields.tell(&what);
+            fields.tell(&warning);
         }
         if let Some((id, _)) = raw.first_key_value() {
-            let what = format!(
+            let warning = format!(
                 "{} tokens are no UTF-8, {id} the first: they are decoded to their bytes, and no text becomes one",
                 raw.len()
             );
-            fields.tell(&what);
+            fields.tell(&warning);
         }
         Ok(fields)
     }
@@ -221,12 +221,12 @@ impl<'a> Fields<'a> {
             }
         }
         if let Some(first) = useless.first() {
-            let what = format!(
+            let warning = format!(
                 "{key}: {} of {} join no two tokens to a third, {first:?} the first, and are left out",
                 useless.len(),
                 merges.len()
             );
-            self.tell(&what);
+            self.tell(&warning);
         }
         Ok(pairs)
     }
@@ -277,8 +277,8 @@ impl<'a> Fields<'a> {
         self.types.get(id).copied().unwrap_or(NORMAL)
     }
 
-    fn tell(&self, what: &str) {
-        tracing::warn!("{}: {what}", self.path.display());
+    fn tell(&self, warning: &str) {
+        tracing::warn!("{}: {warning}", self.path.display());
     }
 
     fn invalid(&self, field: &str, reason: impl ToString) -> ModelError {

@@ -88,12 +88,12 @@ impl Outline {
         let model = &self.model;
         if model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
             let kind = model.kind.as_deref().unwrap_or_default();
-            let what = format!("model.type {kind:?}: the Llama family uses \"BPE\"");
-            return Err(ModelError::unsupported(path, what));
+            let reason = format!("model.type {kind:?}: the Llama family uses \"BPE\"");
+            return Err(ModelError::unsupported(path, reason));
         }
         if model.continuing_subword_prefix.as_deref().is_some_and(|prefix| !prefix.is_empty()) {
-            let what = "model.continuing_subword_prefix is not for models of the Llama family";
-            return Err(ModelError::unsupported(path, what));
+            let reason = "model.continuing_subword_prefix is not for models of the Llama family";
+            return Err(ModelError::unsupported(path, reason));
         }
         if model.merges.0 > model.vocab.0 {
             let reason = "a merge makes a token that the vocabulary does not have";

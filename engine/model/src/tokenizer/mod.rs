@@ -278,19 +278,19 @@ impl Tokenizer {
 fn missing(directory: &Path, path: &Path) -> ModelError {
     let names = files::names(directory).unwrap_or_default();
     let is = |name: &String, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-    for (ends, what) in OTHER_TOKENIZERS {
+    for (ends, format) in OTHER_TOKENIZERS {
         if let Some(name) = names.iter().find(|name| is(name, ends)) {
             return ModelError::unsupported(
                 &directory.join(name),
                 format!(
-                    "Galley reads tokenizer.json, and this model has only {what}: save it once with transformers' \
+                    "Galley reads tokenizer.json, and this model has only {format}: save it once with transformers' \
                      `AutoTokenizer`, or use a GGUF file of the model"
                 ),
             );
         }
     }
-    let what = "the model has no tokenizer.json: put the one of the model it was made from beside its weights";
-    ModelError::unsupported(path, what)
+    let reason = "the model has no tokenizer.json: put the one of the model it was made from beside its weights";
+    ModelError::unsupported(path, reason)
 }
 
 /// Suffixes of the files of other tokenizers, and the name of each format.

@@ -168,11 +168,11 @@ impl Decoder {
                 self.leading_spaces = json["start"].as_u64().unwrap_or(0).min(64) as usize;
             }
             _ => {
-                let what = format!(
+                let reason = format!(
                     "decoder {json}: Galley knows ByteLevel, Metaspace, Replace of a string, \
                      ByteFallback, Fuse and Strip of leading spaces"
                 );
-                return Err(ModelError::unsupported(path, what));
+                return Err(ModelError::unsupported(path, reason));
             }
         }
         Ok(())

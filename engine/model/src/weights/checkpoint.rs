@@ -59,8 +59,8 @@ impl Checkpoint {
             return Self::open_safetensors(path, directory, &Shards::single(path.into()));
         }
         if name.ends_with(".json") {
-            let what = format!("one file of a model: name its folder, {}", directory.display());
-            return Err(ModelError::unsupported(path, what));
+            let reason = format!("one file of a model: name its folder, {}", directory.display());
+            return Err(ModelError::unsupported(path, reason));
         }
         Self::open_gguf(path, path)
     }
@@ -80,11 +80,11 @@ impl Checkpoint {
     /// [`RopeScaling::Dynamic`]: crate::config::RopeScaling::Dynamic
     pub fn set_max_context(&mut self, tokens: usize) -> Result<()> {
         if !(1..=self.longest_context).contains(&tokens) {
-            let what = format!(
+            let reason = format!(
                 "a context of {tokens} tokens: the model takes 1 to {}",
                 self.longest_context
             );
-            return Err(ModelError::unsupported(&self.path, what));
+            return Err(ModelError::unsupported(&self.path, reason));
         }
         self.config.max_context = tokens;
         Ok(())
@@ -156,12 +156,12 @@ impl Checkpoint {
             fields.remove("quantization_config");
         }
         let config = ModelConfig::from_hf_json(&config_path, &json);
-        if let Some(what) = quantisation
+        if let Some(reason) = quantisation
             && config
                 .as_ref()
                 .is_ok_and(|config| !check::has_plain_matrices(config, &opened.tensors))
         {
-            return Err(ModelError::unsupported(&config_path, what));
+            return Err(ModelError::unsupported(&config_path, reason));
         }
         let mut config = config?;
         config.add_eos_tokens(&config_path, &json, EndSource::Config);
@@ -248,8 +248,8 @@ impl Checkpoint {
                         "supported are BF16, F16 and F32: take a copy of the model in one of them, or a GGUF file"
                     }
                 };
-                let what = format!("tensor {name} is stored as {dtype}; {way_out}");
-                Err(ModelError::unsupported(file.path(), what))
+                let reason = format!("tensor {name} is stored as {dtype}; {way_out}");
+                Err(ModelError::unsupported(file.path(), reason))
             }
             Storage::Broken(reason) => Err(ModelError::invalid(file.path(), name, reason.as_str())),
         }

@@ -134,7 +134,7 @@ pub(super) fn open_files(shards: &Shards) -> Result<Files> {
         return Err(failed.remove(0));
     }
     if !shards.missing.is_empty() {
-        let way_out = "the download did not finish: `galley pull` fetches what is missing";
+        let way_out = "the download did not finish: `galley pull` fetches the missing files";
         opened.absent.push(format!("{} not there: {way_out}", foreign::are(&shards.missing)));
     }
     opened.absent.extend(failed.iter().map(ToString::to_string));

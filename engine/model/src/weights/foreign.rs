@@ -21,12 +21,12 @@ pub(super) fn no_weights(directory: &Path, names: &[String], missing: &[String])
     }
     if !missing.is_empty() {
         let reason = format!(
-            "{} in the index and not there: the download did not finish: `galley pull` fetches what is missing",
+            "{} in the index and not there: the download did not finish: `galley pull` fetches the missing files",
             are(missing)
         );
         return ModelError::invalid(directory, "directory", reason);
     }
-    let unsupported = |what: String| ModelError::unsupported(directory, what);
+    let unsupported = |reason: String| ModelError::unsupported(directory, reason);
     if has("model_index.json") {
         return unsupported(
             "this is a pipeline of diffusers, which makes images: Galley runs language models"
@@ -36,10 +36,10 @@ pub(super) fn no_weights(directory: &Path, names: &[String], missing: &[String])
     if let Some(name) = names.iter().find(|name| UNFINISHED.iter().any(|end| name.ends_with(end))) {
         return unsupported(format!("{name} is a download that did not finish: download it again"));
     }
-    for (ends, what) in FORMATS {
+    for (ends, description) in FORMATS {
         let is_of_format = |name: &&String| ends.iter().any(|end| name.ends_with(end));
         if let Some(name) = names.iter().find(is_of_format) {
-            return unsupported(format!("the weights are in {name}: {what}"));
+            return unsupported(format!("the weights are in {name}: {description}"));
         }
     }
     if let Some(inner) = inner_folder(directory, names) {
@@ -94,11 +94,11 @@ fn adapter(directory: &Path, names: &[String]) -> Option<ModelError> {
     let config = files::read_json(&directory.join("adapter_config.json")).unwrap_or_default();
     let base = config["base_model_name_or_path"].as_str().filter(|base| !base.is_empty());
     let base = base.map(|base| format!(" for {base}")).unwrap_or_default();
-    let what = format!(
+    let reason = format!(
         "this is a LoRA adapter{base}, which only changes the weights of another model: merge the two with peft's \
          `merge_and_unload` and save the result, or run the base model"
     );
-    Some(ModelError::unsupported(directory, what))
+    Some(ModelError::unsupported(directory, reason))
 }
 
 /// The first inner folder with a model: a snapshot in the hub's cache, or a folder from an archive.
@@ -139,7 +139,7 @@ pub(super) fn quantisation(config: &Value, tensors: &BTreeMap<String, Entry>) ->
     let bits = bits.map(|bits| format!(" in {bits} bits")).unwrap_or_default();
     Some(format!(
         "the weights are quantised by {name}{bits}; of safetensors files Galley reads BF16, F16 and F32: take the \
-         model that was quantised, or a GGUF file of it, which may be quantised (Q4_K_M, Q8_0 and others)"
+         model that was quantised, or a GGUF file of it, which may be quantised (Q4_K_M, Q8_0 and more)"
     ))
 }
 

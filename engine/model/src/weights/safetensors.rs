@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, fmt};
 /// A defect of a tensor is kept in its entry ([`Storage::Broken`]): the model may not need it.
 pub(super) fn read_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> {
     parse_header(file, index).map_err(|error| match files::recognise(file.bytes()) {
-        Some(what) => ModelError::unsupported(file.path(), what),
+        Some(mistake) => ModelError::unsupported(file.path(), mistake),
         None => error,
     })
 }
@@ -133,7 +133,7 @@ impl Data {
             && codec.tensor_bytes(&shape) != Some(end - start)
         {
             return Err(format!(
-                "has {} bytes of data, which is not what {codec} of shape {shape:?} takes",
+                "has {} bytes of data, which is not the size of {codec} with shape {shape:?}",
                 end - start
             ));
         }

@@ -47,18 +47,20 @@ impl Worker {
     }
 }
 
-fn grows(subject: &Subject, what: &str, mut once: impl FnMut(&Subject)) -> Verdict {
+fn grows(subject: &Subject, units: &str, mut once: impl FnMut(&Subject)) -> Verdict {
     if subject.activate().is_err() {
         return not_alive();
     }
     if std::fs::read_to_string("/proc/self/maps").is_ok_and(|maps| maps.contains("libasan")) {
-        return Verdict::Skip("the address sanitizer keeps back what is freed".to_owned());
+        return Verdict::Skip("the address sanitizer keeps freed memory".to_owned());
     }
-    about_to(&format!("go through many {what}"));
+    about_to(&format!("go through many {units}"));
     // The warm-up is long enough for allocators and first-time initialisation to settle.
     repeat(N_TIMES / 4, || once(subject));
     let Some(before) = Held::now() else {
-        return Verdict::Skip("this system does not say what a process holds".to_owned());
+        return Verdict::Skip(
+            "this system does not report the memory, threads and files of a process".to_owned(),
+        );
     };
     let n = repeat(N_TIMES, || once(subject));
     let Some(after) = Held::now() else { return Verdict::Pass };
@@ -69,7 +71,7 @@ fn grows(subject: &Subject, what: &str, mut once: impl FnMut(&Subject)) -> Verdi
     );
     if bytes > MOST_BYTES.max(n * MOST_BYTES_EACH) || threads > 0 || files > 0 {
         return Verdict::Fail(format!(
-            "{n} {what} left {bytes} bytes, {threads} threads and {files} open files behind"
+            "{n} {units} left {bytes} bytes, {threads} threads and {files} open files behind"
         ));
     }
     Verdict::Pass

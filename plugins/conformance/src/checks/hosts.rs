@@ -21,9 +21,7 @@ pub(crate) fn without_needs(subject: &Subject) -> Verdict {
         let lived = without(subject, &id);
         match lived.observed.failure() {
             None => {
-                return Verdict::Fail(format!(
-                    "it works without {id}: what a drafter can do without is no need"
-                ));
+                return Verdict::Fail(format!("it works without {id}, so {id} is no need"));
             }
             Some(failure) if failure.sentence.is_none() => {
                 return Verdict::Fail(format!("without {id}, {}", sentence_of(failure)));

@@ -24,6 +24,6 @@ fn not_alive() -> Verdict {
 }
 
 /// Tells the waiting parent process the next action, in case the drafter does not return.
-fn about_to(what: &str) {
-    println!("{}{}", ABOUT, what.replace('\n', " "));
+fn about_to(action: &str) {
+    println!("{}{}", ABOUT, action.replace('\n', " "));
 }

@@ -230,7 +230,7 @@ fn run<T>(
     let status = between.within(callback, || Some(call(given.as_ptr())));
     if !given.is_same(&before) {
         let name = callback.name();
-        between.breach(Breach::Beyond, format!("{name} wrote into what it was given to read"));
+        between.breach(Breach::Beyond, format!("{name} wrote into a struct that it may only read"));
     }
     status.unwrap_or(GD_INTERNAL)
 }

@@ -67,16 +67,16 @@ fn attention_of_any_number_of_rows_has_the_same_bits() {
             for mut backend in backends() {
                 let together = cache.run(&mut backend, &chunks, view, None);
                 let alone = cache.run(&mut backend, &singles, view, None);
-                let what = format!("{} {shape:?} {view:?}", backend.description());
-                assert!(together == alone, "{what}");
-                assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "{what}");
+                let case = format!("{} {shape:?} {view:?}", backend.description());
+                assert!(together == alone, "{case}");
+                assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "{case}");
                 let p = len - 1;
                 let seen = |at: usize| match view.selected {
                     Selected::None => true,
                     _ => at >= first || at.is_multiple_of(3),
                 };
                 let expected = cache.expected(p, |_, at| seen(at));
-                assert_close(&what, &expected, &alone[p], attention_tolerance(backend.dtype));
+                assert_close(&case, &expected, &alone[p], attention_tolerance(backend.dtype));
             }
         }
     }

@@ -42,16 +42,16 @@ fn selections_agree_with_float64() {
             // The selection of the first of two backends that differ only in the number of threads.
             let mut alone = None;
             for mut backend in backends() {
-                let what = format!("{} {shape:?} {selection_case:?}", backend.description());
+                let case = format!("{} {shape:?} {selection_case:?}", backend.description());
                 let got = cache.observe(&mut backend, &[100, len - 100], &selection_case);
                 assert!(
                     got == cache.observe(&mut backend, &[len], &selection_case),
-                    "chunks: {what}"
+                    "chunks: {case}"
                 );
                 alone = match alone.take() {
                     None => Some(got.clone()),
                     Some(alone) => {
-                        assert!(got == alone, "threads: {what}");
+                        assert!(got == alone, "threads: {case}");
                         None
                     }
                 };
@@ -59,7 +59,7 @@ fn selections_agree_with_float64() {
                 for (ids, scores) in got.iter().zip(&scores) {
                     assert!(
                         cache.are_highest(ids, scores, &selection_case, slack),
-                        "{what}: {ids:?}"
+                        "{case}: {ids:?}"
                     );
                 }
             }
@@ -182,11 +182,11 @@ fn impossible_observations_are_refused() {
                 ("an even window", &|o| o.pool = PoolScores::Average(4)),
                 ("out of another size", &|o| o.n_selected = 3),
             ];
-            for (what, change) in refused {
-                let error = ask(change).expect_err(what);
+            for (case, change) in refused {
+                let error = ask(change).expect_err(case);
                 assert!(
                     matches!(error, BackendError::Shape { op: "observe", .. }),
-                    "{what}: {error}"
+                    "{case}: {error}"
                 );
             }
         },

@@ -16,8 +16,8 @@ fn attention_agrees_with_float64() {
             for p in [0, 1, 15, 16, 129, 150, 199] {
                 let sees = |_, at: usize| window.is_none_or(|w| at + w as usize > p);
                 let expected = cache.expected(p, sees);
-                let what = format!("{shape:?} position {p} window {window:?}");
-                assert_close(&what, &expected, &got[p], attention_tolerance(Dtype::Bf16));
+                let case = format!("{shape:?} position {p} window {window:?}");
+                assert_close(&case, &expected, &got[p], attention_tolerance(Dtype::Bf16));
             }
         }
     }
@@ -62,8 +62,8 @@ fn attention_over_views_agrees_with_float64() {
                 };
                 let expected = cache.expected(p, sees);
                 let got = cache.run(&mut backend, &[310, 19, 1], view, window);
-                let what = format!("{shape:?} {view:?} {window:?}");
-                assert_close(&what, &expected, &got[p], attention_tolerance(Dtype::Bf16));
+                let case = format!("{shape:?} {view:?} {window:?}");
+                assert_close(&case, &expected, &got[p], attention_tolerance(Dtype::Bf16));
             }
         }
     }

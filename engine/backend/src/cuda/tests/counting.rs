@@ -54,8 +54,8 @@ impl Device for Counting {
     fn memory(&self) -> Result<DeviceMemory> {
         self.device.memory()
     }
-    fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
-        self.device.allocate(what, n_bytes)
+    fn allocate(&self, purpose: &'static str, n_bytes: usize) -> Result<u64> {
+        self.device.allocate(purpose, n_bytes)
     }
     fn free(&self, address: u64) {
         self.device.free(address);

@@ -95,7 +95,7 @@ fn what_cannot_be_recorded_is_refused_and_the_recording_stays_good() {
     // A buffer dropped during a recording is freed after it. Its size keeps other tests of this
     // process from hiding that.
     const LARGE: usize = 4 << 30;
-    let large = Buffer::new(&device, "much that nobody touches", LARGE).unwrap();
+    let large = Buffer::new(&device, "much untouched memory", LARGE).unwrap();
     let free_bytes = || device.memory().unwrap().free_bytes;
     let before = free_bytes();
     device.begin_capture().unwrap();

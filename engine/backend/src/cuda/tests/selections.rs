@@ -39,10 +39,10 @@ fn a_selection_is_sent_once_while_it_stays_what_it_is() {
     assert!(expected == got);
     assert_eq!(always - never, 6 * n_bytes, "it is there");
     let (other, _) = run(&second, 0);
-    assert!(other != expected, "it matters what is selected");
+    assert!(other != expected, "the selection matters");
     let (got, again) = run(&second, 2);
     assert!(other == got);
-    assert_eq!(always - again, 5 * n_bytes, "what has changed is sent");
+    assert_eq!(always - again, 5 * n_bytes, "a changed selection is sent");
     // The control: changed ids under an unchanged version are not uploaded.
     let (got, stale) = run(&second, 1);
     assert!(got == expected && stale == never);

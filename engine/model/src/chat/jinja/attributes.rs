@@ -70,8 +70,8 @@ pub(super) fn item(run: &Run<'_>, value: &Value, item: &Value) -> Result<Value> 
         Some(name) => match own_attribute(run, value, name)? {
             Some(found) => Ok(found),
             None => {
-                let what = described(value);
-                Ok(Value::undefined(format!("'{what}' has no attribute '{name}'")))
+                let object = described(value);
+                Ok(Value::undefined(format!("'{object}' has no attribute '{name}'")))
             }
         },
         None => {
@@ -89,18 +89,20 @@ fn is_internal(name: &str) -> bool {
 /// Looks up an attribute as Python's `getattr` does.
 pub(super) fn own_attribute(run: &Run<'_>, value: &Value, name: &str) -> Result<Option<Value>> {
     if is_internal(name) {
-        let what = value.type_name();
+        let type_name = value.type_name();
         return Ok(Some(Value::undefined(format!(
-            "access to attribute '{name}' of '{what}' object is unsafe."
+            "access to attribute '{name}' of '{type_name}' object is unsafe."
         ))));
     }
     let method = |known: &[&str]| {
         known.contains(&name).then(|| Value::object(Object::Method(value.clone(), name.into())))
     };
     let forbidden = |known: &[&str]| {
-        let what = value.type_name();
+        let type_name = value.type_name();
         known.contains(&name).then(|| {
-            Value::undefined(format!("access to attribute '{name}' of '{what}' object is unsafe."))
+            Value::undefined(format!(
+                "access to attribute '{name}' of '{type_name}' object is unsafe."
+            ))
         })
     };
     Ok(match value {

@@ -64,12 +64,12 @@ impl Arguments {
     /// One value for each of `names`, in order; `None` where the call gives no value.
     pub(super) fn bind<const N: usize>(
         self,
-        what: &str,
+        callee: &str,
         names: [&str; N],
     ) -> Result<[Option<Value>; N]> {
         let n_given = self.positional.len();
         if n_given > N {
-            return type_error(format!("{what} takes at most {N} argument(s), not {n_given}"));
+            return type_error(format!("{callee} takes at most {N} argument(s), not {n_given}"));
         }
         let mut bound = [const { None }; N];
         for (place, value) in bound.iter_mut().zip(self.positional) {
@@ -79,11 +79,13 @@ impl Arguments {
             match names.iter().position(|known| **known == *name) {
                 Some(at) if bound[at].is_none() => bound[at] = Some(value),
                 Some(_) => {
-                    return type_error(format!("{what} got multiple values for argument '{name}'"));
+                    return type_error(format!(
+                        "{callee} got multiple values for argument '{name}'"
+                    ));
                 }
                 None => {
                     return type_error(format!(
-                        "{what} got an unexpected keyword argument '{name}'"
+                        "{callee} got an unexpected keyword argument '{name}'"
                     ));
                 }
             }
@@ -92,34 +94,34 @@ impl Arguments {
     }
 
     /// Checks that there are no arguments.
-    pub(super) fn none(self, what: &str) -> Result<()> {
-        self.bind::<0>(what, []).map(drop)
+    pub(super) fn none(self, callee: &str) -> Result<()> {
+        self.bind::<0>(callee, []).map(drop)
     }
 }
 
 /// A mandatory argument.
-pub(super) fn required(value: Option<Value>, what: &str, name: &str) -> Result<Value> {
+pub(super) fn required(value: Option<Value>, callee: &str, name: &str) -> Result<Value> {
     match value {
         Some(value) => Ok(value),
-        None => type_error(format!("{what} missing required argument '{name}'")),
+        None => type_error(format!("{callee} missing required argument '{name}'")),
     }
 }
 
 /// The argument as an integer; `None` if it is absent or `none`.
-pub(super) fn integer(value: Option<Value>, what: &str) -> Result<Option<i128>> {
+pub(super) fn integer(value: Option<Value>, callee: &str) -> Result<Option<i128>> {
     match value {
         None | Some(Value::None) => Ok(None),
         Some(Value::Undefined(message)) => undefined(&message),
         Some(value) => match value.as_int() {
             Some(number) => Ok(Some(number)),
-            None => type_error(format!("{what} wants an integer, not {}", value.type_name())),
+            None => type_error(format!("{callee} wants an integer, not {}", value.type_name())),
         },
     }
 }
 
 /// The argument as a size, or `otherwise` if it is absent. A negative number counts as 0.
-pub(super) fn size(value: Option<Value>, what: &str, otherwise: usize) -> Result<usize> {
-    let number = integer(value, what)?;
+pub(super) fn size(value: Option<Value>, callee: &str, otherwise: usize) -> Result<usize> {
+    let number = integer(value, callee)?;
     Ok(number.map_or(otherwise, |number| usize::try_from(number.max(0)).unwrap_or(usize::MAX)))
 }
 

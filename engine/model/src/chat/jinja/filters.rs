@@ -210,6 +210,6 @@ fn select(
 }
 
 /// A mandatory argument of a filter, as text.
-fn text_argument(run: &Run<'_>, value: Option<Value>, what: &str, name: &str) -> Result<String> {
-    to_str(run, &required(value, what, name)?)
+fn text_argument(run: &Run<'_>, value: Option<Value>, callee: &str, name: &str) -> Result<String> {
+    to_str(run, &required(value, callee, name)?)
 }

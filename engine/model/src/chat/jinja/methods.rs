@@ -166,11 +166,11 @@ fn from_keys(run: &Run<'_>, arguments: Arguments) -> Result<Value> {
 pub(super) fn mapping_pairs(
     run: &Run<'_>,
     value: &Value,
-    what: &str,
+    callee: &str,
 ) -> Result<Vec<(Value, Value)>> {
     match value {
         Value::Dict(_) => pairs_of(run, value),
         Value::Undefined(message) => super::ops::undefined(message),
-        _ => type_error(format!("{what} wants a mapping, not {}", value.type_name())),
+        _ => type_error(format!("{callee} wants a mapping, not {}", value.type_name())),
     }
 }

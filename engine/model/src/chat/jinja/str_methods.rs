@@ -122,11 +122,11 @@ fn is_kind(text: &str, name: &str) -> bool {
     }
 }
 
-fn one_text(arguments: Arguments, what: &str, name: &str) -> Result<std::rc::Rc<Text>> {
-    let [value] = arguments.bind(what, [name])?;
-    match required(value, what, name)? {
+fn one_text(arguments: Arguments, callee: &str, name: &str) -> Result<std::rc::Rc<Text>> {
+    let [value] = arguments.bind(callee, [name])?;
+    match required(value, callee, name)? {
         Value::Str(text) => Ok(text),
-        other => type_error(format!("{what}() argument must be str, not {}", other.type_name())),
+        other => type_error(format!("{callee}() argument must be str, not {}", other.type_name())),
     }
 }
 
@@ -166,15 +166,15 @@ fn window<'a>(
     of: &'a Text,
     start: Option<Value>,
     stop: Option<Value>,
-    what: &str,
+    callee: &str,
 ) -> Result<Option<(&'a str, usize)>> {
     let length = of.n_chars as i128;
     let place = |number: Option<i128>, otherwise: i128| {
         let number = number.unwrap_or(otherwise);
         if number < 0 { (number + length).max(0) } else { number }
     };
-    let start = place(integer(start, what)?, 0);
-    let stop = place(integer(stop, what)?, length).min(length);
+    let start = place(integer(start, callee)?, 0);
+    let stop = place(integer(stop, callee)?, length).min(length);
     if start > stop {
         return Ok(None);
     }

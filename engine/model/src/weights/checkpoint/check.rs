@@ -104,8 +104,8 @@ impl Checkpoint {
                 let mut values = vec![0.0; tensor.cols()];
                 (0..tensor.rows().min(1)).for_each(|row| tensor.read_row(row, &mut values));
                 if values.iter().any(|value| *value != 0.0) {
-                    let what = format!("{name}: only queries, keys and values may have a bias");
-                    return Err(ModelError::unsupported(file, what));
+                    let reason = format!("{name}: only queries, keys and values may have a bias");
+                    return Err(ModelError::unsupported(file, reason));
                 }
             }
         }

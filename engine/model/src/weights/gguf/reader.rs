@@ -88,13 +88,13 @@ impl Reader<'_> {
     /// Reads magic and version, and returns the numbers of tensors and of metadata pairs.
     fn preamble(&mut self) -> Result<(u64, u64)> {
         if self.array::<4>("magic")? != *MAGIC {
-            let what =
+            let reason =
                 files::recognise(self.bytes).unwrap_or_else(|| "this is no GGUF file".into());
-            return Err(ModelError::unsupported(self.path, what));
+            return Err(ModelError::unsupported(self.path, reason));
         }
         let version = self.u32("version")?;
         if !(2..=3).contains(&version) {
-            let what = if (2..=3).contains(&version.swap_bytes()) {
+            let reason = if (2..=3).contains(&version.swap_bytes()) {
                 "big-endian GGUF, and Galley reads little-endian files: convert it with gguf-py's \
                  `gguf-convert-endian FILE little`"
                     .into()
@@ -105,7 +105,7 @@ impl Reader<'_> {
                 };
                 format!("GGUF version {version}; versions 2 and 3 are supported ({way_out})")
             };
-            return Err(ModelError::unsupported(self.path, what));
+            return Err(ModelError::unsupported(self.path, reason));
         }
         let n_tensors = self.u64("tensor count")?;
         let n_pairs = self.u64("metadata count")?;
@@ -250,7 +250,7 @@ impl Reader<'_> {
     fn text(&mut self, field: &str) -> Result<String> {
         String::from_utf8(self.string(field)?).or_else(|error| {
             tracing::warn!(
-                "{}: {field} is no UTF-8: what is not is read as U+FFFD",
+                "{}: {field} is no UTF-8: its invalid bytes are read as U+FFFD",
                 self.path.display()
             );
             Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())

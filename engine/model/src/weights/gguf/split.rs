@@ -26,11 +26,11 @@ pub(crate) fn open(file: &Path) -> Result<Parts> {
         return Ok(parts);
     };
     let Some(name) = SplitName::parse(file).filter(|name| name.count == count) else {
-        let what = format!(
+        let reason = format!(
             "one of the {count} files of a split model, and its name does not say so: give the files their names \
              back (NAME-00001-of-{count:05}.gguf), or join them with `llama-gguf-split --merge`"
         );
-        return Err(ModelError::unsupported(file, what));
+        return Err(ModelError::unsupported(file, reason));
     };
     let mut all: Option<Parts> = None;
     for number in 1..=count {
@@ -69,10 +69,10 @@ pub(crate) fn first_of_split(directory: &Path, names: &[String]) -> Option<PathB
 fn read_part(file: &Path, number: usize) -> Result<Parts> {
     let mapped = Mapped::open(file)?;
     if !mapped.bytes().starts_with(MAGIC) {
-        let what = files::recognise(mapped.bytes()).unwrap_or_else(|| {
+        let reason = files::recognise(mapped.bytes()).unwrap_or_else(|| {
             "neither a directory, nor a .safetensors file, nor a GGUF file".into()
         });
-        return Err(ModelError::unsupported(file, what));
+        return Err(ModelError::unsupported(file, reason));
     }
     let (metadata, mut tensors) = read(&mapped)?;
     tensors.values_mut().for_each(|entry| entry.file = number);

@@ -23,8 +23,8 @@ pub(super) fn attr(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<
     Ok(match attributes::own_attribute(run, &value, &name)? {
         Some(found) => found,
         None => {
-            let what = value.type_name();
-            Value::undefined(format!("'{what} object' has no attribute '{name}'"))
+            let type_name = value.type_name();
+            Value::undefined(format!("'{type_name} object' has no attribute '{name}'"))
         }
     })
 }

@@ -297,7 +297,7 @@ pub(super) fn pprint(run: &Run<'_>, value: Value, arguments: Arguments) -> Resul
     arguments.none("pprint")?;
     let text = to_repr(run, &sorted(run, &value)?)?;
     if text.chars().count() > PPRINT_WIDTH {
-        return other_error("the filter 'pprint' writes what fits into one line and no more");
+        return other_error("the filter 'pprint' writes only values that fit into one line");
     }
     Value::text(&run.budget, text)
 }
