@@ -144,6 +144,7 @@ impl Bed {
                 seen: None,
                 drafted: &[],
                 banned: &[],
+                early_ends: &[],
                 reports: false,
                 rejection: None,
             };

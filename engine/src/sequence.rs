@@ -222,7 +222,8 @@ impl Sequence {
             seed: if is_self { self.seed } else { sequence_seed(self.shared.seed, index) },
             position: (self.tokens.len() + drafted.len()) as u32,
             seen: self.seen.as_ref(),
-            banned: self.shared.stop.banned(self.n_generated() + drafted.len()),
+            banned: &self.shared.stop.banned,
+            early_ends: self.shared.stop.early_ends(self.n_generated() + drafted.len()),
             drafted,
             reports: true,
             rejection: draft.and_then(|d| d.proposals.get(drafted.len())).map(Rejection::Verify),
@@ -275,9 +276,9 @@ impl Sequence {
     /// Sampler input for a replay: samples the known token at `position` again.
     pub(crate) fn replay_row(&self, logits_row: usize, position: usize) -> SampleRow<'_> {
         let n_generated = position - self.shared.n_prompt;
-        let banned = self.shared.stop.banned(n_generated);
+        let early_ends = self.shared.stop.early_ends(n_generated);
         let row = self.draft_row(logits_row, &[]);
-        SampleRow { position: position as u32, banned, rejection: None, ..row }
+        SampleRow { position: position as u32, early_ends, rejection: None, ..row }
     }
 
     pub(crate) fn has_penalties(&self) -> bool {

@@ -39,6 +39,7 @@ fn picks_are_those_of_the_host() {
                     seen: sampling.has_penalties().then_some(&seen),
                     drafted: &[5, 8],
                     banned,
+                    early_ends: &[],
                     reports: true,
                     rejection,
                 });
