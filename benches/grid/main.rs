@@ -149,6 +149,7 @@ impl Bed {
                 seen: None,
                 drafted: &[],
                 banned: &[],
+                early_ends: &[],
                 reports: false,
                 rejection: None,
             };

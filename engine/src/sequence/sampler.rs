@@ -41,7 +41,8 @@ impl SequenceSampler {
             position: position as u32,
             seen: self.seen.as_ref(),
             drafted,
-            banned: self.request.stop.banned(position - self.request.n_prompt),
+            banned: &self.request.stop.banned,
+            early_ends: self.request.stop.early_ends(position - self.request.n_prompt),
             reports: true,
             rejection: None,
         }

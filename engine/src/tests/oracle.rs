@@ -46,6 +46,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
             seen: Some(&seen),
             drafted: &[],
             banned: &banned,
+            early_ends: &[],
             reports: true,
             rejection: None,
         };

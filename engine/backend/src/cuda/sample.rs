@@ -1,16 +1,15 @@
 //! Sampling on the device. The host reads back and samples the rows that kernels cannot.
 
 use super::device::{Device, Download};
+use super::logit_processors::edits;
 use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
 use crate::sample::{
-    self, PlaceholderNumbers, SampleRow, SampledToken, SampledTokens, SamplingParams, edits,
+    self, PlaceholderNumbers, SampleRow, SampledToken, SampledTokens, SamplingParams,
 };
 use crate::{BackendError, Placeholder, Placeholders, Result};
-use galley_kernels_cu::bindings::{
-    GK_BANNED, GK_SEEN, gk_edit, gk_sample, gk_sample_row, gk_sampled,
-};
+use galley_kernels_cu::bindings::{gk_edit, gk_sample, gk_sample_row, gk_sampled};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::ptr::{null, null_mut};
@@ -21,7 +20,8 @@ const OP: &str = "sample";
 /// The state of sampling between calls.
 pub(super) struct Sampler {
     calls: Growing,
-    edited: Growing,
+    /// Rows of logits after their edits.
+    pub(super) edited: Growing,
     /// Sampled tokens, then the most likely tokens of the rows that ask for them.
     from_device: Growing,
     /// Tokens sampled asynchronously, at one address until the buffer has to grow.
@@ -57,10 +57,10 @@ impl Calls {
             repetition_penalty,
             presence_penalty,
             frequency_penalty,
-            logit_bias: _, // in `edits`
+            logit_bias: _, // a processor, in `edits`
             logprobs,
         } = row.sampling;
-        let Some(edits) = edits(row, n_vocab) else { return false };
+        let Some(edits) = edits(row.processors(), n_vocab) else { return false };
         let n_top = match logprobs.filter(|_| row.reports) {
             Some(n) => (n as usize).min(n_vocab) as i32,
             None => -1,
@@ -84,12 +84,7 @@ impl Calls {
         });
         self.n_edited += usize::from(!edits.is_empty());
         self.n_top += n_top.max(0) as usize;
-        self.edits.extend(edits.into_iter().map(|edit| gk_edit {
-            token: edit.token,
-            flags: u32::from(edit.is_seen) * GK_SEEN + u32::from(edit.is_banned) * GK_BANNED,
-            n_in_output: edit.n_in_output,
-            bias: edit.bias,
-        }));
+        self.edits.extend(edits);
         true
     }
 }

@@ -9,6 +9,7 @@ mod counting;
 #[cfg(feature = "emulate")]
 mod device;
 mod graphs;
+mod logit_processors;
 #[cfg(feature = "emulate")]
 mod pending;
 mod sampling;

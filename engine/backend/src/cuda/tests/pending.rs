@@ -20,6 +20,7 @@ fn row_of(logits_row: usize, sampling: &SamplingParams, position: u32) -> Sample
         seen: None,
         drafted: &[],
         banned: &[],
+        early_ends: &[],
         reports: true,
         rejection: None,
     }

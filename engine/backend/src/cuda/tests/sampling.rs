@@ -40,6 +40,7 @@ fn picks_are_those_of_the_host() {
                     seen: sampling.has_penalties().then_some(&seen),
                     drafted: &drafted,
                     banned,
+                    early_ends: &[],
                     reports: true,
                     rejection,
                 });
