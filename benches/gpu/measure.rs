@@ -3,7 +3,7 @@
 
 use crate::bed::{self, Heads};
 use galley_backend::cuda::{CudaBackend, CudaConfig, CudaDevice};
-use galley_backend::{Backend, Result};
+use galley_backend::{Backend, DeviceMemory, Result};
 use galley_benches::{median, seconds};
 
 /// The sizes of a measurement.
