@@ -6,13 +6,14 @@
 
 use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
 use galley_backend::{
-    AttentionParams, Backend, Batch, Dtype, InputToken, KvShape, KvView, Rope, RopeParams, SeqSpan,
+    AttentionParams, Backend, Batch, DecoderOps, DeviceMemory, Dtype, InputToken, KvShape, KvView,
+    Rope, RopeParams, SeqSpan,
 };
 use galley_benches::{median, median_s, seconds};
 
-type Matrix = <CpuBackend as Backend>::Matrix;
-type Tensor = <CpuBackend as Backend>::Tensor;
-type KvPool = <CpuBackend as Backend>::KvPool;
+type Matrix = <CpuBackend as DeviceMemory>::Matrix;
+type Tensor = <CpuBackend as DeviceMemory>::Tensor;
+type KvPool = <CpuBackend as DeviceMemory>::KvPool;
 
 fn main() {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);

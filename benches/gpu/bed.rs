@@ -8,7 +8,8 @@
 use crate::measure::{seconds_each, value};
 use galley_backend::cuda::{CudaBackend, KvPool, Matrix, Tensor};
 use galley_backend::{
-    AttentionParams, Backend, Batch, Dtype, InputToken, KvShape, KvView, Rope, RopeParams, SeqSpan,
+    AttentionParams, Batch, DecoderOps, DeviceMemory, Dtype, InputToken, KvShape, KvView, Rope,
+    RopeParams, SeqSpan,
 };
 
 /// Tokens in a block.

@@ -4,7 +4,9 @@ use crate::bed::{self, BLOCK};
 use crate::gpu::{Gpu, Model};
 use crate::measure::{check, seconds_each, value};
 use galley_backend::cuda::{CudaBackend, Matrix, Tensor};
-use galley_backend::{AttentionParams, Backend, Batch, InputToken, KvView, Rope, SeqSpan};
+use galley_backend::{
+    AttentionParams, Batch, DecoderOps, DeviceMemory, InputToken, KvView, Rope, SeqSpan,
+};
 
 /// Rows of the table from which operands are made.
 const N_TOKENS: usize = 256;

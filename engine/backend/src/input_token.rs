@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 /// The number of a token that the device has sampled and the host has not read.
-/// [`Backend::sample_async`] returns it; it is valid until [`Backend::wait_tokens`] returns the token.
+/// [`AsyncSampling::sample_async`] returns it; it is valid until [`AsyncSampling::wait_tokens`] returns the token.
 ///
-/// [`Backend::sample_async`]: crate::Backend::sample_async
-/// [`Backend::wait_tokens`]: crate::Backend::wait_tokens
+/// [`AsyncSampling::sample_async`]: crate::AsyncSampling::sample_async
+/// [`AsyncSampling::wait_tokens`]: crate::AsyncSampling::wait_tokens
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placeholder(u32);
 
@@ -17,9 +17,9 @@ impl Placeholder {
     }
 }
 
-/// Consecutive placeholders, one for each row of a call of [`Backend::sample_async`].
+/// Consecutive placeholders, one for each row of a call of [`AsyncSampling::sample_async`].
 ///
-/// [`Backend::sample_async`]: crate::Backend::sample_async
+/// [`AsyncSampling::sample_async`]: crate::AsyncSampling::sample_async
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placeholders(Range<u32>);
 

@@ -20,6 +20,7 @@ mod error;
 mod input_token;
 mod ops;
 pub mod sample;
+mod shapes;
 #[cfg(test)]
 mod testing;
 
@@ -30,5 +31,6 @@ pub use dtype::Dtype;
 pub use error::{BackendError, Result};
 pub use input_token::{InputToken, Placeholder, Placeholders};
 pub use ops::{
-    AttentionParams, Backend, GraphKey, KvShape, QkNorm, Rope, RopeParams, RowSource, WeightsId,
+    AsyncSampling, AttentionParams, Backend, DecoderOps, DeviceMemory, GraphKey, KvShape, QkNorm,
+    Rope, RopeParams, RowSource, Sampling, WeightsId,
 };

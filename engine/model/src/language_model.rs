@@ -60,18 +60,18 @@ pub trait LanguageModel: Send {
     ) -> Result<Vec<sample::SampledToken>>;
     /// Samples asynchronously: returns a placeholder for each entry of `rows`. Batches of all models
     /// may hold a placeholder as a token until [`Self::wait_tokens`] returns the sampled tokens
-    /// ([`Backend::sample_async`]).
+    /// ([`AsyncSampling::sample_async`]).
     ///
-    /// [`Backend::sample_async`]: galley_backend::Backend::sample_async
+    /// [`AsyncSampling::sample_async`]: galley_backend::AsyncSampling::sample_async
     fn sample_async(
         &mut self,
         model: ModelIndex,
         rows: &[sample::SampleRow<'_>],
     ) -> Result<Placeholders>;
     /// Starts the copy to the host of all tokens that the models have sampled asynchronously since
-    /// the last call ([`Backend::start_token_copy`]).
+    /// the last call ([`AsyncSampling::start_token_copy`]).
     ///
-    /// [`Backend::start_token_copy`]: galley_backend::Backend::start_token_copy
+    /// [`AsyncSampling::start_token_copy`]: galley_backend::AsyncSampling::start_token_copy
     fn start_token_copy(&mut self) -> Result<()>;
     /// Waits for the oldest copy that [`Self::start_token_copy`] started; without one, for all tokens
     /// sampled asynchronously. The placeholders of these tokens may be reused afterwards.
@@ -118,9 +118,9 @@ pub struct RowLimits {
 pub struct LoadOptions {
     /// Tokens per KV block.
     pub block_size: usize,
-    /// Blocks in the KV pool: fewer if the device lacks the room ([`Backend::room_bytes`]).
+    /// Blocks in the KV pool: fewer if the device lacks the room ([`DeviceMemory::room_bytes`]).
     ///
-    /// [`Backend::room_bytes`]: galley_backend::Backend::room_bytes
+    /// [`DeviceMemory::room_bytes`]: galley_backend::DeviceMemory::room_bytes
     pub n_blocks: usize,
     /// Most rows (tokens) in one forward.
     pub max_rows: usize,

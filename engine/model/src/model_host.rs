@@ -5,7 +5,7 @@ use crate::language_model::{LanguageModel, LoadOptions, LoadedModel, ModelIndex,
 use crate::weights::Checkpoint;
 use crate::{ModelError, Result};
 use galley_backend::{
-    Backend, Batch, Dtype, KvShape, LayerMask, Observation, Placeholders, sample,
+    Backend, Batch, DeviceMemory, Dtype, KvShape, LayerMask, Observation, Placeholders, sample,
 };
 
 /// A device with its models, which share one KV pool.
@@ -17,7 +17,7 @@ pub(crate) struct ModelHost<B: Backend> {
 }
 
 /// A model of the device. Blocks of a draft model lie inside the target's blocks.
-struct HostedModel<B: Backend> {
+struct HostedModel<B: DeviceMemory> {
     loaded: LoadedModel,
     decoder: Decoder<B>,
     pool: B::KvPool,

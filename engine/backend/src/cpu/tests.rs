@@ -4,8 +4,12 @@ mod batches;
 mod observe;
 
 use super::*;
+use crate::shapes::RowKind;
 use crate::testing::*;
-use crate::{InputToken, KvShape, KvView, Selected, SelectedIds, SeqSpan};
+use crate::{
+    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvShape,
+    KvView, RopeParams, Selected, SelectedIds, SeqSpan,
+};
 
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
@@ -34,12 +38,12 @@ impl TestBackend for CpuBackend {
 
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
         let at = tensor.words.as_mut_ptr().wrapping_add(row * tensor.stride);
-        assert!(row < tensor.max_rows && values.len() <= tensor.cols);
+        assert!(row < tensor.shape.max_rows && values.len() <= tensor.shape.cols);
         for (i, &x) in values.iter().enumerate() {
             // SAFETY: the row was checked to hold as many values.
             unsafe {
-                match (tensor.kind, self.dtype) {
-                    (Kind::Operand, Dtype::Bf16) => {
+                match (tensor.shape.kind, self.dtype) {
+                    (RowKind::Operand, Dtype::Bf16) => {
                         <simd::Bf16 as simd::Element>::store_one(at, i, x);
                     }
                     _ => <simd::F32 as simd::Element>::store_one(at, i, x),
@@ -49,20 +53,20 @@ impl TestBackend for CpuBackend {
     }
 
     fn read(&self, tensor: &Tensor, row: usize) -> Vec<f32> {
-        assert!(row < tensor.max_rows);
+        assert!(row < tensor.shape.max_rows);
         let at = tensor.words.as_ptr().wrapping_add(row * tensor.stride);
         let read = |i| {
             // SAFETY: the row holds `cols` values.
             unsafe {
-                match (tensor.kind, self.dtype) {
-                    (Kind::Operand, Dtype::Bf16) => {
+                match (tensor.shape.kind, self.dtype) {
+                    (RowKind::Operand, Dtype::Bf16) => {
                         half::bf16::from_bits(*at.cast::<u16>().add(i)).to_f32()
                     }
                     _ => *at.cast::<f32>().add(i),
                 }
             }
         };
-        (0..tensor.cols).map(read).collect()
+        (0..tensor.shape.cols).map(read).collect()
     }
 }
 

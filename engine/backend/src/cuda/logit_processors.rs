@@ -24,7 +24,7 @@ pub(super) fn edits<'a>(
             // The kernel reads the penalties themselves from the row's settings.
             LogitProcessor::Penalties { sampling: _, seen, drafted } => {
                 edits.add_seen(seen);
-                for &token in drafted {
+                for token in drafted.iter().filter_map(|token| token.id()) {
                     let edit = edits.of(token);
                     edit.flags |= GK_SEEN;
                     edit.n_in_output += 1;

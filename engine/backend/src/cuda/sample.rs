@@ -2,12 +2,12 @@
 
 use super::device::{Device, Download};
 use super::logit_processors::edits;
-use super::matrix::Kind;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
 use crate::sample::{
     self, PlaceholderNumbers, SampleRow, SampledToken, SampledTokens, SamplingParams,
 };
+use crate::shapes::RowKind;
 use crate::{BackendError, Placeholder, Placeholders, Result};
 use galley_kernels_cu::bindings::{gk_edit, gk_sample, gk_sample_row, gk_sampled};
 use std::collections::VecDeque;
@@ -112,7 +112,8 @@ impl Sampler {
     ) -> Result<Vec<SampledToken>> {
         check_rows(logits, rows)?;
         let mut calls = Calls::default();
-        let on_device: Vec<bool> = rows.iter().map(|row| calls.add(row, logits.cols)).collect();
+        let on_device: Vec<bool> =
+            rows.iter().map(|row| calls.add(row, logits.shape.cols)).collect();
         let mut from_device = self.sample_on_device(device, logits, &calls)?.into_iter();
         let mut sampled = Vec::with_capacity(rows.len());
         for (row, on_device) in rows.iter().zip(on_device) {
@@ -140,8 +141,9 @@ impl Sampler {
         let numbers = self.numbers.add(rows.len());
         self.make_room(device, numbers.end)?;
         let mut calls = Calls::default();
-        let mut add =
-            |row: &SampleRow<'_>| calls.add(&SampleRow { reports: false, ..*row }, logits.cols);
+        let mut add = |row: &SampleRow<'_>| {
+            calls.add(&SampleRow { reports: false, ..*row }, logits.shape.cols)
+        };
         if rows.iter().all(&mut add) {
             let sampled =
                 self.pending.as_ref().map_or(null_mut(), |pending| pending.at(numbers.start));
@@ -262,7 +264,7 @@ impl Sampler {
         calls: &Calls,
         (sampled, top): (*mut gk_sampled, *mut gk_sampled),
     ) -> Result<()> {
-        let n_vocab = logits.cols;
+        let n_vocab = logits.shape.cols;
         self.blob.bytes.clear();
         let (rows, edits) = (self.blob.push(&calls.rows), self.blob.push(&calls.edits));
         let sent = self.calls.get(device, self.blob.bytes.len())?;
@@ -287,9 +289,9 @@ impl Sampler {
 const MIN_AHEAD: usize = 4096;
 
 fn check_rows(logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<()> {
-    logits.expect(OP, Kind::F32, 0, logits.cols)?;
-    let outside = |row: &&SampleRow<'_>| row.logits_row >= logits.max_rows;
+    logits.shape.expect(OP, RowKind::F32, 0, logits.shape.cols)?;
+    let outside = |row: &&SampleRow<'_>| row.logits_row >= logits.shape.max_rows;
     let Some(row) = rows.iter().find(outside) else { return Ok(()) };
-    let expected = format!("rows of logits below {}", logits.max_rows);
+    let expected = format!("rows of logits below {}", logits.shape.max_rows);
     Err(BackendError::Shape { op: OP, expected, got: row.logits_row.to_string() })
 }

@@ -16,12 +16,15 @@ mod sampling;
 #[cfg(feature = "emulate")]
 mod selections;
 
-use super::matrix::Kind;
 use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
+use crate::shapes::RowKind;
 use crate::testing::*;
-use crate::{Backend, Batch, InputToken, KvShape, KvView, Placeholders, Rope, SeqSpan};
+use crate::{
+    AsyncSampling, Backend, Batch, DecoderOps, DeviceMemory, InputToken, KvShape, KvView,
+    Placeholders, Rope, Sampling, SeqSpan,
+};
 use half::bf16;
 
 /// A backend on the device under test; None without the emulation and without `GALLEY_TEST_GPU`.
@@ -50,11 +53,11 @@ impl TestBackend for CudaBackend {
     }
 
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
-        assert!(row < tensor.max_rows && values.len() <= tensor.cols);
+        assert!(row < tensor.shape.max_rows && values.len() <= tensor.shape.cols);
         let at = row * tensor.stride;
-        match tensor.kind {
-            Kind::F32 => tensor.buffer.upload(at * 4, bytes_of(values)).unwrap(),
-            Kind::Operand => {
+        match tensor.shape.kind {
+            RowKind::F32 => tensor.buffer.upload(at * 4, bytes_of(values)).unwrap(),
+            RowKind::Operand => {
                 let bits: Vec<u16> = values.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
                 tensor.buffer.upload(at * 2, bytes_of(&bits)).unwrap();
             }
@@ -62,11 +65,12 @@ impl TestBackend for CudaBackend {
     }
 
     fn read(&self, tensor: &Tensor, row: usize) -> Vec<f32> {
-        assert!(row < tensor.max_rows);
-        if tensor.kind == Kind::F32 {
+        assert!(row < tensor.shape.max_rows);
+        if tensor.shape.kind == RowKind::F32 {
             return tensor.read_f32(row, 1).unwrap();
         }
-        let bits: Vec<u16> = tensor.buffer.download(row * tensor.stride * 2, tensor.cols).unwrap();
+        let bits: Vec<u16> =
+            tensor.buffer.download(row * tensor.stride * 2, tensor.shape.cols).unwrap();
         bits.into_iter().map(|bits| bf16::from_bits(bits).to_f32()).collect()
     }
 }

@@ -80,7 +80,12 @@ fn change(logits: &mut [f32], token: u32, changed: impl FnOnce(f32) -> f32) {
 }
 
 /// Penalises every token of `seen` and `drafted` once, for all its occurrences.
-fn penalise(logits: &mut [f32], sampling: &SamplingParams, seen: &TokenCounts, drafted: &[InputToken]) {
+fn penalise(
+    logits: &mut [f32],
+    sampling: &SamplingParams,
+    seen: &TokenCounts,
+    drafted: &[InputToken],
+) {
     // The pass over `seen` changes the logits of drafted tokens that are seen, so they are saved before it.
     let mut unpenalised: Vec<(u32, f32)> = Vec::with_capacity(drafted.len());
     for (i, &token) in drafted.iter().enumerate() {

@@ -76,10 +76,10 @@ pub struct SampleRow<'a> {
 
 impl SampleRow<'_> {
     /// Whether sampling needs the values of output tokens or returns a proposal. Such a row is for
-    /// [`Backend::sample`]; any other row may use [`Backend::sample_async`].
+    /// [`Sampling::sample`]; any other row may use [`AsyncSampling::sample_async`].
     ///
-    /// [`Backend::sample`]: crate::Backend::sample
-    /// [`Backend::sample_async`]: crate::Backend::sample_async
+    /// [`Sampling::sample`]: crate::Sampling::sample
+    /// [`AsyncSampling::sample_async`]: crate::AsyncSampling::sample_async
     pub fn needs_the_host(&self) -> bool {
         let proposes = self.rejection.is_some() && !self.sampling.is_greedy();
         proposes || self.processors().any(|processor| processor.reads_output())

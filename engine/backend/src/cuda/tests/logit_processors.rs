@@ -45,15 +45,23 @@ fn settings() -> SamplingParams {
     }
 }
 
+fn drafted() -> [InputToken; 5] {
+    [7, 2, 7, 3, 77].map(InputToken::known)
+}
+
 /// A row with every processor.
-fn row_of<'a>(sampling: &'a SamplingParams, seen: &'a TokenCounts) -> SampleRow<'a> {
+fn row_of<'a>(
+    sampling: &'a SamplingParams,
+    seen: &'a TokenCounts,
+    drafted: &'a [InputToken],
+) -> SampleRow<'a> {
     SampleRow {
         logits_row: 0,
         sampling,
         seed: 0,
         position: 0,
         seen: Some(seen),
-        drafted: &[7, 2, 7, 3, 77],
+        drafted,
         banned: &[2, 3, 19, 60],
         early_ends: &[4, 19, 61],
         reports: false,
@@ -72,7 +80,8 @@ fn edits_do_what_processors_do_on_the_host() {
     let nothing = SamplingParams::greedy();
     let mut n_processors = [0; 5];
     for sampling in [&nothing, &only_bias, &no_bias, &penalties, &biased_twice] {
-        let all = row_of(sampling, &seen);
+        let drafted = drafted();
+        let all = row_of(sampling, &seen, &drafted);
         for seen in [None, Some(&seen)] {
             for drafted in [&[][..], all.drafted] {
                 for banned in [&[][..], all.banned] {
@@ -96,13 +105,15 @@ fn a_missing_processor_is_noticed() {
     let Some(mut backend) = backend() else { return };
     let (penalties, seen) = (settings(), counts());
     let no_bias = SamplingParams { logit_bias: Vec::new(), ..penalties.clone() };
-    let row = row_of(&penalties, &seen);
+    let drafted = drafted();
+    let row = row_of(&penalties, &seen, &drafted);
+    let others = [7, 7, 7, 2, 3].map(InputToken::known);
     let wrong = [
         SampleRow { sampling: &no_bias, ..row },
         SampleRow { seen: None, ..row },
         SampleRow { banned: &[], ..row },
         SampleRow { early_ends: &[], ..row },
-        SampleRow { drafted: &[7, 7, 7, 2, 3], ..row },
+        SampleRow { drafted: &others, ..row },
     ];
     let expected = on_host(&row);
     assert_eq!(on_device(&mut backend, &row), Some(expected.clone()));
@@ -116,7 +127,8 @@ fn a_missing_processor_is_noticed() {
 #[test]
 fn edits_keep_the_order_of_the_list() {
     let (penalties, seen) = (settings(), counts());
-    let row = row_of(&penalties, &seen);
+    let drafted = drafted();
+    let row = row_of(&penalties, &seen, &drafted);
     let mut processors: Vec<LogitProcessor<'_>> = row.processors().collect();
     assert!(edits(processors.iter().copied(), N_VOCAB).is_some());
     processors.swap(0, 1);

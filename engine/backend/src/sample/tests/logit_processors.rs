@@ -49,8 +49,14 @@ fn drafted_tokens_are_penalised_as_output() {
         sampling.frequency_penalty = penalty(0.0);
         sampling.logit_bias = vec![(drafted.first().copied().unwrap_or(1), 1.5)];
         let adjusted = |seen: &TokenCounts, drafted: &[u32]| {
+            let drafted: Vec<_> = drafted.iter().copied().map(InputToken::known).collect();
             let mut logits = logits.clone();
-            let row = SampleRow { seen: Some(seen), drafted, banned: &banned, ..row(&sampling, 0) };
+            let row = SampleRow {
+                seen: Some(seen),
+                drafted: &drafted,
+                banned: &banned,
+                ..row(&sampling, 0)
+            };
             row.processors().for_each(|processor| processor.apply(&mut logits));
             logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
