@@ -1,6 +1,6 @@
 //! The operations: every change of a block's state starts here.
 
-use crate::pool::{BlockId, Pool, Rest};
+use crate::pool::{BlockId, BlockPool, Rest};
 use crate::prefix::{ChainHash, Joined, Parent, PrefixCache, chain_hash};
 use crate::table::BlockTable;
 use std::{error, fmt};
@@ -71,7 +71,7 @@ pub struct Stats {
 /// with changed content.
 #[derive(Debug)]
 pub struct BlockManager {
-    pub(crate) pool: Pool,
+    pub(crate) pool: BlockPool,
     pub(crate) cache: PrefixCache,
     pub(crate) block_size: usize,
     prefix_caching: bool,
@@ -105,7 +105,7 @@ impl BlockManager {
     ) -> Self {
         assert!(block_size_tokens > 0, "a block holds at least one token");
         BlockManager {
-            pool: Pool::new(n_blocks),
+            pool: BlockPool::new(n_blocks),
             cache: PrefixCache::new(n_blocks, hash),
             block_size: block_size_tokens,
             prefix_caching,

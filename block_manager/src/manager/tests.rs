@@ -95,26 +95,26 @@ fn rollback_gives_back_what_was_not_kept() {
 #[test]
 fn forks_share_until_one_writes() {
     let mut blocks = manager(8);
-    let mut one = filled(&mut blocks, &tokens::<6>());
-    let mut two = blocks.fork(&one);
-    assert_eq!((one.ids(), two.ids()), (&[0, 1][..], &[0, 1][..]));
+    let mut first = filled(&mut blocks, &tokens::<6>());
+    let mut second = blocks.fork(&first);
+    assert_eq!((first.ids(), second.ids()), (&[0, 1][..], &[0, 1][..]));
     assert_eq!(blocks.n_used(), 2);
 
-    assert_eq!(blocks.blocks_needed(&one, 3), 2, "a copy and a new one");
-    assert_eq!(append(&mut blocks, &mut one, &[9]), [BlockCopy { from: 1, to: 2 }]);
-    assert_eq!(append(&mut blocks, &mut two, &[8]), [], "alone now");
-    assert_eq!((one.ids(), two.ids()), (&[0, 2][..], &[0, 1][..]));
-    blocks.check(&[&one, &two]).unwrap();
+    assert_eq!(blocks.blocks_needed(&first, 3), 2, "a copy and a new block");
+    assert_eq!(append(&mut blocks, &mut first, &[9]), [BlockCopy { from: 1, to: 2 }]);
+    assert_eq!(append(&mut blocks, &mut second, &[8]), [], "alone now");
+    assert_eq!((first.ids(), second.ids()), (&[0, 2][..], &[0, 1][..]));
+    blocks.check(&[&first, &second]).unwrap();
 }
 
 #[test]
 fn forks_at_a_block_boundary_need_no_copy() {
     let mut blocks = manager(8);
-    let mut one = filled(&mut blocks, &tokens::<8>());
-    let mut two = blocks.fork(&one);
-    assert_eq!(append(&mut blocks, &mut one, &[1]), []);
-    assert_eq!(append(&mut blocks, &mut two, &[2]), []);
-    blocks.check(&[&one, &two]).unwrap();
+    let mut first = filled(&mut blocks, &tokens::<8>());
+    let mut second = blocks.fork(&first);
+    assert_eq!(append(&mut blocks, &mut first, &[1]), []);
+    assert_eq!(append(&mut blocks, &mut second, &[2]), []);
+    blocks.check(&[&first, &second]).unwrap();
 }
 
 #[test]
@@ -129,17 +129,17 @@ fn a_table_in_the_middle_of_a_step_is_not_forked() {
 #[test]
 fn twins_become_one() {
     let mut blocks = manager(8);
-    let mut one = BlockTable::default();
-    let mut two = BlockTable::default();
-    blocks.reserve(&mut one, 9).unwrap();
-    blocks.reserve(&mut two, 9).unwrap();
-    assert_eq!((blocks.n_used(), two.ids()), (6, &[3, 4, 5][..]));
-    blocks.commit(&mut one, &tokens::<9>());
-    blocks.commit(&mut two, &tokens::<9>());
-    assert_eq!((blocks.n_used(), two.ids()), (4, &[0, 1, 5][..]));
-    blocks.check(&[&one, &two]).unwrap();
-    blocks.release(one);
-    blocks.release(two);
+    let mut first = BlockTable::default();
+    let mut second = BlockTable::default();
+    blocks.reserve(&mut first, 9).unwrap();
+    blocks.reserve(&mut second, 9).unwrap();
+    assert_eq!((blocks.n_used(), second.ids()), (6, &[3, 4, 5][..]));
+    blocks.commit(&mut first, &tokens::<9>());
+    blocks.commit(&mut second, &tokens::<9>());
+    assert_eq!((blocks.n_used(), second.ids()), (4, &[0, 1, 5][..]));
+    blocks.check(&[&first, &second]).unwrap();
+    blocks.release(first);
+    blocks.release(second);
     assert_eq!(blocks.n_free(), 8);
 }
 
@@ -225,10 +225,10 @@ fn a_lost_table_is_found() {
 #[test]
 fn one_hash_for_all_serves_nothing_wrong() {
     let mut blocks = BlockManager::with_hash(8, 4, true, |_, _| 0);
-    let one = filled(&mut blocks, &tokens::<9>());
-    let two = filled(&mut blocks, &[5; 9]);
+    let first = filled(&mut blocks, &tokens::<9>());
+    let second = filled(&mut blocks, &[5; 9]);
     assert_eq!(blocks.cached_prefix_tokens(0, &tokens::<9>()), 4, "one block has the hash");
     assert_eq!(blocks.cached_prefix_tokens(0, &[5; 9]), 0);
     assert_eq!(blocks.cached_prefix_tokens(1, &tokens::<9>()), 0);
-    blocks.check(&[&one, &two]).unwrap();
+    blocks.check(&[&first, &second]).unwrap();
 }

@@ -115,26 +115,26 @@ impl Harness {
                     19..50 => self.reserve(at, n % 16)?,
                     50..74 => self.commit(at, n, op.seed)?,
                     74..78 => {
-                        let it = &mut self.sequences[at];
+                        let sequence = &mut self.sequences[at];
                         if self.fault != Fault::ForgetToRollBack {
-                            self.blocks.rollback(&mut it.table);
+                            self.blocks.rollback(&mut sequence.table);
                         }
-                        self.model.rollback(&mut it.model);
+                        self.model.rollback(&mut sequence.model);
                     }
                     78..82 => {
-                        let it = &mut self.sequences[at];
-                        let n = it.table.n_tokens().saturating_sub(n % 8);
-                        self.blocks.truncate(&mut it.table, n);
-                        self.model.truncate(&mut it.model, n);
-                        it.prompt.clear();
+                        let sequence = &mut self.sequences[at];
+                        let n = sequence.table.n_tokens().saturating_sub(n % 8);
+                        self.blocks.truncate(&mut sequence.table, n);
+                        self.model.truncate(&mut sequence.model, n);
+                        sequence.prompt.clear();
                     }
                     82..88 if self.sequences.len() < 8 => {
                         // A table can be forked only if no slots are reserved.
-                        let it = &mut self.sequences[at];
-                        self.blocks.rollback(&mut it.table);
-                        self.model.rollback(&mut it.model);
-                        let table = self.blocks.fork(&it.table);
-                        let (model, prompt) = (it.model.clone(), it.prompt.clone());
+                        let sequence = &mut self.sequences[at];
+                        self.blocks.rollback(&mut sequence.table);
+                        self.model.rollback(&mut sequence.model);
+                        let table = self.blocks.fork(&sequence.table);
+                        let (model, prompt) = (sequence.model.clone(), sequence.prompt.clone());
                         self.sequences.push(Sequence { table, model, prompt });
                     }
                     _ => self.release(at),
@@ -201,62 +201,68 @@ impl Harness {
         }
         let mut models = model_tables(&self.sequences);
         let want = self.model.reserve(&mut models, at, n);
-        let it = &mut self.sequences[at];
-        let before = (it.table.ids().to_vec(), it.table.n_tokens(), self.blocks.n_free());
-        let needed = self.blocks.blocks_needed(&it.table, n);
-        let got = self.blocks.reserve(&mut it.table, n);
+        let sequence = &mut self.sequences[at];
+        let before =
+            (sequence.table.ids().to_vec(), sequence.table.n_tokens(), self.blocks.n_free());
+        let needed = self.blocks.blocks_needed(&sequence.table, n);
+        let got = self.blocks.reserve(&mut sequence.table, n);
         match (&got, want) {
             (Ok(copies), Ok(want)) if copies.len() == want.n_copies && needed == want.needed => {}
             (Err(error), Err(want)) if error == &want && needed == want.needed => {
-                let after = (it.table.ids().to_vec(), it.table.n_tokens(), self.blocks.n_free());
+                let after = (
+                    sequence.table.ids().to_vec(),
+                    sequence.table.n_tokens(),
+                    self.blocks.n_free(),
+                );
                 let kept = before == after;
                 return kept.then_some(()).ok_or("a failed reserve changed something".into());
             }
             (got, want) => return Err(format!("{got:?} after {needed}, the model says {want:?}")),
         }
-        it.model = models.swap_remove(at);
+        sequence.model = models.swap_remove(at);
 
         // Write to every reserved slot at once, as draft tokens do.
         if self.fault != Fault::IgnoreCopies {
             let copies = got.unwrap_or_default();
             copies.iter().for_each(|copy| self.device.copy(copy.from, copy.to));
         }
-        let start = it.table.n_tokens();
-        self.device.scribble(it.table.ids(), start..start + n)?;
+        let start = sequence.table.n_tokens();
+        self.device.scribble(sequence.table.ids(), start..start + n)?;
         Ok(())
     }
 
     fn commit(&mut self, at: usize, n: usize, seed: u16) -> Result<(), String> {
-        let it = &mut self.sequences[at];
-        let mut step = std::mem::take(&mut it.prompt);
+        let sequence = &mut self.sequences[at];
+        let mut step = std::mem::take(&mut sequence.prompt);
         if step.is_empty() {
             step = tokens(seed, n);
         }
-        let n_now = step.len().min(it.model.reserved);
-        it.prompt = step.split_off(n_now);
+        let n_now = step.len().min(sequence.model.reserved);
+        sequence.prompt = step.split_off(n_now);
 
-        let start = it.table.n_tokens();
-        let all = [&it.model.tokens[..], &step].concat();
-        self.device.write(it.table.ids(), it.model.salt, &all, start)?;
+        let start = sequence.table.n_tokens();
+        let all = [&sequence.model.tokens[..], &step].concat();
+        self.device.write(sequence.table.ids(), sequence.model.salt, &all, start)?;
         if self.fault == Fault::WriteOneSlotWrong && n_now > 0 {
-            self.device.scribble(it.table.ids(), start..start + 1)?;
+            self.device.scribble(sequence.table.ids(), start..start + 1)?;
         }
-        self.blocks.commit(&mut it.table, &step);
-        self.model.commit(&mut it.model, &step);
+        self.blocks.commit(&mut sequence.table, &step);
+        self.model.commit(&mut sequence.model, &step);
         Ok(())
     }
 
     fn release(&mut self, at: usize) {
-        let it = self.sequences.swap_remove(at);
+        let sequence = self.sequences.swap_remove(at);
         match self.fault {
-            Fault::LoseATable => drop(it.table),
-            _ => self.blocks.release(it.table),
+            Fault::LoseATable => drop(sequence.table),
+            _ => self.blocks.release(sequence.table),
         }
     }
 
     /// Checks everything that must hold between operations.
     fn verify(&self, op: Op) -> Result<(), String> {
-        let tables: Vec<&BlockTable> = self.sequences.iter().map(|it| &it.table).collect();
+        let tables: Vec<&BlockTable> =
+            self.sequences.iter().map(|sequence| &sequence.table).collect();
         self.blocks.check(&tables)?;
 
         let models = model_tables(&self.sequences);
@@ -298,7 +304,7 @@ impl Harness {
 }
 
 fn model_tables(sequences: &[Sequence]) -> Vec<ModelTable> {
-    sequences.iter().map(|it| it.model.clone()).collect()
+    sequences.iter().map(|sequence| sequence.model.clone()).collect()
 }
 
 /// Tokens from a small family of texts: zeros and ones that agree up to some position and then
@@ -306,8 +312,8 @@ fn model_tables(sequences: &[Sequence]) -> Vec<ModelTable> {
 fn tokens(seed: u16, n: usize) -> Vec<u32> {
     let common = usize::from(seed) % 24;
     let mut text = Random::new(u64::from(seed) % 3);
-    let mut own = Random::new(u64::from(seed / 24));
-    let random = |at| if at < common { text.below(2) } else { own.below(2) };
+    let mut rest = Random::new(u64::from(seed / 24));
+    let random = |at| if at < common { text.below(2) } else { rest.below(2) };
     (0..n).map(random).map(|token| token as u32).collect()
 }
 

@@ -102,7 +102,8 @@ impl Model {
         let written = (n > 0 && table.reserved == 0 && !n_tokens.is_multiple_of(size))
             .then(|| table.blocks[n_tokens / size]);
         let copied = written.filter(|&name| {
-            n_holders(tables, name) > 1 || self.blocks.keys().any(|&it| self.is_child(it, name))
+            n_holders(tables, name) > 1
+                || self.blocks.keys().any(|&block| self.is_child(block, name))
         });
 
         let needed = n_new + usize::from(copied.is_some());
@@ -199,8 +200,9 @@ impl Model {
 
     fn cached_as(&self, salt: u64, content: &[u32]) -> Option<Name> {
         let mut all = self.blocks.iter();
-        let is_it =
-            |block: &Block| block.cached.as_ref().is_some_and(|it| it.0 == salt && it.1 == content);
+        let is_it = |block: &Block| {
+            block.cached.as_ref().is_some_and(|cached| cached.0 == salt && cached.1 == content)
+        };
         all.find(|(_, block)| is_it(block)).map(|(&name, _)| name)
     }
 
@@ -218,7 +220,10 @@ impl Model {
     /// Whether a cached block has the same hash. Only one block per hash can be found.
     fn hash_is_taken(&self, salt: u64, content: &[u32]) -> bool {
         let hash = self.hash(salt, content);
-        self.blocks.values().flat_map(|it| &it.cached).any(|it| self.hash(it.0, &it.1) == hash)
+        self.blocks
+            .values()
+            .flat_map(|block| &block.cached)
+            .any(|cached| self.hash(cached.0, &cached.1) == hash)
     }
 
     fn hash(&self, salt: u64, content: &[u32]) -> u64 {
