@@ -36,12 +36,12 @@ pub(super) struct DraftingResult {
     /// Tokens per second at a full batch, divided by the tokens per second of plain decoding.
     speedup: f64,
     /// Share of the steps of a sequence in which it had a draft to verify.
-    guess_rate: f64,
+    drafted_fraction: f64,
     /// Probability that a draft token is accepted if all draft tokens before it are: accepted over compared
     /// draft tokens. None: no draft token was compared.
     alpha: Option<f64>,
     /// The speedup that the figures above predict (arXiv 2211.17192):
-    /// `t_target · (1 + guess_rate · (Ω − 1)) / (t_draft + t_verify + overhead)`
+    /// `t_target · (1 + drafted_fraction · (Ω − 1)) / (t_draft + t_verify + overhead)`
     /// with `Ω(γ, α) = (1 − α^(γ+1)) / (1 − α)` tokens per round.
     predicted_speedup: f64,
     drafted_decode_tok_s: f64,
@@ -140,8 +140,8 @@ impl DraftingResult {
         let alpha = ratio(accepted, accepted + n_rejected);
         // If no draft token was compared, none is assumed to be accepted.
         let omega: f64 = (0..=draft_length as i32).map(|i| alpha.unwrap_or(0.0).powi(i)).sum();
-        let guess_rate = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
-        let a_turn = 1.0 + guess_rate * (omega - 1.0);
+        let drafted_fraction = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
+        let a_turn = 1.0 + drafted_fraction * (omega - 1.0);
         DraftingResult {
             drafter: setting.flag.clone(),
             draft_length: setting.draft_length,
@@ -156,7 +156,7 @@ impl DraftingResult {
             t_target_ms: target.step_ms(),
             overhead_ms: ours.ms(|s| s.bookkeeping),
             speedup: ours.speed() / target.speed(),
-            guess_rate,
+            drafted_fraction,
             alpha,
             predicted_speedup: target.step_ms() * a_turn / ours.step_ms(),
             drafted_decode_tok_s: ours.speed(),
