@@ -51,7 +51,7 @@ impl BlockManager {
     fn check_eviction_order(&self) -> Result<(), String> {
         let mut evicted = vec![false; self.n_blocks()];
         for id in self.pool.idle_oldest_first() {
-            let parent = self.cache.get(id).map(|it| it.parent);
+            let parent = self.cache.get(id).map(|cached| cached.parent);
             if let Some(Parent::Block(parent)) = parent
                 && evicted[parent.0 as usize]
             {

@@ -43,7 +43,9 @@
 //! assert_eq!((table.n_tokens(), table.ids().len()), (11, 3));
 //!
 //! blocks.release(table);
-//! assert_eq!(blocks.cached_prefix_tokens(0, &prompt), 8);
+//! let table = blocks.match_prefix(0, &prompt); // the same prompt again
+//! assert_eq!(table.n_tokens(), 8);
+//! blocks.release(table);
 //! # Ok::<(), galley_blocks::OutOfBlocks>(())
 //! ```
 //!
@@ -62,6 +64,6 @@ mod pool;
 mod prefix;
 mod table;
 
-pub use manager::{BlockCopy, BlockManager, OutOfBlocks, Stats};
+pub use manager::{BlockCopy, BlockManager, OutOfBlocks};
 pub use pool::BlockId;
 pub use table::BlockTable;

@@ -1,6 +1,6 @@
 //! The operations: every change of a block's state starts here.
 
-use crate::pool::{BlockId, Pool, Rest};
+use crate::pool::{BlockId, BlockPool, Rest};
 use crate::prefix::{ChainHash, Joined, Parent, PrefixCache, chain_hash};
 use crate::table::BlockTable;
 use std::{error, fmt};
@@ -34,19 +34,6 @@ impl fmt::Display for OutOfBlocks {
 
 impl error::Error for OutOfBlocks {}
 
-/// Counts since the manager was created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Tokens looked up in the prefix cache.
-    pub prefix_query_tokens: u64,
-    /// Looked-up tokens that were found.
-    pub prefix_hit_tokens: u64,
-    /// Cached blocks that were evicted to reuse their memory.
-    pub evictions: u64,
-    /// Blocks copied before a write.
-    pub copies: u64,
-}
-
 /// The pool of blocks, the prefix cache, and their operations.
 ///
 /// Every operation takes time in proportion to the blocks it touches, whatever the size of the pool
@@ -71,11 +58,10 @@ pub struct Stats {
 /// with changed content.
 #[derive(Debug)]
 pub struct BlockManager {
-    pub(crate) pool: Pool,
+    pub(crate) pool: BlockPool,
     pub(crate) cache: PrefixCache,
     pub(crate) block_size: usize,
     prefix_caching: bool,
-    stats: Stats,
 }
 
 /// The preparation needed before a write to the block that holds a table's next token.
@@ -105,11 +91,10 @@ impl BlockManager {
     ) -> Self {
         assert!(block_size_tokens > 0, "a block holds at least one token");
         BlockManager {
-            pool: Pool::new(n_blocks),
+            pool: BlockPool::new(n_blocks),
             cache: PrefixCache::new(n_blocks, hash),
             block_size: block_size_tokens,
             prefix_caching,
-            stats: Stats::default(),
         }
     }
 
@@ -123,14 +108,7 @@ impl BlockManager {
         let ids: Vec<u32> = self.cache.walk(salt, tokens, self.block_size).map(|id| id.0).collect();
         ids.iter().for_each(|&id| self.pool.retain(BlockId(id)));
         let hit = &tokens[..ids.len() * self.block_size];
-        self.stats.prefix_query_tokens += tokens.len() as u64;
-        self.stats.prefix_hit_tokens += hit.len() as u64;
         BlockTable::of_cached(salt, ids, hit, self.block_size)
-    }
-
-    /// The number of tokens that [`match_prefix`](Self::match_prefix) would find. Changes nothing.
-    pub fn cached_prefix_tokens(&self, salt: u64, tokens: &[u32]) -> usize {
-        self.cache.walk(salt, tokens, self.block_size).count() * self.block_size
     }
 
     /// Reserves the slots of the next `n_tokens` positions, from `table.n_tokens()` on, so that the
@@ -156,7 +134,6 @@ impl BlockManager {
                 let to = self.allocate(index.checked_sub(1).map(|before| table.block(before)));
                 table.set_block(index, to);
                 self.let_go(from);
-                self.stats.copies += 1;
                 copies.push(BlockCopy { from: from.0, to: to.0 });
             }
         }
@@ -262,11 +239,6 @@ impl BlockManager {
         self.block_size
     }
 
-    /// Counts since the manager was created.
-    pub fn stats(&self) -> Stats {
-        self.stats
-    }
-
     /// Examines the block that holds the next token, if the table already has it.
     ///
     /// The block must not be overwritten if a fork shares it, or if it was cached before the table
@@ -292,7 +264,6 @@ impl BlockManager {
         self.pool.take_free(after).unwrap_or_else(|| {
             let id = self.pool.take_oldest_idle().expect("as many as n_free can be allocated");
             self.cache.leave(id);
-            self.stats.evictions += 1;
             id
         })
     }

@@ -38,7 +38,7 @@ pub(crate) enum Rest {
 ///   evicted from here              joined here
 /// ```
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct BlockPool {
     states: Vec<BlockState>,
     free: FreeSet,
     oldest: Option<BlockId>,
@@ -46,10 +46,10 @@ pub(crate) struct Pool {
     n_idle: usize,
 }
 
-impl Pool {
+impl BlockPool {
     pub(crate) fn new(n_blocks: usize) -> Self {
         assert!(u32::try_from(n_blocks).is_ok(), "{n_blocks} blocks: a block id has 32 bits");
-        Pool {
+        BlockPool {
             states: vec![BlockState::Free; n_blocks],
             free: FreeSet::full(n_blocks),
             oldest: None,
@@ -213,14 +213,14 @@ impl Pool {
 mod tests {
     use super::*;
 
-    fn idle(pool: &Pool) -> Vec<u32> {
+    fn idle(pool: &BlockPool) -> Vec<u32> {
         pool.check().unwrap();
         pool.idle_oldest_first().map(|id| id.0).collect()
     }
 
     #[test]
     fn low_and_consecutive_ids_first() {
-        let mut pool = Pool::new(6);
+        let mut pool = BlockPool::new(6);
         let first: Vec<_> = (0..4).map(|_| pool.take_free(None).unwrap().0).collect();
         assert_eq!(first, [0, 1, 2, 3]);
         pool.release(BlockId(0), Rest::Free);
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn idle_blocks_leave_the_list_from_any_place() {
         for middle in 0..3 {
-            let mut pool = Pool::new(3);
+            let mut pool = BlockPool::new(3);
             while pool.take_free(None).is_some() {}
             (0..3).for_each(|id| pool.release(BlockId(id), Rest::Idle));
             assert_eq!(idle(&pool), [0, 1, 2]);
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn eviction_takes_the_oldest_and_stops_when_none_is_left() {
-        let mut pool = Pool::new(2);
+        let mut pool = BlockPool::new(2);
         while pool.take_free(None).is_some() {}
         pool.release(BlockId(1), Rest::Idle);
         pool.release(BlockId(0), Rest::Idle);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_last_holder_decides() {
-        let mut pool = Pool::new(1);
+        let mut pool = BlockPool::new(1);
         let id = pool.take_free(None).unwrap();
         pool.retain(id);
         pool.release(id, Rest::Free);
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "no table holds it")]
     fn a_double_free_is_caught() {
-        let mut pool = Pool::new(1);
+        let mut pool = BlockPool::new(1);
         let id = pool.take_free(None).unwrap();
         pool.release(id, Rest::Free);
         pool.release(id, Rest::Free);
@@ -289,6 +289,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "is free")]
     fn a_free_block_cannot_be_held() {
-        Pool::new(1).retain(BlockId(0));
+        BlockPool::new(1).retain(BlockId(0));
     }
 }

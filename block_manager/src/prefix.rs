@@ -35,7 +35,7 @@ pub(crate) enum Parent {
 
 /// A block in the cache.
 #[derive(Debug)]
-pub(crate) struct Cached {
+pub(crate) struct CachedBlock {
     pub(crate) parent: Parent,
     pub(crate) tokens: Box<[u32]>,
     pub(crate) n_children: u32,
@@ -60,7 +60,7 @@ pub(crate) type ChainHash = fn(u64, &[u32]) -> u64;
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
     /// Indexed by block id.
-    entries: Vec<Option<Cached>>,
+    entries: Vec<Option<CachedBlock>>,
     by_hash: HashMap<u64, BlockId>,
     hash: ChainHash,
 }
@@ -71,7 +71,7 @@ impl PrefixCache {
         PrefixCache { entries, by_hash: HashMap::new(), hash }
     }
 
-    pub(crate) fn get(&self, id: BlockId) -> Option<&Cached> {
+    pub(crate) fn get(&self, id: BlockId) -> Option<&CachedBlock> {
         self.entries[id.0 as usize].as_ref()
     }
 
@@ -109,7 +109,7 @@ impl PrefixCache {
         }
         self.by_hash.insert(hash, id);
         self.entries[id.0 as usize] =
-            Some(Cached { parent, tokens: tokens.into(), n_children: 0, hash });
+            Some(CachedBlock { parent, tokens: tokens.into(), n_children: 0, hash });
         if let Parent::Block(parent) = parent {
             self.cached_mut(parent).n_children += 1;
         }
@@ -138,7 +138,7 @@ impl PrefixCache {
     }
 
     fn holds(&self, id: BlockId, parent: Parent, tokens: &[u32]) -> bool {
-        self.get(id).is_some_and(|it| it.parent == parent && *it.tokens == *tokens)
+        self.get(id).is_some_and(|cached| cached.parent == parent && *cached.tokens == *tokens)
     }
 
     fn hash_of(&self, parent: Parent, tokens: &[u32]) -> u64 {
@@ -149,7 +149,7 @@ impl PrefixCache {
         (self.hash)(seed, tokens)
     }
 
-    fn cached_mut(&mut self, id: BlockId) -> &mut Cached {
+    fn cached_mut(&mut self, id: BlockId) -> &mut CachedBlock {
         self.entries[id.0 as usize].as_mut().expect("a parent is cached")
     }
 
@@ -181,7 +181,7 @@ impl PrefixCache {
             ));
         }
         for ((id, entry), counted) in (0..).map(BlockId).zip(&self.entries).zip(n_children) {
-            if entry.as_ref().map_or(0, |it| it.n_children) != counted {
+            if entry.as_ref().map_or(0, |cached| cached.n_children) != counted {
                 return Err(format!(
                     "{id:?} has {counted} children, and its entry counts another number"
                 ));

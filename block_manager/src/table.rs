@@ -8,7 +8,7 @@ use crate::pool::BlockId;
 ///   ids()       [  7  ]        [  8  ]        [  3  ]        [  4  ]
 ///            t  t  t  t  t | t  t  t  t  t | t  t  r  r  r | r  r  .  .  .
 ///            └────────── n_tokens() ──────────┘└─ reserved ────┘
-///            └──────────────────── capacity_tokens() ───────────────────┘
+///            └──────────────────── slots of its blocks ─────────────────┘
 ///            └─ full: may be shared, ──────┘ └─ this table's alone, ────┘
 ///               cached; never written           from reserve on
 /// ```
@@ -54,11 +54,6 @@ impl BlockTable {
     /// Number of committed tokens, whose KV is in the blocks.
     pub fn n_tokens(&self) -> usize {
         self.tokens.len()
-    }
-
-    /// Slots in all blocks of the table, with or without a committed token.
-    pub fn capacity_tokens(&self) -> usize {
-        self.ids.len() * self.block_size
     }
 
     /// The salt under which the table shares KV.
@@ -153,14 +148,13 @@ mod tests {
     #[test]
     fn counts_and_ranges() {
         let mut table = BlockTable::new(5);
-        assert_eq!((table.salt(), table.n_tokens(), table.capacity_tokens()), (5, 0, 0));
+        assert_eq!((table.salt(), table.n_tokens()), (5, 0));
         assert_eq!(table.partial_block(), None);
         table.push_block(BlockId(7), 4);
         table.push_block(BlockId(3), 4);
         table.set_reserved(6);
         table.push_tokens(&[1, 2, 3, 4, 5]);
         assert_eq!((table.ids(), table.n_tokens(), table.n_reserved()), (&[7, 3][..], 5, 1));
-        assert_eq!(table.capacity_tokens(), 8);
         assert_eq!(table.partial_block(), Some(1));
         assert_eq!(table.tokens_of(0), [1, 2, 3, 4]);
         assert_eq!(table.tokens_of(1), [5]);

@@ -32,12 +32,12 @@ fn run(n_ops: usize, fault: Fault) -> Result<Totals, String> {
                 .apply(op)
                 .map_err(|e| format!("seed {seed} {config:?} step {step} {op:?}: {e}"))?;
         }
-        let (stats, reached) =
+        let reached =
             harness.finish().map_err(|e| format!("seed {seed} {config:?}, at the end: {e}"))?;
         totals.n_ops += 1000;
-        totals.hit_tokens += stats.prefix_hit_tokens;
-        totals.evictions += stats.evictions;
-        totals.copies += stats.copies;
+        totals.hit_tokens += reached.hit_tokens;
+        totals.evictions += reached.evictions;
+        totals.copies += reached.copies;
         totals.twins += reached.twins;
         totals.collisions += reached.collisions;
         totals.written_in_place += reached.written_in_place;
@@ -102,7 +102,6 @@ fn a_table_of_the_whole_pool_and_back() {
         blocks.release(table);
         blocks.check(&[]).unwrap();
     }
-    assert_eq!(blocks.stats().evictions, 1, "the last block is computed again, in its own room");
 }
 
 fn any_op() -> impl Strategy<Value = Op> {

@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn other_bindings_are_refused_with_the_command_that_helps() {
         let read = |contract: &Contract| fs::read_to_string(root().join(contract.bindings));
-        let committed: Vec<_> = CONTRACTS.iter().map(|one| read(one).expect("bindings")).collect();
+        let committed: Vec<_> =
+            CONTRACTS.iter().map(|contract| read(contract).expect("bindings")).collect();
         compare(&committed).expect("the same");
         for (i, name) in ["GD_OK", "GK_BAD_CALL"].into_iter().enumerate() {
             let mut other = committed.clone();

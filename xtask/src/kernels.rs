@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<()> {
     let mut complaints = Vec::new();
     println!("{:<70} {:>4} {:>5} {:>7} {:>5}", "kernel", "arch", "regs", "shared", "local");
     for jobs in jobs.chunks(n_threads) {
-        let reports: Vec<Result<Report>> = std::thread::scope(|scope| {
+        let reports: Vec<Result<CompilerReport>> = std::thread::scope(|scope| {
             let work = |&(unit, arch)| {
                 scope.spawn({
                     let (tools, out) = (&tools, &out);
@@ -72,7 +72,7 @@ fn units() -> Result<Vec<String>> {
 }
 
 /// The result of compiling one unit.
-struct Report {
+struct CompilerReport {
     kernels: Vec<Kernel>,
     /// The machine code as text.
     code: String,
@@ -94,7 +94,7 @@ fn inspect(
     out: &Path,
     unit: &str,
     arch: &str,
-) -> Result<Report> {
+) -> Result<CompilerReport> {
     let cubin = out.join(format!("{unit}.{arch}.cubin"));
     let arch = format!("-arch=sm_{arch}");
     let source = format!("kernels-cu/cu/{unit}.cu");
@@ -111,7 +111,7 @@ fn inspect(
     };
     let kernels = kernels(&dump("--dump-resource-usage")?);
     let code = if kernels.is_empty() { String::new() } else { dump("--dump-sass")? };
-    Ok(Report { kernels, code })
+    Ok(CompilerReport { kernels, code })
 }
 
 /// Parses the output of `cuobjdump --dump-resource-usage`: for each kernel a line " Function NAME:" and a line
@@ -161,7 +161,7 @@ fn identifier(text: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(length)
 }
 
-fn complain<'a>(unit: &'a str, report: &'a Report) -> impl Iterator<Item = String> + 'a {
+fn complain<'a>(unit: &'a str, report: &'a CompilerReport) -> impl Iterator<Item = String> + 'a {
     let local = report.kernels.iter().filter(|kernel| kernel.local > 0);
     let local =
         local.map(|kernel| format!("{}: {} bytes of local memory", kernel.name, kernel.local));
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn local_memory_and_missing_instructions_are_noticed() {
-        let mut report = Report { kernels: kernels(DUMP), code: "HMMA LDSM LDGSTS".into() };
+        let mut report = CompilerReport { kernels: kernels(DUMP), code: "HMMA LDSM LDGSTS".into() };
         assert_eq!(complain("attention", &report).count(), 1);
         report.kernels[0].local = 0;
         assert_eq!(complain("attention", &report).count(), 0);

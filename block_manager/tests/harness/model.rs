@@ -2,7 +2,7 @@
 //! its end, and its holders are counted on demand.
 
 use super::Config;
-use galley_blocks::{OutOfBlocks, Stats};
+use galley_blocks::OutOfBlocks;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
@@ -33,6 +33,9 @@ pub(crate) struct Reserved {
 /// Event counts, to check that random histories reach every case.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reached {
+    pub(crate) hit_tokens: u64,
+    pub(crate) evictions: u64,
+    pub(crate) copies: u64,
     pub(crate) twins: u64,
     pub(crate) collisions: u64,
     pub(crate) written_in_place: u64,
@@ -44,14 +47,13 @@ pub(crate) struct Model {
     blocks: HashMap<Name, Block>,
     next_name: Name,
     clock: u64,
-    pub(crate) stats: Stats,
     pub(crate) reached: Reached,
 }
 
 impl Model {
     pub(crate) fn new(config: Config) -> Self {
-        let (stats, reached) = Default::default();
-        Model { config, blocks: HashMap::new(), next_name: 0, clock: 0, stats, reached }
+        let reached = Reached::default();
+        Model { config, blocks: HashMap::new(), next_name: 0, clock: 0, reached }
     }
 
     /// Number of distinct blocks in tables.
@@ -64,7 +66,7 @@ impl Model {
     }
 
     /// The cached blocks of a prompt, its last token excluded, and the number of their tokens.
-    pub(crate) fn found(&self, salt: u64, prompt: &[u32]) -> (Vec<Name>, usize) {
+    fn found(&self, salt: u64, prompt: &[u32]) -> (Vec<Name>, usize) {
         let size = self.config.block_size;
         let mut names = Vec::new();
         while (names.len() + 1) * size < prompt.len() {
@@ -79,10 +81,7 @@ impl Model {
 
     pub(crate) fn match_prefix(&mut self, salt: u64, prompt: &[u32]) -> ModelTable {
         let (blocks, n_tokens) = self.found(salt, prompt);
-        if self.config.prefix_caching {
-            self.stats.prefix_query_tokens += prompt.len() as u64;
-            self.stats.prefix_hit_tokens += n_tokens as u64;
-        }
+        self.reached.hit_tokens += n_tokens as u64;
         ModelTable { salt, tokens: prompt[..n_tokens].to_vec(), blocks, reserved: 0 }
     }
 
@@ -102,7 +101,8 @@ impl Model {
         let written = (n > 0 && table.reserved == 0 && !n_tokens.is_multiple_of(size))
             .then(|| table.blocks[n_tokens / size]);
         let copied = written.filter(|&name| {
-            n_holders(tables, name) > 1 || self.blocks.keys().any(|&it| self.is_child(it, name))
+            n_holders(tables, name) > 1
+                || self.blocks.keys().any(|&block| self.is_child(block, name))
         });
 
         let needed = n_new + usize::from(copied.is_some());
@@ -113,7 +113,7 @@ impl Model {
         }
         if copied.is_some() {
             tables[at].blocks[n_tokens / size] = self.allocate();
-            self.stats.copies += 1;
+            self.reached.copies += 1;
             self.settle(tables);
         } else if let Some(name) = written {
             let forgotten = self.blocks.get_mut(&name).unwrap().cached.take();
@@ -190,7 +190,7 @@ impl Model {
             });
             let (_, _, name) = idle.min().expect("room was counted before");
             self.blocks.remove(&name);
-            self.stats.evictions += 1;
+            self.reached.evictions += 1;
         }
         self.next_name += 1;
         self.blocks.insert(self.next_name, Block { cached: None, idle_since: None });
@@ -199,8 +199,9 @@ impl Model {
 
     fn cached_as(&self, salt: u64, content: &[u32]) -> Option<Name> {
         let mut all = self.blocks.iter();
-        let is_it =
-            |block: &Block| block.cached.as_ref().is_some_and(|it| it.0 == salt && it.1 == content);
+        let is_it = |block: &Block| {
+            block.cached.as_ref().is_some_and(|cached| cached.0 == salt && cached.1 == content)
+        };
         all.find(|(_, block)| is_it(block)).map(|(&name, _)| name)
     }
 
@@ -218,7 +219,10 @@ impl Model {
     /// Whether a cached block has the same hash. Only one block per hash can be found.
     fn hash_is_taken(&self, salt: u64, content: &[u32]) -> bool {
         let hash = self.hash(salt, content);
-        self.blocks.values().flat_map(|it| &it.cached).any(|it| self.hash(it.0, &it.1) == hash)
+        self.blocks
+            .values()
+            .flat_map(|block| &block.cached)
+            .any(|cached| self.hash(cached.0, &cached.1) == hash)
     }
 
     fn hash(&self, salt: u64, content: &[u32]) -> u64 {

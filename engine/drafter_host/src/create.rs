@@ -10,7 +10,7 @@ use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_OK, gd_drafter};
 
 use crate::ffi::read_prefix;
-use crate::host::{Host, Lent, Phase};
+use crate::host::{Host, LentBatch, Phase};
 use crate::status::refused;
 use crate::tables::HostTable;
 use crate::{Drafter, Library, LoadError, ModelFacts, Timings};
@@ -46,7 +46,7 @@ impl Drafter {
         let table = HostTable::new(&host);
         let mut plugin = std::ptr::null_mut();
         let create = library.create_fn();
-        let status = host.within(Phase::Create, Lent::default(), |_| {
+        let status = host.within(Phase::Create, LentBatch::default(), |_| {
             // SAFETY: the table and its host live until the drafter is destroyed; the options and
             // their texts live until this call returns.
             unsafe { create(table.as_ptr(), options.as_ptr(), options.len(), &raw mut plugin) }

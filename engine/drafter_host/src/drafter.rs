@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_OK, gd_drafter, gd_status};
 
-use crate::host::{Host, Lent, Phase};
+use crate::host::{Host, LentBatch, Phase};
 use crate::status::{reason, refused};
 use crate::tables::HostTable;
 use crate::{
@@ -67,7 +67,8 @@ impl Drafter {
             max_context_tokens: limits.max_context_tokens,
         };
         let mut loader = loader;
-        let lent = Lent { loader: Some(NonNull::from(&mut loader).cast()), ..Lent::default() };
+        let lent =
+            LentBatch { loader: Some(NonNull::from(&mut loader).cast()), ..LentBatch::default() };
         let activate = self.calls.activate.expect("create checked that it is there");
         let status = self.host.within(Phase::Activate, lent, |_| {
             // SAFETY: create gave this drafter, it is not destroyed, and it is not active.
@@ -92,7 +93,7 @@ impl Drafter {
         }
         self.is_active = false;
         if let Some(deactivate) = self.calls.deactivate {
-            self.host.within(Phase::Deactivate, Lent::default(), |_| {
+            self.host.within(Phase::Deactivate, LentBatch::default(), |_| {
                 // SAFETY: create gave this drafter, it is not destroyed, and it is active.
                 unsafe { deactivate(self.plugin.as_ptr()) }
             });
@@ -169,7 +170,7 @@ impl Drafter {
             return;
         }
         if let Some(end) = self.calls.end {
-            self.host.within(Phase::End, Lent::default(), |_| {
+            self.host.within(Phase::End, LentBatch::default(), |_| {
                 // SAFETY: create gave this drafter, it is not destroyed, and it is active.
                 unsafe { end(self.plugin.as_ptr(), sequence) }
             });
@@ -183,7 +184,7 @@ impl Drafter {
         let cost = self.calls.cost.filter(|_| self.set_aside.is_none())?;
         let struct_size = size_of::<abi::gd_cost>();
         let mut out = abi::gd_cost { struct_size, weights_read: 0.0, kv_tokens_read: 0.0 };
-        let status = self.host.within(Phase::Cost, Lent::default(), |_| {
+        let status = self.host.within(Phase::Cost, LentBatch::default(), |_| {
             // SAFETY: create gave this drafter, it is not destroyed, and `out` is a whole
             // `gd_cost`.
             unsafe { cost(self.plugin.as_ptr(), context_tokens, budget_tokens, &raw mut out) }
@@ -230,7 +231,7 @@ impl Drafter {
         program: &mut Program,
     ) -> Outcome {
         let (n_rows, draft_length) = shape(rows);
-        let lent = Lent { rows, program: Some(&mut *program), loader: None };
+        let lent = LentBatch { rows, program: Some(&mut *program), loader: None };
         let (status, duration) = self.host.within(phase, lent, |queue| {
             let batch = abi::gd_batch {
                 struct_size: size_of::<abi::gd_batch>(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The type of object that a handle refers to. No kind is zero, so no handle is zero; a zero handle
 /// means the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum HandleKind {
     Model = 0x4d,
     View = 0x56,
     Mask = 0x4c,
@@ -15,13 +15,13 @@ pub(crate) enum Kind {
 /// The objects behind the handles of one kind. A handle consists of its kind, a generation and a
 /// place.
 pub(crate) struct Arena<T> {
-    kind: Kind,
+    kind: HandleKind,
     generation: u32,
     entries: Vec<(u32, T)>,
 }
 
 impl<T> Arena<T> {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: HandleKind) -> Self {
         Arena { kind, generation: next_generation(), entries: Vec::new() }
     }
 
@@ -64,10 +64,10 @@ impl<T> Arena<T> {
 
 /// A queue handle: it holds a serial number instead of a generation and a place.
 pub(crate) fn queue(serial: u64) -> u64 {
-    (Kind::Queue as u64) << 56 | (serial & ((1 << 56) - 1))
+    (HandleKind::Queue as u64) << 56 | (serial & ((1 << 56) - 1))
 }
 
-fn handle(kind: Kind, generation: u32, place: u32) -> u64 {
+fn handle(kind: HandleKind, generation: u32, place: u32) -> u64 {
     (kind as u64) << 56 | u64::from(generation) << 24 | u64::from(place)
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn stale_forged_and_foreign_handles_are_refused() {
-        let (mut views, mut masks) = (Arena::new(Kind::View), Arena::new(Kind::Mask));
+        let (mut views, mut masks) = (Arena::new(HandleKind::View), Arena::new(HandleKind::Mask));
         let kept = views.insert("kept").expect("room");
         let void = views.insert("void").expect("room");
         let mask = masks.insert("mask").expect("room");

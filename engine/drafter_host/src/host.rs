@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 use galley_drafter_abi::{GD_INVALID, GD_WRONG_PHASE, gd_status};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::handles::{self, Arena, Kind};
+use crate::handles::{self, Arena, HandleKind};
 use crate::{DraftRow, Mask, ModelFacts, ModelId, Program, View};
 
 /// The object behind `host_data`. Host functions may reach it from any thread.
@@ -87,14 +87,14 @@ impl Phase {
 
 /// Objects that a callback may use while it runs.
 #[derive(Default)]
-pub(crate) struct Lent<'a> {
+pub(crate) struct LentBatch<'a> {
     pub(crate) rows: &'a [DraftRow<'a>],
     pub(crate) program: Option<&'a mut Program>,
     /// Points to a `&mut dyn ModelLoader`.
     pub(crate) loader: Option<NonNull<()>>,
 }
 
-/// A [`Lent`] without lifetimes: set when a callback starts, cleared when it returns.
+/// A [`LentBatch`] without lifetimes: set when a callback starts, cleared when it returns.
 #[derive(Default)]
 pub(crate) struct LentPointers {
     rows: Option<NonNull<DraftRow<'static>>>,
@@ -128,9 +128,9 @@ impl Host {
             highest_pushed: None,
             masks_changed: false,
             target,
-            models: Arena::new(Kind::Model),
-            views: Arena::new(Kind::View),
-            masks: Arena::new(Kind::Mask),
+            models: Arena::new(HandleKind::Model),
+            views: Arena::new(HandleKind::View),
+            masks: Arena::new(HandleKind::Mask),
             last_error: None,
             refusal: None,
             n_kept: [0; 3],
@@ -151,10 +151,10 @@ impl Host {
     pub(crate) fn within<R>(
         &self,
         phase: Phase,
-        lent: Lent<'_>,
+        lent: LentBatch<'_>,
         callback: impl FnOnce(u64) -> R,
     ) -> R {
-        let Lent { rows, mut program, loader } = lent;
+        let LentBatch { rows, mut program, loader } = lent;
         let mut state = self.state();
         state.serial += 1;
         state.phase = phase;

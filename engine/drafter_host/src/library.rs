@@ -104,9 +104,9 @@ fn load(path: &Path) -> Result<libloading::Library, libloading::Error> {
 
 /// Calls the entry symbol and checks the returned `gd_library`.
 fn entry(code: &libloading::Library, manifest: &Manifest) -> Result<CreateFn, String> {
-    type Entry = unsafe extern "C" fn() -> *const abi::gd_library;
+    type EntryFn = unsafe extern "C" fn() -> *const abi::gd_library;
     // SAFETY: the header fixes the type of the symbol with this name.
-    let symbol = unsafe { code.get::<Entry>(abi::GD_ENTRY_SYMBOL) }
+    let symbol = unsafe { code.get::<EntryFn>(abi::GD_ENTRY_SYMBOL) }
         .map_err(|e| format!("it has no entry symbol galley_drafter_v1 ({})", linker_says(&e)))?;
     // SAFETY: the header promises a function without arguments.
     let library = NonNull::new(unsafe { symbol() }.cast_mut()).ok_or("its entry gives NULL")?;

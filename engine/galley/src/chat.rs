@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Why a message has no answer.
-enum Failure {
+enum ChatFailure {
     /// This message cannot be answered; the next message may be.
     Message(Error),
     /// Nothing can be answered or printed any more.
@@ -89,21 +89,21 @@ impl Chat<'_> {
         self.messages.push(Message::new("user", text));
         match self.answer() {
             Ok(answer) => self.messages.push(Message::new("assistant", answer)),
-            Err(Failure::Message(error)) => {
+            Err(ChatFailure::Message(error)) => {
                 self.messages.pop();
                 note(format_args!("error: {}", sentence(&error)));
                 note("(the message is left out; /new starts over with an empty context)");
             }
-            Err(Failure::Chat(error)) => return Err(error),
+            Err(ChatFailure::Chat(error)) => return Err(error),
         }
         Ok(())
     }
 
-    fn answer(&self) -> Result<String, Failure> {
-        let (request, is_cut) = self.request().map_err(Failure::Message)?;
+    fn answer(&self) -> Result<String, ChatFailure> {
+        let (request, is_cut) = self.request().map_err(ChatFailure::Message)?;
         let mut handle = self.loaded.engine.submit(request).map_err(|error| match error {
-            SubmitError::Invalid { .. } => Failure::Message(by_flag(error)),
-            SubmitError::Stopped(_) => Failure::Chat(error.into()),
+            SubmitError::Invalid { .. } => ChatFailure::Message(by_flag(error)),
+            SubmitError::Stopped(_) => ChatFailure::Chat(error.into()),
         })?;
         self.interrupted.store(false, SeqCst);
         let (answer, reason) = print_answer(&mut handle, &self.interrupted)?;
@@ -144,12 +144,12 @@ impl Chat<'_> {
 fn print_answer(
     handle: &mut RequestHandle,
     interrupted: &AtomicBool,
-) -> Result<(String, FinishReason), Failure> {
+) -> Result<(String, FinishReason), ChatFailure> {
     let mut answer = String::new();
     let mut stdout = console::stdout();
     let mut print = |text: &str| {
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        printed.map_err(|error| Failure::Chat(error.into()))
+        printed.map_err(|error| ChatFailure::Chat(error.into()))
     };
     loop {
         if interrupted.swap(false, SeqCst) {
@@ -173,7 +173,7 @@ fn print_answer(
                 if !answer.is_empty() {
                     print("\n")?;
                 }
-                return Err(Failure::Message(error.into()));
+                return Err(ChatFailure::Message(error.into()));
             }
             None => {}
         }

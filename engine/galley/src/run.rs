@@ -69,7 +69,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     reading.finish_and_clear();
     // Shutting down waits for the last step, so that the statistics include it.
     loaded.engine.shutdown();
-    let report = Report::new(&loaded, &outputs, tokens.len());
+    let report = RunReport::new(&loaded, &outputs, tokens.len());
     if args.json {
         writeln!(stdout, "{}", report.to_json(&args.model.model, seed, &outputs))?;
         return Ok(());
@@ -123,7 +123,7 @@ fn read_text(source: impl Read) -> io::Result<String> {
 }
 
 /// Speed and memory of one run.
-struct Report<'a> {
+struct RunReport<'a> {
     loaded: &'a Loaded,
     stats: Stats,
     prompt_tokens: usize,
@@ -133,7 +133,7 @@ struct Report<'a> {
     last_token: Duration,
 }
 
-impl<'a> Report<'a> {
+impl<'a> RunReport<'a> {
     fn new(loaded: &'a Loaded, outputs: &[Output], prompt_tokens: usize) -> Self {
         let times = |time: fn(&Output) -> Duration| outputs.iter().map(time);
         Self {

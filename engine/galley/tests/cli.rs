@@ -215,7 +215,7 @@ fn bench_measures_a_drafter_beside_plain_decoding() {
         let round: f64 =
             ["t_draft_ms", "t_verify_ms", "overhead_ms"].iter().map(|f| number(row, f)).sum();
         let omega: f64 = (0..=draft_length as i32).map(|i| number(row, "alpha").powi(i)).sum();
-        let a_turn = 1.0 + number(row, "guess_rate") * (omega - 1.0);
+        let a_turn = 1.0 + number(row, "drafted_fraction") * (omega - 1.0);
         let predicted = number(row, "t_target_ms") * a_turn / round;
         assert!((predicted / number(row, "predicted_speedup") - 1.0).abs() < 1e-6, "{row}");
     }
@@ -255,7 +255,7 @@ fn bench_measures_or_says_that_it_did_not() {
                 assert!(row[field].as_f64().is_some_and(|x| x > 0.0), "{field}: {row}");
             }
             // A rate over no draft tokens is null, not 0.
-            if is_drafted && row["guess_rate"] == 0.0 {
+            if is_drafted && row["drafted_fraction"] == 0.0 {
                 let rates = ["accept_rate", "accept_len", "alpha"];
                 assert!(rates.iter().all(|field| row[field].is_null()), "{row}");
             }

@@ -7,7 +7,7 @@
 //! ```
 
 use super::failure::writing;
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::error::{HubError, Or, Result, fail};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -58,12 +58,12 @@ impl Repo {
     }
 
     /// The directory of this repository in the cache.
-    pub(super) fn directory(&self, settings: &Settings) -> PathBuf {
+    pub(super) fn directory(&self, settings: &HubSettings) -> PathBuf {
         settings.cache.join(format!("models--{}", self.id.replace('/', "--")))
     }
 
     /// The snapshot of the revision, if there is one.
-    fn snapshot(&self, settings: &Settings) -> Option<PathBuf> {
+    fn snapshot(&self, settings: &HubSettings) -> Option<PathBuf> {
         let directory = self.directory(settings);
         let reference = fs::read_to_string(directory.join("refs").join(&self.revision));
         // A commit has no file in `refs`: the revision is the commit.
@@ -73,7 +73,7 @@ impl Repo {
     }
 
     /// The model in the cache: a directory of safetensors, or the one GGUF file.
-    pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
+    pub(super) fn cached(&self, settings: &HubSettings) -> Result<PathBuf> {
         let missing = || missing(&self.source(), settings);
         let snapshot = self.snapshot(settings).or_fail(HubError::Missing, missing)?;
         // The configuration is fetched last: a snapshot with a configuration has all weights.
@@ -100,7 +100,7 @@ impl Repo {
     }
 
     /// One file in the cache.
-    pub(super) fn cached_file(&self, file: &str, settings: &Settings) -> Result<PathBuf> {
+    pub(super) fn cached_file(&self, file: &str, settings: &HubSettings) -> Result<PathBuf> {
         let name = file_name(file)?;
         let path = self.snapshot(settings).map(|snapshot| snapshot.join(name));
         let subject = || format!("{file} of {}", self.source());
@@ -110,7 +110,7 @@ impl Repo {
 
     /// Stores that the revision is `commit`. It writes nothing if the cache has this reference: the cache may
     /// be read-only.
-    pub(super) fn write_ref(&self, commit: &str, settings: &Settings) -> Result<()> {
+    pub(super) fn write_ref(&self, commit: &str, settings: &HubSettings) -> Result<()> {
         let path = self.directory(settings).join("refs").join(&self.revision);
         let is_known = || fs::read_to_string(&path).is_ok_and(|text| text.trim() == commit);
         if self.revision == commit || is_known() {
@@ -133,11 +133,11 @@ impl Repo {
 }
 
 /// The message that `source` is not in the cache, with the command that fetches it.
-pub(super) fn missing(source: &str, settings: &Settings) -> String {
+pub(super) fn missing(source: &str, settings: &HubSettings) -> String {
     format!("{}: `galley pull {source}`", absent(source, settings))
 }
 
-fn absent(subject: &str, settings: &Settings) -> String {
+fn absent(subject: &str, settings: &HubSettings) -> String {
     let offline = settings.offline.map_or(String::new(), |name| format!(", and {name} is set"));
     format!("{subject} is not in {}{offline}", settings.cache.display())
 }

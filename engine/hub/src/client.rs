@@ -1,6 +1,6 @@
 //! The HTTP client of the hub: proxies, certificates, redirects, and repeated attempts.
 
-use super::failure::{Failure, asks_for_a_user, connection};
+use super::failure::{FetchFailure, asks_for_a_user, connection};
 use super::proxy::Route;
 use super::refusal::Refusal;
 use super::settings::Network;
@@ -53,18 +53,23 @@ impl<'a> Client<'a> {
             let response = self.get(url, 0, self.network.metadata_timeout)?;
             let body = response.into_body().into_with_config().limit(MAX_TEXT_BYTES);
             let text = body.read_to_string();
-            text.or_fail(HubError::Network, || url.to_owned()).map_err(Failure::Passing)
+            text.or_fail(HubError::Network, || url.to_owned()).map_err(FetchFailure::Passing)
         })
     }
 
     /// Requests a file from byte `from` on.
-    pub(super) fn get_file(&self, url: &str, from: u64) -> Result<Response<Body>, Failure> {
+    pub(super) fn get_file(&self, url: &str, from: u64) -> Result<Response<Body>, FetchFailure> {
         self.get(url, from, self.network.download_timeout)
     }
 
     /// Sends a request and follows redirects. The client does not follow them itself: another server may need another
     /// proxy, and must not get the token.
-    fn get(&self, url: &str, from: u64, patience: Duration) -> Result<Response<Body>, Failure> {
+    fn get(
+        &self,
+        url: &str,
+        from: u64,
+        patience: Duration,
+    ) -> Result<Response<Body>, FetchFailure> {
         let parsed = url.parse::<Uri>();
         let mut uri = parsed.or_fail(HubError::Environment, || format!("{url}: this is no URL"))?;
         let hub = uri.clone();
@@ -84,7 +89,7 @@ impl<'a> Client<'a> {
         is_hub: bool,
         from: u64,
         patience: Duration,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, FetchFailure> {
         let route = self.network.proxies.route(uri);
         let agent = self.agent(uri, route)?;
         // A range of a compressed answer would have other offsets.
@@ -104,7 +109,7 @@ impl<'a> Client<'a> {
         let response = request.call().map_err(|error| connection(error, uri, route))?;
         match (response.status(), route) {
             (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(route)) => {
-                Err(Failure::Final(asks_for_a_user(route)))
+                Err(FetchFailure::Final(asks_for_a_user(route)))
             }
             _ => Ok(response),
         }
@@ -149,7 +154,7 @@ impl<'a> Client<'a> {
 }
 
 /// Turns every answer without a usable body into a failure.
-fn answer(uri: &Uri, hub: &Uri, response: Response<Body>) -> Result<Response<Body>, Failure> {
+fn answer(uri: &Uri, hub: &Uri, response: Response<Body>) -> Result<Response<Body>, FetchFailure> {
     let code = response.status();
     if code.is_success() || code == StatusCode::RANGE_NOT_SATISFIABLE {
         return Ok(response);
@@ -159,12 +164,12 @@ fn answer(uri: &Uri, hub: &Uri, response: Response<Body>) -> Result<Response<Bod
         let host = uri.host().filter(|_| !is_same(hub, uri));
         let refusal = Refusal::of(&response, host);
         let reason = Reason::new(refusal.to_string()).because(refusal);
-        return Err(Failure::Final(HubError::Refused(reason)));
+        return Err(FetchFailure::Final(HubError::Refused(reason)));
     }
     let error = fail!(Network, "{uri}: the server answers {code}");
     let is_busy = code.is_server_error()
         || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&code);
-    Err(if is_busy { Failure::Passing(error) } else { Failure::Final(error) })
+    Err(if is_busy { FetchFailure::Passing(error) } else { FetchFailure::Final(error) })
 }
 
 /// Whether `next` may get the token of `first`: it is the same server, or the same host after an upgrade to HTTPS.
@@ -209,14 +214,14 @@ fn location(from: &Uri, response: &Response<Body>) -> Result<Uri> {
 }
 
 /// Repeats `attempt` after failures that may be temporary.
-pub(super) fn retry<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+pub(super) fn retry<T>(mut attempt: impl FnMut() -> Result<T, FetchFailure>) -> Result<T> {
     let mut failures = 0;
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Interrupted) => failures = 1,
-            Err(Failure::Passing(error)) => {
+            Err(FetchFailure::Final(error)) => return Err(error),
+            Err(FetchFailure::Interrupted) => failures = 1,
+            Err(FetchFailure::Passing(error)) => {
                 failures += 1;
                 if failures == ATTEMPTS {
                     return Err(error);

@@ -1,7 +1,7 @@
 //! Download of one file over HTTP: it resumes after an interruption, and checks the file before it gets its name.
 
 use super::client::{Client, retry};
-use super::failure::{Failure, writing};
+use super::failure::{FetchFailure, writing};
 use crate::Progress;
 use crate::error::{HubError, Or, Result, Within, fail};
 use sha2::{Digest, Sha256};
@@ -68,7 +68,7 @@ fn attempt(
     part: &Path,
     file: &mut File,
     on_bytes: &dyn Fn(u64),
-) -> Result<(), Failure> {
+) -> Result<(), FetchFailure> {
     let unwritten = |error| writing(error, part);
     let mut have = file.seek(SeekFrom::End(0)).map_err(unwritten)?;
     if remote.size == Some(have) {
@@ -82,7 +82,7 @@ fn attempt(
         StatusCode::RANGE_NOT_SATISFIABLE => {
             restart(file).map_err(unwritten)?;
             let error = fail!(Network, "{}: the part here fits no file there", remote.url);
-            return Err(Failure::Passing(error));
+            return Err(FetchFailure::Passing(error));
         }
         StatusCode::PARTIAL_CONTENT if continues(&response, have) => {}
         // The server ignores the range and sends the whole file.
@@ -92,8 +92,8 @@ fn attempt(
     on_bytes(have);
     let start = have;
     let failure = |have, error| match have {
-        have if have > start => Failure::Interrupted,
-        _ => Failure::Passing(error),
+        have if have > start => FetchFailure::Interrupted,
+        _ => FetchFailure::Passing(error),
     };
     let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
     let mut buffer = vec![0; 256 << 10];

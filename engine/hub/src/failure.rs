@@ -9,7 +9,7 @@ use ureq::http::Uri;
 
 /// A failure, by whether another attempt makes sense.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum FetchFailure {
     /// A temporary failure, such as a busy server or a lost connection.
     Passing(HubError),
     /// A temporary failure after a part of the file has arrived.
@@ -18,32 +18,32 @@ pub(super) enum Failure {
     Final(HubError),
 }
 
-impl From<HubError> for Failure {
+impl From<HubError> for FetchFailure {
     fn from(error: HubError) -> Self {
         Self::Final(error)
     }
 }
 
 /// Explains why there is no answer from `uri`.
-pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -> Failure {
+pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -> FetchFailure {
     let host = uri.host().unwrap_or_default();
     let through = route.map_or(String::new(), |route| format!(" through {route}"));
     let place = || format!("{host} cannot be reached{through}");
     match error {
-        ureq::Error::Rustls(error) => Failure::Final(tls(&error, host, &through)),
+        ureq::Error::Rustls(error) => FetchFailure::Final(tls(&error, host, &through)),
         ureq::Error::Io(error) => {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
             if let Some(error) = inner {
-                return Failure::Final(tls(error, host, &through));
+                return FetchFailure::Final(tls(error, host, &through));
             }
             match (error.kind(), route) {
                 // The error of the client if a SOCKS proxy refuses the password.
                 (ErrorKind::PermissionDenied, Some(route)) => {
                     let reason = Reason::new(user_wanted(route)).because(error);
-                    Failure::Final(HubError::Refused(reason))
+                    FetchFailure::Final(HubError::Refused(reason))
                 }
-                (_, Some(_)) => Failure::Passing(fail!(Network, "{}: {error}", place())),
-                (_, None) => Failure::Passing(fail!(
+                (_, Some(_)) => FetchFailure::Passing(fail!(Network, "{}: {error}", place())),
+                (_, None) => FetchFailure::Passing(fail!(
                     Network,
                     "{}: {error}. Behind a proxy, set HTTPS_PROXY; for another hub, HF_ENDPOINT",
                     place()
@@ -53,20 +53,20 @@ pub(super) fn connection(error: ureq::Error, uri: &Uri, route: Option<&Route>) -
         ureq::Error::ConnectProxyFailed(reason) => {
             let is_status = |codes: &[&str]| codes.iter().any(|code| reason.contains(code));
             match route {
-                Some(route) if is_status(&["407"]) => Failure::Final(asks_for_a_user(route)),
+                Some(route) if is_status(&["407"]) => FetchFailure::Final(asks_for_a_user(route)),
                 _ if is_status(&["502", "503", "504"]) => {
-                    Failure::Passing(fail!(Network, "{}: {reason}", place()))
+                    FetchFailure::Passing(fail!(Network, "{}: {reason}", place()))
                 }
-                _ => Failure::Final(fail!(Network, "{}: {reason}", place())),
+                _ => FetchFailure::Final(fail!(Network, "{}: {reason}", place())),
             }
         }
         error @ (ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound
         | ureq::Error::ConnectionFailed) => {
-            Failure::Passing(fail!(Network, "{}: {error}", place()))
+            FetchFailure::Passing(fail!(Network, "{}: {error}", place()))
         }
         // All other errors lie in the request or the answer, and would occur again.
-        error => Failure::Final(fail!(Network, "{uri}{through}: {error}")),
+        error => FetchFailure::Final(fail!(Network, "{uri}{through}: {error}")),
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
             ureq::Error::HostNotFound,
             ureq::Error::ConnectProxyFailed("proxy server responded 503/503".into()),
         ] {
-            assert!(matches!(failure(error), Failure::Passing(_)));
+            assert!(matches!(failure(error), FetchFailure::Passing(_)));
         }
         let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         for error in [
@@ -172,7 +172,7 @@ mod tests {
             ureq::Error::TooManyRedirects,
             ureq::Error::ConnectProxyFailed("proxy server responded 403/403".into()),
         ] {
-            assert!(matches!(failure(error), Failure::Final(_)));
+            assert!(matches!(failure(error), FetchFailure::Final(_)));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::cache::{Repo, create_parent, file_name, link};
 use super::client::Client;
 use super::download::{self, Remote};
-use super::settings::{Network, Settings, Token};
+use super::settings::{AccessToken, HubSettings, Network};
 use crate::Progress;
 use crate::error::{HubError, Or, Result, Within, fail};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// A connection to the hub.
 pub(super) struct Hub<'a> {
-    settings: &'a Settings,
+    settings: &'a HubSettings,
     network: &'a Network,
     client: Client<'a>,
     on_progress: &'a dyn Fn(Progress<'_>),
@@ -54,7 +54,7 @@ struct Index {
 
 impl<'a> Hub<'a> {
     pub(super) fn new(
-        settings: &'a Settings,
+        settings: &'a HubSettings,
         network: &'a Network,
         on_progress: &'a dyn Fn(Progress<'_>),
     ) -> Result<Self> {
@@ -175,7 +175,7 @@ impl Hub<'_> {
             }
             (_, "DisabledRepo", _) => fail!(Refused, "{source}: the hub has disabled {page}{said}"),
             (StatusCode::FORBIDDEN, ..) | (_, "GatedRepo", _) => match token {
-                Token::Given { source: from, .. } => fail!(
+                AccessToken::Given { source: from, .. } => fail!(
                     Refused,
                     "{source}: the user of the access token in {from} may not read it: agree to its terms at {page}, or \
                      allow the token to read such models{said}"
@@ -186,13 +186,13 @@ impl Hub<'_> {
                      of the same user{note}{said}"
                 ),
             },
-            (StatusCode::UNAUTHORIZED, "RepoNotFound", Token::Given { source: from, .. }) => {
+            (StatusCode::UNAUTHORIZED, "RepoNotFound", AccessToken::Given { source: from, .. }) => {
                 fail!(
                     Refused,
                     "{source}: there is no such model at {endpoint}, or the access token in {from} may not read it{said}"
                 )
             }
-            (StatusCode::UNAUTHORIZED, _, Token::Given { source: from, .. }) => fail!(
+            (StatusCode::UNAUTHORIZED, _, AccessToken::Given { source: from, .. }) => fail!(
                 Refused,
                 "{source}: {endpoint} does not accept the access token in {from}: set HF_TOKEN to a new one{said}"
             ),

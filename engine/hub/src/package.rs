@@ -3,7 +3,7 @@
 use super::cache::missing;
 use super::download::sha256;
 use super::failure::writing;
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::Progress;
 use crate::error::{HubError, Or, Result, Within, fail};
 use std::fs::{self, File};
@@ -38,13 +38,13 @@ impl Package {
         (name == SMOLLM2.name).then_some(&SMOLLM2)
     }
 
-    fn path(&self, settings: &Settings) -> PathBuf {
+    fn path(&self, settings: &HubSettings) -> PathBuf {
         let file = Path::new(self.member).file_name().unwrap_or_default();
         settings.cache.join("galley").join(self.name).join(file)
     }
 
     /// The path of the model in the cache.
-    pub(super) fn cached(&self, settings: &Settings) -> Result<PathBuf> {
+    pub(super) fn cached(&self, settings: &HubSettings) -> Result<PathBuf> {
         let path = self.path(settings);
         match path.exists() {
             true => Ok(path),
@@ -56,7 +56,7 @@ impl Package {
     pub(super) fn pull(
         &self,
         force: bool,
-        settings: &Settings,
+        settings: &HubSettings,
         on_progress: &dyn Fn(Progress<'_>),
     ) -> Result<PathBuf> {
         let path = self.path(settings);
@@ -87,7 +87,7 @@ impl Package {
         Ok(path)
     }
 
-    fn download(&self, directory: &Path, settings: &Settings) -> Result<()> {
+    fn download(&self, directory: &Path, settings: &HubSettings) -> Result<()> {
         let mut pip = Command::new(&settings.python);
         // Only a wheel is accepted: building from source would run code of the package.
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]);

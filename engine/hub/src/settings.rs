@@ -16,7 +16,7 @@ use ureq::http::HeaderValue;
 
 /// The destination of models.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct HubSettings {
     /// The cache: a directory for each repository.
     pub(super) cache: PathBuf,
     /// The variable that forbids the network, if one is set: only the cache is used.
@@ -30,7 +30,7 @@ pub(super) struct Settings {
 pub(super) struct Network {
     /// The hub, without a slash at the end.
     pub(super) endpoint: String,
-    pub(super) token: Token,
+    pub(super) token: AccessToken,
     pub(super) proxies: Proxies,
     /// Files and directories of certificates that replace the system's store, with the variables that name them.
     pub(super) certificates: Vec<(&'static str, PathBuf)>,
@@ -42,7 +42,7 @@ pub(super) struct Network {
 
 /// The access token. It is sent to the hub, never to a server that the hub redirects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum AccessToken {
     Absent,
     Given {
         value: String,
@@ -63,7 +63,7 @@ const CERTIFICATES: [&str; 4] =
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 const NO_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
 
-impl Settings {
+impl HubSettings {
     pub(super) fn from(environment: &Environment) -> Result<Self> {
         let mut cache = None;
         for name in ["GALLEY_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
@@ -114,7 +114,7 @@ impl Network {
         let seconds = |name, default| environment.seconds(name, default);
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token: Token::from(environment)?,
+            token: AccessToken::from(environment)?,
             proxies: Proxies::from(environment)?,
             certificates,
             metadata_timeout: seconds("HF_HUB_ETAG_TIMEOUT", METADATA_TIMEOUT)?,
@@ -123,7 +123,7 @@ impl Network {
     }
 }
 
-impl Token {
+impl AccessToken {
     fn from(environment: &Environment) -> Result<Self> {
         if environment.is_true(NO_TOKEN) {
             return Ok(Self::Withheld);

@@ -78,7 +78,7 @@ impl<B: DecoderOps> Decoder<B> {
         let (n_q, n_kv) = (config.n_heads * dim, config.n_kv_heads * dim);
         let total = config.n_layers + 1;
         progress(0, total);
-        let mut loader = Loader { backend, checkpoint };
+        let mut loader = WeightLoader { backend, checkpoint };
         let embedding = loader.matrix("model.embed_tokens.weight", config.vocab_size, hidden)?;
         let head = match config.tie_embeddings {
             true => None,
@@ -221,12 +221,12 @@ impl<B: DecoderOps> Decoder<B> {
 }
 
 /// Moves tensors from a checkpoint to a device, one at a time.
-struct Loader<'a, B: DeviceMemory> {
+struct WeightLoader<'a, B: DeviceMemory> {
     backend: &'a mut B,
     checkpoint: &'a Checkpoint,
 }
 
-impl<B: DeviceMemory> Loader<'_, B> {
+impl<B: DeviceMemory> WeightLoader<'_, B> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
         let tensor = self.checkpoint.tensor(name, &[rows, cols])?;
         let matrix = self.backend.load_matrix(rows, cols, &|row, out| tensor.read_row(row, out))?;

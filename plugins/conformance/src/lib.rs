@@ -14,7 +14,7 @@ mod target;
 mod verdict;
 
 pub use interposer::Lending;
-pub use life::{Asked, Lived, Subject};
+pub use life::{GuessCall, Lived, Subject};
 pub use observed::{Breach, Callback, Function, Observed, Returned};
 pub use rules::{RULES, Rule};
 pub use verdict::{ABOUT, Verdict};

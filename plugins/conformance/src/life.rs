@@ -1,7 +1,7 @@
 //! A drafter's life, from create to destroy, and a record of it.
 
 use crate::interposer::{self, Lending};
-use crate::observed::{Observed, Shared};
+use crate::observed::{Observed, SharedRecord};
 use crate::target::{LIMITS, TARGET};
 use galley_drafter_host::{
     Cost, DraftRow, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
@@ -19,7 +19,7 @@ pub struct Subject {
 
 /// One call of `guess`, and the work that it enqueued.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asked {
+pub struct GuessCall {
     /// Number of rows, and their largest draft length.
     pub shape: (usize, u32),
     /// Whether the host may record the program.
@@ -39,7 +39,7 @@ pub struct Lived {
     /// Views and masks after the first activation.
     pub described: String,
     /// All calls of `guess`.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<GuessCall>,
     /// Costs at rising context lengths, first without a budget (0), then with one.
     pub costs: Vec<(u64, u32, Option<Cost>)>,
     /// The interposer's record.
@@ -97,24 +97,24 @@ impl Subject {
         &self,
         other: &[(&str, &str)],
         lending: Lending,
-    ) -> (Result<Drafter, LoadError>, Shared) {
+    ) -> (Result<Drafter, LoadError>, SharedRecord) {
         let mut options = self.options.clone();
         options.extend(other.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
         interposer::create(&self.library, &options, TARGET, lending)
     }
 
     /// Creates and activates a drafter.
-    pub(crate) fn activate(&self) -> Result<(Drafter, Shared), LoadError> {
+    pub(crate) fn activate(&self) -> Result<(Drafter, SharedRecord), LoadError> {
         let (drafter, observed) = self.create(&[], Lending::default());
         let mut drafter = drafter?;
-        drafter.activate(LIMITS, &mut Loader::default())?;
+        drafter.activate(LIMITS, &mut SmallModelLoader::default())?;
         Ok((drafter, observed))
     }
 }
 
 impl Lived {
-    fn go_through(&mut self, mut drafter: Drafter, observed: &Shared) {
-        let mut loader = Loader::default();
+    fn go_through(&mut self, mut drafter: Drafter, observed: &SharedRecord) {
+        let mut loader = SmallModelLoader::default();
         for activation in 0..2 {
             if let Err(error) = drafter.activate(LIMITS, &mut loader) {
                 self.refused.get_or_insert(error.to_string());
@@ -143,7 +143,7 @@ impl Lived {
     fn rounds(
         &mut self,
         drafter: &mut Drafter,
-        observed: &Shared,
+        observed: &SharedRecord,
         activation: u32,
         content: usize,
     ) {
@@ -168,7 +168,7 @@ impl Lived {
             let outcome = drafter.guess(&rows, &mut program);
             add_scores(drafter, &program);
             let longest = draft_lengths.iter().copied().max().unwrap_or(0);
-            self.asked.push(Asked {
+            self.asked.push(GuessCall {
                 shape: (rows.len(), longest),
                 is_recordable: observed.lock().is_recordable,
                 outcome,
@@ -200,11 +200,11 @@ pub(crate) fn tokens(seed: usize, n_tokens: usize) -> Vec<u32> {
 
 /// Loads a small model for every name.
 #[derive(Default)]
-pub(crate) struct Loader {
+pub(crate) struct SmallModelLoader {
     n_loaded: u32,
 }
 
-impl ModelLoader for Loader {
+impl ModelLoader for SmallModelLoader {
     fn load(&mut self, source: &str) -> Result<(ModelId, ModelFacts), ModelRefused> {
         if source.is_empty() {
             return Err(ModelRefused::Failed("a model has a name".to_owned()));

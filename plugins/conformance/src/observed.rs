@@ -138,7 +138,7 @@ pub struct Observed {
 }
 
 /// A shared record: host functions may be called from any thread.
-pub(crate) type Shared = Arc<Mutex<Observed>>;
+pub(crate) type SharedRecord = Arc<Mutex<Observed>>;
 
 impl Observed {
     pub(crate) fn breach(&mut self, breach: Breach, sentence: String) {

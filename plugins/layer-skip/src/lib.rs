@@ -13,7 +13,7 @@ use galley_drafter::{
     Chain, Control, Cost, CostAt, Drafter, Error, Guess, LayerMask, Layers, Limits, Model,
     ModelInfo, Options, Result, Step, View, export_drafter,
 };
-use search::Search;
+use search::MaskSearch;
 
 #[derive(Clone, Copy)]
 enum Mode {
@@ -25,7 +25,7 @@ enum Mode {
 struct LayerSkip {
     view: View,
     layers: Layers,
-    search: Option<Search>,
+    search: Option<MaskSearch>,
     budget_tokens: u32, // 0: the whole cache
     weights_read: f64,
     attention_share: f64,
@@ -45,7 +45,7 @@ impl Drafter for LayerSkip {
         let layers = host.mask(Model::TARGET, &mask)?;
         let search = match mode {
             Mode::Static | Mode::Exit => None,
-            Mode::Search => Some(Search::new(host, options, mask.clone(), info.n_layers)?),
+            Mode::Search => Some(MaskSearch::new(host, options, mask.clone(), info.n_layers)?),
         };
         let (n_sinks, budget_tokens) = (options.parse("sinks")?, options.parse("budget")?);
         if budget_tokens != 0 && budget_tokens <= n_sinks {

@@ -10,7 +10,7 @@ const GOOD_ENOUGH: f64 = 0.95;
 const MAX_NOT_BETTER: u32 = 300;
 
 /// A search that makes one move in every round.
-pub(crate) struct Search {
+pub(crate) struct MaskSearch {
     choices: Choices,
     candidate: Layers,
     tried: LayerMask,
@@ -28,7 +28,7 @@ enum Move {
     Stop,
 }
 
-impl Search {
+impl MaskSearch {
     /// A search that begins with the score of the mask `start`.
     pub(crate) fn new(
         host: &Control<'_>,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// One drafter setting on one row of the benchmark. Times are means over the steps of a window, in ms.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Draft {
+pub(super) struct DraftingResult {
     #[serde(skip)]
     pub(super) drafter: String,
     draft_length: u32,
@@ -36,12 +36,12 @@ pub(super) struct Draft {
     /// Tokens per second at a full batch, divided by the tokens per second of plain decoding.
     speedup: f64,
     /// Share of the steps of a sequence in which it had a draft to verify.
-    guess_rate: f64,
+    drafted_fraction: f64,
     /// Probability that a draft token is accepted if all draft tokens before it are: accepted over compared
     /// draft tokens. None: no draft token was compared.
     alpha: Option<f64>,
     /// The speedup that the figures above predict (arXiv 2211.17192):
-    /// `t_target · (1 + guess_rate · (Ω − 1)) / (t_draft + t_verify + overhead)`
+    /// `t_target · (1 + drafted_fraction · (Ω − 1)) / (t_draft + t_verify + overhead)`
     /// with `Ω(γ, α) = (1 − α^(γ+1)) / (1 − α)` tokens per round.
     predicted_speedup: f64,
     drafted_decode_tok_s: f64,
@@ -52,7 +52,7 @@ pub(super) struct Draft {
 
 /// The drafting of one row of results.
 #[derive(Clone, Debug)]
-pub(super) struct Setting {
+pub(super) struct DraftingSetting {
     /// The drafter as the flag has it, with options.
     pub(super) flag: String,
     /// The drafter's name in the engine.
@@ -61,9 +61,9 @@ pub(super) struct Setting {
     pub(super) kv_budget: Option<u32>,
 }
 
-impl Setting {
+impl DraftingSetting {
     /// Every drafter of `args` with every draft length and budget. `config` has the same drafters in the same order.
-    pub(super) fn all(args: &BenchArgs, config: &DraftConfig) -> Result<Vec<Setting>> {
+    pub(super) fn all(args: &BenchArgs, config: &DraftConfig) -> Result<Vec<DraftingSetting>> {
         let names = config.drafters.iter().map(|setup| setup.library.manifest().name.clone());
         let drafters: Vec<_> = args.draft.wanted().map(|(_, flag)| flag).zip(names).collect();
         for (i, (flag, name)) in drafters.iter().enumerate() {
@@ -80,7 +80,7 @@ impl Setting {
             for &draft_length in &args.draft_length {
                 for &kv_budget in &budgets {
                     let (flag, name) = (flag.to_owned(), name.clone());
-                    all.push(Setting { flag, name, draft_length, kv_budget });
+                    all.push(DraftingSetting { flag, name, draft_length, kv_budget });
                 }
             }
         }
@@ -88,7 +88,7 @@ impl Setting {
     }
 }
 
-impl std::fmt::Display for Setting {
+impl std::fmt::Display for DraftingSetting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, {} tokens a round", self.flag, self.draft_length)?;
         self.kv_budget.map_or(Ok(()), |budget| write!(f, ", budget {budget}"))
@@ -103,8 +103,8 @@ pub(super) fn measure(
     turns: &mut Turns,
     prompts: &[Vec<u32>],
     salt: u64,
-    setting: &Setting,
-) -> Result<Draft> {
+    setting: &DraftingSetting,
+) -> Result<DraftingResult> {
     let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
     let drafted = DraftRequest {
         drafter: DrafterChoice::Named(setting.name.clone()),
@@ -121,14 +121,14 @@ pub(super) fn measure(
         if !may_differ && !ours.agrees_with(&target) {
             bail!("a drafted token differs from plain decoding's: this is a bug in Galley");
         }
-        runs.push(Draft::of(args, setting, &target, &ours));
+        runs.push(DraftingResult::of(args, setting, &target, &ours));
     }
     runs.sort_by(|a, b| a.speedup.total_cmp(&b.speedup));
     Ok(runs.swap_remove(runs.len() / 2))
 }
 
-impl Draft {
-    fn of(args: &BenchArgs, setting: &Setting, target: &Window, ours: &Window) -> Self {
+impl DraftingResult {
+    fn of(args: &BenchArgs, setting: &DraftingSetting, target: &Window, ours: &Window) -> Self {
         let n_seqs = ours.tokens.len();
         let (ours, target, reread_tokens) = (&ours.span, &target.span, ours.reread_tokens);
         let (rounds, drafted) = (ours.count(|s| s.drafts.rounds), ours.count(|s| s.drafts.drafted));
@@ -140,9 +140,9 @@ impl Draft {
         let alpha = ratio(accepted, accepted + n_rejected);
         // If no draft token was compared, none is assumed to be accepted.
         let omega: f64 = (0..=draft_length as i32).map(|i| alpha.unwrap_or(0.0).powi(i)).sum();
-        let guess_rate = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
-        let a_turn = 1.0 + guess_rate * (omega - 1.0);
-        Draft {
+        let drafted_fraction = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
+        let a_turn = 1.0 + drafted_fraction * (omega - 1.0);
+        DraftingResult {
             drafter: setting.flag.clone(),
             draft_length: setting.draft_length,
             kv_budget: setting.kv_budget,
@@ -156,7 +156,7 @@ impl Draft {
             t_target_ms: target.step_ms(),
             overhead_ms: ours.ms(|s| s.bookkeeping),
             speedup: ours.speed() / target.speed(),
-            guess_rate,
+            drafted_fraction,
             alpha,
             predicted_speedup: target.step_ms() * a_turn / ours.step_ms(),
             drafted_decode_tok_s: ours.speed(),
@@ -165,7 +165,7 @@ impl Draft {
     }
 }
 
-impl std::fmt::Display for Draft {
+impl std::fmt::Display for DraftingResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let budget = self.kv_budget.map_or("own".to_owned(), |budget| budget.to_string());
         write!(

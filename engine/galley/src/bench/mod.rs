@@ -18,22 +18,22 @@ use crate::load::{Loaded, open_for, start};
 use crate::request::{Output, by_flag, follow};
 use crate::resident::{forget_peak_rss, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
-use draft::{Draft, Setting};
+use draft::{DraftingResult, DraftingSetting};
 use floor::{Floor, Machine, Moment};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterChoice, ModelFiles, Prompt, Request, RequestHandle,
 };
-use progress::Progress;
+use progress::BenchProgress;
 use prompts::Prompts;
 use serde::Serialize;
 use std::io::Write;
 use std::time::Duration;
-use turns::{Span, Turns, nothing_measured, seconds};
+use turns::{StepSpan, Turns, nothing_measured, seconds};
 use window::Window;
 
 /// One row of results: times in ms, rates in tokens per second over the whole batch.
 #[derive(Clone, Debug, Serialize)]
-struct Row {
+struct BenchRow {
     model: String,
     dataset: String,
     backend: String,
@@ -44,7 +44,7 @@ struct Row {
     drafter: Option<String>,
     /// The measurements of drafting; None for plain decoding.
     #[serde(flatten)]
-    draft: Option<Draft>,
+    draft: Option<DraftingResult>,
     prefill_tok_s: f64,
     decode_tok_s: f64,
     /// Median over the batch of the time to the first token, with all prompts submitted at once.
@@ -99,10 +99,10 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let drafting = args.draft.config(longest, longest, None)?;
     // The times of the parts of a round are exact only if the engine waits for draft tokens.
     let drafting = DraftConfig { waits_for_drafts: true, ..drafting };
-    let settings = Setting::all(args, &drafting)?;
+    let settings = DraftingSetting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
-    let mut progress = Progress::new(
+    let mut progress = BenchProgress::new(
         args,
         settings.len(),
         &Floor::of(files.config(), &loaded),
@@ -113,7 +113,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let mut stdout = console::stdout();
     if !args.json {
         writeln!(stdout, "{}", loaded.device)?;
-        writeln!(stdout, "{}", Row::HEADER)?;
+        writeln!(stdout, "{}", BenchRow::HEADER)?;
     }
     let mut turns = Turns::of(&loaded.engine);
     let mut salt = 0;
@@ -147,14 +147,14 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
                     ));
                 }
                 let drafter = Some(draft.drafter.clone());
-                print(&mut stdout, args, &Row { drafter, draft: Some(draft), ..row.clone() })?;
+                print(&mut stdout, args, &BenchRow { drafter, draft: Some(draft), ..row.clone() })?;
             }
         }
     }
     Ok(())
 }
 
-fn print(stdout: &mut impl Write, args: &BenchArgs, row: &Row) -> Result<()> {
+fn print(stdout: &mut impl Write, args: &BenchArgs, row: &BenchRow) -> Result<()> {
     match (args.json, &row.draft) {
         (true, _) => writeln!(stdout, "{}", serde_json::to_string(&row)?)?,
         (false, None) => writeln!(stdout, "{row}")?,
@@ -172,7 +172,7 @@ fn measure(
     machine: Option<&Machine>,
     prompts: &[Vec<u32>],
     salt: u64,
-) -> Result<Row> {
+) -> Result<BenchRow> {
     let (batch, context) = (prompts.len(), prompts[0].len());
     let now = || machine.and_then(Machine::now);
     let before_prefill = now();
@@ -195,13 +195,13 @@ fn measure(
     let end = decode.iter().map(|o| o.usage.last_token).max().unwrap_or_default();
     let decode_time = end.checked_sub(begin).unwrap_or_default();
     let step_s = seconds(decode_time, "decoding")? / (args.gen_tokens - 1) as f64;
-    let all = Span::between(&before, after).context("decoding took no turn of the engine")?;
+    let all = StepSpan::between(&before, after).context("decoding took no turn of the engine")?;
 
     let floor = Floor::of(files.config(), loaded);
     let mean = |a: &Option<Moment>, b: &Option<Moment>| Some(a.as_ref()?.mean(b.as_ref()?));
     let for_prefill = mean(&before_prefill, &between);
     let for_decode = mean(&between, &after_decode);
-    Ok(Row {
+    Ok(BenchRow {
         model: args.model.model.clone(),
         dataset: args.dataset_name().to_owned(),
         backend: loaded.device.clone(),
@@ -278,7 +278,7 @@ fn pass(
     Ok(outputs)
 }
 
-impl Row {
+impl BenchRow {
     const HEADER: &str = "batch context   prefill tok/s (floor)    ttft ms   decode tok/s (floor)    \
                           step ms   read GB/s   KV blocks   peak MB";
 }
@@ -288,7 +288,7 @@ fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
 }
 
-impl std::fmt::Display for Row {
+impl std::fmt::Display for BenchRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 /// Finished and remaining rows. The time of a row is estimated from its floor. The estimates are wrong by a common
 /// factor, which the finished rows show.
-pub(super) struct Progress {
+pub(super) struct BenchProgress {
     started: Instant,
     /// Estimated seconds of each row, in the order of the rows.
     rows: Vec<f64>,
     n_begun: usize,
 }
 
-impl Progress {
+impl BenchProgress {
     /// For every context and batch one row of plain decoding and `n_settings` with a drafter.
     pub(super) fn new(
         args: &BenchArgs,

@@ -53,14 +53,14 @@ pub(super) fn nothing_measured(mode: &str, batch: usize) -> Error {
 
 /// Measured steps: at least one, and more than zero time, so that every mean exists.
 #[derive(Clone, Debug)]
-pub(super) struct Span {
+pub(super) struct StepSpan {
     before: Stats,
     after: Stats,
     n_steps: NonZeroU64,
     seconds: f64,
 }
 
-impl Span {
+impl StepSpan {
     /// The steps from `before` to `after`. None if there is no step, or no time.
     pub(super) fn between(before: &Stats, after: &Stats) -> Option<Self> {
         let n_steps = NonZeroU64::new(after.steps.checked_sub(before.steps)?)?;
@@ -130,11 +130,11 @@ mod tests {
     fn there_is_no_mean_of_no_steps() {
         let ms = Duration::from_millis;
         let begin = Stats { steps: 3, forward: ms(5), generated_tokens: 9, ..Stats::default() };
-        assert!(Span::between(&begin, &begin).is_none());
+        assert!(StepSpan::between(&begin, &begin).is_none());
         let timeless = Stats { steps: 4, ..begin.clone() };
-        assert!(Span::between(&begin, &timeless).is_none());
+        assert!(StepSpan::between(&begin, &timeless).is_none());
         let before = Stats { steps: 2, ..begin.clone() };
-        assert!(Span::between(&begin, &before).is_none());
+        assert!(StepSpan::between(&begin, &before).is_none());
 
         let end = Stats {
             steps: 7,
@@ -143,7 +143,7 @@ mod tests {
             generated_tokens: 29,
             ..Stats::default()
         };
-        let span = Span::between(&begin, &end).expect("four steps");
+        let span = StepSpan::between(&begin, &end).expect("four steps");
         assert_eq!((span.n_steps().get(), span.ms(|s| s.forward)), (4, 2.0));
         assert_eq!((span.step_ms(), span.share(|s| s.bookkeeping)), (2.5, 0.2));
         assert_eq!(span.speed(), 2000.0);

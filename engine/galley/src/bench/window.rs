@@ -7,7 +7,7 @@
 //! thread reads them.
 
 use super::submit;
-use super::turns::{Span, Turns, decodes_all, nothing_measured};
+use super::turns::{StepSpan, Turns, decodes_all, nothing_measured};
 use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::Result;
@@ -25,7 +25,7 @@ pub(super) struct Window {
     /// The tokens of every sequence, from its first token on.
     pub(super) tokens: Vec<Vec<u32>>,
     /// The steps of the window. Every sequence runs in each of them.
-    pub(super) span: Span,
+    pub(super) span: StepSpan,
     /// Prompt tokens that were computed again before the window.
     pub(super) reread_tokens: u64,
 }
@@ -93,7 +93,7 @@ impl Window {
         let tokens = handles.iter_mut().map(rest).collect::<Result<_>>()?;
         turns.until_finished(idle.finished + batch as u64, batch)?;
         let reread_tokens = before.prompt_tokens - idle.prompt_tokens;
-        let span = Span::between(&before, &after).filter(|_| n_full == WARM_UP);
+        let span = StepSpan::between(&before, &after).filter(|_| n_full == WARM_UP);
         Ok(span.map(|span| Window { tokens, span, reread_tokens }))
     }
 

@@ -1,10 +1,10 @@
 //! Case 14: the environment, read as the hub's own client reads it.
 
 use super::*;
-use crate::settings::{Network, Token};
+use crate::settings::{AccessToken, Network};
 
-fn settings(variables: &[(&str, &str)]) -> Settings {
-    Settings::from(&Environment::of(variables)).unwrap()
+fn settings(variables: &[(&str, &str)]) -> HubSettings {
+    HubSettings::from(&Environment::of(variables)).unwrap()
 }
 
 fn network(variables: &[(&str, &str)]) -> Network {
@@ -29,7 +29,7 @@ fn the_cache_is_where_the_environment_says() {
         variables.extend(all[..first].iter().map(|&(name, ..)| (name, "")));
         assert_eq!(settings(&variables).cache, Path::new(all[first].2));
     }
-    assert!(Settings::from(&Environment::default()).is_err());
+    assert!(HubSettings::from(&Environment::default()).is_err());
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn case_14_home_and_variables_are_expanded_in_paths() {
     // Without this error, a directory named "~" would be created.
     for (home, value) in [("/u", "~other/hf"), ("", "~/hf")] {
         let environment = Environment::of(&[("HOME", home), ("HF_HOME", value)]);
-        let error = Settings::from(&environment).unwrap_err().to_string();
+        let error = HubSettings::from(&environment).unwrap_err().to_string();
         assert!(error.contains("HF_HOME") && error.contains(value), "{error}");
     }
 }
@@ -66,7 +66,7 @@ fn a_path_that_is_not_unicode_is_taken_as_it_is() {
     let path = std::ffi::OsString::from_vec(b"/data/\xff".to_vec());
     let mut environment = Environment::default();
     environment.set("HF_HOME", path.clone());
-    assert_eq!(Settings::from(&environment).unwrap().cache, Path::new(&path).join("hub"));
+    assert_eq!(HubSettings::from(&environment).unwrap().cache, Path::new(&path).join("hub"));
     environment.set("HF_TOKEN", path);
     let error = Network::from(&environment).unwrap_err().to_string();
     assert!(error.contains("HF_TOKEN"), "{error}");
@@ -107,7 +107,7 @@ fn case_14_tokens_are_found_and_trimmed() {
         let mut all = vec![("HF_HOME", hf_home)];
         all.extend(variables);
         match network(&all).token {
-            Token::Given { value, .. } => value,
+            AccessToken::Given { value, .. } => value,
             other => format!("{other:?}"),
         }
     };

@@ -3,7 +3,7 @@
 use super::pull;
 use crate::HubError;
 use crate::environment::Environment;
-use crate::settings::Settings;
+use crate::settings::HubSettings;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -97,8 +97,8 @@ impl Hub {
         hub
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        Settings::from(&self.environment).unwrap()
+    pub(super) fn settings(&self) -> HubSettings {
+        HubSettings::from(&self.environment).unwrap()
     }
 
     pub(super) fn set(&mut self, name: &str, value: &str) {

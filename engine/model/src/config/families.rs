@@ -3,7 +3,7 @@
 use super::Family;
 
 /// A family and its names in files.
-pub(super) struct Known {
+pub(super) struct KnownFamily {
     /// The class in `architectures`.
     pub(super) class: &'static str,
     /// The `model_type`. It is also the `general.architecture` of a GGUF file, except for Mistral,
@@ -14,26 +14,26 @@ pub(super) struct Known {
     models: &'static str,
 }
 
-pub(super) const FAMILIES: [Known; 4] = [
-    Known {
+pub(super) const FAMILIES: [KnownFamily; 4] = [
+    KnownFamily {
         class: "LlamaForCausalLM",
         model_type: "llama",
         family: Family::Llama,
         models: "Llama 2, 3.1, 3.2 and 3.3, SmolLM2, TinyLlama, Yi",
     },
-    Known {
+    KnownFamily {
         class: "MistralForCausalLM",
         model_type: "mistral",
         family: Family::Mistral,
         models: "Mistral 7B and Nemo",
     },
-    Known {
+    KnownFamily {
         class: "Qwen2ForCausalLM",
         model_type: "qwen2",
         family: Family::Qwen2,
         models: "Qwen2, Qwen2.5, QwQ",
     },
-    Known {
+    KnownFamily {
         class: "Qwen3ForCausalLM",
         model_type: "qwen3",
         family: Family::Qwen3,
@@ -56,9 +56,9 @@ const RELATIVES: [(&str, Family); 9] = [
 
 /// Alternatives to the unsupported architecture `name`, for an error message: the models of the
 /// nearest family, then all families. `name_of` names a family.
-pub(super) fn instead_of(name: &str, name_of: impl Fn(&Known) -> &'static str) -> String {
+pub(super) fn instead_of(name: &str, name_of: impl Fn(&KnownFamily) -> &'static str) -> String {
     let all: Vec<_> = FAMILIES.iter().map(&name_of).collect();
-    let listed = |known: &Known| format!("{} ({})", name_of(known), known.models);
+    let listed = |known: &KnownFamily| format!("{} ({})", name_of(known), known.models);
     match nearest(name) {
         Some(known) => {
             format!("nearest is {}; supported are {}", listed(known), all.join(", "))
@@ -71,14 +71,14 @@ pub(super) fn instead_of(name: &str, name_of: impl Fn(&Known) -> &'static str) -
 }
 
 /// The family of the relative that `name` begins with, or the one with the longest common prefix.
-fn nearest(name: &str) -> Option<&'static Known> {
+fn nearest(name: &str) -> Option<&'static KnownFamily> {
     let name = name.to_ascii_lowercase();
     let related = RELATIVES.iter().find(|(relative, _)| name.starts_with(relative));
     if let Some((_, family)) = related {
         return FAMILIES.iter().find(|known| known.family == *family);
     }
-    let shared = |known: &Known| {
-        name.bytes().zip(known.model_type.bytes()).take_while(|(one, other)| one == other).count()
+    let shared = |known: &KnownFamily| {
+        name.bytes().zip(known.model_type.bytes()).take_while(|(a, b)| a == b).count()
     };
     // Of equal lengths, the last family wins: for "qwen", the newest.
     FAMILIES.iter().filter(|known| shared(known) >= MIN_SHARED).max_by_key(|known| shared(known))

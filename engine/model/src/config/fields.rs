@@ -7,13 +7,13 @@ use std::path::Path;
 
 /// A JSON object. Each read of a field checks it. `null` counts as absent. An integer may have the
 /// form of a float, as Python writes it after a division.
-pub(super) struct Fields<'a> {
+pub(super) struct JsonFields<'a> {
     pub(super) path: &'a Path,
     prefix: &'static str,
     pub(super) object: &'a Map<String, Value>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> JsonFields<'a> {
     /// The fields of a whole file.
     pub(super) fn of_file(path: &'a Path, object: &'a Map<String, Value>) -> Self {
         Self { path, prefix: "", object }

@@ -29,7 +29,7 @@ impl ModelConfig {
             "qwen3" => Family::Qwen3,
             other => {
                 // GGUF files of Mistral have the architecture `llama`.
-                let name = |known: &super::families::Known| match known.family {
+                let name = |known: &super::families::KnownFamily| match known.family {
                     Family::Mistral => "llama",
                     _ => known.model_type,
                 };
@@ -38,7 +38,7 @@ impl ModelConfig {
                 return Err(ModelError::unsupported(path, reason));
             }
         };
-        let keys = Keys { path, metadata, architecture };
+        let keys = ArchitectureKeys { path, metadata, architecture };
         refuse_unsupported(&keys)?;
 
         let hidden_size = keys.required_size("embedding_length", MAX_WIDTH)?;
@@ -129,7 +129,7 @@ impl ModelConfig {
 }
 
 /// Refuses settings that the forward pass does not compute.
-fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
+fn refuse_unsupported(keys: &ArchitectureKeys<'_>) -> Result<()> {
     if keys.metadata.u64("split.count").is_some_and(|count| count > 1) {
         let reason = "a GGUF model in several files; join them with llama-gguf-split --merge";
         return Err(ModelError::unsupported(keys.path, reason));
@@ -144,7 +144,7 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
 }
 
 /// Reads the scaling as llama.cpp does: a factor without a type divides all frequencies.
-fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> {
+fn rope_scaling(keys: &ArchitectureKeys<'_>, trained_context: usize) -> Result<RopeScaling> {
     let kind = "rope.scaling.type";
     let name = keys.full_name(kind);
     let factor = match keys.number("rope.scaling.factor")? {
@@ -183,7 +183,12 @@ fn rope_scaling(keys: &Keys<'_>, trained_context: usize) -> Result<RopeScaling> 
     }
 }
 
-fn yarn(keys: &Keys<'_>, factor: f64, attention: f64, trained_context: usize) -> Result<Yarn> {
+fn yarn(
+    keys: &ArchitectureKeys<'_>,
+    factor: f64,
+    attention: f64,
+    trained_context: usize,
+) -> Result<Yarn> {
     let extrapolation = keys.number("rope.scaling.yarn_ext_factor")?;
     if let Some(share) = extrapolation.filter(|share| *share >= 0.0 && *share != 1.0) {
         let field = keys.full_name("rope.scaling.yarn_ext_factor");
@@ -205,13 +210,13 @@ fn yarn(keys: &Keys<'_>, factor: f64, attention: f64, trained_context: usize) ->
 }
 
 /// The metadata keys of one architecture.
-struct Keys<'a> {
+struct ArchitectureKeys<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
     architecture: &'a str,
 }
 
-impl Keys<'_> {
+impl ArchitectureKeys<'_> {
     /// An integer, or a list that repeats the same integer for each layer.
     fn integer(&self, key: &str) -> Result<Option<u64>> {
         let name = self.full_name(key);

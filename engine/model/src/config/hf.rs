@@ -1,7 +1,7 @@
 //! `config.json` and `generation_config.json` of Hugging Face checkpoints.
 
 use super::families::{FAMILIES, instead_of};
-use super::fields::{Fields, unsigned};
+use super::fields::{JsonFields, unsigned};
 use super::{Field, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, ModelConfig, hf_rope};
 use crate::end_tokens::{EndSource, EndTokens};
 use crate::{ModelError, Result, config::Family};
@@ -17,7 +17,7 @@ impl ModelConfig {
         let Some(object) = json.as_object() else {
             return Err(ModelError::invalid(path, "config", "is no JSON object"));
         };
-        let fields = Fields::of_file(path, object);
+        let fields = JsonFields::of_file(path, object);
         let family = family(&fields)?;
         refuse_unsupported(&fields)?;
 
@@ -131,7 +131,7 @@ impl ModelConfig {
 }
 
 /// The family by `architectures`, which describes the weights, or else by `model_type`.
-fn family(fields: &Fields<'_>) -> Result<Family> {
+fn family(fields: &JsonFields<'_>) -> Result<Family> {
     let by_class = |class: &str| {
         FAMILIES
             .iter()
@@ -164,7 +164,7 @@ fn family(fields: &Fields<'_>) -> Result<Family> {
 }
 
 /// Refuses settings that the forward pass does not compute.
-fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
+fn refuse_unsupported(fields: &JsonFields<'_>) -> Result<()> {
     let refuse = |reason: String| Err(ModelError::unsupported(fields.path, reason));
     if let Some(activation) = fields.text("hidden_act")?
         && !SILU.contains(&activation)
@@ -183,7 +183,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
 }
 
 /// The sliding window, if every layer has one. Windows in some layers only are unsupported.
-fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Result<Option<u32>> {
+fn sliding_window(fields: &JsonFields<'_>, family: Family, n_layers: usize) -> Result<Option<u32>> {
     let sliding_layers = match family {
         Family::Llama => return Ok(None),
         Family::Mistral => n_layers,
@@ -220,7 +220,7 @@ fn sliding_window(fields: &Fields<'_>, family: Family, n_layers: usize) -> Resul
 }
 
 /// Number of layers with a sliding window in `layer_types`.
-fn sliding_layer_types(fields: &Fields<'_>, types: &Value, n_layers: usize) -> Result<usize> {
+fn sliding_layer_types(fields: &JsonFields<'_>, types: &Value, n_layers: usize) -> Result<usize> {
     let types = types
         .as_array()
         .filter(|types| types.len() == n_layers)

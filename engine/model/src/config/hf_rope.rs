@@ -1,11 +1,11 @@
 //! Rotary embeddings in a `config.json`: base and scaling.
 
-use super::fields::Fields;
+use super::fields::JsonFields;
 use super::{MAX_CONTEXT, RopeScaling, Yarn, rope::attention_factor};
 use crate::{ModelError, Result};
 
 /// Rotary embeddings as a `config.json` describes them.
-pub(super) struct Rope {
+pub(super) struct RopeSettings {
     pub(super) theta: f64,
     pub(super) scaling: RopeScaling,
     /// Longest sequence, tokens: `max_position_embeddings`, or more if the scaling extends it.
@@ -15,7 +15,7 @@ pub(super) struct Rope {
 /// Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`. `max_positions` is
 /// the model's `max_position_embeddings`. As in transformers, `rope_scaling` overrides
 /// `rope_parameters`, because users add it.
-pub(super) fn read(fields: &Fields<'_>, max_positions: usize) -> Result<Rope> {
+pub(super) fn read(fields: &JsonFields<'_>, max_positions: usize) -> Result<RopeSettings> {
     refuse_partial(fields)?;
     let top_level_theta = fields.number("rope_theta")?;
     let new = fields.object("rope_parameters")?;
@@ -41,7 +41,7 @@ pub(super) fn read(fields: &Fields<'_>, max_positions: usize) -> Result<Rope> {
             max_positions
         }
     };
-    Ok(Rope { theta, scaling, max_context })
+    Ok(RopeSettings { theta, scaling, max_context })
 }
 
 /// `factor · original`, at most the largest position. NaN and negative numbers give 0.
@@ -50,8 +50,8 @@ pub(super) fn stretched(factor: f64, original: f64) -> usize {
 }
 
 fn scaling(
-    fields: &Fields<'_>,
-    parameters: &Fields<'_>,
+    fields: &JsonFields<'_>,
+    parameters: &JsonFields<'_>,
     max_positions: usize,
 ) -> Result<RopeScaling> {
     let kind = match parameters.text("rope_type")? {
@@ -97,7 +97,7 @@ fn scaling(
     })
 }
 
-fn yarn(parameters: &Fields<'_>, original_context: f64, max_positions: usize) -> Result<Yarn> {
+fn yarn(parameters: &JsonFields<'_>, original_context: f64, max_positions: usize) -> Result<Yarn> {
     // In transformers, zero counts as absent.
     let number = |name| Ok::<_, ModelError>(parameters.number(name)?.filter(|n| *n != 0.0));
     let factor = match parameters.number("factor")? {
@@ -123,7 +123,7 @@ fn yarn(parameters: &Fields<'_>, original_context: f64, max_positions: usize) ->
     })
 }
 
-fn refuse_partial(fields: &Fields<'_>) -> Result<()> {
+fn refuse_partial(fields: &JsonFields<'_>) -> Result<()> {
     match fields.number("partial_rotary_factor")? {
         None => Ok(()),
         Some(1.0) => Ok(()),

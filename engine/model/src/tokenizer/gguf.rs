@@ -1,8 +1,8 @@
 //! The tokenizer in the metadata of a GGUF file.
 
-use super::pre::Rule;
+use super::pre::PreTokenizerRule;
 use super::sentencepiece;
-use super::vocabulary::{Decoder, Kind, Spelling, Vocabulary, check_size, fallback_byte};
+use super::vocabulary::{Spelling, TokenDecoder, TokenKind, Vocabulary, check_size, fallback_byte};
 use super::{SpecialTokens, Tokenizer};
 use crate::metadata::Metadata;
 use crate::{ModelError, Result};
@@ -22,7 +22,7 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 
 /// The checked fields of a file.
-struct Fields<'a> {
+struct VocabularyFields<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
     tokens: &'a [String],
@@ -32,7 +32,7 @@ struct Fields<'a> {
 }
 
 pub(super) fn build(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
-    let fields = Fields::new(path, metadata)?;
+    let fields = VocabularyFields::new(path, metadata)?;
     match metadata.str("tokenizer.ggml.model") {
         Some("gpt2") => fields.byte_level(),
         Some("llama") => fields.sentencepiece(),
@@ -46,7 +46,7 @@ pub(super) fn build(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
     }
 }
 
-impl<'a> Fields<'a> {
+impl<'a> VocabularyFields<'a> {
     fn new(path: &'a Path, metadata: &'a Metadata) -> Result<Self> {
         let key = "tokenizer.ggml.tokens";
         let tokens = metadata
@@ -96,11 +96,11 @@ impl<'a> Fields<'a> {
         }
         // Unused entries pad the vocabulary to the rows of the embedding.
         let kind = |id| match self.kind(id) {
-            UNUSED => Kind::Absent,
-            UNKNOWN | CONTROL => Kind::Special,
-            _ => Kind::Text,
+            UNUSED => TokenKind::Absent,
+            UNKNOWN | CONTROL => TokenKind::Special,
+            _ => TokenKind::Text,
         };
-        let vocabulary = self.vocabulary(kind, &Decoder::byte_level())?;
+        let vocabulary = self.vocabulary(kind, &TokenDecoder::byte_level())?;
         self.finish(inner, vocabulary, self.affixes(rule.add_bos, [None; 2]))
     }
 
@@ -149,10 +149,11 @@ impl<'a> Fields<'a> {
         let normalizer = spaces(prefix).map_err(|error| self.invalid(key, error))?;
         inner.with_normalizer(Some(normalizer)).map_err(|error| self.invalid(key, error))?;
         let kind = |id| match self.kind(id) {
-            UNKNOWN | CONTROL => Kind::Special,
-            _ => Kind::Text,
+            UNKNOWN | CONTROL => TokenKind::Special,
+            _ => TokenKind::Text,
         };
-        let vocabulary = self.vocabulary(kind, &Decoder::sentencepiece(usize::from(prefix)))?;
+        let vocabulary =
+            self.vocabulary(kind, &TokenDecoder::sentencepiece(usize::from(prefix)))?;
         self.finish(inner, vocabulary, self.affixes(true, [Some(1), Some(2)]))
     }
 
@@ -175,9 +176,9 @@ impl<'a> Fields<'a> {
         Ok(Tokenizer::new(self.path, inner, vocabulary, special))
     }
 
-    fn rule(&self) -> &'static Rule {
+    fn rule(&self) -> &'static PreTokenizerRule {
         let name = self.metadata.str("tokenizer.ggml.pre");
-        match name.map(|name| (name, Rule::find(name))) {
+        match name.map(|name| (name, PreTokenizerRule::find(name))) {
             Some((_, Some(rule))) => return rule,
             Some((name, None)) => tracing::warn!(
                 "{}: tokenizer.ggml.pre {name:?} is not known here: text is cut into words as for \
@@ -190,7 +191,7 @@ impl<'a> Fields<'a> {
                 self.path.display()
             ),
         }
-        Rule::default()
+        PreTokenizerRule::default()
     }
 
     fn merges(&self, vocab: &Vocab) -> Result<Vec<(String, String)>> {
@@ -231,7 +232,11 @@ impl<'a> Fields<'a> {
         Ok(pairs)
     }
 
-    fn vocabulary(&self, kind: impl Fn(usize) -> Kind, decoder: &Decoder) -> Result<Vocabulary> {
+    fn vocabulary(
+        &self,
+        kind: impl Fn(usize) -> TokenKind,
+        decoder: &TokenDecoder,
+    ) -> Result<Vocabulary> {
         let spelling = |(id, token): (usize, &String)| match self.raw.get(&id) {
             Some(bytes) => (Spelling::Bytes(bytes.clone()), kind(id)),
             None => (Spelling::Text(token.clone()), kind(id)),

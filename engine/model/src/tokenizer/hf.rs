@@ -1,7 +1,7 @@
 //! Reads a `tokenizer.json`.
 
 use super::facts::Facts;
-use super::vocabulary::{Decoder, Kind, Spelling, Vocabulary, check_size};
+use super::vocabulary::{Spelling, TokenDecoder, TokenKind, Vocabulary, check_size};
 use super::{SpecialTokens, Tokenizer};
 use crate::{ModelError, Result, files};
 use serde::Deserialize;
@@ -56,7 +56,7 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     let facts = Facts::read(path)?;
     facts.apply(&mut inner)?;
 
-    let decoder = Decoder::parse(path, &outline.decoder)?;
+    let decoder = TokenDecoder::parse(path, &outline.decoder)?;
     let vocabulary = vocabulary(path, &inner, &decoder)?;
     let (bos, eos) = (facts.role("bos", &inner), facts.role("eos", &inner));
     facts.tell_affixes(&inner, [bos, eos]);
@@ -104,14 +104,19 @@ impl Outline {
 }
 
 /// All tokens, by id.
-fn vocabulary(path: &Path, inner: &tokenizers::Tokenizer, decoder: &Decoder) -> Result<Vocabulary> {
+fn vocabulary(
+    path: &Path,
+    inner: &tokenizers::Tokenizer,
+    decoder: &TokenDecoder,
+) -> Result<Vocabulary> {
     let all = inner.get_vocab(true);
     let len = all.values().max().map_or(0, |&max| max as usize + 1);
     check_size(path, "model.vocab", len)?;
-    let mut tokens = vec![(Spelling::Text(String::new()), Kind::Absent); len];
+    let mut tokens = vec![(Spelling::Text(String::new()), TokenKind::Absent); len];
     let added = inner.get_added_vocabulary();
     for (token, id) in all {
-        let kind = if added.is_special_token(&token) { Kind::Special } else { Kind::Text };
+        let kind =
+            if added.is_special_token(&token) { TokenKind::Special } else { TokenKind::Text };
         // An added token decodes to its normalised text.
         let token = added.simple_id_to_token(id).unwrap_or(token);
         tokens[id as usize] = (Spelling::Text(token), kind);
@@ -125,8 +130,8 @@ struct LongestToken(usize);
 
 impl<'de> Deserialize<'de> for LongestToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
+        struct TokenKeys;
+        impl<'de> Visitor<'de> for TokenKeys {
             type Value = LongestToken;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map from tokens to ids")
@@ -139,7 +144,7 @@ impl<'de> Deserialize<'de> for LongestToken {
                 Ok(LongestToken(longest))
             }
         }
-        deserializer.deserialize_map(Keys)
+        deserializer.deserialize_map(TokenKeys)
     }
 }
 
@@ -172,8 +177,8 @@ struct MergeLen(usize);
 
 impl<'de> Deserialize<'de> for MergeLen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Merge;
-        impl<'de> Visitor<'de> for Merge {
+        struct MergeVisitor;
+        impl<'de> Visitor<'de> for MergeVisitor {
             type Value = MergeLen;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a merge: two tokens")
@@ -189,6 +194,6 @@ impl<'de> Deserialize<'de> for MergeLen {
                 Ok(MergeLen(len))
             }
         }
-        deserializer.deserialize_any(Merge)
+        deserializer.deserialize_any(MergeVisitor)
     }
 }

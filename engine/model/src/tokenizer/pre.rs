@@ -10,9 +10,9 @@ use tokenizers::{Error, PreTokenizerWrapper};
 
 /// A rule that `tokenizer.ggml.pre` names.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct PreTokenizerRule {
     names: &'static [&'static str],
-    words: Words,
+    words: WordPattern,
     /// Whether a word that is a token becomes that token without merges.
     pub(super) ignore_merges: bool,
     /// Whether texts get a begin token, unless the file overrides it.
@@ -22,7 +22,7 @@ pub(super) struct Rule {
 }
 
 #[derive(Debug)]
-enum Words {
+enum WordPattern {
     /// GPT-2's expression, which is built into the `tokenizers` crate.
     Gpt2,
     /// Every digit alone, then GPT-2's expression.
@@ -31,45 +31,70 @@ enum Words {
     Patterns(&'static [&'static str]),
 }
 
-const PLAIN: Rule =
-    Rule { names: &[], words: Words::Gpt2, ignore_merges: false, add_bos: false, nfc: false };
+const PLAIN: PreTokenizerRule = PreTokenizerRule {
+    names: &[],
+    words: WordPattern::Gpt2,
+    ignore_merges: false,
+    add_bos: false,
+    nfc: false,
+};
 
 /// All rules; the first is the default.
-static RULES: &[Rule] = &[
-    Rule { names: &["default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"], ..PLAIN },
-    Rule {
-        names: &["smollm", "starcoder", "refact", "codeshell", "minerva-7b"],
-        words: Words::DigitsGpt2,
+static RULES: &[PreTokenizerRule] = &[
+    PreTokenizerRule {
+        names: &["default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"],
         ..PLAIN
     },
-    Rule {
+    PreTokenizerRule {
+        names: &["smollm", "starcoder", "refact", "codeshell", "minerva-7b"],
+        words: WordPattern::DigitsGpt2,
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"],
-        words: Words::Patterns(&[LLAMA3]),
+        words: WordPattern::Patterns(&[LLAMA3]),
         ignore_merges: true,
         add_bos: true,
         ..PLAIN
     },
-    Rule { names: &["dbrx", "smaug-bpe"], words: Words::Patterns(&[LLAMA3]), ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["dbrx", "smaug-bpe"],
+        words: WordPattern::Patterns(&[LLAMA3]),
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &["qwen2", "deepseek-r1-qwen", "megrez", "kormo"],
-        words: Words::Patterns(&[QWEN2]),
+        words: WordPattern::Patterns(&[QWEN2]),
         nfc: true,
         ..PLAIN
     },
-    Rule { names: &["qwen35"], words: Words::Patterns(&[QWEN35]), nfc: true, ..PLAIN },
-    Rule { names: &["stablelm2"], words: Words::Patterns(&[QWEN2]), ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["qwen35"],
+        words: WordPattern::Patterns(&[QWEN35]),
+        nfc: true,
+        ..PLAIN
+    },
+    PreTokenizerRule { names: &["stablelm2"], words: WordPattern::Patterns(&[QWEN2]), ..PLAIN },
+    PreTokenizerRule {
         names: &["tekken"],
-        words: Words::Patterns(&[TEKKEN]),
+        words: WordPattern::Patterns(&[TEKKEN]),
         ignore_merges: true,
         add_bos: true,
         ..PLAIN
     },
-    Rule { names: &["gpt-4o", "llama4"], words: Words::Patterns(&[GPT4O]), ..PLAIN },
-    Rule { names: &["seed-coder"], words: Words::Patterns(&[SEED_CODER]), ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["gpt-4o", "llama4"],
+        words: WordPattern::Patterns(&[GPT4O]),
+        ..PLAIN
+    },
+    PreTokenizerRule {
+        names: &["seed-coder"],
+        words: WordPattern::Patterns(&[SEED_CODER]),
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &["deepseek-coder"],
-        words: Words::Patterns(&[
+        words: WordPattern::Patterns(&[
             r"[\r\n]",
             r"\s?\p{L}+",
             r"\s?\p{P}+",
@@ -109,7 +134,7 @@ const SEED_CODER: &str = concat!(
     r"| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
-impl Rule {
+impl PreTokenizerRule {
     /// The rule with this name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         RULES.iter().find(|rule| rule.names.contains(&name))
@@ -123,9 +148,9 @@ impl Rule {
     pub(super) fn pre_tokenizer(&self) -> Result<PreTokenizerWrapper, Error> {
         let bytes = |words| ByteLevel::new(false, true, words).into();
         let steps = match self.words {
-            Words::Gpt2 => vec![bytes(true)],
-            Words::DigitsGpt2 => vec![Digits::new(true).into(), bytes(true)],
-            Words::Patterns(patterns) => {
+            WordPattern::Gpt2 => vec![bytes(true)],
+            WordPattern::DigitsGpt2 => vec![Digits::new(true).into(), bytes(true)],
+            WordPattern::Patterns(patterns) => {
                 let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
                 for &pattern in patterns {
                     let pattern = SplitPattern::Regex(pattern.into());
@@ -148,9 +173,12 @@ mod tests {
         for rule in RULES {
             rule.pre_tokenizer().unwrap();
             for name in rule.names {
-                assert!(std::ptr::eq(Rule::find(name).unwrap(), rule), "{name} is there twice");
+                assert!(
+                    std::ptr::eq(PreTokenizerRule::find(name).unwrap(), rule),
+                    "{name} is there twice"
+                );
             }
         }
-        assert!(Rule::find("no such rule").is_none());
+        assert!(PreTokenizerRule::find("no such rule").is_none());
     }
 }

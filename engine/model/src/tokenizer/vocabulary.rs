@@ -11,14 +11,14 @@ pub(super) struct Vocabulary {
     bytes: Vec<u8>,
     /// End of each id's bytes in `bytes`.
     ends: Vec<u32>,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenKind>,
     /// Number of spaces dropped at the start of a text.
     pub(super) leading_spaces: usize,
 }
 
 /// The kind of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// No token: a gap in the ids, or padding of the embedding.
     Absent,
     /// Text.
@@ -40,13 +40,13 @@ impl Vocabulary {
     /// Decodes `tokens`, one for each id in order.
     pub(super) fn new(
         path: &Path,
-        tokens: impl IntoIterator<Item = (Spelling, Kind)>,
-        decoder: &Decoder,
+        tokens: impl IntoIterator<Item = (Spelling, TokenKind)>,
+        decoder: &TokenDecoder,
     ) -> Result<Self> {
         let mut vocabulary = Self { leading_spaces: decoder.leading_spaces, ..Self::default() };
         for (token, kind) in tokens {
             match token {
-                _ if kind == Kind::Absent => {}
+                _ if kind == TokenKind::Absent => {}
                 Spelling::Text(token) => decoder.decode(&token, &mut vocabulary.bytes),
                 Spelling::Bytes(bytes) => vocabulary.bytes.extend(bytes),
             }
@@ -64,7 +64,7 @@ impl Vocabulary {
 
     pub(super) fn bytes(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
-        if *self.kinds.get(id)? == Kind::Absent {
+        if *self.kinds.get(id)? == TokenKind::Absent {
             return None;
         }
         let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
@@ -72,7 +72,7 @@ impl Vocabulary {
     }
 
     pub(super) fn is_special(&self, id: u32) -> bool {
-        self.kinds.get(id as usize) == Some(&Kind::Special)
+        self.kinds.get(id as usize) == Some(&TokenKind::Special)
     }
 
     /// FNV-1a over ids and bytes.
@@ -105,13 +105,13 @@ pub(super) fn check_size(path: &Path, field: &str, len: usize) -> Result<()> {
 
 /// The steps from a token's spelling in the vocabulary to its bytes.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
-    steps: Vec<Step>,
+pub(super) struct TokenDecoder {
+    steps: Vec<DecodingStep>,
     leading_spaces: usize,
 }
 
 #[derive(Debug)]
-enum Step {
+enum DecodingStep {
     /// GPT-2's alphabet: a character for each byte.
     ByteLevel,
     /// `<0x0A>` is the byte 10.
@@ -122,15 +122,15 @@ enum Step {
     },
 }
 
-impl Decoder {
+impl TokenDecoder {
     pub(super) fn byte_level() -> Self {
-        Self { steps: vec![Step::ByteLevel], leading_spaces: 0 }
+        Self { steps: vec![DecodingStep::ByteLevel], leading_spaces: 0 }
     }
 
     /// SentencePiece: `▁` is a space, and `leading_spaces` are dropped at the start of a text.
     pub(super) fn sentencepiece(leading_spaces: usize) -> Self {
-        let space = Step::Replace { from: "▁".into(), to: " ".into() };
-        Self { steps: vec![space, Step::ByteFallback], leading_spaces }
+        let space = DecodingStep::Replace { from: "▁".into(), to: " ".into() };
+        Self { steps: vec![space, DecodingStep::ByteFallback], leading_spaces }
     }
 
     /// Parses the `decoder` of a `tokenizer.json`. Only decoders of single tokens are supported.
@@ -149,12 +149,12 @@ impl Decoder {
 
     fn add(&mut self, path: &Path, json: &Value) -> Result<()> {
         match json["type"].as_str() {
-            Some("ByteLevel") => self.steps.push(Step::ByteLevel),
-            Some("ByteFallback") => self.steps.push(Step::ByteFallback),
+            Some("ByteLevel") => self.steps.push(DecodingStep::ByteLevel),
+            Some("ByteFallback") => self.steps.push(DecodingStep::ByteFallback),
             Some("Fuse") => {}
             Some("Metaspace") => {
                 let from = json["replacement"].as_str().unwrap_or("▁").into();
-                self.steps.push(Step::Replace { from, to: " ".into() });
+                self.steps.push(DecodingStep::Replace { from, to: " ".into() });
                 if json["prepend_scheme"] != "never" {
                     self.leading_spaces = 1;
                 }
@@ -162,7 +162,7 @@ impl Decoder {
             Some("Replace") if json["pattern"]["String"].is_string() => {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 let (from, to) = (text(&json["pattern"]["String"]), text(&json["content"]));
-                self.steps.push(Step::Replace { from, to });
+                self.steps.push(DecodingStep::Replace { from, to });
             }
             Some("Strip") if json["content"] == " " && json["stop"] == 0 => {
                 self.leading_spaces = json["start"].as_u64().unwrap_or(0).min(64) as usize;
@@ -182,16 +182,16 @@ impl Decoder {
         let mut text = std::borrow::Cow::Borrowed(token);
         for step in &self.steps {
             match step {
-                Step::Replace { from, to } if text.contains(from.as_str()) => {
+                DecodingStep::Replace { from, to } if text.contains(from.as_str()) => {
                     text = text.replace(from.as_str(), to).into();
                 }
-                Step::Replace { .. } => {}
-                Step::ByteFallback => {
+                DecodingStep::Replace { .. } => {}
+                DecodingStep::ByteFallback => {
                     if let Some(byte) = fallback_byte(&text) {
                         return out.push(byte);
                     }
                 }
-                Step::ByteLevel => {
+                DecodingStep::ByteLevel => {
                     let start = out.len();
                     for c in text.chars() {
                         match byte_of(c) {

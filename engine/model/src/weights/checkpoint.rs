@@ -4,7 +4,7 @@ use super::{
     directory::{Files, Shards, Weights, find_weights, open_files},
     foreign, gguf,
     mapped::Mapped,
-    tensor::{Entry, RowOrder, Storage, TensorRef},
+    tensor::{RowOrder, Storage, TensorEntry, TensorRef},
 };
 use crate::end_tokens::EndSource;
 use crate::{ModelError, Result, config::ModelConfig, files};
@@ -24,7 +24,7 @@ pub struct Checkpoint {
     path: PathBuf,
     config: ModelConfig,
     files: Vec<Mapped>,
-    tensors: BTreeMap<String, Entry>,
+    tensors: BTreeMap<String, TensorEntry>,
     /// Reasons why tensors may be absent: missing or unreadable files.
     absent: Vec<String>,
     gguf: Option<gguf::Metadata>,
@@ -212,7 +212,7 @@ impl Checkpoint {
         ModelError::invalid(&self.path, name, reason)
     }
 
-    fn entry(&self, name: &str) -> Option<(&str, &Entry)> {
+    fn entry(&self, name: &str) -> Option<(&str, &TensorEntry)> {
         let (name, entry) = match self.gguf {
             None => self.tensors.get_key_value(name)?,
             Some(_) => self.tensors.get_key_value(&gguf::gguf_name(name)?)?,
@@ -234,7 +234,12 @@ impl Checkpoint {
         }
     }
 
-    fn tensor_ref(&self, name: &str, entry: &Entry, order: RowOrder) -> Result<TensorRef<'_>> {
+    fn tensor_ref(
+        &self,
+        name: &str,
+        entry: &TensorEntry,
+        order: RowOrder,
+    ) -> Result<TensorRef<'_>> {
         let file = &self.files[entry.file];
         match &entry.storage {
             Storage::Codec(codec) => Ok(TensorRef::new(file, entry, *codec, order)),

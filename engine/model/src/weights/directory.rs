@@ -1,6 +1,6 @@
 //! Finds the weight files in a Hugging Face directory.
 
-use super::{foreign, gguf, mapped::Mapped, safetensors::read_header, tensor::Entry};
+use super::{foreign, gguf, mapped::Mapped, safetensors::read_header, tensor::TensorEntry};
 use crate::{ModelError, Result, files};
 use serde_json::Value;
 use std::{
@@ -33,9 +33,9 @@ pub(super) struct Shards {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) files: Vec<Mapped>,
-    pub(super) tensors: BTreeMap<String, Entry>,
+    pub(super) tensors: BTreeMap<String, TensorEntry>,
     /// Tensors that are in a second file too: the name, and the entry in that file.
-    pub(super) doubles: Vec<(String, Entry)>,
+    pub(super) doubles: Vec<(String, TensorEntry)>,
     /// Reasons why tensors may be absent, one sentence each, for the error about an absent tensor.
     pub(super) absent: Vec<String>,
 }
@@ -141,13 +141,17 @@ pub(super) fn open_files(shards: &Shards) -> Result<Files> {
     Ok(opened)
 }
 
-fn merge(opened: &mut Files, tensors: BTreeMap<String, Entry>, index: &BTreeMap<String, String>) {
+fn merge(
+    opened: &mut Files,
+    tensors: BTreeMap<String, TensorEntry>,
+    index: &BTreeMap<String, String>,
+) {
     for (name, entry) in tensors {
         let Some(first) = opened.tensors.get_mut(&name) else {
             opened.tensors.insert(name, entry);
             continue;
         };
-        let listed = |entry: &Entry| {
+        let listed = |entry: &TensorEntry| {
             let file = opened.files[entry.file].path().file_name();
             index.get(&name).is_some_and(|listed| file == Some(listed.as_ref()))
         };

@@ -1,7 +1,7 @@
 //! Errors about sound models in forms that Galley does not read: formats of other programs, other
 //! quantisation methods, adapters. The error names the form and a remedy.
 
-use super::tensor::Entry;
+use super::tensor::TensorEntry;
 use crate::{ModelError, files};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
@@ -116,7 +116,10 @@ fn inner_folder(directory: &Path, names: &[String]) -> Option<String> {
 
 /// The error text about quantised matrices, with the method if it is known. `None` if neither the
 /// configuration nor the tensors show a quantisation.
-pub(super) fn quantisation(config: &Value, tensors: &BTreeMap<String, Entry>) -> Option<String> {
+pub(super) fn quantisation(
+    config: &Value,
+    tensors: &BTreeMap<String, TensorEntry>,
+) -> Option<String> {
     let settings = match &config["quantization_config"] {
         Value::Null => &config["quantization"],
         settings => settings,

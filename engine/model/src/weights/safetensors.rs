@@ -7,7 +7,7 @@
 use super::{
     codec::Codec,
     mapped::Mapped,
-    tensor::{Entry, Storage},
+    tensor::{Storage, TensorEntry},
 };
 use crate::{ModelError, Result, files};
 use safetensors::Dtype;
@@ -21,14 +21,14 @@ use std::{collections::BTreeMap, fmt};
 /// Reads the tensors of a file. Their entries get `index` as the number of the file.
 ///
 /// A defect of a tensor is kept in its entry ([`Storage::Broken`]): the model may not need it.
-pub(super) fn read_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> {
+pub(super) fn read_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, TensorEntry>> {
     parse_header(file, index).map_err(|error| match files::recognise(file.bytes()) {
         Some(mistake) => ModelError::unsupported(file.path(), mistake),
         None => error,
     })
 }
 
-fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> {
+fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, TensorEntry>> {
     let (path, bytes) = (file.path(), file.bytes());
     let invalid = |reason: String| ModelError::invalid(path, "header", reason);
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
@@ -50,13 +50,13 @@ fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> 
             rest.len()
         )));
     };
-    let data = Data { start: LENGTH_BYTES + header.len(), len: rest.len() - header.len() };
+    let data = DataSection { start: LENGTH_BYTES + header.len(), len: rest.len() - header.len() };
 
     // The header is copied, as the file may change while serde reads it.
     let header = String::from_utf8_lossy(header).into_owned();
     let Header(tensors) =
         serde_json::from_str(&header).map_err(|error| invalid(error.to_string()))?;
-    let mut entries = BTreeMap::<String, Entry>::new();
+    let mut entries = BTreeMap::<String, TensorEntry>::new();
     let mut described = 0_usize;
     for (name, description) in tensors {
         let entry = data.entry(index, &description);
@@ -79,14 +79,14 @@ fn parse_header(file: &Mapped, index: usize) -> Result<BTreeMap<String, Entry>> 
 }
 
 /// The part of a file after its header.
-struct Data {
+struct DataSection {
     start: usize,
     len: usize,
 }
 
-impl Data {
-    fn entry(&self, file: usize, description: &Value) -> Entry {
-        self.checked_entry(file, description).unwrap_or_else(|reason| Entry {
+impl DataSection {
+    fn entry(&self, file: usize, description: &Value) -> TensorEntry {
+        self.checked_entry(file, description).unwrap_or_else(|reason| TensorEntry {
             file,
             offset: 0,
             len: 0,
@@ -96,7 +96,7 @@ impl Data {
     }
 
     /// The entry. An error if its size contradicts its shape, or if it exceeds the file.
-    fn checked_entry(&self, file: usize, description: &Value) -> Result<Entry, String> {
+    fn checked_entry(&self, file: usize, description: &Value) -> Result<TensorEntry, String> {
         let sizes = |field: &str| -> Result<Vec<usize>, String> {
             let value = &description[field];
             let sizes = value.as_array().map(|sizes| {
@@ -137,7 +137,7 @@ impl Data {
                 end - start
             ));
         }
-        Ok(Entry { file, offset: self.start + start, len: end - start, storage, shape })
+        Ok(TensorEntry { file, offset: self.start + start, len: end - start, storage, shape })
     }
 }
 

@@ -4,7 +4,7 @@ use super::{codec::Codec, mapped::Mapped};
 
 /// A tensor in the header of a file. Place and size are checked, except with [`Storage::Broken`].
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TensorEntry {
     /// Index of the file within the checkpoint.
     pub(super) file: usize,
     /// Offset of the first byte in the file.
@@ -56,7 +56,7 @@ impl<'a> TensorRef<'a> {
     /// `head_dim`.
     pub(super) fn new(
         file: &'a Mapped,
-        entry: &Entry,
+        entry: &TensorEntry,
         codec: Codec,
         order: RowOrder,
     ) -> TensorRef<'a> {
@@ -151,7 +151,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&vec![1; rows * cols * 4]).unwrap();
         let mapped = Mapped::open(file.path()).unwrap();
-        let entry = Entry {
+        let entry = TensorEntry {
             file: 0,
             offset: 0,
             len: rows * cols * 4,
@@ -184,7 +184,7 @@ mod tests {
         file.write_all(&values.map(f32::to_le_bytes).concat()).unwrap();
         let mapped = Mapped::open(file.path()).unwrap();
         let order = RowOrder::Interleaved { head_dim: 4 };
-        let entry = |shape: &[usize]| Entry {
+        let entry = |shape: &[usize]| TensorEntry {
             file: 0,
             offset: 0,
             len: 16,

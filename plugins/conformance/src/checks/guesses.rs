@@ -1,7 +1,7 @@
 //! Rules about the content of drafts and about their cost.
 
 use super::{alive, not_alive};
-use crate::life::{Asked, Subject, tokens};
+use crate::life::{GuessCall, Subject, tokens};
 use crate::observed::Callback;
 use crate::target::LIMITS;
 use crate::verdict::Verdict;
@@ -14,20 +14,21 @@ pub(crate) fn depends_on_shape(subject: &Subject) -> Verdict {
         Ok(lived) => lived,
         Err(skip) => return skip,
     };
-    let asked: Vec<&Asked> = lived.asked.iter().filter(|asked| asked.is_recordable).collect();
+    let asked: Vec<&GuessCall> = lived.asked.iter().filter(|asked| asked.is_recordable).collect();
     if asked.is_empty() {
         return Verdict::Skip("it looks at rows, or asks to be recorded again, every time".into());
     }
-    for (i, one) in asked.iter().enumerate() {
-        let same = |other: &&&Asked| other.shape == one.shape && other.activation == one.activation;
-        if let Some(other) = asked[i..].iter().find(|other| {
-            same(other) && (other.outcome, &other.program) != (one.outcome, &one.program)
+    for (i, call) in asked.iter().enumerate() {
+        let same =
+            |later: &&&GuessCall| later.shape == call.shape && later.activation == call.activation;
+        if let Some(later) = asked[i..].iter().find(|later| {
+            same(later) && (later.outcome, &later.program) != (call.outcome, &call.program)
         }) {
-            let (n_rows, draft_length) = one.shape;
+            let (n_rows, draft_length) = call.shape;
             return Verdict::Fail(format!(
                 "for {n_rows} rows and a draft length of {draft_length} it enqueued {:?} {:?}, and \
                  another time {:?} {:?}",
-                one.outcome, one.program.work, other.outcome, other.program.work
+                call.outcome, call.program.work, later.outcome, later.program.work
             ));
         }
     }

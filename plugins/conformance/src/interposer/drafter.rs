@@ -1,7 +1,7 @@
 //! The drafter as its host sees it: a proxy that calls the real drafter and watches every callback.
 
-use super::memory::{MAX_SIZE, Words, prefix_of};
-use super::tables::{Inner, Lent};
+use super::memory::{GuardedWords, MAX_SIZE, prefix_of};
+use super::tables::{HostTables, LentTables};
 use super::{Between, NEXT};
 use crate::observed::{Breach, Callback};
 use galley_drafter_abi as abi;
@@ -30,10 +30,10 @@ pub(super) unsafe extern "C" fn create(
     out: *mut *mut gd_drafter,
 ) -> gd_status {
     let Some(order) = NEXT.take() else { return GD_INTERNAL };
-    let lent = Lent::new(&order.lending);
+    let lent = LentTables::new(&order.lending);
     let between = Box::into_raw(Box::new(Between {
         // SAFETY: the host passes its table, which lives until the drafter is destroyed.
-        inner: unsafe { Inner::of(host) },
+        inner: unsafe { HostTables::of(host) },
         lent,
         lending: order.lending,
         observed: order.observed,
@@ -43,7 +43,7 @@ pub(super) unsafe extern "C" fn create(
     let seen = unsafe { &*between };
     seen.lent.point_to(between);
     // SAFETY: the host passes n_options options, and their texts live until this call returns.
-    let texts = unsafe { Texts::of(options, n_options, seen.lending.behind_texts) };
+    let texts = unsafe { OptionTexts::of(options, n_options, seen.lending.behind_texts) };
     let mut real = std::ptr::null_mut();
     let status = seen.within(Callback::Create, || {
         let (host, options) = (seen.lent.host(), texts.options.as_ptr());
@@ -130,7 +130,7 @@ unsafe extern "C" fn activate(this: *mut gd_drafter, limits: *const abi::gd_limi
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.activate else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
-    let given = unsafe { Words::of(&*limits) };
+    let given = unsafe { GuardedWords::of(&*limits) };
     run(between, Callback::Activate, given, |limits| {
         // SAFETY: as the host calls it, with a copy of its limits.
         unsafe { call(proxy.real, limits) }
@@ -156,7 +156,7 @@ unsafe extern "C" fn after_prefill(
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.after_prefill else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
-    let given = unsafe { Words::of(&*batch) };
+    let given = unsafe { GuardedWords::of(&*batch) };
     run(between, Callback::AfterPrefill, given, |batch| {
         // SAFETY: as the host calls it, with a copy of its batch.
         unsafe { call(proxy.real, batch) }
@@ -168,7 +168,7 @@ unsafe extern "C" fn guess(this: *mut gd_drafter, batch: *const abi::gd_batch) -
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.guess else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
-    let given = unsafe { Words::of(&*batch) };
+    let given = unsafe { GuardedWords::of(&*batch) };
     between.saw(|observed| observed.is_recordable = true);
     let status = run(between, Callback::Guess, given, |batch| {
         let started = Instant::now();
@@ -204,7 +204,7 @@ unsafe extern "C" fn cost(
     let (proxy, between) = unsafe { parts(this) };
     let Some(call) = proxy.calls.cost else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header that the host has filled.
-    let mut given = unsafe { Words::of(&*out) }.guarded();
+    let mut given = unsafe { GuardedWords::of(&*out) }.guarded();
     let to = given.as_mut_ptr::<abi::gd_cost>();
     let status = between.within(Callback::Cost, || {
         // SAFETY: as the host calls it, with a struct of the same size.
@@ -222,7 +222,7 @@ unsafe extern "C" fn cost(
 fn run<T>(
     between: &Between,
     callback: Callback,
-    given: Words,
+    given: GuardedWords,
     call: impl FnOnce(*const T) -> gd_status,
 ) -> gd_status {
     let given = given.given(between.lending.is_newer);
@@ -237,17 +237,17 @@ fn run<T>(
 
 /// Copies of the options, with `behind` after each text. The copies are freed when create has
 /// returned.
-struct Texts {
+struct OptionTexts {
     options: Vec<gd_option>,
     _texts: Vec<Vec<u8>>,
 }
 
-impl Texts {
+impl OptionTexts {
     /// # Safety
     ///
     /// `options` points to `n_options` options whose texts can be read.
     unsafe fn of(options: *const gd_option, n_options: usize, behind: &str) -> Self {
-        let mut all = Texts { options: Vec::new(), _texts: Vec::new() };
+        let mut all = OptionTexts { options: Vec::new(), _texts: Vec::new() };
         for i in 0..n_options {
             // SAFETY: promised by the caller.
             let option = unsafe { options.add(i).read() };

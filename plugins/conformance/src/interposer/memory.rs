@@ -6,9 +6,9 @@ use crate::observed::Breach;
 use galley_drafter_abi::{GD_INTERNAL, gd_host, gd_status};
 
 /// A struct of the header as words; the first word is its size.
-pub(super) struct Words(Vec<usize>);
+pub(super) struct GuardedWords(Vec<usize>);
 
-impl Words {
+impl GuardedWords {
     /// # Safety
     ///
     /// `T` is a struct of the header: it consists of whole words and has no padding.
@@ -21,7 +21,7 @@ impl Words {
             let from = std::ptr::from_ref(value).cast::<u8>();
             bytes.copy_from_nonoverlapping(from, size_of_val(words.as_slice()));
         }
-        Words(words)
+        GuardedWords(words)
     }
 
     /// Keeps `n_kept` words, and fills the words after them with traps; `is_newer` declares the

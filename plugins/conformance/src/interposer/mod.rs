@@ -8,7 +8,7 @@ mod drafter;
 mod memory;
 mod tables;
 
-use crate::observed::{Breach, Callback, Function, Observed, Shared};
+use crate::observed::{Breach, Callback, Function, Observed, SharedRecord};
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_INVALID, GD_WRONG_PHASE, gd_host, gd_status};
 use galley_drafter_host::{CreateFn, Drafter, Library, LoadError, ModelFacts};
@@ -41,8 +41,8 @@ pub(crate) fn create(
     options: &BTreeMap<String, String>,
     facts: ModelFacts,
     lending: Lending,
-) -> (Result<Drafter, LoadError>, Shared) {
-    let observed = Shared::default();
+) -> (Result<Drafter, LoadError>, SharedRecord) {
+    let observed = SharedRecord::default();
     let order = Order { create: library.create_fn(), lending, observed: Arc::clone(&observed) };
     NEXT.set(Some(order));
     // SAFETY: `drafter::create` calls the library's own create, with a host that lives as long as
@@ -55,22 +55,22 @@ pub(crate) fn create(
 struct Order {
     create: CreateFn,
     lending: Lending,
-    observed: Shared,
+    observed: SharedRecord,
 }
 
 thread_local! {
     static NEXT: RefCell<Option<Order>> = const { RefCell::new(None) };
     /// The record of the drafter whose callback runs on this thread, for calls that do not identify
     /// their drafter.
-    static CURRENT: RefCell<Option<Shared>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<SharedRecord>> = const { RefCell::new(None) };
 }
 
 /// The object behind the `gd_host` of one drafter.
 struct Between {
-    inner: tables::Inner,
-    lent: tables::Lent,
+    inner: tables::HostTables,
+    lent: tables::LentTables,
     lending: Lending,
-    observed: Shared,
+    observed: SharedRecord,
     inside: Mutex<Option<(Callback, ThreadId)>>,
 }
 
@@ -158,7 +158,7 @@ impl Between {
 ///
 /// # Safety
 ///
-/// `host` is NULL or a table of [`tables::Lent`], and its drafter is not destroyed.
+/// `host` is NULL or a table of [`tables::LentTables`], and its drafter is not destroyed.
 unsafe fn between_of<'a>(host: *const gd_host) -> Option<&'a Between> {
     if host.is_null() {
         let sentence = "a host function was called with NULL for the host".to_owned();

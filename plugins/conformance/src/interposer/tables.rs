@@ -1,7 +1,7 @@
 //! The tables that a drafter gets: each function checks its arguments and calls the host's
 //! function.
 
-use super::memory::{MAX_SIZE, Words, prefix_of};
+use super::memory::{GuardedWords, MAX_SIZE, prefix_of};
 use super::{Between, Lending, between_of};
 use crate::observed::{Breach, Function};
 use crate::target::TARGET;
@@ -14,7 +14,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_void};
 
 /// The host's own tables.
-pub(super) struct Inner {
+pub(super) struct HostTables {
     raw: *const gd_host,
     host: gd_host,
     models: abi::gd_host_models,
@@ -26,7 +26,7 @@ pub(super) struct Inner {
     replay: abi::gd_host_replay,
 }
 
-impl Inner {
+impl HostTables {
     /// # Safety
     ///
     /// `raw` is the host's table and outlives the result.
@@ -41,7 +41,7 @@ impl Inner {
         // SAFETY: this host offers every extension, and each table has the type of its id and
         // begins with its size.
         unsafe {
-            Inner {
+            HostTables {
                 raw,
                 host,
                 models: prefix_of(table(abi::GD_EXT_MODELS).cast()),
@@ -64,13 +64,13 @@ impl Inner {
 }
 
 /// The tables that the drafter gets instead of the host's.
-pub(super) struct Lent {
+pub(super) struct LentTables {
     /// Written once, before the drafter has a pointer to it.
-    host: UnsafeCell<Words>,
-    tables: Vec<(&'static CStr, Words)>,
+    host: UnsafeCell<GuardedWords>,
+    tables: Vec<(&'static CStr, GuardedWords)>,
 }
 
-impl Lent {
+impl LentTables {
     pub(super) fn new(lending: &Lending) -> Self {
         let host = gd_host {
             struct_size: 0,
@@ -82,8 +82,8 @@ impl Lent {
             rerecord: Some(rerecord),
         };
         // SAFETY: `host` is a struct of the header.
-        let host = unsafe { Words::of(&host) };
-        let mut lent = Lent {
+        let host = unsafe { GuardedWords::of(&host) };
+        let mut lent = LentTables {
             host: UnsafeCell::new(host.with_traps(lending.host_words, lending.is_newer)),
             tables: Vec::new(),
         };
@@ -132,7 +132,7 @@ impl Lent {
         let id = CStr::from_bytes_with_nul(id).expect("the header's ids end with a NUL");
         if lending.withheld.as_deref() != id.to_str().ok() {
             // SAFETY: `table` is a table of the header.
-            let words = unsafe { Words::of(&table) };
+            let words = unsafe { GuardedWords::of(&table) };
             self.tables.push((id, words.with_traps(lending.table_words, lending.is_newer)));
         }
     }

@@ -14,11 +14,11 @@ use galley_backend::sample::philox::{sequence_seed, word};
 use galley_engine::ModelFiles;
 use galley_model::tokenizer::Tokenizer;
 use tasks::Frame;
-use texts::{Source, Text};
+use texts::{FileTokens, Source};
 
 /// The kind of a data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum PromptKind {
     RandomTokens,
     Text,
     Niah,
@@ -28,10 +28,10 @@ enum Kind {
 
 /// A data set, read and tokenized as far as the prompts need it.
 pub(super) struct Prompts<'a> {
-    kind: Kind,
+    kind: PromptKind,
     name: String,
     tokenizer: &'a Tokenizer,
-    text: Text,
+    text: FileTokens,
     frame: Frame,
     vocab_size: u64,
     seed: u64,
@@ -47,24 +47,24 @@ impl<'a> Prompts<'a> {
     ) -> Result<Self> {
         let name = args.dataset.as_str();
         let (kind, source) = match name {
-            _ if args.random_tokens => (Kind::RandomTokens, None),
-            "niah" => (Kind::Niah, Some("sotu")),
-            "cwe" => (Kind::Cwe, Some("sotu")),
-            "code-edit" => (Kind::CodeEdit, Some("code")),
-            other => (Kind::Text, Some(other)),
+            _ if args.random_tokens => (PromptKind::RandomTokens, None),
+            "niah" => (PromptKind::Niah, Some("sotu")),
+            "cwe" => (PromptKind::Cwe, Some("sotu")),
+            "code-edit" => (PromptKind::CodeEdit, Some("code")),
+            other => (PromptKind::Text, Some(other)),
         };
         let tokenizer = &*files.tokenizer;
         let text = match source {
-            None => Text::default(),
+            None => FileTokens::default(),
             Some(source) => {
                 let source = Source::find(name, source, args.data.as_deref())?;
                 let n_prompts = if args.shared_prompt { 1 } else { batch };
-                let is_enough = |text: &Text| match kind {
-                    Kind::CodeEdit => text.passage(n_prompts - 1, context).is_some(),
-                    Kind::Cwe => text.n_tokens() >= tasks::CWE_TEXT_TOKENS,
+                let is_enough = |text: &FileTokens| match kind {
+                    PromptKind::CodeEdit => text.passage(n_prompts - 1, context).is_some(),
+                    PromptKind::Cwe => text.n_tokens() >= tasks::CWE_TEXT_TOKENS,
                     _ => text.n_tokens() >= n_prompts * context,
                 };
-                Text::read(&source, tokenizer, args.seed, is_enough)?
+                FileTokens::read(&source, tokenizer, args.seed, is_enough)?
             }
         };
         Ok(Self {
@@ -73,7 +73,7 @@ impl<'a> Prompts<'a> {
             tokenizer,
             text,
             frame: match kind {
-                Kind::RandomTokens | Kind::Text => Frame::default(),
+                PromptKind::RandomTokens | PromptKind::Text => Frame::default(),
                 _ => Frame::of(files)?,
             },
             vocab_size: files.config().vocab_size as u64,
@@ -92,15 +92,15 @@ impl<'a> Prompts<'a> {
     fn prompt(&self, i: usize, context: usize) -> Result<Vec<u32>> {
         let mut dice = Dice { seed: sequence_seed(self.seed, i as u32), n_thrown: 0 };
         match self.kind {
-            Kind::RandomTokens => {
+            PromptKind::RandomTokens => {
                 let places = (i * context..(i + 1) * context).map(|place| place as u32);
                 let token = |place| (sequence_seed(1 + self.seed, place) % self.vocab_size) as u32;
                 Ok(places.map(token).collect())
             }
-            Kind::Text => Ok(self.cut(i, context)?.to_vec()),
-            Kind::Niah => self.niah(self.cut(i, context)?, context, &mut dice),
-            Kind::Cwe => self.cwe(context, &mut dice),
-            Kind::CodeEdit => match self.text.passage(i, context) {
+            PromptKind::Text => Ok(self.cut(i, context)?.to_vec()),
+            PromptKind::Niah => self.niah(self.cut(i, context)?, context, &mut dice),
+            PromptKind::Cwe => self.cwe(context, &mut dice),
+            PromptKind::CodeEdit => match self.text.passage(i, context) {
                 Some(passage) => self.code_edit(&passage, context),
                 None => self.too_short(i, context),
             },

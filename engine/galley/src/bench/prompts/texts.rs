@@ -88,19 +88,19 @@ fn python_library() -> Option<PathBuf> {
 
 /// The tokens of several files, one file after the other.
 #[derive(Default)]
-pub(super) struct Text {
+pub(super) struct FileTokens {
     tokens: Vec<u32>,
     /// The index of each file's first token.
     starts: Vec<usize>,
 }
 
-impl Text {
+impl FileTokens {
     /// Reads files until `is_enough` holds, or all files. The seed selects the first file.
     pub(super) fn read(
         source: &Source,
         tokenizer: &Tokenizer,
         seed: u64,
-        is_enough: impl Fn(&Text) -> bool,
+        is_enough: impl Fn(&FileTokens) -> bool,
     ) -> Result<Self> {
         let mut files = source.files()?;
         let first = (seed % files.len() as u64) as usize;

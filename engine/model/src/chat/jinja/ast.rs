@@ -21,10 +21,10 @@ pub(super) enum Stmt {
     For(Arc<For>),
     /// Conditions with their bodies, in order; then the `else` body.
     If(Vec<(Expr, Body)>, Body),
-    Set(Target, Expr),
+    Set(AssignmentTarget, Expr),
     /// `{% set x %}…{% endset %}`, with the filters applied to the text.
-    SetBlock(Target, Option<Expr>, Body),
-    With(Vec<(Target, Expr)>, Body),
+    SetBlock(AssignmentTarget, Option<Expr>, Body),
+    With(Vec<(AssignmentTarget, Expr)>, Body),
     Macro(Arc<Macro>),
     /// `{% call %}`: the call, and the macro that the called macro sees as `caller`.
     Call(Expr, Arc<Macro>),
@@ -41,7 +41,7 @@ pub(super) enum Stmt {
 
 #[derive(Debug)]
 pub(super) struct For {
-    pub(super) target: Target,
+    pub(super) target: AssignmentTarget,
     pub(super) iter: Expr,
     pub(super) test: Option<Expr>,
     pub(super) recursive: bool,
@@ -62,11 +62,11 @@ pub(super) struct Macro {
 
 /// The target of an assignment.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(super) enum AssignmentTarget {
     Name(Name),
     /// An attribute of a namespace.
     Attribute(Name, Box<str>, u32),
-    Tuple(Vec<Target>),
+    Tuple(Vec<AssignmentTarget>),
 }
 
 #[derive(Debug)]
@@ -92,10 +92,10 @@ pub(super) enum ExprKind {
     Item(Expr, Expr),
     /// Start, stop and step, inside an [`ExprKind::Item`].
     Slice([Option<Expr>; 3]),
-    Call(Expr, Args),
+    Call(Expr, ArgumentExprs),
     /// Value, name and arguments. `None` is the text of a filter block.
-    Filter(Option<Expr>, Box<str>, Args),
-    Test(Expr, Box<str>, Args),
+    Filter(Option<Expr>, Box<str>, ArgumentExprs),
+    Test(Expr, Box<str>, ArgumentExprs),
     Not(Expr),
     Negative(Expr),
     Positive(Expr),
@@ -110,7 +110,7 @@ pub(super) enum ExprKind {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Args {
+pub(super) struct ArgumentExprs {
     pub(super) positional: Vec<Expr>,
     pub(super) named: Vec<(Box<str>, Expr)>,
     pub(super) more_positional: Option<Expr>,
@@ -145,7 +145,7 @@ impl ExprKind {
     pub(super) fn depth(&self) -> u16 {
         let all = |exprs: &[Expr]| exprs.iter().map(|expr| expr.depth).max().unwrap_or(0);
         let any = |expr: &Option<Expr>| expr.as_ref().map_or(0, |expr| expr.depth);
-        let args = |args: &Args| {
+        let args = |args: &ArgumentExprs| {
             let named = args.named.iter().map(|(_, expr)| expr.depth).max().unwrap_or(0);
             let more = any(&args.more_positional).max(any(&args.more_named));
             all(&args.positional).max(named).max(more)

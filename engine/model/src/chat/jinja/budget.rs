@@ -1,6 +1,6 @@
 //! The budget of one rendering: steps, bytes of memory, depth.
 
-use super::error::{Error, Kind, Result};
+use super::error::{Error, ErrorKind, Result};
 use std::cell::Cell;
 
 /// Greatest depth of the evaluation. Every nested statement, expression and macro call counts.
@@ -10,13 +10,13 @@ const BYTES_PER_STEP: u64 = 256;
 
 /// Remaining steps and bytes, and the current depth. A template that exceeds them is stopped.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct RenderBudget {
     steps: Cell<u64>,
     bytes: Cell<u64>,
     depth: Cell<u32>,
 }
 
-impl Budget {
+impl RenderBudget {
     pub(super) fn new(steps: u64, bytes: u64) -> Self {
         Self { steps: Cell::new(steps), bytes: Cell::new(bytes), depth: Cell::new(0) }
     }
@@ -24,7 +24,10 @@ impl Budget {
     /// Charges `count` steps.
     pub(super) fn steps(&self, count: usize) -> Result<()> {
         let left = self.steps.get().checked_sub(count as u64).ok_or_else(|| {
-            Error::new(Kind::Stopped, "the chat template does not come to an end: it was stopped")
+            Error::new(
+                ErrorKind::Stopped,
+                "the chat template does not come to an end: it was stopped",
+            )
         })?;
         self.steps.set(left);
         Ok(())
@@ -38,28 +41,28 @@ impl Budget {
     /// Charges `count` written bytes. Freeing memory does not refund them.
     pub(super) fn bytes(&self, count: usize) -> Result<()> {
         let left = self.bytes.get().checked_sub(count as u64).ok_or_else(|| {
-            Error::new(Kind::Stopped, "the chat template uses too much memory: it was stopped")
+            Error::new(ErrorKind::Stopped, "the chat template uses too much memory: it was stopped")
         })?;
         self.bytes.set(left);
         self.scan(count)
     }
 
     /// Enters one level, which ends when the guard is dropped.
-    pub(super) fn enter(&self) -> Result<Level<'_>> {
+    pub(super) fn enter(&self) -> Result<NestingLevel<'_>> {
         self.steps(1)?;
         let depth = self.depth.get() + 1;
         if depth > MAX_DEPTH {
-            return Err(Error::new(Kind::Other, "maximum recursion depth exceeded"));
+            return Err(Error::new(ErrorKind::Other, "maximum recursion depth exceeded"));
         }
         self.depth.set(depth);
-        Ok(Level(self))
+        Ok(NestingLevel(self))
     }
 }
 
 /// A guard for one level of the evaluation.
-pub(super) struct Level<'a>(&'a Budget);
+pub(super) struct NestingLevel<'a>(&'a RenderBudget);
 
-impl Drop for Level<'_> {
+impl Drop for NestingLevel<'_> {
     fn drop(&mut self) {
         self.0.depth.set(self.0.depth.get() - 1);
     }

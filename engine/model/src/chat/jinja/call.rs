@@ -1,8 +1,8 @@
 //! Calls and their arguments.
 
-use super::ast::Args;
+use super::ast::ArgumentExprs;
 use super::attributes::call_bound;
-use super::error::{Error, Kind, Result, type_error, value_error};
+use super::error::{Error, ErrorKind, Result, type_error, value_error};
 use super::evaluate::evaluate;
 use super::macros::call_macro;
 use super::methods;
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn evaluate(run: &Run<'_>, scope: &Rc<Scope>, args: &Args) -> Result<Self> {
+    pub(super) fn evaluate(run: &Run<'_>, scope: &Rc<Scope>, args: &ArgumentExprs) -> Result<Self> {
         let mut arguments = Self::default();
         for expr in &args.positional {
             arguments.positional.push(evaluate(run, scope, expr)?);
@@ -190,7 +190,7 @@ fn call_global(run: &Run<'_>, name: &str, arguments: Arguments) -> Result<Value>
         "raise_exception" => {
             let [message] = arguments.bind("raise_exception()", ["message"])?;
             let message = required(message, "raise_exception()", "message")?;
-            Err(Error::new(Kind::Raised, to_str(run, &message)?))
+            Err(Error::new(ErrorKind::Raised, to_str(run, &message)?))
         }
         "strftime_now" => {
             let [format] = arguments.bind("strftime_now()", ["format"])?;

@@ -1,6 +1,6 @@
 //! Dictionaries and their keys.
 
-use super::budget::Budget;
+use super::budget::RenderBudget;
 use super::error::{Result, type_error};
 use super::value::{Text, Value};
 use indexmap::{Equivalent, IndexMap};
@@ -57,7 +57,7 @@ impl Equivalent<Key> for StrKey<'_> {
 }
 
 impl Key {
-    pub(super) fn new(budget: &Budget, value: &Value) -> Result<Self> {
+    pub(super) fn new(budget: &RenderBudget, value: &Value) -> Result<Self> {
         budget.steps(1)?;
         Ok(match value {
             Value::None => Self::None,

@@ -6,14 +6,14 @@ pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Error {
-    pub(super) kind: Kind,
+    pub(super) kind: ErrorKind,
     pub(super) message: Box<str>,
     pub(super) line: Option<u32>,
 }
 
 /// Kinds of errors, as far as the interpreter tells them apart. Python has many more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ErrorKind {
     /// The template itself refuses, with `raise_exception`.
     Raised,
     /// A bound was reached.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 impl Error {
-    pub(super) fn new(kind: Kind, message: impl Into<Box<str>>) -> Self {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<Box<str>>) -> Self {
         Self { kind, message: message.into(), line: None }
     }
 
@@ -39,10 +39,10 @@ impl Error {
     /// One sentence for the user.
     pub(crate) fn explain(&self) -> String {
         match (self.kind, self.line) {
-            (Kind::Raised, _) => {
+            (ErrorKind::Raised, _) => {
                 format!("the chat template refuses this conversation: {}", self.message)
             }
-            (Kind::Stopped, _) => self.message.to_string(),
+            (ErrorKind::Stopped, _) => self.message.to_string(),
             (_, Some(line)) => format!("the chat template fails in line {line}: {}", self.message),
             (_, None) => format!("the chat template fails: {}", self.message),
         }
@@ -50,13 +50,13 @@ impl Error {
 }
 
 pub(super) fn type_error<T>(message: impl Into<Box<str>>) -> Result<T> {
-    Err(Error::new(Kind::Type, message))
+    Err(Error::new(ErrorKind::Type, message))
 }
 
 pub(super) fn value_error<T>(message: impl Into<Box<str>>) -> Result<T> {
-    Err(Error::new(Kind::Value, message))
+    Err(Error::new(ErrorKind::Value, message))
 }
 
 pub(super) fn other_error<T>(message: impl Into<Box<str>>) -> Result<T> {
-    Err(Error::new(Kind::Other, message))
+    Err(Error::new(ErrorKind::Other, message))
 }

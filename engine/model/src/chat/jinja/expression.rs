@@ -1,8 +1,8 @@
 //! Parses expressions, one function for each level of precedence.
 
-use super::ast::{Args, Binary, Comparison, Expr, ExprKind};
+use super::ast::{ArgumentExprs, Binary, Comparison, Expr, ExprKind};
 use super::error::Result;
-use super::lexer::Token;
+use super::lexer::TemplateToken;
 use super::parser::Parser;
 
 impl Parser {
@@ -16,7 +16,7 @@ impl Parser {
         let mut items = Vec::new();
         let mut is_tuple = false;
         loop {
-            let is_end = matches!(self.peek(), Token::PrintEnd | Token::TagEnd)
+            let is_end = matches!(self.peek(), TemplateToken::PrintEnd | TemplateToken::TagEnd)
                 || self.is_op(")")
                 || ends.iter().any(|end| self.is_name(end));
             if is_end {
@@ -89,16 +89,16 @@ impl Parser {
         let mut more = Vec::new();
         loop {
             let is_not_in = self.is_name("not")
-                && matches!(self.peek_second(), Token::Name(name) if **name == *"in");
+                && matches!(self.peek_second(), TemplateToken::Name(name) if **name == *"in");
             let op = match self.peek() {
-                Token::Op("==") => Comparison::Eq,
-                Token::Op("!=") => Comparison::Ne,
-                Token::Op("<") => Comparison::Lt,
-                Token::Op("<=") => Comparison::Le,
-                Token::Op(">") => Comparison::Gt,
-                Token::Op(">=") => Comparison::Ge,
-                Token::Name(name) if **name == *"in" => Comparison::In,
-                Token::Name(_) if is_not_in => Comparison::NotIn,
+                TemplateToken::Op("==") => Comparison::Eq,
+                TemplateToken::Op("!=") => Comparison::Ne,
+                TemplateToken::Op("<") => Comparison::Lt,
+                TemplateToken::Op("<=") => Comparison::Le,
+                TemplateToken::Op(">") => Comparison::Gt,
+                TemplateToken::Op(">=") => Comparison::Ge,
+                TemplateToken::Name(name) if **name == *"in" => Comparison::In,
+                TemplateToken::Name(_) if is_not_in => Comparison::NotIn,
                 _ => break,
             };
             if is_not_in {
@@ -180,42 +180,42 @@ impl Parser {
     fn primary(&mut self) -> Result<Expr> {
         let line = self.line();
         let kind = match self.peek() {
-            Token::Name(_) => match &*self.expect_name()? {
+            TemplateToken::Name(_) => match &*self.expect_name()? {
                 "true" | "True" => ExprKind::Bool(true),
                 "false" | "False" => ExprKind::Bool(false),
                 "none" | "None" => ExprKind::None,
                 name => ExprKind::Name(self.name(name)),
             },
-            Token::Str(_) => {
+            TemplateToken::Str(_) => {
                 let mut text = String::new();
-                while let Token::Str(part) = self.peek() {
+                while let TemplateToken::Str(part) = self.peek() {
                     text.push_str(part);
                     self.advance();
                 }
                 ExprKind::Str(text.into())
             }
-            Token::Int(number) => {
+            TemplateToken::Int(number) => {
                 let number = *number;
                 self.advance();
                 ExprKind::Int(number)
             }
-            Token::Float(number) => {
+            TemplateToken::Float(number) => {
                 let number = *number;
                 self.advance();
                 ExprKind::Float(number)
             }
-            Token::Op("(") => {
+            TemplateToken::Op("(") => {
                 self.advance();
                 let inner = self.nested(|parser| parser.tuple_in(true, &[], true))?;
                 self.expect_op(")")?;
                 return Ok(inner);
             }
-            Token::Op("[") => {
+            TemplateToken::Op("[") => {
                 self.advance();
                 let items = self.list_items("]", Self::expression)?;
                 ExprKind::List(items)
             }
-            Token::Op("{") => {
+            TemplateToken::Op("{") => {
                 self.advance();
                 ExprKind::Dict(self.list_items("}", |parser| {
                     let key = parser.expression()?;
@@ -253,11 +253,11 @@ impl Parser {
             let line = self.line();
             if self.skip_op(".") {
                 value = match self.peek() {
-                    Token::Name(_) => {
+                    TemplateToken::Name(_) => {
                         let name = self.expect_name()?;
                         self.expr(line, ExprKind::Attribute(value, name))?
                     }
-                    Token::Int(index) => {
+                    TemplateToken::Int(index) => {
                         let index = ExprKind::Int(*index);
                         self.advance();
                         let index = self.expr(line, index)?;
@@ -331,7 +331,7 @@ impl Parser {
                 };
             }
             let name = self.dotted_name()?;
-            let args = if self.is_op("(") { self.args()? } else { Args::default() };
+            let args = if self.is_op("(") { self.args()? } else { ArgumentExprs::default() };
             value = Some(self.expr(line, ExprKind::Filter(value, name, args))?);
         }
     }
@@ -350,8 +350,8 @@ impl Parser {
         let is_negated = self.skip_name("not");
         let name = self.dotted_name()?;
         let takes_argument = match self.peek() {
-            Token::Name(word) => !matches!(&**word, "else" | "or" | "and"),
-            Token::Str(_) | Token::Int(_) | Token::Float(_) => true,
+            TemplateToken::Name(word) => !matches!(&**word, "else" | "or" | "and"),
+            TemplateToken::Str(_) | TemplateToken::Int(_) | TemplateToken::Float(_) => true,
             _ => self.is_op("[") || self.is_op("{"),
         };
         let args = if self.is_op("(") {
@@ -362,9 +362,9 @@ impl Parser {
             }
             let argument = self.nested(Self::primary)?;
             let argument = self.postfix(argument)?;
-            Args { positional: vec![argument], ..Args::default() }
+            ArgumentExprs { positional: vec![argument], ..ArgumentExprs::default() }
         } else {
-            Args::default()
+            ArgumentExprs::default()
         };
         let test = self.expr(line, ExprKind::Test(value, name, args))?;
         if is_negated { self.expr(line, ExprKind::Not(test)) } else { Ok(test) }

@@ -105,9 +105,9 @@ fn default(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
 }
 
 /// A path of attributes and indices, such as `function.name` or `0`.
-struct Path(Vec<Value>);
+struct AttributePath(Vec<Value>);
 
-impl Path {
+impl AttributePath {
     fn new(run: &Run<'_>, path: &Value) -> Result<Self> {
         let part = |part: &str| match part.parse::<u32>() {
             Ok(index) => Ok(Value::Int(index.into())),
@@ -145,7 +145,7 @@ fn map(run: &Run<'_>, value: Value, mut arguments: Arguments) -> Result<Value> {
         && arguments.named.iter().any(|(name, _)| **name == *"attribute");
     if is_path {
         let [path, default] = arguments.bind("map", ["attribute", "default"])?;
-        let path = Path::new(run, &path.unwrap_or(Value::None))?;
+        let path = AttributePath::new(run, &path.unwrap_or(Value::None))?;
         let default = default.filter(|default| !matches!(default, Value::None));
         for item in &items {
             run.budget.steps(1)?;
@@ -178,9 +178,9 @@ fn select(
         if arguments.positional.is_empty() {
             return other_error("Missing parameter for attribute name");
         }
-        Path::new(run, &arguments.positional.remove(0))?
+        AttributePath::new(run, &arguments.positional.remove(0))?
     } else {
-        Path(Vec::new())
+        AttributePath(Vec::new())
     };
     let test = if arguments.positional.is_empty() {
         None

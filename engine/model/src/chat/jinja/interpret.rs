@@ -1,9 +1,9 @@
 //! Execution of statements.
 
-use super::ast::{Body, Expr, ExprKind, Name, Stmt, Target};
+use super::ast::{AssignmentTarget, Body, Expr, ExprKind, Name, Stmt};
 use super::attributes;
 use super::call::{Arguments, call};
-use super::error::{Error, Kind, Result, other_error, value_error};
+use super::error::{Error, ErrorKind, Result, other_error, value_error};
 use super::evaluate::{evaluate, filtered};
 use super::loops::for_loop;
 use super::macros::{define, macro_value};
@@ -125,7 +125,7 @@ fn execute_one(
         Stmt::Continue => return Ok(Flow::Continue),
         Stmt::NoLoader(line) => {
             let reason = "a chat template cannot load another template";
-            return Err(Error::new(Kind::Other, reason).at(*line));
+            return Err(Error::new(ErrorKind::Other, reason).at(*line));
         }
     }
     Ok(Flow::Next)
@@ -156,21 +156,23 @@ fn call_with(run: &Run<'_>, scope: &Rc<Scope>, expr: &Expr, caller: Value) -> Re
 pub(super) fn assign(
     run: &Run<'_>,
     scope: &Rc<Scope>,
-    target: &Target,
+    target: &AssignmentTarget,
     value: Value,
 ) -> Result<()> {
     match target {
-        Target::Name(name) => {
+        AssignmentTarget::Name(name) => {
             run.budget.bytes(2 * size_of::<Value>())?;
             scope.set(*name, value);
             Ok(())
         }
-        Target::Attribute(name, attribute, line) => match scope.get(*name) {
+        AssignmentTarget::Attribute(name, attribute, line) => match scope.get(*name) {
             Some(Value::Namespace(index)) => run.set_namespace(index, attribute, value),
-            _ => Err(Error::new(Kind::Other, "cannot assign attribute on non-namespace object")),
+            _ => {
+                Err(Error::new(ErrorKind::Other, "cannot assign attribute on non-namespace object"))
+            }
         }
         .map_err(|error| error.at(*line)),
-        Target::Tuple(targets) => {
+        AssignmentTarget::Tuple(targets) => {
             let items = value.items(run)?;
             if items.len() < targets.len() {
                 return value_error(format!(

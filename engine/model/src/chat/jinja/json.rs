@@ -1,6 +1,6 @@
 //! The filter `tojson` of transformers: `json.dumps`.
 
-use super::error::{Error, Kind, Result, type_error};
+use super::error::{Error, ErrorKind, Result, type_error};
 use super::ops;
 use super::repr::write_float;
 use super::run::Run;
@@ -156,5 +156,5 @@ fn sort(run: &Run<'_>, pairs: &mut [&(Value, Value)]) -> Result<()> {
             Ordering::Equal
         }
     });
-    failed.map_or(Ok(()), |error| Err(Error::new(Kind::Type, error.message)))
+    failed.map_or(Ok(()), |error| Err(Error::new(ErrorKind::Type, error.message)))
 }

@@ -3,11 +3,11 @@
 //! As in transformers' environment, `trim_blocks` and `lstrip_blocks` are on,
 //! `keep_trailing_newline` is off, and every kind of line end counts as a line feed.
 
-use super::error::{Error, Kind, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::text::is_space;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Token {
+pub(super) enum TemplateToken {
     /// Text outside of tags.
     Text(Box<str>),
     PrintBegin,
@@ -29,7 +29,7 @@ const OPERATORS: [&str; 26] = [
 ];
 
 /// The tokens of `source`, each with its line.
-pub(super) fn tokens(source: &str) -> Result<Vec<(Token, u32)>> {
+pub(super) fn tokens(source: &str) -> Result<Vec<(TemplateToken, u32)>> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let source = source.strip_suffix('\n').unwrap_or(&source);
     let mut lexer =
@@ -38,7 +38,7 @@ pub(super) fn tokens(source: &str) -> Result<Vec<(Token, u32)>> {
         lexer.text()?;
     }
     let line = lexer.line();
-    lexer.tokens.push((Token::End, line));
+    lexer.tokens.push((TemplateToken::End, line));
     Ok(lexer.tokens)
 }
 
@@ -50,7 +50,7 @@ struct Lexer<'a> {
     counted: usize,
     /// Whether a line feed stands directly before `at`.
     line_starting: bool,
-    tokens: Vec<(Token, u32)>,
+    tokens: Vec<(TemplateToken, u32)>,
 }
 
 impl<'a> Lexer<'a> {
@@ -65,14 +65,14 @@ impl<'a> Lexer<'a> {
         &self.source[self.at..]
     }
 
-    fn push(&mut self, token: Token) {
+    fn push(&mut self, token: TemplateToken) {
         let line = self.line();
         self.tokens.push((token, line));
     }
 
     fn fail<T>(&mut self, message: impl Into<Box<str>>) -> Result<T> {
         let line = self.line();
-        Err(Error::new(Kind::Other, message).at(line))
+        Err(Error::new(ErrorKind::Other, message).at(line))
     }
 
     /// Moves forward by `bytes`.
@@ -89,7 +89,7 @@ impl<'a> Lexer<'a> {
             .map(|(at, _)| at)
             .find(|&at| matches!(rest.as_bytes().get(at + 1), Some(b'{' | b'%' | b'#')));
         let Some(begin) = begin else {
-            self.push(Token::Text(rest.into()));
+            self.push(TemplateToken::Text(rest.into()));
             self.advance(rest.len());
             return Ok(());
         };
@@ -98,7 +98,7 @@ impl<'a> Lexer<'a> {
         let kind = tag.as_bytes()[1];
         let text = self.stripped(text, sign, kind != b'{');
         if !text.is_empty() {
-            self.push(Token::Text(text.into()));
+            self.push(TemplateToken::Text(text.into()));
         }
         let inside = begin + 2 + usize::from(sign.is_some());
         match kind {
@@ -111,9 +111,9 @@ impl<'a> Lexer<'a> {
                     self.advance(inside + length);
                     self.raw()
                 }
-                None => self.tag(inside, Token::TagBegin),
+                None => self.tag(inside, TemplateToken::TagBegin),
             },
-            _ => self.tag(inside, Token::PrintBegin),
+            _ => self.tag(inside, TemplateToken::PrintBegin),
         }
     }
 
@@ -168,7 +168,7 @@ impl<'a> Lexer<'a> {
         };
         let text = self.stripped(&rest[..at], sign, true);
         if !text.is_empty() {
-            self.push(Token::Text(text.into()));
+            self.push(TemplateToken::Text(text.into()));
         }
         self.advance(length);
         self.after_tag(end_sign);
@@ -176,8 +176,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads the tokens of one tag, from its opening to its closing delimiter.
-    fn tag(&mut self, begin: usize, token: Token) -> Result<()> {
-        let is_print = token == Token::PrintBegin;
+    fn tag(&mut self, begin: usize, token: TemplateToken) -> Result<()> {
+        let is_print = token == TemplateToken::PrintBegin;
         self.push(token);
         self.advance(begin);
         let mut open: Vec<char> = Vec::new();
@@ -194,7 +194,11 @@ impl<'a> Lexer<'a> {
                 let sign = sign.filter(|&sign| sign == b'-' || !is_print);
                 let end = &rest[usize::from(sign.is_some())..];
                 if end.starts_with(if is_print { "}}" } else { "%}" }) {
-                    self.push(if is_print { Token::PrintEnd } else { Token::TagEnd });
+                    self.push(if is_print {
+                        TemplateToken::PrintEnd
+                    } else {
+                        TemplateToken::TagEnd
+                    });
                     self.advance(2 + usize::from(sign.is_some()));
                     if !is_print || sign == Some(b'-') {
                         self.after_tag(sign);
@@ -215,7 +219,7 @@ impl<'a> Lexer<'a> {
         if first == '_' || first.is_alphanumeric() {
             let is_part = |c: char| c == '_' || c.is_alphanumeric();
             let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-            self.push(Token::Name(rest[..length].into()));
+            self.push(TemplateToken::Name(rest[..length].into()));
             self.advance(length);
             return Ok(());
         }
@@ -231,7 +235,7 @@ impl<'a> Lexer<'a> {
             };
             return match unescape(&rest[1..=end]) {
                 Some(text) => {
-                    self.push(Token::Str(text.into()));
+                    self.push(TemplateToken::Str(text.into()));
                     self.advance(end + 2);
                     Ok(())
                 }
@@ -250,7 +254,7 @@ impl<'a> Lexer<'a> {
             }
             _ => {}
         }
-        self.push(Token::Op(op));
+        self.push(TemplateToken::Op(op));
         self.advance(op.len());
         Ok(())
     }
@@ -258,10 +262,10 @@ impl<'a> Lexer<'a> {
     fn number(&mut self) -> Result<()> {
         let rest = self.rest();
         // In `x.0.1`, the digits after a point are indices, not a float.
-        let is_index = matches!(self.tokens.last(), Some((Token::Op("."), _)));
+        let is_index = matches!(self.tokens.last(), Some((TemplateToken::Op("."), _)));
         if let Some(length) = float_length(rest).filter(|_| !is_index) {
             let digits = rest[..length].replace('_', "");
-            self.push(Token::Float(digits.parse().unwrap_or(f64::INFINITY)));
+            self.push(TemplateToken::Float(digits.parse().unwrap_or(f64::INFINITY)));
             self.advance(length);
             return Ok(());
         }
@@ -283,7 +287,7 @@ impl<'a> Lexer<'a> {
         }
         match i128::from_str_radix(&digits, radix) {
             Ok(number) => {
-                self.push(Token::Int(number));
+                self.push(TemplateToken::Int(number));
                 self.advance(length);
                 Ok(())
             }

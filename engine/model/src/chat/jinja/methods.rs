@@ -6,7 +6,7 @@ use super::error::{Result, type_error, value_error};
 use super::ops::{contains, equal};
 use super::run::Run;
 use super::str_methods;
-use super::value::{Object, Value, View, range_length};
+use super::value::{DictView, Object, Value, range_length};
 
 pub(super) const STR: [&str; 45] = [
     "capitalize",
@@ -134,9 +134,9 @@ fn sequence(run: &Run<'_>, of: &Value, name: &str, arguments: Arguments) -> Resu
 fn dict(run: &Run<'_>, of: &Value, name: &str, arguments: Arguments) -> Result<Value> {
     let Value::Dict(dict) = of else { return type_error("not a dictionary") };
     let view = match name {
-        "items" => View::Items,
-        "keys" => View::Keys,
-        "values" => View::Values,
+        "items" => DictView::Items,
+        "keys" => DictView::Keys,
+        "values" => DictView::Values,
         "copy" => {
             arguments.none("copy()")?;
             return Ok(of.clone());

@@ -2,7 +2,7 @@
 
 use super::ast::{Binary, Comparison};
 use super::dict::Key;
-use super::error::{Error, Kind, Result, type_error, value_error};
+use super::error::{Error, ErrorKind, Result, type_error, value_error};
 use super::format;
 use super::repr::to_str;
 use super::run::Run;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 /// The error that using an undefined value raises.
 pub(super) fn undefined<T>(message: &str) -> Result<T> {
-    Err(Error::new(Kind::Other, message))
+    Err(Error::new(ErrorKind::Other, message))
 }
 
 pub(super) fn binary(run: &Run<'_>, op: Binary, a: &Value, b: &Value) -> Result<Value> {
@@ -322,7 +322,7 @@ pub(super) fn contains(run: &Run<'_>, container: &Value, item: &Value) -> Result
                 item.type_name()
             )),
         },
-        Value::Dict(dict) | Value::View(super::value::View::Keys, dict) => {
+        Value::Dict(dict) | Value::View(super::value::DictView::Keys, dict) => {
             Ok(dict.get(&Key::new(&run.budget, item)?).is_some())
         }
         Value::Range(start, stop, step) => Ok(match item.as_float() {

@@ -1,8 +1,10 @@
 //! The state of parsing: tokens, names and depth.
 
-use super::ast::{Args, Body, CALLER, Expr, ExprKind, KWARGS, Name, SPECIAL_NAMES, VARARGS};
-use super::error::{Error, Kind, Result};
-use super::lexer::{Token, tokens};
+use super::ast::{
+    ArgumentExprs, Body, CALLER, Expr, ExprKind, KWARGS, Name, SPECIAL_NAMES, VARARGS,
+};
+use super::error::{Error, ErrorKind, Result};
+use super::lexer::{TemplateToken, tokens};
 use std::collections::{HashMap, HashSet};
 
 /// Greatest nesting of expressions and of tags. Python's own parser fails at two hundred nested
@@ -29,7 +31,7 @@ pub(super) fn parse(source: &str) -> Result<(Body, Vec<Box<str>>)> {
 }
 
 pub(super) struct Parser {
-    tokens: Vec<(Token, u32)>,
+    tokens: Vec<(TemplateToken, u32)>,
     at: usize,
     pub(super) depth: u16,
     names: Vec<Box<str>>,
@@ -41,11 +43,11 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    pub(super) fn peek(&self) -> &Token {
+    pub(super) fn peek(&self) -> &TemplateToken {
         &self.tokens[self.at].0
     }
 
-    pub(super) fn peek_second(&self) -> &Token {
+    pub(super) fn peek_second(&self) -> &TemplateToken {
         &self.tokens[(self.at + 1).min(self.tokens.len() - 1)].0
     }
 
@@ -53,7 +55,7 @@ impl Parser {
         self.tokens[self.at].1
     }
 
-    pub(super) fn advance(&mut self) -> Token {
+    pub(super) fn advance(&mut self) -> TemplateToken {
         let token = self.tokens[self.at].0.clone();
         if self.at + 1 < self.tokens.len() {
             self.at += 1;
@@ -62,30 +64,32 @@ impl Parser {
     }
 
     pub(super) fn fail<T>(&self, message: impl Into<Box<str>>) -> Result<T> {
-        Err(Error::new(Kind::Other, message).at(self.line()))
+        Err(Error::new(ErrorKind::Other, message).at(self.line()))
     }
 
     pub(super) fn unexpected<T>(&self, expected: &str) -> Result<T> {
         let found = match self.peek() {
-            Token::Name(name) => format!("'{name}'"),
-            Token::Str(text) => format!("{text:?}"),
-            Token::Int(number) => number.to_string(),
-            Token::Float(number) => number.to_string(),
-            Token::Op(op) => format!("'{op}'"),
-            Token::End => "the end of the template".to_owned(),
-            Token::PrintEnd => "'}}'".to_owned(),
-            Token::TagEnd => "'%}'".to_owned(),
-            Token::Text(_) | Token::PrintBegin | Token::TagBegin => "text".to_owned(),
+            TemplateToken::Name(name) => format!("'{name}'"),
+            TemplateToken::Str(text) => format!("{text:?}"),
+            TemplateToken::Int(number) => number.to_string(),
+            TemplateToken::Float(number) => number.to_string(),
+            TemplateToken::Op(op) => format!("'{op}'"),
+            TemplateToken::End => "the end of the template".to_owned(),
+            TemplateToken::PrintEnd => "'}}'".to_owned(),
+            TemplateToken::TagEnd => "'%}'".to_owned(),
+            TemplateToken::Text(_) | TemplateToken::PrintBegin | TemplateToken::TagBegin => {
+                "text".to_owned()
+            }
         };
         self.fail(format!("expected {expected}, found {found}"))
     }
 
     pub(super) fn is_op(&self, op: &str) -> bool {
-        matches!(self.peek(), Token::Op(found) if *found == op)
+        matches!(self.peek(), TemplateToken::Op(found) if *found == op)
     }
 
     pub(super) fn is_name(&self, name: &str) -> bool {
-        matches!(self.peek(), Token::Name(found) if **found == *name)
+        matches!(self.peek(), TemplateToken::Name(found) if **found == *name)
     }
 
     pub(super) fn skip_op(&mut self, op: &str) -> bool {
@@ -108,7 +112,7 @@ impl Parser {
         if self.skip_op(op) { Ok(()) } else { self.unexpected(&format!("'{op}'")) }
     }
 
-    pub(super) fn expect(&mut self, token: &Token, named: &str) -> Result<()> {
+    pub(super) fn expect(&mut self, token: &TemplateToken, named: &str) -> Result<()> {
         if self.peek() == token {
             self.advance();
             Ok(())
@@ -119,8 +123,8 @@ impl Parser {
 
     pub(super) fn expect_name(&mut self) -> Result<Box<str>> {
         match self.peek() {
-            Token::Name(_) => match self.advance() {
-                Token::Name(name) => Ok(name),
+            TemplateToken::Name(_) => match self.advance() {
+                TemplateToken::Name(name) => Ok(name),
                 _ => self.unexpected("a name"),
             },
             _ => self.unexpected("a name"),
@@ -160,9 +164,9 @@ impl Parser {
     }
 
     /// Parses the arguments of a call, brackets included.
-    pub(super) fn args(&mut self) -> Result<Args> {
+    pub(super) fn args(&mut self) -> Result<ArgumentExprs> {
         self.expect_op("(")?;
-        let mut args = Args::default();
+        let mut args = ArgumentExprs::default();
         let mut is_first = true;
         while !self.is_op(")") {
             if !std::mem::take(&mut is_first) {
@@ -172,8 +176,8 @@ impl Parser {
                 }
             }
             let is_plain = args.more_positional.is_none() && args.more_named.is_none();
-            let is_named =
-                matches!(self.peek(), Token::Name(_)) && *self.peek_second() == Token::Op("=");
+            let is_named = matches!(self.peek(), TemplateToken::Name(_))
+                && *self.peek_second() == TemplateToken::Op("=");
             if self.is_op("*") && is_plain {
                 self.advance();
                 args.more_positional = Some(self.expression()?);

@@ -2,7 +2,7 @@
 
 use super::error::{Result, other_error};
 use super::run::Run;
-use super::value::{Object, Value, View};
+use super::value::{DictView, Object, Value};
 
 /// Greatest nesting of printed values. Namespaces may hold each other, so nesting may be endless.
 const MAX_DEPTH: u32 = 500;
@@ -72,9 +72,9 @@ fn repr(run: &Run<'_>, value: &Value, out: &mut String, depth: u32) -> Result<()
         }
         Value::View(view, _) => {
             let open = match view {
-                View::Keys => "dict_keys([",
-                View::Values => "dict_values([",
-                View::Items => "dict_items([",
+                DictView::Keys => "dict_keys([",
+                DictView::Values => "dict_values([",
+                DictView::Items => "dict_items([",
             };
             sequence(run, [open, "])"], &value.items(run)?, out, depth)?;
         }

@@ -1,7 +1,7 @@
 //! One rendering: its bounds, its namespaces and its globals.
 
 use super::ast::Name;
-use super::budget::Budget;
+use super::budget::RenderBudget;
 use super::error::{Result, other_error};
 use super::scope::Scope;
 use super::value::Value;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 /// State that all parts of one rendering share.
 pub(super) struct Run<'a> {
-    pub(super) budget: Budget,
+    pub(super) budget: RenderBudget,
     /// The template's names.
     pub(super) names: &'a [Box<str>],
     pub(super) namespaces: RefCell<Vec<IndexMap<Rc<str>, Value>>>,
@@ -23,7 +23,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        budget: Budget,
+        budget: RenderBudget,
         names: &'a [Box<str>],
         strftime: &'a dyn Fn(&str) -> String,
     ) -> Self {

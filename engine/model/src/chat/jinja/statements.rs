@@ -1,8 +1,10 @@
 //! Parses statements.
 
-use super::ast::{Body, CALLER, Expr, ExprKind, For, KWARGS, Macro, Name, Stmt, Target, VARARGS};
-use super::error::{Error, Kind, Result};
-use super::lexer::Token;
+use super::ast::{
+    AssignmentTarget, Body, CALLER, Expr, ExprKind, For, KWARGS, Macro, Name, Stmt, VARARGS,
+};
+use super::error::{Error, ErrorKind, Result};
+use super::lexer::TemplateToken;
 use super::parser::Parser;
 use std::sync::Arc;
 
@@ -12,28 +14,28 @@ impl Parser {
         let mut body = Vec::new();
         loop {
             match self.peek() {
-                Token::Text(_) => {
-                    if let Token::Text(text) = self.advance() {
+                TemplateToken::Text(_) => {
+                    if let TemplateToken::Text(text) = self.advance() {
                         body.push(Stmt::Text(text));
                     }
                 }
-                Token::PrintBegin => {
+                TemplateToken::PrintBegin => {
                     self.advance();
                     let expr = self.tuple(true, &[])?;
-                    self.expect(&Token::PrintEnd, "'}}'")?;
+                    self.expect(&TemplateToken::PrintEnd, "'}}'")?;
                     body.push(Stmt::Print(expr));
                 }
-                Token::TagBegin => {
+                TemplateToken::TagBegin => {
                     self.advance();
                     if ends.iter().any(|end| self.is_name(end)) {
                         return Ok(body.into());
                     }
                     let statement = self.nested(Self::statement)?;
                     body.push(statement);
-                    self.expect(&Token::TagEnd, "'%}'")?;
+                    self.expect(&TemplateToken::TagEnd, "'%}'")?;
                 }
-                Token::End if ends.is_empty() => return Ok(body.into()),
-                Token::End => {
+                TemplateToken::End if ends.is_empty() => return Ok(body.into()),
+                TemplateToken::End => {
                     return self.fail(format!("a block has no '{}'", ends[ends.len() - 1]));
                 }
                 _ => return self.unexpected("a statement"),
@@ -44,7 +46,7 @@ impl Parser {
     /// Parses the end of a tag, and the statements up to `ends`.
     fn block(&mut self, ends: &[&str]) -> Result<Body> {
         self.skip_op(":");
-        self.expect(&Token::TagEnd, "'%}'")?;
+        self.expect(&TemplateToken::TagEnd, "'%}'")?;
         self.body(ends)
     }
 
@@ -82,7 +84,7 @@ impl Parser {
                 self.skip_name("scoped");
                 self.skip_name("required");
                 let body = self.whole_block("endblock")?;
-                if matches!(self.peek(), Token::Name(_)) {
+                if matches!(self.peek(), TemplateToken::Name(_)) {
                     self.advance();
                 }
                 Ok(Stmt::Block(body))
@@ -100,12 +102,12 @@ impl Parser {
             "break" => Ok(Stmt::Break),
             "continue" => Ok(Stmt::Continue),
             "include" | "import" | "from" | "extends" => {
-                while !matches!(self.peek(), Token::TagEnd | Token::End) {
+                while !matches!(self.peek(), TemplateToken::TagEnd | TemplateToken::End) {
                     self.advance();
                 }
                 Ok(Stmt::NoLoader(line))
             }
-            name => Err(Error::new(Kind::Other, format!("unknown tag '{name}'")).at(line)),
+            name => Err(Error::new(ErrorKind::Other, format!("unknown tag '{name}'")).at(line)),
         }
     }
 
@@ -153,7 +155,7 @@ impl Parser {
 
     fn with(&mut self) -> Result<Stmt> {
         let mut assignments = Vec::new();
-        while !matches!(self.peek(), Token::TagEnd) {
+        while !matches!(self.peek(), TemplateToken::TagEnd) {
             if !assignments.is_empty() {
                 self.expect_op(",")?;
             }
@@ -172,7 +174,7 @@ impl Parser {
         let outer = self.used.clone();
         let call = self.expression()?;
         if !matches!(&*call.kind, ExprKind::Call(..)) {
-            return Err(Error::new(Kind::Other, "expected a call").at(line));
+            return Err(Error::new(ErrorKind::Other, "expected a call").at(line));
         }
         self.used.clear();
         let body = self.whole_block("endcall")?;
@@ -247,11 +249,11 @@ impl Parser {
     }
 
     /// Parses one assignment target, or several with commas between them, in brackets or not.
-    fn target(&mut self, ends: &[&str]) -> Result<Target> {
+    fn target(&mut self, ends: &[&str]) -> Result<AssignmentTarget> {
         let mut targets = Vec::new();
         let mut is_tuple = false;
         loop {
-            let is_end = matches!(self.peek(), Token::TagEnd)
+            let is_end = matches!(self.peek(), TemplateToken::TagEnd)
                 || self.is_op(")")
                 || self.is_op("=")
                 || ends.iter().any(|end| self.is_name(end));
@@ -267,9 +269,9 @@ impl Parser {
                 let name = self.expect_name()?;
                 let name = self.assignable(&name)?;
                 if self.skip_op(".") {
-                    Target::Attribute(name, self.expect_name()?, line)
+                    AssignmentTarget::Attribute(name, self.expect_name()?, line)
                 } else {
-                    Target::Name(name)
+                    AssignmentTarget::Name(name)
                 }
             };
             targets.push(target);
@@ -282,7 +284,7 @@ impl Parser {
             Some(target) if !is_tuple => Ok(target),
             Some(target) => {
                 targets.push(target);
-                Ok(Target::Tuple(targets))
+                Ok(AssignmentTarget::Tuple(targets))
             }
             None => self.unexpected("a name"),
         }

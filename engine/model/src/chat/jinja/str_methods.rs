@@ -135,7 +135,7 @@ fn texts(
     run: &Run<'_>,
     of: &Text,
     parts: &[&str],
-    pack: fn(&super::budget::Budget, Vec<Value>) -> Result<Value>,
+    pack: fn(&super::budget::RenderBudget, Vec<Value>) -> Result<Value>,
 ) -> Result<Value> {
     let part = |part: &&str| Value::marked(&run.budget, *part, of.is_safe);
     pack(&run.budget, parts.iter().map(part).collect::<Result<_>>()?)

@@ -4,9 +4,9 @@
 //! Only namespaces change. They live in the [`Run`], so no value holds itself.
 
 use super::ast::Macro;
-use super::budget::Budget;
+use super::budget::RenderBudget;
 use super::dict::{Dict, Key};
-use super::error::{Error, Kind, Result, type_error};
+use super::error::{Error, ErrorKind, Result, type_error};
 use super::loops::LoopState;
 use super::run::Run;
 use super::scope::Scope;
@@ -32,7 +32,7 @@ pub(super) enum Value {
     Dict(Rc<Dict>),
     /// `range`: start, stop, step.
     Range(i128, i128, i128),
-    View(View, Rc<Dict>),
+    View(DictView, Rc<Dict>),
     Iter(Rc<Iter>),
     /// The namespace's index in the [`Run`].
     Namespace(usize),
@@ -56,7 +56,7 @@ pub(super) struct Seq {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub(super) enum DictView {
     Keys,
     Values,
     Items,
@@ -113,18 +113,18 @@ impl Iter {
 
 fn nested(depth: u32) -> Result<u32> {
     if depth >= MAX_NESTING {
-        return Err(Error::new(Kind::Other, "values are nested too deeply"));
+        return Err(Error::new(ErrorKind::Other, "values are nested too deeply"));
     }
     Ok(depth + 1)
 }
 
 impl Value {
-    pub(super) fn text(budget: &Budget, text: impl Into<Box<str>>) -> Result<Self> {
+    pub(super) fn text(budget: &RenderBudget, text: impl Into<Box<str>>) -> Result<Self> {
         Self::marked(budget, text, false)
     }
 
     pub(super) fn marked(
-        budget: &Budget,
+        budget: &RenderBudget,
         text: impl Into<Box<str>>,
         is_safe: bool,
     ) -> Result<Self> {
@@ -134,35 +134,39 @@ impl Value {
         Ok(Self::Str(Rc::new(Text { text, n_chars, is_safe })))
     }
 
-    fn seq(budget: &Budget, items: Vec<Self>) -> Result<Rc<Seq>> {
+    fn seq(budget: &RenderBudget, items: Vec<Self>) -> Result<Rc<Seq>> {
         budget.bytes(items.len() * size_of::<Self>() + 32)?;
         budget.steps(items.len() / 8)?;
         let depth = nested(items.iter().map(Self::depth).max().unwrap_or(0))?;
         Ok(Rc::new(Seq { items, is_group: false, depth }))
     }
 
-    pub(super) fn list(budget: &Budget, items: Vec<Self>) -> Result<Self> {
+    pub(super) fn list(budget: &RenderBudget, items: Vec<Self>) -> Result<Self> {
         Ok(Self::List(Self::seq(budget, items)?))
     }
 
-    pub(super) fn tuple(budget: &Budget, items: Vec<Self>) -> Result<Self> {
+    pub(super) fn tuple(budget: &RenderBudget, items: Vec<Self>) -> Result<Self> {
         Ok(Self::Tuple(Self::seq(budget, items)?))
     }
 
     /// A pair of `groupby`: a key and the list of its items.
-    pub(super) fn group(budget: &Budget, key: Self, items: Vec<Self>) -> Result<Self> {
+    pub(super) fn group(budget: &RenderBudget, key: Self, items: Vec<Self>) -> Result<Self> {
         let items = vec![key, Self::list(budget, items)?];
         let depth = nested(Self::depth_of(&items))?;
         Ok(Self::Tuple(Rc::new(Seq { items, is_group: true, depth })))
     }
 
-    pub(super) fn iter(budget: &Budget, type_name: &'static str, items: Vec<Self>) -> Result<Self> {
+    pub(super) fn iter(
+        budget: &RenderBudget,
+        type_name: &'static str,
+        items: Vec<Self>,
+    ) -> Result<Self> {
         budget.bytes(items.len() * size_of::<Self>() + 32)?;
         let depth = nested(items.iter().map(Self::depth).max().unwrap_or(0))?;
         Ok(Self::Iter(Rc::new(Iter { type_name, items: RefCell::new(items.into_iter()), depth })))
     }
 
-    pub(super) fn dict(budget: &Budget, pairs: Vec<(Self, Self)>) -> Result<Self> {
+    pub(super) fn dict(budget: &RenderBudget, pairs: Vec<(Self, Self)>) -> Result<Self> {
         budget.bytes(pairs.len() * 4 * size_of::<Self>() + 64)?;
         let depth = pairs.iter().map(|(key, value)| key.depth().max(value.depth())).max();
         let depth = nested(depth.unwrap_or(0))?;
@@ -174,7 +178,7 @@ impl Value {
         Ok(Self::Dict(Rc::new(Dict { entries, depth })))
     }
 
-    pub(super) fn from_json(budget: &Budget, json: &serde_json::Value) -> Result<Self> {
+    pub(super) fn from_json(budget: &RenderBudget, json: &serde_json::Value) -> Result<Self> {
         use serde_json::Value as Json;
         budget.steps(1)?;
         Ok(match json {
@@ -302,9 +306,9 @@ impl Value {
             Self::View(view, dict) => {
                 let entries = dict.entries.values();
                 match view {
-                    View::Keys => entries.map(|(key, _)| key.clone()).collect(),
-                    View::Values => entries.map(|(_, value)| value.clone()).collect(),
-                    View::Items => {
+                    DictView::Keys => entries.map(|(key, _)| key.clone()).collect(),
+                    DictView::Values => entries.map(|(_, value)| value.clone()).collect(),
+                    DictView::Items => {
                         let pair = |(key, value): &(Self, Self)| {
                             Self::tuple(budget, vec![key.clone(), value.clone()])
                         };
@@ -341,9 +345,9 @@ impl Value {
             Self::Tuple(_) => "tuple",
             Self::Dict(_) => "dict",
             Self::Range(..) => "range",
-            Self::View(View::Keys, _) => "dict_keys",
-            Self::View(View::Values, _) => "dict_values",
-            Self::View(View::Items, _) => "dict_items",
+            Self::View(DictView::Keys, _) => "dict_keys",
+            Self::View(DictView::Values, _) => "dict_values",
+            Self::View(DictView::Items, _) => "dict_items",
             Self::Iter(iter) => iter.type_name,
             Self::Namespace(_) => "Namespace",
             Self::Object(object) => match &**object {

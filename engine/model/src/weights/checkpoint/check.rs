@@ -6,7 +6,7 @@ use crate::{
     config::{Family, ModelConfig},
     weights::{
         needed,
-        tensor::{Entry, RowOrder, Storage},
+        tensor::{RowOrder, Storage, TensorEntry},
     },
 };
 use std::{
@@ -18,7 +18,7 @@ impl Checkpoint {
     /// Refuses the checkpoint if a needed tensor is defective, and warns of unused tensors. An
     /// absent tensor is an error here only if files are missing or unreadable. Otherwise only
     /// [`Self::check_complete`] refuses it, since a model can be inspected without it.
-    pub(super) fn check(&self, file: &Path, doubles: &[(String, Entry)]) -> Result<()> {
+    pub(super) fn check(&self, file: &Path, doubles: &[(String, TensorEntry)]) -> Result<()> {
         if self.config.n_layers > self.tensors.len() {
             let (layers, tensors) = (self.config.n_layers, self.tensors.len());
             let reason = format!("{layers}, but there are only {tensors} tensors");
@@ -49,7 +49,7 @@ impl Checkpoint {
     }
 
     /// Refuses tensors that overlap in part: the header is wrong about one of them.
-    fn refuse_overlaps(&self, found: &mut [(&str, &Entry)]) -> Result<()> {
+    fn refuse_overlaps(&self, found: &mut [(&str, &TensorEntry)]) -> Result<()> {
         found.sort_by_key(|(_, entry)| (entry.file, entry.offset, entry.len));
         for pair in found.windows(2) {
             let [(before, first), (name, second)] = pair else { unreachable!("windows of two") };
@@ -66,10 +66,11 @@ impl Checkpoint {
     /// Refuses a needed tensor with different values in two files: either may be the model's.
     fn refuse_contradictions(
         &self,
-        doubles: &[(String, Entry)],
-        found: &[(&str, &Entry)],
+        doubles: &[(String, TensorEntry)],
+        found: &[(&str, &TensorEntry)],
     ) -> Result<()> {
-        let bytes = |entry: &Entry| &self.files[entry.file].bytes()[entry.offset..][..entry.len];
+        let bytes =
+            |entry: &TensorEntry| &self.files[entry.file].bytes()[entry.offset..][..entry.len];
         for (name, double) in doubles {
             let Some((_, entry)) = found.iter().find(|(found, _)| found == name) else { continue };
             if matches!(double.storage, Storage::Broken(_)) || bytes(entry) == bytes(double) {
@@ -113,7 +114,7 @@ impl Checkpoint {
     }
 
     /// Warns once if the model does not use some tensors.
-    fn tell_unused(&self, file: &Path, found: &[(&str, &Entry)]) {
+    fn tell_unused(&self, file: &Path, found: &[(&str, &TensorEntry)]) {
         let used: BTreeSet<&str> = found.iter().map(|(name, _)| *name).collect();
         let is_told = |name: &&String| {
             !used.contains(name.as_str()) && !UNTOLD.iter().any(|part| name.contains(part))
@@ -130,7 +131,10 @@ impl Checkpoint {
 }
 
 /// Whether the embedding and all matrices are present, none of them in an unsupported format.
-pub(super) fn has_plain_matrices(config: &ModelConfig, tensors: &BTreeMap<String, Entry>) -> bool {
+pub(super) fn has_plain_matrices(
+    config: &ModelConfig,
+    tensors: &BTreeMap<String, TensorEntry>,
+) -> bool {
     let names = needed::names(config);
     let mut matrices =
         names.filter(|name| name.ends_with("_proj.weight") || name.as_str() == EMBEDDING);

@@ -4,7 +4,7 @@ use super::{EMBEDDING, HEAD};
 use crate::weights::{
     directory::Files,
     gguf,
-    tensor::{Entry, Storage},
+    tensor::{Storage, TensorEntry},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path};
@@ -27,7 +27,7 @@ pub(super) fn by_tensors(path: &Path, config: &mut Value, opened: &mut Files) {
 pub(super) fn vocabulary(
     path: &Path,
     metadata: &mut gguf::Metadata,
-    tensors: &BTreeMap<String, Entry>,
+    tensors: &BTreeMap<String, TensorEntry>,
 ) {
     let Some(rows) = rows(tensors, "token_embd.weight") else { return };
     let key = format!("{}.vocab_size", metadata.str("general.architecture").unwrap_or_default());
@@ -70,7 +70,8 @@ fn head(path: &Path, config: &mut Value, opened: &mut Files) {
 /// Whether embedding and head are both readable and differ.
 fn differ(opened: &Files) -> bool {
     let [embedding, head] = [EMBEDDING, HEAD].map(|name| &opened.tensors[name]);
-    let bytes = |entry: &Entry| &opened.files[entry.file].bytes()[entry.offset..][..entry.len];
+    let bytes =
+        |entry: &TensorEntry| &opened.files[entry.file].bytes()[entry.offset..][..entry.len];
     match (&embedding.storage, &head.storage) {
         (Storage::Codec(first), Storage::Codec(second)) => {
             first != second || embedding.shape != head.shape || bytes(embedding) != bytes(head)
@@ -80,7 +81,7 @@ fn differ(opened: &Files) -> bool {
 }
 
 /// Number of rows of a matrix.
-fn rows(tensors: &BTreeMap<String, Entry>, name: &str) -> Option<u64> {
+fn rows(tensors: &BTreeMap<String, TensorEntry>, name: &str) -> Option<u64> {
     match tensors.get(name)?.shape[..] {
         [rows, _] => Some(rows as u64),
         _ => None,

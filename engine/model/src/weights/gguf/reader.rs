@@ -10,7 +10,7 @@ use crate::{
     metadata::{Metadata, MetadataValue},
     weights::{
         mapped::Mapped,
-        tensor::{Entry, Storage},
+        tensor::{Storage, TensorEntry},
     },
 };
 use std::{
@@ -21,8 +21,8 @@ use std::{
 /// Reads the metadata and the tensors, checked against the file's size.
 ///
 /// A defect of a tensor is kept in its entry ([`Storage::Broken`]): the model may not need it.
-pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, Entry>)> {
-    let mut reader = Reader { path: file.path(), bytes: file.bytes(), position: 0 };
+pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, TensorEntry>)> {
+    let mut reader = HeaderReader { path: file.path(), bytes: file.bytes(), position: 0 };
     let (n_tensors, n_pairs) = reader.preamble()?;
     let mut metadata = Metadata::default();
     for i in 0..n_pairs {
@@ -41,7 +41,7 @@ pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, Entry>)>
     }
     let alignment = reader.alignment(&metadata)?;
 
-    let mut tensors = BTreeMap::<String, Entry>::new();
+    let mut tensors = BTreeMap::<String, TensorEntry>::new();
     for i in 0..n_tensors {
         let name = reader.name(&format!("name of tensor {i}"))?;
         let entry = reader.tensor(&name, alignment)?;
@@ -57,7 +57,11 @@ pub(crate) fn read(file: &Mapped) -> Result<(Metadata, BTreeMap<String, Entry>)>
 
 /// Changes offsets to count from the start of the file instead of the data, and checks that every
 /// tensor lies inside the file.
-fn place_tensors(reader: &Reader<'_>, alignment: usize, tensors: &mut BTreeMap<String, Entry>) {
+fn place_tensors(
+    reader: &HeaderReader<'_>,
+    alignment: usize,
+    tensors: &mut BTreeMap<String, TensorEntry>,
+) {
     let file_len = reader.bytes.len();
     let data_start = reader.position.checked_next_multiple_of(alignment);
     for entry in tensors.values_mut() {
@@ -78,13 +82,13 @@ fn place_tensors(reader: &Reader<'_>, alignment: usize, tensors: &mut BTreeMap<S
 }
 
 /// The bytes of the file, and a position in them.
-struct Reader<'a> {
+struct HeaderReader<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     position: usize,
 }
 
-impl Reader<'_> {
+impl HeaderReader<'_> {
     /// Reads magic and version, and returns the numbers of tensors and of metadata pairs.
     fn preamble(&mut self) -> Result<(u64, u64)> {
         if self.array::<4>("magic")? != *MAGIC {
@@ -126,7 +130,7 @@ impl Reader<'_> {
     }
 
     /// Reads an entry of the tensor directory. Its offset counts from the start of the data.
-    fn tensor(&mut self, name: &str, alignment: usize) -> Result<Entry> {
+    fn tensor(&mut self, name: &str, alignment: usize) -> Result<TensorEntry> {
         let n_dims = self.u32(name)?;
         let n_dims = self.expect_room(name, n_dims.into(), size_of::<u64>())?;
         let mut shape = Vec::with_capacity(n_dims);
@@ -160,7 +164,7 @@ impl Reader<'_> {
                 0
             }
         };
-        Ok(Entry { file: 0, offset, len, storage, shape })
+        Ok(TensorEntry { file: 0, offset, len, storage, shape })
     }
 
     fn value(&mut self, key: &str, kind: u32) -> Result<MetadataValue> {

@@ -4,7 +4,7 @@ use super::{MAGIC, read};
 use crate::{
     ModelError, Result, files,
     metadata::Metadata,
-    weights::{mapped::Mapped, tensor::Entry},
+    weights::{mapped::Mapped, tensor::TensorEntry},
 };
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use std::{
 pub(crate) struct Parts {
     pub(crate) files: Vec<Mapped>,
     pub(crate) metadata: Metadata,
-    pub(crate) tensors: BTreeMap<String, Entry>,
+    pub(crate) tensors: BTreeMap<String, TensorEntry>,
 }
 
 /// Opens the model in `file`, or the split model that has `file` as a part.

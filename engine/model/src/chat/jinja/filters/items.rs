@@ -9,7 +9,7 @@ use super::super::ops;
 use super::super::repr::to_str;
 use super::super::run::Run;
 use super::super::value::Value;
-use super::Path;
+use super::AttributePath;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
@@ -141,11 +141,11 @@ pub(super) fn sort(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<
     let is_case_sensitive = is_set(is_case_sensitive);
     let paths = match &attribute {
         Some(Value::Str(paths)) => {
-            let path = |path: &str| Path::new(run, &Value::text(&run.budget, path)?);
+            let path = |path: &str| AttributePath::new(run, &Value::text(&run.budget, path)?);
             paths.text.split(',').map(path).collect::<Result<Vec<_>>>()?
         }
-        Some(path) => vec![Path::new(run, path)?],
-        None => vec![Path::new(run, &Value::None)?],
+        Some(path) => vec![AttributePath::new(run, path)?],
+        None => vec![AttributePath::new(run, &Value::None)?],
     };
     let mut pairs = Vec::new();
     for item in value.items(run)? {
@@ -183,7 +183,7 @@ pub(super) fn dictsort(run: &Run<'_>, value: Value, arguments: Arguments) -> Res
 pub(super) fn groupby(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     let [attribute, default, is_case_sensitive] =
         arguments.bind("groupby", ["attribute", "default", "case_sensitive"])?;
-    let path = Path::new(run, &required(attribute, "groupby", "attribute")?)?;
+    let path = AttributePath::new(run, &required(attribute, "groupby", "attribute")?)?;
     let default = default.filter(|default| !matches!(default, Value::None));
     let is_case_sensitive = is_set(is_case_sensitive);
     let key = |item: &Value| path.get(run, item, default.as_ref());
@@ -208,7 +208,7 @@ pub(super) fn unique(run: &Run<'_>, value: Value, arguments: Arguments) -> Resul
     let [is_case_sensitive, attribute] =
         arguments.bind("unique", ["case_sensitive", "attribute"])?;
     let is_case_sensitive = is_set(is_case_sensitive);
-    let path = Path::new(run, &attribute.unwrap_or(Value::None))?;
+    let path = AttributePath::new(run, &attribute.unwrap_or(Value::None))?;
     let mut seen = HashSet::new();
     let mut kept = Vec::new();
     for item in value.items(run)? {
@@ -232,7 +232,7 @@ pub(super) fn min(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<V
 fn extreme(run: &Run<'_>, value: &Value, arguments: Arguments, wanted: Ordering) -> Result<Value> {
     let [is_case_sensitive, attribute] = arguments.bind("max", ["case_sensitive", "attribute"])?;
     let is_case_sensitive = is_set(is_case_sensitive);
-    let path = Path::new(run, &attribute.unwrap_or(Value::None))?;
+    let path = AttributePath::new(run, &attribute.unwrap_or(Value::None))?;
     let mut best: Option<(Value, Value)> = None;
     for item in value.items(run)? {
         let key = folded(run, path.get(run, &item, None)?, is_case_sensitive)?;
@@ -299,7 +299,7 @@ pub(super) fn joined(
     run: &Run<'_>,
     items: &[Value],
     separator: &str,
-    path: &Path,
+    path: &AttributePath,
 ) -> Result<String> {
     let mut text = String::new();
     for (index, item) in items.iter().enumerate() {

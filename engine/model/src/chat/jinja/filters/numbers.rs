@@ -7,7 +7,7 @@ use super::super::ops::{binary, undefined};
 use super::super::run::Run;
 use super::super::text::is_space;
 use super::super::value::Value;
-use super::Path;
+use super::AttributePath;
 
 pub(super) fn abs(_: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     arguments.none("abs")?;
@@ -136,7 +136,7 @@ fn half_even(number: i128, unit: i128) -> i128 {
 /// `sum(value, attribute=None, start=0)`.
 pub(super) fn sum(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<Value> {
     let [attribute, start] = arguments.bind("sum", ["attribute", "start"])?;
-    let path = Path::new(run, &attribute.unwrap_or(Value::None))?;
+    let path = AttributePath::new(run, &attribute.unwrap_or(Value::None))?;
     let mut total = start.unwrap_or(Value::Int(0));
     if matches!(total, Value::Str(_)) {
         return type_error("sum() can't sum strings [use ''.join(seq) instead]");

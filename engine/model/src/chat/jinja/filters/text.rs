@@ -10,7 +10,7 @@ use super::super::str_methods;
 use super::super::text::{self, is_alpha, is_space, is_word, split_lines};
 use super::super::value::{Text, Value};
 use super::items::{joined, sort_by_key};
-use super::{Path, text_argument};
+use super::{AttributePath, text_argument};
 use std::rc::Rc;
 
 /// Longest line of `pprint`, characters.
@@ -115,7 +115,7 @@ pub(super) fn join(run: &Run<'_>, value: Value, arguments: Arguments) -> Result<
         Some(separator) => to_str(run, &separator)?,
         None => String::new(),
     };
-    let path = Path::new(run, &attribute.unwrap_or(Value::None))?;
+    let path = AttributePath::new(run, &attribute.unwrap_or(Value::None))?;
     Value::text(&run.budget, joined(run, &value.items(run)?, &separator, &path)?)
 }
 

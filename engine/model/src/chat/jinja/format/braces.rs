@@ -19,13 +19,13 @@ pub(in super::super) fn braces(
     named: &Value,
     is_safe: bool,
 ) -> Result<String> {
-    let mut fields = Fields { run, positional, named, is_safe, next: 0 };
+    let mut fields = FormatFields { run, positional, named, is_safe, next: 0 };
     let mut out = String::new();
     fields.write(template, 2, &mut out)?;
     Ok(out)
 }
 
-struct Fields<'a> {
+struct FormatFields<'a> {
     run: &'a Run<'a>,
     positional: &'a [Value],
     named: &'a Value,
@@ -33,7 +33,7 @@ struct Fields<'a> {
     next: usize,
 }
 
-impl Fields<'_> {
+impl FormatFields<'_> {
     fn write(&mut self, template: &str, depth: u32, out: &mut String) -> Result<()> {
         self.run.budget.scan(template.len())?;
         let mut rest = template;
