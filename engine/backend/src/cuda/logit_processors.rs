@@ -7,8 +7,8 @@ use crate::sample::{LogitProcessor, TokenCount, TokenCounts};
 use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit};
 
 /// The edits that do what `processors` do to a row of `n_vocab` logits, one per token. None if only
-/// the host can apply this list: a bias must be the first change of its token, because the sum of
-/// floats depends on the order.
+/// the host can apply this list: if another processor comes before the bias, or a token has several
+/// biases, because the sum of floats depends on the order.
 pub(super) fn edits<'a>(
     processors: impl IntoIterator<Item = LogitProcessor<'a>>,
     n_vocab: usize,
@@ -17,9 +17,11 @@ pub(super) fn edits<'a>(
     for processor in processors {
         match processor {
             LogitProcessor::Bias(biases) => {
-                for &(token, bias) in biases {
-                    edits.add(token)?.bias = bias;
+                if !edits.list.is_empty() || has_repeated_token(biases) {
+                    return None;
                 }
+                let to_edit = |&(token, bias)| gk_edit { bias, ..no_edit(token) };
+                edits.list.extend(biases.iter().map(to_edit));
             }
             // The kernel reads the penalties themselves from the row's settings.
             LogitProcessor::Penalties { sampling: _, seen, drafted } => {
@@ -68,15 +70,6 @@ impl<'a> Edits<'a> {
         &mut self.list[at]
     }
 
-    /// A new edit; None if the token has one.
-    fn add(&mut self, token: u32) -> Option<&mut gk_edit> {
-        if self.place(token).is_some() {
-            return None;
-        }
-        self.list.push(no_edit(token));
-        self.list.last_mut()
-    }
-
     /// Marks all tokens of `seen` as seen, and moves their edits to the front.
     fn add_seen(&mut self, seen: &'a TokenCounts) {
         let to_edit = |seen: TokenCount| gk_edit {
@@ -98,6 +91,13 @@ impl<'a> Edits<'a> {
     }
 }
 
+fn has_repeated_token(biases: &[(u32, f32)]) -> bool {
+    let mut tokens: Vec<u32> = biases.iter().map(|&(token, _)| token).collect();
+    tokens.sort_unstable();
+    tokens.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// An edit without changes.
 fn no_edit(token: u32) -> gk_edit {
     gk_edit { token, flags: 0, n_in_output: 0, bias: 0.0 }
 }

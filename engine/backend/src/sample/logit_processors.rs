@@ -86,7 +86,8 @@ fn penalise(
     seen: &TokenCounts,
     drafted: &[InputToken],
 ) {
-    // The pass over `seen` changes the logits of drafted tokens that are seen, so they are saved before it.
+    // The pass over `seen` changes the logits of drafted tokens that are seen, so these logits are
+    // saved first.
     let mut unpenalised: Vec<(u32, f32)> = Vec::with_capacity(drafted.len());
     for (i, &token) in drafted.iter().enumerate() {
         if let Some(id) = token.id()
@@ -109,7 +110,8 @@ fn penalise(
 /// The penalised logit of a seen token that occurs `n_in_output` times in the output.
 fn penalised(logit: f32, n_in_output: u32, sampling: &SamplingParams) -> f32 {
     // The penalty of CTRL (arXiv 1909.05858), in the form of Hugging Face: a division would reward
-    // a token with a negative logit. A branch on the sign would be mispredicted for half of the tokens.
+    // a token with a negative logit. A branch on the sign would be mispredicted for half of the
+    // tokens.
     let (divided, multiplied) =
         (logit / sampling.repetition_penalty, logit * sampling.repetition_penalty);
     let logit = std::hint::select_unpredictable(logit > 0.0, divided, multiplied);
