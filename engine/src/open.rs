@@ -16,7 +16,7 @@ pub use settings::Settings;
 
 use crate::drafting::{DraftConfig, DrafterSetup};
 use crate::handle::Engine;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_drafter_host::Search;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -100,8 +100,8 @@ macro_rules! setters {
 setters! {
     /// Sets the device; by default the first GPU that this build can use, or else the CPU.
     device(DeviceChoice) => device;
-    /// Sets the format of weights and KV cache; f32 is for the CPU alone.
-    dtype(Dtype) => dtype;
+    /// Sets the formats of weights, operands and KV cache: see [`Settings::formats`].
+    formats(Formats) => formats;
     /// Sets the number of CPU threads; by default one per usable core.
     threads(usize) => threads, Some;
     /// Sets the longest sequence, prompt and output together; by default the model's own limit.

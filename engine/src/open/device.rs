@@ -2,7 +2,7 @@
 
 use super::error::OpenError;
 use super::settings::Settings;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_backend::cpu::CpuConfig;
 use galley_model::Device;
 use std::fmt;
@@ -69,8 +69,8 @@ pub enum DeviceReason {
     Named,
     /// A GPU was found.
     GpuFound,
-    /// It is the CPU, as GPUs compute in bf16 and not in this format.
-    Dtype(Dtype),
+    /// It is the CPU, as GPUs compute in bf16 and not in these formats.
+    Formats(Formats),
     /// It is the CPU, for this reason.
     NoGpu(String),
 }
@@ -80,7 +80,7 @@ impl fmt::Display for DeviceReason {
         match self {
             Self::Named => f.write_str("the settings name it"),
             Self::GpuFound => f.write_str("a GPU was found"),
-            Self::Dtype(dtype) => write!(f, "{dtype}: GPUs compute in bf16"),
+            Self::Formats(formats) => write!(f, "{formats}: GPUs compute in bf16"),
             Self::NoGpu(reason) => f.write_str(reason),
         }
     }
@@ -91,13 +91,13 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// A device that this build does not have, or one that does not compute in the format of the
+    /// A device that this build does not have, or one that does not compute in the formats of the
     /// settings.
     pub fn choose_device(&self) -> Result<ChosenDevice, OpenError> {
         let cpu = Device::Cpu(CpuConfig {
             n_threads: self.threads,
             instruction_set: self.instruction_set,
-            dtype: self.dtype,
+            formats: self.formats,
         });
         let chosen = |device, reason| Ok(ChosenDevice { device, reason });
         match self.device {
@@ -106,8 +106,8 @@ impl Settings {
                 Ok(gpu) => chosen(gpu, DeviceReason::GpuFound),
                 Err(reason) => chosen(cpu, reason),
             },
-            device if self.dtype != Dtype::Bf16 => {
-                Err(OpenError::DeviceDtype { device, dtype: self.dtype })
+            device if self.formats != Formats::BF16 => {
+                Err(OpenError::DeviceFormats { device, formats: self.formats })
             }
             DeviceChoice::Cuda(n) => chosen(self.gpu(n)?, DeviceReason::Named),
             DeviceChoice::Emulated => chosen(self.emulated()?, DeviceReason::Named),
@@ -117,8 +117,8 @@ impl Settings {
     /// GPU 0, or the reason why it cannot be used.
     #[cfg(feature = "cuda")]
     fn first_gpu(&self) -> Result<Device, DeviceReason> {
-        if self.dtype != Dtype::Bf16 {
-            return Err(DeviceReason::Dtype(self.dtype));
+        if self.formats != Formats::BF16 {
+            return Err(DeviceReason::Formats(self.formats));
         }
         galley_backend::cuda::gpus().map_err(|error| DeviceReason::NoGpu(error.to_string()))?;
         self.gpu(0).map_err(|error| DeviceReason::NoGpu(error.to_string()))
@@ -132,8 +132,8 @@ impl Settings {
     #[cfg(feature = "cuda")]
     fn gpu(&self, n: usize) -> Result<Device, OpenError> {
         use galley_backend::cuda::{CudaConfig, CudaDevice};
-        let memory_share = self.gpu_memory_utilization;
-        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Gpu(n), memory_share }))
+        let (memory_share, formats) = (self.gpu_memory_utilization, self.formats);
+        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Gpu(n), memory_share, formats }))
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -144,8 +144,8 @@ impl Settings {
     #[cfg(feature = "emulate")]
     fn emulated(&self) -> Result<Device, OpenError> {
         use galley_backend::cuda::{CudaConfig, CudaDevice};
-        let memory_share = self.gpu_memory_utilization;
-        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Emulated, memory_share }))
+        let (memory_share, formats) = (self.gpu_memory_utilization, self.formats);
+        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Emulated, memory_share, formats }))
     }
 
     #[cfg(not(feature = "emulate"))]
@@ -172,10 +172,10 @@ mod tests {
 
     #[test]
     fn a_format_that_gpus_lack_is_for_the_cpu() {
-        let settings = Settings { dtype: Dtype::F32, ..Settings::default() };
+        let settings = Settings { formats: Formats::F32, ..Settings::default() };
         let chosen = settings.choose_device().expect("a CPU");
-        assert!(matches!(chosen.device, Device::Cpu(CpuConfig { dtype: Dtype::F32, .. })));
+        assert!(matches!(chosen.device, Device::Cpu(CpuConfig { formats: Formats::F32, .. })));
         let gpu = Settings { device: DeviceChoice::Cuda(0), ..settings };
-        assert!(matches!(gpu.choose_device(), Err(OpenError::DeviceDtype { .. })));
+        assert!(matches!(gpu.choose_device(), Err(OpenError::DeviceFormats { .. })));
     }
 }
