@@ -6,8 +6,8 @@
 
 use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
 use galley_backend::{
-    AttentionParams, Backend, Batch, DecoderOps, DeviceMemory, Dtype, InputToken, KvShape, KvView,
-    Rope, RopeParams, SeqSpan,
+    AttentionParams, Backend, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat, KvShape,
+    KvView, OperandFormat, Rope, RopeParams, SeqSpan,
 };
 use galley_benches::{median, median_s, seconds};
 
@@ -19,7 +19,7 @@ fn main() {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let config = CpuConfig::default();
     let mut backend = CpuBackend::new(config).expect("a CPU backend");
-    let peak = peak_flops(InstructionSet::best(), Dtype::Bf16, n_threads);
+    let peak = peak_flops(InstructionSet::best(), OperandFormat::Bf16, n_threads);
     println!("{}, {:.0} GFLOP/s at best", backend.description(), peak / 1e9);
     // `-- linears`, `-- attention` or `-- verification` measures one part only.
     let only = std::env::args().nth(1).filter(|arg| !arg.starts_with("--"));
@@ -150,7 +150,7 @@ fn verification(backend: &mut CpuBackend, n_threads: usize) {
         }
     }
     let bandwidth = median(bandwidths);
-    let peak = peak_flops(InstructionSet::best(), Dtype::Bf16, n_threads);
+    let peak = peak_flops(InstructionSet::best(), OperandFormat::Bf16, n_threads);
     let [one, ..] = times.each_ref().map(|[l, a]| (median(l.clone()), median(a.clone())));
     for (n_rows, [linears, attention]) in ROWS.into_iter().zip(times) {
         let (linears, attention) = (median(linears), median(attention));
@@ -193,7 +193,7 @@ impl Cached {
             head_dim: 64,
             block_size: 16,
             n_blocks: n_seqs * blocks_per_seq,
-            dtype: Dtype::Bf16,
+            format: KvFormat::Bf16,
         };
         let mut pool = backend.kv_pool(shape).expect("a pool");
         let rope = Rope { inv_freq: vec![0.01; 32], attention_scale: 1.0 };

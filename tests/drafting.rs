@@ -2,7 +2,7 @@
 //! for bit, under every schedule.
 
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, Dtype, LayerMask, Observation};
+use galley_backend::{Batch, Formats, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[test]
 fn output_does_not_depend_on_the_drafter() {
-    assert_same_bytes("llama3", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
-    assert_same_bytes("mistral", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
-    assert_same_bytes("qwen3", Extent::Full, |n| on_cpu(Dtype::F32, n), TARGET_DRAFTERS);
-    assert_same_bytes("smollm2", Extent::Full, |n| on_cpu(Dtype::Bf16, n), TARGET_DRAFTERS);
+    assert_same_bytes("llama3", Extent::Full, |n| on_cpu(Formats::BF16, n), TARGET_DRAFTERS);
+    assert_same_bytes("mistral", Extent::Full, |n| on_cpu(Formats::BF16, n), TARGET_DRAFTERS);
+    assert_same_bytes("qwen3", Extent::Full, |n| on_cpu(Formats::F32, n), TARGET_DRAFTERS);
+    assert_same_bytes("smollm2", Extent::Full, |n| on_cpu(Formats::BF16, n), TARGET_DRAFTERS);
 }
 
 /// The negative control: a target that sums in another order when it verifies several rows. Its

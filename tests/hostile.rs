@@ -3,7 +3,7 @@
 
 mod sanitizer;
 
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_engine::drafters::{Drafter, Library, LoadError, ModelFacts};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterSetup, Engine, EngineConfig, Request, SchedulePolicy,
@@ -94,7 +94,7 @@ fn crowded() -> Setup {
         prefix_caching: true,
         policy: SchedulePolicy::Random { seed: 5 },
     };
-    Setup { device: on_cpu(Dtype::Bf16, 2), n_blocks: 40, config, max_logit_rows: 48 }
+    Setup { device: on_cpu(Formats::BF16, 2), n_blocks: 40, config, max_logit_rows: 48 }
 }
 
 /// Requests that use every setting, and their output under plain decoding.

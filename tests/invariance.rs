@@ -2,7 +2,7 @@
 //! depend, bit for bit, on its batch, on the chunks of its prompt, on prefix hits, preemptions, its
 //! siblings (n > 1) or the number of threads.
 
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_engine::{EngineConfig, SchedulePolicy};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run};
 use galley_tests::{TINY_MODELS, on_cpu};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 fn output_does_not_depend_on_the_schedule() {
     let (mut preemptions, mut hits) = (0, 0);
     for (name, _) in TINY_MODELS {
-        for dtype in [Dtype::Bf16, Dtype::F32] {
-            let base = Setup { device: on_cpu(dtype, 1), ..alone() };
+        for formats in [Formats::BF16, Formats::F32] {
+            let base = Setup { device: on_cpu(formats, 1), ..alone() };
             let model = open(name, &base);
             let config = &model.0.target().config;
             // All requests twice, so that the second half finds the first in the prefix cache.
@@ -25,7 +25,7 @@ fn output_does_not_depend_on_the_schedule() {
                 // A pool that hardly holds the longest request, and step budgets from one row a
                 // sequence to whole prompts.
                 let setup = Setup {
-                    device: on_cpu(dtype, 1 + seed as usize % 2),
+                    device: on_cpu(formats, 1 + seed as usize % 2),
                     n_blocks: if seed < 2 { 28 } else { 200 },
                     config: EngineConfig {
                         max_num_seqs: 3 + 5 * seed as usize,
@@ -36,7 +36,7 @@ fn output_does_not_depend_on_the_schedule() {
                     ..alone()
                 };
                 let (got, stats) = run(open(name, &setup), &setup.config, &requests, true);
-                assert_eq!(expected, got, "{name} in {dtype}, schedule {seed}");
+                assert_eq!(expected, got, "{name} in {formats}, schedule {seed}");
                 preemptions += stats.preemptions;
                 hits += stats.prefix_hit_tokens;
             }

@@ -2,7 +2,7 @@
 //! a model without an engine.
 
 use galley_backend::cpu::{CpuConfig, InstructionSet};
-use galley_backend::{Batch, Dtype, InputToken, KvView, LayerMask, SeqSpan};
+use galley_backend::{Batch, Formats, InputToken, KvView, LayerMask, SeqSpan};
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LanguageModel, LoadOptions, ModelIndex, load};
 use safetensors::SafeTensors;
@@ -42,13 +42,13 @@ fn carried() -> Option<PathBuf> {
 }
 
 /// A CPU configuration.
-pub fn cpu(isa: Option<InstructionSet>, dtype: Dtype, n_threads: usize) -> CpuConfig {
-    CpuConfig { n_threads: Some(n_threads), instruction_set: isa, dtype }
+pub fn cpu(isa: Option<InstructionSet>, formats: Formats, n_threads: usize) -> CpuConfig {
+    CpuConfig { n_threads: Some(n_threads), instruction_set: isa, formats }
 }
 
 /// The CPU with its best instruction set.
-pub fn on_cpu(dtype: Dtype, n_threads: usize) -> Device {
-    cpu(None, dtype, n_threads).into()
+pub fn on_cpu(formats: Formats, n_threads: usize) -> Device {
+    cpu(None, formats, n_threads).into()
 }
 
 /// The GPU with the number in `GALLEY_TEST_GPU`, if that is set.

@@ -4,7 +4,7 @@
 
 use galley_backend::sample::philox::{decision, draft_seed, word};
 use galley_backend::sample::{Proposal, Rejection, SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, Dtype, LayerMask, Observation};
+use galley_backend::{Batch, Formats, LayerMask, Observation};
 use galley_engine::{
     DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
 };
@@ -181,7 +181,7 @@ fn chaotic() -> Setup {
         prefix_caching: true,
         policy: SchedulePolicy::Random { seed: 5 },
     };
-    Setup { device: on_cpu(Dtype::F32, 1), n_blocks: 72, config, max_logit_rows: 160 }
+    Setup { device: on_cpu(Formats::F32, 1), n_blocks: 72, config, max_logit_rows: 160 }
 }
 
 /// Ways to verify a draft token.
@@ -280,7 +280,7 @@ fn sequences_follow_the_target() {
         ("a window", Setting { drafter: WINDOW, ..TOP_5 }),
     ];
     for (name, setting) in settings {
-        let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Dtype::F32, 1), ..alone() });
+        let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Formats::F32, 1), ..alone() });
         let cells = setting.cells(&mut *model);
         let sum: f64 = cells.iter().sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
@@ -298,7 +298,7 @@ fn sequences_follow_the_target() {
 /// The negative control: the test above must be able to fail.
 #[test]
 fn wrong_verifiers_do_not_follow_the_target() {
-    let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Dtype::F32, 1), ..alone() });
+    let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Formats::F32, 1), ..alone() });
     let cells = TOP_5.cells(&mut *model);
     for verifier in [Verifier::AcceptsAlways, Verifier::ForgetsTheResidual, Verifier::ReusesNoise] {
         let sample = TOP_5.sample(&cells, Verify::Rejection, verifier);

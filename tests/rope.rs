@@ -5,7 +5,7 @@
 mod edit;
 
 use edit::GgufCopy;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_model::config::RopeScaling;
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LoadOptions, load};
@@ -90,8 +90,8 @@ fn assert_agrees(name: &str, reference: &Reference, checkpoint: &Checkpoint) {
         assert!((found / expected - 1.0).abs() < 1e-6, "{name} {i}: {found}, not {expected}");
     }
     assert!((config.rope_attention_scale() / reference.scale - 1.0).abs() < 1e-6, "{name}");
-    let exact = reference.worst_error(checkpoint, cpu(None, Dtype::F32, 2), 32);
-    let rounded = reference.worst_error(checkpoint, cpu(None, Dtype::Bf16, 2), 32);
+    let exact = reference.worst_error(checkpoint, cpu(None, Formats::F32, 2), 32);
+    let rounded = reference.worst_error(checkpoint, cpu(None, Formats::BF16, 2), 32);
     println!("{name:14} f32 {exact:.1e}  bf16 {rounded:.1e}");
     assert!(exact < 1e-4, "{name}: {exact}");
     assert!(rounded < 0.05, "{name} in bf16: {rounded}");
@@ -115,7 +115,7 @@ fn other_frequencies_do_not_agree() {
     for (name, base, ..) in VARIANTS {
         let reference = Reference::read(name);
         let error =
-            reference.worst_error(&open(&data("models").join(base)), on_cpu(Dtype::F32, 2), 32);
+            reference.worst_error(&open(&data("models").join(base)), on_cpu(Formats::F32, 2), 32);
         assert!(error > 0.01, "{name} without scaling: {error}");
     }
     let reference = Reference::read("dynamic");
@@ -123,7 +123,7 @@ fn other_frequencies_do_not_agree() {
     for context in [80, 74, 40] {
         let mut checkpoint = open(directory.path());
         checkpoint.set_max_context(context).expect("a context");
-        let error = reference.worst_error(&checkpoint, on_cpu(Dtype::F32, 2), 32);
+        let error = reference.worst_error(&checkpoint, on_cpu(Formats::F32, 2), 32);
         assert!(error > 2e-4, "opened for {context} tokens: {error}");
     }
 }
@@ -139,7 +139,7 @@ fn a_dynamic_model_gives_the_same_bits_however_a_prompt_is_chunked() {
         let options =
             LoadOptions { block_size: 16, n_blocks: 8, max_rows: 128, max_logit_rows: 128 };
         let mut model =
-            load(&checkpoint, on_cpu(Dtype::Bf16, 1), options, &mut |_, _| {}).expect("a model");
+            load(&checkpoint, on_cpu(Formats::BF16, 1), options, &mut |_, _| {}).expect("a model");
         run_prompt(&mut *model, &reference.tokens, chunk)
     };
     let whole = run(75);
@@ -174,7 +174,7 @@ fn yarn_of_a_gguf_file_agrees_with_transformers() {
     // The control: each of these settings matters.
     let worst = |file: GgufCopy| {
         file.write(&path);
-        reference.worst_error(&open(&path), on_cpu(Dtype::F32, 2), 32)
+        reference.worst_error(&open(&path), on_cpu(Formats::F32, 2), 32)
     };
     let beta = worst(edited().add_f32("llama.rope.scaling.yarn_beta_slow", 4.0));
     let scale = worst(edited().add_f32("llama.rope.scaling.attn_factor", 0.9));

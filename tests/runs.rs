@@ -3,7 +3,7 @@
 use crate::{data, left_to_the_inner_model, on_cpu};
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{
-    Batch, Dtype, KvView, LayerMask, Observation, Selected, SelectedIds, SeqSpan,
+    Batch, Formats, KvView, LayerMask, Observation, Selected, SelectedIds, SeqSpan,
 };
 use galley_engine::{
     DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy,
@@ -47,7 +47,7 @@ pub fn alone() -> Setup {
         prefix_caching: false,
         policy: SchedulePolicy::Fixed,
     };
-    Setup { device: on_cpu(Dtype::Bf16, 1), n_blocks: 256, config, max_logit_rows: 64 }
+    Setup { device: on_cpu(Formats::BF16, 1), n_blocks: 256, config, max_logit_rows: 64 }
 }
 
 /// Loads a tiny model.

@@ -1,7 +1,7 @@
 //! Drafting with a draft model: it changes no byte, shares the target's pool, and never delays a
 //! sequence.
 
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_engine::{DraftRequest, Engine, EngineConfig, Prompt, Request};
 use galley_tests::data;
 use galley_tests::on_cpu;
@@ -13,20 +13,20 @@ use std::path::Path;
 
 #[test]
 fn output_does_not_depend_on_a_second_model() {
-    for (target, draft, dtype, more) in [
+    for (target, draft, formats, more) in [
         // Two of its blocks fit into one block of the target.
-        ("llama3", "mistral", Dtype::Bf16, ""),
-        ("llama3", "llama3", Dtype::Bf16, ",sinks=16,budget=64"),
+        ("llama3", "mistral", Formats::BF16, ""),
+        ("llama3", "llama3", Formats::BF16, ",sinks=16,budget=64"),
         // Heads half as wide, and a vocabulary padded to more tokens than the target's.
-        ("qwen3", "mistral", Dtype::F32, ",sinks=0,budget=40"),
-        ("qwen3", "odd", Dtype::F32, ""),
+        ("qwen3", "mistral", Formats::F32, ",sinks=0,budget=40"),
+        ("qwen3", "odd", Formats::F32, ""),
         // The target has a larger vocabulary than the draft model.
-        ("odd", "mistral", Dtype::Bf16, ""),
+        ("odd", "mistral", Formats::BF16, ""),
     ] {
         assert_same_bytes(
             target,
             Extent::Full,
-            |n| on_cpu(dtype, n),
+            |n| on_cpu(formats, n),
             [("small-model", options(draft, more).as_str())],
         );
     }

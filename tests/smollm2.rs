@@ -6,7 +6,7 @@
 //! with rounded operands, where near-ties may be wider. In builds with `cuda`, if `GALLEY_TEST_GPU`
 //! has a GPU's number, the test runs on that GPU.
 
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LanguageModel, LoadOptions, load};
@@ -14,7 +14,7 @@ use galley_tests::{argmax, data, on_cpu, run_rows, texts};
 use serde_json::Value;
 
 /// Top-2 gap of the reference below which a token may differ. The logits' standard deviation is 6.
-const NEAR_TIES: [(Dtype, f64); 2] = [(Dtype::F32, 0.05), (Dtype::Bf16, 0.1)];
+const NEAR_TIES: [(Formats, f64); 2] = [(Formats::F32, 0.05), (Formats::BF16, 0.1)];
 
 /// Longest prompt for the float32 run, which is four times slower.
 const MAX_F32_TOKENS: usize = 1500;
@@ -72,26 +72,26 @@ fn greedy_continuations_of_real_prompts_agree_with_transformers() {
     let options = LoadOptions { block_size: 16, n_blocks: 260, max_rows: 512, max_logit_rows: 64 };
     let prompts = prompts(&tokenizer);
     assert!(prompts.len() >= 7, "texts are missing: cargo xtask data");
-    for (dtype, near_tie, device) in devices() {
+    for (formats, near_tie, device) in devices() {
         let mut model = load(&checkpoint, device, options, &mut |_, _| {}).expect("SmolLM2 loads");
         for prompt in &prompts {
-            if dtype == Dtype::F32 && prompt.tokens.len() > MAX_F32_TOKENS {
+            if formats == Formats::F32 && prompt.tokens.len() > MAX_F32_TOKENS {
                 continue;
             }
-            println!("{dtype}: {}", prompt.source);
+            println!("{formats}: {}", prompt.source);
             check(&mut *model, prompt, near_tie);
         }
     }
 }
 
 /// The number formats to run, the width of near-ties in each, and the device.
-fn devices() -> Vec<(Dtype, f64, Device)> {
+fn devices() -> Vec<(Formats, f64, Device)> {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = galley_tests::gpu() {
-        let (dtype, near_tie) = NEAR_TIES[1];
-        return vec![(dtype, near_tie, gpu)];
+        let (formats, near_tie) = NEAR_TIES[1];
+        return vec![(formats, near_tie, gpu)];
     }
-    NEAR_TIES.map(|(dtype, near_tie)| (dtype, near_tie, on_cpu(dtype, 2))).into()
+    NEAR_TIES.map(|(formats, near_tie)| (formats, near_tie, on_cpu(formats, 2))).into()
 }
 
 fn check(model: &mut dyn LanguageModel, prompt: &Prompt, near_tie: f64) {

@@ -1,6 +1,6 @@
 //! Steps at the limits of a device, and failing steps, on real models with Galley's own drafters.
 
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_engine::{DraftConfig, EngineConfig, Prompt, Request};
 use galley_tests::failing::assert_the_others_go_on;
 use galley_tests::on_cpu;
@@ -71,7 +71,7 @@ fn case_20_a_step_that_fails_on_a_real_model() {
     for (drafter, seed) in drafters.into_iter().zip([0, 1, 0, 1, 0]) {
         let drafting =
             drafter.map_or_else(DraftConfig::default, |(name, options)| drafting(name, options));
-        let setup = chaotic(seed, on_cpu(Dtype::Bf16, 1));
+        let setup = chaotic(seed, on_cpu(Formats::BF16, 1));
         let counts = assert_the_others_go_on("llama3", &setup, &drafting, &requests, &expected, 60);
         println!("{drafter:?}: {counts:?} requests yielded their tokens and then failed");
         assert!(counts.0 > 20 && counts.1 > 20, "{counts:?}");

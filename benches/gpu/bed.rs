@@ -8,7 +8,7 @@
 use crate::measure::{seconds_each, value};
 use galley_backend::cuda::{CudaBackend, KvPool, Matrix, Tensor};
 use galley_backend::{
-    AttentionParams, Batch, DecoderOps, DeviceMemory, Dtype, InputToken, KvShape, KvView, Rope,
+    AttentionParams, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat, KvShape, KvView, Rope,
     RopeParams, SeqSpan,
 };
 
@@ -40,7 +40,7 @@ impl Heads {
 
     /// Bytes of a token's keys and values in one layer.
     pub(crate) fn bytes_per_token(self) -> usize {
-        2 * self.n_kv_heads * self.head_dim * Dtype::Bf16.bytes()
+        2 * self.n_kv_heads * self.head_dim * KvFormat::Bf16.bytes()
     }
 
     fn params(self) -> AttentionParams {
@@ -61,8 +61,8 @@ pub(crate) fn pool(
     n_blocks: usize,
 ) -> KvPool {
     let Heads { n_kv_heads, head_dim, .. } = heads;
-    let dtype = Dtype::Bf16;
-    let shape = KvShape { n_layers, n_kv_heads, head_dim, block_size, n_blocks, dtype };
+    let format = KvFormat::Bf16;
+    let shape = KvShape { n_layers, n_kv_heads, head_dim, block_size, n_blocks, format };
     backend.kv_pool(shape).expect("memory for a KV pool")
 }
 

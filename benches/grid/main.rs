@@ -106,7 +106,7 @@ impl Bed {
     fn bytes(&self, n_cached: usize) -> f64 {
         let LoadedModel { config, kv_shape, .. } = self.model.target();
         let weights = config.n_layers * config.layer_parameters() + config.head_parameters();
-        let value = kv_shape.dtype.bytes();
+        let value = kv_shape.format.bytes();
         ((weights + n_cached * config.kv_values_per_token()) * value) as f64
     }
 

@@ -83,8 +83,8 @@ pub use draft_settings::{
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, Usage};
-pub use galley_backend::Dtype;
 pub use galley_backend::sample::SamplingParams;
+pub use galley_backend::{Formats, KvFormat, OperandFormat, WeightFormat};
 pub use galley_drafter_host as drafters;
 #[cfg(feature = "hub")]
 pub use galley_hub as hub;

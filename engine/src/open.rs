@@ -2,13 +2,15 @@
 
 mod cache_size;
 mod device;
+mod device_choice;
 mod drafter;
 mod error;
 mod files;
 mod memory;
 mod settings;
 
-pub use device::{ChosenDevice, DeviceChoice, DeviceReason};
+pub use device::{ChosenDevice, DeviceReason};
+pub use device_choice::DeviceChoice;
 pub use drafter::DrafterError;
 pub use error::OpenError;
 pub use files::{ModelFiles, OpenProgress, check_model, find_model};
@@ -16,7 +18,7 @@ pub use settings::Settings;
 
 use crate::draft_settings::{DraftConfig, DrafterSetup};
 use crate::handle::Engine;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_drafter_host::Search;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -100,8 +102,8 @@ macro_rules! setters {
 setters! {
     /// Sets the device; by default the first GPU that this build can use, or else the CPU.
     device(DeviceChoice) => device;
-    /// Sets the format of weights and KV cache; f32 is for the CPU alone.
-    dtype(Dtype) => dtype;
+    /// Sets the formats of weights, operands and KV cache: see [`Settings::formats`].
+    formats(Formats) => formats;
     /// Sets the number of CPU threads; by default one per usable core.
     threads(usize) => threads, Some;
     /// Sets the longest sequence, prompt and output together; by default the model's own limit.

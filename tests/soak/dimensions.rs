@@ -8,7 +8,7 @@ use super::prompts;
 use super::random::Random;
 use super::target::{Arithmetic, Target};
 use crate::plugins;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_backend::cpu::InstructionSet;
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SamplingParams,
@@ -112,9 +112,9 @@ impl Workload {
                 true if random.one_in(4) => random.of(&available()),
                 _ => InstructionSet::best(),
             },
-            dtype: match target.is_tiny && random.one_in(3) {
-                true => Dtype::F32,
-                false => Dtype::Bf16,
+            formats: match target.is_tiny && random.one_in(3) {
+                true => Formats::F32,
+                false => Formats::BF16,
             },
         };
         let drafters = drafters(random, target, all);

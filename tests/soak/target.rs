@@ -1,7 +1,7 @@
 //! The models that a soak runs.
 
 use crate::{TINY_MODELS, data};
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_backend::cpu::InstructionSet;
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
@@ -29,7 +29,7 @@ pub struct Arithmetic {
     /// Instruction set of the kernels.
     pub isa: InstructionSet,
     /// Format of weights and KV cache.
-    pub dtype: Dtype,
+    pub formats: Formats,
 }
 
 impl Target {
@@ -60,7 +60,7 @@ impl Target {
         n_threads: usize,
         options: LoadOptions,
     ) -> Box<dyn LanguageModel> {
-        let device = crate::cpu(Some(arithmetic.isa), arithmetic.dtype, n_threads);
+        let device = crate::cpu(Some(arithmetic.isa), arithmetic.formats, n_threads);
         load(&self.checkpoint, device, options, &mut |_, _| {})
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }

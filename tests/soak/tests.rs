@@ -88,7 +88,7 @@ fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
         kinds.insert(format!("{setting} {value:?}"));
     };
     note("model", &target.name);
-    note("arithmetic", &(workload.arithmetic.isa, workload.arithmetic.dtype));
+    note("arithmetic", &(workload.arithmetic.isa, workload.arithmetic.formats));
     note("threads", &workload.n_threads);
     note("block size", &workload.load.block_size);
     note("chunks below a block", &(engine.max_num_batched_tokens < 16));

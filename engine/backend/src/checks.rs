@@ -1,8 +1,8 @@
 //! Checks of shapes, rows, blocks and views that protect every device from a faulty caller.
 
 use crate::{
-    BackendError, Batch, InputToken, KvShape, KvView, Observation, Placeholder, PoolScores, Result,
-    Selected, SelectedIds, SeqSpan,
+    BackendError, Batch, InputToken, KvFormat, KvShape, KvView, Observation, Placeholder,
+    PoolScores, Result, Selected, SelectedIds, SeqSpan,
 };
 
 /// Fails unless two shapes agree.
@@ -56,6 +56,15 @@ pub(crate) fn check_draft_layout(host: &KvShape, draft_layout: &KvShape) -> Resu
         expected: format!("a shape that fits {host:?}"),
         got: format!("{draft_layout:?}"),
     })
+}
+
+/// Fails unless a pool of this shape has the KV format of the device.
+pub(crate) fn check_kv_format(shape: &KvShape, format: KvFormat) -> Result<()> {
+    if shape.format == format {
+        return Ok(());
+    }
+    let (value, supported) = (shape.format.to_string(), format.to_string());
+    Err(BackendError::Format { setting: "kv", value, supported })
 }
 
 /// Fails unless all blocks are in the pool.

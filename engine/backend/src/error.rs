@@ -40,6 +40,16 @@ pub enum BackendError {
         /// The reason.
         error: String,
     },
+    /// The device has no kernel for a format beside the other formats: configure a supported one.
+    #[error("no kernel for {setting} in {value}: supported here is {supported}")]
+    Format {
+        /// The field of [`Formats`](crate::Formats).
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// The supported values.
+        supported: String,
+    },
     /// A setting that this machine or build does not support.
     #[error("{0}")]
     Unsupported(String),

@@ -15,8 +15,8 @@ mod checks;
 pub mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
-mod dtype;
 mod error;
+mod formats;
 mod input_token;
 mod ops;
 pub mod sample;
@@ -27,8 +27,8 @@ mod testing;
 pub use batch::{
     Batch, KvView, LayerMask, Observation, PoolScores, Selected, SelectedIds, SeqSpan,
 };
-pub use dtype::Dtype;
 pub use error::{BackendError, Result};
+pub use formats::{Formats, KvFormat, OperandFormat, WeightFormat};
 pub use input_token::{InputToken, Placeholder, Placeholders};
 pub use ops::{
     AsyncSampling, AttentionParams, Backend, DecoderOps, DeviceMemory, GraphKey, KvShape, QkNorm,

@@ -4,7 +4,7 @@
 use crate::numbers;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_backend::cpu::InstructionSet;
 use galley_engine::{DeviceChoice, SamplingParams, Verify};
 use std::ffi::OsString;
@@ -81,8 +81,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value_t = 0.9, value_parser = numbers::share)]
     pub(crate) gpu_memory_utilization: f64,
     /// Format of weights and KV cache: bf16 or f32 (CPU only).
-    #[arg(long, default_value_t = Dtype::Bf16)]
-    pub(crate) dtype: Dtype,
+    #[arg(long, default_value_t = Formats::BF16)]
+    pub(crate) dtype: Formats,
     /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by
     /// default.
     #[arg(long)]

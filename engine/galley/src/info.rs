@@ -4,7 +4,7 @@ use crate::args::InfoArgs;
 use crate::console;
 use crate::load::open;
 use anyhow::{Result, bail};
-use galley_backend::Dtype;
+use galley_backend::KvFormat;
 use galley_backend::cpu::InstructionSet;
 use galley_model::config::{RopeScaling, Yarn};
 use serde_json::json;
@@ -19,7 +19,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
     let files = open(model)?;
     let c = files.config();
     let parameters = c.parameters();
-    let kv_bytes = c.kv_values_per_token() * Dtype::Bf16.bytes();
+    let kv_bytes = c.kv_values_per_token() * KvFormat::Bf16.bytes();
     let end_tokens: Vec<(u32, String, String)> = files
         .end_tokens()
         .iter()

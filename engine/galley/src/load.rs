@@ -39,7 +39,7 @@ impl ModelArgs {
         let mut settings = Settings::default();
         settings.device = self.device;
         settings.gpu_memory_utilization = self.gpu_memory_utilization;
-        settings.dtype = self.dtype;
+        settings.formats = self.dtype;
         settings.instruction_set = self.instruction_set()?;
         settings.threads = self.threads;
         settings.block_size = self.block_size;
@@ -95,7 +95,9 @@ pub(crate) fn start(
     match chosen.reason {
         DeviceReason::Named => {}
         _ if !cfg!(feature = "cuda") => {}
-        DeviceReason::Dtype(_) => note(format_args!("{}: --dtype {}", model.device, chosen.reason)),
+        DeviceReason::Formats(_) => {
+            note(format_args!("{}: --dtype {}", model.device, chosen.reason))
+        }
         reason => note(format_args!("{}: {reason}", model.device)),
     }
     let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
@@ -128,8 +130,8 @@ fn by_flag(error: OpenError) -> Error {
             let flag = asked.map_or("--threads".into(), |n| format!("--threads {n}"));
             anyhow!("{flag}: {reason}")
         }
-        OpenError::DeviceDtype { device, dtype } => anyhow!(
-            "--device {device} computes in bf16: leave out --dtype {dtype}, or take --device cpu"
+        OpenError::DeviceFormats { device, formats } => anyhow!(
+            "--device {device} computes in bf16: leave out --dtype {formats}, or take --device cpu"
         ),
         OpenError::DeviceNotBuilt { device: DeviceChoice::Emulated } => {
             anyhow!("--device emulated: it is for tests, in builds with `--features emulate`")

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::language_model::{LanguageModel, LoadOptions};
 use crate::model_host::ModelHost;
 use crate::weights::Checkpoint;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_backend::cpu::{CpuBackend, CpuConfig};
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 use galley_backend::cuda::{CudaBackend, CudaConfig};
@@ -14,18 +14,18 @@ use galley_backend::cuda::{CudaBackend, CudaConfig};
 pub enum Device {
     /// The CPU.
     Cpu(CpuConfig),
-    /// A GPU, or the emulation of one. Weights and KV are bf16.
+    /// A GPU, or the emulation of one.
     #[cfg(any(feature = "cuda", feature = "emulate"))]
     Cuda(CudaConfig),
 }
 
 impl Device {
-    /// The format of weights and KV on the device.
-    pub fn dtype(&self) -> Dtype {
+    /// The formats of weights, operands and the KV cache on the device.
+    pub fn formats(&self) -> Formats {
         match self {
-            Device::Cpu(config) => config.dtype,
+            Device::Cpu(config) => config.formats,
             #[cfg(any(feature = "cuda", feature = "emulate"))]
-            Device::Cuda(_) => Dtype::Bf16,
+            Device::Cuda(config) => config.formats,
         }
     }
 }
@@ -55,16 +55,16 @@ pub fn load(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Box<dyn LanguageModel>> {
     let device = device.into();
-    let dtype = device.dtype();
+    let kv_format = device.formats().kv;
     Ok(match device {
         Device::Cpu(config) => {
             let backend = CpuBackend::new(config)?;
-            Box::new(ModelHost::load(backend, checkpoint, dtype, options, progress)?)
+            Box::new(ModelHost::load(backend, checkpoint, kv_format, options, progress)?)
         }
         #[cfg(any(feature = "cuda", feature = "emulate"))]
         Device::Cuda(config) => {
             let backend = CudaBackend::new(config)?;
-            Box::new(ModelHost::load(backend, checkpoint, dtype, options, progress)?)
+            Box::new(ModelHost::load(backend, checkpoint, kv_format, options, progress)?)
         }
     })
 }

@@ -15,7 +15,9 @@
 mod chain;
 mod draft_model;
 mod lookup;
+mod mask;
 mod piggyback;
+mod program;
 mod replay;
 mod round;
 mod select;
@@ -34,7 +36,8 @@ use galley_blocks::BlockManager;
 use galley_drafter_host::{Drafter, DrafterLimits, LoadError, Outcome, Program};
 use galley_model::tokenizer::Tokenizer;
 use galley_model::{LanguageModel, Result};
-use round::{DraftRound, Proposal, RoundState, take_drafts};
+use program::Proposal;
+use round::{DraftRound, RoundState, take_drafts};
 
 /// The drafters of an engine.
 #[derive(Default)]

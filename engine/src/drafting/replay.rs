@@ -1,6 +1,7 @@
 //! Replays: the latest output under a layer mask, compared with the target's own tokens.
 
-use super::round::{DraftRound, layer_mask};
+use super::mask::layer_mask;
+use super::round::DraftRound;
 use super::strategy::DraftStrategy;
 use crate::batch::{BatchBuilder, Span};
 use galley_backend::sample::SampleRow;

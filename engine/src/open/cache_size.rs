@@ -2,7 +2,7 @@
 
 use super::error::OpenError;
 use super::memory::{Limit, Room};
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_model::LoadOptions;
 use galley_model::config::ModelConfig;
 
@@ -23,24 +23,25 @@ const ADDRESSES_PER_THREAD: usize = 66 << 20;
 
 impl Needs {
     /// The needs of a model on the CPU, with at most `options.max_rows` rows in a step.
-    pub(crate) fn new(c: &ModelConfig, dtype: Dtype, options: &LoadOptions) -> Self {
-        let bytes = dtype.bytes();
+    pub(crate) fn new(c: &ModelConfig, formats: Formats, options: &LoadOptions) -> Self {
         let (n_q, n_kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        // The residual stream, projections and multipliers are f32; all other rows have the format of the weights.
+        // The residual stream, projections and multipliers are f32; all other rows have the operand format.
         let widest = c.hidden_size.max(c.intermediate_size).max(n_q);
         let f32_values = c.hidden_size + n_q + 2 * n_kv + widest;
         let values = c.hidden_size + 2 * n_q + c.intermediate_size;
-        let row = f32_values.saturating_mul(4).saturating_add(values.saturating_mul(bytes));
+        let row = f32_values
+            .saturating_mul(4)
+            .saturating_add(values.saturating_mul(formats.operands.bytes()));
         let logit_row = (c.vocab_size + c.hidden_size).saturating_mul(4);
         let fixed = [
-            c.parameters().saturating_mul(bytes),
+            c.parameters().saturating_mul(formats.weights.bytes()),
             row.saturating_mul(options.max_rows),
             logit_row.saturating_mul(options.max_logit_rows),
             OVERHEAD_BYTES,
         ];
         Self {
             fixed_bytes: fixed.into_iter().fold(0, usize::saturating_add),
-            bytes_per_token: c.kv_values_per_token().saturating_mul(bytes),
+            bytes_per_token: c.kv_values_per_token().saturating_mul(formats.kv.bytes()),
             block_size: options.block_size,
         }
     }

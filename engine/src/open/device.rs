@@ -1,55 +1,12 @@
-//! The device of a model: the choice, and the reason for it.
+//! Chooses the device of a model, and gives the reason.
 
+use super::device_choice::DeviceChoice;
 use super::error::OpenError;
 use super::settings::Settings;
-use galley_backend::Dtype;
+use galley_backend::Formats;
 use galley_backend::cpu::CpuConfig;
 use galley_model::Device;
 use std::fmt;
-use std::str::FromStr;
-
-/// A choice of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The first GPU that this build can use, or else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The GPU of this number.
-    Cuda(usize),
-    /// The kernels for a GPU, run on the CPU: for tests, and slow.
-    Emulated,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            "emulated" => Ok(Self::Emulated),
-            _ => match number(text) {
-                Some(n) => Ok(Self::Cuda(n)),
-                None => Err(format!("{text:?} is none of auto, cpu, cuda and cuda:N")),
-            },
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(n) => write!(f, "cuda:{n}"),
-            Self::Emulated => f.write_str("emulated"),
-        }
-    }
-}
 
 /// A device, and the reason for it.
 #[derive(Clone, Debug)]
@@ -69,8 +26,8 @@ pub enum DeviceReason {
     Named,
     /// A GPU was found.
     GpuFound,
-    /// It is the CPU, as GPUs compute in bf16 and not in this format.
-    Dtype(Dtype),
+    /// It is the CPU, as GPUs compute in bf16 and not in these formats.
+    Formats(Formats),
     /// It is the CPU, for this reason.
     NoGpu(String),
 }
@@ -80,7 +37,7 @@ impl fmt::Display for DeviceReason {
         match self {
             Self::Named => f.write_str("the settings name it"),
             Self::GpuFound => f.write_str("a GPU was found"),
-            Self::Dtype(dtype) => write!(f, "{dtype}: GPUs compute in bf16"),
+            Self::Formats(formats) => write!(f, "{formats}: GPUs compute in bf16"),
             Self::NoGpu(reason) => f.write_str(reason),
         }
     }
@@ -91,13 +48,13 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// A device that this build does not have, or one that does not compute in the format of the
+    /// A device that this build does not have, or one that does not compute in the formats of the
     /// settings.
     pub fn choose_device(&self) -> Result<ChosenDevice, OpenError> {
         let cpu = Device::Cpu(CpuConfig {
             n_threads: self.threads,
             instruction_set: self.instruction_set,
-            dtype: self.dtype,
+            formats: self.formats,
         });
         let chosen = |device, reason| Ok(ChosenDevice { device, reason });
         match self.device {
@@ -106,8 +63,8 @@ impl Settings {
                 Ok(gpu) => chosen(gpu, DeviceReason::GpuFound),
                 Err(reason) => chosen(cpu, reason),
             },
-            device if self.dtype != Dtype::Bf16 => {
-                Err(OpenError::DeviceDtype { device, dtype: self.dtype })
+            device if self.formats != Formats::BF16 => {
+                Err(OpenError::DeviceFormats { device, formats: self.formats })
             }
             DeviceChoice::Cuda(n) => chosen(self.gpu(n)?, DeviceReason::Named),
             DeviceChoice::Emulated => chosen(self.emulated()?, DeviceReason::Named),
@@ -117,8 +74,8 @@ impl Settings {
     /// GPU 0, or the reason why it cannot be used.
     #[cfg(feature = "cuda")]
     fn first_gpu(&self) -> Result<Device, DeviceReason> {
-        if self.dtype != Dtype::Bf16 {
-            return Err(DeviceReason::Dtype(self.dtype));
+        if self.formats != Formats::BF16 {
+            return Err(DeviceReason::Formats(self.formats));
         }
         galley_backend::cuda::gpus().map_err(|error| DeviceReason::NoGpu(error.to_string()))?;
         self.gpu(0).map_err(|error| DeviceReason::NoGpu(error.to_string()))
@@ -132,8 +89,8 @@ impl Settings {
     #[cfg(feature = "cuda")]
     fn gpu(&self, n: usize) -> Result<Device, OpenError> {
         use galley_backend::cuda::{CudaConfig, CudaDevice};
-        let memory_share = self.gpu_memory_utilization;
-        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Gpu(n), memory_share }))
+        let (memory_share, formats) = (self.gpu_memory_utilization, self.formats);
+        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Gpu(n), memory_share, formats }))
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -144,8 +101,8 @@ impl Settings {
     #[cfg(feature = "emulate")]
     fn emulated(&self) -> Result<Device, OpenError> {
         use galley_backend::cuda::{CudaConfig, CudaDevice};
-        let memory_share = self.gpu_memory_utilization;
-        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Emulated, memory_share }))
+        let (memory_share, formats) = (self.gpu_memory_utilization, self.formats);
+        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Emulated, memory_share, formats }))
     }
 
     #[cfg(not(feature = "emulate"))]
@@ -159,23 +116,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_read_as_they_are_written() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:7", "emulated"] {
-            assert_eq!(text.parse::<DeviceChoice>().expect("a device").to_string(), text);
-        }
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        for text in ["", "gpu", "cuda:", "cuda:-1", "CPU"] {
-            let error = text.parse::<DeviceChoice>().expect_err("no device");
-            assert!(error.contains("cuda:N"), "{error}");
-        }
-    }
-
-    #[test]
     fn a_format_that_gpus_lack_is_for_the_cpu() {
-        let settings = Settings { dtype: Dtype::F32, ..Settings::default() };
+        let settings = Settings { formats: Formats::F32, ..Settings::default() };
         let chosen = settings.choose_device().expect("a CPU");
-        assert!(matches!(chosen.device, Device::Cpu(CpuConfig { dtype: Dtype::F32, .. })));
+        assert!(matches!(chosen.device, Device::Cpu(CpuConfig { formats: Formats::F32, .. })));
         let gpu = Settings { device: DeviceChoice::Cuda(0), ..settings };
-        assert!(matches!(gpu.choose_device(), Err(OpenError::DeviceDtype { .. })));
+        assert!(matches!(gpu.choose_device(), Err(OpenError::DeviceFormats { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! Settings of an engine over a model: one list, from which all sizes derive.
 
 use super::cache_size::Needs;
-use super::device::DeviceChoice;
+use super::device_choice::DeviceChoice;
 use super::error::OpenError;
 use super::files::ModelFiles;
 use super::memory;
@@ -11,7 +11,7 @@ use crate::handle::Engine;
 use galley_backend::cpu::{InstructionSet, usable_cores};
 #[cfg(feature = "cuda")]
 use galley_backend::cuda::{CudaConfig, CudaDevice};
-use galley_backend::{BackendError, Dtype};
+use galley_backend::{BackendError, Formats};
 use galley_model::{Device, LoadOptions, ModelError, load};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,8 +27,9 @@ pub struct Settings {
     /// Share of a GPU's memory that may be in use, by all programs together, once weights and KV
     /// cache are loaded.
     pub gpu_memory_utilization: f64,
-    /// Format of weights and KV cache.
-    pub dtype: Dtype,
+    /// Formats of weights, operands and KV cache. The CPU computes in bf16 or in f32, the same for
+    /// all three; a GPU in bf16.
+    pub formats: Formats,
     /// Instruction set of the CPU kernels; None is the best that the CPU supports.
     pub instruction_set: Option<InstructionSet>,
     /// CPU threads; None is one per usable core.
@@ -57,7 +58,7 @@ impl Default for Settings {
         Settings {
             device: DeviceChoice::Auto,
             gpu_memory_utilization: 0.9,
-            dtype: Dtype::Bf16,
+            formats: Formats::default(),
             instruction_set: None,
             threads: None,
             block_size: 16,
@@ -173,7 +174,7 @@ impl Settings {
             }
             (asked, _) => {
                 let room = memory::room(Path::new("/"));
-                let needs = Needs::new(files.config(), self.dtype, &options);
+                let needs = Needs::new(files.config(), self.formats, &options);
                 let n_threads = self.threads.unwrap_or_else(usable_cores);
                 let wanted = self.wanted_tokens_of(files);
                 needs.with_threads(n_threads, &room).tokens(asked, wanted, &room)?

@@ -5,7 +5,9 @@ use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{
     PendingTokens, SampleRow, SampledToken, SampledTokens, Scratch, sample_token,
 };
-use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation, Placeholders};
+use galley_backend::{
+    BackendError, Batch, KvFormat, KvShape, LayerMask, Observation, Placeholders,
+};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::end_tokens::{EndSource, EndTokens};
 use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
@@ -79,7 +81,7 @@ impl Toy {
             head_dim: 1,
             block_size,
             n_blocks,
-            dtype: Dtype::F32,
+            format: KvFormat::F32,
         };
         Toy {
             loaded: LoadedModel { config, kv_shape, weight_bytes: 0 },

@@ -10,7 +10,7 @@ use super::probe_loops;
 use super::rope::{self, RopeStore};
 use super::rows;
 use super::simd::{self, Bf16, Element, F32, Isa};
-use crate::{BackendError, Dtype, Result};
+use crate::{BackendError, OperandFormat, Result};
 use std::ops::Range;
 
 /// An instruction set that kernels are compiled for.
@@ -108,23 +108,25 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    pub(super) fn choose(isa: InstructionSet, dtype: Dtype) -> Self {
+    /// The kernels of an instruction set for operands of a format. [`Element`](super::simd::Element)
+    /// ties the formats of weights, operands and KV: a kernel has one number format in all its words.
+    pub(super) fn choose(isa: InstructionSet, format: OperandFormat) -> Self {
         assert!(isa.is_available(), "{} is not available on this CPU", isa.name());
-        match (isa, dtype) {
+        match (isa, format) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512Bf16, Dtype::Bf16) => avx512_bf16_pairs::KERNELS,
+            (InstructionSet::Avx512Bf16, OperandFormat::Bf16) => avx512_bf16_pairs::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, Dtype::F32) => {
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, OperandFormat::F32) => {
                 avx512_f32::KERNELS
             }
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, Dtype::Bf16) => avx512_bf16::KERNELS,
+            (InstructionSet::Avx512, OperandFormat::Bf16) => avx512_bf16::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, Dtype::F32) => avx2_f32::KERNELS,
+            (InstructionSet::Avx2, OperandFormat::F32) => avx2_f32::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, Dtype::Bf16) => avx2_bf16::KERNELS,
-            (_, Dtype::F32) => portable_f32::KERNELS,
-            (_, Dtype::Bf16) => portable_bf16::KERNELS,
+            (InstructionSet::Avx2, OperandFormat::Bf16) => avx2_bf16::KERNELS,
+            (_, OperandFormat::F32) => portable_f32::KERNELS,
+            (_, OperandFormat::Bf16) => portable_bf16::KERNELS,
         }
     }
 }

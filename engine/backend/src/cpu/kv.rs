@@ -96,7 +96,7 @@ impl KvPool {
                 shape.block_size
             )));
         }
-        let per_word = shape.dtype.per_word();
+        let per_word = shape.format.per_word();
         let key_words = shape.head_dim.div_ceil(per_word);
         let padded_dim = shape.head_dim.next_multiple_of(LANES);
         let group_key_words = key_words * GROUP;
@@ -124,7 +124,7 @@ impl KvPool {
 
     /// The same memory as blocks of a draft model of `shape`, which [fits](KvShape::draft_layout).
     pub(super) fn alias_kv_pool(&self, shape: KvShape) -> Self {
-        let per_word = shape.dtype.per_word();
+        let per_word = shape.format.per_word();
         let key_words = shape.head_dim.div_ceil(per_word);
         let padded_dim = shape.head_dim.next_multiple_of(LANES);
         let layout = Layout {
@@ -233,7 +233,7 @@ pub(super) unsafe fn copy_token<E: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dtype;
+    use crate::KvFormat;
     use std::ops::Range;
 
     /// Word ranges of one block.
@@ -262,7 +262,7 @@ mod tests {
             head_dim: 40,
             block_size: 32,
             n_blocks: 4,
-            dtype: Dtype::Bf16,
+            format: KvFormat::Bf16,
         })
         .unwrap();
         for (n_layers, n_kv_heads, head_dim, per_block) in

@@ -16,7 +16,7 @@ use super::buffer::{Shared, Words};
 use super::simd::{LANES, bf16_bits};
 use super::threads::ThreadPool;
 use crate::shapes::{MatrixShape, RowKind, TensorShape};
-use crate::{BackendError, Dtype, Result, RowSource};
+use crate::{BackendError, OperandFormat, Result, RowSource, WeightFormat};
 
 /// Outputs of a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
@@ -28,7 +28,7 @@ const WORK_PER_WEIGHT: usize = 64;
 #[derive(Debug)]
 pub struct Matrix {
     pub(super) words: Words,
-    pub(super) dtype: Dtype,
+    pub(super) format: WeightFormat,
     /// Outputs × inputs. In a gated matrix, gate and up rows alternate, 16 by 16.
     pub(super) shape: MatrixShape,
     /// Words along k.
@@ -39,12 +39,12 @@ impl Matrix {
     /// Packs the rows that `fill` writes. With `up`, `fill` writes the gate projection.
     pub(super) fn pack(
         pool: &mut ThreadPool,
-        dtype: Dtype,
+        format: WeightFormat,
         (rows, cols): (usize, usize),
         fill: &RowSource<'_>,
         up: Option<&RowSource<'_>>,
     ) -> Result<Self> {
-        let k_words = cols.div_ceil(dtype.per_word());
+        let k_words = cols.div_ceil(format.per_word());
         let panel_rows = if up.is_some() { LANES } else { PANEL };
         let n_panels = rows.div_ceil(panel_rows);
         let len = n_panels
@@ -55,7 +55,7 @@ impl Matrix {
         let out = Shared::<u32>::new(&mut words);
         pool.for_each(n_panels, PANEL * cols * WORK_PER_WEIGHT, |panel, _| {
             // Row-major scratch of one panel; the padding after the last value of an odd row is 0.
-            let mut row = vec![0.0_f32; k_words * dtype.per_word()];
+            let mut row = vec![0.0_f32; k_words * format.per_word()];
             let mut scratch = vec![0_u32; PANEL * k_words];
             for lane in 0..PANEL {
                 let (fill, at) = match up {
@@ -65,7 +65,7 @@ impl Matrix {
                 };
                 if at < rows {
                     fill(at, &mut row[..cols]);
-                    to_words(dtype, &row, &mut scratch[lane * k_words..][..k_words]);
+                    to_words(format, &row, &mut scratch[lane * k_words..][..k_words]);
                 }
             }
             // SAFETY: panels do not overlap, and each is written by one unit.
@@ -82,7 +82,7 @@ impl Matrix {
             }
         });
         let shape = MatrixShape { rows, cols, gated: up.is_some() };
-        Ok(Self { words, dtype, shape, k_words })
+        Ok(Self { words, format, shape, k_words })
     }
 
     pub(super) fn n_panels(&self) -> usize {
@@ -94,12 +94,12 @@ impl Matrix {
         let MatrixShape { rows, cols, gated } = self.shape;
         debug_assert!(row < rows && !gated && out.len() == cols);
         let panel = self.words.as_ptr().wrapping_add(row / PANEL * PANEL * self.k_words);
-        for (k, values) in out.chunks_mut(self.dtype.per_word()).enumerate() {
+        for (k, values) in out.chunks_mut(self.format.per_word()).enumerate() {
             // SAFETY: row < rows and k < k_words, so the word lies in the panel of the row.
             let word = unsafe { *panel.add(k * PANEL + row % PANEL) };
-            match self.dtype {
-                Dtype::F32 => values[0] = f32::from_bits(word),
-                Dtype::Bf16 => {
+            match self.format {
+                WeightFormat::F32 => values[0] = f32::from_bits(word),
+                WeightFormat::Bf16 => {
                     values[0] = f32::from_bits(word << 16);
                     if let Some(high) = values.get_mut(1) {
                         *high = f32::from_bits(word & 0xffff_0000);
@@ -110,15 +110,15 @@ impl Matrix {
     }
 }
 
-/// Rounds f32 values to the words of `dtype`.
-fn to_words(dtype: Dtype, values: &[f32], words: &mut [u32]) {
-    match dtype {
-        Dtype::F32 => {
+/// Rounds f32 values to the words of `format`.
+fn to_words(format: WeightFormat, values: &[f32], words: &mut [u32]) {
+    match format {
+        WeightFormat::F32 => {
             for (word, value) in words.iter_mut().zip(values) {
                 *word = value.to_bits();
             }
         }
-        Dtype::Bf16 => {
+        WeightFormat::Bf16 => {
             for (word, pair) in words.iter_mut().zip(values.as_chunks::<2>().0) {
                 *word = u32::from(bf16_bits(pair[0])) | u32::from(bf16_bits(pair[1])) << 16;
             }
@@ -136,9 +136,9 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    pub(super) fn new(shape: TensorShape, dtype: Dtype) -> Result<Self> {
+    pub(super) fn new(shape: TensorShape, format: OperandFormat) -> Result<Self> {
         let TensorShape { kind, max_rows, cols } = shape;
-        let per_word = if kind == RowKind::F32 { 1 } else { dtype.per_word() };
+        let per_word = if kind == RowKind::F32 { 1 } else { format.per_word() };
         let stride = cols.next_multiple_of(PANEL).div_ceil(per_word);
         let len = max_rows
             .checked_mul(stride)

@@ -30,7 +30,7 @@ mod tests;
 mod threads;
 
 use crate::sample::PendingTokens;
-use crate::{Dtype, Result};
+use crate::{Formats, Result};
 use attention::Scratch;
 pub use kernels::InstructionSet;
 use kernels::Kernels;
@@ -50,13 +50,16 @@ pub struct CpuConfig {
     pub n_threads: Option<usize>,
     /// Kernels to use; None takes the best kernels that the CPU supports.
     pub instruction_set: Option<InstructionSet>,
-    /// Format of weights, matrix operands and the KV cache.
-    pub dtype: Dtype,
+    /// Formats of weights, operands and the KV cache, all three the same.
+    pub formats: Formats,
 }
+
+/// The combinations of formats that kernels have.
+const FORMATS: [Formats; 2] = [Formats::BF16, Formats::F32];
 
 impl Default for CpuConfig {
     fn default() -> Self {
-        Self { n_threads: None, instruction_set: None, dtype: Dtype::Bf16 }
+        Self { n_threads: None, instruction_set: None, formats: Formats::default() }
     }
 }
 
@@ -65,7 +68,7 @@ pub struct CpuBackend {
     threads: ThreadPool,
     kernels: Kernels,
     instruction_set: InstructionSet,
-    dtype: Dtype,
+    formats: Formats,
     angles: Angles,
     slots: Vec<Option<usize>>,
     attention: AttentionMemory,
@@ -103,7 +106,13 @@ impl Vector {
 
 impl CpuBackend {
     /// Starts threads and chooses kernels.
+    ///
+    /// # Errors
+    ///
+    /// If this CPU lacks the instruction set, if no kernel has the formats, or if the threads cannot
+    /// be started.
     pub fn new(config: CpuConfig) -> Result<Self> {
+        config.formats.expect_one_of(&FORMATS)?;
         let instruction_set = config.instruction_set.unwrap_or_else(InstructionSet::best);
         if !instruction_set.is_available() {
             instruction_set.name().parse::<InstructionSet>()?;
@@ -111,9 +120,9 @@ impl CpuBackend {
         let n_threads = config.n_threads.unwrap_or_else(|| usable_cores().min(MAX_THREADS));
         Ok(Self {
             threads: ThreadPool::new(n_threads)?,
-            kernels: Kernels::choose(instruction_set, config.dtype),
+            kernels: Kernels::choose(instruction_set, config.formats.operands),
             instruction_set,
-            dtype: config.dtype,
+            formats: config.formats,
             angles: Angles::default(),
             slots: Vec::new(),
             attention: AttentionMemory::default(),
@@ -125,8 +134,8 @@ impl CpuBackend {
         })
     }
 
-    /// The format of weights, matrix operands and the KV cache.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
+    /// The formats of weights, operands and the KV cache.
+    pub fn formats(&self) -> Formats {
+        self.formats
     }
 }

@@ -15,7 +15,7 @@ impl Backend for CpuBackend {
             "cpu ({}, {} threads, {})",
             self.instruction_set.name(),
             self.threads.n_threads(),
-            self.dtype
+            self.formats
         )
     }
 }

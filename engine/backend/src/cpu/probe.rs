@@ -8,13 +8,13 @@ use super::buffer::Words;
 use super::kernels::Kernels;
 use super::probe_loops::{DOTS, READ_WORDS};
 use super::simd::LANES;
-use crate::Dtype;
+use crate::OperandFormat;
 use std::time::Instant;
 
 /// Bytes per second that `n_threads` threads read from memory. The probe takes about 0.1 s.
 pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 {
     const WORDS: usize = 128 << 20;
-    let kernel = Kernels::choose(instruction_set, Dtype::F32).read;
+    let kernel = Kernels::choose(instruction_set, OperandFormat::F32).read;
     let part = WORDS / n_threads / READ_WORDS * READ_WORDS;
     let fill = |words: &mut Words| {
         // SAFETY: the buffer holds `part` words.
@@ -42,8 +42,8 @@ pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 
 }
 
 /// Floating-point operations per second of dot products in registers, on `n_threads` threads.
-pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usize) -> f64 {
-    let kernel = Kernels::choose(instruction_set, dtype).dots;
+pub fn peak_flops(instruction_set: InstructionSet, format: OperandFormat, n_threads: usize) -> f64 {
+    let kernel = Kernels::choose(instruction_set, format).dots;
     const STEPS: usize = 1_000_000;
     best_of(5, || {
         std::thread::scope(|scope| {
@@ -52,7 +52,7 @@ pub fn peak_flops(instruction_set: InstructionSet, dtype: Dtype, n_threads: usiz
                 scope.spawn(move || std::hint::black_box(unsafe { kernel(STEPS) }));
             }
         });
-        (STEPS * n_threads * DOTS * LANES * dtype.per_word() * 2) as f64
+        (STEPS * n_threads * DOTS * LANES * format.per_word() * 2) as f64
     })
 }
 

@@ -7,21 +7,21 @@ use super::*;
 use crate::shapes::RowKind;
 use crate::testing::*;
 use crate::{
-    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvShape,
-    KvView, RopeParams, Selected, SelectedIds, SeqSpan,
+    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat,
+    KvShape, KvView, OperandFormat, RopeParams, Selected, SelectedIds, SeqSpan,
 };
 
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
     let mut all = Vec::new();
     for instruction_set in InstructionSet::ALL {
-        for dtype in [Dtype::F32, Dtype::Bf16] {
+        for formats in [Formats::F32, Formats::BF16] {
             for n_threads in [1, 3] {
                 if instruction_set.is_available() {
                     let config = CpuConfig {
                         n_threads: Some(n_threads),
                         instruction_set: Some(instruction_set),
-                        dtype,
+                        formats,
                     };
                     all.push(CpuBackend::new(config).unwrap());
                 }
@@ -32,8 +32,8 @@ fn backends() -> Vec<CpuBackend> {
 }
 
 impl TestBackend for CpuBackend {
-    fn dtype(&self) -> Dtype {
-        self.dtype
+    fn formats(&self) -> Formats {
+        self.formats
     }
 
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
@@ -42,8 +42,8 @@ impl TestBackend for CpuBackend {
         for (i, &x) in values.iter().enumerate() {
             // SAFETY: the row was checked to hold as many values.
             unsafe {
-                match (tensor.shape.kind, self.dtype) {
-                    (RowKind::Operand, Dtype::Bf16) => {
+                match (tensor.shape.kind, self.formats.operands) {
+                    (RowKind::Operand, OperandFormat::Bf16) => {
                         <simd::Bf16 as simd::Element>::store_one(at, i, x);
                     }
                     _ => <simd::F32 as simd::Element>::store_one(at, i, x),
@@ -58,8 +58,8 @@ impl TestBackend for CpuBackend {
         let read = |i| {
             // SAFETY: the row holds `cols` values.
             unsafe {
-                match (tensor.shape.kind, self.dtype) {
-                    (RowKind::Operand, Dtype::Bf16) => {
+                match (tensor.shape.kind, self.formats.operands) {
+                    (RowKind::Operand, OperandFormat::Bf16) => {
                         half::bf16::from_bits(*at.cast::<u16>().add(i)).to_f32()
                     }
                     _ => *at.cast::<f32>().add(i),
@@ -81,7 +81,7 @@ fn linear_layers_agree_with_float64() {
         let (xw, xu) = (product(&x, &w, inputs), product(&x, &u, inputs));
         for mut backend in backends() {
             let name = backend.description();
-            let tolerance = tolerance(backend.dtype);
+            let tolerance = tolerance(backend.formats.operands);
             let xs = operand(&mut backend, &x, inputs);
             let ws = load(&mut backend, outputs, inputs, &w);
             let bias_vector = backend.load_vector(&bias).unwrap();
@@ -144,7 +144,12 @@ fn norms_and_embeddings_agree_with_float64() {
             let mut out = backend.operand_rows(3, cols).unwrap();
             backend.rms_norm(&embedded, 3, &weight, 1e-5, &mut out).unwrap();
             let got: Vec<f32> = (0..3).flat_map(|r| backend.read(&out, r)).collect();
-            assert_close(&backend.description(), &expected, &got, tolerance(backend.dtype));
+            assert_close(
+                &backend.description(),
+                &expected,
+                &got,
+                tolerance(backend.formats.operands),
+            );
         }
     }
 }
@@ -166,7 +171,12 @@ fn attention_agrees_with_float64() {
                         "{} {shape:?} position {p} window {window:?}",
                         backend.description()
                     );
-                    assert_close(&case, expected, &got[p], attention_tolerance(backend.dtype));
+                    assert_close(
+                        &case,
+                        expected,
+                        &got[p],
+                        attention_tolerance(backend.formats.operands),
+                    );
                 }
             }
         }
@@ -220,7 +230,12 @@ fn attention_over_views_agrees_with_float64() {
                 for mut backend in backends() {
                     let got = cache.run(&mut backend, &[650, 49, 1], view, window);
                     let case = format!("{} {shape:?} {view:?} {window:?}", backend.description());
-                    assert_close(&case, &expected, &got[p], attention_tolerance(backend.dtype));
+                    assert_close(
+                        &case,
+                        &expected,
+                        &got[p],
+                        attention_tolerance(backend.formats.operands),
+                    );
                 }
             }
         }
@@ -302,7 +317,7 @@ fn lying_batches_are_refused() {
         head_dim: 16,
         block_size: 16,
         n_blocks: 2,
-        dtype: Dtype::Bf16,
+        format: KvFormat::Bf16,
     };
     let mut pool = backend.kv_pool(shape).unwrap();
     let qkv = backend.f32_rows(2, 64).unwrap();

@@ -37,7 +37,7 @@ mod selections;
 mod tests;
 mod units;
 
-use crate::{AttentionParams, BackendError, Dtype, Result};
+use crate::{AttentionParams, BackendError, Formats, Result};
 use angles::Angles;
 use batch::AttentionMetadata;
 use device::Device;
@@ -74,16 +74,21 @@ pub struct CudaConfig {
     /// Share of the device's memory that all processes together may use once the KV pool is
     /// allocated. The rest is left for draft models and for working memory that grows.
     pub memory_share: f64,
+    /// Formats of weights, operands and the KV cache: bf16.
+    pub formats: Formats,
 }
+
+/// The combination of formats that kernels have.
+const FORMATS: [Formats; 1] = [Formats::BF16];
 
 impl CudaConfig {
     /// `device`, with a memory share of nine tenths.
     pub fn new(device: CudaDevice) -> Self {
-        Self { device, memory_share: 0.9 }
+        Self { device, memory_share: 0.9, formats: Formats::default() }
     }
 }
 
-/// A backend on a GPU: weights, matrix operands and the KV cache in bf16.
+/// A backend on a GPU.
 pub struct CudaBackend {
     device: Arc<dyn Device>,
     memory_share: f64,
@@ -108,8 +113,9 @@ impl CudaBackend {
     ///
     /// # Errors
     ///
-    /// If there is no such device, or the kernels do not run on it.
+    /// If no kernel has the formats, if there is no such device, or if the kernels do not run on it.
     pub fn new(config: CudaConfig) -> Result<Self> {
+        config.formats.expect_one_of(&FORMATS)?;
         let device: Arc<dyn Device> = match config.device {
             #[cfg(feature = "cuda")]
             CudaDevice::Gpu(ordinal) => gpu::open(ordinal)?,
@@ -136,9 +142,9 @@ impl CudaBackend {
         }
     }
 
-    /// The format of weights, matrix operands and the KV cache.
-    pub fn dtype(&self) -> Dtype {
-        Dtype::Bf16
+    /// The formats of weights, operands and the KV cache.
+    pub fn formats(&self) -> Formats {
+        FORMATS[0]
     }
 
     /// Waits for all work enqueued so far. Operations return before their work is done.

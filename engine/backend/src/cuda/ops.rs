@@ -11,7 +11,7 @@ impl Backend for CudaBackend {
     fn description(&self) -> String {
         let given_up = self.graphs.given_up.as_ref();
         let why = given_up.map_or(String::new(), |why| format!(", forwards not recorded: {why}"));
-        format!("{}, {}{why}", self.device.description(), self.dtype())
+        format!("{}, {}{why}", self.device.description(), self.formats())
     }
 
     fn is_asynchronous(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use super::device::Device;
 use super::memory::Buffer;
-use crate::checks::check_draft_layout;
-use crate::{BackendError, Dtype, KvShape, Result};
+use crate::checks::{check_draft_layout, check_kv_format};
+use crate::{BackendError, KvFormat, KvShape, Result};
 use galley_kernels_cu::bindings::{GK_MAX_HEAD_DIM, gk_kv};
 use std::sync::Arc;
 
@@ -89,11 +89,9 @@ fn max_queries(device: &Arc<dyn Device>, head_dim: usize) -> Result<usize> {
 }
 
 fn check_shape(shape: &KvShape) -> Result<()> {
-    let KvShape { head_dim, block_size, n_blocks, dtype, .. } = *shape;
+    check_kv_format(shape, KvFormat::Bf16)?;
+    let KvShape { head_dim, block_size, n_blocks, .. } = *shape;
     let refuse = |reason: String| Err(BackendError::Unsupported(reason));
-    if dtype != Dtype::Bf16 {
-        return refuse(format!("a KV cache in {dtype} on a GPU: use bf16, or the CPU"));
-    }
     if head_dim == 0 || head_dim > GK_MAX_HEAD_DIM as usize || !head_dim.is_multiple_of(HEAD_STEP) {
         return refuse(format!(
             "head_dim {head_dim} on a GPU: a multiple of {HEAD_STEP} up to {GK_MAX_HEAD_DIM} is needed, or the CPU"

@@ -22,8 +22,8 @@ use crate::cpu::{CpuBackend, CpuConfig};
 use crate::shapes::RowKind;
 use crate::testing::*;
 use crate::{
-    AsyncSampling, Backend, Batch, DecoderOps, DeviceMemory, InputToken, KvShape, KvView,
-    Placeholders, Rope, Sampling, SeqSpan,
+    AsyncSampling, Backend, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat, KvShape, KvView,
+    OperandFormat, Placeholders, Rope, Sampling, SeqSpan,
 };
 use half::bf16;
 
@@ -48,8 +48,8 @@ fn cpu() -> CpuBackend {
 }
 
 impl TestBackend for CudaBackend {
-    fn dtype(&self) -> Dtype {
-        Dtype::Bf16
+    fn formats(&self) -> Formats {
+        Formats::BF16
     }
 
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
@@ -118,7 +118,7 @@ fn linear_layers_agree_with_float64() {
         let (w, u) = (values.take(outputs * inputs), values.take(outputs * inputs));
         let bias = values.take(outputs);
         let (xw, xu) = (product(&x, &w, inputs), product(&x, &u, inputs));
-        let tolerance = tolerance(Dtype::Bf16);
+        let tolerance = tolerance(OperandFormat::Bf16);
         let xs = operand(&mut backend, &x, inputs);
         let ws = load(&mut backend, outputs, inputs, &w);
         let bias_vector = backend.load_vector(&bias).unwrap();
@@ -158,7 +158,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
             head_dim: 16,
             block_size: 16,
             n_blocks: 1,
-            dtype: Dtype::Bf16,
+            format: KvFormat::Bf16,
         };
         let pool = backend.kv_pool(shape).unwrap();
         let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
@@ -196,7 +196,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         assert_eq!(expected[0], got[0], "embeddings are exact");
         for (expected, got) in expected.iter().zip(&got) {
             let expected: Vec<f64> = expected.iter().map(|&x| f64::from(x)).collect();
-            assert_close("norms and logits", &expected, got, tolerance(Dtype::Bf16));
+            assert_close("norms and logits", &expected, got, tolerance(OperandFormat::Bf16));
         }
     }
 }
@@ -226,9 +226,9 @@ fn what_was_not_begun_is_refused() {
         head_dim: 16,
         block_size: 16,
         n_blocks: 2,
-        dtype: Dtype::F32,
+        format: KvFormat::F32,
     };
-    let bf16 = KvShape { dtype: Dtype::Bf16, ..f32 };
+    let bf16 = KvShape { format: KvFormat::Bf16, ..f32 };
     for (shape, word) in [
         (f32, "bf16"),
         (KvShape { head_dim: 20, ..bf16 }, "multiple of 8"),

@@ -1,6 +1,6 @@
 //! Memory of a device: weights, activations and the KV pool.
 
-use crate::{Dtype, Result};
+use crate::{KvFormat, Result};
 
 /// Writes row `i` of a matrix into the slice, as f32. Weights reach a backend through this
 /// function, without a second copy of the file. Several threads call it, with rows in any order.
@@ -19,14 +19,14 @@ pub struct KvShape {
     pub block_size: usize,
     /// Blocks in the pool.
     pub n_blocks: usize,
-    /// Storage format.
-    pub dtype: Dtype,
+    /// Format of keys and values.
+    pub format: KvFormat,
 }
 
 impl KvShape {
     /// Bytes of one token's keys and values over all layers.
     pub fn bytes_per_token(&self) -> usize {
-        2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.bytes()
+        2 * self.n_layers * self.n_kv_heads * self.head_dim * self.format.bytes()
     }
 
     /// The shape of a draft model's blocks inside the blocks of this pool. Its `n_blocks` is a
@@ -48,7 +48,7 @@ impl KvShape {
 /// Allocation, upload, copies and download of what a device computes with.
 ///
 /// A tensor has one of two kinds of rows: *f32 rows* (the residual stream, unrotated queries, keys
-/// and values, logits) or *operand rows* (inputs of matrix products, in the dtype of the weights).
+/// and values, logits) or *operand rows* (inputs of matrix products, in the operand format).
 /// A tensor is allocated once, at its largest size.
 pub trait DeviceMemory: Send + 'static {
     /// A packed weight matrix.

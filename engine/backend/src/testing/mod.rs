@@ -5,7 +5,8 @@ mod selection_case;
 pub(crate) use selection_case::{SelectionCase, slack};
 
 use crate::{
-    AttentionParams, Backend, Batch, Dtype, InputToken, KvShape, KvView, Rope, RopeParams, SeqSpan,
+    AttentionParams, Backend, Batch, Formats, InputToken, KvShape, KvView, OperandFormat, Rope,
+    RopeParams, SeqSpan,
 };
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
@@ -18,7 +19,7 @@ impl Values {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1_u64 << 23) as f32;
-        // Rounding to bf16 makes both dtypes hold the same numbers.
+        // Rounding to bf16 makes both formats hold the same numbers.
         half::bf16::from_f32(unit - 1.0).to_f32()
     }
 
@@ -34,7 +35,7 @@ impl Values {
 /// A backend with tensors that a test can write and read.
 pub(crate) trait TestBackend: Backend {
     /// The format of operands.
-    fn dtype(&self) -> Dtype;
+    fn formats(&self) -> Formats;
     /// Writes the first values of a row.
     fn write(&self, tensor: &mut Self::Tensor, row: usize, values: &[f32]);
     /// Reads a row of either kind.
@@ -42,10 +43,10 @@ pub(crate) trait TestBackend: Backend {
 }
 
 /// Largest error that rounding of operands may cause, relative to the size of the values.
-pub(crate) fn tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 2e-5,
-        Dtype::Bf16 => 1.6e-2,
+pub(crate) fn tolerance(format: OperandFormat) -> f64 {
+    match format {
+        OperandFormat::F32 => 2e-5,
+        OperandFormat::Bf16 => 1.6e-2,
     }
 }
 
@@ -161,7 +162,7 @@ impl Cache {
             head_dim: self.head_dim,
             block_size: self.block_size,
             n_blocks: self.table.iter().max().map_or(1, |&m| m as usize + 1),
-            dtype: backend.dtype(),
+            format: backend.formats().kv,
         };
         let mut pool = backend.kv_pool(shape).unwrap();
         let n = *chunks.iter().max().unwrap();
@@ -262,10 +263,10 @@ impl Cache {
 }
 
 /// Attention in bf16 rounds queries, keys, values and probabilities.
-pub(crate) fn attention_tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 2e-5,
-        Dtype::Bf16 => 3e-2,
+pub(crate) fn attention_tolerance(format: OperandFormat) -> f64 {
+    match format {
+        OperandFormat::F32 => 2e-5,
+        OperandFormat::Bf16 => 3e-2,
     }
 }
 

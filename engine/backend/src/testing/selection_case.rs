@@ -1,7 +1,7 @@
 //! Observations of a cache, and their expected selections.
 
 use super::{Cache, LAYER, LAYERS, TestBackend};
-use crate::{Batch, Dtype, KvView, Observation, PoolScores, SeqSpan};
+use crate::{Batch, KvView, Observation, OperandFormat, PoolScores, SeqSpan};
 use std::ops::Range;
 
 /// Parameters of an observation by the last rows of a cache.
@@ -133,9 +133,9 @@ impl Cache {
     }
 }
 
-pub(crate) fn slack(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 1e-4,
-        Dtype::Bf16 => 6e-2,
+pub(crate) fn slack(format: OperandFormat) -> f64 {
+    match format {
+        OperandFormat::F32 => 1e-4,
+        OperandFormat::Bf16 => 6e-2,
     }
 }

@@ -3,14 +3,14 @@
 use crate::args::ModelArgs;
 use crate::load::Loaded;
 use anyhow::Result;
-use galley_backend::Dtype;
+use galley_backend::OperandFormat;
 use galley_backend::cpu::{InstructionSet, peak_flops, read_bandwidth};
 use galley_model::config::ModelConfig;
 
 /// The settings under which the machine's bandwidth and peak are measured.
 pub(super) struct Machine {
     instruction_set: InstructionSet,
-    dtype: Dtype,
+    format: OperandFormat,
     n_threads: usize,
 }
 
@@ -26,7 +26,7 @@ impl Machine {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             instruction_set: args.instruction_set()?.unwrap_or_else(InstructionSet::best),
-            dtype: args.dtype,
+            format: args.dtype.operands,
             n_threads: args.threads.unwrap_or_else(cores),
         })
     }
@@ -34,7 +34,7 @@ impl Machine {
     /// Measures the machine, which takes some tenths of a second. None if there is no memory to measure with.
     pub(super) fn now(&self) -> Option<Moment> {
         let read_bytes_s = read_bandwidth(self.instruction_set, self.n_threads);
-        let flops_s = peak_flops(self.instruction_set, self.dtype, self.n_threads);
+        let flops_s = peak_flops(self.instruction_set, self.format, self.n_threads);
         let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
         (is_rate(read_bytes_s) && is_rate(flops_s)).then_some(Moment { read_bytes_s, flops_s })
     }

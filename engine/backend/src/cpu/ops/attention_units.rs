@@ -24,7 +24,7 @@ impl CpuBackend {
     ) -> Result<Call> {
         let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
         let n_heads = check_queries(op, &q.shape, n_rows, (layer, &pool.shape))?;
-        let k_words = q.shape.cols / self.dtype.per_word();
+        let k_words = q.shape.cols / self.formats.operands.per_word();
         let (queries, q_stride) = self.multipliers(q, n_rows, k_words);
         Ok(Call {
             q: queries,

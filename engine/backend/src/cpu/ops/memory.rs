@@ -1,6 +1,6 @@
 //! Memory of the CPU backend.
 
-use crate::checks::{check_copies, check_draft_layout};
+use crate::checks::{check_copies, check_draft_layout, check_kv_format};
 use crate::cpu::matrix::PANEL;
 use crate::cpu::rope::MAX_HEAD_DIM;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
@@ -14,7 +14,7 @@ impl DeviceMemory for CpuBackend {
     type KvPool = KvPool;
 
     fn load_matrix(&mut self, rows: usize, cols: usize, fill: &RowSource<'_>) -> Result<Matrix> {
-        Matrix::pack(&mut self.threads, self.dtype, (rows, cols), fill, None)
+        Matrix::pack(&mut self.threads, self.formats.weights, (rows, cols), fill, None)
     }
 
     fn load_gated(
@@ -24,7 +24,7 @@ impl DeviceMemory for CpuBackend {
         gate: &RowSource<'_>,
         up: &RowSource<'_>,
     ) -> Result<Matrix> {
-        Matrix::pack(&mut self.threads, self.dtype, (rows, cols), gate, Some(up))
+        Matrix::pack(&mut self.threads, self.formats.weights, (rows, cols), gate, Some(up))
     }
 
     fn load_vector(&mut self, values: &[f32]) -> Result<Vector> {
@@ -38,20 +38,15 @@ impl DeviceMemory for CpuBackend {
     }
 
     fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
-        Tensor::new(TensorShape { kind: RowKind::F32, max_rows, cols }, self.dtype)
+        Tensor::new(TensorShape { kind: RowKind::F32, max_rows, cols }, self.formats.operands)
     }
 
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
-        Tensor::new(TensorShape { kind: RowKind::Operand, max_rows, cols }, self.dtype)
+        Tensor::new(TensorShape { kind: RowKind::Operand, max_rows, cols }, self.formats.operands)
     }
 
     fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {
-        if shape.dtype != self.dtype {
-            return Err(BackendError::Unsupported(format!(
-                "a KV cache in {} beside weights in {}",
-                shape.dtype, self.dtype
-            )));
-        }
+        check_kv_format(&shape, self.formats.kv)?;
         if shape.head_dim > MAX_HEAD_DIM || !shape.head_dim.is_multiple_of(2) {
             return Err(BackendError::Unsupported(format!(
                 "head_dim {}: an even number up to {MAX_HEAD_DIM} is needed",

@@ -38,7 +38,7 @@ impl CpuBackend {
         let n_panels = w.n_panels();
         // A unit is small enough for threads to finish together, and large enough to stream.
         let per_unit = (n_panels / (self.threads.n_at_once() * 16)).clamp(1, 8);
-        let unit_work = per_unit * PANEL * w.k_words * w.dtype.per_word() * n_rows;
+        let unit_work = per_unit * PANEL * w.k_words * w.format.per_word() * n_rows;
         let kernel = self.kernels.multiply_panels;
         self.threads.for_each(n_panels.div_ceil(per_unit), unit_work, |unit, _| {
             let first = unit * per_unit;
@@ -58,7 +58,7 @@ impl CpuBackend {
         let Some(expand) = self.kernels.expand else {
             return (x.words.as_ptr(), x.stride);
         };
-        let stride = k_words * self.dtype.per_word();
+        let stride = k_words * self.formats.operands.per_word();
         if self.expanded.len() < n_rows * stride {
             self.expanded.resize(n_rows * stride, 0);
         }

@@ -43,7 +43,12 @@ fn products_of_any_number_of_rows_have_the_same_bits() {
             let expected: Vec<f64> =
                 expected.iter().enumerate().map(|(i, e)| twice(i, e)).collect();
             let got: Vec<f32> = alone.iter().flat_map(|(out, _)| out.clone()).collect();
-            assert_close(&backend.description(), &expected, &got, tolerance(backend.dtype));
+            assert_close(
+                &backend.description(),
+                &expected,
+                &got,
+                tolerance(backend.formats.operands),
+            );
         }
     }
 }
@@ -76,7 +81,12 @@ fn attention_of_any_number_of_rows_has_the_same_bits() {
                     _ => at >= first || at.is_multiple_of(3),
                 };
                 let expected = cache.expected(p, |_, at| seen(at));
-                assert_close(&case, &expected, &alone[p], attention_tolerance(backend.dtype));
+                assert_close(
+                    &case,
+                    &expected,
+                    &alone[p],
+                    attention_tolerance(backend.formats.operands),
+                );
             }
         }
     }

@@ -55,7 +55,7 @@ fn selections_agree_with_float64() {
                         None
                     }
                 };
-                let slack = slack(backend.dtype);
+                let slack = slack(backend.formats.operands);
                 for (ids, scores) in got.iter().zip(&scores) {
                     assert!(
                         cache.are_highest(ids, scores, &selection_case, slack),
@@ -88,7 +88,7 @@ fn selections_of_something_else_are_noticed() {
         SelectionCase { window: Some(200), ..base.clone() },
     ];
     for mut backend in backends() {
-        let slack = slack(backend.dtype);
+        let slack = slack(backend.formats.operands);
         let got = cache.observe(&mut backend, &[len], &base);
         let scores = cache.scores(len, &base);
         assert!(cache.are_highest(&got[0], &scores[0], &base, slack));

@@ -17,7 +17,7 @@ fn attention_agrees_with_float64() {
                 let sees = |_, at: usize| window.is_none_or(|w| at + w as usize > p);
                 let expected = cache.expected(p, sees);
                 let case = format!("{shape:?} position {p} window {window:?}");
-                assert_close(&case, &expected, &got[p], attention_tolerance(Dtype::Bf16));
+                assert_close(&case, &expected, &got[p], attention_tolerance(OperandFormat::Bf16));
             }
         }
     }
@@ -63,7 +63,7 @@ fn attention_over_views_agrees_with_float64() {
                 let expected = cache.expected(p, sees);
                 let got = cache.run(&mut backend, &[310, 19, 1], view, window);
                 let case = format!("{shape:?} {view:?} {window:?}");
-                assert_close(&case, &expected, &got[p], attention_tolerance(Dtype::Bf16));
+                assert_close(&case, &expected, &got[p], attention_tolerance(OperandFormat::Bf16));
             }
         }
     }
@@ -166,7 +166,7 @@ fn copied_blocks_and_draft_models_keep_what_they_hold() {
         head_dim: 24,
         block_size: 16,
         n_blocks: 4,
-        dtype: Dtype::Bf16,
+        format: KvFormat::Bf16,
     };
     let host = backend.kv_pool(shape).unwrap();
     let mut draft_layout =
@@ -199,7 +199,7 @@ fn copied_blocks_and_draft_models_keep_what_they_hold() {
         "a draft model in the pool",
         &expected,
         &before[59],
-        attention_tolerance(Dtype::Bf16),
+        attention_tolerance(OperandFormat::Bf16),
     );
     assert!(before != run(&mut backend, &mut draft_layout, &tables[1], false), "not copied yet");
     backend.copy_blocks(&mut draft_layout, &[(2, 9)]).unwrap();
@@ -235,7 +235,7 @@ fn selections_agree_with_float64() {
         for selection_case in selection_cases {
             let scores = cache.scores(len, &selection_case);
             let got = cache.observe(&mut backend, &[100, len - 100], &selection_case);
-            let slack = slack(Dtype::Bf16);
+            let slack = slack(OperandFormat::Bf16);
             for (ids, scores) in got.iter().zip(&scores) {
                 assert!(
                     cache.are_highest(ids, scores, &selection_case, slack),

@@ -158,7 +158,7 @@ fn script(how: How) -> (Vec<Vec<u32>>, ForwardCounts) {
         head_dim: 16,
         block_size: BLOCK,
         n_blocks: 60,
-        dtype: Dtype::Bf16,
+        format: KvFormat::Bf16,
     };
     let pool = backend.kv_pool(shape).unwrap();
     let draft_layout = backend.alias_kv_pool(&pool, shape.draft_layout(2, 1, 16).unwrap()).unwrap();
@@ -271,7 +271,7 @@ fn single(backend: &mut CudaBackend) -> Model {
         head_dim: 16,
         block_size: BLOCK,
         n_blocks: 4,
-        dtype: Dtype::Bf16,
+        format: KvFormat::Bf16,
     };
     let pool = backend.kv_pool(shape).unwrap();
     Model::new(backend, &mut Values(22), 2, pool)

@@ -54,7 +54,7 @@ impl Layerless {
             head_dim: 16,
             block_size: 16,
             n_blocks: 3,
-            dtype: Dtype::Bf16,
+            format: KvFormat::Bf16,
         };
         let pool = backend.kv_pool(shape).unwrap();
         let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
