@@ -347,16 +347,19 @@ fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
 
 /// Whether the output of a request must equal plain decoding. With verification by rejection it
 /// must if the request is greedy or has no drafter but `ngram`: such drafts are verified by
-/// equality.
+/// equality. A random schedule may give a request any drafter of the engine.
 pub fn is_plain(request: &Request, workload: &Workload) -> bool {
-    let drafter = match &request.drafting.drafter {
-        DrafterChoice::Off => None,
-        DrafterChoice::Default => workload.drafters.first().map(|(name, _)| *name),
-        DrafterChoice::Named(name) => Some(name.as_str()),
+    let names: Vec<&str> = workload.drafters.iter().map(|(name, _)| *name).collect();
+    let any = matches!(workload.engine.policy, SchedulePolicy::Random { .. });
+    let drafters = match &request.drafting.drafter {
+        DrafterChoice::Off => &[],
+        _ if any => &names[..],
+        DrafterChoice::Default => &names[..names.len().min(1)],
+        DrafterChoice::Named(name) => &[name.as_str()],
     };
     request.drafting.verify == Verify::Equality
         || request.sampling.temperature == 0.0
-        || drafter.is_none_or(|name| name == "ngram")
+        || drafters.iter().all(|name| *name == "ngram")
 }
 
 /// The same request without drafts.
