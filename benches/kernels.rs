@@ -6,13 +6,14 @@
 
 use galley_backend::cpu::{CpuBackend, CpuConfig, InstructionSet, peak_flops, read_bandwidth};
 use galley_backend::{
-    AttentionParams, Backend, Batch, Dtype, KvShape, KvView, Rope, RopeParams, SeqSpan,
+    AttentionParams, Backend, Batch, DecoderOps, DeviceMemory, Dtype, InputToken, KvShape, KvView,
+    Rope, RopeParams, SeqSpan,
 };
 use galley_benches::{median, median_s, seconds};
 
-type Matrix = <CpuBackend as Backend>::Matrix;
-type Tensor = <CpuBackend as Backend>::Tensor;
-type KvPool = <CpuBackend as Backend>::KvPool;
+type Matrix = <CpuBackend as DeviceMemory>::Matrix;
+type Tensor = <CpuBackend as DeviceMemory>::Tensor;
+type KvPool = <CpuBackend as DeviceMemory>::KvPool;
 
 fn main() {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -217,7 +218,7 @@ impl Cached {
             for first in (0..context).step_by(512) {
                 let n_rows = 512.min(context - first);
                 let positions: Vec<u32> = (first..first + n_rows).map(|p| p as u32).collect();
-                let tokens = vec![0; n_rows];
+                let tokens = vec![InputToken::known(0); n_rows];
                 let seqs = [SeqSpan {
                     first_row: 0,
                     n_rows,
@@ -252,7 +253,7 @@ impl Cached {
         };
         let tables = self.tables.iter().map(Vec::as_slice);
         let seqs: Vec<_> = tables.enumerate().map(span).collect();
-        let tokens = vec![0; positions.len()];
+        let tokens = vec![InputToken::known(0); positions.len()];
         let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
         for layer in 0..LAYERS {
             backend

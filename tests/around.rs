@@ -5,29 +5,21 @@
 #[macro_export]
 macro_rules! left_to_the_inner_model {
     ($inner:tt) => {
-        fn config(&self) -> &::galley_model::config::ModelConfig {
-            self.$inner.config()
+        fn loaded(&self, model: ::galley_model::ModelIndex) -> &::galley_model::LoadedModel {
+            self.$inner.loaded(model)
         }
-        fn kv_shape(&self) -> ::galley_backend::KvShape {
-            self.$inner.kv_shape()
-        }
-        fn max_rows(&self) -> usize {
-            self.$inner.max_rows()
-        }
-        fn max_logit_rows(&self) -> usize {
-            self.$inner.max_logit_rows()
+        fn row_limits(&self) -> ::galley_model::RowLimits {
+            self.$inner.row_limits()
         }
         fn device(&self) -> String {
             self.$inner.device()
         }
-        fn weight_bytes(&self) -> usize {
-            self.$inner.weight_bytes()
-        }
         fn sample_async(
             &mut self,
+            model: ::galley_model::ModelIndex,
             rows: &[::galley_backend::sample::SampleRow<'_>],
-        ) -> ::galley_model::Result<::std::ops::Range<u32>> {
-            self.$inner.sample_async(rows)
+        ) -> ::galley_model::Result<::galley_backend::Placeholders> {
+            self.$inner.sample_async(model, rows)
         }
         fn finish_observing(
             &mut self,
@@ -41,11 +33,17 @@ macro_rules! left_to_the_inner_model {
         fn is_asynchronous(&self) -> bool {
             self.$inner.is_asynchronous()
         }
-        fn read_logits(&self) -> ::galley_model::Result<Vec<f32>> {
-            self.$inner.read_logits()
+        fn load_draft(
+            &mut self,
+            checkpoint: &::galley_model::weights::Checkpoint,
+        ) -> ::galley_model::Result<::galley_model::ModelIndex> {
+            self.$inner.load_draft(checkpoint)
         }
-        fn draft_models(&mut self) -> Option<&mut dyn ::galley_model::DraftModels> {
-            self.$inner.draft_models()
+        fn read_logits(
+            &self,
+            model: ::galley_model::ModelIndex,
+        ) -> ::galley_model::Result<Vec<f32>> {
+            self.$inner.read_logits(model)
         }
         fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> ::galley_model::Result<()> {
             self.$inner.copy_blocks(copies)

@@ -73,7 +73,7 @@ fn output_does_not_depend_on_the_schedule() {
         for model in ["llama3", "mistral", "odd"] {
             let base = Setup { device, ..alone() };
             let plain = open(model, &base);
-            let requests = extent_requests(extent, plain.0.config());
+            let requests = extent_requests(extent, &plain.0.target().config);
             let (expected, _) = run(plain, &base.config, &requests, false);
             for seed in 0..2 {
                 let setup = chaotic(seed, device);
@@ -93,7 +93,7 @@ fn chunks_that_see_less_are_noticed() {
         let config = EngineConfig { max_num_batched_tokens: 64, ..alone().config };
         let base = Setup { device, config, ..alone() };
         let plain = open("llama3", &base);
-        let requests = extent_requests(extent, plain.0.config());
+        let requests = extent_requests(extent, &plain.0.target().config);
         let (expected, _) = run(plain, &base.config, &requests, false);
         let (model, tokenizer) = open("llama3", &base);
         let shuffled = (Box::new(Altered(model, Alteration::FewerTokens)) as _, tokenizer);
@@ -138,7 +138,7 @@ fn case_20_a_step_that_fails_beside_the_host() {
             let request = short(request).repetition_penalty(1.0).presence_penalty(0.0);
             request.frequency_penalty(0.0).n(1)
         };
-        let requests = extent_requests(extent, plain.0.config());
+        let requests = extent_requests(extent, &plain.0.target().config);
         let ahead: Vec<Request> = requests.iter().cloned().map(alone_ahead).collect();
         let requests: Vec<Request> = requests.into_iter().map(short).collect();
         let (expected, _) = run(plain, &base.config, &requests, false);

@@ -4,7 +4,7 @@
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, with_drafts};
@@ -26,7 +26,7 @@ fn output_does_not_depend_on_the_drafter() {
 fn a_verification_that_is_not_row_invariant_is_noticed() {
     let base = alone();
     let (model, tokenizer) = open("llama3", &base);
-    let config = model.config();
+    let config = &model.target().config;
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let config = EngineConfig { max_num_batched_tokens: 512, ..base.config.clone() };
     let (expected, _) = run((model, tokenizer), &config, &requests, false);
@@ -53,7 +53,7 @@ fn a_draft_that_sees_all_is_accepted_whole() {
         ("self-spec", "budget=4096,recent=16"),
     ] {
         let (model, tokenizer) = open("llama3", &base);
-        let config = model.config();
+        let config = &model.target().config;
         let requests = requests(config.vocab_size as u32, config.max_context.min(400));
         let sampled = requests.iter().filter(|request| request.stop_tokens.is_empty()).cloned();
         let both: Vec<Request> = sampled.clone().chain(sampled.map(greedy)).collect();
@@ -150,16 +150,17 @@ impl LanguageModel for Counted {
 
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
         self.1.forwards.fetch_add(1, Relaxed);
-        self.0.forward(batch, layers, observations)
+        self.0.forward(model, batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.1.samples.fetch_add(1, Relaxed);
-        self.0.sample(rows)
+        self.0.sample(model, rows)
     }
     fn wait_tokens(&mut self) -> Result<SampledTokens> {
         self.1.takes.fetch_add(1, Relaxed);

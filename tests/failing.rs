@@ -3,12 +3,10 @@
 
 use crate::runs::{Seen, Setup, open, seen_of};
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
+use galley_backend::{BackendError, Batch, LayerMask, Observation, Placeholders};
 use galley_engine::{DraftConfig, Engine, Request};
-use galley_model::config::ModelConfig;
 use galley_model::weights::Checkpoint;
-use galley_model::{DraftModelId, DraftModels, LanguageModel, Result};
-use std::ops::Range;
+use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,8 +15,6 @@ pub struct Failing {
     inner: Box<dyn LanguageModel>,
     at: usize,
     n_calls: Arc<AtomicUsize>,
-    /// For each draft model: its configuration, its KV shape and the bytes of its weights.
-    drafts: Vec<(ModelConfig, KvShape, usize)>,
 }
 
 impl Failing {
@@ -30,57 +26,48 @@ impl Failing {
         let error = "it was told to".into();
         Err(BackendError::Device { op, error }.into())
     }
-
-    fn drafts(&mut self) -> &mut dyn DraftModels {
-        self.inner.draft_models().expect("this device runs second models")
-    }
 }
 
 impl LanguageModel for Failing {
-    fn config(&self) -> &ModelConfig {
-        self.inner.config()
+    fn loaded(&self, model: ModelIndex) -> &LoadedModel {
+        self.inner.loaded(model)
     }
-    fn kv_shape(&self) -> KvShape {
-        self.inner.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.inner.max_rows()
-    }
-    fn max_logit_rows(&self) -> usize {
-        self.inner.max_logit_rows()
+    fn row_limits(&self) -> RowLimits {
+        self.inner.row_limits()
     }
     fn device(&self) -> String {
         self.inner.device()
     }
-    fn weight_bytes(&self) -> usize {
-        self.inner.weight_bytes()
-    }
     fn is_asynchronous(&self) -> bool {
         self.inner.is_asynchronous()
     }
-    fn read_logits(&self) -> Result<Vec<f32>> {
-        self.inner.read_logits()
+    fn load_draft(&mut self, checkpoint: &Checkpoint) -> Result<ModelIndex> {
+        self.inner.load_draft(checkpoint)
+    }
+    fn read_logits(&self, model: ModelIndex) -> Result<Vec<f32>> {
+        self.inner.read_logits(model)
     }
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
         self.call("forward")?;
-        self.inner.forward(batch, layers, observations)
+        self.inner.forward(model, batch, layers, observations)
     }
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
         self.call("finish_observing")?;
         self.inner.finish_observing(observations)
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.call("sample")?;
-        self.inner.sample(rows)
+        self.inner.sample(model, rows)
     }
-    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.call("sample_async")?;
-        self.inner.sample_async(rows)
+        self.inner.sample_async(model, rows)
     }
     fn start_token_copy(&mut self) -> Result<()> {
         self.call("start_token_copy")?;
@@ -93,45 +80,6 @@ impl LanguageModel for Failing {
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
         self.call("copy_blocks")?;
         self.inner.copy_blocks(copies)
-    }
-    fn draft_models(&mut self) -> Option<&mut dyn DraftModels> {
-        Some(self)
-    }
-}
-
-impl DraftModels for Failing {
-    fn load(&mut self, checkpoint: &Checkpoint) -> Result<DraftModelId> {
-        let drafts = self.drafts();
-        let id = drafts.load(checkpoint)?;
-        let facts = (drafts.config(id).clone(), drafts.kv_shape(id), drafts.weight_bytes(id));
-        self.drafts.push(facts);
-        Ok(id)
-    }
-    fn config(&self, id: DraftModelId) -> &ModelConfig {
-        &self.drafts[id.0].0
-    }
-    fn kv_shape(&self, id: DraftModelId) -> KvShape {
-        self.drafts[id.0].1
-    }
-    fn weight_bytes(&self, id: DraftModelId) -> usize {
-        self.drafts[id.0].2
-    }
-    fn forward(
-        &mut self,
-        id: DraftModelId,
-        batch: &Batch<'_>,
-        layers: &LayerMask<'_>,
-    ) -> Result<()> {
-        self.call("forward of a draft model")?;
-        self.drafts().forward(id, batch, layers)
-    }
-    fn sample(&mut self, id: DraftModelId, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
-        self.call("sample of a draft model")?;
-        self.drafts().sample(id, rows)
-    }
-    fn sample_async(&mut self, id: DraftModelId, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
-        self.call("sample_async of a draft model")?;
-        self.drafts().sample_async(id, rows)
     }
 }
 
@@ -159,8 +107,7 @@ pub fn run_failing(
 ) -> Outcome {
     let (inner, tokenizer) = open(name, setup);
     let n_calls = Arc::new(AtomicUsize::new(0));
-    let drafts = Vec::new();
-    let model = Box::new(Failing { inner, at, n_calls: Arc::clone(&n_calls), drafts });
+    let model = Box::new(Failing { inner, at, n_calls: Arc::clone(&n_calls) });
     let config = setup.config.clone();
     let engine = Engine::start_with_drafters(model, Some(tokenizer), config, drafting)
         .expect("an engine starts");

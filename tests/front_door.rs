@@ -35,7 +35,7 @@ fn run_opened(engine: &Engine, requests: &[Request]) -> Vec<Vec<Seen>> {
 #[test]
 fn an_opened_engine_gives_the_bytes_of_one_that_is_put_together_by_hand() {
     let (model, tokenizer) = open("llama3", &alone());
-    let config = model.config();
+    let config = &model.target().config;
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let (expected, _) = run((model, tokenizer), &alone().config, &requests, false);
 

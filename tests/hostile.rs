@@ -103,7 +103,7 @@ fn plain() -> &'static (Vec<Request>, Vec<Vec<Seen>>) {
     PLAIN.get_or_init(|| {
         let base = alone();
         let model = open(MODEL, &base);
-        let config = model.0.config();
+        let config = &model.0.target().config;
         let requests = requests(config.vocab_size as u32, config.max_context.min(400));
         let (expected, _) = run(model, &base.config, &requests, false);
         let lengths = [None, Some(1), Some(7)].into_iter().cycle();

@@ -15,7 +15,7 @@ fn output_does_not_depend_on_the_schedule() {
         for dtype in [Dtype::Bf16, Dtype::F32] {
             let base = Setup { device: on_cpu(dtype, 1), ..alone() };
             let model = open(name, &base);
-            let config = model.0.config();
+            let config = &model.0.target().config;
             // All requests twice, so that the second half finds the first in the prefix cache.
             let once = requests(config.vocab_size as u32, config.max_context.min(400));
             let requests = [once.clone(), once].concat();
@@ -53,7 +53,7 @@ fn output_does_not_depend_on_the_schedule() {
 fn another_order_of_summation_is_noticed() {
     let base = alone();
     let (model, tokenizer) = open("llama3", &base);
-    let config = model.config();
+    let config = &model.target().config;
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let (expected, _) = run((model, Arc::clone(&tokenizer)), &base.config, &requests, false);
 

@@ -2,9 +2,9 @@
 //! a model without an engine.
 
 use galley_backend::cpu::{CpuConfig, InstructionSet};
-use galley_backend::{Batch, Dtype, KvView, LayerMask, SeqSpan};
+use galley_backend::{Batch, Dtype, InputToken, KvView, LayerMask, SeqSpan};
 use galley_model::weights::Checkpoint;
-use galley_model::{Device, LanguageModel, LoadOptions, load};
+use galley_model::{Device, LanguageModel, LoadOptions, ModelIndex, load};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -125,10 +125,11 @@ pub fn run_rows(
     chunk: usize,
     logit_rows: &[u32],
 ) -> Vec<Vec<f32>> {
-    let block_table: Vec<u32> = (0..model.kv_shape().n_blocks as u32).collect();
+    let block_table: Vec<u32> = (0..model.target().kv_shape.n_blocks as u32).collect();
     let n_chunks = tokens.len().div_ceil(chunk);
     for (i, tokens) in tokens.chunks(chunk).enumerate() {
         let start = (first + i * chunk) as u32;
+        let tokens: Vec<_> = tokens.iter().copied().map(InputToken::known).collect();
         let positions: Vec<u32> = (start..start + tokens.len() as u32).collect();
         let view = KvView::default();
         let seqs = [SeqSpan {
@@ -139,11 +140,11 @@ pub fn run_rows(
             view,
         }];
         let logit_rows = if i + 1 == n_chunks { logit_rows } else { &[] };
-        let batch = Batch { tokens, positions: &positions, seqs: &seqs, logit_rows };
-        model.forward(&batch, &LayerMask::All, &mut []).expect("a forward");
+        let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows };
+        model.forward(ModelIndex::TARGET, &batch, &LayerMask::All, &mut []).expect("a forward");
     }
-    let logits = model.read_logits().expect("logits");
-    logits.chunks(model.config().vocab_size).map(<[f32]>::to_vec).collect()
+    let logits = model.read_logits(ModelIndex::TARGET).expect("logits");
+    logits.chunks(model.target().config.vocab_size).map(<[f32]>::to_vec).collect()
 }
 
 /// Largest difference over the largest logit of the row.

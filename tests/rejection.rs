@@ -8,7 +8,7 @@ use galley_backend::{Batch, Dtype, LayerMask, Observation};
 use galley_engine::{
     DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
 };
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::setup;
 use galley_tests::run_rows;
 use galley_tests::runs::{Setup, alone, open, requests, run, run_drafting};
@@ -92,7 +92,7 @@ impl Setting {
     fn cells(&self, model: &mut dyn LanguageModel) -> Vec<f64> {
         let mut cells = vec![0.0; self.n_buckets.pow(self.n_tokens as u32)];
         let prompt = run_rows(model, &PROMPT, 0, PROMPT.len(), &[PROMPT.len() as u32 - 1]);
-        let eos = model.config().end_tokens.of_texts();
+        let eos = model.target().config.end_tokens.of_texts();
         let mut open = vec![(Vec::new(), 1.0)];
         while let Some((output, probability)) = open.pop() {
             if output.len() == self.n_tokens {
@@ -210,7 +210,7 @@ impl Verifying {
             Verifier::ForgetsTheResidual if right == proposal.token() => right,
             Verifier::ForgetsTheResidual => plain,
             Verifier::ReusesNoise => {
-                let n = self.model.config().vocab_size;
+                let n = self.model.target().config.vocab_size;
                 let logits = &logits[row.logits_row * n..][..n];
                 let target = TOP_5.exact(logits, &[], row.banned);
                 decided_by_the_draft(&target, proposal, row)
@@ -240,21 +240,22 @@ impl LanguageModel for Verifying {
 
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        self.model.forward(batch, layers, observations)
+        self.model.forward(model, batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
-        let right = self.model.sample(rows)?;
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+        let right = self.model.sample(model, rows)?;
         if self.verifier == Verifier::Right {
             return Ok(right);
         }
-        let logits = self.model.read_logits()?;
+        let logits = self.model.read_logits(model)?;
         let plain: Vec<SampleRow<'_>> =
             rows.iter().map(|row| SampleRow { rejection: None, ..*row }).collect();
-        let plain = self.model.sample(&plain)?;
+        let plain = self.model.sample(model, &plain)?;
         let sampled = rows.iter().zip(right).zip(plain);
         let sampled = sampled.map(|((row, right), plain)| SampledToken {
             token: self.token(row, right.token, plain.token, &logits),
@@ -312,7 +313,7 @@ fn wrong_verifiers_do_not_follow_the_target() {
 fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     let base = alone();
     let plain = open(MODEL, &base);
-    let vocab_size = plain.0.config().vocab_size as u32;
+    let vocab_size = plain.0.target().config.vocab_size as u32;
     let sampled = requests(vocab_size, 200);
     let greedy = sampled.iter().map(|request| request.clone().temperature(0.0));
     let all: Vec<Request> = sampled.iter().cloned().chain(greedy).collect();

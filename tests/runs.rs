@@ -6,11 +6,12 @@ use galley_backend::{
     Batch, Dtype, KvView, LayerMask, Observation, Selected, SelectedIds, SeqSpan,
 };
 use galley_engine::{
-    DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy, Stats,
+    DraftConfig, Engine, EngineConfig, Event, Prompt, Request, RequestHandle, SchedulePolicy,
+    Stats, TokenEvent,
 };
 use galley_model::tokenizer::Tokenizer;
 use galley_model::weights::Checkpoint;
-use galley_model::{Device, LanguageModel, LoadOptions, Result, load};
+use galley_model::{Device, LanguageModel, LoadOptions, ModelIndex, Result, load};
 use std::sync::Arc;
 
 /// All that a user can see of a sequence; log-probabilities are compared as bits.
@@ -139,7 +140,7 @@ pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, 
     let mut seen = vec![nothing; n as usize];
     for event in handle.events() {
         match event {
-            Event::Token { index, token, text, logprob, top } => {
+            Event::Token(TokenEvent { index, token, text, logprob, top, .. }) => {
                 let seen = &mut seen[index as usize];
                 seen.tokens.push(token);
                 seen.text.push_str(&text);
@@ -172,6 +173,7 @@ impl LanguageModel for Altered {
 
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
@@ -195,10 +197,10 @@ impl LanguageModel for Altered {
                 SeqSpan { view, ..*seq }
             })
             .collect();
-        self.0.forward(&Batch { seqs: &seqs, ..*batch }, layers, observations)
+        self.0.forward(model, &Batch { seqs: &seqs, ..*batch }, layers, observations)
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
-        self.0.sample(rows)
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+        self.0.sample(model, rows)
     }
     fn wait_tokens(&mut self) -> Result<SampledTokens> {
         self.0.wait_tokens()

@@ -64,7 +64,7 @@ pub fn assert_same_bytes<'a>(
 ) {
     let base = Setup { device: device(1), ..alone() };
     let plain = open(model, &base);
-    let requests = extent_requests(extent, plain.0.config());
+    let requests = extent_requests(extent, &plain.0.target().config);
     let (expected, _) = run(plain, &base.config, &requests, false);
     let requests = with_drafts(&requests);
     // The test needs drafts and preemptions; without them it would show nothing.

@@ -3,6 +3,7 @@
 
 use galley_engine::{
     DeviceChoice, DraftRequest, DrafterChoice, Engine, Event, ModelFiles, Prompt, Request, Stats,
+    TokenEvent,
 };
 use galley_model::tokenizer::Tokenizer;
 use galley_tests::plugins::setup;
@@ -49,7 +50,7 @@ fn run(
         let mut seen = Vec::new();
         for event in handle.events() {
             match event {
-                Event::Token { token, text, logprob, .. } => {
+                Event::Token(TokenEvent { token, text, logprob, .. }) => {
                     seen.push(format!("{token} {text:?} {:?}", logprob.map(f32::to_bits)));
                 }
                 Event::Finished { reason, .. } => seen.push(reason.as_str().to_owned()),

@@ -54,7 +54,7 @@ fn case_20_a_prompt_that_ends_beside_drafts() {
 fn case_20_a_step_that_fails_on_a_real_model() {
     let base = alone();
     let plain = open("llama3", &base);
-    let config = plain.0.config();
+    let config = &plain.0.target().config;
     let short = |request: Request| request.max_tokens(10);
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let requests: Vec<_> = requests.into_iter().map(short).collect();

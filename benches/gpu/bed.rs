@@ -8,7 +8,8 @@
 use crate::measure::{seconds_each, value};
 use galley_backend::cuda::{CudaBackend, KvPool, Matrix, Tensor};
 use galley_backend::{
-    AttentionParams, Backend, Batch, Dtype, KvShape, KvView, Rope, RopeParams, SeqSpan,
+    AttentionParams, Batch, DecoderOps, DeviceMemory, Dtype, InputToken, KvShape, KvView, Rope,
+    RopeParams, SeqSpan,
 };
 
 /// Tokens in a block.
@@ -77,7 +78,7 @@ pub(crate) fn fill(
     let mut rows = Rows::new(backend, heads, CHUNK);
     for first in (0..n_tokens).step_by(CHUNK) {
         let n_rows = CHUNK.min(n_tokens - first);
-        let tokens: Vec<u32> = (0..n_rows as u32).collect();
+        let tokens: Vec<_> = (0..n_rows as u32).map(InputToken::known).collect();
         let positions: Vec<u32> = (first as u32..(first + n_rows) as u32).collect();
         let view = KvView::default();
         let seqs = [SeqSpan { first_row: 0, n_rows, block_table, writes_kv: true, view }];
@@ -167,7 +168,8 @@ impl Bed {
         let mut rows = Rows::new(backend, heads, max_rows.max(n_filled));
         let filled = n_filled / BLOCK;
         let block_table: Vec<u32> = (0..filled as u32).collect();
-        let tokens: Vec<u32> = (0..n_filled as u32).collect();
+        let positions: Vec<u32> = (0..n_filled as u32).collect();
+        let tokens: Vec<_> = positions.iter().copied().map(InputToken::known).collect();
         let view = KvView::default();
         let seqs = [SeqSpan {
             first_row: 0,
@@ -176,7 +178,7 @@ impl Bed {
             writes_kv: true,
             view,
         }];
-        let batch = Batch { tokens: &tokens, positions: &tokens, seqs: &seqs, logit_rows: &[] };
+        let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
         rows.take(backend, heads, &mut pool, &batch, &[0, 1]);
         let copies: Vec<_> =
             (filled..n_blocks).map(|block| ((block % filled) as u32, block as u32)).collect();
@@ -229,7 +231,7 @@ impl Bed {
         let (mut tokens, mut positions, mut seqs) = (vec![], vec![], vec![]);
         for seq in 0..n_seqs {
             let first_row = tokens.len();
-            tokens.extend(at.clone().map(|p| self.asking(seq, p) as u32));
+            tokens.extend(at.clone().map(|p| InputToken::known(self.asking(seq, p) as u32)));
             positions.extend(at.clone().map(|p| p as u32));
             let block_table = &self.blocks[seq * n_tokens.div_ceil(BLOCK)..];
             let block_table = &block_table[..n_tokens.div_ceil(BLOCK)];

@@ -3,7 +3,7 @@
 use crate::bed::{self, Heads};
 use crate::measure::seconds_each;
 use galley_backend::cuda::{CudaBackend, CudaConfig, CudaDevice};
-use galley_backend::{Backend, Result};
+use galley_backend::{Backend, DeviceMemory, Result};
 
 /// The sizes of a measurement.
 #[derive(Clone, Copy)]

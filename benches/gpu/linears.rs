@@ -4,7 +4,9 @@ use crate::bed::{self, BLOCK};
 use crate::gpu::{Gpu, Model};
 use crate::measure::{check, seconds_each, value};
 use galley_backend::cuda::{CudaBackend, Matrix, Tensor};
-use galley_backend::{AttentionParams, Backend, Batch, KvView, Rope, SeqSpan};
+use galley_backend::{
+    AttentionParams, Batch, DecoderOps, DeviceMemory, InputToken, KvView, Rope, SeqSpan,
+};
 
 /// Rows of the table from which operands are made.
 const N_TOKENS: usize = 256;
@@ -211,7 +213,8 @@ fn operands(backend: &mut CudaBackend, n_rows: usize, n_cols: usize) -> Tensor {
     let rope = Rope { inv_freq: vec![0.0; 8], attention_scale: 1.0 };
     let params = AttentionParams { scale: 1.0, window: None };
     let block_table: Vec<u32> = (0..n_rows.div_ceil(BLOCK) as u32).collect();
-    let tokens: Vec<u32> = (0..n_rows).map(|row| (row % N_TOKENS) as u32).collect();
+    let token = |row: usize| InputToken::known((row % N_TOKENS) as u32);
+    let tokens: Vec<_> = (0..n_rows).map(token).collect();
     let positions: Vec<u32> = (0..n_rows as u32).collect();
     let view = KvView::default();
     let seqs =

@@ -14,10 +14,12 @@ mod arguments;
 
 use arguments::{Arguments, Draft};
 use galley_backend::sample::{SampleRow, SamplingParams};
-use galley_backend::{Batch, KvView, LayerMask, Selected, SelectedIds, SeqSpan};
+use galley_backend::{
+    Batch, InputToken, KvShape, KvView, LayerMask, Selected, SelectedIds, SeqSpan,
+};
 use galley_benches::{median, seconds};
 use galley_model::weights::Checkpoint;
-use galley_model::{LanguageModel, LoadOptions, load};
+use galley_model::{LanguageModel, LoadOptions, LoadedModel, ModelIndex, load};
 
 fn main() {
     let arguments = Arguments::from_command_line();
@@ -76,7 +78,7 @@ struct Pass<'a> {
 
 impl Bed {
     fn new(model: Box<dyn LanguageModel>) -> Self {
-        let n_blocks = model.kv_shape().n_blocks as u32;
+        let n_blocks = model.target().kv_shape.n_blocks as u32;
         let mut bed =
             Bed { model, blocks: (0..n_blocks).collect(), sampling: SamplingParams::greedy() };
         let pass = Pass { n_seqs: 1, n_rows: FILLED, position: 0, view: KvView::default() };
@@ -102,22 +104,23 @@ impl Bed {
 
     /// Bytes that a step reads: every weight except the embedding's, and `n_cached` cached tokens.
     fn bytes(&self, n_cached: usize) -> f64 {
-        let config = self.model.config();
+        let LoadedModel { config, kv_shape, .. } = self.model.target();
         let weights = config.n_layers * config.layer_parameters() + config.head_parameters();
-        let value = self.model.kv_shape().dtype.bytes();
+        let value = kv_shape.dtype.bytes();
         ((weights + n_cached * config.kv_values_per_token()) * value) as f64
     }
 
     /// Runs a pass that computes the logits of `logit_rows` in each sequence.
     fn forward(&mut self, pass: Pass<'_>, logit_rows: &[usize]) {
         let Pass { n_seqs, n_rows, position, view } = pass;
-        let vocabulary = self.model.config().vocab_size as u32;
+        let vocabulary = self.model.target().config.vocab_size as u32;
         let per_sequence = (position + n_rows).div_ceil(BLOCK);
         let (mut tokens, mut positions, mut logits) = (vec![], vec![], vec![]);
         let mut seqs = Vec::with_capacity(n_seqs);
         for seq in 0..n_seqs {
             let first_row = tokens.len();
-            let token = |i: usize| ((seq * 7919 + i * 31) as u32 * 17 + 3) % vocabulary;
+            let token =
+                |i: usize| InputToken::known(((seq * 7919 + i * 31) as u32 * 17 + 3) % vocabulary);
             tokens.extend((position..position + n_rows).map(token));
             positions.extend(position as u32..(position + n_rows) as u32);
             logits.extend(logit_rows.iter().map(|row| (first_row + row) as u32));
@@ -126,7 +129,9 @@ impl Bed {
         }
         let batch =
             Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &logits };
-        self.model.forward(&batch, &LayerMask::All, &mut []).expect("a forward");
+        self.model
+            .forward(ModelIndex::TARGET, &batch, &LayerMask::All, &mut [])
+            .expect("a forward");
     }
 
     /// Runs a pass and samples a token for each of its rows. Returns the tokens, and the seconds of
@@ -144,11 +149,12 @@ impl Bed {
                 seen: None,
                 drafted: &[],
                 banned: &[],
+                early_ends: &[],
                 reports: false,
                 rejection: None,
             };
             let rows: Vec<_> = (0..pass.n_seqs * pass.n_rows).map(row).collect();
-            let sampled = self.model.sample(&rows).expect("tokens");
+            let sampled = self.model.sample(ModelIndex::TARGET, &rows).expect("tokens");
             tokens.extend(sampled.iter().map(|sampled| sampled.token));
         });
         (tokens, time)
@@ -157,7 +163,7 @@ impl Bed {
     /// Measures one batch and context, and prints a line for each draft and γ.
     fn measure(&mut self, arguments: &Arguments, n_seqs: usize, context: usize) {
         let target = Pass { n_seqs, n_rows: 1, position: context, view: KvView::default() };
-        let (n_layers, n_kv_heads) = (self.model.config().n_layers, self.model.config().n_kv_heads);
+        let KvShape { n_layers, n_kv_heads, .. } = self.model.target().kv_shape;
         // The passes alternate, so that a slow moment of the machine affects all of them.
         let mut targets = Vec::new();
         let mut verifies = vec![Vec::new(); arguments.gammas.len()];

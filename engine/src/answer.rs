@@ -1,9 +1,11 @@
 //! Answers: the pieces of a request as they come, and the whole output of each of its sequences.
 
 use crate::error::{GenerateError, RequestError};
-use crate::event::{Event, FinishReason, Usage};
+use crate::event::{Event, Usage};
 use crate::handle::{Engine, RequestHandle};
 use crate::request::Request;
+use crate::stop::FinishReason;
+use crate::verify::TokenEvent;
 
 /// One item of a [`RequestHandle`]'s iterator: a token, or the end of a sequence.
 ///
@@ -15,7 +17,7 @@ pub struct Piece {
     pub index: u32,
     /// The token; None in the last piece of a sequence, which says how the sequence ended.
     pub token: Option<u32>,
-    /// Text that became final with this token. May be empty: see [`Event::Token`].
+    /// Text that became final with this token. May be empty: see [`TokenEvent::text`].
     pub text: String,
     /// The token's log-probability under the model's own logits, if the request asks for it.
     pub logprob: Option<f32>,
@@ -127,7 +129,7 @@ impl Piece {
             Piece { index, token: None, text, logprob: None, top, finish: Some(finish) }
         };
         match event {
-            Event::Token { index, token, text, logprob, top } => {
+            Event::Token(TokenEvent { index, token, text, logprob, top, .. }) => {
                 Ok(Piece { index, token: Some(token), text, logprob, top, finish: None })
             }
             Event::Finished { index, reason, usage } => Ok(end(index, Finish { reason, usage })),
@@ -199,8 +201,7 @@ mod tests {
     use super::*;
 
     fn token(index: u32, token: u32, text: &str) -> Event {
-        let top = vec![(token, -0.5)];
-        Event::Token { index, token, text: text.into(), logprob: Some(-0.5), top }
+        Event::Token(TokenEvent::of_test(index, token, text, vec![(token, -0.5)]))
     }
 
     #[test]

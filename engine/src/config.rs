@@ -1,7 +1,7 @@
 //! Settings of an engine, and how they are made to fit a device.
 
 use crate::error::StartError;
-use galley_model::LanguageModel;
+use galley_model::{LanguageModel, RowLimits};
 
 /// Settings of an engine. The number of blocks is no setting: the model's KV pool determines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub(crate) struct Fitted {
 impl EngineConfig {
     /// The same settings within the model's limits. Fails if the model's sizes allow no step.
     pub(crate) fn fit(&self, model: &dyn LanguageModel) -> Result<Fitted, StartError> {
-        let shape = model.kv_shape();
-        let (max_rows, max_logit_rows) = (model.max_rows(), model.max_logit_rows());
+        let shape = model.target().kv_shape;
+        let RowLimits { max_rows, max_logit_rows } = model.row_limits();
         let sizes = [
             ("block_size", shape.block_size, MAX_ID),
             ("n_blocks", shape.n_blocks, MAX_ID),

@@ -1,7 +1,9 @@
 //! Events of a request: its tokens, the ends of its sequences, and its error.
 
-use crate::drafting::DraftStats;
 use crate::error::RequestError;
+use crate::stats::DraftStats;
+use crate::stop::FinishReason;
+use crate::verify::TokenEvent;
 use std::time::Duration;
 
 /// One event of a request.
@@ -11,20 +13,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A sequence has a new token.
-    Token {
-        /// Index of the sequence among the request's `n`.
-        index: u32,
-        /// The token. The token that ends a sequence is reported, too.
-        token: u32,
-        /// Text that became final with this token. The concatenated texts of a sequence are its
-        /// output. Empty without a tokenizer, inside a character, and while the text may be the
-        /// start of a stop string.
-        text: String,
-        /// The token's log-probability under the model's own logits, if the request asks for it.
-        logprob: Option<f32>,
-        /// The most likely tokens and their log-probabilities, if the request asks for them.
-        top: Vec<(u32, f32)>,
-    },
+    Token(TokenEvent),
     /// A sequence has ended.
     Finished {
         /// Index of the sequence among the request's `n`.
@@ -36,39 +25,6 @@ pub enum Event {
     },
     /// The request cannot continue. No event follows for any of its sequences.
     Error(RequestError),
-}
-
-/// Why a sequence ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// It reached an end token of the model, a stop token or a stop string.
-    Stop(Stopped),
-    /// It reached `max_tokens`.
-    Length,
-    /// The caller cancelled the request or dropped its handle, or the engine was shut down.
-    Cancelled,
-}
-
-impl FinishReason {
-    /// The reason's name in APIs.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            FinishReason::Stop(_) => "stop",
-            FinishReason::Length => "length",
-            FinishReason::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// The end token, stop token or stop string at which a sequence stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// One of the model's end tokens.
-    Eos(u32),
-    /// One of the request's stop tokens.
-    Token(u32),
-    /// One of the request's stop strings.
-    Text(String),
 }
 
 /// Token counts and times of one sequence.

@@ -1,18 +1,17 @@
-//! Turns block tables into a batch: the only file that sees both.
+//! Runs a step's forward over block tables, and samples from it.
 
+use crate::batch::{BatchBuffers, BatchBuilder, Span};
 use crate::drafting::PiggybackSelection;
 use crate::sequence::{Sequence, SequenceKey};
 use galley_backend::sample::{SampleRow, SampledToken};
-use galley_backend::{Batch, KvView, LayerMask, SeqSpan};
-use galley_model::{LanguageModel, Result};
+use galley_backend::{KvView, LayerMask, Placeholder};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use std::time::{Duration, Instant};
 
 /// Runs the model. Reuses the buffers of a batch between steps.
 #[derive(Default)]
 pub(crate) struct Executor {
-    tokens: Vec<u32>,
-    positions: Vec<u32>,
-    logit_rows: Vec<u32>,
+    buffers: BatchBuffers,
 }
 
 impl Executor {
@@ -25,49 +24,35 @@ impl Executor {
         running: &[Sequence],
         piggybacked: &mut [PiggybackSelection],
     ) -> Result<(usize, Duration)> {
-        self.tokens.clear();
-        self.positions.clear();
-        self.logit_rows.clear();
-        let mut seqs = Vec::with_capacity(running.len());
+        let mut batch = BatchBuilder::new(&mut self.buffers, running.len());
         let mut observations = Vec::with_capacity(piggybacked.len());
         let mut piggybacked = piggybacked.iter_mut().peekable();
         for (at, sequence) in running.iter().enumerate().filter(|(_, s)| !s.share.is_empty()) {
-            let (first, n) = (sequence.table.n_tokens(), sequence.n_scheduled());
-            let drafted = sequence.drafted();
             debug_assert!(
-                drafted.len() <= sequence.n_draft_slots(),
+                sequence.n_drafted() <= sequence.n_draft_slots(),
                 "no draft is longer than promised"
             );
             while let Some(piggyback) = piggybacked.next_if(|piggyback| piggyback.at == at) {
-                piggyback.seq = seqs.len();
+                piggyback.seq = batch.n_seqs();
                 observations.push(piggyback.observation());
             }
-            seqs.push(SeqSpan {
-                first_row: self.tokens.len(),
-                n_rows: n + drafted.len(),
+            let span = Span {
+                position: sequence.table.n_tokens(),
                 block_table: sequence.table.ids(),
                 writes_kv: true,
                 view: KvView::default(),
-            });
-            self.tokens.extend_from_slice(&sequence.tokens[first..first + n]);
-            self.tokens.extend_from_slice(drafted);
-            self.positions.extend(first as u32..(first + n + drafted.len()) as u32);
+            };
+            batch.add(span, sequence.scheduled_inputs());
             if sequence.samples_now() {
-                let n_rows = self.tokens.len() as u32;
-                self.logit_rows.extend(n_rows - 1 - drafted.len() as u32..n_rows);
+                batch.want_logits(1 + sequence.n_drafted());
             }
         }
         let started = Instant::now();
-        if !seqs.is_empty() {
-            let batch = Batch {
-                tokens: &self.tokens,
-                positions: &self.positions,
-                seqs: &seqs,
-                logit_rows: &self.logit_rows,
-            };
-            model.forward(&batch, &LayerMask::All, &mut observations)?;
+        if !batch.is_empty() {
+            let all = LayerMask::All;
+            model.forward(ModelIndex::TARGET, &batch.batch(), &all, &mut observations)?;
         }
-        Ok((self.tokens.len(), started.elapsed()))
+        Ok((batch.n_rows(), started.elapsed()))
     }
 
     /// Fetches the selections that the forward has made. Returns the time in the model.
@@ -87,32 +72,32 @@ impl Executor {
 
     /// Samples 1 + `n_drafted` tokens for every sequence with its last token in the forward, in the
     /// order of `running`. A sequence that is about to fork also samples one token for each fork,
-    /// from the same logit row. Sequences that have ended in the meantime are skipped. Returns the
+    /// from the same logit row. Sequences that have finished in the meantime are skipped. Returns the
     /// sampled tokens and the time in the model.
     pub(crate) fn sample(
         &self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
     ) -> Result<(Vec<SampledToken>, Duration)> {
-        let mut rows: Vec<SampleRow<'_>> = Vec::with_capacity(self.logit_rows.len());
+        let mut rows: Vec<SampleRow<'_>> = Vec::with_capacity(self.buffers.n_logit_rows());
         let mut logits_row = 0;
         for sequence in running.iter().filter(|sequence| sequence.samples_now()) {
-            let (first, drafted) = (sequence.key.index, sequence.drafted());
-            if sequence.ended.is_none() {
-                let streams = first..=first + sequence.n_forks;
-                rows.extend(streams.map(|index| sequence.row(logits_row, index, &[])));
-                let later = (1..=drafted.len()).map(|i| (logits_row + i, &drafted[..i]));
-                rows.extend(
-                    later.map(|(logits_row, before)| sequence.row(logits_row, first, before)),
-                );
+            let n_drafted = sequence.n_drafted();
+            if !sequence.is_finished() {
+                let first = sequence.key.index;
+                rows.push(sequence.next_row(logits_row));
+                let forks = first + 1..=first + sequence.n_forks;
+                rows.extend(forks.map(|index| sequence.fork_row(logits_row, index)));
+                let drafted = 1..=n_drafted;
+                rows.extend(drafted.map(|n| sequence.verified_row(logits_row + n, n)));
             }
-            logits_row += 1 + drafted.len();
+            logits_row += 1 + n_drafted;
         }
         if rows.is_empty() {
             return Ok((Vec::new(), Duration::ZERO));
         }
         let started = Instant::now();
-        let sampled = model.sample(&rows)?;
+        let sampled = model.sample(ModelIndex::TARGET, &rows)?;
         assert_eq!(sampled.len(), rows.len(), "the model samples one token for each row");
         Ok((sampled, started.elapsed()))
     }
@@ -125,15 +110,15 @@ impl Executor {
         &self,
         model: &mut dyn LanguageModel,
         running: &[Sequence],
-    ) -> Result<Vec<(SequenceKey, u32)>> {
+    ) -> Result<Vec<(SequenceKey, Placeholder)>> {
         let sampling_now = running.iter().filter(|sequence| sequence.samples_now());
         let rows = sampling_now.clone().enumerate();
-        let rows: Vec<SampleRow<'_>> = rows.map(|(at, s)| s.row(at, s.key.index, &[])).collect();
+        let rows: Vec<SampleRow<'_>> = rows.map(|(at, s)| s.next_row(at)).collect();
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let names = model.sample_async(&rows)?;
+        let placeholders = model.sample_async(ModelIndex::TARGET, &rows)?;
         model.start_token_copy()?;
-        Ok(sampling_now.map(|sequence| sequence.key).zip(names).collect())
+        Ok(sampling_now.map(|sequence| sequence.key).zip(placeholders).collect())
     }
 }

@@ -4,7 +4,8 @@ mod life;
 mod published;
 
 use crate::config::{EngineConfig, Fitted};
-use crate::drafting::{DraftConfig, Drafting};
+use crate::draft_settings::DraftConfig;
+use crate::drafting::Drafting;
 use crate::error::{RequestError, StartError, SubmitError};
 use crate::event::Event;
 use crate::output::TextCodec;
@@ -88,11 +89,12 @@ impl Engine {
         drafting: Drafting,
         thread: std::thread::Builder,
     ) -> Result<Engine, StartError> {
+        let target = model.target();
         let info = ModelInfo {
-            config: model.config().clone(),
-            kv_shape: model.kv_shape(),
+            config: target.config.clone(),
+            kv_shape: target.kv_shape,
             device: model.device(),
-            weight_bytes: model.weight_bytes(),
+            weight_bytes: target.weight_bytes,
         };
         let mut limits = EngineCore::limits(&*model, &sizes, &drafting);
         if let Some(codec) = &codec {
@@ -294,7 +296,7 @@ impl RequestHandle {
 
     fn note(&mut self, event: Event) -> Event {
         match &event {
-            Event::Token { .. } => {}
+            Event::Token(_) => {}
             Event::Finished { .. } => self.n_open -= 1,
             Event::Error(_) => self.n_open = 0,
         }

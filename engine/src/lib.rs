@@ -42,7 +42,7 @@
 //!   exception is a request that asks for [`Verify::Rejection`], which keeps the distribution
 //!   alone.
 //! - No step exceeds a limit of the device, with any sizes and any requests: `config.rs` fits the
-//!   sizes to the device once, and `scheduler/budget.rs` promises rows before they are spent.
+//!   sizes to the device once, and `budget.rs` promises rows before they are spent.
 //! - A step that fails ends the requests that depend on it with an error, and the engine goes on
 //!   with the remaining requests (`step/failed.rs`).
 //! - An accepted sequence ends exactly once. A sequence that runs out of blocks is preempted and
@@ -53,7 +53,12 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod batch;
+mod budget;
+mod chaos;
 mod config;
+mod draft_cache;
+mod draft_settings;
 mod drafting;
 mod error;
 mod event;
@@ -73,12 +78,11 @@ mod verify;
 
 pub use answer::{Answer, Answers, Events, Finish, Logprob, Piece};
 pub use config::{EngineConfig, SchedulePolicy};
-pub use drafting::{
-    DraftConfig, DraftRequest, DraftStats, DraftTimes, DrafterChoice, DrafterSetup, FindModel,
-    Verify,
+pub use draft_settings::{
+    DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
-pub use event::{Event, FinishReason, Stopped, Usage};
+pub use event::{Event, Usage};
 pub use galley_backend::Dtype;
 pub use galley_backend::sample::SamplingParams;
 pub use galley_drafter_host as drafters;
@@ -90,4 +94,6 @@ pub use open::{
     OpenProgress, Settings, check_model, find_model,
 };
 pub use request::{Prompt, Request};
-pub use stats::{Stats, StepStats};
+pub use stats::{DraftStats, DraftTimes, Stats, StepStats};
+pub use stop::{FinishReason, Stopped};
+pub use verify::TokenEvent;

@@ -14,7 +14,7 @@ pub use error::OpenError;
 pub use files::{ModelFiles, OpenProgress, check_model, find_model};
 pub use settings::Settings;
 
-use crate::drafting::{DraftConfig, DrafterSetup};
+use crate::draft_settings::{DraftConfig, DrafterSetup};
 use crate::handle::Engine;
 use galley_backend::Dtype;
 use galley_drafter_host::Search;
@@ -178,7 +178,7 @@ impl EngineBuilder {
                 let on_progress = Arc::clone(&on_progress);
                 Arc::new(move |name| {
                     let found = find_model(name, downloads, &*on_progress);
-                    found.map_err(|error| format!("{error:#}"))
+                    found.map_err(Into::into)
                 })
             },
             ..settings.drafting

@@ -1,7 +1,6 @@
 //! Turns tokens into text that is final.
 
-use crate::event::Stopped;
-use crate::stop::{StopMatcher, StopRules};
+use crate::stop::{StopMatcher, StopRules, Stopped};
 use galley_model::Result;
 use galley_model::config::ModelConfig;
 use galley_model::end_tokens::EndTokens;

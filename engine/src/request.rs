@@ -2,7 +2,7 @@
 
 mod setters;
 
-use crate::drafting::{DraftOffer, DraftRequest, DraftSettings};
+use crate::draft_settings::{DraftOffer, DraftRequest, DraftSettings};
 use crate::error::SubmitError;
 use crate::output::TextCodec;
 use crate::stop::StopRules;
@@ -174,7 +174,7 @@ impl ValidRequest {
     ) -> Result<Self, SubmitError> {
         request.check()?;
         check_against(&request, limits, text.is_some())?;
-        let draft = DraftSettings::agree(&request.drafting, &limits.drafting)?;
+        let draft = limits.drafting.agree(&request.drafting)?;
         let sampling = request.sampling;
         let prompt = tokens_of(request.prompt, limits, text)?;
         let max_tokens = max_tokens_of(request.max_tokens, prompt.len(), limits)?;

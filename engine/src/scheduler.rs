@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Sequences are ordered by [`SequenceKey`]. A step serves decodes first, then prompts in chunks,
-//! then drafts, all under one [`budget`] of rows and of logit rows. Running and newly admitted
+//! then drafts, all under one [budget](Budget) of rows and of logit rows. Running and newly admitted
 //! prompts are served in one order. A sequence that finds no free block first takes the blocks of
 //! draft models. Then it preempts the last sequence in the order, never a sequence before itself.
 //! The first sequence can therefore always go on, and it fits alone (the request was checked). So
@@ -28,17 +28,14 @@
 //! the prefix cache.
 
 mod admission;
-mod budget;
-mod chaos;
 mod drafts;
 mod queue;
 
+use crate::budget::{Budget, Share, Wish};
+use crate::chaos::Chaos;
 use crate::config::{Fitted, SchedulePolicy};
 use crate::sequence::{Sequence, SequenceKey};
 use admission::AdmissionMemo;
-pub(crate) use budget::Share;
-use budget::{Budget, Wish};
-use chaos::Chaos;
 use galley_blocks::{BlockCopy, BlockManager};
 use queue::Queue;
 
@@ -47,8 +44,8 @@ pub(crate) struct Scheduler {
     waiting: Queue,
     /// In the order of their keys.
     running: Vec<Sequence>,
-    /// Sequences without blocks: their last token is sampled, and the host has not read it.
-    leaving: Queue,
+    /// Sequences without blocks and with their last token pending.
+    draining: Queue,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     max_logit_rows: usize,
@@ -78,13 +75,13 @@ impl Scheduler {
         Scheduler {
             waiting: Queue::default(),
             running: Vec::new(),
-            leaving: Queue::default(),
+            draining: Queue::default(),
             max_num_seqs: sizes.config.max_num_seqs,
             max_num_batched_tokens: sizes.config.max_num_batched_tokens,
             max_logit_rows: sizes.max_logit_rows,
             chaos: match sizes.config.policy {
                 SchedulePolicy::Fixed => None,
-                SchedulePolicy::Random { seed } => Some(Chaos::new(seed)),
+                SchedulePolicy::Random { seed } => Some(Chaos::of_scheduling(seed)),
             },
             copies: Vec::new(),
             n_steps: 0,
@@ -145,26 +142,26 @@ impl Scheduler {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty() && self.leaving.is_empty()
+        self.waiting.is_empty() && self.running.is_empty() && self.draining.is_empty()
     }
 
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = SequenceKey> {
-        let elsewhere = self.waiting.keys().chain(self.leaving.keys());
+        let elsewhere = self.waiting.keys().chain(self.draining.keys());
         elsewhere.chain(self.running.iter().map(|sequence| sequence.key))
     }
 
     /// Insertions, look-ups and removals of sequences without blocks, since the start.
     #[cfg(test)]
     pub(crate) fn n_touched(&self) -> u64 {
-        self.waiting.n_touched.get() + self.leaving.n_touched.get()
+        self.waiting.n_touched.get() + self.draining.n_touched.get()
     }
 
     /// Removes and returns every sequence. The caller releases their blocks.
     pub(crate) fn take_all(&mut self) -> Vec<Sequence> {
         let mut taken = std::mem::take(&mut self.running);
         taken.extend(self.waiting.take_all());
-        taken.extend(self.leaving.take_all());
+        taken.extend(self.draining.take_all());
         self.refused = None;
         taken
     }
@@ -176,39 +173,37 @@ impl Scheduler {
         let end = self.running.partition_point(|s| of(s.key) <= (priority, request));
         let mut taken: Vec<_> = self.running.drain(first..end).collect();
         taken.extend(self.waiting.take_request(priority, request));
-        taken.extend(self.leaving.take_request(priority, request));
+        taken.extend(self.draining.take_request(priority, request));
         self.refused = None;
         taken
     }
 
-    /// Removes and returns the sequences that have ended: running, leaving or preempted. `keys`
+    /// Removes and returns the sequences that have finished: running, draining or preempted. `keys`
     /// names all of them. The caller releases their blocks.
-    pub(crate) fn take_ended(&mut self, keys: &[SequenceKey]) -> Vec<Sequence> {
-        let mut taken: Vec<_> = self.running.extract_if(.., |s| s.ended.is_some()).collect();
+    pub(crate) fn take_finished(&mut self, keys: &[SequenceKey]) -> Vec<Sequence> {
+        let mut taken: Vec<_> = self.running.extract_if(.., |s| s.is_finished()).collect();
         if taken.len() < keys.len() {
-            let (leaving, waiting) = (&mut self.leaving, &mut self.waiting);
-            let take = |&key: &SequenceKey| leaving.remove(key).or_else(|| waiting.remove(key));
+            let (draining, waiting) = (&mut self.draining, &mut self.waiting);
+            let take = |&key: &SequenceKey| draining.remove(key).or_else(|| waiting.remove(key));
             taken.extend(keys.iter().filter_map(take));
         }
         taken
     }
 
-    /// Finds a running, leaving or waiting sequence.
+    /// Finds a running, draining or waiting sequence.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
         match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
             Ok(at) => Some(&mut self.running[at]),
-            Err(_) => self.leaving.get_mut(key).or_else(|| self.waiting.get_mut(key)),
+            Err(_) => self.draining.get_mut(key).or_else(|| self.waiting.get_mut(key)),
         }
     }
 
-    /// Moves running sequences at their token limit, with a placeholder as last token, to
-    /// `leaving`. Nothing is left to compute for them, so other sequences get their blocks.
-    pub(crate) fn leave(&mut self, blocks: &mut BlockManager) {
-        let has_all =
-            |sequence: &mut Sequence| sequence.has_placeholder() && sequence.n_left() == 0;
-        for mut sequence in self.running.extract_if(.., has_all) {
-            sequence.release(blocks);
-            self.leaving.insert(sequence);
+    /// Moves running sequences with their last token pending to `draining`. Nothing is left to
+    /// compute for them, so other sequences get their blocks.
+    pub(crate) fn drain(&mut self, blocks: &mut BlockManager) {
+        for mut sequence in self.running.extract_if(.., |sequence| sequence.can_drain()) {
+            sequence.drain(blocks);
+            self.draining.insert(sequence);
         }
     }
 
@@ -220,9 +215,9 @@ impl Scheduler {
         }
     }
 
-    /// Running sequences, which have blocks, and leaving ones, which need none any more.
+    /// Running sequences, which have blocks, and draining ones, which need none any more.
     pub(crate) fn n_running(&self) -> usize {
-        self.running.len() + self.leaving.len()
+        self.running.len() + self.draining.len()
     }
 
     /// Adds sequences that were forked off running ones.
@@ -296,8 +291,8 @@ impl Scheduler {
     /// made later, so no draft is lost.
     fn reclaim_draft_kv(&mut self, blocks: &mut BlockManager) -> bool {
         let last = self.running.iter_mut().rev().find(|sequence| sequence.n_draft_blocks() > 0);
-        let Some(sequence) = last else { return false };
-        sequence.draft.as_mut().expect("it has blocks").release(blocks);
+        let Some(draft) = last.and_then(|sequence| sequence.draft.as_mut()) else { return false };
+        draft.release(blocks);
         true
     }
 
@@ -306,9 +301,7 @@ impl Scheduler {
     #[must_use]
     fn preempt(&mut self, at: usize, blocks: &mut BlockManager) -> Share {
         let mut sequence = self.running.remove(at);
-        let share = std::mem::take(&mut sequence.share);
-        sequence.release(blocks);
-        sequence.n_preemptions += 1;
+        let share = sequence.preempt(blocks);
         self.counts.preemptions += 1;
         self.refused = None;
         self.waiting.insert(sequence);

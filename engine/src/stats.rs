@@ -1,6 +1,9 @@
 //! Statistics of an engine.
 
-use crate::drafting::{DraftStats, DraftTimes};
+mod drafting;
+
+pub use drafting::{DraftStats, DraftTimes};
+
 use std::time::Duration;
 
 /// A snapshot of an engine's counters and times.

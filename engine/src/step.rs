@@ -6,13 +6,14 @@ mod failed;
 use crate::config::Fitted;
 use crate::drafting::{Drafting, PiggybackSelection};
 use crate::error::RequestError;
-use crate::event::{Event, FinishReason};
+use crate::event::Event;
 use crate::executor::Executor;
 use crate::output::TextCodec;
 use crate::request::{RequestLimits, ValidRequest};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::{Stats, StepStats};
+use crate::stop::FinishReason;
 use async_step::PendingStep;
 use crossbeam_channel::Sender;
 use galley_backend::sample::SampledToken;
@@ -30,8 +31,8 @@ pub(crate) struct EngineCore {
     executor: Executor,
     drafting: Drafting,
     pending_step: PendingStep,
-    /// Sequences that have ended in this step.
-    ended: Vec<SequenceKey>,
+    /// Sequences that have finished in this step.
+    finished: Vec<SequenceKey>,
     /// Failed steps since a successful step last kept a token.
     n_failed_in_a_row: u32,
     /// Whether sampled tokens of a failed step are still in transit to the host.
@@ -53,6 +54,7 @@ impl EngineCore {
         let started = Instant::now();
         let mut step = StepStats::default();
         self.drop_stale_tokens()?;
+        self.drafting.plan_round(self.scheduler.running_mut(), &mut self.blocks);
         // Rows for every sequence that runs, with their slots reserved.
         self.scheduler.schedule(&mut self.blocks);
         self.stats.kv_blocks_peak = self.stats.kv_blocks_peak.max(self.blocks.n_used());
@@ -69,7 +71,8 @@ impl EngineCore {
         step.drafting = begin_drafting.elapsed();
         // Prompt chunks, decodes and verifications, in one ragged batch.
         let EngineCore { model, scheduler, executor, drafting, .. } = self;
-        let mut piggybacked = drafting.piggybacked(scheduler.running_mut(), &model.kv_shape());
+        let mut piggybacked =
+            drafting.piggybacked(scheduler.running_mut(), &model.target().kv_shape);
         (step.n_rows, step.forward) =
             executor.forward(&mut **model, scheduler.running(), &mut piggybacked)?;
         // Samples a token after every last token and every draft token, commits KV and sends
@@ -107,13 +110,13 @@ impl EngineCore {
 
     /// Commits computed KV, verifies the sampled tokens and sends events.
     fn keep(&mut self, sampled: Vec<SampledToken>, step: &mut StepStats) {
-        let EngineCore { blocks, scheduler, codec, stats, ended, .. } = self;
+        let EngineCore { blocks, scheduler, codec, stats, finished, .. } = self;
         let mut sampled = sampled.into_iter();
         let mut forks = Vec::new();
         for sequence in scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
-            if sequence.ended.is_some() {
+            if sequence.is_finished() {
                 continue;
             }
             let samples_now = sequence.samples_now();
@@ -129,7 +132,7 @@ impl EngineCore {
             }
             for stream in std::iter::once(&mut *sequence).chain(&mut forks[first_fork..]) {
                 let n_before = stream.tokens.len();
-                let (n_drafted, n_accepted) = (stream.drafted().len(), stream.n_accepted());
+                let (n_drafted, n_accepted) = (stream.n_drafted(), stream.n_accepted());
                 let mut own = sampled.by_ref().take(1 + n_drafted);
                 stream.keep(&mut own, blocks);
                 own.for_each(drop); // tokens sampled after a rejected draft token
@@ -138,21 +141,22 @@ impl EngineCore {
                     step.n_drafted += n_drafted;
                     stats.drafts.add_round(n_drafted, (stream.n_accepted() - n_accepted) as usize);
                 }
-                ended.extend(stream.ended.is_some().then_some(stream.key));
+                finished.extend(stream.is_finished().then_some(stream.key));
             }
         }
         scheduler.add_forks(forks);
     }
 
-    /// Removes sequences that have ended and sends their finish events.
+    /// Removes sequences that have finished and sends their finish events.
     fn retire(&mut self) {
-        let ended = std::mem::take(&mut self.ended);
-        if ended.is_empty() {
+        let keys = std::mem::take(&mut self.finished);
+        if keys.is_empty() {
             return;
         }
-        for sequence in self.scheduler.take_ended(&ended) {
-            let reason = sequence.ended.as_ref().expect("it has ended");
-            sequence.send_finished(reason);
+        for sequence in self.scheduler.take_finished(&keys) {
+            if let Some(reason) = sequence.finish_reason() {
+                sequence.send_finished(reason);
+            }
             self.release(sequence);
         }
     }
@@ -166,7 +170,7 @@ impl EngineCore {
         sizes: &Fitted,
         drafting: Drafting,
     ) -> Self {
-        let shape = model.kv_shape();
+        let shape = model.target().kv_shape;
         let prefix_caching = sizes.config.prefix_caching;
         EngineCore {
             blocks: BlockManager::new(shape.n_blocks, shape.block_size, prefix_caching),
@@ -174,7 +178,7 @@ impl EngineCore {
             drafting,
             executor: Executor::default(),
             pending_step: PendingStep::default(),
-            ended: Vec::new(),
+            finished: Vec::new(),
             n_failed_in_a_row: 0,
             has_stale_tokens: false,
             stats: Stats::default(),
@@ -189,12 +193,13 @@ impl EngineCore {
         sizes: &Fitted,
         drafting: &Drafting,
     ) -> RequestLimits {
+        let config = &model.target().config;
         RequestLimits {
-            vocab_size: model.config().vocab_size,
-            max_context: model.config().max_context,
+            vocab_size: config.vocab_size,
+            max_context: config.max_context,
             kv_tokens: sizes.kv_tokens,
             max_num_seqs: sizes.config.max_num_seqs,
-            end_tokens: model.config().end_tokens.with_tokenizer(None, model.config().vocab_size),
+            end_tokens: config.end_tokens.with_tokenizer(None, config.vocab_size),
             drafting: drafting.offer().clone(),
         }
     }
@@ -222,7 +227,7 @@ impl EngineCore {
 
     fn end_cancelled(&mut self, sequences: Vec<Sequence>) {
         for mut sequence in sequences {
-            sequence.drop_placeholder();
+            sequence.drop_pending();
             sequence.send_finished(&FinishReason::Cancelled);
             self.release(sequence);
         }
@@ -239,11 +244,11 @@ impl EngineCore {
         let mut told = None;
         sequences.sort_by_key(|sequence| sequence.key.request);
         for sequence in sequences {
-            if let Some(reason) = &sequence.ended {
+            if let Some(reason) = sequence.finish_reason() {
                 // Its last token was sent before the step failed.
                 sequence.send_finished(reason);
             } else if told.replace(sequence.key.request) != Some(sequence.key.request) {
-                sequence.shared.send(Event::Error(error.clone()));
+                sequence.request.send(Event::Error(error.clone()));
             }
             self.release(sequence);
         }
@@ -284,7 +289,7 @@ impl EngineCore {
         self.scheduler.keys().map(|key| key.request as usize).collect()
     }
 
-    /// Insertions, look-ups and removals of waiting and leaving sequences, since the start.
+    /// Insertions, look-ups and removals of waiting and draining sequences, since the start.
     #[cfg(test)]
     pub(crate) fn n_touched(&self) -> u64 {
         self.scheduler.n_touched()
@@ -307,7 +312,7 @@ impl EngineCore {
     #[cfg(test)]
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let running = self.scheduler.running();
-        let caches = running.iter().filter_map(|s| s.draft.as_ref()).flat_map(|d| &d.caches);
+        let caches = running.iter().filter_map(|s| s.draft.as_ref()).flat_map(|d| d.caches());
         let tables: Vec<_> =
             running.iter().map(|s| &s.table).chain(caches.map(|cache| cache.table())).collect();
         self.blocks.check(&tables)

@@ -1,6 +1,37 @@
 //! Stop conditions: when a sequence ends.
 
-use crate::event::{FinishReason, Stopped};
+/// Why a sequence ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// It reached an end token of the model, a stop token or a stop string.
+    Stop(Stopped),
+    /// It reached `max_tokens`.
+    Length,
+    /// The caller cancelled the request or dropped its handle, or the engine was shut down.
+    Cancelled,
+}
+
+impl FinishReason {
+    /// The reason's name in APIs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            FinishReason::Stop(_) => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The end token, stop token or stop string at which a sequence stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// One of the model's end tokens.
+    Eos(u32),
+    /// One of the request's stop tokens.
+    Token(u32),
+    /// One of the request's stop strings.
+    Text(String),
+}
 
 /// The stop conditions of a request.
 #[derive(Debug)]
@@ -9,10 +40,10 @@ pub(crate) struct StopRules {
     pub(crate) strings: Vec<String>,
     tokens: Vec<u32>,
     eos: Vec<u32>,
+    /// `tokens` and `eos`.
+    ends: Vec<u32>,
     /// Tokens that are never sampled.
-    banned: Vec<u32>,
-    /// `banned`, and all tokens that would end a sequence.
-    banned_early: Vec<u32>,
+    pub(crate) banned: Vec<u32>,
     min_tokens: usize,
     max_tokens: usize,
     /// Whether the output includes the text of the stop token or stop string.
@@ -29,22 +60,14 @@ impl StopRules {
         max_tokens: usize,
         include_stop: bool,
     ) -> Self {
-        let banned_early = [&*banned, &*tokens, &*eos].concat();
-        StopRules {
-            strings,
-            tokens,
-            eos,
-            banned,
-            banned_early,
-            min_tokens,
-            max_tokens,
-            include_stop,
-        }
+        let ends = [&*tokens, &*eos].concat();
+        StopRules { strings, tokens, eos, ends, banned, min_tokens, max_tokens, include_stop }
     }
 
-    /// Tokens that must not be sampled after `n_generated` tokens.
-    pub(crate) fn banned(&self, n_generated: usize) -> &[u32] {
-        if n_generated < self.min_tokens { &self.banned_early } else { &self.banned }
+    /// Tokens that must not be sampled after `n_generated` tokens, because they would end the
+    /// sequence before `min_tokens`; empty afterwards.
+    pub(crate) fn early_ends(&self, n_generated: usize) -> &[u32] {
+        if n_generated < self.min_tokens { &self.ends } else { &[] }
     }
 
     /// Whether the text that comes after `n_generated` tokens may hold a stop string.
@@ -55,7 +78,7 @@ impl StopRules {
     /// Whether `token`, sampled after `n_generated` tokens, ends the sequence, and how.
     pub(crate) fn ends_with(&self, token: u32, n_generated: usize) -> Option<Stopped> {
         if n_generated < self.min_tokens {
-            return None; // banned, but sampled all the same if the row holds no other token
+            return None; // sampled nevertheless, because the row holds no other token
         }
         if self.tokens.contains(&token) {
             Some(Stopped::Token(token))
@@ -203,8 +226,8 @@ mod tests {
         assert_eq!(rules.ends_with(5, 2), None);
         assert_eq!(rules.ends_with(5, 3), Some(Stopped::Token(5)));
         assert_eq!(rules.ends_with(2, 3), Some(Stopped::Eos(2)));
-        assert_eq!(rules.banned(2), [9, 5, 2]);
-        assert_eq!(rules.banned(3), [9]);
+        assert_eq!([&*rules.banned, rules.early_ends(2)].concat(), [9, 5, 2]);
+        assert_eq!([&*rules.banned, rules.early_ends(3)].concat(), [9]);
         assert!(!rules.watches_text(2) && rules.watches_text(3));
         assert_eq!(rules.length_limit(9), None);
         assert_eq!(rules.length_limit(10), Some(FinishReason::Length));

@@ -1,14 +1,14 @@
 //! Turns sampled tokens into the run of tokens that a sequence keeps.
 //!
-//! Only this file can make an [`AcceptedRun`]. Without one the engine emits no token, and commits
-//! KV only of tokens that it knew before. Verification is equality: the sampler's noise is keyed by
+//! Only this file can make an [`AcceptedRun`], and only a run can make [`TokenEvent`]s. So the engine
+//! emits no token without a run. Without one it commits KV only of tokens that it knew before. Verification is equality: the sampler's noise is keyed by
 //! position, so the token sampled after an agreeing prefix is the token that plain decoding would
 //! have sampled there, with any drafter. If a request asks for rejection, the sampler has decided
 //! already: it returns the draft token or another token, and the run follows in the same way.
 
-use crate::event::{FinishReason, Stopped};
 use crate::output::TextOutput;
-use crate::stop::StopRules;
+use crate::stop::{FinishReason, StopRules, Stopped};
+use galley_backend::InputToken;
 use galley_backend::sample::SampledToken;
 
 /// Tokens that one sequence keeps from one step.
@@ -21,9 +21,38 @@ pub(crate) struct AcceptedRun {
 
 /// A kept token, and the text that became final with it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct KeptToken {
-    pub(crate) sampled: SampledToken,
-    pub(crate) text: String,
+struct KeptToken {
+    sampled: SampledToken,
+    text: String,
+}
+
+/// A new token of a sequence. Only the engine makes these events, from tokens that verification has
+/// accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenEvent {
+    /// Index of the sequence among the request's `n`.
+    pub index: u32,
+    /// The token. The token that ends a sequence is reported, too.
+    pub token: u32,
+    /// Text that became final with this token. The concatenated texts of a sequence are its
+    /// output. Empty without a tokenizer, inside a character, and while the text may be the
+    /// start of a stop string.
+    pub text: String,
+    /// The token's log-probability under the model's own logits, if the request asks for it.
+    pub logprob: Option<f32>,
+    /// The most likely tokens and their log-probabilities, if the request asks for them.
+    pub top: Vec<(u32, f32)>,
+    /// Private to this file, so that no other code makes an event.
+    from_run: (),
+}
+
+#[cfg(test)]
+impl TokenEvent {
+    /// The event of a made-up token, for tests of code that reads events.
+    pub(crate) fn of_test(index: u32, token: u32, text: &str, top: Vec<(u32, f32)>) -> Self {
+        let (text, logprob) = (text.into(), Some(-0.5));
+        TokenEvent { index, token, text, logprob, top, from_run: () }
+    }
 }
 
 impl AcceptedRun {
@@ -33,7 +62,7 @@ impl AcceptedRun {
     /// `sampled[i]` is the token that the target sampled after `drafted[..i]`, so `sampled` has one
     /// token more than `drafted`. `n_generated` tokens were kept before.
     pub(crate) fn verify(
-        drafted: &[u32],
+        drafted: &[InputToken],
         sampled: impl IntoIterator<Item = SampledToken>,
         rules: &StopRules,
         n_generated: usize,
@@ -42,7 +71,8 @@ impl AcceptedRun {
         let mut run = AcceptedRun::default();
         for (i, sampled) in sampled.into_iter().enumerate() {
             debug_assert!(i <= drafted.len(), "a sampled token without a draft token before it");
-            let agrees = drafted.get(i) == Some(&sampled.token);
+            let draft_token = drafted.get(i).and_then(|token| token.id());
+            let agrees = draft_token == Some(sampled.token);
             run.keep(sampled, rules, n_generated + i, text);
             if run.finish.is_some() || !agrees {
                 break;
@@ -89,8 +119,9 @@ impl AcceptedRun {
     }
 
     /// Number of `drafted` tokens that are kept.
-    pub(crate) fn n_accepted(&self, drafted: &[u32]) -> usize {
-        self.tokens.iter().zip(drafted).take_while(|(kept, drafted)| kept == drafted).count()
+    pub(crate) fn n_accepted(&self, drafted: &[InputToken]) -> usize {
+        let both = self.tokens.iter().zip(drafted);
+        both.take_while(|(kept, drafted)| drafted.id() == Some(**kept)).count()
     }
 
     /// Why the sequence ends with this run, if it does.
@@ -98,9 +129,12 @@ impl AcceptedRun {
         self.finish.as_ref()
     }
 
-    /// The tokens with their text and log-probabilities.
-    pub(crate) fn into_kept(self) -> Vec<KeptToken> {
-        self.kept
+    /// The events of the tokens, for sequence `index` of a request.
+    pub(crate) fn into_events(self, index: u32) -> impl Iterator<Item = TokenEvent> {
+        self.kept.into_iter().map(move |KeptToken { sampled, text }| {
+            let SampledToken { token, logprob, top, .. } = sampled;
+            TokenEvent { index, token, text, logprob, top, from_run: () }
+        })
     }
 }
 
@@ -158,17 +192,13 @@ mod tests {
                 top: Vec::new(),
                 proposal: None,
             });
-            let run = AcceptedRun::verify(
-                &tokens(self.drafted),
-                sampled,
-                &self.rules,
-                self.n_generated,
-                &mut text,
-            );
+            let drafted: Vec<_> = tokens(self.drafted).into_iter().map(InputToken::known).collect();
+            let run =
+                AcceptedRun::verify(&drafted, sampled, &self.rules, self.n_generated, &mut text);
             let letters = run.tokens.iter().map(|&t| char::from(b'a' + t as u8)).collect();
             assert_eq!(run.computed().len() + 1, run.kept.len());
             let finish = run.finish().cloned();
-            let text = run.into_kept().into_iter().map(|kept| kept.text).collect();
+            let text = run.into_events(0).map(|event| event.text).collect();
             (letters, text, finish)
         }
     }

@@ -92,6 +92,7 @@ impl Case {
             seen: self.sampling.has_penalties().then_some(&seen),
             drafted: &[],
             banned: &self.banned,
+            early_ends: &[],
             reports: true,
             rejection: None,
         };

@@ -6,8 +6,8 @@
 use crate::left_to_the_inner_model;
 use crate::runs::{Alteration, Altered};
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, LayerMask, Observation, placeholder_index};
-use galley_model::{LanguageModel, Result};
+use galley_backend::{Batch, LayerMask, Observation};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -71,14 +71,14 @@ impl Lenient {
                 && next.drafted.len() == row.drafted.len() + 1
         };
         let drafted = next.filter(follows).and_then(|next| next.drafted.last().copied());
-        let Some(name) = drafted.filter(|&drafted| placeholder_index(drafted).is_some()) else {
-            return Ok(drafted);
+        let Some(placeholder) = drafted.and_then(|drafted| drafted.placeholder()) else {
+            return Ok(drafted.and_then(|drafted| drafted.id()));
         };
         // The engine takes the draft tokens after this call, but they are needed here already.
         if self.taken.is_none() {
             self.taken = Some(self.model.wait_tokens()?);
         }
-        Ok(self.taken.as_ref().and_then(|sampled| sampled.token(name)))
+        Ok(self.taken.as_ref().and_then(|sampled| sampled.token(placeholder)))
     }
 }
 
@@ -87,14 +87,15 @@ impl LanguageModel for Lenient {
 
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        self.model.forward(batch, layers, observations)
+        self.model.forward(model, batch, layers, observations)
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
-        let mut sampled = self.model.sample(rows)?;
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+        let mut sampled = self.model.sample(model, rows)?;
         for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.rejection.is_none()) {
             let Some(drafted) = self.drafted_after(row, rows.get(at + 1))? else { continue };
             let is_wrong = drafted != sampled[at].token;

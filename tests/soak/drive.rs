@@ -2,7 +2,7 @@
 
 use super::dimensions::{End, Job};
 use super::stream::Stream;
-use galley_engine::{Engine, Event, Request, RequestHandle};
+use galley_engine::{Engine, Event, Request, RequestHandle, TokenEvent};
 use std::time::{Duration, Instant};
 
 /// An engine without an event for this long counts as stuck. The limit leaves room for a busy
@@ -52,7 +52,7 @@ impl Open {
         while let Some(event) = self.handle.as_mut().and_then(RequestHandle::try_recv) {
             n_events += 1;
             match event {
-                Event::Token { index, .. } | Event::Finished { index, .. } => {
+                Event::Token(TokenEvent { index, .. }) | Event::Finished { index, .. } => {
                     self.outcome.streams[index as usize].push(event);
                 }
                 Event::Error(error) => self.outcome.trouble = Some(error.to_string()),

@@ -1,6 +1,6 @@
 //! All that a user can see of a sequence, and the comparison of two sequences.
 
-use galley_engine::{Event, FinishReason};
+use galley_engine::{Event, FinishReason, TokenEvent};
 
 /// One sequence as the user sees it; log-probabilities are stored as bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Stream {
     /// Adds an event of this sequence.
     pub fn push(&mut self, event: Event) {
         match event {
-            Event::Token { token, text, logprob, top, .. } => {
+            Event::Token(TokenEvent { token, text, logprob, top, .. }) => {
                 self.tokens.push(token);
                 self.text.push_str(&text);
                 self.logprobs.extend(logprob.map(f32::to_bits));

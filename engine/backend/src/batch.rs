@@ -1,5 +1,6 @@
 //! One ragged batch: prefill chunks, decodes and verifications are the same thing.
 
+use crate::InputToken;
 use std::ops::Range;
 
 /// The input of one forward pass.
@@ -8,26 +9,14 @@ use std::ops::Range;
 /// which rows belong together and which cached tokens they attend to.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// One token id or placeholder ([`PLACEHOLDER_BIT`]) per row.
-    pub tokens: &'a [u32],
+    /// One token per row.
+    pub tokens: &'a [InputToken],
     /// Absolute position of each row in its sequence.
     pub positions: &'a [u32],
     /// The sequences, in row order; their row ranges cover `tokens` without gaps.
     pub seqs: &'a [SeqSpan<'a>],
     /// Rows that need logits, ascending.
     pub logit_rows: &'a [u32],
-}
-
-/// The bit that marks a token of a [`Batch`] as a placeholder: it stands for a token that
-/// [`Backend::sample_async`] has sampled and the host has not read. The other bits are the
-/// placeholder's number. No token id has this bit.
-///
-/// [`Backend::sample_async`]: crate::Backend::sample_async
-pub const PLACEHOLDER_BIT: u32 = 1 << 31;
-
-/// The number of a placeholder; None for a token id.
-pub fn placeholder_index(token: u32) -> Option<usize> {
-    (token & PLACEHOLDER_BIT != 0).then_some((token & !PLACEHOLDER_BIT) as usize)
 }
 
 /// The rows of one sequence in a [`Batch`].
@@ -139,7 +128,7 @@ pub enum PoolScores {
 }
 
 /// The sub-layers that a pass runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LayerMask<'a> {
     /// All sub-layers.
     #[default]

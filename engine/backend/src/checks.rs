@@ -1,8 +1,8 @@
 //! Checks of shapes, rows, blocks and views that protect every device from a faulty caller.
 
 use crate::{
-    BackendError, Batch, KvShape, KvView, Observation, PoolScores, Result, Selected, SelectedIds,
-    SeqSpan, placeholder_index,
+    BackendError, Batch, InputToken, KvShape, KvView, Observation, Placeholder, PoolScores, Result,
+    Selected, SelectedIds, SeqSpan,
 };
 
 /// Fails unless two shapes agree.
@@ -28,20 +28,20 @@ pub(crate) fn expect_layer(op: &'static str, layer: usize, shape: &KvShape) -> R
 
 /// Fails unless every token is in the embedding table or is a valid placeholder.
 pub(crate) fn check_tokens(
-    tokens: &[u32],
+    tokens: &[InputToken],
     n_tokens: usize,
-    is_placeholder: impl Fn(usize) -> bool,
+    is_live: impl Fn(Placeholder) -> bool,
 ) -> Result<()> {
-    let is_known = |token: u32| match placeholder_index(token) {
-        Some(sampled) => is_placeholder(sampled),
-        None => (token as usize) < n_tokens,
+    let is_valid = |token: InputToken| match token.placeholder() {
+        Some(placeholder) => is_live(placeholder),
+        None => token.id().is_some_and(|id| (id as usize) < n_tokens),
     };
-    let Some(&token) = tokens.iter().find(|&&token| !is_known(token)) else { return Ok(()) };
-    let (expected, got) = match placeholder_index(token) {
-        Some(sampled) => ("placeholders of tokens that are not taken yet".to_owned(), sampled),
-        None => (format!("token ids below {n_tokens}"), token as usize),
+    let Some(token) = tokens.iter().find(|&&token| !is_valid(token)) else { return Ok(()) };
+    let expected = match token.placeholder() {
+        Some(_) => "placeholders of tokens that are not taken yet".to_owned(),
+        None => format!("token ids below {n_tokens}"),
     };
-    Err(BackendError::Shape { op: "embed", expected, got: got.to_string() })
+    Err(BackendError::Shape { op: "embed", expected, got: format!("{token:?}") })
 }
 
 /// Fails unless `draft_layout` is a shape that [`KvShape::draft_layout`] returns for `host`.

@@ -17,17 +17,20 @@ pub mod cpu;
 pub mod cuda;
 mod dtype;
 mod error;
+mod input_token;
 mod ops;
 pub mod sample;
+mod shapes;
 #[cfg(test)]
 mod testing;
 
 pub use batch::{
-    Batch, KvView, LayerMask, Observation, PLACEHOLDER_BIT, PoolScores, Selected, SelectedIds,
-    SeqSpan, placeholder_index,
+    Batch, KvView, LayerMask, Observation, PoolScores, Selected, SelectedIds, SeqSpan,
 };
 pub use dtype::Dtype;
 pub use error::{BackendError, Result};
+pub use input_token::{InputToken, Placeholder, Placeholders};
 pub use ops::{
-    AttentionParams, Backend, GraphKey, KvShape, QkNorm, Rope, RopeParams, RowSource, WeightsId,
+    AsyncSampling, AttentionParams, Backend, DecoderOps, DeviceMemory, GraphKey, KvShape, QkNorm,
+    Rope, RopeParams, RowSource, Sampling, WeightsId,
 };

@@ -121,7 +121,7 @@ impl Clone for Mask {
 }
 
 /// One piece of work that a drafter enqueued. The engine runs work in order, after the callback.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Draft token after token, for rows without a draft.
     Chain {

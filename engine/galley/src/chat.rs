@@ -8,7 +8,9 @@ use crate::console::{self, note, sentence};
 use crate::load::{Loaded, chat_template, open_for, start};
 use crate::request::by_flag;
 use anyhow::{Context, Error, Result, ensure};
-use galley_engine::{Event, FinishReason, ModelFiles, Prompt, Request, RequestHandle, SubmitError};
+use galley_engine::{
+    Event, FinishReason, ModelFiles, Prompt, Request, RequestHandle, SubmitError, TokenEvent,
+};
 use galley_model::chat::{ChatTemplate, Message};
 use lines::Lines;
 use std::io::{IsTerminal, Write};
@@ -155,7 +157,7 @@ fn print_answer(
         }
         // A short wait, so that Ctrl-C is handled at once even during a long prefill.
         match handle.recv_timeout(Duration::from_millis(50)) {
-            Some(Event::Token { text, .. }) => {
+            Some(Event::Token(TokenEvent { text, .. })) => {
                 print(&text)?;
                 answer.push_str(&text);
             }

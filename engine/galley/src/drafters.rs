@@ -61,8 +61,9 @@ impl DraftArgs {
         kv_budget: Option<u32>,
     ) -> Result<DraftConfig> {
         let drafters = self.setup()?;
-        let find_model: FindModel =
-            Arc::new(|name| pull::find_or_fetch(name).map_err(|error| sentence(&error.into())));
+        let find_model: FindModel = Arc::new(|name| {
+            pull::find_or_fetch(name).map_err(|error| sentence(&error.into()).into())
+        });
         Ok(DraftConfig {
             drafters,
             draft_length,

@@ -16,12 +16,12 @@ use crate::language_model::LoadOptions;
 use crate::weights::{Checkpoint, TensorRef};
 use crate::{ModelError, Result};
 use galley_backend::{
-    AttentionParams, Backend, Batch, GraphKey, LayerMask, Observation, QkNorm, Rope, RopeParams,
-    WeightsId,
+    AttentionParams, Batch, DecoderOps, DeviceMemory, GraphKey, LayerMask, Observation, QkNorm,
+    Rope, RopeParams, WeightsId,
 };
 
-/// Weights and activations of one model. [`Llama`](crate::llama::Llama) owns the KV pool.
-pub(crate) struct Decoder<B: Backend> {
+/// Weights and activations of one model. [`ModelHost`](crate::model_host::ModelHost) owns its KV pool.
+pub(crate) struct Decoder<B: DeviceMemory> {
     id: WeightsId,
     pub(crate) config: ModelConfig,
     rope: Rope,
@@ -34,7 +34,7 @@ pub(crate) struct Decoder<B: Backend> {
     activations: Activations<B>,
 }
 
-struct Layer<B: Backend> {
+struct Layer<B: DeviceMemory> {
     attention_norm: B::Vector,
     /// Queries, keys and values: `(n_heads + 2 n_kv_heads) · head_dim × hidden`.
     qkv: B::Matrix,
@@ -47,7 +47,7 @@ struct Layer<B: Backend> {
 }
 
 /// Tensors of one forward, allocated once.
-struct Activations<B: Backend> {
+struct Activations<B: DeviceMemory> {
     /// The residual stream, f32, `rows × hidden`.
     x: B::Tensor,
     /// The normalised residual stream: operand of the projections, `rows × hidden`.
@@ -64,7 +64,7 @@ struct Activations<B: Backend> {
     logits: B::Tensor,
 }
 
-impl<B: Backend> Decoder<B> {
+impl<B: DecoderOps> Decoder<B> {
     /// Packs the weights of `checkpoint`, tensor by tensor; `progress(done, total)` counts layers.
     pub(crate) fn load(
         backend: &mut B,
@@ -164,7 +164,7 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    /// The operations of a forward, on the batch of the last [`Backend::begin`].
+    /// The operations of a forward, on the batch of the last [`DecoderOps::begin`].
     fn run(
         &mut self,
         backend: &mut B,
@@ -221,12 +221,12 @@ impl<B: Backend> Decoder<B> {
 }
 
 /// Moves tensors from a checkpoint to a device, one at a time.
-struct WeightLoader<'a, B: Backend> {
+struct WeightLoader<'a, B: DeviceMemory> {
     backend: &'a mut B,
     checkpoint: &'a Checkpoint,
 }
 
-impl<B: Backend> WeightLoader<'_, B> {
+impl<B: DeviceMemory> WeightLoader<'_, B> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
         let tensor = self.checkpoint.tensor(name, &[rows, cols])?;
         let matrix = self.backend.load_matrix(rows, cols, &|row, out| tensor.read_row(row, out))?;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::language_model::{LanguageModel, LoadOptions};
-use crate::llama::Llama;
+use crate::model_host::ModelHost;
 use crate::weights::Checkpoint;
 use galley_backend::Dtype;
 use galley_backend::cpu::{CpuBackend, CpuConfig};
@@ -59,12 +59,12 @@ pub fn load(
     Ok(match device {
         Device::Cpu(config) => {
             let backend = CpuBackend::new(config)?;
-            Box::new(Llama::load(backend, checkpoint, dtype, options, progress)?)
+            Box::new(ModelHost::load(backend, checkpoint, dtype, options, progress)?)
         }
         #[cfg(any(feature = "cuda", feature = "emulate"))]
         Device::Cuda(config) => {
             let backend = CudaBackend::new(config)?;
-            Box::new(Llama::load(backend, checkpoint, dtype, options, progress)?)
+            Box::new(ModelHost::load(backend, checkpoint, dtype, options, progress)?)
         }
     })
 }

@@ -12,11 +12,11 @@ pub mod end_tokens;
 mod error;
 mod files;
 mod language_model;
-mod llama;
 mod metadata;
+mod model_host;
 pub mod tokenizer;
 pub mod weights;
 
 pub use device::{Device, load};
 pub use error::{ModelError, Result};
-pub use language_model::{DraftModelId, DraftModels, LanguageModel, LoadOptions};
+pub use language_model::{LanguageModel, LoadOptions, LoadedModel, ModelIndex, RowLimits};

@@ -1,313 +1,245 @@
-//! One round of one drafter: asks it for drafts and executes the work that it enqueues.
+//! One round: the sequences with room for a draft, and the execution of the work that drafters
+//! enqueue for them.
 
-use super::chain::Chain;
+use super::chain::ChainRow;
+use super::draft_model::index_of;
 use super::lookup::lookup;
-use super::selection::{ViewSelection, observation, pool, unit};
-use super::{Drafting, n_queries, view_budget};
-use crate::sequence::Sequence;
-use galley_backend::{Batch, KvShape, KvView, LayerMask, SeqSpan};
-use galley_drafter_host::{
-    DraftRow, Mask, MaskId, Observe, Outcome, Program, SelectionPolicy, ViewId, Work,
-};
+use super::strategy::DraftStrategy;
+use crate::batch::BatchBuffers;
+use crate::sequence::{DraftingSequence, SequenceDraft};
+use crate::stats::DraftTimes;
+use galley_backend::LayerMask;
+use galley_drafter_host::{DraftRow, Mask, MaskId, ModelId, Outcome, Program, View, ViewId, Work};
 use galley_model::{LanguageModel, Result};
 use std::time::Instant;
 
-/// Buffers of batches, kept between rounds.
+/// State that outlives a round: counters, and buffers for reuse.
 #[derive(Default)]
-pub(super) struct Memory {
-    /// Indices in `running` of this round's sequences.
-    rows: Vec<usize>,
-    pub(super) tokens: Vec<u32>,
-    pub(super) positions: Vec<u32>,
-    pub(super) logit_rows: Vec<u32>,
+pub(super) struct RoundState {
+    pub(super) times: DraftTimes,
+    /// Sequences of the latest round that their draft model has not read to the end.
+    pub(super) n_behind: usize,
+    /// Some drafts hold pending tokens.
+    pub(super) has_pending_drafts: bool,
+    /// See [`DraftConfig::waits_for_drafts`](crate::DraftConfig::waits_for_drafts).
+    pub(super) waits_for_drafts: bool,
+    /// Number of selections so far. The number of each selection is its version.
+    n_selections: u64,
+    pub(super) buffers: BatchBuffers,
     /// `0, 1, 2, ...`: the indices of blocks from the start of a sequence.
     pub(super) ascending: Vec<u32>,
 }
 
-impl Drafting {
-    /// Asks drafter `index` for drafts and executes the work that it enqueues.
-    pub(super) fn round(
-        &mut self,
-        index: usize,
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
-    ) -> Result<()> {
-        let mut rows = std::mem::take(&mut self.memory.rows);
-        rows.clear();
-        rows.extend((0..running.len()).filter(|&at| {
-            let sequence = &running[at];
-            let drafter = sequence.draft.as_ref().map(|draft| draft.settings.drafter);
-            sequence.n_draft_slots() > 0 && drafter == Some(index)
-        }));
-        let result = match rows.is_empty() {
-            true => Ok(()),
-            false => self.round_of(index, &rows, model, running),
+impl RoundState {
+    /// A version that no other selection of the engine has.
+    pub(super) fn next_version(&mut self) -> u64 {
+        self.n_selections += 1;
+        self.n_selections
+    }
+}
+
+/// The sequences of one round, and the model that drafts for them. A *row* of a drafter is an index
+/// into `sequences`.
+pub(super) struct DraftRound<'a> {
+    pub(super) model: &'a mut dyn LanguageModel,
+    pub(super) sequences: Vec<DraftingSequence<'a>>,
+    pub(super) state: &'a mut RoundState,
+}
+
+/// The work that one drafter has enqueued for its rows.
+pub(super) struct Proposal<'a> {
+    drafter: usize,
+    rows: Vec<usize>,
+    program: &'a Program,
+    /// Index of the next work to execute.
+    next: usize,
+}
+
+impl<'a> Proposal<'a> {
+    pub(super) fn new(drafter: usize, rows: Vec<usize>, program: &'a Program) -> Self {
+        Proposal { drafter, rows, program, next: 0 }
+    }
+
+    /// Takes the next work unless it is a chain.
+    fn take_work(&mut self) -> Option<Work> {
+        let work = *self.program.work.get(self.next)?;
+        if matches!(work, Work::Chain { .. }) {
+            return None;
+        }
+        self.next += 1;
+        Some(work)
+    }
+
+    /// The next work if it is a chain.
+    fn next_chain<'d>(&self, drafters: &'d [Box<dyn DraftStrategy>]) -> Option<Chain<'d>> {
+        let &Work::Chain { model, view, mask } = self.program.work.get(self.next)? else {
+            return None;
         };
-        self.memory.rows = rows;
-        result
+        let drafter = &drafters[self.drafter];
+        let view = view.map(|ViewId(index)| (index as usize, drafter.views()[index as usize]));
+        Some(Chain { model, mask: layer_mask(mask, drafter.masks()), view })
+    }
+}
+
+/// A chain that a drafter has enqueued, with the parts that the drafter refers to by id.
+struct Chain<'d> {
+    model: ModelId,
+    mask: LayerMask<'d>,
+    view: Option<(usize, View)>,
+}
+
+impl DraftRound<'_> {
+    /// The rows of a drafter.
+    pub(super) fn rows_of(&self, drafter: usize) -> Vec<usize> {
+        let is_of = |&at: &usize| self.sequences[at].draft.plan().drafter == Some(drafter);
+        (0..self.sequences.len()).filter(is_of).collect()
     }
 
-    fn round_of(
-        &mut self,
-        index: usize,
-        rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
-    ) -> Result<()> {
-        self.introduce(index, rows, model, running)?;
-        let mut program = std::mem::take(&mut self.program);
-        let known: Vec<DraftRow<'_>> = rows.iter().map(|&at| running[at].as_draft_row()).collect();
-        let outcome = self.drafters[index].guess(&known, &mut program);
-        drop(known);
-        // A drafter without a draft may still have enqueued replays.
-        let done = match outcome {
-            Outcome::Ready | Outcome::NoGuess => self.run(index, &program, rows, model, running),
-            Outcome::Failed => Ok(()),
-            Outcome::SetAside => {
-                for &at in rows {
-                    running[at].draft.as_mut().expect("rows have drafts").is_off = true;
-                }
-                Ok(())
-            }
-        };
-        self.program = program;
-        done
+    /// Rows as a drafter sees them.
+    pub(super) fn draft_rows(&self, rows: &[usize]) -> Vec<DraftRow<'_>> {
+        let rows = rows.iter().map(|&at| &self.sequences[at]);
+        rows.map(|sequence| DraftRow {
+            sequence: sequence.id,
+            tokens: sequence.tokens,
+            draft_length: sequence.n_slots as u32,
+        })
+        .collect()
     }
 
-    /// Executes enqueued work, in order.
-    fn run(
+    /// Tells a drafter of the rows that are new to it, and executes the work that it enqueues.
+    pub(super) fn introduce(
         &mut self,
-        index: usize,
-        program: &Program,
+        drafter: usize,
         rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
+        drafters: &mut [Box<dyn DraftStrategy>],
+        program: &mut Program,
     ) -> Result<()> {
-        program
-            .work
-            .iter()
-            .try_for_each(|work| self.work(index, work, &program.pushed, rows, model, running))
-    }
-
-    /// Tells a drafter of the sequences that are new to it, and executes the work that it enqueues.
-    fn introduce(
-        &mut self,
-        index: usize,
-        rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
-    ) -> Result<()> {
-        let is_new = |at: &usize| running[*at].draft.as_ref().is_some_and(|draft| !draft.is_known);
-        let new_rows: Vec<usize> = rows.iter().copied().filter(is_new).collect();
-        if new_rows.is_empty() {
+        let is_new = |&at: &usize| !self.sequences[at].draft.is_known;
+        let new: Vec<usize> = rows.iter().copied().filter(is_new).collect();
+        if new.is_empty() {
             return Ok(());
         }
-        let new: Vec<DraftRow<'_>> =
-            new_rows.iter().map(|&at| running[at].as_draft_row()).collect();
-        let mut program = std::mem::take(&mut self.program);
-        let outcome = self.drafters[index].after_prefill(&new, &mut program);
-        drop(new);
-        let n_views = self.drafters[index].views().len();
+        let outcome = drafters[drafter].after_prefill(&self.draft_rows(&new), program);
+        let n_views = drafters[drafter].views().len();
         for &at in rows {
-            let draft = running[at].draft.as_mut().expect("rows have drafts");
-            draft.is_known = true;
-            draft.selections.resize_with(n_views, ViewSelection::default);
+            self.sequences[at].draft.introduce(n_views);
         }
-        let done = match outcome {
+        match outcome {
             Outcome::Ready | Outcome::NoGuess => {
-                self.run(index, &program, &new_rows, model, running)
+                self.execute(&mut [Proposal::new(drafter, new, program)], drafters)
             }
             Outcome::Failed | Outcome::SetAside => Ok(()),
-        };
-        self.program = program;
-        done
+        }
     }
 
+    /// Executes enqueued work, each drafter's in order. Chains of one model and layer mask that are
+    /// next at the same time run together.
+    pub(super) fn execute(
+        &mut self,
+        proposals: &mut [Proposal<'_>],
+        drafters: &mut [Box<dyn DraftStrategy>],
+    ) -> Result<()> {
+        loop {
+            for proposal in &mut *proposals {
+                while let Some(work) = proposal.take_work() {
+                    self.work(work, proposal, &mut *drafters[proposal.drafter])?;
+                }
+            }
+            let Some(first) = proposals.iter().find_map(|next| next.next_chain(drafters)) else {
+                return Ok(());
+            };
+            self.run_together(&first, proposals, drafters)?;
+        }
+    }
+
+    /// Runs `first` and the chains that can run with it, which are those of its model and mask.
+    fn run_together(
+        &mut self,
+        first: &Chain<'_>,
+        proposals: &mut [Proposal<'_>],
+        drafters: &[Box<dyn DraftStrategy>],
+    ) -> Result<()> {
+        let mut rows = Vec::new();
+        for proposal in proposals {
+            let Some(chain) = proposal.next_chain(drafters) else { continue };
+            if chain.model != first.model || chain.mask != first.mask {
+                continue;
+            }
+            proposal.next += 1;
+            if let Some(view) = chain.view {
+                let started = Instant::now();
+                self.select(view, &proposal.rows)?;
+                self.state.times.selecting += started.elapsed();
+            }
+            rows.extend(proposal.rows.iter().map(|&at| ChainRow { at, view: chain.view }));
+        }
+        let started = Instant::now();
+        self.chain(index_of(first.model), &first.mask, &rows)?;
+        self.state.times.drafting += started.elapsed();
+        Ok(())
+    }
+
+    /// Executes work other than a chain.
     fn work(
         &mut self,
-        index: usize,
-        work: &Work,
-        pushed: &[u32],
-        rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
+        work: Work,
+        proposal: &Proposal<'_>,
+        drafter: &mut dyn DraftStrategy,
     ) -> Result<()> {
-        match *work {
-            Work::Chain { model: chain_model, view, mask } => {
-                if let Some(view) = view {
-                    let started = Instant::now();
-                    self.select(index, view, rows, model, running)?;
-                    self.times.selecting += started.elapsed();
-                }
-                let started = Instant::now();
-                let chain = Chain { model: chain_model, view, mask };
-                self.chain(index, chain, rows, model, running)?;
-                self.times.drafting += started.elapsed();
-            }
+        match work {
+            Work::Chain { .. } => {}
             Work::Lookup { min_n, max_n } => {
-                for &at in rows {
-                    let sequence = &mut running[at];
-                    let n = sequence.n_draft_slots();
-                    let draft = sequence.draft.as_mut().expect("rows have drafts");
-                    if draft.tokens.is_empty() {
-                        let found = lookup(&sequence.tokens, min_n as usize, max_n as usize, n);
-                        draft.tokens.extend_from_slice(found);
+                for &at in &proposal.rows {
+                    let sequence = &mut self.sequences[at];
+                    if sequence.draft.tokens.is_empty() {
+                        let (min_n, max_n) = (min_n as usize, max_n as usize);
+                        let found = lookup(sequence.tokens, min_n, max_n, sequence.n_slots);
+                        sequence.draft.extend(found);
                     }
                 }
             }
             Work::Push { row, first, n_tokens } => {
-                let Some(&at) = rows.get(row as usize) else { return Ok(()) };
-                let n = (n_tokens as usize).min(running[at].n_draft_slots());
-                let tokens = &pushed[first as usize..][..n];
-                let draft = running[at].draft.as_mut().expect("rows have drafts");
-                draft.clear();
-                draft.tokens.extend_from_slice(tokens);
+                if let Some(&at) = proposal.rows.get(row as usize) {
+                    let tokens = &proposal.program.pushed[first as usize..][..n_tokens as usize];
+                    self.push(at, tokens);
+                }
             }
             Work::Replay { mask, n_tokens } => {
-                self.replay(index, mask, n_tokens as usize, rows, model, running)?;
+                self.replay(drafter, mask, n_tokens as usize, &proposal.rows)?;
             }
         }
         Ok(())
     }
 
-    /// Makes the selections of a view that are due: the latest tokens of each such row look back
-    /// once more.
-    fn select(
-        &mut self,
-        index: usize,
-        id: ViewId,
-        rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &mut [Sequence],
-    ) -> Result<()> {
-        let shape = model.kv_shape();
-        let view = self.drafters[index].views()[id.0 as usize];
-        let SelectionPolicy::Observed(observe) = view.middle else { return Ok(()) };
-        let mut due = Vec::new();
-        for &at in rows {
-            let sequence = &mut running[at];
-            let n = sequence.table.n_tokens();
-            let draft = sequence.draft.as_mut().expect("rows have drafts");
-            let view_budget = view_budget(view, &draft.settings, shape.block_size);
-            let selection = &mut draft.selections[id.0 as usize];
-            if let Some(wanted) = view_budget.wanted(n)
-                && selection.is_due(&observe, n)
-            {
-                due.push((at, wanted, selection.take_raw(&wanted, &shape)));
-            }
-            selection.count_round();
-        }
-        let per_forward = (model.max_rows() / n_queries(observe.when)).max(1);
-        while !due.is_empty() {
-            let mut now: Vec<_> = due.drain(..due.len().min(per_forward)).collect();
-            self.look_back(&observe, &mut now, model, running, &shape)?;
-            for (at, wanted, raw) in now {
-                let n = running[at].table.n_tokens();
-                let draft = running[at].draft.as_mut().expect("rows have drafts");
-                let unit = unit(&observe, shape.block_size);
-                self.n_selections += 1;
-                let version = self.n_selections;
-                draft.selections[id.0 as usize].put_back(raw, &wanted, unit, n, version);
-            }
-        }
-        Ok(())
+    /// Gives a row a draft that the host knows, in place of the draft that it has. Drops tokens that
+    /// the step cannot verify.
+    pub(super) fn push(&mut self, at: usize, tokens: &[u32]) {
+        let DraftingSequence { n_slots, draft, .. } = &mut self.sequences[at];
+        draft.clear();
+        draft.extend(&tokens[..tokens.len().min(*n_slots)]);
     }
 
-    /// One forward in which the latest tokens of some sequences look back. Writes no KV.
-    fn look_back(
-        &mut self,
-        observe: &Observe,
-        due: &mut [(usize, super::SelectionRequest, Vec<u32>)],
-        model: &mut dyn LanguageModel,
-        running: &[Sequence],
-        shape: &KvShape,
-    ) -> Result<()> {
-        let Memory { tokens, positions, .. } = &mut self.memory;
-        tokens.clear();
-        positions.clear();
-        let mut seqs = Vec::with_capacity(due.len());
-        let mut observations = Vec::with_capacity(due.len());
-        for (at, wanted, raw) in due {
-            let sequence = &running[*at];
-            let n = sequence.table.n_tokens();
-            let n_rows = n_queries(observe.when).min(n - wanted.to).min(model.max_rows());
-            let span = SeqSpan {
-                first_row: tokens.len(),
-                n_rows,
-                block_table: sequence.table.ids(),
-                view: KvView::default(),
-                writes_kv: false,
-            };
-            tokens.extend_from_slice(&sequence.tokens[n - n_rows..n]);
-            positions.extend((n - n_rows) as u32..n as u32);
-            let how = (unit(observe, shape.block_size), pool(observe));
-            observations.push(observation(seqs.len(), n_rows, wanted, how, raw));
-            seqs.push(span);
-        }
-        let batch = Batch { tokens, positions, seqs: &seqs, logit_rows: &[] };
-        model.forward(&batch, &LayerMask::All, &mut observations)?;
-        model.finish_observing(&mut observations)
-    }
-
-    /// Runs the latest output of every row under a mask. Counts the sampled tokens that equal the
-    /// tokens that followed.
-    fn replay(
-        &mut self,
-        index: usize,
-        id: MaskId,
-        n: usize,
-        rows: &[usize],
-        model: &mut dyn LanguageModel,
-        running: &[Sequence],
-    ) -> Result<()> {
-        let mask = &self.drafters[index].masks()[id.0 as usize];
-        let (layers, version) = (layer_mask(Some(id), self.drafters[index].masks()), mask.version);
-        let Memory { tokens, positions, logit_rows, .. } = &mut self.memory;
-        tokens.clear();
-        positions.clear();
-        logit_rows.clear();
-        let most = model.max_logit_rows().min(model.max_rows());
-        let (mut seqs, mut sample_rows, mut expected) = (Vec::new(), Vec::new(), Vec::new());
-        for sequence in rows.iter().map(|&at| &running[at]) {
-            // A penalty would need the token counts at each of these positions.
-            let takes_part = sequence.n_generated() > n && !sequence.has_penalties();
-            if n == 0 || !takes_part || tokens.len() + n > most {
-                continue;
-            }
-            let end = sequence.table.n_tokens();
-            let first_row = tokens.len();
-            seqs.push(SeqSpan {
-                first_row,
-                n_rows: n,
-                block_table: sequence.table.ids(),
-                view: KvView::default(),
-                writes_kv: false,
-            });
-            for position in end - n..end {
-                logit_rows.push(tokens.len() as u32);
-                sample_rows.push(sequence.replay_row(tokens.len(), position + 1));
-                tokens.push(sequence.tokens[position]);
-                positions.push(position as u32);
-                expected.push(sequence.tokens[position + 1]);
-            }
-        }
-        if seqs.is_empty() {
-            return Ok(());
-        }
-        let batch = Batch { tokens, positions, seqs: &seqs, logit_rows };
-        model.forward(&batch, &layers, &mut [])?;
-        let sampled = model.sample(&sample_rows)?;
-        let n_matched = sampled
-            .iter()
-            .zip(&expected)
-            .filter(|(sampled, token)| sampled.token == **token)
-            .count();
-        let (n_matched, n_compared) = (n_matched as u64, expected.len() as u64);
-        self.drafters[index].add_replay_score(id, version, n_matched, n_compared);
-        Ok(())
+    /// Waits for draft tokens that are still pending, if there are any, and resolves them.
+    pub(super) fn take_drafts(&mut self) -> Result<()> {
+        let drafts = self.sequences.iter_mut().map(|sequence| &mut *sequence.draft);
+        take_drafts(self.state, self.model, drafts)
     }
 }
 
+/// Waits for draft tokens that are still pending, if there are any, and resolves them in `drafts`.
+pub(super) fn take_drafts<'a>(
+    state: &mut RoundState,
+    model: &mut dyn LanguageModel,
+    drafts: impl Iterator<Item = &'a mut SequenceDraft>,
+) -> Result<()> {
+    if std::mem::take(&mut state.has_pending_drafts) {
+        let sampled = model.wait_tokens()?;
+        drafts.for_each(|draft| draft.resolve(&sampled));
+    }
+    Ok(())
+}
+
+/// The layers of a mask; all layers without one.
 pub(super) fn layer_mask(id: Option<MaskId>, masks: &[Mask]) -> LayerMask<'_> {
     match id {
         None => LayerMask::All,

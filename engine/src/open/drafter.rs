@@ -3,7 +3,7 @@
 //! A part that begins with a double quote reaches to the double quote that ends it, and may have
 //! commas in it. A double quote inside such a part is written twice.
 
-use crate::drafting::DrafterSetup;
+use crate::draft_settings::DrafterSetup;
 use galley_drafter_host::{Library, LoadError, Search};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -6,7 +6,7 @@ use super::error::OpenError;
 use super::files::ModelFiles;
 use super::memory;
 use crate::config::EngineConfig;
-use crate::drafting::DraftConfig;
+use crate::draft_settings::DraftConfig;
 use crate::handle::Engine;
 use galley_backend::cpu::{InstructionSet, usable_cores};
 #[cfg(feature = "cuda")]

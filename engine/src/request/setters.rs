@@ -1,7 +1,7 @@
 //! Setters of a [`Request`], each of which takes the request and returns it.
 
 use super::{Prompt, Request};
-use crate::drafting::DraftRequest;
+use crate::draft_settings::DraftRequest;
 use galley_backend::sample::SamplingParams;
 
 /// Defines setters: documentation, name, type of the argument, and the field with its new value.

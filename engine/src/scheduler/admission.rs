@@ -1,7 +1,7 @@
 //! Admission: lets waiting sequences in, in order, while there are blocks for all of the next one.
 
 use super::Scheduler;
-use super::budget::Budget;
+use crate::budget::Budget;
 use crate::sequence::{Sequence, SequenceKey};
 use galley_blocks::{BlockManager, BlockTable};
 
@@ -84,11 +84,10 @@ impl Scheduler {
         };
         let mut sequence = self.waiting.remove(key).expect("it was the first a moment ago");
         if sequence.n_cached.is_none() {
-            sequence.n_cached = Some(table.n_tokens());
             self.counts.prefix_query_tokens += sequence.tokens.len() as u64;
             self.counts.prefix_hit_tokens += table.n_tokens() as u64;
         }
-        sequence.table = table;
+        sequence.admit(table);
         let at = self.insert_running(sequence);
         self.give_rows(at, budget, blocks);
         let admitted = &self.running[at];

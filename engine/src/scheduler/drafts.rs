@@ -1,7 +1,7 @@
 //! Room for drafts: the rows and blocks that running and newly admitted sequences leave over.
 
 use super::Scheduler;
-use super::budget::Budget;
+use crate::budget::Budget;
 use crate::sequence::Sequence;
 use galley_blocks::BlockManager;
 
@@ -20,9 +20,6 @@ impl Scheduler {
         };
         let mut n_drafting = self.running.iter().filter(|sequence| may_draft(sequence)).count();
         for sequence in &mut self.running {
-            if let Some(draft) = sequence.draft.as_mut().filter(|draft| draft.is_off) {
-                draft.release(blocks);
-            }
             if !may_draft(sequence) {
                 continue;
             }

@@ -13,7 +13,7 @@
 //!
 //! A sequence that ends at a pending token has one row too many in the next step; the row's result
 //! is discarded. A sequence that reaches its token limit with a pending token releases its blocks
-//! and leaves the running sequences.
+//! and drains.
 //!
 //! Drafters, penalties, log-probabilities and forks need to know tokens. If one sequence of a step
 //! samples for any of these, the host waits for all tokens of the step.
@@ -28,8 +28,8 @@ use std::time::Instant;
 /// Sampled tokens in transit to the host.
 #[derive(Default)]
 pub(super) struct PendingStep {
-    /// The sequence and the placeholder of each token.
-    sampled: Vec<(SequenceKey, u32)>,
+    /// The sequences of the tokens. Each holds its placeholder, unless it has been cancelled.
+    sequences: Vec<SequenceKey>,
 }
 
 impl EngineCore {
@@ -51,48 +51,57 @@ impl EngineCore {
         for sequence in self.scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
             step.n_seqs += 1;
             step.n_prompt_rows += sequence.n_prompt_rows();
-            if sequence.ended.is_none() {
+            if !sequence.is_finished() {
                 sequence.commit_scheduled(&mut self.blocks);
             }
         }
-        for &(key, name) in &sampled {
+        for &(key, placeholder) in &sampled {
             let sequence =
                 self.scheduler.find_mut(key).expect("its token was sampled in this step");
-            if sequence.ended.is_none() {
-                sequence.push_placeholder(name, &mut self.blocks);
+            if !sequence.is_finished() {
+                sequence.push_pending(placeholder, &mut self.blocks);
             }
         }
-        self.scheduler.leave(&mut self.blocks);
-        self.pending_step.sampled = sampled;
+        self.scheduler.drain(&mut self.blocks);
+        self.pending_step.sequences = sampled.into_iter().map(|(key, _)| key).collect();
         Ok(())
     }
 
     /// Waits for the tokens of the step before, keeps them and sends their events. After an error
     /// they stay pending.
     pub(super) fn finish_previous_step(&mut self, step: &mut StepStats) -> Result<()> {
-        if self.pending_step.sampled.is_empty() {
+        if self.pending_step.sequences.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         let sampled = self.model.wait_tokens()?;
         step.sampling += started.elapsed();
-        if self.pending_step.sampled.iter().any(|&(_, name)| sampled.token(name).is_none()) {
-            let error = "other tokens came than the step before sampled".into();
-            return Err(BackendError::Device { op: "waiting for sampled tokens", error }.into());
+        // A preempted sequence is found, too. A cancelled sequence is gone, and a finished one has no
+        // pending token.
+        let mut tokens = Vec::with_capacity(self.pending_step.sequences.len());
+        for &key in &self.pending_step.sequences {
+            let sequence = self.scheduler.find_mut(key);
+            let Some(placeholder) = sequence.and_then(|sequence| sequence.pending()) else {
+                continue;
+            };
+            let token = sampled.token(placeholder).ok_or_else(|| BackendError::Device {
+                op: "waiting for sampled tokens",
+                error: "other tokens came than the step before sampled".into(),
+            })?;
+            tokens.push((key, token));
         }
-        for (key, name) in std::mem::take(&mut self.pending_step.sampled) {
-            // A preempted sequence is found, too. A cancelled one is gone.
+        self.pending_step.sequences.clear();
+        for (key, token) in tokens {
             let Some(sequence) = self.scheduler.find_mut(key) else { continue };
-            sequence
-                .resolve_placeholder(sampled.token(name).expect("it is one of those that came"));
+            sequence.resolve_pending(token);
             step.n_generated += 1;
-            self.ended.extend(sequence.ended.is_some().then_some(key));
+            self.finished.extend(sequence.is_finished().then_some(key));
         }
         Ok(())
     }
 
     /// Drops the pending tokens and returns the keys of their sequences.
     pub(super) fn give_up_pending(&mut self) -> Vec<SequenceKey> {
-        std::mem::take(&mut self.pending_step.sampled).into_iter().map(|(key, _)| key).collect()
+        std::mem::take(&mut self.pending_step.sequences)
     }
 }

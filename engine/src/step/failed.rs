@@ -42,10 +42,10 @@ impl EngineCore {
         let is_silent = taken.and(self.drop_stale_tokens()).is_err();
         self.drafting.forget_pending_drafts();
         self.retire();
-        let late = self.give_up_pending();
+        let pending = self.give_up_pending();
         let in_step = self.scheduler.running().iter().filter(|s| !s.share.is_empty());
         let failed: BTreeSet<_> =
-            in_step.map(|s| s.key).chain(late).map(|key| (key.priority, key.request)).collect();
+            in_step.map(|s| s.key).chain(pending).map(|key| (key.priority, key.request)).collect();
         let reason = format!("a step of this request failed: {error}");
         let told = RequestError::Failed { reason };
         for (priority, number) in failed {
@@ -57,7 +57,7 @@ impl EngineCore {
             self.scheduler.preempt_all(&mut self.blocks);
             self.blocks.clear_prefix_cache();
         }
-        debug_assert!(self.scheduler.running().iter().all(|s| !s.has_placeholder()));
+        debug_assert!(self.scheduler.running().iter().all(|s| s.pending().is_none()));
         if self.n_failed_in_a_row < FAILED_STEPS_UNTIL_GONE { Ok(()) } else { Err(error) }
     }
 

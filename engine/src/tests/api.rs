@@ -7,10 +7,11 @@ use super::toy::{Break, Toy, VOCAB};
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
 use crate::error::{StartError, SubmitError};
-use crate::event::{Event, FinishReason};
+use crate::event::Event;
 use crate::handle::Engine;
 use crate::output::TextCodec;
 use crate::request::{Prompt, Request};
+use crate::stop::FinishReason;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,7 +117,7 @@ fn a_cancelled_request_ends_and_frees_its_blocks() {
     let mut cancelled = engine.submit(request(10, 5000).n(2)).unwrap();
     let dropped = engine.submit(request(10, 5000)).unwrap();
     let first = cancelled.recv();
-    assert!(matches!(first, Some(Event::Token { .. })));
+    assert!(matches!(first, Some(Event::Token(_))));
     cancelled.cancel();
     for stream in streams(2, first.into_iter().chain(std::iter::from_fn(|| cancelled.recv()))) {
         assert_eq!(stream.finish, Some(FinishReason::Cancelled));

@@ -28,7 +28,7 @@ fn every_schedule_yields_the_same_a_step_late() {
 /// The comparison must be able to fail: placeholders that stand for the wrong token are noticed.
 #[test]
 fn mixed_names_are_noticed() {
-    let alter = |toy: &mut Toy| (toy.is_asynchronous, toy.mixes_names) = (true, true);
+    let alter = |toy: &mut Toy| (toy.is_asynchronous, toy.mixes_placeholders) = (true, true);
     assert!(n_wrong(alter) > 20);
 }
 

@@ -5,8 +5,9 @@ use super::schedules::{Bench, simple};
 use super::toy::Toy;
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
-use crate::event::{Event, FinishReason};
+use crate::event::Event;
 use crate::handle::Engine;
+use crate::stop::FinishReason;
 use std::time::{Duration, Instant};
 
 fn few_at_once() -> EngineConfig {
@@ -88,7 +89,7 @@ fn case_29_a_running_sequence_goes_on_beside_sixty_four_thousand_that_are_droppe
         Engine::start_with(Box::new(toy), None, sizes, Drafting::default(), thread).unwrap();
     let mut running = engine.submit(simple(3, 900_000, 1).priority(-1)).unwrap();
     let first = running.recv();
-    assert!(matches!(first, Some(Event::Token { .. })));
+    assert!(matches!(first, Some(Event::Token(_))));
     let many = engine.submit_all((0..64_000).map(|i| simple(3, 20, i))).unwrap();
     let deadline = Instant::now() + Duration::from_secs(120);
     while engine.stats().requests < 64_001 {

@@ -8,9 +8,8 @@ use crate::request::{Prompt, Request, ValidRequest};
 use crate::step::EngineCore;
 use crossbeam_channel::unbounded;
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, KvShape, LayerMask, Observation};
-use galley_model::config::ModelConfig;
-use galley_model::{LanguageModel, Result};
+use galley_backend::{Batch, LayerMask, Observation, Placeholders};
+use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -18,26 +17,18 @@ use std::time::Duration;
 struct Instant(super::toy::Toy);
 
 impl LanguageModel for Instant {
-    fn config(&self) -> &ModelConfig {
-        self.0.config()
+    fn loaded(&self, model: ModelIndex) -> &LoadedModel {
+        self.0.loaded(model)
     }
-    fn kv_shape(&self) -> KvShape {
-        self.0.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.0.max_rows()
-    }
-    fn max_logit_rows(&self) -> usize {
-        usize::MAX
+    fn row_limits(&self) -> RowLimits {
+        RowLimits { max_logit_rows: usize::MAX, ..self.0.row_limits() }
     }
     fn device(&self) -> String {
         "none".into()
     }
-    fn weight_bytes(&self) -> usize {
-        0
-    }
     fn forward(
         &mut self,
+        _: ModelIndex,
         batch: &Batch<'_>,
         _: &LayerMask<'_>,
         _: &mut [Observation<'_>],
@@ -48,11 +39,11 @@ impl LanguageModel for Instant {
     fn finish_observing(&mut self, _: &mut [Observation<'_>]) -> Result<()> {
         Ok(())
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         Ok(rows.iter().map(|row| SampledToken::of(row.position % VOCAB as u32)).collect())
     }
-    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<std::ops::Range<u32>> {
-        self.0.sample_async(rows)
+    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
+        self.0.sample_async(model, rows)
     }
     fn start_token_copy(&mut self) -> Result<()> {
         self.0.start_token_copy()
@@ -63,7 +54,7 @@ impl LanguageModel for Instant {
     fn is_asynchronous(&self) -> bool {
         self.0.is_asynchronous()
     }
-    fn read_logits(&self) -> Result<Vec<f32>> {
+    fn read_logits(&self, _: ModelIndex) -> Result<Vec<f32>> {
         Ok(Vec::new())
     }
     fn copy_blocks(&mut self, _: &[(u32, u32)]) -> Result<()> {

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Lookup,
     /// `Right`, `Wrong` and `Lookup` in rotation.
     Mixed,
+    /// As `Right`; set aside by its host in its third round.
+    SetAside,
 }
 
 /// Sequences that a drafter has been told of and that are not over.
@@ -57,10 +59,11 @@ impl DraftStrategy for Double {
             (Kind::Mixed, 0) => Kind::Right,
             (Kind::Mixed, 1) => Kind::Wrong,
             (Kind::Mixed, _) => Kind::Lookup,
+            (Kind::SetAside, _) if self.n_rounds >= 3 => return Outcome::SetAside,
             (kind, _) => kind,
         };
         match kind {
-            Kind::Right | Kind::Mixed => {
+            Kind::Right | Kind::Mixed | Kind::SetAside => {
                 let model = ModelId::TARGET;
                 program.work.push(Work::Chain { model, view: None, mask: None });
             }
@@ -98,6 +101,14 @@ impl DraftStrategy for Double {
 
 /// An engine's drafting with one drafter of this kind.
 pub(super) fn drafting(kind: Kind, known: &Known, sizes: &Fitted) -> Drafting {
-    let double = Double { kind, known: Arc::clone(known), n_rounds: 0 };
-    Drafting::of_test(vec![(format!("{kind:?}"), Box::new(double))], sizes)
+    drafting_of(&[kind], known, sizes)
+}
+
+/// An engine's drafting with one drafter of each kind, with the kind as its name.
+pub(super) fn drafting_of(kinds: &[Kind], known: &Known, sizes: &Fitted) -> Drafting {
+    let double = |&kind: &Kind| -> (String, Box<dyn DraftStrategy>) {
+        let double = Double { kind, known: Arc::clone(known), n_rounds: 0 };
+        (format!("{kind:?}"), Box::new(double))
+    };
+    Drafting::of_test(kinds.iter().map(double).collect(), sizes)
 }

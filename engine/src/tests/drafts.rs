@@ -4,7 +4,7 @@ use super::drafter::{Kind, Known, drafting};
 use super::schedules::{Bench, Random, simple};
 use super::toy::Toy;
 use crate::config::EngineConfig;
-use crate::drafting::{DraftRequest, DrafterChoice};
+use crate::draft_settings::{DraftRequest, DrafterChoice};
 use crate::event::Event;
 use crate::request::Request;
 use crate::stats::Stats;
@@ -83,7 +83,7 @@ impl Workload {
             }
             for (at, (_, receiver, _)) in bench.requests.iter().enumerate() {
                 for event in receiver.try_iter() {
-                    if matches!(event, Event::Token { .. }) {
+                    if matches!(event, Event::Token(_)) {
                         times.first[at] = times.first[at].min(n_steps);
                         times.last[at] = n_steps;
                     }

@@ -4,7 +4,7 @@ use super::drafter::{Kind, drafting};
 use super::schedules::{Bench, Random, random_request, simple};
 use super::toy::Toy;
 use crate::config::{EngineConfig, SchedulePolicy};
-use crate::drafting::DraftRequest;
+use crate::draft_settings::DraftRequest;
 use crate::request::Request;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

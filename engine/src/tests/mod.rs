@@ -10,5 +10,6 @@ mod failing;
 pub(crate) mod letters;
 mod limits;
 mod oracle;
+mod plans;
 mod schedules;
 mod toy;

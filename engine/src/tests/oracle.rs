@@ -2,8 +2,10 @@
 
 use super::letters::letters;
 use super::toy::{EOS, Uncached};
-use crate::event::{Event, FinishReason, Stopped};
+use crate::event::Event;
 use crate::request::{Prompt, Request};
+use crate::stop::{FinishReason, Stopped};
+use crate::verify::TokenEvent;
 use galley_backend::sample::philox::sequence_seed;
 use galley_backend::sample::{SampleRow, SampledToken, Scratch, TokenCounts, sample_token};
 
@@ -44,6 +46,7 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
             seen: Some(&seen),
             drafted: &[],
             banned: &banned,
+            early_ends: &[],
             reports: true,
             rejection: None,
         };
@@ -95,7 +98,7 @@ pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<St
     let mut streams = vec![Stream::default(); n as usize];
     for event in events {
         match event {
-            Event::Token { index, token, text, logprob, top } => {
+            Event::Token(TokenEvent { index, token, text, logprob, top, .. }) => {
                 let stream = &mut streams[index as usize];
                 assert_eq!(stream.finish, None, "a token after the end");
                 stream.sampled.push(SampledToken { token, logprob, top, proposal: None });

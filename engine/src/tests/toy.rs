@@ -5,14 +5,11 @@ use galley_backend::sample::philox::philox4x32_10;
 use galley_backend::sample::{
     PendingTokens, SampleRow, SampledToken, SampledTokens, Scratch, sample_token,
 };
-use galley_backend::{
-    BackendError, Batch, Dtype, KvShape, LayerMask, Observation, PLACEHOLDER_BIT,
-};
+use galley_backend::{BackendError, Batch, Dtype, KvShape, LayerMask, Observation, Placeholders};
 use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::end_tokens::{EndSource, EndTokens};
-use galley_model::{LanguageModel, Result};
+use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 pub(super) const VOCAB: usize = 40;
@@ -22,10 +19,8 @@ pub(super) const EOS: u32 = 39;
 type Slot = u64;
 
 pub(super) struct Toy {
-    config: ModelConfig,
-    shape: KvShape,
-    max_rows: usize,
-    max_logit_rows: usize,
+    loaded: LoadedModel,
+    limits: RowLimits,
     slots: Vec<Slot>,
     logits: Vec<f32>,
     scratch: Scratch,
@@ -35,7 +30,7 @@ pub(super) struct Toy {
     /// A log of calls: `f`orward, `s`ample, sample `a`synchronously, wait for `t`okens.
     pub(super) calls: Arc<Mutex<String>>,
     /// Every placeholder is read as the first token of the batch: the negative control.
-    pub(super) mixes_names: bool,
+    pub(super) mixes_placeholders: bool,
     /// Copies of blocks are skipped: the negative control.
     pub(super) ignores_copies: bool,
     /// Rows, and logit rows, that the device takes less than it says: the negative control.
@@ -78,7 +73,7 @@ impl Toy {
             tie_embeddings: true,
             end_tokens,
         };
-        let shape = KvShape {
+        let kv_shape = KvShape {
             n_layers: 1,
             n_kv_heads: 1,
             head_dim: 1,
@@ -87,17 +82,15 @@ impl Toy {
             dtype: Dtype::F32,
         };
         Toy {
-            config,
-            shape,
-            max_rows,
-            max_logit_rows: max_rows,
+            loaded: LoadedModel { config, kv_shape, weight_bytes: 0 },
+            limits: RowLimits { max_rows, max_logit_rows: max_rows },
             slots: vec![0; n_blocks * block_size],
             logits: Vec::new(),
             scratch: Scratch::default(),
             pending: PendingTokens::default(),
             is_asynchronous: false,
             calls: Arc::default(),
-            mixes_names: false,
+            mixes_placeholders: false,
             ignores_copies: false,
             takes_less: (0, 0),
             breaks: None,
@@ -120,18 +113,19 @@ impl Toy {
     }
 
     pub(super) fn with_logit_rows(mut self, max_logit_rows: usize) -> Self {
-        self.max_logit_rows = max_logit_rows;
+        self.limits.max_logit_rows = max_logit_rows;
         self
     }
 
     pub(super) fn with_shape(mut self, n_blocks: usize, block_size: usize) -> Self {
-        self.shape = KvShape { n_blocks, block_size, ..self.shape };
+        let kv_shape = &mut self.loaded.kv_shape;
+        (kv_shape.n_blocks, kv_shape.block_size) = (n_blocks, block_size);
         self
     }
 
     /// Corrupts the slots that a forward over `batch` writes, and the logits.
     pub(super) fn spoil(&mut self, batch: &Batch<'_>) {
-        let block_size = self.shape.block_size;
+        let block_size = self.loaded.kv_shape.block_size;
         for seq in batch.seqs {
             for row in seq.first_row..seq.first_row + seq.n_rows {
                 let p = batch.positions[row] as usize;
@@ -143,7 +137,7 @@ impl Toy {
     }
 
     pub(super) fn with_context(mut self, max_context: usize) -> Self {
-        self.config.max_context = max_context;
+        self.loaded.config.max_context = max_context;
         self
     }
 }
@@ -184,32 +178,21 @@ impl Uncached {
 }
 
 impl LanguageModel for Toy {
-    fn config(&self) -> &ModelConfig {
-        &self.config
+    fn loaded(&self, _: ModelIndex) -> &LoadedModel {
+        &self.loaded
     }
 
-    fn kv_shape(&self) -> KvShape {
-        self.shape
-    }
-
-    fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
-    fn max_logit_rows(&self) -> usize {
-        self.max_logit_rows
+    fn row_limits(&self) -> RowLimits {
+        self.limits
     }
 
     fn device(&self) -> String {
         "toy".into()
     }
 
-    fn weight_bytes(&self) -> usize {
-        0
-    }
-
     fn forward(
         &mut self,
+        _: ModelIndex,
         batch: &Batch<'_>,
         _: &LayerMask<'_>,
         _: &mut [Observation<'_>],
@@ -229,22 +212,26 @@ impl LanguageModel for Toy {
         }
         let n_rows = batch.tokens.len();
         let (less_rows, less_logit_rows) = self.takes_less;
-        assert!(n_rows > 0 && n_rows <= self.max_rows - less_rows, "{n_rows} rows");
+        assert!(n_rows > 0 && n_rows <= self.limits.max_rows - less_rows, "{n_rows} rows");
         assert_eq!(batch.positions.len(), n_rows);
         let n_logit_rows = batch.logit_rows.len();
-        assert!(n_logit_rows <= self.max_logit_rows - less_logit_rows, "{n_logit_rows} of logits");
-        let block_size = self.shape.block_size;
+        assert!(
+            n_logit_rows <= self.limits.max_logit_rows - less_logit_rows,
+            "{n_logit_rows} of logits"
+        );
+        let block_size = self.loaded.kv_shape.block_size;
         let mut written = HashSet::new();
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
         let mut tokens = self.pending.resolve(batch.tokens);
-        if self.mixes_names {
+        if self.mixes_placeholders {
             let first = tokens[0];
-            let names =
-                tokens.iter_mut().zip(batch.tokens).filter(|(_, name)| **name >= PLACEHOLDER_BIT);
-            names.for_each(|(token, _)| *token = first);
+            let read = tokens.iter_mut().zip(batch.tokens);
+            let pending = read.filter(|(_, token)| token.placeholder().is_some());
+            pending.for_each(|(token, _)| *token = first);
         }
-        assert!(tokens.iter().all(|&token| token < PLACEHOLDER_BIT), "a name of nothing");
+        let ids = tokens.iter().map(|token| token.id().expect("each placeholder has a token"));
+        let tokens: Vec<u32> = ids.collect();
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
@@ -273,12 +260,12 @@ impl LanguageModel for Toy {
         Ok(())
     }
 
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.note('s');
         self.sample_rows(rows)
     }
 
-    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
+    fn sample_async(&mut self, _: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
         self.note('a');
         let tokens: Vec<u32> =
             self.sample_rows(rows)?.iter().map(|sampled| sampled.token).collect();
@@ -299,13 +286,13 @@ impl LanguageModel for Toy {
         self.is_asynchronous
     }
 
-    fn read_logits(&self) -> Result<Vec<f32>> {
+    fn read_logits(&self, _: ModelIndex) -> Result<Vec<f32>> {
         Ok(self.logits.clone())
     }
 
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
         if !self.ignores_copies {
-            let size = self.shape.block_size;
+            let size = self.loaded.kv_shape.block_size;
             for &(from, to) in copies {
                 let from = from as usize * size;
                 self.slots.copy_within(from..from + size, to as usize * size);

@@ -15,6 +15,7 @@
 use super::buffer::{Shared, Words};
 use super::simd::{LANES, bf16_bits};
 use super::threads::ThreadPool;
+use crate::shapes::{MatrixShape, RowKind, TensorShape};
 use crate::{BackendError, Dtype, Result, RowSource};
 
 /// Outputs of a panel: two vectors.
@@ -28,14 +29,10 @@ const WORK_PER_WEIGHT: usize = 64;
 pub struct Matrix {
     pub(super) words: Words,
     pub(super) dtype: Dtype,
-    /// Outputs.
-    pub(super) rows: usize,
-    /// Inputs.
-    pub(super) cols: usize,
+    /// Outputs × inputs. In a gated matrix, gate and up rows alternate, 16 by 16.
+    pub(super) shape: MatrixShape,
     /// Words along k.
     pub(super) k_words: usize,
-    /// Whether gate and up rows alternate, 16 by 16; `rows` then counts the gated outputs.
-    pub(super) gated: bool,
 }
 
 impl Matrix {
@@ -84,16 +81,18 @@ impl Matrix {
                 }
             }
         });
-        Ok(Self { words, dtype, rows, cols, k_words, gated: up.is_some() })
+        let shape = MatrixShape { rows, cols, gated: up.is_some() };
+        Ok(Self { words, dtype, shape, k_words })
     }
 
     pub(super) fn n_panels(&self) -> usize {
-        self.rows.div_ceil(if self.gated { LANES } else { PANEL })
+        self.shape.rows.div_ceil(if self.shape.gated { LANES } else { PANEL })
     }
 
     /// Reads output row `row` back as f32.
     pub(super) fn read_row(&self, row: usize, out: &mut [f32]) {
-        debug_assert!(row < self.rows && !self.gated && out.len() == self.cols);
+        let MatrixShape { rows, cols, gated } = self.shape;
+        debug_assert!(row < rows && !gated && out.len() == cols);
         let panel = self.words.as_ptr().wrapping_add(row / PANEL * PANEL * self.k_words);
         for (k, values) in out.chunks_mut(self.dtype.per_word()).enumerate() {
             // SAFETY: row < rows and k < k_words, so the word lies in the panel of the row.
@@ -127,43 +126,34 @@ fn to_words(dtype: Dtype, values: &[f32], words: &mut [u32]) {
     }
 }
 
-/// The kind of rows in a [`Tensor`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// f32 rows.
-    F32,
-    /// Rows that a matrix product reads, in the dtype of the weights.
-    Operand,
-}
-
 /// Activation rows, each padded to a whole number of panels.
 #[derive(Debug)]
 pub struct Tensor {
     pub(super) words: Words,
-    pub(super) kind: Kind,
-    pub(super) max_rows: usize,
-    pub(super) cols: usize,
+    pub(super) shape: TensorShape,
     /// Words from one row to the next.
     pub(super) stride: usize,
 }
 
 impl Tensor {
-    pub(super) fn new(kind: Kind, dtype: Dtype, max_rows: usize, cols: usize) -> Result<Self> {
-        let per_word = if kind == Kind::F32 { 1 } else { dtype.per_word() };
+    pub(super) fn new(shape: TensorShape, dtype: Dtype) -> Result<Self> {
+        let TensorShape { kind, max_rows, cols } = shape;
+        let per_word = if kind == RowKind::F32 { 1 } else { dtype.per_word() };
         let stride = cols.next_multiple_of(PANEL).div_ceil(per_word);
         let len = max_rows
             .checked_mul(stride)
             .ok_or(BackendError::OutOfMemory { purpose: "activations", needed_bytes: u128::MAX })?;
         let words = Words::zeroed("activations", len)?;
-        Ok(Self { words, kind, max_rows, cols, stride })
+        Ok(Self { words, shape, stride })
     }
 
     /// The f32 row `row`, without its padding.
     pub(super) fn f32_row(&self, row: usize) -> &[f32] {
-        assert!(self.kind == Kind::F32 && row < self.max_rows);
+        let TensorShape { kind, max_rows, cols } = self.shape;
+        assert!(kind == RowKind::F32 && row < max_rows);
         // SAFETY: the row lies in the buffer, and every bit pattern is an f32.
         unsafe {
-            std::slice::from_raw_parts(self.words.as_ptr().add(row * self.stride).cast(), self.cols)
+            std::slice::from_raw_parts(self.words.as_ptr().add(row * self.stride).cast(), cols)
         }
     }
 }

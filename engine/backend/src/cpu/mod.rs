@@ -8,6 +8,7 @@
 //! | [`observe`] | selection of the cached tokens that rows attend to most |
 //! | [`rope`], [`rows`] | rotation, norms |
 //! | [`threads`] | dispatch of work that lasts microseconds |
+//! | [`ops`] | the operations, as units of work for the threads |
 //! | [`kernels`] | entry points per instruction set |
 //! | [`probe`], [`probe_loops`] | the machine's best speed, as a reference for measurements |
 
@@ -28,26 +29,15 @@ mod simd;
 mod tests;
 mod threads;
 
-use crate::checks::{
-    check_copies, check_draft_layout, check_observation, check_tokens, check_view, expect,
-    expect_layer, for_each_slot,
-};
-use crate::sample::{PendingTokens, SampleRow, SampledToken, SampledTokens};
-use crate::{
-    AttentionParams, Backend, BackendError, Batch, Dtype, KvShape, Observation, Result, Rope,
-    RopeParams, RowSource,
-};
-use attention::{Call, MAX_ROWS, Rows, Scratch, SoftmaxState, TILE};
-use buffer::Shared;
-use gemm::{Gemm, Sink};
+use crate::sample::PendingTokens;
+use crate::{Dtype, Result};
+use attention::Scratch;
 pub use kernels::InstructionSet;
 use kernels::Kernels;
-use kv::GROUP;
 pub use kv::KvPool;
-use matrix::{Kind, PANEL};
 pub use matrix::{Matrix, Tensor};
 pub use probe::{peak_flops, read_bandwidth};
-use rope::{Angles, MAX_HEAD_DIM, RopeStore};
+use rope::Angles;
 use threads::ThreadPool;
 pub use threads::{MAX_THREADS, usable_cores};
 
@@ -139,46 +129,4 @@ impl CpuBackend {
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
-
-    fn multiply(&mut self, x: &Tensor, n_rows: usize, w: &Matrix, out_stride: usize, sink: Sink) {
-        let (x, x_stride) = self.multipliers(x, n_rows, w.k_words);
-        let g = Gemm {
-            x,
-            x_stride,
-            n_rows,
-            weights: w.words.as_ptr(),
-            k_words: w.k_words,
-            out_stride,
-            sink,
-        };
-        let n_panels = w.n_panels();
-        // A unit is small enough for threads to finish together, and large enough to stream.
-        let per_unit = (n_panels / (self.threads.n_at_once() * 16)).clamp(1, 8);
-        let unit_work = per_unit * PANEL * w.k_words * w.dtype.per_word() * n_rows;
-        let kernel = self.kernels.multiply_panels;
-        self.threads.for_each(n_panels.div_ceil(per_unit), unit_work, |unit, _| {
-            let first = unit * per_unit;
-            // SAFETY: shapes were checked by the caller, tensors are padded to whole panels, and
-            // each panel is written by one unit.
-            unsafe { kernel(&g, first..(first + per_unit).min(n_panels)) };
-        });
-    }
-}
-
-/// Fails unless `tensor` is of `kind`, has `cols` columns and room for `n_rows` rows.
-fn expect_tensor(
-    op: &'static str,
-    tensor: &Tensor,
-    kind: Kind,
-    n_rows: usize,
-    cols: usize,
-) -> Result<()> {
-    if tensor.kind == kind && tensor.cols == cols && n_rows <= tensor.max_rows {
-        return Ok(());
-    }
-    Err(BackendError::Shape {
-        op,
-        expected: format!("{kind:?} rows of {cols}, at least {n_rows}"),
-        got: format!("{:?} rows of {}, {} of them", tensor.kind, tensor.cols, tensor.max_rows),
-    })
 }

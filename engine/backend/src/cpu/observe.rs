@@ -5,11 +5,13 @@
 //! alone. Then it pools the sums and selects ([`Choice::select`]). Keys are read once for a handful
 //! of query rows; values are not read at all.
 
-use super::attention::{CHUNK, score_rows};
-use super::kv::Group;
+use super::attention::{CHUNK, Call, Rows, score_rows};
+use super::buffer::Shared;
+use super::kv::{GROUP, Group};
 use super::simd::{Element, Isa};
-use super::*;
-use crate::{KvView, PoolScores};
+use super::{CpuBackend, KvPool, Tensor};
+use crate::checks::check_observation;
+use crate::{AttentionParams, Batch, KvView, Observation, PoolScores, Result};
 use std::ops::Range;
 
 const OP: &str = "observe";
@@ -19,7 +21,7 @@ const OP: &str = "observe";
 const WORK_PER_SCORE: usize = 64;
 
 impl CpuBackend {
-    /// Implements [`Backend::observe`].
+    /// Implements [`DecoderOps::observe`](crate::DecoderOps::observe).
     pub(super) fn observe_layer(
         &mut self,
         q: &Tensor,

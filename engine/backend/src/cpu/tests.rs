@@ -4,8 +4,12 @@ mod batches;
 mod observe;
 
 use super::*;
+use crate::shapes::RowKind;
 use crate::testing::*;
-use crate::{KvShape, KvView, Selected, SelectedIds, SeqSpan};
+use crate::{
+    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvShape,
+    KvView, RopeParams, Selected, SelectedIds, SeqSpan,
+};
 
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
@@ -34,12 +38,12 @@ impl TestBackend for CpuBackend {
 
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
         let at = tensor.words.as_mut_ptr().wrapping_add(row * tensor.stride);
-        assert!(row < tensor.max_rows && values.len() <= tensor.cols);
+        assert!(row < tensor.shape.max_rows && values.len() <= tensor.shape.cols);
         for (i, &x) in values.iter().enumerate() {
             // SAFETY: the row was checked to hold as many values.
             unsafe {
-                match (tensor.kind, self.dtype) {
-                    (Kind::Operand, Dtype::Bf16) => {
+                match (tensor.shape.kind, self.dtype) {
+                    (RowKind::Operand, Dtype::Bf16) => {
                         <simd::Bf16 as simd::Element>::store_one(at, i, x);
                     }
                     _ => <simd::F32 as simd::Element>::store_one(at, i, x),
@@ -49,20 +53,20 @@ impl TestBackend for CpuBackend {
     }
 
     fn read(&self, tensor: &Tensor, row: usize) -> Vec<f32> {
-        assert!(row < tensor.max_rows);
+        assert!(row < tensor.shape.max_rows);
         let at = tensor.words.as_ptr().wrapping_add(row * tensor.stride);
         let read = |i| {
             // SAFETY: the row holds `cols` values.
             unsafe {
-                match (tensor.kind, self.dtype) {
-                    (Kind::Operand, Dtype::Bf16) => {
+                match (tensor.shape.kind, self.dtype) {
+                    (RowKind::Operand, Dtype::Bf16) => {
                         half::bf16::from_bits(*at.cast::<u16>().add(i)).to_f32()
                     }
                     _ => *at.cast::<f32>().add(i),
                 }
             }
         };
-        (0..tensor.cols).map(read).collect()
+        (0..tensor.shape.cols).map(read).collect()
     }
 }
 
@@ -123,16 +127,18 @@ fn norms_and_embeddings_agree_with_float64() {
             .collect();
         for mut backend in backends() {
             let table = load(&mut backend, 3, cols, &x);
+            let tokens = [2, 0, 1].map(InputToken::known);
             let batch =
-                Batch { tokens: &[2, 0, 1], positions: &[0, 1, 2], seqs: &[], logit_rows: &[] };
+                Batch { tokens: &tokens, positions: &[0, 1, 2], seqs: &[], logit_rows: &[] };
             let mut embedded = backend.f32_rows(3, cols).unwrap();
             backend.embed(&table, &batch, &mut embedded).unwrap();
             assert_eq!(embedded.f32_row(0), &x[2 * cols..], "embedding is exact");
             assert_eq!(embedded.f32_row(1), &x[..cols]);
-            let bad = Batch { tokens: &[3], ..batch };
+            let bad = Batch { tokens: &[InputToken::known(3)], ..batch };
             assert!(backend.embed(&table, &bad, &mut embedded).is_err());
 
-            let batch = Batch { tokens: &[0, 1, 2], ..batch };
+            let tokens = [0, 1, 2].map(InputToken::known);
+            let batch = Batch { tokens: &tokens, ..batch };
             backend.embed(&table, &batch, &mut embedded).unwrap();
             let weight = backend.load_vector(&weight).unwrap();
             let mut out = backend.operand_rows(3, cols).unwrap();
@@ -306,7 +312,8 @@ fn lying_batches_are_refused() {
     let params = AttentionParams { scale: 1.0, window: None };
     let mut run = |positions: &[u32], table: &[u32], view: KvView<'_>| {
         let seqs = [SeqSpan { first_row: 0, n_rows: 2, block_table: table, writes_kv: true, view }];
-        let batch = Batch { tokens: &[0, 0], positions, seqs: &seqs, logit_rows: &[] };
+        let tokens = [InputToken::known(0); 2];
+        let batch = Batch { tokens: &tokens, positions, seqs: &seqs, logit_rows: &[] };
         backend.rope_and_store_kv(&qkv, &rope_params, &batch, 0, &mut pool, &mut q)?;
         backend.attention(&q, &pool, 0, &batch, params, &mut out)
     };

@@ -105,7 +105,7 @@ impl CudaBackend {
         self.graphs.counts
     }
 
-    /// [`Backend::run_forward`](crate::Backend::run_forward).
+    /// [`DecoderOps::run_forward`](crate::DecoderOps::run_forward).
     pub(super) fn launch_or_replay(
         &mut self,
         forward: &GraphKey<'_>,

@@ -7,6 +7,7 @@
 
 use super::device::Device;
 use super::memory::{Buffer, bytes_of};
+use crate::shapes::{MatrixShape, RowKind, TensorShape};
 use crate::{BackendError, Result, RowSource};
 use galley_kernels_cu::bindings::{GK_GATED_RUN, GK_K_STEP, GK_N_STEP};
 use half::bf16;
@@ -22,14 +23,9 @@ const STAGED_VALUES: usize = 8 << 20;
 /// A packed weight matrix.
 pub struct Matrix {
     pub(super) buffer: Buffer,
-    /// Output features.
-    pub(super) rows: usize,
-    /// Input features.
-    pub(super) cols: usize,
+    pub(super) shape: MatrixShape,
     /// Values from one row to the next.
     pub(super) stride: usize,
-    /// Gate and up rows alternate; `rows` counts the gated outputs.
-    pub(super) gated: bool,
 }
 
 impl Matrix {
@@ -68,17 +64,8 @@ impl Matrix {
             pack_rows(stage, (stride, cols), first, &write);
             buffer.upload(first * stride * size_of::<bf16>(), bytes_of(stage))?;
         }
-        Ok(Self { buffer, rows, cols, stride, gated: up.is_some() })
-    }
-
-    /// Fails unless the matrix was loaded as expected: as gate and up, or as one matrix.
-    pub(super) fn expect_gated(&self, op: &'static str, gated: bool) -> Result<()> {
-        if self.gated == gated {
-            return Ok(());
-        }
-        let name = |gated| if gated { "gate and up" } else { "one matrix" };
-        let (expected, got) = (name(gated).into(), name(self.gated).into());
-        Err(BackendError::Shape { op, expected, got })
+        let shape = MatrixShape { rows, cols, gated: up.is_some() };
+        Ok(Self { buffer, shape, stride })
     }
 }
 
@@ -133,40 +120,27 @@ impl Vector {
     }
 }
 
-/// The format of a tensor's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    F32,
-    Operand,
-}
-
 /// Activations: f32 rows or operand rows, zero beyond their columns.
 pub struct Tensor {
     pub(super) buffer: Buffer,
-    pub(super) kind: Kind,
-    pub(super) max_rows: usize,
-    pub(super) cols: usize,
+    pub(super) shape: TensorShape,
     /// Values from one row to the next.
     pub(super) stride: usize,
 }
 
 impl Tensor {
-    pub(super) fn new(
-        device: &Arc<dyn Device>,
-        kind: Kind,
-        max_rows: usize,
-        cols: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(device: &Arc<dyn Device>, shape: TensorShape) -> Result<Self> {
+        let TensorShape { kind, max_rows, cols } = shape;
         let (stride, bytes) = match kind {
-            Kind::F32 => (cols.next_multiple_of(N_STEP), size_of::<f32>()),
-            Kind::Operand => (cols.next_multiple_of(K_STEP), size_of::<bf16>()),
+            RowKind::F32 => (cols.next_multiple_of(N_STEP), size_of::<f32>()),
+            RowKind::Operand => (cols.next_multiple_of(K_STEP), size_of::<bf16>()),
         };
         let n_bytes = max_rows
             .checked_mul(stride)
             .and_then(|n| n.checked_mul(bytes))
             .ok_or(BackendError::OutOfMemory { purpose: "activations", needed_bytes: u128::MAX })?;
         let buffer = Buffer::new(device, "activations", n_bytes)?;
-        Ok(Self { buffer, kind, max_rows, cols, stride })
+        Ok(Self { buffer, shape, stride })
     }
 
     /// Reads `n_rows` f32 rows from `first_row` on, without the padding between them.
@@ -174,31 +148,14 @@ impl Tensor {
         let row_bytes = self.stride * size_of::<f32>();
         let mut values: Vec<f32> =
             self.buffer.download(first_row * row_bytes, n_rows * self.stride)?;
-        if self.stride != self.cols {
+        let cols = self.shape.cols;
+        if self.stride != cols {
             for row in 0..n_rows {
                 let from = row * self.stride;
-                values.copy_within(from..from + self.cols, row * self.cols);
+                values.copy_within(from..from + cols, row * cols);
             }
-            values.truncate(n_rows * self.cols);
+            values.truncate(n_rows * cols);
         }
         Ok(values)
-    }
-
-    /// Fails unless it is of `kind`, has `cols` columns and room for `n_rows` rows.
-    pub(super) fn expect(
-        &self,
-        op: &'static str,
-        kind: Kind,
-        n_rows: usize,
-        cols: usize,
-    ) -> Result<()> {
-        if self.kind == kind && self.cols == cols && n_rows <= self.max_rows {
-            return Ok(());
-        }
-        Err(BackendError::Shape {
-            op,
-            expected: format!("{kind:?} rows of {cols}, at least {n_rows}"),
-            got: format!("{:?} rows of {}, {} of them", self.kind, self.cols, self.max_rows),
-        })
     }
 }

@@ -1,7 +1,7 @@
 //! Device memory that frees itself, and plain values for transfers.
 
 use super::device::{Device, Download};
-use crate::Result;
+use crate::{InputToken, Result};
 use galley_kernels_cu::bindings::{
     gk_edit, gk_merge, gk_observation, gk_sample_row, gk_sampled, gk_seq, gk_unit,
 };
@@ -186,7 +186,7 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u16, u32, i32, f32, gk_seq, gk_unit, gk_merge, gk_observation);
+plain!(u8, u16, u32, i32, f32, InputToken, gk_seq, gk_unit, gk_merge, gk_observation);
 plain!(gk_sample_row, gk_edit, gk_sampled);
 
 /// `n` plain values, read from the bytes that `fill` writes.

@@ -24,6 +24,7 @@ mod driver;
 mod emulated;
 mod gpu;
 mod graphs;
+mod logit_processors;
 mod matrix;
 mod memory;
 mod observe;

@@ -2,10 +2,10 @@
 //! layer has selected.
 
 use super::device::Device;
-use super::matrix::Kind;
 use super::memory::{Growing, bytes_of};
 use super::{CudaBackend, KvPool, Tensor, launch};
-use crate::checks::{check_observation, expect, expect_layer};
+use crate::checks::{check_observation, expect};
+use crate::shapes::check_queries;
 use crate::{AttentionParams, BackendError, Batch, Observation, PoolScores, Result};
 use galley_kernels_cu::bindings::{
     GK_KEPT_QUERIES, GK_OBSERVED_TILE, GK_POOL_AVERAGE, GK_POOL_MAX, GK_POOL_NONE, gk_observation,
@@ -87,7 +87,7 @@ impl Observing {
 }
 
 impl CudaBackend {
-    /// [`Backend::observe`](crate::Backend::observe).
+    /// [`DecoderOps::observe`](crate::DecoderOps::observe).
     pub(super) fn observe_layer(
         &mut self,
         q: &Tensor,
@@ -98,10 +98,8 @@ impl CudaBackend {
         observations: &[Observation<'_>],
     ) -> Result<()> {
         let shape = &pool.shape;
-        let n_heads = q.cols / shape.head_dim;
-        q.expect(OP, Kind::Operand, batch.tokens.len(), n_heads * shape.head_dim)?;
+        let n_heads = check_queries(OP, &q.shape, batch.tokens.len(), (layer, shape))?;
         self.metadata.expect_heads(OP, batch, pool, n_heads, params)?;
-        expect_layer(OP, layer, shape)?;
         for observation in observations {
             check_observation(observation, batch, shape, layer)?;
         }
@@ -132,7 +130,7 @@ impl CudaBackend {
         Ok(())
     }
 
-    /// [`Backend::finish_observing`](crate::Backend::finish_observing).
+    /// [`DecoderOps::finish_observing`](crate::DecoderOps::finish_observing).
     pub(super) fn fetch_observed(&mut self, observations: &mut [Observation<'_>]) -> Result<()> {
         let Self { device, observing, .. } = self;
         let layers = std::mem::take(&mut observing.layers);

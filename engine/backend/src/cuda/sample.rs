@@ -1,16 +1,15 @@
 //! Sampling on the device. The host reads back and samples the rows that kernels cannot.
 
 use super::device::{Device, Download};
-use super::matrix::Kind;
+use super::logit_processors::edits;
 use super::memory::{Blob, Buffer, Growing, bytes_of};
 use super::{Tensor, launch};
 use crate::sample::{
-    self, Numbers, SampleRow, SampledToken, SampledTokens, SamplingParams, edits, names,
+    self, PlaceholderNumbers, SampleRow, SampledToken, SampledTokens, SamplingParams,
 };
-use crate::{BackendError, Result};
-use galley_kernels_cu::bindings::{
-    GK_BANNED, GK_SEEN, gk_edit, gk_sample, gk_sample_row, gk_sampled,
-};
+use crate::shapes::RowKind;
+use crate::{BackendError, Placeholder, Placeholders, Result};
+use galley_kernels_cu::bindings::{gk_edit, gk_sample, gk_sample_row, gk_sampled};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::ptr::{null, null_mut};
@@ -21,12 +20,13 @@ const OP: &str = "sample";
 /// The state of sampling between calls.
 pub(super) struct Sampler {
     calls: Growing,
-    edited: Growing,
+    /// Rows of logits after their edits.
+    pub(super) edited: Growing,
     /// Sampled tokens, then the most likely tokens of the rows that ask for them.
     from_device: Growing,
     /// Tokens sampled asynchronously, at one address until the buffer has to grow.
     pending: Option<Buffer>,
-    numbers: Numbers,
+    numbers: PlaceholderNumbers,
     /// Started copies to the host, oldest first: one copy per run of numbers.
     sent: VecDeque<Vec<(Download, usize)>>,
     blob: Blob,
@@ -57,10 +57,10 @@ impl Calls {
             repetition_penalty,
             presence_penalty,
             frequency_penalty,
-            logit_bias: _, // in `edits`
+            logit_bias: _, // a processor, in `edits`
             logprobs,
         } = row.sampling;
-        let Some(edits) = edits(row, n_vocab) else { return false };
+        let Some(edits) = edits(row.processors(), n_vocab) else { return false };
         let n_top = match logprobs.filter(|_| row.reports) {
             Some(n) => (n as usize).min(n_vocab) as i32,
             None => -1,
@@ -84,12 +84,7 @@ impl Calls {
         });
         self.n_edited += usize::from(!edits.is_empty());
         self.n_top += n_top.max(0) as usize;
-        self.edits.extend(edits.into_iter().map(|edit| gk_edit {
-            token: edit.token,
-            flags: u32::from(edit.is_seen) * GK_SEEN + u32::from(edit.is_banned) * GK_BANNED,
-            n_in_output: edit.n_in_output,
-            bias: edit.bias,
-        }));
+        self.edits.extend(edits);
         true
     }
 }
@@ -101,7 +96,7 @@ impl Sampler {
             edited: Growing::new("edited logits"),
             from_device: Growing::new("sampled tokens"),
             pending: None,
-            numbers: Numbers::default(),
+            numbers: PlaceholderNumbers::default(),
             sent: VecDeque::new(),
             blob: Blob::default(),
             host: sample::Scratch::default(),
@@ -117,7 +112,8 @@ impl Sampler {
     ) -> Result<Vec<SampledToken>> {
         check_rows(logits, rows)?;
         let mut calls = Calls::default();
-        let on_device: Vec<bool> = rows.iter().map(|row| calls.add(row, logits.cols)).collect();
+        let on_device: Vec<bool> =
+            rows.iter().map(|row| calls.add(row, logits.shape.cols)).collect();
         let mut from_device = self.sample_on_device(device, logits, &calls)?.into_iter();
         let mut sampled = Vec::with_capacity(rows.len());
         for (row, on_device) in rows.iter().zip(on_device) {
@@ -140,13 +136,14 @@ impl Sampler {
         device: &Arc<dyn Device>,
         logits: &Tensor,
         rows: &[SampleRow<'_>],
-    ) -> Result<Range<u32>> {
+    ) -> Result<Placeholders> {
         check_rows(logits, rows)?;
         let numbers = self.numbers.add(rows.len());
         self.make_room(device, numbers.end)?;
         let mut calls = Calls::default();
-        let mut add =
-            |row: &SampleRow<'_>| calls.add(&SampleRow { reports: false, ..*row }, logits.cols);
+        let mut add = |row: &SampleRow<'_>| {
+            calls.add(&SampleRow { reports: false, ..*row }, logits.shape.cols)
+        };
         if rows.iter().all(&mut add) {
             let sampled =
                 self.pending.as_ref().map_or(null_mut(), |pending| pending.at(numbers.start));
@@ -159,7 +156,7 @@ impl Sampler {
                 pending.upload(numbers.start * size_of::<gk_sampled>(), bytes_of(&sampled))?;
             }
         }
-        Ok(names(numbers))
+        Ok(Placeholders::of_numbers(numbers))
     }
 
     /// Starts to copy the tokens that were sampled since the last call. If that fails, these tokens
@@ -199,9 +196,9 @@ impl Sampler {
         self.pending.as_ref().map_or([0, 0], |pending| [pending.address(), pending.len() as u64])
     }
 
-    /// Whether this number belongs to a sampled token that was not taken yet.
-    pub(super) fn is_live(&self, number: usize) -> bool {
-        self.numbers.is_live(number)
+    /// Whether the token of a placeholder was not taken yet.
+    pub(super) fn is_live(&self, placeholder: Placeholder) -> bool {
+        self.numbers.is_live(placeholder)
     }
 
     /// Address of the buffer for asynchronous samples, and how many fit.
@@ -267,7 +264,7 @@ impl Sampler {
         calls: &Calls,
         (sampled, top): (*mut gk_sampled, *mut gk_sampled),
     ) -> Result<()> {
-        let n_vocab = logits.cols;
+        let n_vocab = logits.shape.cols;
         self.blob.bytes.clear();
         let (rows, edits) = (self.blob.push(&calls.rows), self.blob.push(&calls.edits));
         let sent = self.calls.get(device, self.blob.bytes.len())?;
@@ -292,9 +289,9 @@ impl Sampler {
 const MIN_AHEAD: usize = 4096;
 
 fn check_rows(logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<()> {
-    logits.expect(OP, Kind::F32, 0, logits.cols)?;
-    let outside = |row: &&SampleRow<'_>| row.logits_row >= logits.max_rows;
+    logits.shape.expect(OP, RowKind::F32, 0, logits.shape.cols)?;
+    let outside = |row: &&SampleRow<'_>| row.logits_row >= logits.shape.max_rows;
     let Some(row) = rows.iter().find(outside) else { return Ok(()) };
-    let expected = format!("rows of logits below {}", logits.max_rows);
+    let expected = format!("rows of logits below {}", logits.shape.max_rows);
     Err(BackendError::Shape { op: OP, expected, got: row.logits_row.to_string() })
 }

@@ -9,18 +9,22 @@ mod counting;
 #[cfg(feature = "emulate")]
 mod device;
 mod graphs;
+mod logit_processors;
 #[cfg(feature = "emulate")]
 mod pending;
 mod sampling;
 #[cfg(feature = "emulate")]
 mod selections;
 
-use super::matrix::Kind;
 use super::memory::bytes_of;
 use super::*;
 use crate::cpu::{CpuBackend, CpuConfig};
+use crate::shapes::RowKind;
 use crate::testing::*;
-use crate::{Backend, Batch, KvShape, KvView, PLACEHOLDER_BIT, Rope, SeqSpan};
+use crate::{
+    AsyncSampling, Backend, Batch, DecoderOps, DeviceMemory, InputToken, KvShape, KvView,
+    Placeholders, Rope, Sampling, SeqSpan,
+};
 use half::bf16;
 
 /// A backend on the device under test; None without the emulation and without `GALLEY_TEST_GPU`.
@@ -49,11 +53,11 @@ impl TestBackend for CudaBackend {
     }
 
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
-        assert!(row < tensor.max_rows && values.len() <= tensor.cols);
+        assert!(row < tensor.shape.max_rows && values.len() <= tensor.shape.cols);
         let at = row * tensor.stride;
-        match tensor.kind {
-            Kind::F32 => tensor.buffer.upload(at * 4, bytes_of(values)).unwrap(),
-            Kind::Operand => {
+        match tensor.shape.kind {
+            RowKind::F32 => tensor.buffer.upload(at * 4, bytes_of(values)).unwrap(),
+            RowKind::Operand => {
                 let bits: Vec<u16> = values.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
                 tensor.buffer.upload(at * 2, bytes_of(&bits)).unwrap();
             }
@@ -61,11 +65,12 @@ impl TestBackend for CudaBackend {
     }
 
     fn read(&self, tensor: &Tensor, row: usize) -> Vec<f32> {
-        assert!(row < tensor.max_rows);
-        if tensor.kind == Kind::F32 {
+        assert!(row < tensor.shape.max_rows);
+        if tensor.shape.kind == RowKind::F32 {
             return tensor.read_f32(row, 1).unwrap();
         }
-        let bits: Vec<u16> = tensor.buffer.download(row * tensor.stride * 2, tensor.cols).unwrap();
+        let bits: Vec<u16> =
+            tensor.buffer.download(row * tensor.stride * 2, tensor.shape.cols).unwrap();
         bits.into_iter().map(|bits| bf16::from_bits(bits).to_f32()).collect()
     }
 }
@@ -161,7 +166,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         let table = load(backend, table.len() / cols, cols, table);
         let view = KvView::default();
         let seqs = [SeqSpan { first_row: 0, n_rows: 4, block_table: &[0], writes_kv: true, view }];
-        let tokens = [2, 0, 1, 2];
+        let tokens = [2, 0, 1, 2].map(InputToken::known);
         let batch =
             Batch { tokens: &tokens, positions: &[0, 1, 2, 3], seqs: &seqs, logit_rows: &[1, 3] };
         let mut x = backend.f32_rows(4, cols).unwrap();
@@ -172,9 +177,11 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
         backend.rms_norm(&x, 4, &norm, 1e-5, &mut normed).unwrap();
         let mut logits = backend.f32_rows(2, 5).unwrap();
         backend.logits(&x, &norm, 1e-5, &table, &batch, &mut logits).unwrap();
-        let bad = Batch { tokens: &[2, 0, 5, 1], ..batch };
+        let outside = [2, 0, 5, 1].map(InputToken::known);
+        let bad = Batch { tokens: &outside, ..batch };
         assert!(backend.embed(&table, &bad, &mut x).is_err(), "a token outside of the table");
-        let bad = Batch { tokens: &[2, 0, PLACEHOLDER_BIT, 1], ..batch };
+        let unknown: Vec<_> = Placeholders::of_numbers(0..4).map(InputToken::pending).collect();
+        let bad = Batch { tokens: &unknown, ..batch };
         let error = backend.embed(&table, &bad, &mut x).unwrap_err().to_string();
         assert!(error.contains("placeholders of tokens that are not taken yet"), "{error}");
         let normed = (0..4).flat_map(|row| backend.read(&normed, row)).collect();

@@ -1,197 +1,120 @@
-//! Logit processors: bias, penalties and bans of single tokens.
+//! Logit processors: the list of changes to a row of logits before sampling, and its use on the host.
+//!
+//! [`SampleRow::processors`] is the only place with the order. Every device applies the list that it
+//! returns: [`LogitProcessor::apply`] on the host, `cuda/logit_processors.rs` by edits of the kernel.
+//! A new processor is a variant, its place in the order, and an arm of each `match` on the list.
 
-use super::{SampleRow, SamplingParams};
+use super::{SampleRow, SamplingParams, TokenCounts};
+use crate::InputToken;
 
-/// Whether [`adjust`] would change anything.
-pub(super) fn is_needed(row: &SampleRow<'_>) -> bool {
-    !row.banned.is_empty()
-        || !row.sampling.logit_bias.is_empty()
-        || (row.seen.is_some() && row.sampling.has_penalties())
+/// One change to the logits of a row. Skips token ids outside the vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LogitProcessor<'a> {
+    /// Adds to the logit of a token the bias of each of its entries.
+    Bias(&'a [(u32, f32)]),
+    /// Changes the logits of seen and drafted tokens by the penalties of `sampling`, once per token.
+    Penalties {
+        sampling: &'a SamplingParams,
+        seen: &'a TokenCounts,
+        /// Output tokens after the tokens of `seen`.
+        drafted: &'a [InputToken],
+    },
+    /// Sets the logits of tokens that are never sampled to -inf.
+    Bans(&'a [u32]),
+    /// Sets the logits of the tokens that would end the sequence before `min_tokens` to -inf.
+    MinTokens(&'a [u32]),
 }
 
-/// The changes of [`adjust`] to one logit: add `bias`, then penalise if seen, then ban.
-#[cfg(any(feature = "cuda", feature = "emulate"))]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Edit {
-    pub(crate) token: u32,
-    pub(crate) bias: f32,
-    pub(crate) is_seen: bool,
-    pub(crate) n_in_output: u32,
-    pub(crate) is_banned: bool,
+impl<'a> SampleRow<'a> {
+    /// The processors that this row needs, in the order in which they apply.
+    pub(crate) fn processors(&self) -> impl Iterator<Item = LogitProcessor<'a>> + use<'a> {
+        let Self { sampling, drafted, banned, early_ends, .. } = *self;
+        let has_bias = !sampling.logit_bias.is_empty();
+        let seen = self.seen.filter(|_| sampling.has_penalties());
+        // Bias before penalties, as in vLLM. Bans come last: no change raises a logit from -inf.
+        [
+            has_bias.then_some(LogitProcessor::Bias(&sampling.logit_bias)),
+            seen.map(|seen| LogitProcessor::Penalties { sampling, seen, drafted }),
+            (!banned.is_empty()).then_some(LogitProcessor::Bans(banned)),
+            (!early_ends.is_empty()).then_some(LogitProcessor::MinTokens(early_ends)),
+        ]
+        .into_iter()
+        .flatten()
+    }
 }
 
-/// The changes of [`adjust`] to a row of `n_vocab` logits, one entry per token. None if a token has
-/// several biases, because the sum of floats depends on their order.
-#[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) fn edits(row: &SampleRow<'_>, n_vocab: usize) -> Option<Vec<Edit>> {
-    let sampling = row.sampling;
-    let seen = row.seen.filter(|_| sampling.has_penalties());
-    let mut edits: Vec<Edit> = Vec::new();
-    for seen in seen.into_iter().flat_map(|seen| seen.iter()) {
-        let super::token_counts::TokenCount { token, n_in_output } = seen;
-        edits.push(Edit { token, is_seen: true, n_in_output, ..Edit::default() });
-    }
-    let n_seen = edits.len();
-    // A seen token has the index of its entry in `TokenCounts`. The remaining tokens are few, so a linear
-    // search finds them.
-    let edit = |edits: &mut Vec<Edit>, token: u32| {
-        let at = seen.and_then(|seen| seen.place(token));
-        let at = at.or_else(|| (n_seen..edits.len()).find(|&at| edits[at].token == token));
-        at.unwrap_or_else(|| {
-            edits.push(Edit { token, ..Edit::default() });
-            edits.len() - 1
-        })
-    };
-    let mut biased: Vec<u32> = sampling.logit_bias.iter().map(|&(token, _)| token).collect();
-    biased.sort_unstable();
-    if biased.windows(2).any(|pair| pair[0] == pair[1]) {
-        return None;
-    }
-    for &(token, bias) in &sampling.logit_bias {
-        let at = edit(&mut edits, token);
-        edits[at].bias = bias;
-    }
-    for &token in row.drafted.iter().filter(|_| seen.is_some()) {
-        let at = edit(&mut edits, token);
-        edits[at].is_seen = true;
-        edits[at].n_in_output += 1;
-    }
-    for &token in row.banned {
-        let at = edit(&mut edits, token);
-        edits[at].is_banned = true;
-    }
-    edits.retain(|edit| (edit.token as usize) < n_vocab);
-    Some(edits)
-}
-
-/// Applies bias, then penalties, then bans (the order of vLLM). Skips token ids outside the vocabulary.
-pub(super) fn adjust(logits: &mut [f32], row: &SampleRow<'_>) {
-    let sampling = row.sampling;
-    for &(token, bias) in &sampling.logit_bias {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit += bias;
+impl LogitProcessor<'_> {
+    /// Whether the change depends on the values of output tokens. The host must have read them then.
+    pub(super) fn reads_output(&self) -> bool {
+        match self {
+            Self::Penalties { .. } => true,
+            Self::Bias(_) | Self::Bans(_) | Self::MinTokens(_) => false,
         }
     }
-    if let Some(seen) = row.seen.filter(|_| sampling.has_penalties()) {
-        // A draft token is penalised once, for all its occurrences. So its logit is saved before
-        // the pass over `seen`.
-        let mut drafted: Vec<(u32, f32)> = Vec::with_capacity(row.drafted.len());
-        for (i, &token) in row.drafted.iter().enumerate() {
-            if let Some(&logit) = logits.get(token as usize)
-                && !row.drafted[..i].contains(&token)
-            {
-                drafted.push((token, logit));
+
+    /// Changes `logits`, a row of the vocabulary's size.
+    pub(crate) fn apply(&self, logits: &mut [f32]) {
+        match *self {
+            Self::Bias(biases) => {
+                for &(token, bias) in biases {
+                    change(logits, token, |logit| logit + bias);
+                }
+            }
+            Self::Penalties { sampling, seen, drafted } => {
+                penalise(logits, sampling, seen, drafted);
+            }
+            Self::Bans(tokens) | Self::MinTokens(tokens) => {
+                for &token in tokens {
+                    change(logits, token, |_| f32::NEG_INFINITY);
+                }
             }
         }
-        for seen in seen.iter() {
-            if let Some(logit) = logits.get_mut(seen.token as usize) {
-                *logit = penalised(*logit, seen.n_in_output, sampling);
-            }
-        }
-        for (token, logit) in drafted {
-            let n_drafted = row.drafted.iter().filter(|&&other| other == token).count() as u32;
-            let n = seen.n_in_output(token) + n_drafted;
-            logits[token as usize] = penalised(logit, n, sampling);
+    }
+}
+
+/// Replaces the logit of a token of the vocabulary.
+fn change(logits: &mut [f32], token: u32, changed: impl FnOnce(f32) -> f32) {
+    if let Some(logit) = logits.get_mut(token as usize) {
+        *logit = changed(*logit);
+    }
+}
+
+/// Penalises every token of `seen` and `drafted` once, for all its occurrences.
+fn penalise(
+    logits: &mut [f32],
+    sampling: &SamplingParams,
+    seen: &TokenCounts,
+    drafted: &[InputToken],
+) {
+    // The pass over `seen` changes the logits of drafted tokens that are seen, so they are saved before it.
+    let mut unpenalised: Vec<(u32, f32)> = Vec::with_capacity(drafted.len());
+    for (i, &token) in drafted.iter().enumerate() {
+        if let Some(id) = token.id()
+            && let Some(&logit) = logits.get(id as usize)
+            && !drafted[..i].contains(&token)
+        {
+            unpenalised.push((id, logit));
         }
     }
-    for &token in row.banned {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit = f32::NEG_INFINITY;
-        }
+    for seen in seen.iter() {
+        change(logits, seen.token, |logit| penalised(logit, seen.n_in_output, sampling));
+    }
+    for (token, logit) in unpenalised {
+        let n_drafted = drafted.iter().filter(|other| other.id() == Some(token)).count() as u32;
+        let n = seen.n_in_output(token) + n_drafted;
+        logits[token as usize] = penalised(logit, n, sampling);
     }
 }
 
 /// The penalised logit of a seen token that occurs `n_in_output` times in the output.
 fn penalised(logit: f32, n_in_output: u32, sampling: &SamplingParams) -> f32 {
     // The penalty of CTRL (arXiv 1909.05858), in the form of Hugging Face: a division would reward
-    // a token with a negative logit.
-    let logit = if logit > 0.0 {
-        logit / sampling.repetition_penalty
-    } else {
-        logit * sampling.repetition_penalty
-    };
+    // a token with a negative logit. A branch on the sign would be mispredicted for half of the tokens.
+    let (divided, multiplied) =
+        (logit / sampling.repetition_penalty, logit * sampling.repetition_penalty);
+    let logit = std::hint::select_unpredictable(logit > 0.0, divided, multiplied);
     if n_in_output == 0 {
         return logit;
     }
     logit - sampling.frequency_penalty * n_in_output as f32 - sampling.presence_penalty
-}
-
-#[cfg(all(test, any(feature = "cuda", feature = "emulate")))]
-mod tests {
-    use super::super::TokenCounts;
-    use super::*;
-
-    /// Applies the edits as a device does.
-    fn applied(logits: &[f32], row: &SampleRow<'_>) -> Option<Vec<f32>> {
-        let mut logits = logits.to_vec();
-        for edit in edits(row, logits.len())? {
-            let logit = &mut logits[edit.token as usize];
-            *logit += edit.bias;
-            if edit.is_seen {
-                *logit = penalised(*logit, edit.n_in_output, row.sampling);
-            }
-            if edit.is_banned {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-        Some(logits)
-    }
-
-    #[test]
-    fn edits_do_what_adjusting_does() {
-        let logits: Vec<f32> = (0..20).map(|i| 0.37 * (i * 7 % 20) as f32 - 3.0).collect();
-        let mut seen = TokenCounts::of_prompt(&[3, 5, 3, 11, 99]);
-        [5, 5, 7, 98].into_iter().for_each(|token| seen.push_output(token));
-        let penalties = SamplingParams {
-            repetition_penalty: 1.3,
-            presence_penalty: 0.2,
-            frequency_penalty: 0.7,
-            logit_bias: vec![(3, 1.5), (8, -2.0), (40, 1.0)],
-            ..SamplingParams::greedy()
-        };
-        let biased_twice = SamplingParams { logit_bias: vec![(3, 0.1), (3, 0.2)], ..penalties };
-        let no_penalties = SamplingParams { repetition_penalty: 1.0, ..penalties.clone() };
-        let no_penalties =
-            SamplingParams { presence_penalty: 0.0, frequency_penalty: 0.0, ..no_penalties };
-        for sampling in [&penalties, &no_penalties, &biased_twice] {
-            for seen in [None, Some(&seen)] {
-                for drafted in [&[][..], &[7, 2, 7, 3, 77]] {
-                    for banned in [&[][..], &[2, 3, 19, 60]] {
-                        let row = SampleRow {
-                            logits_row: 0,
-                            sampling,
-                            seed: 0,
-                            position: 0,
-                            seen,
-                            drafted,
-                            banned,
-                            reports: false,
-                            rejection: None,
-                        };
-                        let mut expected = logits.clone();
-                        adjust(&mut expected, &row);
-                        let got = applied(&logits, &row);
-                        let possible = !std::ptr::eq(sampling, &raw const biased_twice);
-                        assert_eq!(got, possible.then_some(expected), "{row:?}");
-                    }
-                }
-            }
-        }
-        // Negative control: one more occurrence changes the result.
-        let base = SampleRow {
-            logits_row: 0,
-            sampling: &penalties,
-            seed: 0,
-            position: 0,
-            seen: Some(&seen),
-            drafted: &[7],
-            banned: &[],
-            reports: false,
-            rejection: None,
-        };
-        assert_ne!(
-            applied(&logits, &base),
-            applied(&logits, &SampleRow { drafted: &[7, 7], ..base })
-        );
-    }
 }

@@ -8,7 +8,7 @@
 //! [`sample_token`] is a pure function of a row. Its steps, in order:
 //!
 //! 1. log-probabilities, from the model's own logits ([`logprob`]);
-//! 2. bias, penalties and bans on the logits ([`logit_processors`]);
+//! 2. bias, penalties and bans on the logits: the list in [`logit_processors`];
 //! 3. temperature; 0 takes the largest logit and ends here;
 //! 4. top-k, then top-p over the tokens that top-k keeps, then min-p: each a cutoff in one order
 //!    ([`top_k_top_p`]);
@@ -33,14 +33,17 @@ mod top_k_top_p;
 mod vector_ops;
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) use logit_processors::edits;
+pub(crate) use logit_processors::LogitProcessor;
 pub use params::SamplingParams;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-pub(crate) use pending::{Numbers, names};
+pub(crate) use pending::PlaceholderNumbers;
 pub use pending::{PendingTokens, SampledTokens};
 pub use reject::{Proposal, Rejection};
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(crate) use token_counts::TokenCount;
 pub use token_counts::TokenCounts;
 
+use crate::InputToken;
 use top_k_top_p::Cutoff;
 use vector_ops::{CHUNK, argmax, temper};
 
@@ -58,10 +61,13 @@ pub struct SampleRow<'a> {
     pub position: u32,
     /// Tokens seen so far, for penalties; None when no penalty is set.
     pub seen: Option<&'a TokenCounts>,
-    /// Output tokens after the tokens of `seen`, such as a draft under verification.
-    pub drafted: &'a [u32],
-    /// Tokens that must not be sampled here (such as the end of sequence before `min_tokens`).
+    /// Output tokens after the tokens of `seen`, such as a draft under verification. Placeholders
+    /// only if the row does not need their values ([`Self::needs_the_host`]).
+    pub drafted: &'a [InputToken],
+    /// Tokens that must not be sampled.
     pub banned: &'a [u32],
+    /// Tokens that would end the sequence, if it has fewer than `min_tokens`; empty afterwards.
+    pub early_ends: &'a [u32],
     /// Whether to report the log-probabilities that the request asks for; draft tokens need none.
     pub reports: bool,
     /// The role of the token in a verification by rejection; None samples as usual.
@@ -69,14 +75,14 @@ pub struct SampleRow<'a> {
 }
 
 impl SampleRow<'_> {
-    /// Whether sampling needs the values of `drafted` or returns a proposal. Such a row is for
-    /// [`Backend::sample`]; any other row may use [`Backend::sample_async`].
+    /// Whether sampling needs the values of output tokens or returns a proposal. Such a row is for
+    /// [`Sampling::sample`]; any other row may use [`AsyncSampling::sample_async`].
     ///
-    /// [`Backend::sample`]: crate::Backend::sample
-    /// [`Backend::sample_async`]: crate::Backend::sample_async
+    /// [`Sampling::sample`]: crate::Sampling::sample
+    /// [`AsyncSampling::sample_async`]: crate::AsyncSampling::sample_async
     pub fn needs_the_host(&self) -> bool {
         let proposes = self.rejection.is_some() && !self.sampling.is_greedy();
-        proposes || (self.seen.is_some() && self.sampling.has_penalties())
+        proposes || self.processors().any(|processor| processor.reads_output())
     }
 }
 
@@ -145,10 +151,11 @@ fn sample_row(
 ) -> (u32, Option<Box<Proposal>>) {
     let sampling = row.sampling;
     let mut adjusted = std::mem::take(&mut scratch.keep.adjusted);
-    let logits = if logit_processors::is_needed(row) {
+    let mut processors = row.processors().peekable();
+    let logits = if processors.peek().is_some() {
         adjusted.clear();
         adjusted.extend_from_slice(logits);
-        logit_processors::adjust(&mut adjusted, row);
+        processors.for_each(|processor| processor.apply(&mut adjusted));
         &adjusted
     } else {
         logits

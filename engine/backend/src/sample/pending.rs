@@ -1,6 +1,6 @@
 //! Placeholders for tokens that are sampled before the host reads them.
 
-use crate::{PLACEHOLDER_BIT, placeholder_index};
+use crate::{InputToken, Placeholder, Placeholders};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -17,19 +17,20 @@ impl SampledTokens {
         Self { runs }
     }
 
-    /// The token of placeholder `name`; None if `name` is a token id or has no token here.
-    pub fn token(&self, name: u32) -> Option<u32> {
-        let number = placeholder_index(name)?;
+    /// The token of a placeholder; None if it is not here.
+    pub fn token(&self, placeholder: Placeholder) -> Option<u32> {
+        let number = placeholder.number();
         let of = |(first, tokens): &(usize, Vec<u32>)| {
             number.checked_sub(*first).and_then(|at| tokens.get(at)).copied()
         };
         self.runs.iter().find_map(of)
     }
 
-    /// Replaces known placeholders by their tokens.
-    pub fn resolve(&self, tokens: &mut [u32]) {
+    /// Replaces placeholders by their tokens; keeps placeholders whose tokens are not here.
+    pub fn resolve(&self, tokens: &mut [InputToken]) {
         for token in tokens {
-            *token = self.token(*token).unwrap_or(*token);
+            let known = token.placeholder().and_then(|placeholder| self.token(placeholder));
+            *token = known.map_or(*token, InputToken::known);
         }
     }
 
@@ -42,14 +43,14 @@ impl SampledTokens {
 /// Allocates placeholder numbers. Takes the lowest free numbers, so that the device buffer stays
 /// small although the device is always a step ahead of the host.
 #[derive(Debug, Default)]
-pub(crate) struct Numbers {
-    /// Runs of numbers in use, before [`Numbers::send`].
+pub(crate) struct PlaceholderNumbers {
+    /// Runs of numbers in use, before [`PlaceholderNumbers::send`].
     made: Vec<Range<usize>>,
     /// Runs of numbers of each copy to the host that was started and not taken, oldest first.
     sent: VecDeque<Vec<Range<usize>>>,
 }
 
-impl Numbers {
+impl PlaceholderNumbers {
     /// Allocates `n` consecutive numbers.
     pub(crate) fn add(&mut self, n: usize) -> Range<usize> {
         if n == 0 {
@@ -87,9 +88,9 @@ impl Numbers {
         !self.sent.is_empty()
     }
 
-    /// Whether a placeholder has this number.
-    pub(crate) fn is_live(&self, number: usize) -> bool {
-        self.live().any(|run| run.contains(&number))
+    /// Whether the token of a placeholder was not taken yet.
+    pub(crate) fn is_live(&self, placeholder: Placeholder) -> bool {
+        self.live().any(|run| run.contains(&placeholder.number()))
     }
 
     fn live(&self) -> impl Iterator<Item = &Range<usize>> {
@@ -100,30 +101,31 @@ impl Numbers {
 /// Placeholders of a synchronous device, which knows sampled tokens at once.
 #[derive(Debug, Default)]
 pub struct PendingTokens {
-    numbers: Numbers,
+    numbers: PlaceholderNumbers,
     tokens: Vec<u32>,
 }
 
 impl PendingTokens {
     /// Adds sampled tokens. Returns their placeholders.
-    pub fn push(&mut self, tokens: &[u32]) -> Range<u32> {
+    pub fn push(&mut self, tokens: &[u32]) -> Placeholders {
         let numbers = self.numbers.add(tokens.len());
         self.tokens.resize(self.tokens.len().max(numbers.end), 0);
         self.tokens[numbers.clone()].copy_from_slice(tokens);
-        names(numbers)
+        Placeholders::of_numbers(numbers)
     }
 
-    /// Whether a placeholder that was not taken has this number.
-    pub fn is_live(&self, number: usize) -> bool {
-        self.numbers.is_live(number)
+    /// Whether the token of a placeholder was not taken yet.
+    pub fn is_live(&self, placeholder: Placeholder) -> bool {
+        self.numbers.is_live(placeholder)
     }
 
-    /// Replaces valid placeholders by their tokens; keeps every other value.
-    pub fn resolve(&self, tokens: &[u32]) -> Vec<u32> {
-        let known = |token| {
-            placeholder_index(token).filter(|&at| self.is_live(at)).map(|at| self.tokens[at])
+    /// The same tokens with the tokens of valid placeholders in their places.
+    pub fn resolve(&self, tokens: &[InputToken]) -> Vec<InputToken> {
+        let known = |token: InputToken| match token.placeholder() {
+            Some(at) if self.is_live(at) => InputToken::known(self.tokens[at.number()]),
+            _ => token,
         };
-        tokens.iter().map(|&token| known(token).unwrap_or(token)).collect()
+        tokens.iter().map(|&token| known(token)).collect()
     }
 
     /// Groups the tokens added since the last call, for one call of [`PendingTokens::take`].
@@ -141,69 +143,74 @@ impl PendingTokens {
     }
 }
 
-/// The placeholders with these numbers.
-pub(crate) fn names(numbers: Range<usize>) -> Range<u32> {
-    PLACEHOLDER_BIT | numbers.start as u32..PLACEHOLDER_BIT | numbers.end as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn known<const N: usize>(ids: [u32; N]) -> [InputToken; N] {
+        ids.map(InputToken::known)
+    }
+
     #[test]
-    fn names_stand_for_picks_until_they_are_taken() {
-        let mut ahead = PendingTokens::default();
-        let first = ahead.push(&[7, 8]);
-        let second = ahead.push(&[9]);
-        let names: Vec<u32> = first.chain(second).chain([5]).collect();
-        assert_eq!(ahead.resolve(&names), [7, 8, 9, 5]);
-        let sampled = ahead.take();
-        let mut taken = names.clone();
+    fn placeholders_stand_for_sampled_tokens_until_they_are_taken() {
+        let mut pending = PendingTokens::default();
+        let first = pending.push(&[7, 8]);
+        let second = pending.push(&[9]);
+        let placeholders = first.clone().chain(second).map(InputToken::pending);
+        let tokens: Vec<InputToken> = placeholders.chain(known([5])).collect();
+        assert_eq!(pending.resolve(&tokens), known([7, 8, 9, 5]));
+        let sampled = pending.take();
+        let mut taken = tokens.clone();
         sampled.resolve(&mut taken);
-        assert_eq!((taken, sampled.n_sampled()), (vec![7, 8, 9, 5], 3));
+        assert_eq!((&taken[..], sampled.n_sampled()), (&known([7, 8, 9, 5])[..], 3));
         assert_eq!(
-            ahead.resolve(&names),
-            names,
+            pending.resolve(&tokens),
+            tokens,
             "no placeholder stands for a token that was taken"
         );
-        assert_eq!(ahead.push(&[4]), names[0]..names[1]);
+        assert!(pending.push(&[4]).eq(first.take(1)));
     }
 
     #[test]
     fn what_was_sent_first_is_taken_first_and_its_numbers_are_used_again() {
-        let mut ahead = PendingTokens::default();
-        let mut before = ahead.push(&[100, 101]);
-        ahead.send();
+        let mut pending = PendingTokens::default();
+        let first = |pending: &mut PendingTokens, tokens: [u32; 2]| {
+            let placeholders = pending.push(&tokens);
+            pending.send();
+            assert!(
+                placeholders.clone().all(|at| at.number() < 4),
+                "two steps of places are enough"
+            );
+            placeholders.clone().next().expect("two placeholders")
+        };
+        let mut before = first(&mut pending, [100, 101]);
         for step in 1..50 {
-            let now = ahead.push(&[100 * step, 100 * step + 1]);
-            ahead.send();
-            let sampled = ahead.take();
-            assert_eq!(sampled.token(before.start), Some(100 * (step - 1).max(1)));
-            assert_eq!(sampled.token(now.start), None, "not taken yet");
-            assert_eq!(ahead.resolve(&[now.start]), [100 * step]);
-            assert!(now.end <= PLACEHOLDER_BIT | 4, "two steps of places are enough");
+            let now = first(&mut pending, [100 * step, 100 * step + 1]);
+            let sampled = pending.take();
+            assert_eq!(sampled.token(before), Some(100 * (step - 1).max(1)));
+            assert_eq!(sampled.token(now), None, "not taken yet");
+            assert_eq!(pending.resolve(&[InputToken::pending(now)]), known([100 * step]));
             before = now;
         }
-        assert_eq!(ahead.take().n_sampled(), 2);
-        assert_eq!(ahead.take(), SampledTokens::default());
+        assert_eq!(pending.take().n_sampled(), 2);
+        assert_eq!(pending.take(), SampledTokens::default());
     }
 
     #[test]
     fn runs_that_do_not_fit_together_are_one_take() {
-        let mut ahead = PendingTokens::default();
-        ahead.push(&[1, 2]);
-        ahead.send();
-        ahead.push(&[3]);
-        ahead.send();
-        ahead.take();
-        assert_eq!(ahead.push(&[]).len(), 0);
+        let mut pending = PendingTokens::default();
+        pending.push(&[1, 2]);
+        pending.send();
+        pending.push(&[3]);
+        pending.send();
+        pending.take();
+        assert_eq!(pending.push(&[]).len(), 0);
         // Numbers 0 and 1 are free again. The next run fits only behind number 2, which is in use.
-        let names: Vec<u32> =
-            [ahead.push(&[4, 5]), ahead.push(&[6, 7])].into_iter().flatten().collect();
-        ahead.take();
-        let sampled = ahead.take();
-        let mut tokens = names;
+        let placeholders = [pending.push(&[4, 5]), pending.push(&[6, 7])].into_iter().flatten();
+        let mut tokens: Vec<InputToken> = placeholders.map(InputToken::pending).collect();
+        pending.take();
+        let sampled = pending.take();
         sampled.resolve(&mut tokens);
-        assert_eq!(tokens, [4, 5, 6, 7]);
+        assert_eq!(tokens, known([4, 5, 6, 7]));
     }
 }

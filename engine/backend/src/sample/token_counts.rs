@@ -12,9 +12,9 @@ pub struct TokenCounts {
 
 /// One token of [`TokenCounts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TokenCount {
-    pub(super) token: u32,
-    pub(super) n_in_output: u32,
+pub(crate) struct TokenCount {
+    pub(crate) token: u32,
+    pub(crate) n_in_output: u32,
 }
 
 impl TokenCounts {
@@ -38,13 +38,13 @@ impl TokenCounts {
     }
 
     /// Every seen token, once.
-    pub(super) fn iter(&self) -> impl Iterator<Item = TokenCount> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = TokenCount> {
         self.entries.iter().copied()
     }
 
     /// Index of a token in the order of [`TokenCounts::iter`].
     #[cfg(any(feature = "cuda", feature = "emulate"))]
-    pub(super) fn place(&self, token: u32) -> Option<usize> {
+    pub(crate) fn place(&self, token: u32) -> Option<usize> {
         self.index.get(&token).map(|&at| at as usize)
     }
 

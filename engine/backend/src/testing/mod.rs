@@ -4,7 +4,9 @@ mod selection_case;
 
 pub(crate) use selection_case::{SelectionCase, slack};
 
-use crate::{AttentionParams, Backend, Batch, Dtype, KvShape, KvView, Rope, RopeParams, SeqSpan};
+use crate::{
+    AttentionParams, Backend, Batch, Dtype, InputToken, KvShape, KvView, Rope, RopeParams, SeqSpan,
+};
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
 pub(crate) struct Values(pub(crate) u64);
@@ -173,7 +175,7 @@ impl Cache {
             let view = if applies { view } else { KvView::default() };
             let seqs =
                 [SeqSpan { first_row: 0, n_rows, block_table: &self.table, writes_kv: true, view }];
-            let tokens = vec![0; n_rows];
+            let tokens = vec![InputToken::known(0); n_rows];
             let batch =
                 Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
             for row in 0..n_rows {

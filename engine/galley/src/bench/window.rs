@@ -11,7 +11,7 @@ use super::turns::{StepSpan, Turns, decodes_all, nothing_measured};
 use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::Result;
-use galley_engine::{DraftRequest, Event, RequestHandle, Stats};
+use galley_engine::{DraftRequest, Event, RequestHandle, Stats, TokenEvent};
 
 /// A sequence ends after this many times its share of the window's tokens.
 pub(super) const LONGEST: usize = 3;
@@ -116,7 +116,7 @@ fn rest(handle: &mut RequestHandle) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
     while let Some(event) = handle.recv() {
         match event {
-            Event::Token { token, .. } => tokens.push(token),
+            Event::Token(TokenEvent { token, .. }) => tokens.push(token),
             Event::Finished { .. } => {}
             Event::Error(error) => return Err(error.into()),
         }

@@ -2,9 +2,8 @@
 
 use crate::tests::toy::Toy;
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{BackendError, Batch, KvShape, LayerMask, Observation};
-use galley_model::config::ModelConfig;
-use galley_model::{LanguageModel, ModelError, Result};
+use galley_backend::{BackendError, Batch, LayerMask, Observation, Placeholders};
+use galley_model::{LanguageModel, LoadedModel, ModelError, ModelIndex, Result, RowLimits};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,44 +73,36 @@ impl Failing {
 }
 
 impl LanguageModel for Failing {
-    fn config(&self) -> &ModelConfig {
-        self.toy.config()
+    fn loaded(&self, model: ModelIndex) -> &LoadedModel {
+        self.toy.loaded(model)
     }
-    fn kv_shape(&self) -> KvShape {
-        self.toy.kv_shape()
-    }
-    fn max_rows(&self) -> usize {
-        self.toy.max_rows()
-    }
-    fn max_logit_rows(&self) -> usize {
-        self.toy.max_logit_rows()
+    fn row_limits(&self) -> RowLimits {
+        self.toy.row_limits()
     }
     fn device(&self) -> String {
         self.toy.device()
     }
-    fn weight_bytes(&self) -> usize {
-        self.toy.weight_bytes()
-    }
     fn is_asynchronous(&self) -> bool {
         self.toy.is_asynchronous()
     }
-    fn read_logits(&self) -> Result<Vec<f32>> {
-        self.toy.read_logits()
+    fn read_logits(&self, model: ModelIndex) -> Result<Vec<f32>> {
+        self.toy.read_logits(model)
     }
 
     fn forward(
         &mut self,
+        model: ModelIndex,
         batch: &Batch<'_>,
         layers: &LayerMask<'_>,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
         if !self.fails() {
-            return self.toy.forward(batch, layers, observations);
+            return self.toy.forward(model, batch, layers, observations);
         }
         if self.how == How::Refuses {
             return Err(self.error("forward"));
         }
-        self.toy.forward(batch, layers, observations)?;
+        self.toy.forward(model, batch, layers, observations)?;
         self.toy.spoil(batch);
         if self.how == How::DoesWrong {
             return Err(self.error("forward"));
@@ -123,12 +114,12 @@ impl LanguageModel for Failing {
         self.wait("finish_observing")?;
         self.call("finish_observing", |toy| toy.finish_observing(observations))
     }
-    fn sample(&mut self, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         self.wait("sample")?;
-        self.call("sample", |toy| toy.sample(rows))
+        self.call("sample", |toy| toy.sample(model, rows))
     }
-    fn sample_async(&mut self, rows: &[SampleRow<'_>]) -> Result<Range<u32>> {
-        self.call("sample_async", |toy| toy.sample_async(rows))
+    fn sample_async(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Placeholders> {
+        self.call("sample_async", |toy| toy.sample_async(model, rows))
     }
     fn start_token_copy(&mut self) -> Result<()> {
         self.call("start_token_copy", Toy::start_token_copy)?;

@@ -137,7 +137,7 @@ fn sequences_of_a_ragged_batch_are_what_they_are_alone() {
                     view,
                 });
             }
-            let tokens = vec![0; positions.len()];
+            let tokens = vec![InputToken::known(0); positions.len()];
             let batch =
                 Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[] };
             cache.begin(backend, &batch, pool, None);
@@ -181,7 +181,8 @@ fn copied_blocks_and_draft_models_keep_what_they_hold() {
     for (row, values) in cache.qkv.chunks(cache.width()).enumerate() {
         backend.write(&mut qkv, row, values);
     }
-    let (positions, tokens): (Vec<u32>, Vec<u32>) = (0..60).map(|p| (p, 0)).unzip();
+    let (positions, tokens): (Vec<u32>, Vec<_>) =
+        (0..60).map(|p| (p, InputToken::known(0))).unzip();
     let rope_params = crate::RopeParams { rope: &cache.rope, qk_norm: None };
     let mut run = |backend: &mut CudaBackend, pool: &mut KvPool, table: &[u32], writes_kv| {
         let view = KvView::default();

@@ -137,7 +137,8 @@ fn pass(
             view: KvView::default(),
         });
         positions.extend((seq.n..seq.n + n_rows).map(|p| p as u32));
-        tokens.extend((seq.n..seq.n + n_rows).map(|p| (p * 7 + seqs.len()) as u32 % VOCAB as u32));
+        let token = |p: usize| InputToken::known((p * 7 + seqs.len()) as u32 % VOCAB as u32);
+        tokens.extend((seq.n..seq.n + n_rows).map(token));
         let n_logits = n_rows.min(2);
         logit_rows.extend((tokens.len() - n_logits..tokens.len()).map(|row| row as u32));
     }
@@ -311,8 +312,8 @@ fn a_replay_checks_what_launches_check() {
         let view = KvView::default();
         let seqs =
             [SeqSpan { first_row: 0, n_rows: 1, block_table: &seq.blocks, writes_kv: true, view }];
-        let batch =
-            Batch { tokens: &[token], positions: &positions, seqs: &seqs, logit_rows: &[0] };
+        let tokens = [InputToken::known(token)];
+        let batch = Batch { tokens: &tokens, positions: &positions, seqs: &seqs, logit_rows: &[0] };
         model.forward(&mut backend, &batch, LayerMask::All, How::CudaGraphs)
     };
     for n in 0..4 {

@@ -2,7 +2,7 @@
 
 use super::counting::Counting;
 use super::*;
-use crate::PLACEHOLDER_BIT;
+use crate::Placeholder;
 use crate::sample::{SampleRow, SamplingParams};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,6 +20,7 @@ fn row_of(logits_row: usize, sampling: &SamplingParams, position: u32) -> Sample
         seen: None,
         drafted: &[],
         banned: &[],
+        early_ends: &[],
         reports: true,
         rejection: None,
     }
@@ -46,7 +47,7 @@ impl Layerless {
         backend: &mut B,
         samplings: [&SamplingParams; 3],
         pending: bool,
-    ) -> Vec<Vec<u32>> {
+    ) -> Vec<Vec<InputToken>> {
         let shape = KvShape {
             n_layers: 1,
             n_kv_heads: 1,
@@ -63,10 +64,10 @@ impl Layerless {
         let norm = backend.load_vector(&self.norm).unwrap();
         let mut x = backend.f32_rows(3, COLS).unwrap();
         let mut logits = backend.f32_rows(3, N_VOCAB).unwrap();
-        let mut chains = vec![vec![3], vec![4], vec![5]];
+        let mut chains: Vec<Vec<_>> = [3, 4, 5].map(|id| vec![InputToken::known(id)]).into();
         for step in 0..LENGTH {
             let n_seqs = if step < 2 { 2 } else { 3 };
-            let tokens: Vec<u32> = (0..n_seqs).map(|at| *chains[at].last().unwrap()).collect();
+            let tokens: Vec<_> = (0..n_seqs).map(|at| *chains[at].last().unwrap()).collect();
             let positions: Vec<u32> = (0..n_seqs).map(|at| chains[at].len() as u32 - 1).collect();
             let seqs: Vec<SeqSpan<'_>> = [&[0], &[1], &[2]][..n_seqs]
                 .iter()
@@ -93,11 +94,14 @@ impl Layerless {
                 row_of(logits_row, samplings[logits_row], positions[logits_row] + 1)
             };
             let rows: Vec<SampleRow<'_>> = (0..n_seqs).map(row).collect();
-            let next: Vec<u32> = match pending {
-                true => backend.sample_async(&logits, &rows).unwrap().collect(),
+            let next: Vec<InputToken> = match pending {
+                true => {
+                    let placeholders = backend.sample_async(&logits, &rows).unwrap();
+                    placeholders.map(InputToken::pending).collect()
+                }
                 false => {
                     let sampled = backend.sample(&logits, &rows).unwrap();
-                    sampled.iter().map(|sampled| sampled.token).collect()
+                    sampled.iter().map(|sampled| InputToken::known(sampled.token)).collect()
                 }
             };
             chains.iter_mut().zip(next).for_each(|(chain, token)| chain.push(token));
@@ -155,14 +159,12 @@ fn picks_survive_that_more_are_made_than_expected() {
     let first = backend.sample_async(&tensor, &few).unwrap();
     let (before, n_room) = backend.sampler.pending(&backend.device).unwrap();
     let many: Vec<SampleRow<'_>> = (0..n_room as u32).map(|_| row(0)).collect();
-    let names = backend.sample_async(&tensor, &many).unwrap();
-    assert_eq!(names.start, PLACEHOLDER_BIT | 5);
+    let mut later = backend.sample_async(&tensor, &many).unwrap();
+    assert_eq!(later, Placeholders::of_numbers(5..5 + n_room));
     assert_ne!(before, backend.sampler.pending(&backend.device).unwrap().0, "they have moved");
     let sampled = backend.wait_tokens().unwrap();
-    assert!(
-        first.zip(&expected).all(|(name, expected)| sampled.token(name) == Some(expected.token))
-    );
-    assert!({ names }.all(|name| sampled.token(name) == Some(expected[0].token)));
+    assert!(first.zip(&expected).all(|(at, expected)| sampled.token(at) == Some(expected.token)));
+    assert!(later.all(|at| sampled.token(at) == Some(expected[0].token)));
 }
 
 /// The device is a step ahead: the tokens of a step are taken after the next step was enqueued, and
@@ -187,9 +189,9 @@ fn picks_are_taken_a_step_late() {
         let now = backend.sample_async(&tensor, &rows(step)).unwrap();
         backend.start_token_copy().unwrap();
         let sampled = backend.wait_tokens().unwrap();
-        let taken: Vec<_> = before.filter_map(|name| sampled.token(name)).collect();
+        let taken: Vec<_> = before.filter_map(|at| sampled.token(at)).collect();
         assert_eq!(taken, expected[step as usize - 1]);
-        assert!(now.clone().all(|name| sampled.token(name).is_none()));
+        assert!(now.clone().all(|at| sampled.token(at).is_none()));
         before = now;
     }
     assert_eq!(counting.take_waits(), 19, "one wait a step, for the step before");
@@ -208,15 +210,15 @@ fn picks_that_cannot_be_sent_leave_the_others_in_their_order() {
     let rows = |step: u32| [row_of(0, &sampling, step)];
     let expected: Vec<u32> =
         (0..3).map(|step| backend.sample(&tensor, &rows(step)).unwrap()[0].token).collect();
-    let names: Vec<u32> = (0..3)
+    let placeholders: Vec<Placeholder> = (0..3)
         .map(|step| {
-            let name = backend.sample_async(&tensor, &rows(step)).unwrap().start;
+            let placeholder = backend.sample_async(&tensor, &rows(step)).unwrap().next().unwrap();
             counting.n_failing.store(usize::from(step == 1), Relaxed);
             assert_eq!(backend.start_token_copy().is_err(), step == 1);
-            name
+            placeholder
         })
         .collect();
-    assert_eq!(backend.wait_tokens().unwrap().token(names[0]), Some(expected[0]));
+    assert_eq!(backend.wait_tokens().unwrap().token(placeholders[0]), Some(expected[0]));
     assert_eq!(backend.wait_tokens().unwrap().n_sampled(), 0, "they were not sent");
-    assert_eq!(backend.wait_tokens().unwrap().token(names[2]), Some(expected[2]));
+    assert_eq!(backend.wait_tokens().unwrap().token(placeholders[2]), Some(expected[2]));
 }

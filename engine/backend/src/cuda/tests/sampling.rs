@@ -27,6 +27,7 @@ fn picks_are_those_of_the_host() {
         SamplingParams { logit_bias: vec![(9, 4.0), (9, 0.5)], ..plain },
     ];
     let mut rows = Vec::new();
+    let drafted = [5, 8].map(InputToken::known);
     for sampling in &settings {
         for rejection in [None, Some(Rejection::Draft)] {
             for (logits_row, banned) in [(2, &[][..]), (0, &[9, 40]), (1, &[])] {
@@ -37,8 +38,9 @@ fn picks_are_those_of_the_host() {
                     seed: u64::from(at) * 77,
                     position: at,
                     seen: sampling.has_penalties().then_some(&seen),
-                    drafted: &[5, 8],
+                    drafted: &drafted,
                     banned,
+                    early_ends: &[],
                     reports: true,
                     rejection,
                 });

@@ -62,7 +62,7 @@ fn a_known_selection_is_still_checked() {
             let span =
                 SeqSpan { first_row: 0, n_rows: 1, block_table: table, writes_kv: true, view };
             let batch = Batch {
-                tokens: &[0],
+                tokens: &[InputToken::known(0)],
                 positions: &[LEN as u32 - 1],
                 seqs: &[span],
                 logit_rows: &[],

@@ -1,11 +1,17 @@
 //! The drafters of an engine, and the drafting settings of a request.
 
-use super::draft_model::{DraftModel, FindModel};
+use crate::draft_cache::{DraftCache, DraftModel};
 use crate::error::SubmitError;
 use galley_drafter_host::Library;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Maps the name of a draft model, as a drafter's option gives it, to its files. The error says how to
+/// get the files.
+pub type FindModel =
+    Arc<dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// One drafter of an engine.
 #[derive(Clone)]
@@ -134,53 +140,89 @@ pub(crate) struct OfferedDrafter {
 /// The drafting settings agreed for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DraftSettings {
-    /// Index among the engine's drafters.
-    pub(crate) drafter: usize,
-    /// The draft models that the drafter uses.
-    pub(crate) models: Arc<[DraftModel]>,
-    pub(crate) draft_length: u32,
-    pub(crate) kv_budget: Option<u32>,
+    /// The plan of the first round.
+    pub(crate) plan: DraftPlan,
     pub(crate) verify: Verify,
 }
 
-impl DraftSettings {
-    /// The settings that `request` gets under `offer`; None is plain decoding.
+/// How one sequence drafts in a round. A plan changes no token of the output, so it may change
+/// between any two rounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DraftPlan {
+    /// Index among the engine's drafters; None if no drafter drafts.
+    pub(crate) drafter: Option<usize>,
+    /// The draft models that the drafter uses.
+    pub(crate) models: Arc<[DraftModel]>,
+    /// Most draft tokens.
+    pub(crate) draft_length: u32,
+    /// Cached tokens that a draft token attends to; None takes the drafter's number.
+    pub(crate) kv_budget: Option<u32>,
+}
+
+impl DraftPlan {
+    /// Plain decoding.
+    pub(crate) fn off() -> Self {
+        DraftPlan { drafter: None, models: Arc::default(), draft_length: 0, kv_budget: None }
+    }
+
+    /// An empty KV cache for each draft model.
+    pub(crate) fn caches(&self) -> Vec<DraftCache> {
+        self.models.iter().copied().map(DraftCache::new).collect()
+    }
+}
+
+impl DraftOffer {
+    /// The settings that a request gets; None is plain decoding.
     pub(crate) fn agree(
+        &self,
         request: &DraftRequest,
-        offer: &DraftOffer,
-    ) -> Result<Option<Self>, SubmitError> {
-        let drafter = match &request.drafter {
-            DrafterChoice::Off => return Ok(None),
-            DrafterChoice::Default if offer.drafters.is_empty() => return Ok(None),
-            DrafterChoice::Default => 0,
-            DrafterChoice::Named(name) => {
-                let found = offer.drafters.iter().position(|known| known.name == *name);
-                found.ok_or_else(|| {
-                    let names: Vec<&str> = offer.drafters.iter().map(|d| d.name.as_str()).collect();
-                    let known = match names.is_empty() {
-                        true => "it has none: start it with --drafter".to_owned(),
-                        false => format!("it has {}", names.join(", ")),
-                    };
-                    SubmitError::invalid("drafter", format!("the engine has no {name:?}; {known}"))
-                })?
-            }
-        };
-        let draft_length = request.draft_length.unwrap_or(offer.draft_length);
-        if draft_length > offer.max_draft_length {
-            let reason = format!("{draft_length} is more than {}", offer.max_draft_length);
+    ) -> Result<Option<DraftSettings>, SubmitError> {
+        let Some(drafter) = self.choose(&request.drafter)? else { return Ok(None) };
+        let draft_length = request.draft_length.unwrap_or(self.draft_length);
+        if draft_length > self.max_draft_length {
+            let reason = format!("{draft_length} is more than {}", self.max_draft_length);
             return Err(SubmitError::invalid("draft_length", reason));
         }
-        let kv_budget = request.kv_budget.or(offer.kv_budget);
+        let kv_budget = request.kv_budget.or(self.kv_budget);
         if kv_budget == Some(0) {
             return Err(SubmitError::invalid(
                 "kv_budget",
                 "0 tokens: a draft token sees at least itself",
             ));
         }
-        let draft_length = draft_length.min(offer.longest_draft);
-        let (models, verify) = (Arc::clone(&offer.drafters[drafter].models), request.verify);
-        let settings = DraftSettings { drafter, models, draft_length, kv_budget, verify };
-        Ok((draft_length > 0).then_some(settings))
+        let plan = self.plan(drafter, draft_length.min(self.longest_draft), kv_budget);
+        let settings = DraftSettings { plan, verify: request.verify };
+        Ok((settings.plan.draft_length > 0).then_some(settings))
+    }
+
+    /// A plan with one of these drafters.
+    pub(crate) fn plan(
+        &self,
+        drafter: usize,
+        draft_length: u32,
+        kv_budget: Option<u32>,
+    ) -> DraftPlan {
+        let models = Arc::clone(&self.drafters[drafter].models);
+        DraftPlan { drafter: Some(drafter), models, draft_length, kv_budget }
+    }
+
+    /// Index of the drafter that a request chooses; None is plain decoding.
+    fn choose(&self, choice: &DrafterChoice) -> Result<Option<usize>, SubmitError> {
+        match choice {
+            DrafterChoice::Off => Ok(None),
+            DrafterChoice::Default => Ok((!self.drafters.is_empty()).then_some(0)),
+            DrafterChoice::Named(name) => {
+                let found = self.drafters.iter().position(|known| known.name == *name);
+                found.map(Some).ok_or_else(|| {
+                    let names: Vec<&str> = self.drafters.iter().map(|d| d.name.as_str()).collect();
+                    let known = match names.is_empty() {
+                        true => "it has none: start it with --drafter".to_owned(),
+                        false => format!("it has {}", names.join(", ")),
+                    };
+                    SubmitError::invalid("drafter", format!("the engine has no {name:?}; {known}"))
+                })
+            }
+        }
     }
 }
 
@@ -202,10 +244,10 @@ mod tests {
 
     #[test]
     fn a_request_gets_what_it_asks_for_or_a_reason() {
-        let agree = |request: DraftRequest| DraftSettings::agree(&request, &offer());
+        let agree = |request: DraftRequest| offer().agree(&request);
         let settings = |drafter, draft_length, kv_budget| {
-            let (models, verify) = (Arc::default(), Verify::Equality);
-            Ok(Some(DraftSettings { drafter, models, draft_length, kv_budget, verify }))
+            let plan = offer().plan(drafter, draft_length, kv_budget);
+            Ok(Some(DraftSettings { plan, verify: Verify::Equality }))
         };
         let named = |name: &str| DrafterChoice::Named(name.into());
         let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
@@ -219,17 +261,14 @@ mod tests {
         let none = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
         assert_eq!(agree(none), Ok(None));
         let eight = DraftRequest { draft_length: Some(8), ..DraftRequest::default() };
-        let agree_of =
-            |longest_draft| DraftSettings::agree(&eight, &DraftOffer { longest_draft, ..offer() });
-        let length = |longest| agree_of(longest).unwrap().map(|settings| settings.draft_length);
+        let agree_of = |longest_draft| DraftOffer { longest_draft, ..offer() }.agree(&eight);
+        let length =
+            |longest| agree_of(longest).unwrap().map(|settings| settings.plan.draft_length);
         assert_eq!((length(5), length(0)), (Some(5), None), "a step cannot verify more");
         let wrong = DraftRequest { drafter: named("three"), ..DraftRequest::default() };
         assert!(agree(wrong).unwrap_err().to_string().contains("one, two"));
         let long = DraftRequest { draft_length: Some(9), ..DraftRequest::default() };
         assert!(agree(long).unwrap_err().to_string().contains("more than 8"));
-        assert_eq!(
-            DraftSettings::agree(&DraftRequest::default(), &DraftOffer::default()),
-            Ok(None)
-        );
+        assert_eq!(DraftOffer::default().agree(&DraftRequest::default()), Ok(None));
     }
 }

@@ -10,20 +10,20 @@
 
 /// Rows of a step that are not promised yet.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     n_rows: usize,
     n_logit_rows: usize,
 }
 
 /// Rows that a sequence asks for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(crate) struct Wish {
     /// Rows that the sequence can use now.
-    pub(super) n_rows: usize,
+    pub(crate) n_rows: usize,
     /// Tokens without computed KV. With this many rows, the sequence reaches its last token.
-    pub(super) n_todo: usize,
+    pub(crate) n_todo: usize,
     /// Tokens to sample after the last one: for the sequence and for its future forks.
-    pub(super) n_streams: usize,
+    pub(crate) n_streams: usize,
 }
 
 /// Rows of one step that are promised to a sequence.
@@ -53,24 +53,24 @@ impl Share {
 
 impl Budget {
     /// A step of at most `n_rows` rows and at most `n_logit_rows` logit rows.
-    pub(super) fn new(n_rows: usize, n_logit_rows: usize) -> Self {
+    pub(crate) fn new(n_rows: usize, n_logit_rows: usize) -> Self {
         Budget { n_rows, n_logit_rows }
     }
 
     /// Whether there are rows left.
-    pub(super) fn has_rows(&self) -> bool {
+    pub(crate) fn has_rows(&self) -> bool {
         self.n_rows > 0
     }
 
     /// `n_rows`, or all rows that are left if they are fewer.
-    pub(super) fn at_most(&self, n_rows: usize) -> usize {
+    pub(crate) fn at_most(&self, n_rows: usize) -> usize {
         n_rows.min(self.n_rows)
     }
 
     /// Promises as much of a wish as is left. Without enough logit rows, a sequence stops before
     /// its last token.
     #[must_use]
-    pub(super) fn promise(&mut self, wish: Wish) -> Share {
+    pub(crate) fn promise(&mut self, wish: Wish) -> Share {
         let mut n_rows = wish.n_rows.min(self.n_rows).min(wish.n_todo);
         if n_rows == wish.n_todo && wish.n_streams > self.n_logit_rows {
             n_rows = n_rows.saturating_sub(1);
@@ -82,13 +82,13 @@ impl Budget {
     }
 
     /// The longest draft that one of `n_sequences` may have: an equal part of the rows that are left.
-    pub(super) fn draft_length(&self, n_sequences: usize) -> usize {
+    pub(crate) fn draft_length(&self, n_sequences: usize) -> usize {
         self.n_rows.min(self.n_logit_rows).div_ceil(n_sequences.max(1))
     }
 
     /// Adds rows for `n_tokens` draft tokens to a share that reaches the last token. Adds none if
     /// fewer are left.
-    pub(super) fn promise_draft(&mut self, share: &mut Share, n_tokens: usize) {
+    pub(crate) fn promise_draft(&mut self, share: &mut Share, n_tokens: usize) {
         if n_tokens <= self.n_rows.min(self.n_logit_rows) && share.n_logit_rows > 0 {
             self.n_rows -= n_tokens;
             self.n_logit_rows -= n_tokens;
@@ -98,7 +98,7 @@ impl Budget {
     }
 
     /// Returns the rows of a share to the budget.
-    pub(super) fn take_back(&mut self, share: Share) {
+    pub(crate) fn take_back(&mut self, share: Share) {
         self.n_rows += share.n_rows + share.n_draft_rows;
         self.n_logit_rows += share.n_logit_rows;
     }

@@ -113,14 +113,14 @@ impl ViewSelection {
 }
 
 /// Tokens of one selected unit: 1, or the block size.
-pub(super) fn unit(observe: &Observe, block_size: usize) -> usize {
+pub(crate) fn unit(observe: &Observe, block_size: usize) -> usize {
     match observe.granularity {
         Granularity::Tokens => 1,
         Granularity::Blocks => block_size,
     }
 }
 
-pub(super) fn pool(observe: &Observe) -> PoolScores {
+pub(crate) fn pool(observe: &Observe) -> PoolScores {
     match observe.pool {
         Pool::None => PoolScores::None,
         Pool::Average(width) => PoolScores::Average(width as usize),
@@ -130,7 +130,7 @@ pub(super) fn pool(observe: &Observe) -> PoolScores {
 
 /// Asks a forward to select `wanted` for sequence number `seq` of its batch, by the attention of
 /// the sequence's first `n_rows` rows.
-pub(super) fn observation<'a>(
+pub(crate) fn observation<'a>(
     seq: usize,
     n_rows: usize,
     wanted: &SelectionRequest,

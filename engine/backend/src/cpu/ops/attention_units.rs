@@ -1,0 +1,174 @@
+//! Attention of a batch as units of work.
+
+use crate::cpu::attention::{Call, MAX_ROWS, Rows, Scratch, SoftmaxState, TILE};
+use crate::cpu::buffer::Shared;
+use crate::cpu::kv::GROUP;
+use crate::cpu::{CpuBackend, KvPool, Tensor};
+use crate::shapes::check_queries;
+use crate::{AttentionParams, Batch, KvShape, Result};
+
+/// Most query tokens of a sequence for which attention spreads tiles over threads. Longer spans
+/// have enough rows.
+const SPLIT_TOKENS: usize = 16;
+
+impl CpuBackend {
+    /// An attention call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
+    pub(in crate::cpu) fn call(
+        &mut self,
+        op: &'static str,
+        q: &Tensor,
+        n_rows: usize,
+        pool: &KvPool,
+        layer: usize,
+        params: AttentionParams,
+    ) -> Result<Call> {
+        let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
+        let n_heads = check_queries(op, &q.shape, n_rows, (layer, &pool.shape))?;
+        let k_words = q.shape.cols / self.dtype.per_word();
+        let (queries, q_stride) = self.multipliers(q, n_rows, k_words);
+        Ok(Call {
+            q: queries,
+            q_stride,
+            out: std::ptr::null_mut(),
+            out_stride: 0,
+            kv: pool.words.as_ptr(),
+            layout: pool.layout,
+            layer,
+            head_dim,
+            group_size: n_heads / n_kv_heads,
+            groups_per_block: block_size / GROUP,
+            scale: params.scale,
+            window: params.window,
+        })
+    }
+
+    /// Attends the rows of `batch` over `n_kv_heads` KV heads. Views and shapes are checked.
+    pub(super) fn attend_all(&mut self, call: &Call, batch: &Batch<'_>, n_kv_heads: usize) {
+        let memory = &mut self.attention;
+        let shape = (call.head_dim, call.group_size);
+        let kept = memory.scratch.iter().position(|(kept, _)| *kept == shape);
+        let at = kept.unwrap_or_else(|| {
+            let new = || Scratch::new(&call.layout, call.group_size);
+            let of_threads = (0..self.threads.n_threads()).map(|_| new()).collect();
+            memory.scratch.push((shape, of_threads));
+            memory.scratch.len() - 1
+        });
+        let Passes { whole, split, n_states } = Passes::of(call, batch, n_kv_heads);
+        if memory.states.len() < n_states {
+            memory.states.resize(n_states, 0.0);
+        }
+        // A unit is a run of tiles: short enough for threads to finish together, long enough to stream.
+        let all_tiles: usize = split.iter().map(|pass| pass.n_tiles).sum();
+        let run = (all_tiles / (self.threads.n_at_once() * 8)).clamp(1, 16);
+        let units: Vec<(usize, usize)> = split
+            .iter()
+            .enumerate()
+            .flat_map(|(i, pass)| (0..pass.n_tiles).step_by(run).map(move |tile| (i, tile)))
+            .collect();
+        let scratch = Shared::of(&mut memory.scratch[at].1);
+        let states = Shared::of(&mut memory.states);
+        let kernels = self.kernels;
+        // Bound of a unit's work: the largest state of one tile, times the number of tiles of the
+        // longest unit.
+        let state_work = MAX_ROWS.max(call.group_size) * TILE * 2 * call.head_dim;
+        let longest = whole.iter().map(|rows| rows.n_tiles(call)).max().unwrap_or(0);
+        let unit_work = state_work * longest.max(if units.is_empty() { 0 } else { run });
+        self.threads.for_each(whole.len() + units.len(), unit_work, |unit, thread| {
+            // SAFETY: each thread has its own scratch; the caller has checked views and shapes;
+            // units write disjoint rows, heads and states.
+            unsafe {
+                let scratch = &mut *scratch.ptr().add(thread);
+                if let Some(rows) = whole.get(unit) {
+                    return (kernels.attend)(call, rows, scratch);
+                }
+                let (i, first) = units[unit - whole.len()];
+                let SplitPass { rows, first_state, state_len, n_tiles } = &split[i];
+                let end = (first + run).min(*n_tiles);
+                for tile in first..end {
+                    let at = states.ptr().add(first_state + tile * state_len);
+                    let values = std::slice::from_raw_parts_mut(at, *state_len);
+                    let mut state = SoftmaxState::over(values, rows.n_tokens * call.group_size);
+                    (kernels.tile_state)(call, rows, (tile, end), scratch, &mut state);
+                }
+            }
+        });
+        let per_unit = split.len().div_ceil(self.threads.n_at_once()).max(1);
+        let unit_work = split.iter().map(SplitPass::n_floats).max().unwrap_or(0);
+        self.threads.for_each(
+            split.len().div_ceil(per_unit),
+            per_unit * unit_work,
+            |unit, thread| {
+                for pass in split.iter().skip(unit * per_unit).take(per_unit) {
+                    // SAFETY: as above.
+                    unsafe {
+                        let at = states.ptr().add(pass.first_state);
+                        let values = std::slice::from_raw_parts_mut(at, pass.n_floats());
+                        let scratch = &mut *scratch.ptr().add(thread);
+                        (kernels.merge_states)(call, &pass.rows, values, scratch);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// The passes of a batch: rows of one sequence and one KV head each.
+#[derive(Default)]
+struct Passes<'a> {
+    /// Passes that are one unit each. The longest come first, so that threads finish together.
+    whole: Vec<Rows<'a>>,
+    /// Passes whose tiles are spread over units.
+    split: Vec<SplitPass<'a>>,
+    /// f32 values of all states of split passes.
+    n_states: usize,
+}
+
+/// A pass whose tiles have a state each, which are merged when all are computed.
+struct SplitPass<'a> {
+    rows: Rows<'a>,
+    /// Index of the first state in the memory for states.
+    first_state: usize,
+    /// f32 values of one state.
+    state_len: usize,
+    n_tiles: usize,
+}
+
+impl SplitPass<'_> {
+    /// f32 values of all states.
+    fn n_floats(&self) -> usize {
+        self.state_len * self.n_tiles
+    }
+}
+
+impl<'a> Passes<'a> {
+    fn of(call: &Call, batch: &Batch<'a>, n_kv_heads: usize) -> Self {
+        let mut passes = Passes::default();
+        let per_pass = (MAX_ROWS / call.group_size).max(1);
+        for seq in batch.seqs {
+            for first in (0..seq.n_rows).step_by(per_pass) {
+                for kv_head in 0..n_kv_heads {
+                    let rows = Rows {
+                        first_row: seq.first_row + first,
+                        first_position: batch.positions[seq.first_row + first],
+                        n_tokens: per_pass.min(seq.n_rows - first),
+                        kv_head,
+                        block_table: seq.block_table,
+                        view: seq.view,
+                    };
+                    if seq.n_rows > SPLIT_TOKENS {
+                        passes.whole.push(rows);
+                        continue;
+                    }
+                    let n_rows = rows.n_tokens * call.group_size;
+                    let state_len = SoftmaxState::len(n_rows, call.layout.padded_dim);
+                    let (first_state, n_tiles) = (passes.n_states, rows.n_tiles(call));
+                    let pass = SplitPass { rows, first_state, state_len, n_tiles };
+                    passes.n_states += pass.n_floats();
+                    passes.split.push(pass);
+                }
+            }
+        }
+        passes.whole.sort_by_key(|rows| std::cmp::Reverse(rows.first_position));
+        passes
+    }
+}

@@ -1,0 +1,79 @@
+//! Memory of the CPU backend.
+
+use crate::checks::{check_copies, check_draft_layout};
+use crate::cpu::matrix::PANEL;
+use crate::cpu::rope::MAX_HEAD_DIM;
+use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
+use crate::shapes::{RowKind, TensorShape};
+use crate::{BackendError, DeviceMemory, KvShape, Result, RowSource};
+
+impl DeviceMemory for CpuBackend {
+    type Matrix = Matrix;
+    type Vector = Vector;
+    type Tensor = Tensor;
+    type KvPool = KvPool;
+
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &RowSource<'_>) -> Result<Matrix> {
+        Matrix::pack(&mut self.threads, self.dtype, (rows, cols), fill, None)
+    }
+
+    fn load_gated(
+        &mut self,
+        rows: usize,
+        cols: usize,
+        gate: &RowSource<'_>,
+        up: &RowSource<'_>,
+    ) -> Result<Matrix> {
+        Matrix::pack(&mut self.threads, self.dtype, (rows, cols), gate, Some(up))
+    }
+
+    fn load_vector(&mut self, values: &[f32]) -> Result<Vector> {
+        let mut padded = values.to_vec();
+        padded.resize(values.len().next_multiple_of(PANEL), 0.0);
+        Ok(Vector { values: padded, len: values.len() })
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix) -> usize {
+        matrix.words.len() * 4
+    }
+
+    fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(TensorShape { kind: RowKind::F32, max_rows, cols }, self.dtype)
+    }
+
+    fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(TensorShape { kind: RowKind::Operand, max_rows, cols }, self.dtype)
+    }
+
+    fn kv_pool(&mut self, shape: KvShape) -> Result<KvPool> {
+        if shape.dtype != self.dtype {
+            return Err(BackendError::Unsupported(format!(
+                "a KV cache in {} beside weights in {}",
+                shape.dtype, self.dtype
+            )));
+        }
+        if shape.head_dim > MAX_HEAD_DIM || !shape.head_dim.is_multiple_of(2) {
+            return Err(BackendError::Unsupported(format!(
+                "head_dim {}: an even number up to {MAX_HEAD_DIM} is needed",
+                shape.head_dim
+            )));
+        }
+        KvPool::new(shape)
+    }
+
+    fn alias_kv_pool(&mut self, pool: &KvPool, shape: KvShape) -> Result<KvPool> {
+        check_draft_layout(&pool.shape, &shape)?;
+        Ok(pool.alias_kv_pool(shape))
+    }
+
+    fn read_f32(&self, tensor: &Tensor, n_rows: usize) -> Result<Vec<f32>> {
+        tensor.shape.expect("read_f32", RowKind::F32, n_rows, tensor.shape.cols)?;
+        Ok((0..n_rows).flat_map(|row| tensor.f32_row(row)).copied().collect())
+    }
+
+    fn copy_blocks(&mut self, pool: &mut KvPool, copies: &[(u32, u32)]) -> Result<()> {
+        check_copies(copies, &pool.shape)?;
+        pool.copy_blocks(copies);
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Norms and matrix products of rows as units of work.
+
+use crate::cpu::buffer::Shared;
+use crate::cpu::gemm::{Gemm, Sink};
+use crate::cpu::matrix::PANEL;
+use crate::cpu::{CpuBackend, Matrix, Tensor, Vector};
+
+/// Most rows per unit in operations with little work per row.
+const MAX_ROWS_PER_UNIT: usize = 8;
+
+/// Rows per unit of an expansion: a row takes about 0.1 µs, and a dispatch about 1 µs.
+const EXPANDED_ROWS_PER_UNIT: usize = 32;
+
+impl CpuBackend {
+    /// Rows per unit in operations of about 1 µs per row: several units per thread.
+    pub(super) fn rows_per_unit(&self, n_rows: usize) -> usize {
+        (n_rows / (self.threads.n_at_once() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
+    }
+
+    pub(super) fn multiply(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        w: &Matrix,
+        out_stride: usize,
+        sink: Sink,
+    ) {
+        let (x, x_stride) = self.multipliers(x, n_rows, w.k_words);
+        let g = Gemm {
+            x,
+            x_stride,
+            n_rows,
+            weights: w.words.as_ptr(),
+            k_words: w.k_words,
+            out_stride,
+            sink,
+        };
+        let n_panels = w.n_panels();
+        // A unit is small enough for threads to finish together, and large enough to stream.
+        let per_unit = (n_panels / (self.threads.n_at_once() * 16)).clamp(1, 8);
+        let unit_work = per_unit * PANEL * w.k_words * w.dtype.per_word() * n_rows;
+        let kernel = self.kernels.multiply_panels;
+        self.threads.for_each(n_panels.div_ceil(per_unit), unit_work, |unit, _| {
+            let first = unit * per_unit;
+            // SAFETY: shapes were checked by the caller, tensors are padded to whole panels, and
+            // each panel is written by one unit.
+            unsafe { kernel(&g, first..(first + per_unit).min(n_panels)) };
+        });
+    }
+
+    /// The rows of `x` as multipliers of a product, and the number of words from one row to the next.
+    pub(super) fn multipliers(
+        &mut self,
+        x: &Tensor,
+        n_rows: usize,
+        k_words: usize,
+    ) -> (*const u32, usize) {
+        let Some(expand) = self.kernels.expand else {
+            return (x.words.as_ptr(), x.stride);
+        };
+        let stride = k_words * self.dtype.per_word();
+        if self.expanded.len() < n_rows * stride {
+            self.expanded.resize(n_rows * stride, 0);
+        }
+        let out = Shared::of(&mut self.expanded);
+        let unit_work = EXPANDED_ROWS_PER_UNIT * stride;
+        self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), unit_work, |unit, _| {
+            let first = unit * EXPANDED_ROWS_PER_UNIT;
+            for row in first..(first + EXPANDED_ROWS_PER_UNIT).min(n_rows) {
+                // SAFETY: `x` has the row, the buffer was made to hold it, and one unit writes it.
+                unsafe {
+                    expand(
+                        x.words.as_ptr().add(row * x.stride),
+                        k_words,
+                        out.ptr().add(row * stride),
+                    );
+                }
+            }
+        });
+        (self.expanded.as_ptr(), stride)
+    }
+
+    pub(super) fn norm_rows(
+        &mut self,
+        x: &Tensor,
+        weight: &Vector,
+        eps: f32,
+        source: impl Fn(usize) -> usize + Sync,
+        n_rows: usize,
+        out: &mut Tensor,
+    ) {
+        let kernel = self.kernels.rms_norm;
+        let per_unit = self.rows_per_unit(n_rows);
+        let stride = out.stride;
+        let out = Shared::<u32>::new(&mut out.words);
+        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.shape.cols * 2, |unit, _| {
+            let first = unit * per_unit;
+            for row in first..(first + per_unit).min(n_rows) {
+                // SAFETY: the caller has checked the shapes, and one unit writes the row.
+                unsafe {
+                    let to = out.ptr().add(row * stride);
+                    kernel(x.f32_row(source(row)), weight.get(), eps, to);
+                }
+            }
+        });
+    }
+}
