@@ -30,11 +30,12 @@ mod threads;
 
 use crate::sample::PendingTokens;
 use crate::{Formats, Result};
-use attention::Scratch;
+use attention::AttentionScratch;
 pub use kernels::InstructionSet;
 use kernels::Kernels;
 pub use kv::KvPool;
 pub use matrix::{Matrix, Tensor};
+use observe::ObserveScratch;
 pub use probe::{peak_flops, read_bandwidth};
 use rope::Angles;
 use threads::ThreadPool;
@@ -71,7 +72,7 @@ pub struct CpuBackend {
     angles: Angles,
     slots: Vec<Option<usize>>,
     attention: AttentionMemory,
-    observers: Vec<observe::Scratch>,
+    observers: Vec<ObserveScratch>,
     /// Rows of a product as multipliers, if the kernels expand them.
     expanded: Vec<u32>,
     /// Normed rows for the output head, one tensor for each width, because several models take turns.
@@ -85,7 +86,7 @@ pub struct CpuBackend {
 struct AttentionMemory {
     /// Scratch of every thread, for each head_dim and number of query heads per KV head, because
     /// several models take turns.
-    scratch: Vec<((usize, usize), Vec<Scratch>)>,
+    scratch: Vec<((usize, usize), Vec<AttentionScratch>)>,
     /// States of tiles that are computed as units of their own.
     states: Vec<f32>,
 }
@@ -125,7 +126,7 @@ impl CpuBackend {
             angles: Angles::default(),
             slots: Vec::new(),
             attention: AttentionMemory::default(),
-            observers: (0..n_threads).map(|_| observe::Scratch::default()).collect(),
+            observers: (0..n_threads).map(|_| ObserveScratch::default()).collect(),
             expanded: Vec::new(),
             head_rows: Vec::new(),
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),

@@ -13,7 +13,7 @@ pub(super) trait Device: Send + Sync {
     /// The stream that launchers enqueue on. Makes the device current on this thread.
     fn stream(&self) -> Result<gk_stream>;
     /// Free and total memory at this moment.
-    fn memory(&self) -> Result<DeviceMemory>;
+    fn memory(&self) -> Result<MemoryInfo>;
     /// Allocates zeroed memory, called `what` in errors. Its device address is a multiple of 256.
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64>;
     /// Frees memory from [`Device::allocate`], after the work enqueued so far.
@@ -44,12 +44,12 @@ pub(super) trait Device: Send + Sync {
 
 /// Memory of a device, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DeviceMemory {
+pub(super) struct MemoryInfo {
     pub(super) free_bytes: usize,
     pub(super) total_bytes: usize,
 }
 
-impl DeviceMemory {
+impl MemoryInfo {
     /// Bytes that may still be allocated if `share` of all memory may be in use.
     pub(super) fn room_bytes(self, share: f64) -> usize {
         let kept = self.total_bytes as f64 * (1.0 - share);

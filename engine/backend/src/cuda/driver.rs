@@ -3,7 +3,7 @@
 //! The driver is loaded at its first use, so a binary with this module also starts on a machine
 //! without a driver.
 
-use super::device::DeviceMemory;
+use super::device::MemoryInfo;
 use crate::{BackendError, Result};
 use cudarc::driver::CudaContext;
 use cudarc::driver::result::{self, DriverError};
@@ -117,10 +117,10 @@ pub(super) fn choose(gpus: &[GpuInfo], ordinal: usize) -> Result<GpuInfo> {
 }
 
 /// For example "NVIDIA H100 80GB HBM3 (cuda:0, 78.2 of 79.6 GiB free, driver 13.0)".
-pub(super) fn describe(info: &GpuInfo, memory: Option<DeviceMemory>, driver: i32) -> String {
+pub(super) fn describe(info: &GpuInfo, memory: Option<MemoryInfo>, driver: i32) -> String {
     let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
     let memory = match memory {
-        Some(DeviceMemory { free_bytes, total_bytes }) => {
+        Some(MemoryInfo { free_bytes, total_bytes }) => {
             format!("{:.1} of {:.1} GiB free", gib(free_bytes), gib(total_bytes))
         }
         None => format!("{:.1} GiB", gib(info.total_bytes)),
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_gpu_is_described() {
-        let memory = DeviceMemory { free_bytes: 78 << 30, total_bytes: 80 << 30 };
+        let memory = MemoryInfo { free_bytes: 78 << 30, total_bytes: 80 << 30 };
         let text = describe(&gpu(0, (9, 0)), Some(memory), 13010);
         assert_eq!(text, "A card (cuda:0, 78.0 of 80.0 GiB free, driver 13.1)");
     }

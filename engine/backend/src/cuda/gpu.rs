@@ -1,6 +1,6 @@
 //! An open GPU, through the CUDA driver.
 
-use super::device::{CapturedGraph, Device, DeviceMemory, Download, foreign};
+use super::device::{CapturedGraph, Device, Download, MemoryInfo, foreign};
 use super::driver::{GpuInfo, choose, describe, driver_version, failed, shown};
 use super::pinned::{Downloads, Uploads};
 use crate::{BackendError, Result};
@@ -90,10 +90,10 @@ impl Device for Gpu {
         Ok(self.bound("launching a kernel")?.cast())
     }
 
-    fn memory(&self) -> Result<DeviceMemory> {
+    fn memory(&self) -> Result<MemoryInfo> {
         let (free_bytes, total_bytes) =
             self.context.mem_get_info().map_err(failed("asking for free memory"))?;
-        Ok(DeviceMemory { free_bytes, total_bytes })
+        Ok(MemoryInfo { free_bytes, total_bytes })
     }
 
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! The emulated device with counters of uploads and waits.
 
 use super::*;
-use crate::cuda::device::{CapturedGraph, DeviceMemory, Download};
+use crate::cuda::device::{CapturedGraph, Download, MemoryInfo};
 use crate::cuda::emulated;
 use galley_kernels_cu::bindings::gk_kernels;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -51,7 +51,7 @@ impl Device for Counting {
     fn stream(&self) -> Result<gk_stream> {
         self.device.stream()
     }
-    fn memory(&self) -> Result<DeviceMemory> {
+    fn memory(&self) -> Result<MemoryInfo> {
         self.device.memory()
     }
     fn allocate(&self, what: &'static str, n_bytes: usize) -> Result<u64> {
