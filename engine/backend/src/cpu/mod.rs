@@ -42,7 +42,7 @@ use threads::ThreadPool;
 pub use threads::{MAX_THREADS, usable_cores};
 
 /// Settings of a [`CpuBackend`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CpuConfig {
     /// Number of threads with the calling thread, at most [`MAX_THREADS`]; None takes
     /// [`usable_cores`]. If there are more threads than cores, the number that works at once adapts
@@ -56,12 +56,6 @@ pub struct CpuConfig {
 
 /// The combinations of formats that kernels have.
 const FORMATS: [Formats; 2] = [Formats::BF16, Formats::F32];
-
-impl Default for CpuConfig {
-    fn default() -> Self {
-        Self { n_threads: None, instruction_set: None, formats: Formats::default() }
-    }
-}
 
 /// The backend that computes on CPU threads.
 pub struct CpuBackend {
