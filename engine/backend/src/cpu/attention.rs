@@ -59,7 +59,7 @@ impl Call {
     ///
     /// The pointers must be valid for the shapes and for `rows`.
     #[inline(always)]
-    unsafe fn query<I: Isa, E: Element>(&self, rows: &Rows<'_>, r: usize) -> *const u32 {
+    unsafe fn query<I: Isa, E: Element>(&self, rows: &QueryRows<'_>, r: usize) -> *const u32 {
         let head = rows.kv_head * self.group_size + r % self.group_size;
         let row = rows.first_row + r / self.group_size;
         let at = row * self.q_stride + E::multiplier_words::<I>(head * self.head_dim);
@@ -73,7 +73,7 @@ impl Call {
     ///
     /// The block table must cover these positions, and its ids must be blocks of the pool.
     #[inline(always)]
-    pub(super) unsafe fn group(&self, rows: &Rows<'_>, logical: usize) -> Group<*const u32> {
+    pub(super) unsafe fn group(&self, rows: &QueryRows<'_>, logical: usize) -> Group<*const u32> {
         let block = rows.block_table[logical / self.groups_per_block] as usize;
         let group = block * self.groups_per_block + logical % self.groups_per_block;
         // SAFETY: guaranteed by the caller.
@@ -88,7 +88,7 @@ impl Call {
 
 /// Query rows of one sequence and one KV head: `n_tokens` tokens × the heads of the group.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rows<'a> {
+pub(super) struct QueryRows<'a> {
     /// Batch row of the first token.
     pub(super) first_row: usize,
     /// Position of the first token.
@@ -99,7 +99,7 @@ pub(super) struct Rows<'a> {
     pub(super) view: KvView<'a>,
 }
 
-impl Rows<'_> {
+impl QueryRows<'_> {
     /// The largest number of tiles that the rows may attend to.
     pub(super) fn n_tiles(&self, call: &Call) -> usize {
         let last = self.first_position as usize + self.n_tokens - 1;
@@ -149,7 +149,7 @@ impl<'a> SoftmaxState<'a> {
 }
 
 /// Working memory of one thread.
-pub(super) struct Scratch {
+pub(super) struct AttentionScratch {
     /// Scores, `MAX_ROWS × TILE`.
     scores: Vec<f32>,
     /// Probabilities as multipliers, also `MAX_ROWS × TILE`.
@@ -161,7 +161,7 @@ pub(super) struct Scratch {
     gathered: Vec<u32>,
 }
 
-impl Scratch {
+impl AttentionScratch {
     pub(super) fn new(layout: &Layout, group_size: usize) -> Self {
         let rows = MAX_ROWS.max(group_size);
         let state = SoftmaxState::len(rows, layout.padded_dim);
@@ -184,8 +184,8 @@ impl Scratch {
 #[inline(always)]
 pub(super) unsafe fn attend<I: Isa, E: Element>(
     call: &Call,
-    rows: &Rows<'_>,
-    scratch: &mut Scratch,
+    rows: &QueryRows<'_>,
+    scratch: &mut AttentionScratch,
 ) {
     let n_rows = rows.n_tokens * call.group_size;
     let mut tile_values = std::mem::take(&mut scratch.tile);
@@ -216,9 +216,9 @@ pub(super) unsafe fn attend<I: Isa, E: Element>(
 #[inline(always)]
 pub(super) unsafe fn merge_states<I: Isa, E: Element>(
     call: &Call,
-    rows: &Rows<'_>,
+    rows: &QueryRows<'_>,
     states: &mut [f32],
-    scratch: &mut Scratch,
+    scratch: &mut AttentionScratch,
 ) {
     let n_rows = rows.n_tokens * call.group_size;
     let len = SoftmaxState::len(n_rows, call.layout.padded_dim);
@@ -277,7 +277,7 @@ unsafe fn merge<I: Isa>(
 
 /// Writes `o / l` of every row to the output.
 #[inline(always)]
-unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &Rows<'_>, run: &SoftmaxState<'_>) {
+unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &QueryRows<'_>, run: &SoftmaxState<'_>) {
     let padded_dim = call.layout.padded_dim;
     for t in 0..rows.n_tokens {
         for g in 0..call.group_size {
@@ -354,7 +354,7 @@ impl Tile<'_> {
 #[inline(always)]
 unsafe fn find_tile<'a, E: Element>(
     call: &Call,
-    rows: &Rows<'a>,
+    rows: &QueryRows<'a>,
     (tile, end): (usize, usize),
     gathered: &mut [u32],
 ) -> Tile<'a> {
@@ -431,9 +431,9 @@ unsafe fn find_tile<'a, E: Element>(
 #[inline(always)]
 pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     call: &Call,
-    rows: &Rows<'_>,
+    rows: &QueryRows<'_>,
     (tile, end): (usize, usize),
-    scratch: &mut Scratch,
+    scratch: &mut AttentionScratch,
     state: &mut SoftmaxState<'_>,
 ) {
     let layout = &call.layout;
@@ -500,7 +500,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
 #[inline(always)]
 pub(super) unsafe fn score_rows<I: Isa, E: Element>(
     call: &Call,
-    rows: &Rows<'_>,
+    rows: &QueryRows<'_>,
     which: std::ops::Range<usize>,
     groups: [Group<*const u32>; CHUNK],
     out: (*mut f32, usize),

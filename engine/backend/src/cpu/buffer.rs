@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 /// A fixed run of 32-bit words, zeroed by the operating system when first touched.
 #[derive(Debug)]
-pub(super) struct Words {
+pub(super) struct WordBuffer {
     map: Option<Arc<MmapRaw>>,
     len: usize,
 }
 
-impl Words {
+impl WordBuffer {
     /// Allocates `len` zero words. An error contains the given name of the data.
     pub(super) fn zeroed(purpose: &'static str, len: usize) -> Result<Self> {
         if len == 0 {
@@ -55,26 +55,26 @@ impl Words {
 }
 
 /// A pointer that several threads write through, each to its own elements.
-pub(super) struct Shared<'a, T> {
+pub(super) struct DisjointPtr<'a, T> {
     at: *mut T,
     borrowed: PhantomData<&'a mut T>,
 }
 
-impl<T> Clone for Shared<'_, T> {
+impl<T> Clone for DisjointPtr<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Shared<'_, T> {}
+impl<T> Copy for DisjointPtr<'_, T> {}
 
 // SAFETY: handing out the pointer is safe; each write through it states why there is no data race.
-unsafe impl<T: Send> Send for Shared<'_, T> {}
+unsafe impl<T: Send> Send for DisjointPtr<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
+unsafe impl<T: Send> Sync for DisjointPtr<'_, T> {}
 
-impl<'a, T> Shared<'a, T> {
-    pub(super) fn new(words: &'a mut Words) -> Self {
+impl<'a, T> DisjointPtr<'a, T> {
+    pub(super) fn new(words: &'a mut WordBuffer) -> Self {
         Self { at: words.as_mut_ptr().cast(), borrowed: PhantomData }
     }
 

@@ -3,9 +3,9 @@
 //! Kernels are generic and always inlined; an entry point enables the instruction set around them.
 //! [`Kernels::choose`] chooses a table of entry points when a backend starts.
 
-use super::attention::{self, Call, Rows, Scratch, SoftmaxState};
+use super::attention::{self, AttentionScratch, Call, QueryRows, SoftmaxState};
 use super::gemm::{self, Gemm};
-use super::observe;
+use super::observe::{self, ObserveScratch};
 use super::probe_loops;
 use super::rope::{self, RopeStore};
 use super::rows;
@@ -98,11 +98,16 @@ pub(super) struct Kernels {
     pub(super) expand: Option<unsafe fn(*const u32, usize, *mut u32)>,
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
-    pub(super) attend: unsafe fn(&Call, &Rows<'_>, &mut Scratch),
-    pub(super) tile_state:
-        unsafe fn(&Call, &Rows<'_>, (usize, usize), &mut Scratch, &mut SoftmaxState<'_>),
-    pub(super) merge_states: unsafe fn(&Call, &Rows<'_>, &mut [f32], &mut Scratch),
-    pub(super) sum_probabilities: unsafe fn(&Call, &Rows<'_>, &mut observe::Scratch),
+    pub(super) attend: unsafe fn(&Call, &QueryRows<'_>, &mut AttentionScratch),
+    pub(super) tile_state: unsafe fn(
+        &Call,
+        &QueryRows<'_>,
+        (usize, usize),
+        &mut AttentionScratch,
+        &mut SoftmaxState<'_>,
+    ),
+    pub(super) merge_states: unsafe fn(&Call, &QueryRows<'_>, &mut [f32], &mut AttentionScratch),
+    pub(super) sum_probabilities: unsafe fn(&Call, &QueryRows<'_>, &mut ObserveScratch),
     pub(super) dots: unsafe fn(usize) -> f32,
     pub(super) read: unsafe fn(*const u32, usize) -> f32,
 }
@@ -175,7 +180,7 @@ macro_rules! entry_points {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn attend(call: &Call, rows: &Rows<'_>, scratch: &mut Scratch) {
+            unsafe fn attend(call: &Call, rows: &QueryRows<'_>, scratch: &mut AttentionScratch) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { attention::attend::<$isa, $element>(call, rows, scratch) }
             }
@@ -183,9 +188,9 @@ macro_rules! entry_points {
             $(#[target_feature(enable = $features)])?
             unsafe fn tile_state(
                 call: &Call,
-                rows: &Rows<'_>,
+                rows: &QueryRows<'_>,
                 tile: (usize, usize),
-                scratch: &mut Scratch,
+                scratch: &mut AttentionScratch,
                 state: &mut SoftmaxState<'_>,
             ) {
                 // SAFETY: see `multiply_panels`.
@@ -195,9 +200,9 @@ macro_rules! entry_points {
             $(#[target_feature(enable = $features)])?
             unsafe fn merge_states(
                 call: &Call,
-                rows: &Rows<'_>,
+                rows: &QueryRows<'_>,
                 states: &mut [f32],
-                scratch: &mut Scratch,
+                scratch: &mut AttentionScratch,
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { attention::merge_states::<$isa, $element>(call, rows, states, scratch) }
@@ -206,8 +211,8 @@ macro_rules! entry_points {
             $(#[target_feature(enable = $features)])?
             unsafe fn sum_probabilities(
                 call: &Call,
-                rows: &Rows<'_>,
-                scratch: &mut observe::Scratch,
+                rows: &QueryRows<'_>,
+                scratch: &mut ObserveScratch,
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { observe::sum_probabilities::<$isa, $element>(call, rows, scratch) }

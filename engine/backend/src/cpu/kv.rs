@@ -12,7 +12,7 @@
 //! the keys of all groups follow each other by block id, and so do the values: a sequence with
 //! adjacent blocks is read as two streams.
 
-use super::buffer::Words;
+use super::buffer::WordBuffer;
 use super::simd::{Element, LANES};
 use crate::{BackendError, KvShape, Result};
 
@@ -22,7 +22,7 @@ pub(super) const GROUP: usize = LANES;
 /// The KV pool of a model, or a draft model's blocks inside it ([`KvPool::alias_kv_pool`]).
 #[derive(Debug)]
 pub struct KvPool {
-    pub(super) words: Words,
+    pub(super) words: WordBuffer,
     pub(super) shape: KvShape,
     pub(super) layout: Layout,
 }
@@ -106,7 +106,7 @@ impl KvPool {
             .into_iter()
             .try_fold(n_groups, usize::checked_mul)
             .ok_or(BackendError::OutOfMemory { purpose: "the KV pool", needed_bytes: u128::MAX })?;
-        let words = Words::zeroed("the KV pool", len)?;
+        let words = WordBuffer::zeroed("the KV pool", len)?;
         let layout = Layout {
             key_words,
             padded_dim,

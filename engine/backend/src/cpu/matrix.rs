@@ -12,7 +12,7 @@
 //! k alone, in order. There is no second copy of the weights: the embedding reads its rows from the
 //! same panels as the output head.
 
-use super::buffer::{Shared, Words};
+use super::buffer::{DisjointPtr, WordBuffer};
 use super::simd::{LANES, bf16_bits};
 use super::threads::ThreadPool;
 use crate::shapes::{MatrixShape, RowKind, TensorShape};
@@ -27,7 +27,7 @@ const WORK_PER_WEIGHT: usize = 64;
 /// A packed weight matrix.
 #[derive(Debug)]
 pub struct Matrix {
-    pub(super) words: Words,
+    pub(super) words: WordBuffer,
     pub(super) format: WeightFormat,
     /// Outputs × inputs. In a gated matrix, gate and up rows alternate, 16 by 16.
     pub(super) shape: MatrixShape,
@@ -51,8 +51,8 @@ impl Matrix {
             .checked_mul(PANEL)
             .and_then(|n| n.checked_mul(k_words))
             .ok_or(BackendError::OutOfMemory { purpose: "weights", needed_bytes: u128::MAX })?;
-        let mut words = Words::zeroed("weights", len)?;
-        let out = Shared::<u32>::new(&mut words);
+        let mut words = WordBuffer::zeroed("weights", len)?;
+        let out = DisjointPtr::<u32>::new(&mut words);
         pool.for_each(n_panels, PANEL * cols * WORK_PER_WEIGHT, |panel, _| {
             // Row-major scratch of one panel; the padding after the last value of an odd row is 0.
             let mut row = vec![0.0_f32; k_words * format.per_word()];
@@ -129,7 +129,7 @@ fn to_words(format: WeightFormat, values: &[f32], words: &mut [u32]) {
 /// Activation rows, each padded to a whole number of panels.
 #[derive(Debug)]
 pub struct Tensor {
-    pub(super) words: Words,
+    pub(super) words: WordBuffer,
     pub(super) shape: TensorShape,
     /// Words from one row to the next.
     pub(super) stride: usize,
@@ -143,7 +143,7 @@ impl Tensor {
         let len = max_rows
             .checked_mul(stride)
             .ok_or(BackendError::OutOfMemory { purpose: "activations", needed_bytes: u128::MAX })?;
-        let words = Words::zeroed("activations", len)?;
+        let words = WordBuffer::zeroed("activations", len)?;
         Ok(Self { words, shape, stride })
     }
 

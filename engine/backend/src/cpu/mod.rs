@@ -31,18 +31,19 @@ mod threads;
 
 use crate::sample::PendingTokens;
 use crate::{Formats, Result};
-use attention::Scratch;
+use attention::AttentionScratch;
 pub use kernels::InstructionSet;
 use kernels::Kernels;
 pub use kv::KvPool;
 pub use matrix::{Matrix, Tensor};
+use observe::ObserveScratch;
 pub use probe::{peak_flops, read_bandwidth};
 use rope::Angles;
 use threads::ThreadPool;
 pub use threads::{MAX_THREADS, usable_cores};
 
 /// Settings of a [`CpuBackend`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CpuConfig {
     /// Number of threads with the calling thread, at most [`MAX_THREADS`]; None takes
     /// [`usable_cores`]. If there are more threads than cores, the number that works at once adapts
@@ -57,12 +58,6 @@ pub struct CpuConfig {
 /// The combinations of formats that kernels have.
 const FORMATS: [Formats; 2] = [Formats::BF16, Formats::F32];
 
-impl Default for CpuConfig {
-    fn default() -> Self {
-        Self { n_threads: None, instruction_set: None, formats: Formats::default() }
-    }
-}
-
 /// The backend that computes on CPU threads.
 pub struct CpuBackend {
     threads: ThreadPool,
@@ -72,7 +67,7 @@ pub struct CpuBackend {
     angles: Angles,
     slots: Vec<Option<usize>>,
     attention: AttentionMemory,
-    observers: Vec<observe::Scratch>,
+    observers: Vec<ObserveScratch>,
     /// Rows of a product as multipliers, if the kernels expand them.
     expanded: Vec<u32>,
     /// Normed rows for the output head, one tensor for each width, because several models take turns.
@@ -86,7 +81,7 @@ pub struct CpuBackend {
 struct AttentionMemory {
     /// Scratch of every thread, for each head_dim and number of query heads per KV head, because
     /// several models take turns.
-    scratch: Vec<((usize, usize), Vec<Scratch>)>,
+    scratch: Vec<((usize, usize), Vec<AttentionScratch>)>,
     /// States of tiles that are computed as units of their own.
     states: Vec<f32>,
 }
@@ -126,7 +121,7 @@ impl CpuBackend {
             angles: Angles::default(),
             slots: Vec::new(),
             attention: AttentionMemory::default(),
-            observers: (0..n_threads).map(|_| observe::Scratch::default()).collect(),
+            observers: (0..n_threads).map(|_| ObserveScratch::default()).collect(),
             expanded: Vec::new(),
             head_rows: Vec::new(),
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),

@@ -5,8 +5,8 @@
 //! alone. Then it pools the sums and selects ([`Choice::select`]). Keys are read once for a handful
 //! of query rows; values are not read at all.
 
-use super::attention::{CHUNK, Call, Rows, score_rows};
-use super::buffer::Shared;
+use super::attention::{CHUNK, Call, QueryRows, score_rows};
+use super::buffer::DisjointPtr;
 use super::kv::{GROUP, Group};
 use super::simd::{Element, Isa};
 use super::{CpuBackend, KvPool, Tensor};
@@ -38,12 +38,12 @@ impl CpuBackend {
             check_observation(observation, batch, &pool.shape, layer)?;
             let (rows, choice) = (observing(observation, batch), Choice::of(observation));
             let n = n_kv_heads * choice.n_selected;
-            let out = Shared::of(&mut observation.out[layer * n..][..n]);
+            let out = DisjointPtr::of(&mut observation.out[layer * n..][..n]);
             all.push((rows, choice, out));
         }
-        let scratch = Shared::of(&mut self.observers);
+        let scratch = DisjointPtr::of(&mut self.observers);
         let kernel = self.kernels.sum_probabilities;
-        let n_scores = |rows: &Rows<'_>| {
+        let n_scores = |rows: &QueryRows<'_>| {
             (rows.first_position as usize + rows.n_tokens) * rows.n_tokens * call.group_size
         };
         let most_scores = all.iter().map(|(rows, ..)| n_scores(rows)).max().unwrap_or(0);
@@ -55,7 +55,7 @@ impl CpuBackend {
             // and one unit writes the ids of a head.
             unsafe {
                 let scratch = &mut *scratch.ptr().add(thread);
-                kernel(&call, &Rows { kv_head, ..*rows }, scratch);
+                kernel(&call, &QueryRows { kv_head, ..*rows }, scratch);
                 let out = std::slice::from_raw_parts_mut(out.ptr().add(kv_head * n), n);
                 choice.select(scratch, out);
             }
@@ -65,10 +65,10 @@ impl CpuBackend {
 }
 
 /// The observing rows, of KV head 0.
-fn observing<'a>(observation: &Observation<'_>, batch: &Batch<'a>) -> Rows<'a> {
+fn observing<'a>(observation: &Observation<'_>, batch: &Batch<'a>) -> QueryRows<'a> {
     let span = &batch.seqs[observation.seq];
     let first_row = span.first_row + observation.rows.start;
-    Rows {
+    QueryRows {
         first_row,
         first_position: batch.positions[first_row],
         n_tokens: observation.rows.len(),
@@ -80,7 +80,7 @@ fn observing<'a>(observation: &Observation<'_>, batch: &Batch<'a>) -> Rows<'a> {
 
 /// Working memory of one thread; grows with the longest sequence observed.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub(super) struct ObserveScratch {
     /// Scores of the rows that are computed together, one score per row and position.
     scores: Vec<f32>,
     /// Summed probabilities per position.
@@ -101,8 +101,8 @@ pub(super) struct Scratch {
 #[inline(always)]
 pub(super) unsafe fn sum_probabilities<I: Isa, E: Element>(
     call: &Call,
-    rows: &Rows<'_>,
-    scratch: &mut Scratch,
+    rows: &QueryRows<'_>,
+    scratch: &mut ObserveScratch,
 ) {
     let n_positions = rows.first_position as usize + rows.n_tokens;
     let stride = n_positions.next_multiple_of(CHUNK * GROUP);
@@ -208,8 +208,8 @@ impl Choice {
     }
 
     /// Writes the selected ids to `out`, ascending.
-    fn select(&self, scratch: &mut Scratch, out: &mut [u32]) {
-        let Scratch { sums, pooled, order, .. } = scratch;
+    fn select(&self, scratch: &mut ObserveScratch, out: &mut [u32]) {
+        let ObserveScratch { sums, pooled, order, .. } = scratch;
         let Some(last) = out.len().checked_sub(1) else { return };
         let sums = &sums[self.candidates.clone()];
         let around = |i: usize, width: usize| {

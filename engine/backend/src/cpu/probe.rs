@@ -4,7 +4,7 @@
 //! row of results.
 
 use super::InstructionSet;
-use super::buffer::Words;
+use super::buffer::WordBuffer;
 use super::kernels::Kernels;
 use super::probe_loops::{DOTS, READ_WORDS};
 use super::simd::LANES;
@@ -16,14 +16,14 @@ pub fn read_bandwidth(instruction_set: InstructionSet, n_threads: usize) -> f64 
     const WORDS: usize = 128 << 20;
     let kernel = Kernels::choose(instruction_set, OperandFormat::F32).read;
     let part = WORDS / n_threads / READ_WORDS * READ_WORDS;
-    let fill = |words: &mut Words| {
+    let fill = |words: &mut WordBuffer| {
         // SAFETY: the buffer holds `part` words.
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr(), part).fill(1) };
     };
     let mut data = Vec::new();
     for _ in 0..n_threads {
         // Without this memory there is nothing to measure.
-        let Ok(mut words) = Words::zeroed("a probe", part) else { return 0.0 };
+        let Ok(mut words) = WordBuffer::zeroed("a probe", part) else { return 0.0 };
         fill(&mut words);
         data.push(words);
     }

@@ -7,7 +7,7 @@ use super::device::Device;
 use super::memory::{Blob, Buffer, Growing};
 use super::pool::{KvPool, PoolId};
 use super::selections::Selections;
-use super::units::{self, Class, Heads, Span, rounded};
+use super::units::{self, AttentionGeometry, Class, SeqExtent, rounded};
 use crate::checks::{check_known, check_rows, check_selected, expect, for_each_slot};
 use crate::{AttentionParams, BackendError, Batch, KvShape, Result, Selected, SeqSpan};
 use galley_kernels_cu::bindings::{
@@ -42,7 +42,7 @@ pub(super) struct BatchShape {
     n_logit_rows: usize,
     sections: Sections,
     launches: Vec<Launch>,
-    heads: Heads,
+    heads: AttentionGeometry,
     pool: PoolId,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct BatchShape {
 struct BatchKey {
     /// Addresses and lengths of tokens, positions, sequences and logit rows.
     slices: [(usize, usize); 4],
-    heads: Heads,
+    heads: AttentionGeometry,
     pool: PoolId,
 }
 
@@ -118,7 +118,7 @@ impl AttentionMetadata {
         let selected: Vec<_> = batch.seqs.iter().filter_map(selection).map(|(_, s)| s).collect();
         let selected = self.selections.place(device, &selected)?;
         let (seqs, mut block_tables) = sequences(batch, shape, &selected);
-        let spans: Vec<Span> = batch.seqs.iter().map(|seq| span(seq, batch, shape)).collect();
+        let spans: Vec<SeqExtent> = batch.seqs.iter().map(|seq| span(seq, batch, shape)).collect();
         let host = &mut self.host;
         host.bytes.clear();
         let mut sections = Sections {
@@ -273,7 +273,7 @@ impl AttentionMetadata {
 }
 
 impl BatchKey {
-    fn new(batch: &Batch<'_>, pool: &KvPool, heads: Heads) -> Self {
+    fn new(batch: &Batch<'_>, pool: &KvPool, heads: AttentionGeometry) -> Self {
         Self { slices: slices(batch), heads, pool: pool.id() }
     }
 }
@@ -285,14 +285,14 @@ fn slices(batch: &Batch<'_>) -> [(usize, usize); 4] {
     [of(batch.tokens), of(batch.positions), of(batch.seqs), of(batch.logit_rows)]
 }
 
-fn heads(pool: &KvPool, n_heads: usize, params: AttentionParams) -> Result<Heads> {
+fn heads(pool: &KvPool, n_heads: usize, params: AttentionParams) -> Result<AttentionGeometry> {
     let shape = &pool.shape;
     expect("batch", "heads in whole groups", 0, n_heads % shape.n_kv_heads)?;
     if params.window == Some(0) {
         let expected = "a window of at least 1".into();
         return Err(BackendError::Shape { op: "batch", expected, got: "0".into() });
     }
-    Ok(Heads {
+    Ok(AttentionGeometry {
         n_kv_heads: shape.n_kv_heads,
         group_size: n_heads / shape.n_kv_heads,
         head_dim: shape.head_dim,
@@ -335,10 +335,10 @@ fn sequences(batch: &Batch<'_>, shape: &KvShape, selected: &[usize]) -> (Vec<gk_
     (seqs, block_tables)
 }
 
-fn span(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> Span {
+fn span(seq: &SeqSpan<'_>, batch: &Batch<'_>, shape: &KvShape) -> SeqExtent {
     let per_id =
         if matches!(seq.view.selected, Selected::Blocks(_)) { shape.block_size } else { 1 };
-    Span {
+    SeqExtent {
         n_rows: seq.n_rows,
         first_position: batch.positions.get(seq.first_row).map_or(0, |&p| p as usize),
         tail_start: seq.view.tail_start as usize,

@@ -48,7 +48,7 @@ pub struct ForwardCounts {
 #[derive(Clone, PartialEq)]
 struct CacheKey {
     model: WeightsId,
-    layers: Layers,
+    layers: OwnedLayerMask,
     batch: BatchShape,
     rope: usize,
     scale: u32,
@@ -58,7 +58,7 @@ struct CacheKey {
 
 /// An owned [`LayerMask`].
 #[derive(Clone, PartialEq)]
-enum Layers {
+enum OwnedLayerMask {
     All,
     Only { attention: Vec<bool>, mlp: Vec<bool> },
 }
@@ -175,9 +175,9 @@ impl CudaBackend {
         #[cfg(test)]
         let buffers = if self.graphs.ignores_buffers { Vec::new() } else { buffers };
         let layers = match forward.layers {
-            LayerMask::All => Layers::All,
+            LayerMask::All => OwnedLayerMask::All,
             LayerMask::Only { attention, mlp } => {
-                Layers::Only { attention: attention.to_vec(), mlp: mlp.to_vec() }
+                OwnedLayerMask::Only { attention: attention.to_vec(), mlp: mlp.to_vec() }
             }
         };
         let scale = self.scale.to_bits();

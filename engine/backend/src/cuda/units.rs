@@ -28,7 +28,7 @@ const MAX_STATES_LEN: usize = 32 << 20;
 
 /// The properties of a sequence that decide its attention work.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub(super) struct SeqExtent {
     pub(super) n_rows: usize,
     pub(super) first_position: usize,
     pub(super) tail_start: usize,
@@ -38,7 +38,7 @@ pub(super) struct Span {
 
 /// The geometry of attention, the same for all sequences of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heads {
+pub(super) struct AttentionGeometry {
     pub(super) n_kv_heads: usize,
     /// Query heads per KV head.
     pub(super) group_size: usize,
@@ -48,7 +48,7 @@ pub(super) struct Heads {
     pub(super) window: Option<u32>,
 }
 
-impl Heads {
+impl AttentionGeometry {
     /// Floats in the state of a unit, for all KV heads.
     pub(super) fn state_len(&self, queries_per_unit: usize) -> usize {
         self.n_kv_heads * queries_per_unit * (self.head_dim + 2)
@@ -89,7 +89,7 @@ pub(super) fn rounded(n: usize, step: usize) -> usize {
 }
 
 /// The query rows of a unit, and the partitions that they see.
-struct Rows {
+struct UnitRows {
     seq: usize,
     first_query: usize,
     n_queries: usize,
@@ -97,15 +97,15 @@ struct Rows {
 }
 
 /// The launches of a batch, without empty classes.
-pub(super) fn classes(spans: &[Span], heads: &Heads) -> Vec<Class> {
-    let mut rows: [Vec<Rows>; CLASSES.len()] = Default::default();
+pub(super) fn classes(spans: &[SeqExtent], heads: &AttentionGeometry) -> Vec<Class> {
+    let mut rows: [Vec<UnitRows>; CLASSES.len()] = Default::default();
     for (seq, span) in spans.iter().enumerate() {
         let n_queries = span.n_rows * heads.group_size;
         let class = heads.class(n_queries);
         for first_query in (0..n_queries).step_by(CLASSES[class]) {
             let n_queries = CLASSES[class].min(n_queries - first_query);
             let n_partitions = n_partitions(span, heads, first_query, n_queries);
-            rows[class].push(Rows { seq, first_query, n_queries, n_partitions });
+            rows[class].push(UnitRows { seq, first_query, n_queries, n_partitions });
         }
     }
     let of_class = |(rows, &held)| class(rows, held, heads);
@@ -114,7 +114,12 @@ pub(super) fn classes(spans: &[Span], heads: &Heads) -> Vec<Class> {
 
 /// Partitions that these rows see: of the selected tokens, and of the tail, from the earliest
 /// position that any row sees to the last row's own position.
-fn n_partitions(span: &Span, heads: &Heads, first_query: usize, n_queries: usize) -> usize {
+fn n_partitions(
+    span: &SeqExtent,
+    heads: &AttentionGeometry,
+    first_query: usize,
+    n_queries: usize,
+) -> usize {
     let position = |query: usize| span.first_position + query / heads.group_size;
     let (first, last) = (position(first_query), position(first_query + n_queries - 1));
     let outside = heads.window.map_or(0, |window| (first + 1).saturating_sub(window as usize));
@@ -122,7 +127,7 @@ fn n_partitions(span: &Span, heads: &Heads, first_query: usize, n_queries: usize
     span.n_selected.div_ceil(PARTITION) + last / PARTITION + 1 - earliest / PARTITION
 }
 
-fn class(mut rows: Vec<Rows>, queries_per_unit: usize, heads: &Heads) -> Class {
+fn class(mut rows: Vec<UnitRows>, queries_per_unit: usize, heads: &AttentionGeometry) -> Class {
     // Longest first: the longest rows are split first, and long folding units start early.
     rows.sort_by_key(|rows| std::cmp::Reverse(rows.n_partitions));
     let all: usize = rows.iter().map(|rows| rows.n_partitions).sum();
@@ -170,15 +175,20 @@ fn class(mut rows: Vec<Rows>, queries_per_unit: usize, heads: &Heads) -> Class {
 mod tests {
     use super::*;
 
-    const HEADS: Heads =
-        Heads { n_kv_heads: 8, group_size: 4, head_dim: 128, max_queries: 64, window: None };
+    const HEADS: AttentionGeometry = AttentionGeometry {
+        n_kv_heads: 8,
+        group_size: 4,
+        head_dim: 128,
+        max_queries: 64,
+        window: None,
+    };
 
-    fn span(n_rows: usize, first_position: usize) -> Span {
-        Span { n_rows, first_position, tail_start: 0, n_selected: 0 }
+    fn span(n_rows: usize, first_position: usize) -> SeqExtent {
+        SeqExtent { n_rows, first_position, tail_start: 0, n_selected: 0 }
     }
 
     /// Checks that every query row meets every partition of its sequence once, and checks states.
-    fn check(spans: &[Span], heads: &Heads) -> Vec<Class> {
+    fn check(spans: &[SeqExtent], heads: &AttentionGeometry) -> Vec<Class> {
         let classes = classes(spans, heads);
         let mut covered = vec![std::collections::HashMap::new(); spans.len()];
         for class in &classes {
@@ -233,8 +243,14 @@ mod tests {
         for group_size in [1, 3, 4, 7, 64] {
             for (head_dim, max_queries) in [(64, 64), (256, 32), (256, 16)] {
                 for window in [None, Some(1), Some(700)] {
-                    let heads = Heads { n_kv_heads: 2, group_size, head_dim, max_queries, window };
-                    let selected = Span { tail_start: 2048, n_selected: 600, ..span(3, 2100) };
+                    let heads = AttentionGeometry {
+                        n_kv_heads: 2,
+                        group_size,
+                        head_dim,
+                        max_queries,
+                        window,
+                    };
+                    let selected = SeqExtent { tail_start: 2048, n_selected: 600, ..span(3, 2100) };
                     let spans = [span(1, 0), span(1, 511), span(1, 512), span(40, 500), selected];
                     let classes = check(&spans, &heads);
                     let largest = classes.iter().map(|class| class.queries_per_unit).max();
@@ -286,7 +302,7 @@ mod tests {
     #[test]
     fn states_stay_within_their_memory() {
         // 200 partitions for each of many units: more states than fit in memory.
-        let classes = check(&[span(512, 100_000)], &Heads { n_kv_heads: 1, ..HEADS });
+        let classes = check(&[span(512, 100_000)], &AttentionGeometry { n_kv_heads: 1, ..HEADS });
         assert!(is_split(&classes));
         let many = vec![span(16, 500_000); 4];
         let classes = check(&many, &HEADS);
@@ -295,13 +311,13 @@ mod tests {
 
     #[test]
     fn a_tail_begins_with_what_the_first_row_sees() {
-        let heads = Heads { group_size: 1, window: Some(100), ..HEADS };
+        let heads = AttentionGeometry { group_size: 1, window: Some(100), ..HEADS };
         // Rows 1020..1030 see positions from 921 on: partitions 1 and 2.
         assert_eq!(n_partitions(&span(10, 1020), &heads, 0, 10), 2);
         // Rows from 1124 on see nothing of partition 1.
         assert_eq!(n_partitions(&span(10, 1120), &heads, 4, 6), 1);
         assert_eq!(n_partitions(&span(10, 1120), &heads, 0, 6), 2);
-        let selected = Span { tail_start: 1000, n_selected: 513, ..span(1, 1001) };
+        let selected = SeqExtent { tail_start: 1000, n_selected: 513, ..span(1, 1001) };
         assert_eq!(n_partitions(&selected, &heads, 0, 1), 3);
     }
 }

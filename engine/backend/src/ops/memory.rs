@@ -45,7 +45,7 @@ impl KvShape {
     }
 }
 
-/// Allocation, upload, copies and download of what a device computes with.
+/// Allocation, upload, copies and download of weights, activations and KV.
 ///
 /// A tensor has one of two kinds of rows: *f32 rows* (the residual stream, unrotated queries, keys
 /// and values, logits) or *operand rows* (inputs of matrix products, in the operand format).

@@ -175,13 +175,13 @@ mod tests {
     fn what_was_sent_first_is_taken_first_and_its_numbers_are_used_again() {
         let mut pending = PendingTokens::default();
         let first = |pending: &mut PendingTokens, tokens: [u32; 2]| {
-            let placeholders = pending.push(&tokens);
+            let mut placeholders = pending.push(&tokens);
             pending.send();
             assert!(
                 placeholders.clone().all(|at| at.number() < 4),
                 "two steps of places are enough"
             );
-            placeholders.clone().next().expect("two placeholders")
+            placeholders.next().expect("two placeholders")
         };
         let mut before = first(&mut pending, [100, 101]);
         for step in 1..50 {

@@ -1,7 +1,7 @@
 //! Attention of a batch as units of work.
 
-use crate::cpu::attention::{Call, MAX_ROWS, Rows, Scratch, SoftmaxState, TILE};
-use crate::cpu::buffer::Shared;
+use crate::cpu::attention::{AttentionScratch, Call, MAX_ROWS, QueryRows, SoftmaxState, TILE};
+use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::kv::GROUP;
 use crate::cpu::{CpuBackend, KvPool, Tensor};
 use crate::shapes::check_queries;
@@ -48,7 +48,7 @@ impl CpuBackend {
         let shape = (call.head_dim, call.group_size);
         let kept = memory.scratch.iter().position(|(kept, _)| *kept == shape);
         let at = kept.unwrap_or_else(|| {
-            let new = || Scratch::new(&call.layout, call.group_size);
+            let new = || AttentionScratch::new(&call.layout, call.group_size);
             let of_threads = (0..self.threads.n_threads()).map(|_| new()).collect();
             memory.scratch.push((shape, of_threads));
             memory.scratch.len() - 1
@@ -65,8 +65,8 @@ impl CpuBackend {
             .enumerate()
             .flat_map(|(i, pass)| (0..pass.n_tiles).step_by(run).map(move |tile| (i, tile)))
             .collect();
-        let scratch = Shared::of(&mut memory.scratch[at].1);
-        let states = Shared::of(&mut memory.states);
+        let scratch = DisjointPtr::of(&mut memory.scratch[at].1);
+        let states = DisjointPtr::of(&mut memory.states);
         let kernels = self.kernels;
         // Bound of a unit's work: the largest state of one tile, times the number of tiles of the
         // longest unit.
@@ -116,7 +116,7 @@ impl CpuBackend {
 #[derive(Default)]
 struct Passes<'a> {
     /// Passes that are one unit each. The longest come first, so that threads finish together.
-    whole: Vec<Rows<'a>>,
+    whole: Vec<QueryRows<'a>>,
     /// Passes whose tiles are spread over units.
     split: Vec<SplitPass<'a>>,
     /// f32 values of all states of split passes.
@@ -125,7 +125,7 @@ struct Passes<'a> {
 
 /// A pass whose tiles have a state each, which are merged when all are computed.
 struct SplitPass<'a> {
-    rows: Rows<'a>,
+    rows: QueryRows<'a>,
     /// Index of the first state in the memory for states.
     first_state: usize,
     /// f32 values of one state.
@@ -147,7 +147,7 @@ impl<'a> Passes<'a> {
         for seq in batch.seqs {
             for first in (0..seq.n_rows).step_by(per_pass) {
                 for kv_head in 0..n_kv_heads {
-                    let rows = Rows {
+                    let rows = QueryRows {
                         first_row: seq.first_row + first,
                         first_position: batch.positions[seq.first_row + first],
                         n_tokens: per_pass.min(seq.n_rows - first),

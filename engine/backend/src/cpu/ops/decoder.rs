@@ -2,7 +2,7 @@
 
 use crate::checks::{check_tokens, check_view, for_each_slot};
 use crate::cpu::attention::Call;
-use crate::cpu::buffer::Shared;
+use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::Sink;
 use crate::cpu::rope::RopeStore;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
@@ -31,7 +31,7 @@ impl DecoderOps for CpuBackend {
         let tokens = self.pending.resolve(batch.tokens);
         check_tokens(&tokens, table.shape.rows, |_| false)?;
         let (stride, cols) = (out.stride, out.shape.cols);
-        let out = Shared::<f32>::new(&mut out.words);
+        let out = DisjointPtr::<f32>::new(&mut out.words);
         self.threads.for_each(batch.tokens.len(), cols, |row, _| {
             // SAFETY: `out` holds the row, and one unit writes it.
             let to = unsafe { std::slice::from_raw_parts_mut(out.ptr().add(row * stride), cols) };

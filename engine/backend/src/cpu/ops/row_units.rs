@@ -1,6 +1,6 @@
 //! Norms and matrix products of rows as units of work.
 
-use crate::cpu::buffer::Shared;
+use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::{Gemm, Sink};
 use crate::cpu::matrix::PANEL;
 use crate::cpu::{CpuBackend, Matrix, Tensor, Vector};
@@ -62,7 +62,7 @@ impl CpuBackend {
         if self.expanded.len() < n_rows * stride {
             self.expanded.resize(n_rows * stride, 0);
         }
-        let out = Shared::of(&mut self.expanded);
+        let out = DisjointPtr::of(&mut self.expanded);
         let unit_work = EXPANDED_ROWS_PER_UNIT * stride;
         self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), unit_work, |unit, _| {
             let first = unit * EXPANDED_ROWS_PER_UNIT;
@@ -92,7 +92,7 @@ impl CpuBackend {
         let kernel = self.kernels.rms_norm;
         let per_unit = self.rows_per_unit(n_rows);
         let stride = out.stride;
-        let out = Shared::<u32>::new(&mut out.words);
+        let out = DisjointPtr::<u32>::new(&mut out.words);
         self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.shape.cols * 2, |unit, _| {
             let first = unit * per_unit;
             for row in first..(first + per_unit).min(n_rows) {

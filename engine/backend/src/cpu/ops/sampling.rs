@@ -1,6 +1,6 @@
 //! Sampling on the threads. A token that is sampled asynchronously is known at once.
 
-use crate::cpu::buffer::Shared;
+use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::{CpuBackend, Tensor};
 use crate::sample::{SampleRow, SampledToken, SampledTokens, sample_token};
 use crate::{AsyncSampling, Placeholders, Result, Sampling};
@@ -12,8 +12,8 @@ const WORK_PER_LOGIT: usize = 32;
 impl Sampling for CpuBackend {
     fn sample(&mut self, logits: &Tensor, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
         let mut sampled: Vec<Option<SampledToken>> = vec![None; rows.len()];
-        let out = Shared::of(&mut sampled);
-        let samplers = Shared::of(&mut self.samplers);
+        let out = DisjointPtr::of(&mut sampled);
+        let samplers = DisjointPtr::of(&mut self.samplers);
         self.threads.for_each(rows.len(), logits.shape.cols * WORK_PER_LOGIT, |i, thread| {
             let row = &rows[i];
             // SAFETY: one unit writes `out[i]`, and each thread has its own sampler.

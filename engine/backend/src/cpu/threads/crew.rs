@@ -90,7 +90,7 @@ impl Crew {
     /// Only one dispatch may run at a time.
     pub(super) unsafe fn dispatch(&self, n_units: usize, patience: usize, job: &Job<'_>) {
         // SAFETY: this function neither returns nor unwinds before every unit that a worker took is
-        // done (`Finish` waits), and a worker uses the job only while it holds a unit.
+        // done (`DispatchGuard` waits), and a worker uses the job only while it holds a unit.
         let job = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
         // SAFETY: no thread holds a unit of the last dispatch any more, and no unit of this
         // dispatch can be taken yet.
@@ -103,7 +103,8 @@ impl Crew {
         // keeps only read-modify-writes in one order.
         self.units.left.swap(n_left, Release);
         self.idle.wake();
-        let mut finish = Finish { crew: self, n_units, n_own: 0, none_left: false, patience };
+        let mut finish =
+            DispatchGuard { crew: self, n_units, n_own: 0, none_left: false, patience };
         while let Some(left) = self.take() {
             finish.n_own += 1;
             job(n_units - left, 0);
@@ -180,7 +181,7 @@ impl Crew {
 }
 
 /// When dropped, waits for the units that workers took, also while the dispatcher's own unit unwinds.
-struct Finish<'a> {
+struct DispatchGuard<'a> {
     crew: &'a Crew,
     n_units: usize,
     n_own: usize,
@@ -188,7 +189,7 @@ struct Finish<'a> {
     patience: usize,
 }
 
-impl Drop for Finish<'_> {
+impl Drop for DispatchGuard<'_> {
     fn drop(&mut self) {
         let Units { left, number, .. } = &*self.crew.units;
         let n_left = if self.none_left { 0 } else { left.swap(0, Relaxed).max(0) as usize };
