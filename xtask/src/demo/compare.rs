@@ -86,14 +86,16 @@ pub(super) fn compare(plain: &Writing, drafted: &Writing) -> Result<String> {
         );
     }
     if ratio < 1.0 {
-        printed.push_str(SLOWER);
+        let _ = writeln!(
+            printed,
+            "\nDrafting is slower here: with {:.2} tokens a round, a token took {:.2} times as long as a plain one.\n\
+             `galley bench --drafter ...` measures the parts of a round.",
+            drafted.tokens_a_round,
+            1.0 / ratio,
+        );
     }
     Ok(printed)
 }
-
-/// Printed where drafting did not pay.
-const SLOWER: &str = "\nDrafting is slower here: on this machine arithmetic, not reading the KV cache, limits a step, so verifying\n\
-    several tokens costs several times as much as one. `galley bench --drafter ...` prints the parts of a round.\n";
 
 /// Time between two updates of the seconds on the terminal.
 const TICK: Duration = Duration::from_secs(1);
@@ -166,6 +168,17 @@ mod tests {
             let error = compare(&plain, &other).expect_err("they differ").to_string();
             assert!(error.contains("identical: no"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_slower_draft_is_reported_by_its_measurements() {
+        let (plain, slow) = (writing(&[5, 6], "a", 100), writing(&[5, 6], "a", 60));
+        let printed = compare(&plain, &slow).expect("they are the same");
+        for part in ["0.80x", "with 2.50 tokens a round, a token took 1.25 times as long"] {
+            assert!(printed.contains(part), "{printed}");
+        }
+        let fast = compare(&slow, &plain).expect("they are the same");
+        assert!(!fast.contains("slower"), "{fast}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::*;
 use crate::shapes::RowKind;
 use crate::testing::*;
 use crate::{
-    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat,
-    KvShape, KvView, OperandFormat, RopeParams, Selected, SelectedIds, SeqSpan,
+    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvView,
+    OperandFormat, RopeParams, Selected, SelectedIds, SeqSpan,
 };
 
 /// Every backend this machine can run, with 1 and 3 threads.
@@ -311,14 +311,7 @@ fn lying_batches_are_refused() {
     let mut values = Values(6);
     let cache = Cache::new(&mut values, (2, 1, 16), 40);
     let mut backend = CpuBackend::new(CpuConfig::default()).unwrap();
-    let shape = KvShape {
-        n_layers: 1,
-        n_kv_heads: 1,
-        head_dim: 16,
-        block_size: 16,
-        n_blocks: 2,
-        format: KvFormat::Bf16,
-    };
+    let shape = one_head_shape(2);
     let mut pool = backend.kv_pool(shape).unwrap();
     let qkv = backend.f32_rows(2, 64).unwrap();
     let mut q = backend.operand_rows(2, 32).unwrap();

@@ -152,14 +152,7 @@ fn embeddings_norms_and_logits_agree_with_the_cpu() {
     /// Embeds four tokens, and computes the logits of two of them.
     fn run<B: TestBackend>(backend: &mut B, table: &[f32], weight: &[f32]) -> [Vec<f32>; 3] {
         let cols = weight.len();
-        let shape = KvShape {
-            n_layers: 1,
-            n_kv_heads: 1,
-            head_dim: 16,
-            block_size: 16,
-            n_blocks: 1,
-            format: KvFormat::Bf16,
-        };
+        let shape = one_head_shape(1);
         let pool = backend.kv_pool(shape).unwrap();
         let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
         let params = AttentionParams { scale: 1.0, window: None };
@@ -220,15 +213,8 @@ fn what_was_not_begun_is_refused() {
         assert!(backend.begin(&other, &pool, &cache.rope, 2, params).is_err());
         assert!(backend.attention(q, &pool, LAYER, batch, params, &mut out).is_err());
     });
-    let f32 = KvShape {
-        n_layers: 1,
-        n_kv_heads: 1,
-        head_dim: 16,
-        block_size: 16,
-        n_blocks: 2,
-        format: KvFormat::F32,
-    };
-    let bf16 = KvShape { format: KvFormat::Bf16, ..f32 };
+    let bf16 = one_head_shape(2);
+    let f32 = KvShape { format: KvFormat::F32, ..bf16 };
     for (shape, word) in [
         (f32, "bf16"),
         (KvShape { head_dim: 20, ..bf16 }, "multiple of 8"),

@@ -4,6 +4,7 @@ use super::*;
 use crate::sample::gumbel::gumbel;
 use crate::sample::philox::philox4x32_10;
 use crate::sample::top_k_top_p::by_likelihood;
+use crate::testing::{SEED, sample_row};
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -34,25 +35,8 @@ impl Random {
     }
 }
 
-const SEED: u64 = 11;
-
 fn sampling(temperature: f32) -> SamplingParams {
     SamplingParams { temperature, ..SamplingParams::greedy() }
-}
-
-fn row(sampling: &SamplingParams, position: u32) -> SampleRow<'_> {
-    SampleRow {
-        logits_row: 0,
-        sampling,
-        seed: SEED,
-        position,
-        seen: None,
-        drafted: &[],
-        banned: &[],
-        early_ends: &[],
-        reports: true,
-        rejection: None,
-    }
 }
 
 /// The kept tokens by definition: sorts the whole row.
@@ -125,7 +109,7 @@ fn picks_are_those_of_the_definition() {
         let sampling = random_sampling(&mut random);
         for position in 0..4 {
             let expected = naive_sample(&logits, &sampling, |t| philox::word(SEED, position, t));
-            let got = sample_token(&logits, &row(&sampling, position), &mut scratch).token;
+            let got = sample_token(&logits, &sample_row(&sampling, position), &mut scratch).token;
             assert_eq!(got, expected, "case {case}, {n} values, {sampling:?}");
         }
     }
@@ -162,8 +146,8 @@ fn greedy_takes_the_lowest_of_the_largest() {
     logits[120] = 4.0;
     logits[250] = 4.0;
     for sampling in [&greedy, &almost] {
-        assert_eq!(sample_token(&logits, &row(sampling, 0), &mut scratch).token, 120);
-        let banned = SampleRow { banned: &[120], ..row(sampling, 0) };
+        assert_eq!(sample_token(&logits, &sample_row(sampling, 0), &mut scratch).token, 120);
+        let banned = SampleRow { banned: &[120], ..sample_row(sampling, 0) };
         assert_eq!(sample_token(&logits, &banned, &mut scratch).token, 250);
     }
 }
@@ -189,7 +173,7 @@ fn odd_logits_are_sampled_without_a_panic() {
             (all.top_k, all.top_p, all.min_p) = (top_k, top_p, min_p);
             for temperature in [0.0, 0.5, 2.0] {
                 all.temperature = temperature;
-                let got = sample_token(logits, &row(&all, 3), &mut scratch);
+                let got = sample_token(logits, &sample_row(&all, 3), &mut scratch);
                 assert_eq!(got.token, expected, "{logits:?} {all:?}");
                 assert!(!got.logprob.unwrap().is_nan() && got.top.len() <= 3);
             }
@@ -200,7 +184,7 @@ fn odd_logits_are_sampled_without_a_panic() {
 #[test]
 fn a_row_that_reports_nothing_has_no_logprobs() {
     let sampling = SamplingParams { logprobs: Some(2), ..SamplingParams::greedy() };
-    let row = SampleRow { reports: false, ..row(&sampling, 0) };
+    let row = SampleRow { reports: false, ..sample_row(&sampling, 0) };
     let got = sample_token(&[0.0, 1.0], &row, &mut Scratch::default());
     assert_eq!(got, SampledToken { token: 1, logprob: None, top: Vec::new(), proposal: None });
 }
@@ -215,7 +199,7 @@ fn logprobs_are_of_the_raw_logits() {
         let exact = |t: u32| f64::from(logits[t as usize]) - total.ln();
         let mut sampling = SamplingParams { logprobs: Some(4), top_k: 2, ..sampling(2.0) };
         sampling.logit_bias = vec![(1, 50.0)];
-        let got = sample_token(&logits, &row(&sampling, 0), &mut scratch);
+        let got = sample_token(&logits, &sample_row(&sampling, 0), &mut scratch);
         assert_eq!(got.token, 1, "the bias decides");
         assert!((f64::from(got.logprob.unwrap()) - exact(1)).abs() < 3e-6);
         let mut order: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
@@ -226,7 +210,7 @@ fn logprobs_are_of_the_raw_logits() {
         }
         assert_eq!(got.top.len(), 4);
         sampling.logprobs = Some(0);
-        let got = sample_token(&logits, &row(&sampling, 0), &mut scratch);
+        let got = sample_token(&logits, &sample_row(&sampling, 0), &mut scratch);
         assert!(got.logprob.is_some() && got.top.is_empty());
     }
 }
@@ -287,7 +271,7 @@ fn picks_follow_the_distribution() {
         ] {
             let sampling = SamplingParams { top_k, top_p, min_p, ..sampling(temperature) };
             let (statistic, df) = chi_square(&logits, &sampling, 60_000, |position| {
-                sample_token(&logits, &row(&sampling, position), &mut scratch).token
+                sample_token(&logits, &sample_row(&sampling, position), &mut scratch).token
             });
             println!("T {temperature} k {top_k} p {top_p} min-p {min_p}: {statistic:.0} df {df}");
             assert!(statistic < threshold(df), "{statistic} with {df}: {sampling:?}");
@@ -330,8 +314,12 @@ fn neighbours_are_independent() {
         let one = sampling(1.0);
         let (statistic, df) = chi_square(&vec![0.0; 64], &one, 30_000, |i| {
             let [a, b] = pair(i).map(|(seed, position)| {
-                sample_token(&logits, &SampleRow { seed, ..row(&one, position) }, &mut scratch)
-                    .token
+                sample_token(
+                    &logits,
+                    &SampleRow { seed, ..sample_row(&one, position) },
+                    &mut scratch,
+                )
+                .token
             });
             a * 8 + b
         });
@@ -377,7 +365,7 @@ fn time_of_a_pick() {
                 let mut run = || {
                     let start = Instant::now();
                     for position in 0..20 {
-                        let row = SampleRow { seen: Some(&seen), ..row(sampling, position) };
+                        let row = SampleRow { seen: Some(&seen), ..sample_row(sampling, position) };
                         std::hint::black_box(sample_token(logits, &row, &mut scratch));
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0
@@ -414,7 +402,7 @@ fn time_of_a_rejection() {
                 let mut run = || {
                     let start = Instant::now();
                     for position in 0..20 {
-                        let row = SampleRow { rejection, ..row(&sampling, position) };
+                        let row = SampleRow { rejection, ..sample_row(&sampling, position) };
                         std::hint::black_box(sample_token(&logits, &row, &mut scratch));
                     }
                     start.elapsed().as_secs_f64() * 1e6 / 20.0

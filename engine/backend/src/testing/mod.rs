@@ -4,6 +4,7 @@ mod selection_case;
 
 pub(crate) use selection_case::{SelectionCase, slack};
 
+use crate::sample::{SampleRow, SamplingParams};
 use crate::{
     AttentionParams, Backend, Batch, Formats, InputToken, KvShape, KvView, OperandFormat, Rope,
     RopeParams, SeqSpan,
@@ -88,6 +89,31 @@ pub(crate) fn product(x: &[f32], w: &[f32], cols: usize) -> Vec<f64> {
     x.chunks(cols).flat_map(|x| w.chunks(cols).map(move |w| dot(x, w))).collect()
 }
 
+/// A pool of `n_blocks` blocks of 16 tokens in bf16: one layer, and one KV head of 16 values.
+pub(crate) fn one_head_shape(n_blocks: usize) -> KvShape {
+    let dtype = Dtype::Bf16;
+    KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 16, block_size: 16, n_blocks, dtype }
+}
+
+/// The seed of [`sample_row`].
+pub(crate) const SEED: u64 = 11;
+
+/// A row of the sampler with the first row of logits, without history, draft tokens or banned tokens.
+pub(crate) fn sample_row(sampling: &SamplingParams, position: u32) -> SampleRow<'_> {
+    SampleRow {
+        logits_row: 0,
+        sampling,
+        seed: SEED,
+        position,
+        seen: None,
+        drafted: &[],
+        banned: &[],
+        early_ends: &[],
+        reports: true,
+        rejection: None,
+    }
+}
+
 /// Layers of a test pool; the tests use the last layer.
 pub(crate) const LAYERS: usize = 2;
 pub(crate) const LAYER: usize = LAYERS - 1;
@@ -112,8 +138,12 @@ impl Cache {
     ) -> Self {
         let block_size = 16 * (1 + values.below(2));
         let n_blocks = len.div_ceil(block_size);
-        // A scattered table: ids ascend in steps of 7.
-        let table = (0..n_blocks as u32).map(|i| (i * 7 + 3) % (n_blocks as u32 * 7 + 1)).collect();
+        // A scattered table: ids in steps of 7, in random order.
+        let mut table: Vec<u32> = (0..n_blocks as u32).map(|i| i * 7 + 3).collect();
+        let mut order = Values(len as u64);
+        for i in (1..n_blocks).rev() {
+            table.swap(i, order.below(i + 1));
+        }
         let width = (n_heads + 2 * n_kv_heads) * head_dim;
         let inv_freq = (0..head_dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect();
         let qkv = values.take(len * width).iter().map(|v| v * 2.0).collect();

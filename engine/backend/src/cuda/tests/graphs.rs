@@ -265,14 +265,7 @@ fn decode(n: usize) -> (Sequence, [u32; 1]) {
 }
 
 fn single(backend: &mut CudaBackend) -> Model {
-    let shape = KvShape {
-        n_layers: 2,
-        n_kv_heads: 1,
-        head_dim: 16,
-        block_size: BLOCK,
-        n_blocks: 4,
-        format: KvFormat::Bf16,
-    };
+    let shape = KvShape { n_layers: 2, ..one_head_shape(4) };
     let pool = backend.kv_pool(shape).unwrap();
     Model::new(backend, &mut Values(22), 2, pool)
 }

@@ -10,20 +10,11 @@ const COLS: usize = 64;
 const N_VOCAB: usize = 90;
 const LENGTH: usize = 6;
 
-/// A sampling row without history, drafts or banned tokens.
+/// The seed of the sampled tokens.
+const TOKEN_SEED: u64 = 5;
+
 fn row_of(logits_row: usize, sampling: &SamplingParams, position: u32) -> SampleRow<'_> {
-    SampleRow {
-        logits_row,
-        sampling,
-        seed: 5,
-        position,
-        seen: None,
-        drafted: &[],
-        banned: &[],
-        early_ends: &[],
-        reports: true,
-        rejection: None,
-    }
+    SampleRow { logits_row, seed: TOKEN_SEED, ..sample_row(sampling, position) }
 }
 
 /// A model without layers: the embedding of a token decides the next token.
@@ -48,14 +39,7 @@ impl Layerless {
         samplings: [&SamplingParams; 3],
         pending: bool,
     ) -> Vec<Vec<InputToken>> {
-        let shape = KvShape {
-            n_layers: 1,
-            n_kv_heads: 1,
-            head_dim: 16,
-            block_size: 16,
-            n_blocks: 3,
-            format: KvFormat::Bf16,
-        };
+        let shape = one_head_shape(3);
         let pool = backend.kv_pool(shape).unwrap();
         let rope = Rope { inv_freq: vec![1.0; 8], attention_scale: 1.0 };
         let params = AttentionParams { scale: 1.0, window: None };

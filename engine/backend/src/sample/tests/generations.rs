@@ -42,7 +42,7 @@ impl Case {
         context: &[u32],
         rejection: Option<Rejection<'a>>,
     ) -> SampleRow<'a> {
-        SampleRow { seed, rejection, ..row(&self.sampling, first + context.len() as u32) }
+        SampleRow { seed, rejection, ..sample_row(&self.sampling, first + context.len() as u32) }
     }
 
     /// The target's probability of every token after a context, from the definition, in f64.

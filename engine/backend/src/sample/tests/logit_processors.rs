@@ -11,7 +11,7 @@ fn bias_penalties_and_bans() {
     seen.push_output(2);
     let adjusted = |sampling: &SamplingParams, banned: &[u32]| {
         let mut logits = [2.0, -2.0, 2.0, 1.0];
-        let row = SampleRow { seen: Some(&seen), banned, ..row(sampling, 0) };
+        let row = SampleRow { seen: Some(&seen), banned, ..sample_row(sampling, 0) };
         row.processors().for_each(|processor| processor.apply(&mut logits));
         logits
     };
@@ -25,7 +25,7 @@ fn bias_penalties_and_bans() {
     sampling.logit_bias = vec![(3, 4.0), (99, 1.0)];
     assert_eq!(adjusted(&sampling, &[3, 99]), [1.0, -4.0, 0.0, f32::NEG_INFINITY]);
     assert_eq!(adjusted(&sampling, &[]), [1.0, -4.0, 0.0, 5.0]);
-    let row = SampleRow { seen: Some(&seen), ..row(&sampling, 0) };
+    let row = SampleRow { seen: Some(&seen), ..sample_row(&sampling, 0) };
     assert_eq!(sample_token(&[2.0, -2.0, 2.0, 1.0], &row, &mut scratch).token, 3);
 }
 
@@ -55,7 +55,7 @@ fn drafted_tokens_are_penalised_as_output() {
                 seen: Some(seen),
                 drafted: &drafted,
                 banned: &banned,
-                ..row(&sampling, 0)
+                ..sample_row(&sampling, 0)
             };
             row.processors().for_each(|processor| processor.apply(&mut logits));
             logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
@@ -75,7 +75,7 @@ fn the_order_of_processors_matters() {
     let seen = TokenCounts::of_prompt(&[1]);
     let mut sampling = SamplingParams { repetition_penalty: 2.0, ..SamplingParams::greedy() };
     sampling.logit_bias = vec![(1, 3.0)];
-    let row = SampleRow { seen: Some(&seen), ..row(&sampling, 0) };
+    let row = SampleRow { seen: Some(&seen), ..sample_row(&sampling, 0) };
     let mut processors: Vec<LogitProcessor<'_>> = row.processors().collect();
     let adjusted = |processors: &[LogitProcessor<'_>]| {
         let mut logits = [1.0, 1.0];
@@ -93,7 +93,7 @@ fn only_penalties_and_proposals_need_the_host() {
     let (plain, mut biased) = (sampling(1.0), sampling(1.0));
     biased.logit_bias = vec![(1, 3.0)];
     let penalised = SamplingParams { presence_penalty: 0.5, ..biased.clone() };
-    let of = |sampling| SampleRow { seen: Some(&seen), ..row(sampling, 0) };
+    let of = |sampling| SampleRow { seen: Some(&seen), ..sample_row(sampling, 0) };
     let bans = |row| SampleRow { banned: &[2], early_ends: &[3], ..row };
     for sampling in [&plain, &biased] {
         assert!(!of(sampling).needs_the_host() && !bans(of(sampling)).needs_the_host());

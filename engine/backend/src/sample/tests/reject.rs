@@ -20,7 +20,7 @@ pub(super) fn proposal_of(
     sampling: &SamplingParams,
     scratch: &mut Scratch,
 ) -> Option<Proposal> {
-    let row = SampleRow { rejection: Some(Rejection::Draft), ..row(sampling, 5) };
+    let row = SampleRow { rejection: Some(Rejection::Draft), ..sample_row(sampling, 5) };
     sample_token(logits, &row, scratch).proposal.map(|proposal| *proposal)
 }
 
@@ -136,7 +136,7 @@ fn odd_logits_are_verified_without_a_panic() {
             for position in 0..20 {
                 let verify = SampleRow {
                     rejection: Some(Rejection::Verify(&proposal)),
-                    ..row(&sampling, position)
+                    ..sample_row(&sampling, position)
                 };
                 let got = sample_token(target, &verify, &mut scratch);
                 let can_be = target[got.token as usize] > -inf;
@@ -150,7 +150,7 @@ fn odd_logits_are_verified_without_a_panic() {
     assert_eq!(n_verified, 64 * 4 * 20);
     let none = Proposal::new(0, &[0], &[1.0]);
     let one = sampling(1.0);
-    let verify = SampleRow { rejection: Some(Rejection::Verify(&none)), ..row(&one, 0) };
+    let verify = SampleRow { rejection: Some(Rejection::Verify(&none)), ..sample_row(&one, 0) };
     assert_eq!(sample_token(&[], &verify, &mut scratch).token, 0);
 }
 
@@ -161,7 +161,7 @@ fn greedy_rows_are_as_they_were() {
     let greedy = SamplingParams::greedy();
     assert_eq!(proposal_of(&[0.0, 2.0], &greedy, &mut scratch), None);
     let proposal = Proposal::new(0, &[], &[1.0, 0.0]);
-    let row = SampleRow { rejection: Some(Rejection::Verify(&proposal)), ..row(&greedy, 0) };
+    let row = SampleRow { rejection: Some(Rejection::Verify(&proposal)), ..sample_row(&greedy, 0) };
     assert_eq!(sample_token(&[0.0, 2.0], &row, &mut scratch).token, 1);
 }
 
@@ -174,7 +174,7 @@ fn drafts_and_decisions_have_noise_of_their_own() {
     let mut scratch = Scratch::default();
     let mut drawn = |i: u32, kind: u32| {
         let (seed, position) = (u64::from(i / 4), i % 4);
-        let row = SampleRow { seed, ..row(&one, position) };
+        let row = SampleRow { seed, ..sample_row(&one, position) };
         let draft = SampleRow { rejection: Some(Rejection::Draft), ..row };
         match kind {
             0 => sample_token(&flat, &row, &mut scratch).token,
@@ -201,8 +201,10 @@ fn logprobs_of_verified_tokens_are_of_the_raw_logits() {
     for position in 0..200 {
         let proposal = proposal_of(&Random(position).logits(40, 2.0), &sampling, &mut scratch);
         let proposal = proposal.expect("it is not greedy");
-        let row =
-            SampleRow { rejection: Some(Rejection::Verify(&proposal)), ..row(&sampling, position) };
+        let row = SampleRow {
+            rejection: Some(Rejection::Verify(&proposal)),
+            ..sample_row(&sampling, position)
+        };
         let got = sample_token(&logits, &row, &mut scratch);
         let exact = f64::from(logits[got.token as usize]) - total.ln();
         assert!((f64::from(got.logprob.unwrap()) - exact).abs() < 3e-6 && got.top.len() == 1);
