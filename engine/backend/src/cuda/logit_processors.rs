@@ -6,7 +6,7 @@
 use crate::sample::{LogitProcessor, TokenCount, TokenCounts};
 use galley_kernels_cu::bindings::{GK_BANNED, GK_SEEN, gk_edit};
 
-/// The edits that do what `processors` do to a row of `n_vocab` logits, one per token. None if only
+/// The edits with the effect of `processors` on a row of `n_vocab` logits, one per token. None if only
 /// the host can apply this list: if another processor comes before the bias, or a token has several
 /// biases, because the sum of floats depends on the order.
 pub(super) fn edits<'a>(

@@ -1,8 +1,9 @@
-//! Logit processors: the list of changes to a row of logits before sampling, and its use on the host.
+//! Logit processors: the list of changes to a row of logits before sampling, and its use on the
+//! host.
 //!
-//! [`SampleRow::processors`] is the only place with the order. Every device applies the list that it
-//! returns: [`LogitProcessor::apply`] on the host, `cuda/logit_processors.rs` by edits of the kernel.
-//! A new processor is a variant, its place in the order, and an arm of each `match` on the list.
+//! [`SampleRow::processors`] is the only place with the order. Every device applies this list:
+//! [`LogitProcessor::apply`] on the host, `cuda/logit_processors.rs` by edits of the kernel. A new
+//! processor is a variant, its place in the order, and an arm of each `match`.
 
 use super::{SampleRow, SamplingParams, TokenCounts};
 use crate::InputToken;
@@ -12,7 +13,8 @@ use crate::InputToken;
 pub(crate) enum LogitProcessor<'a> {
     /// Adds to the logit of a token the bias of each of its entries.
     Bias(&'a [(u32, f32)]),
-    /// Changes the logits of seen and drafted tokens by the penalties of `sampling`, once per token.
+    /// Changes the logits of seen and drafted tokens by the penalties of `sampling`, once per
+    /// token.
     Penalties {
         sampling: &'a SamplingParams,
         seen: &'a TokenCounts,
@@ -44,7 +46,7 @@ impl<'a> SampleRow<'a> {
 }
 
 impl LogitProcessor<'_> {
-    /// Whether the change depends on the values of output tokens. The host must have read them then.
+    /// Whether the change depends on the values of output tokens, which the host must have read.
     pub(super) fn reads_output(&self) -> bool {
         match self {
             Self::Penalties { .. } => true,

@@ -1,4 +1,4 @@
-//! The edits of the kernel do what the host does with the same list of processors.
+//! The edits of the kernel give the same logits as the list of processors on the host.
 
 use super::super::logit_processors::edits;
 use super::*;
