@@ -6,8 +6,8 @@ pub(crate) use selection_case::{SelectionCase, slack};
 
 use crate::sample::{SampleRow, SamplingParams};
 use crate::{
-    AttentionParams, Backend, Batch, Formats, InputToken, KvShape, KvView, OperandFormat, Rope,
-    RopeParams, SeqSpan,
+    AttentionParams, Backend, Batch, Formats, InputToken, KvFormat, KvShape, KvView, OperandFormat,
+    Rope, RopeParams, SeqSpan,
 };
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
@@ -91,8 +91,8 @@ pub(crate) fn product(x: &[f32], w: &[f32], cols: usize) -> Vec<f64> {
 
 /// A pool of `n_blocks` blocks of 16 tokens in bf16: one layer, and one KV head of 16 values.
 pub(crate) fn one_head_shape(n_blocks: usize) -> KvShape {
-    let dtype = Dtype::Bf16;
-    KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 16, block_size: 16, n_blocks, dtype }
+    let format = KvFormat::Bf16;
+    KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 16, block_size: 16, n_blocks, format }
 }
 
 /// The seed of [`sample_row`].
