@@ -31,6 +31,23 @@ fn backends() -> Vec<CpuBackend> {
     all
 }
 
+#[test]
+fn formats_that_no_kernel_mixes_are_refused() {
+    let mixed = Formats { kv: KvFormat::F32, ..Formats::BF16 };
+    let error = CpuBackend::new(CpuConfig { formats: mixed, ..CpuConfig::default() });
+    assert!(matches!(error, Err(BackendError::Format { setting: "kv", .. })));
+    let mut backend = CpuBackend::new(CpuConfig::default()).unwrap();
+    let shape = KvShape {
+        n_layers: 1,
+        n_kv_heads: 1,
+        head_dim: 16,
+        block_size: 16,
+        n_blocks: 1,
+        format: KvFormat::F32,
+    };
+    assert!(matches!(backend.kv_pool(shape), Err(BackendError::Format { setting: "kv", .. })));
+}
+
 impl TestBackend for CpuBackend {
     fn formats(&self) -> Formats {
         self.formats

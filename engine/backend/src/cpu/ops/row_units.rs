@@ -17,6 +17,8 @@ impl CpuBackend {
         (n_rows / (self.threads.n_at_once() * 2)).clamp(1, MAX_ROWS_PER_UNIT)
     }
 
+    /// Multiplies `n_rows` of `x` by `w` into `sink`, with `out_stride` words from one row to the next.
+    /// Shapes are checked.
     pub(super) fn multiply(
         &mut self,
         x: &Tensor,
@@ -80,6 +82,7 @@ impl CpuBackend {
         (self.expanded.as_ptr(), stride)
     }
 
+    /// Norms row `source(i)` of `x` to row `i` of `out`, for `i` below `n_rows`. Shapes are checked.
     pub(super) fn norm_rows(
         &mut self,
         x: &Tensor,
