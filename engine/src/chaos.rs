@@ -6,7 +6,7 @@ use galley_backend::sample::philox::philox4x32_10;
 /// Random decisions, reproducible by seed.
 pub(crate) struct Chaos {
     key: [u32; 2],
-    /// Tells the random numbers of scheduling from those of drafting.
+    /// The stream of random numbers: scheduling and drafting draw from different streams.
     stream: u32,
     n_drawn: u32,
 }

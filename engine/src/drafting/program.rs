@@ -100,7 +100,7 @@ impl DraftRound<'_> {
         }
     }
 
-    /// Runs `first` and the chains that can run with it, which are those of its model and mask.
+    /// Runs `first` together with all next chains of the same model and mask.
     fn run_together(
         &mut self,
         first: &Chain<'_>,
