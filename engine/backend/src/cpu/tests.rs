@@ -7,8 +7,8 @@ use super::*;
 use crate::shapes::RowKind;
 use crate::testing::*;
 use crate::{
-    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvView,
-    OperandFormat, RopeParams, Selected, SelectedIds, SeqSpan,
+    AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat,
+    KvShape, KvView, OperandFormat, RopeParams, Selected, SelectedIds, SeqSpan,
 };
 
 /// Every backend this machine can run, with 1 and 3 threads.
@@ -37,14 +37,7 @@ fn formats_that_no_kernel_mixes_are_refused() {
     let error = CpuBackend::new(CpuConfig { formats: mixed, ..CpuConfig::default() });
     assert!(matches!(error, Err(BackendError::Format { setting: "kv", .. })));
     let mut backend = CpuBackend::new(CpuConfig::default()).unwrap();
-    let shape = KvShape {
-        n_layers: 1,
-        n_kv_heads: 1,
-        head_dim: 16,
-        block_size: 16,
-        n_blocks: 1,
-        format: KvFormat::F32,
-    };
+    let shape = KvShape { format: KvFormat::F32, ..one_head_shape(2) };
     assert!(matches!(backend.kv_pool(shape), Err(BackendError::Format { setting: "kv", .. })));
 }
 
