@@ -349,5 +349,7 @@ fn documents_are_whole() {
 
 #[path = "tidy/controls.rs"]
 mod controls;
+#[path = "tidy/functions.rs"]
+mod functions;
 #[path = "tidy/prose.rs"]
 mod prose;
