@@ -327,6 +327,8 @@ fn documents_are_whole() {
 
 #[path = "tidy/controls.rs"]
 mod controls;
+#[path = "tidy/functions.rs"]
+mod functions;
 #[path = "tidy/invariants.rs"]
 mod invariants;
 #[path = "tidy/modules.rs"]

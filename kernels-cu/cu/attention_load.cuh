@@ -16,22 +16,22 @@ struct Shared {
   static constexpr int ROWS = 16 * M_TILES;
   static constexpr int STRIDE = HEAD_DIM + PADDING;
   static constexpr int P_STRIDE = TILE + PADDING;
-  // Running totals that are parked between partitions: o, the maxima of two rows an m-tile, and l of two rows.
-  static constexpr int PARKED = M_TILES * (HEAD_DIM / 8 + 2) + 2;
+  // The total of earlier partitions, in floats of a thread: o, the maxima of two rows an m-tile, and l of two rows.
+  static constexpr int TOTAL = M_TILES * (HEAD_DIM / 8 + 2) + 2;
   static constexpr int QUERIES_BYTES = ROWS * STRIDE * 2;
   static constexpr int P_BYTES = ROWS * P_STRIDE * 2;
   static constexpr int MAXIMA_BYTES = ROWS * WARPS * 4;
-  static constexpr int PARKED_BYTES = PARKED * THREADS * 4;
+  static constexpr int TOTAL_BYTES = TOTAL * THREADS * 4;
   static constexpr int HALF_STAGE_BYTES = TILE * STRIDE * 2;
   static constexpr int STAGE_BYTES = 2 * HALF_STAGE_BYTES + TILE * 4;
   static constexpr int bytes(int stages) {
-    return QUERIES_BYTES + P_BYTES + MAXIMA_BYTES + PARKED_BYTES + stages * STAGE_BYTES;
+    return QUERIES_BYTES + P_BYTES + MAXIMA_BYTES + TOTAL_BYTES + stages * STAGE_BYTES;
   }
 
   bf16 *queries;
   bf16 *p;
   float *maxima;
-  float *parked;
+  float *total;
   bf16 *keys;      // one tile for each stage
   bf16 *values;    // one tile for each stage
   int *positions;  // positions of a tile's tokens, for each stage
@@ -40,8 +40,8 @@ struct Shared {
     queries = reinterpret_cast<bf16 *>(base);
     p = reinterpret_cast<bf16 *>(base += QUERIES_BYTES);
     maxima = reinterpret_cast<float *>(base += P_BYTES);
-    parked = reinterpret_cast<float *>(base += MAXIMA_BYTES);
-    keys = reinterpret_cast<bf16 *>(base += PARKED_BYTES);
+    total = reinterpret_cast<float *>(base += MAXIMA_BYTES);
+    keys = reinterpret_cast<bf16 *>(base += TOTAL_BYTES);
     values = reinterpret_cast<bf16 *>(base += stages * HALF_STAGE_BYTES);
     positions = reinterpret_cast<int *>(base + stages * HALF_STAGE_BYTES);
   }
@@ -65,6 +65,22 @@ GK_DEVICE void copy_row(bf16 *to, const bf16 *from, bool valid, int head_dim) {
     const int column = i + lane_id() % 8 * 8;
     if (HEAD_DIM % 64 == 0 || column < HEAD_DIM)
       copy_async_16(to + column, from + column, valid && column < head_dim);
+  }
+}
+
+// Copies the queries of a unit. The copies join the group of the first keys.
+template <int HEAD_DIM, int M_TILES>
+GK_DEVICE void load_queries(const Shared<HEAD_DIM, M_TILES> &shared, const gk_attention &call, const View &view,
+                            int kv_head) {
+#pragma unroll
+  for (int pass = 0; pass < M_TILES; pass++) {
+    const int row = pass * 16 + (int)threadIdx.x / 8;
+    const bool valid = row < view.n_queries;
+    const int query = view.first_query + (valid ? row : 0);
+    const int head = kv_head * view.group + query % view.group;
+    const int64_t of_token = (view.first_row + query / view.group) * call.q_stride;
+    const bf16 *from = as_bf16(call.q) + of_token + head * call.kv.head_dim;
+    copy_row<HEAD_DIM>(shared.queries + row * shared.STRIDE, from, valid, call.kv.head_dim);
   }
 }
 

@@ -31,11 +31,11 @@ __global__ void __launch_bounds__(THREADS) merge_states(const gk_attention call)
 #pragma unroll
       for (int j = 0; j < AHEAD; j++) {
         if (i + j >= merge.n_states) break;
-        const Fold fold(m, state_m[j]);
-        m = fold.m;
-        l = fold(l, state_l[j]);
-        o = make_float4(fold(o.x, state_o[j].x), fold(o.y, state_o[j].y), fold(o.z, state_o[j].z),
-                        fold(o.w, state_o[j].w));
+        const Merge merged(m, state_m[j]);
+        m = merged.m;
+        l = merged(l, state_l[j]);
+        o = make_float4(merged(o.x, state_o[j].x), merged(o.y, state_o[j].y), merged(o.z, state_o[j].z),
+                        merged(o.w, state_o[j].w));
       }
     }
     uint2 packed;

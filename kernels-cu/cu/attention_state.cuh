@@ -1,4 +1,4 @@
-// States (m, l, o) of attention, their fold, and the addresses of outputs. Units and merges share this code, so that
+// States (m, l, o) of attention, their merge, and the addresses of outputs. Units and merges share this code, so that
 // both give the same bits.
 #pragma once
 
@@ -17,13 +17,13 @@ GK_DEVICE float power_of_two(float e) {
   return power;
 }
 
-// Folds a partition's state into the total of earlier partitions. Units and merges both use it.
-struct Fold {
+// Merges a partition's state into the total of earlier partitions. Units and merge_states both use it.
+struct Merge {
   float m;
   float kept;
   float added;
 
-  GK_DEVICE_MEMBER Fold(float total_m, float state_m)
+  GK_DEVICE_MEMBER Merge(float total_m, float state_m)
       : m(fmaxf(total_m, state_m)), kept(power_of_two(total_m - m)), added(power_of_two(state_m - m)) {}
   // For a row that sees no token of the partition, the result is 0 · 0 + total · 1.
   GK_DEVICE_MEMBER float operator()(float total, float state) const { return fmaf(state, added, total * kept); }

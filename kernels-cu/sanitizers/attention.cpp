@@ -53,7 +53,7 @@ void attend(int head_dim, int queries_per_unit, int first_position, int n_rows, 
 
 void attention() {
   attend(32, 16, 40, 1, false);                // a decode with fewer tiles than stages
-  attend(64, 16, 500, 15, false);              // several units across a partition border, folded
+  attend(64, 16, 500, 15, false);              // several units across a partition border, merged
   attend(64, 16, 500, 15, true);               // the same rows, merged
   attend(64, 32, 300, 9, false, See::Window);  // rows that do not see the first tiles
   attend(128, 16, 100, 4, true, See::Blocks);  // a verification behind a view

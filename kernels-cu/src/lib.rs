@@ -17,6 +17,7 @@
 )]
 pub mod bindings;
 
+#[cfg(any(feature = "cuda", feature = "emulate"))]
 use bindings::gk_kernels;
 
 /// The CUDA release of the linked runtime, such as "13.0". It needs a driver of the same major

@@ -33,6 +33,23 @@ impl SelectionCase {
     }
 }
 
+/// Entries that must stay unwritten behind the memory of each observation.
+const GUARD: usize = 4;
+
+/// The arrays of a batch that an observation reads.
+struct Batch {
+    seqs: Vec<gk_seq>,
+    q: Vec<gk_bf16>,
+    block_tables: Vec<u32>,
+}
+
+/// The arrays that an observation writes.
+struct Memory {
+    scores: Vec<f32>,
+    stats: Vec<f32>,
+    out: Vec<u32>,
+}
+
 /// For each KV head: the sums of the candidates, and the selected ids.
 pub(crate) type Answer = Vec<(Vec<f32>, Vec<u32>)>;
 
@@ -99,80 +116,31 @@ impl World {
         window: usize,
         change: &dyn Fn(&mut gk_observation, &mut gk_observe),
     ) -> Result<Vec<Answer>, i32> {
-        let (n_heads, n_kv_heads) = (self.n_heads, self.pool.shape.n_kv_heads as usize);
-        let width = n_heads * self.pool.shape.head_dim as usize;
-        let (mut seqs, mut q, mut block_tables) = (vec![], vec![], vec![7; 5]);
-        for (seq, &n) in rows.iter().enumerate() {
-            let first = self.lens[seq] - n;
-            seqs.push(gk_seq {
-                first_row: (q.len() / stride(width)) as i32,
-                n_rows: n as i32,
-                first_position: first as i32,
-                tail_start: first as i32, // views do not matter
-                block_table: block_tables.len() as i32,
-                selected_kind: GK_SELECTED_NONE as i32,
-                n_selected: 0,
-                selected_per_head: 0,
-                selected: 0,
-            });
-            block_tables.extend(&self.tables[seq]);
-            for row in self.queries[seq][first * width..].chunks(width) {
-                q.extend(row);
-                q.resize(q.len().next_multiple_of(stride(width)), 0);
-            }
-        }
-        // Four floats that must stay unwritten follow the memory of each observation.
-        let (mut n_scores, mut n_stats, mut n_out) = (4, 4, 4);
-        let observations = selection_cases.iter().map(|selection_case| {
-            let n_queries = selection_case.n_rows * n_heads / n_kv_heads;
-            let n_tiles = (self.lens[selection_case.seq] - 1) / TILE + 1;
-            let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
-            let (scores, stats, out) = (n_scores, n_stats, n_out);
-            n_scores += n_kv_heads * n_planes * n_tiles * TILE + 4;
-            n_stats += n_kv_heads * n_queries * (n_tiles + 1) * 2 + 4;
-            n_out += n_kv_heads * selection_case.n_selected + 4;
-            gk_observation {
-                seq: selection_case.seq as i32,
-                first_row: (rows[selection_case.seq] - selection_case.n_rows) as i32,
-                n_rows: selection_case.n_rows as i32,
-                first_candidate: selection_case.candidates.start as i32,
-                n_candidates: selection_case.candidates.len() as i32,
-                granularity: if selection_case.is_blocks { self.pool.shape.block_size } else { 1 },
-                n_selected: selection_case.n_selected as i32,
-                pool: selection_case.pool as i32,
-                pool_width: selection_case.pool_width as i32,
-                reserved: 0,
-                scores: scores as i64,
-                stats: stats as i64,
-                out: out as i64,
-            }
-        });
-        let mut observations: Vec<_> = observations.collect();
-        let (mut scores, mut stats) = (vec![f32::NAN; n_scores], vec![f32::NAN; n_stats]);
-        let mut out = vec![u32::MAX; n_out];
+        let batch = self.last_rows(rows);
+        let (mut observations, mut memory) = self.observations(rows, selection_cases);
+        let longest = selection_cases.iter().map(|q| self.lens[q.seq]).max().unwrap_or(1);
         let mut call = gk_observe {
-            q: q.as_ptr(),
+            q: batch.q.as_ptr(),
             observations: null(),
             host_observations: null(),
-            scores: scores.as_mut_ptr(),
-            stats: stats.as_mut_ptr(),
-            out: out.as_mut_ptr(),
+            scores: memory.scores.as_mut_ptr(),
+            stats: memory.stats.as_mut_ptr(),
+            out: memory.out.as_mut_ptr(),
             batch: gk_batch {
                 tokens: null(),
                 positions: null(),
                 slots: null(),
-                seqs: seqs.as_ptr(),
-                block_tables: block_tables.as_ptr(),
+                seqs: batch.seqs.as_ptr(),
+                block_tables: batch.block_tables.as_ptr(),
                 selected: null(),
                 n_rows: rows.iter().sum::<usize>() as i32,
-                n_seqs: seqs.len() as i32,
+                n_seqs: batch.seqs.len() as i32,
             },
             kv: self.pool.of_layer(LAYER),
-            q_stride: stride(width) as i64,
-            n_heads: n_heads as i32,
+            q_stride: stride(self.width()) as i64,
+            n_heads: self.n_heads as i32,
             n_observations: observations.len() as i32,
-            max_positions: selection_cases.iter().map(|q| self.lens[q.seq]).max().unwrap_or(1)
-                as i32,
+            max_positions: longest as i32,
             scale: self.scale(),
             window: window as i32,
         };
@@ -184,27 +152,107 @@ impl World {
         if error != 0 {
             return Err(error);
         }
-        let answers = selection_cases.iter().zip(&observations).map(|(selection_case, asked)| {
-            let n_queries = selection_case.n_rows * n_heads / n_kv_heads;
-            let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
-            let n_positions = ((self.lens[selection_case.seq] - 1) / TILE + 1) * TILE;
-            let of_head = |head: usize| {
-                let sums = &scores[asked.scores as usize + head * n_planes * n_positions..];
-                let ids = &out[asked.out as usize + head * selection_case.n_selected..];
-                (
-                    sums[selection_case.candidates.clone()].to_vec(),
-                    ids[..selection_case.n_selected].to_vec(),
-                )
-            };
-            let end = asked.out as usize + n_kv_heads * selection_case.n_selected;
-            assert_eq!(out[end..end + 4], [u32::MAX; 4]);
-            let end = asked.scores as usize + n_kv_heads * n_planes * n_positions;
-            assert!(scores[end..end + 4].iter().all(|x| x.is_nan()));
-            let end = asked.stats as usize + n_kv_heads * n_queries * (n_positions / TILE + 1) * 2;
-            assert!(stats[end..end + 4].iter().all(|x| x.is_nan()));
-            (0..n_kv_heads).map(of_head).collect()
+        let asked = selection_cases.iter().zip(&observations);
+        Ok(asked.map(|(case, observation)| self.answer(case, observation, &memory)).collect())
+    }
+
+    /// The values of a row of queries.
+    fn width(&self) -> usize {
+        self.n_heads * self.pool.shape.head_dim as usize
+    }
+
+    /// A batch with the last `rows[seq]` rows of each sequence.
+    fn last_rows(&self, rows: &[usize]) -> Batch {
+        let width = self.width();
+        let mut batch = Batch { seqs: vec![], q: vec![], block_tables: vec![7; 5] };
+        for (seq, &n) in rows.iter().enumerate() {
+            let first = self.lens[seq] - n;
+            batch.seqs.push(gk_seq {
+                first_row: (batch.q.len() / stride(width)) as i32,
+                n_rows: n as i32,
+                first_position: first as i32,
+                tail_start: first as i32, // views do not matter
+                block_table: batch.block_tables.len() as i32,
+                selected_kind: GK_SELECTED_NONE as i32,
+                n_selected: 0,
+                selected_per_head: 0,
+                selected: 0,
+            });
+            batch.block_tables.extend(&self.tables[seq]);
+            for row in self.queries[seq][first * width..].chunks(width) {
+                batch.q.extend(row);
+                batch.q.resize(batch.q.len().next_multiple_of(stride(width)), 0);
+            }
+        }
+        batch
+    }
+
+    /// The observations of the call, and their memory. [`GUARD`] entries follow the memory of each observation.
+    fn observations(
+        &self,
+        rows: &[usize],
+        selection_cases: &[SelectionCase],
+    ) -> (Vec<gk_observation>, Memory) {
+        let n_kv_heads = self.pool.shape.n_kv_heads as usize;
+        let (mut n_scores, mut n_stats, mut n_out) = (GUARD, GUARD, GUARD);
+        let observations = selection_cases.iter().map(|case| {
+            let (n_queries, n_planes, n_tiles) = self.sizes(case);
+            let (scores, stats, out) = (n_scores, n_stats, n_out);
+            n_scores += n_kv_heads * n_planes * n_tiles * TILE + GUARD;
+            n_stats += n_kv_heads * n_queries * (n_tiles + 1) * 2 + GUARD;
+            n_out += n_kv_heads * case.n_selected + GUARD;
+            gk_observation {
+                seq: case.seq as i32,
+                first_row: (rows[case.seq] - case.n_rows) as i32,
+                n_rows: case.n_rows as i32,
+                first_candidate: case.candidates.start as i32,
+                n_candidates: case.candidates.len() as i32,
+                granularity: if case.is_blocks { self.pool.shape.block_size } else { 1 },
+                n_selected: case.n_selected as i32,
+                pool: case.pool as i32,
+                pool_width: case.pool_width as i32,
+                reserved: 0,
+                scores: scores as i64,
+                stats: stats as i64,
+                out: out as i64,
+            }
         });
-        Ok(answers.collect())
+        let observations = observations.collect();
+        let (scores, stats) = (vec![f32::NAN; n_scores], vec![f32::NAN; n_stats]);
+        (observations, Memory { scores, stats, out: vec![u32::MAX; n_out] })
+    }
+
+    /// Numbers of query rows, of planes of scores for each KV head, and of tiles.
+    fn sizes(&self, case: &SelectionCase) -> (usize, usize, usize) {
+        let n_queries = case.n_rows * self.n_heads / self.pool.shape.n_kv_heads as usize;
+        let n_planes = if n_queries <= GK_KEPT_QUERIES as usize { n_queries + 1 } else { 2 };
+        (n_queries, n_planes, (self.lens[case.seq] - 1) / TILE + 1)
+    }
+
+    /// The answer to one observation. Fails if the call has written to its guards.
+    fn answer(
+        &self,
+        case: &SelectionCase,
+        observation: &gk_observation,
+        memory: &Memory,
+    ) -> Answer {
+        let n_kv_heads = self.pool.shape.n_kv_heads as usize;
+        let (n_queries, n_planes, n_tiles) = self.sizes(case);
+        let of_head = |head: usize| {
+            let sums = observation.scores as usize + head * n_planes * n_tiles * TILE;
+            let ids = observation.out as usize + head * case.n_selected;
+            (
+                memory.scores[sums..][case.candidates.clone()].to_vec(),
+                memory.out[ids..][..case.n_selected].to_vec(),
+            )
+        };
+        let end = observation.out as usize + n_kv_heads * case.n_selected;
+        assert_eq!(memory.out[end..][..GUARD], [u32::MAX; GUARD]);
+        let end = observation.scores as usize + n_kv_heads * n_planes * n_tiles * TILE;
+        assert!(memory.scores[end..][..GUARD].iter().all(|x| x.is_nan()));
+        let end = observation.stats as usize + n_kv_heads * n_queries * (n_tiles + 1) * 2;
+        assert!(memory.stats[end..][..GUARD].iter().all(|x| x.is_nan()));
+        (0..n_kv_heads).map(of_head).collect()
     }
 
     pub(crate) fn ask(
