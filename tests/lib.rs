@@ -43,7 +43,7 @@ fn carried() -> Option<PathBuf> {
 
 /// A CPU configuration.
 pub fn cpu(isa: Option<InstructionSet>, formats: Formats, n_threads: usize) -> CpuConfig {
-    CpuConfig { n_threads: Some(n_threads), instruction_set: isa, formats }
+    CpuConfig::default().n_threads(n_threads).instruction_set(isa).formats(formats)
 }
 
 /// The CPU with its best instruction set.

@@ -241,13 +241,9 @@ fn large_vocabularies() {
     let mut cases = Vec::new();
     for logits_row in 0..2 {
         for (position, (top_k, top_p, min_p)) in (0..).zip(settings) {
-            let base =
-                SamplingParams { temperature: 0.8, logprobs: Some(3), ..SamplingParams::greedy() };
-            cases.push(Case::new(
-                logits_row,
-                SamplingParams { top_k, top_p, min_p, ..base },
-                position,
-            ));
+            let base = SamplingParams::greedy().temperature(0.8).logprobs(3);
+            let sampling = base.top_k(top_k).top_p(top_p).min_p(min_p);
+            cases.push(Case::new(logits_row, sampling, position));
         }
     }
     check(&logits, n_vocab, n_vocab, &cases, "large");
@@ -277,8 +273,7 @@ fn any_number_of_alternatives() {
     let mut logits = random.logits(n_vocab, 1.0);
     logits[..3000].iter_mut().for_each(|logit| *logit = (*logit * 4.0).round());
     logits[4000..4010].fill(f32::NEG_INFINITY);
-    let of =
-        |n: u32| Case::new(0, SamplingParams { logprobs: Some(n), ..SamplingParams::greedy() }, 0);
+    let of = |n: u32| Case::new(0, SamplingParams::greedy().logprobs(n), 0);
     let cases: Vec<_> = [127, 128, 129, 2047, 2048, 2049, 4096, 5000, 5003].map(of).into();
     check(&logits, n_vocab, n_vocab, &cases, "alternatives");
 }
@@ -305,8 +300,7 @@ fn wrong_settings_are_noticed() {
     let mut random = Random(5);
     let n_vocab = 1000;
     let logits = random.logits(n_vocab, 0.5);
-    let base =
-        SamplingParams { temperature: 1.0, top_k: 40, top_p: 0.9, ..SamplingParams::greedy() };
+    let base = SamplingParams::greedy().temperature(1.0).top_k(40).top_p(0.9);
     type Change = fn(&mut Case);
     let changes: [(&str, Change); 6] = [
         ("seed", |case| case.seed ^= 1),

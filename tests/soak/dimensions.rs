@@ -288,20 +288,17 @@ fn request(
     let n_stop_tokens = random.of(&[0, 0, 0, 1, 9]);
     let n_stops = random.of(&[0, 0, 0, 1, 3]);
     let mut request = Request::new(prompt).chat(random.one_in(2));
-    request.sampling = SamplingParams {
-        temperature: random.of(&[0.0, 0.0, 0.3, 0.8, 1.0, 1.5, 5.0]),
-        top_k: random.of(&[0, 0, 1, 3, 20, 1000]),
-        top_p: random.of(&[1.0, 1.0, 0.95, 0.5, 0.001]),
-        min_p: random.of(&[0.0, 0.0, 0.05, 0.5, 1.0]),
-        repetition_penalty: random.of(&[1.0, 1.0, 1.0, 1.3, 0.7]),
-        presence_penalty: random.of(&[0.0, 0.0, 0.0, 0.7, -0.5]),
-        frequency_penalty: random.of(&[0.0, 0.0, 0.0, 0.4, -0.3]),
-        logit_bias: biased
-            .into_iter()
-            .map(|token| (token, random.of(&[-100.0, -5.0, 2.0, 5.0, 30.0])))
-            .collect(),
-        logprobs: None,
-    };
+    request.sampling = SamplingParams::default()
+        .temperature(random.of(&[0.0, 0.0, 0.3, 0.8, 1.0, 1.5, 5.0]))
+        .top_k(random.of(&[0, 0, 1, 3, 20, 1000]))
+        .top_p(random.of(&[1.0, 1.0, 0.95, 0.5, 0.001]))
+        .min_p(random.of(&[0.0, 0.0, 0.05, 0.5, 1.0]))
+        .repetition_penalty(random.of(&[1.0, 1.0, 1.0, 1.3, 0.7]))
+        .presence_penalty(random.of(&[0.0, 0.0, 0.0, 0.7, -0.5]))
+        .frequency_penalty(random.of(&[0.0, 0.0, 0.0, 0.4, -0.3]))
+        .logit_bias(
+            biased.into_iter().map(|token| (token, random.of(&[-100.0, -5.0, 2.0, 5.0, 30.0]))),
+        );
     // The order of the draws is the order of a seed's random numbers: changed, every seed of the
     // soak that was written down would stand for another request.
     request.seed = Some(u64::from(random.word()) << 32 | u64::from(random.word()));

@@ -54,8 +54,9 @@ number_format! {
     KvFormat
 }
 
-/// The three formats of a device.
+/// The three formats of a device: [`Formats::BF16`], or [`Formats::F32`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Formats {
     /// The format of weight matrices.
     pub weights: WeightFormat,

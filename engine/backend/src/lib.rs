@@ -20,6 +20,7 @@ mod formats;
 mod input_token;
 mod ops;
 pub mod sample;
+mod setters;
 mod shapes;
 #[cfg(test)]
 mod testing;

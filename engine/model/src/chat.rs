@@ -38,6 +38,21 @@ const STACK_BYTES: usize = 128 << 20;
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
+/// The reason why a source cannot be compiled to a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// The source is longer than any template.
+    #[error("{n_bytes} bytes are too long for a template")]
+    TooLong {
+        /// The length of the source in bytes.
+        n_bytes: usize,
+    },
+    /// The source is no template of Jinja: the line, and the defect.
+    #[error("{0}")]
+    Syntax(String),
+}
+
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -139,23 +154,27 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
     ) -> Result<Self> {
         let template = Self::new(source, tool_use, None, None)
-            .map_err(|reason| ModelError::invalid(path, field, reason))?;
+            .map_err(|reason| ModelError::invalid(path, field, reason.to_string()))?;
         Ok(template.with_special_tokens(special::tokens(tokenizer)?))
     }
 
-    /// Compiles `source`; the error is the reason as text. `tool_use` is the template for
-    /// conversations with tools, if the model has a separate one.
+    /// Compiles `source`. `tool_use` is the template for conversations with tools, if the model has
+    /// a separate one.
+    ///
+    /// # Errors
+    ///
+    /// A source that is too long, or that is no template.
     pub fn new(
         source: &str,
         tool_use: Option<&str>,
         bos: Option<String>,
         eos: Option<String>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TemplateError> {
         let compile = |source: &str| {
             if source.len() > MAX_SOURCE_BYTES {
-                return Err(format!("{} bytes are too long for a template", source.len()));
+                return Err(TemplateError::TooLong { n_bytes: source.len() });
             }
-            Template::new(source).map_err(|error| error.explain())
+            Template::new(source).map_err(|error| TemplateError::Syntax(error.explain()))
         };
         let named = [("bos_token", bos), ("eos_token", eos)];
         let special_tokens = named

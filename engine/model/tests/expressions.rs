@@ -35,7 +35,8 @@ fn render(source: &str, context: &Map<String, Value>) -> Result<String, String> 
     let messages = variables.remove("messages").unwrap_or_default();
     let messages: Vec<Message> = serde_json::from_value(messages).expect("messages");
     let options = ChatOptions { variables, ..ChatOptions::default() };
-    ChatTemplate::new(source, None, None, None)?
+    ChatTemplate::new(source, None, None, None)
+        .map_err(|error| error.to_string())?
         .render_with(&messages, &options)
         .map_err(|error| error.to_string())
 }

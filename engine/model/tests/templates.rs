@@ -101,6 +101,7 @@ fn compare(folder: &Path, oracle: &Oracle, case: &Case) -> Result<bool, String> 
         variables: oracle.variables[case.variables].clone(),
     };
     let text = template
+        .map_err(|e| e.to_string())
         .and_then(|template| template.render_with(messages, &options).map_err(|e| e.to_string()));
     match (text, &case.text, &case.raised) {
         (Ok(text), Some(expected), _) if text == *expected => Ok(true),

@@ -51,11 +51,11 @@ impl Settings {
     /// A device that this build does not have, or one that does not compute in the formats of the
     /// settings.
     pub fn choose_device(&self) -> Result<ChosenDevice, OpenError> {
-        let cpu = Device::Cpu(CpuConfig {
-            n_threads: self.threads,
-            instruction_set: self.instruction_set,
-            formats: self.formats,
-        });
+        let cpu = CpuConfig::default()
+            .n_threads(self.threads)
+            .instruction_set(self.instruction_set)
+            .formats(self.formats);
+        let cpu = Device::Cpu(cpu);
         let chosen = |device, reason| Ok(ChosenDevice { device, reason });
         match self.device {
             DeviceChoice::Cpu => chosen(cpu, DeviceReason::Named),
@@ -88,9 +88,7 @@ impl Settings {
 
     #[cfg(feature = "cuda")]
     fn gpu(&self, n: usize) -> Result<Device, OpenError> {
-        use galley_backend::cuda::{CudaConfig, CudaDevice};
-        let (memory_share, formats) = (self.gpu_memory_utilization, self.formats);
-        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Gpu(n), memory_share, formats }))
+        Ok(self.on(galley_backend::cuda::CudaDevice::Gpu(n)))
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -100,14 +98,19 @@ impl Settings {
 
     #[cfg(feature = "emulate")]
     fn emulated(&self) -> Result<Device, OpenError> {
-        use galley_backend::cuda::{CudaConfig, CudaDevice};
-        let (memory_share, formats) = (self.gpu_memory_utilization, self.formats);
-        Ok(Device::Cuda(CudaConfig { device: CudaDevice::Emulated, memory_share, formats }))
+        Ok(self.on(galley_backend::cuda::CudaDevice::Emulated))
     }
 
     #[cfg(not(feature = "emulate"))]
     fn emulated(&self) -> Result<Device, OpenError> {
         Err(OpenError::DeviceNotBuilt { device: DeviceChoice::Emulated })
+    }
+
+    /// A CUDA device with these settings.
+    #[cfg(any(feature = "cuda", feature = "emulate"))]
+    fn on(&self, device: galley_backend::cuda::CudaDevice) -> Device {
+        let config = galley_backend::cuda::CudaConfig::new(device);
+        Device::Cuda(config.memory_share(self.gpu_memory_utilization).formats(self.formats))
     }
 }
 

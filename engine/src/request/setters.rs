@@ -3,24 +3,10 @@
 use super::{Prompt, Request};
 use crate::draft_settings::DraftRequest;
 use galley_backend::sample::SamplingParams;
-
-/// Defines setters: documentation, name, type of the argument, and the field with its new value.
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident($value:ident: $kind:ty) => $($field:ident).+ = $new:expr;)*) => {
-        impl Request {
-            $(
-                $(#[$doc])*
-                #[must_use]
-                pub fn $name(mut self, $value: $kind) -> Self {
-                    self.$($field).+ = $new;
-                    self
-                }
-            )*
-        }
-    };
-}
+use galley_backend::setters;
 
 setters! {
+    impl Request;
     /// Replaces the prompt, and leaves [`Request::chat`] unchanged.
     prompt(prompt: impl Into<Prompt>) => prompt = prompt.into();
     /// Sets [`Request::chat`].

@@ -44,6 +44,7 @@ pub use threads::{MAX_THREADS, usable_cores};
 
 /// Settings of a [`CpuBackend`].
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct CpuConfig {
     /// Number of threads with the calling thread, at most [`MAX_THREADS`]; None takes
     /// [`usable_cores`]. If there are more threads than cores, the number that works at once adapts
@@ -53,6 +54,16 @@ pub struct CpuConfig {
     pub instruction_set: Option<InstructionSet>,
     /// Formats of weights, operands and the KV cache, all three the same.
     pub formats: Formats,
+}
+
+crate::setters! {
+    impl CpuConfig;
+    /// Sets the number of threads, with the calling thread; None takes [`usable_cores`].
+    n_threads(n_threads: impl Into<Option<usize>>) => n_threads = n_threads.into();
+    /// Sets the kernels; None takes the best kernels that the CPU supports.
+    instruction_set(isa: impl Into<Option<InstructionSet>>) => instruction_set = isa.into();
+    /// Sets the formats of weights, operands and the KV cache.
+    formats(formats: Formats) => formats = formats;
 }
 
 /// The combinations of formats that kernels have.

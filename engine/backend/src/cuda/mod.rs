@@ -68,6 +68,7 @@ pub enum CudaDevice {
 
 /// Options of a [`CudaBackend`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct CudaConfig {
     /// The device to compute on.
     pub device: CudaDevice,
@@ -86,6 +87,15 @@ impl CudaConfig {
     pub fn new(device: CudaDevice) -> Self {
         Self { device, memory_share: 0.9, formats: Formats::default() }
     }
+}
+
+crate::setters! {
+    impl CudaConfig;
+    /// Sets the share of the device's memory that all processes together may use once the KV pool
+    /// is allocated.
+    memory_share(share: f64) => memory_share = share;
+    /// Sets the formats of weights, operands and the KV cache.
+    formats(formats: Formats) => formats = formats;
 }
 
 /// A backend on a GPU.

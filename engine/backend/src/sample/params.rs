@@ -4,8 +4,15 @@
 ///
 /// With feature `clap` they are command-line flags, and the first paragraph of each field is the help of its flag.
 /// Temperatures below 1e-4 are greedy as well: f32 could not tell them from 0.
+///
+/// ```
+/// use galley_backend::sample::SamplingParams;
+/// let params = SamplingParams::default().temperature(0.8).top_k(40).logprobs(2);
+/// assert_eq!((params.top_k, params.top_p, params.logprobs), (40, 1.0, Some(2)));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
+#[non_exhaustive]
 pub struct SamplingParams {
     /// Sampling temperature; 0 is greedy.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.0))]
@@ -63,6 +70,29 @@ impl SamplingParams {
     pub(crate) fn is_greedy(&self) -> bool {
         self.temperature < 1e-4
     }
+}
+
+crate::setters! {
+    impl SamplingParams;
+    /// Sets the sampling temperature; 0 is greedy.
+    temperature(temperature: f32) => temperature = temperature;
+    /// Keeps the `k` most likely tokens; 0 keeps all.
+    top_k(k: u32) => top_k = k;
+    /// Keeps the most likely tokens up to a total probability of `p`; 1 keeps all.
+    top_p(p: f32) => top_p = p;
+    /// Keeps tokens at least `share` as likely as the most likely token; 0 keeps all.
+    min_p(share: f32) => min_p = share;
+    /// Sets the penalty for tokens of the prompt and the output; 1 is off.
+    repetition_penalty(penalty: f32) => repetition_penalty = penalty;
+    /// Sets the penalty for tokens that are in the output.
+    presence_penalty(penalty: f32) => presence_penalty = penalty;
+    /// Sets the penalty for each occurrence of a token in the output.
+    frequency_penalty(penalty: f32) => frequency_penalty = penalty;
+    /// Sets the pairs of a token and a number that is added to its logit.
+    logit_bias(bias: impl IntoIterator<Item = (u32, f32)>) =>
+        logit_bias = bias.into_iter().collect();
+    /// Asks for log-probabilities, and for this number of alternatives with each token.
+    logprobs(n_alternatives: impl Into<Option<u32>>) => logprobs = n_alternatives.into();
 }
 
 impl Default for SamplingParams {
