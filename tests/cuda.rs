@@ -5,7 +5,7 @@
 //! runs on that GPU to the same extent as on the CPU.
 #![cfg(any(feature = "cuda", feature = "emulate"))]
 
-use galley_engine::{DraftConfig, EngineConfig, Request};
+use galley_engine::{DraftConfig, Request};
 use galley_model::Device;
 use galley_tests::failing::assert_the_others_go_on;
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, second_model};
@@ -90,7 +90,7 @@ fn output_does_not_depend_on_the_schedule() {
 fn chunks_that_see_less_are_noticed() {
     for (device, extent) in devices() {
         // Small chunks, because `Altered` leaves the first chunk of a prompt unchanged.
-        let config = EngineConfig { max_num_batched_tokens: 64, ..alone().config };
+        let config = alone().config.max_num_batched_tokens(64);
         let base = Setup { device, config, ..alone() };
         let plain = open("llama3", &base);
         let requests = extent_requests(extent, &plain.0.target().config);

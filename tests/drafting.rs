@@ -3,7 +3,7 @@
 
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Formats, LayerMask, Observation};
-use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Prompt, Request};
+use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request};
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run, run_drafting};
@@ -28,7 +28,7 @@ fn a_verification_that_is_not_row_invariant_is_noticed() {
     let (model, tokenizer) = open("llama3", &base);
     let config = &model.target().config;
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
-    let config = EngineConfig { max_num_batched_tokens: 512, ..base.config.clone() };
+    let config = base.config.clone().max_num_batched_tokens(512);
     let (expected, _) = run((model, tokenizer), &config, &requests, false);
     let requests = with_drafts(&requests);
     let wrong = |is_wrong: bool| {
@@ -72,16 +72,14 @@ fn a_draft_that_sees_all_is_accepted_whole() {
 #[test]
 fn a_request_chooses_its_drafter_or_none() {
     let base = alone();
-    let config = DraftConfig {
-        drafters: vec![setup("ngram", ""), setup("streaming-llm", "budget=32")],
-        ..DraftConfig::default()
-    };
+    let config = DraftConfig::default()
+        .drafters(vec![setup("ngram", ""), setup("streaming-llm", "budget=32")]);
     let request = |drafter| {
         Request::new(Prompt::Tokens((10..90).collect()))
             .max_tokens(16)
             .ignore_eos(true)
             .temperature(0.0)
-            .drafting(DraftRequest { drafter, ..DraftRequest::default() })
+            .drafting(DraftRequest::default().drafter(drafter))
     };
     let drafted = |drafter| {
         let model = open("llama3", &base);
@@ -104,11 +102,7 @@ fn a_selection_does_not_depend_on_how_the_prompt_was_read() {
             .ignore_eos(true)
             .seed(3);
     let counts = |options: &str, chunk: usize, times: usize| {
-        let config = EngineConfig {
-            max_num_batched_tokens: chunk,
-            prefix_caching: times > 1,
-            ..alone().config
-        };
+        let config = alone().config.max_num_batched_tokens(chunk).prefix_caching(times > 1);
         let (name, options) = options.split_once(' ').expect("a drafter and its options");
         let drafting = drafting(name, options);
         let setup = Setup { config, ..alone() };

@@ -82,18 +82,17 @@ fn panics() -> PathBuf {
 fn drafting(path: &Path, options: &[(&str, &str)]) -> Result<DraftConfig, LoadError> {
     let options: BTreeMap<_, _> =
         options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let drafters = vec![DrafterSetup { library: Library::open(path)?, options }];
-    Ok(DraftConfig { drafters, ..DraftConfig::default() })
+    let drafters = vec![DrafterSetup::new(Library::open(path)?, options)];
+    Ok(DraftConfig::default().drafters(drafters))
 }
 
 /// A pool that is too small, and a random schedule.
 fn crowded() -> Setup {
-    let config = EngineConfig {
-        max_num_seqs: 8,
-        max_num_batched_tokens: 128,
-        prefix_caching: true,
-        policy: SchedulePolicy::Random { seed: 5 },
-    };
+    let config = EngineConfig::default()
+        .max_num_seqs(8)
+        .max_num_batched_tokens(128)
+        .prefix_caching(true)
+        .policy(SchedulePolicy::Random { seed: 5 });
     Setup { device: on_cpu(Formats::BF16, 2), n_blocks: 40, config, max_logit_rows: 48 }
 }
 
@@ -107,7 +106,7 @@ fn plain() -> &'static (Vec<Request>, Vec<Vec<Seen>>) {
         let requests = requests(config.vocab_size as u32, config.max_context.min(400));
         let (expected, _) = run(model, &base.config, &requests, false);
         let lengths = [None, Some(1), Some(7)].into_iter().cycle();
-        let drafting = |draft_length| DraftRequest { draft_length, ..DraftRequest::default() };
+        let drafting = |draft_length| DraftRequest::default().draft_length(draft_length);
         let requests = requests.into_iter().zip(lengths);
         let requests = requests.map(|(request, n): (Request, _)| request.drafting(drafting(n)));
         (requests.collect(), expected)

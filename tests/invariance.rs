@@ -27,12 +27,11 @@ fn output_does_not_depend_on_the_schedule() {
                 let setup = Setup {
                     device: on_cpu(formats, 1 + seed as usize % 2),
                     n_blocks: if seed < 2 { 28 } else { 200 },
-                    config: EngineConfig {
-                        max_num_seqs: 3 + 5 * seed as usize,
-                        max_num_batched_tokens: 32 + 100 * seed as usize,
-                        prefix_caching: seed != 3,
-                        policy: SchedulePolicy::Random { seed },
-                    },
+                    config: EngineConfig::default()
+                        .max_num_seqs(3 + 5 * seed as usize)
+                        .max_num_batched_tokens(32 + 100 * seed as usize)
+                        .prefix_caching(seed != 3)
+                        .policy(SchedulePolicy::Random { seed }),
                     ..alone()
                 };
                 let (got, stats) = run(open(name, &setup), &setup.config, &requests, true);
@@ -57,8 +56,7 @@ fn another_order_of_summation_is_noticed() {
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let (expected, _) = run((model, Arc::clone(&tokenizer)), &base.config, &requests, false);
 
-    let setup =
-        Setup { config: EngineConfig { max_num_batched_tokens: 64, ..base.config }, ..base };
+    let setup = Setup { config: base.config.max_num_batched_tokens(64), ..base };
     let (got, _) = run(open("llama3", &setup), &setup.config, &requests, true);
     assert_eq!(expected, got, "chunks alone change nothing");
 

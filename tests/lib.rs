@@ -64,7 +64,7 @@ pub fn gpu() -> Option<Device> {
 /// Loads a tiny model with a pool of 64 blocks of 16 tokens.
 pub fn load_tiny(name: &str, device: impl Into<Device>) -> Box<dyn LanguageModel> {
     let checkpoint = Checkpoint::open(&data("models").join(name)).expect("a tiny model");
-    let options = LoadOptions { block_size: 16, n_blocks: 64, max_rows: 128, max_logit_rows: 128 };
+    let options = LoadOptions::new(16, 64).max_rows(128).max_logit_rows(128);
     load(&checkpoint, device, options, &mut |_, _| {}).expect("a tiny model loads")
 }
 

@@ -58,12 +58,12 @@ pub fn setup(name: &str, options: &str) -> DrafterSetup {
     let library = Library::open(&folder().join(file)).expect("a drafter that was built");
     let pairs = options.split(',').filter_map(|pair| pair.split_once('='));
     let options: BTreeMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    DrafterSetup { library, options }
+    DrafterSetup::new(library, options)
 }
 
 /// A drafting configuration with one drafter.
 pub fn drafting(name: &str, options: &str) -> DraftConfig {
-    DraftConfig { drafters: vec![setup(name, options)], ..DraftConfig::default() }
+    DraftConfig::default().drafters(vec![setup(name, options)])
 }
 
 /// Options of `small-model`: a tiny draft model, followed by `more` options.

@@ -59,7 +59,7 @@ impl Setting {
                 .n(N_STREAMS as u32)
                 .max_tokens(self.n_tokens as u32 + 1)
                 .ignore_eos(true)
-                .drafting(DraftRequest { verify, ..DraftRequest::default() })
+                .drafting(DraftRequest::default().verify(verify))
         };
         (0..(N_SEQUENCES / N_STREAMS) as u64).map(request).collect()
     }
@@ -123,8 +123,7 @@ impl Setting {
         let (model, tokenizer) = open(MODEL, &setup);
         let model = Box::new(Verifying { model, verifier });
         let (name, options) = self.drafter;
-        let drafting =
-            DraftConfig { drafters: vec![self::setup(name, options)], ..DraftConfig::default() };
+        let drafting = DraftConfig::default().drafters(vec![self::setup(name, options)]);
         let requests = self.requests(verify);
         let (seen, stats) =
             run_drafting((model, tokenizer), &setup.config, &drafting, &requests, true);
@@ -175,12 +174,11 @@ impl std::fmt::Display for Sample {
 
 /// A pool that is too small for the requests, and a random schedule that skips turns.
 fn chaotic() -> Setup {
-    let config = EngineConfig {
-        max_num_seqs: 40,
-        max_num_batched_tokens: 300,
-        prefix_caching: true,
-        policy: SchedulePolicy::Random { seed: 5 },
-    };
+    let config = EngineConfig::default()
+        .max_num_seqs(40)
+        .max_num_batched_tokens(300)
+        .prefix_caching(true)
+        .policy(SchedulePolicy::Random { seed: 5 });
     Setup { device: on_cpu(Formats::F32, 1), n_blocks: 72, config, max_logit_rows: 160 }
 }
 
@@ -322,15 +320,14 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     for (name, options) in [("ngram", "min=1"), EXIT, ("snap-kv", "budget=48,queries=8,refresh=16")]
     {
         let verify = |request: &Request, verify| {
-            let drafting = DraftRequest { verify, ..DraftRequest::default() };
+            let drafting = DraftRequest::default().verify(verify);
             request.clone().drafting(drafting)
         };
         let half = all
             .iter()
             .zip((0..).map(|at| if at % 2 == 0 { Verify::Equality } else { Verify::Rejection }));
         let half: Vec<Request> = half.map(|(request, how)| verify(request, how)).collect();
-        let drafting =
-            DraftConfig { drafters: vec![setup(name, options)], ..DraftConfig::default() };
+        let drafting = DraftConfig::default().drafters(vec![setup(name, options)]);
         let (got, stats) =
             run_drafting(open(MODEL, &schedule), &schedule.config, &drafting, &half, true);
         assert!(stats.drafts.accepted > 0 && stats.drafts.drafted > 50, "{:?}", stats.drafts);

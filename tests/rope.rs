@@ -47,8 +47,7 @@ impl Reference {
 
     /// The largest relative error of a model's logits, with the prompt in chunks of `chunk` tokens.
     fn worst_error(&self, checkpoint: &Checkpoint, device: impl Into<Device>, chunk: usize) -> f32 {
-        let options =
-            LoadOptions { block_size: 16, n_blocks: 8, max_rows: 128, max_logit_rows: 128 };
+        let options = LoadOptions::new(16, 8).max_rows(128).max_logit_rows(128);
         let mut model = load(checkpoint, device, options, &mut |_, _| {}).expect("a model");
         let logits = run_prompt(&mut *model, &self.tokens, chunk);
         let rows = self.positions.iter().zip(&self.logits);
@@ -136,8 +135,7 @@ fn a_dynamic_model_gives_the_same_bits_however_a_prompt_is_chunked() {
     let checkpoint = open(directory.path());
     let reference = Reference::read("dynamic");
     let run = |chunk| {
-        let options =
-            LoadOptions { block_size: 16, n_blocks: 8, max_rows: 128, max_logit_rows: 128 };
+        let options = LoadOptions::new(16, 8).max_rows(128).max_logit_rows(128);
         let mut model =
             load(&checkpoint, on_cpu(Formats::BF16, 1), options, &mut |_, _| {}).expect("a model");
         run_prompt(&mut *model, &reference.tokens, chunk)

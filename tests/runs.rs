@@ -41,12 +41,11 @@ pub struct Setup {
 
 /// One request at a time, without a prefix cache: the reference for all comparisons.
 pub fn alone() -> Setup {
-    let config = EngineConfig {
-        max_num_seqs: 4,
-        max_num_batched_tokens: 512,
-        prefix_caching: false,
-        policy: SchedulePolicy::Fixed,
-    };
+    let config = EngineConfig::default()
+        .max_num_seqs(4)
+        .max_num_batched_tokens(512)
+        .prefix_caching(false)
+        .policy(SchedulePolicy::Fixed);
     Setup { device: on_cpu(Formats::BF16, 1), n_blocks: 256, config, max_logit_rows: 64 }
 }
 
@@ -55,12 +54,9 @@ pub fn open(name: &str, setup: &Setup) -> (Box<dyn LanguageModel>, Arc<Tokenizer
     let path = data("models").join(name);
     let checkpoint = Checkpoint::open(&path).expect("a tiny model");
     let tokenizer = Tokenizer::open(&path, checkpoint.gguf()).expect("its tokenizer");
-    let options = LoadOptions {
-        block_size: 16,
-        n_blocks: setup.n_blocks,
-        max_rows: setup.config.max_num_batched_tokens,
-        max_logit_rows: setup.max_logit_rows,
-    };
+    let options = LoadOptions::new(16, setup.n_blocks)
+        .max_rows(setup.config.max_num_batched_tokens)
+        .max_logit_rows(setup.max_logit_rows);
     let model = load(&checkpoint, setup.device, options, &mut |_, _| {}).expect("it loads");
     (model, Arc::new(tokenizer))
 }

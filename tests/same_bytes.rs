@@ -20,12 +20,11 @@ pub fn chaotic(seed: u64, device: Device) -> Setup {
     Setup {
         device,
         n_blocks: if seed.is_multiple_of(2) { 40 } else { 200 },
-        config: EngineConfig {
-            max_num_seqs: 4 + 4 * seed as usize,
-            max_num_batched_tokens: 64 + 60 * seed as usize,
-            prefix_caching: seed != 3,
-            policy: SchedulePolicy::Random { seed },
-        },
+        config: EngineConfig::default()
+            .max_num_seqs(4 + 4 * seed as usize)
+            .max_num_batched_tokens(64 + 60 * seed as usize)
+            .prefix_caching(seed != 3)
+            .policy(SchedulePolicy::Random { seed }),
         max_logit_rows: 48,
     }
 }
@@ -48,7 +47,7 @@ pub fn with_drafts(requests: &[Request]) -> Vec<Request> {
     let drafts = [(None, None), (Some(1), Some(48)), (Some(7), None), (Some(4), Some(80))];
     let requests = requests.iter().zip(drafts.into_iter().cycle());
     let requests = requests.map(|(request, (draft_length, kv_budget))| {
-        let drafting = DraftRequest { draft_length, kv_budget, ..DraftRequest::default() };
+        let drafting = DraftRequest::default().draft_length(draft_length).kv_budget(kv_budget);
         request.clone().drafting(drafting)
     });
     requests.collect()

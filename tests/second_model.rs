@@ -2,7 +2,7 @@
 //! sequence.
 
 use galley_backend::Formats;
-use galley_engine::{DraftRequest, Engine, EngineConfig, Prompt, Request};
+use galley_engine::{DraftRequest, Engine, Prompt, Request};
 use galley_tests::data;
 use galley_tests::on_cpu;
 use galley_tests::plugins::{drafting, second_model as options};
@@ -42,7 +42,7 @@ fn request(first: u32, n: u32) -> Request {
 /// unshared blocks.
 #[test]
 fn a_draft_model_equal_to_its_target_is_always_right() {
-    let config = EngineConfig { max_num_batched_tokens: 64, ..alone().config };
+    let config = alone().config.max_num_batched_tokens(64);
     let setup = Setup { config, ..alone() };
     let requests: Vec<Request> = (0..6).map(|i| request(i, 20 + 31 * i)).collect();
     for more in ["", ",sinks=16,budget=4096"] {
@@ -135,7 +135,7 @@ fn swap_tokens(path: &Path) {
 fn a_request_without_drafts_takes_no_draft_kv() {
     let setup = alone();
     let drafting = drafting("small-model", &options("llama3", ""));
-    let off = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
+    let off = DraftRequest::default().draft_length(0);
     let run = |drafts: &DraftRequest| {
         let request = request(1, 100).drafting(drafts.clone());
         run_drafting(open("llama3", &setup), &setup.config, &drafting, &[request], true).1

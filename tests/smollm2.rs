@@ -69,7 +69,7 @@ fn greedy_continuations_of_real_prompts_agree_with_transformers() {
     };
     let checkpoint = Checkpoint::open(&path).expect("SmolLM2");
     let tokenizer = Tokenizer::open(&path, checkpoint.gguf()).expect("its tokenizer");
-    let options = LoadOptions { block_size: 16, n_blocks: 260, max_rows: 512, max_logit_rows: 64 };
+    let options = LoadOptions::new(16, 260).max_rows(512).max_logit_rows(64);
     let prompts = prompts(&tokenizer);
     assert!(prompts.len() >= 7, "texts are missing: cargo xtask data");
     for (formats, near_tie, device) in devices() {

@@ -100,14 +100,13 @@ fn long_prompts_give_the_same_bytes_with_every_drafter() {
         println!("skipped: texts are missing: cargo xtask data");
         return;
     };
-    let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    let off = DraftRequest::off();
     let (expected, plain) = run(&engine, &requests, &off);
     assert_eq!(plain.drafts.drafted, 0);
     let mut before = plain.clone();
     for (name, _, at_least) in drafters {
         let drafter = DrafterChoice::Named(name.to_owned());
-        let (got, stats) =
-            run(&engine, &requests, &DraftRequest { drafter, ..DraftRequest::default() });
+        let (got, stats) = run(&engine, &requests, &DraftRequest::default().drafter(drafter));
         assert_eq!(expected, got, "{name}");
         let drafted = stats.drafts.drafted - before.drafts.drafted;
         let accepted = stats.drafts.accepted - before.drafts.accepted;

@@ -19,7 +19,7 @@ fn greedy(n_prompt: u32) -> Request {
 /// most 8 rows of logits.
 #[test]
 fn case_20_the_sizes_of_the_example_and_the_default_configuration() {
-    let config = EngineConfig { max_num_batched_tokens: 256, ..EngineConfig::default() };
+    let config = EngineConfig::default().max_num_batched_tokens(256);
     let setup = Setup { max_logit_rows: 8, config, ..alone() };
     let requests: Vec<_> = [10; 8].into_iter().chain([150]).map(greedy).collect();
     let (expected, _) = run(open("llama3", &alone()), &alone().config, &requests, false);
@@ -32,8 +32,7 @@ fn case_20_the_sizes_of_the_example_and_the_default_configuration() {
 /// last prompt takes several chunks and ends in a step in which the other sequences draft.
 #[test]
 fn case_20_a_prompt_that_ends_beside_drafts() {
-    let config =
-        EngineConfig { max_num_seqs: 4, max_num_batched_tokens: 64, ..EngineConfig::default() };
+    let config = EngineConfig::default().max_num_seqs(4).max_num_batched_tokens(64);
     let setup = Setup { max_logit_rows: 12, config, ..alone() };
     let requests: Vec<_> = [10, 10, 10, 150].into_iter().map(greedy).collect();
     let (expected, _) = run(open("llama3", &alone()), &alone().config, &requests, false);

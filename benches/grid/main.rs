@@ -28,12 +28,9 @@ fn main() {
     let (batch, context, gamma) =
         (most(&arguments.batches), most(&arguments.contexts), most(&arguments.gammas));
     let per_sequence = (context + gamma).div_ceil(BLOCK) + 1;
-    let options = LoadOptions {
-        block_size: BLOCK,
-        n_blocks: (batch * per_sequence).max(FILLED / BLOCK),
-        max_rows: FILLED.max(batch * (gamma + 1)),
-        max_logit_rows: batch * (gamma + 1),
-    };
+    let options = LoadOptions::new(BLOCK, (batch * per_sequence).max(FILLED / BLOCK))
+        .max_rows(FILLED.max(batch * (gamma + 1)))
+        .max_logit_rows(batch * (gamma + 1));
     let model = load(&checkpoint, arguments.device, options, &mut |_, _| {}).expect("a model");
     println!("{}, {}", checkpoint.path().display(), model.device());
     let rooflines =

@@ -1,10 +1,18 @@
 //! Settings of an engine, and how they are made to fit a device.
 
 use crate::error::StartError;
+use galley_backend::setters;
 use galley_model::{LanguageModel, RowLimits};
 
 /// Settings of an engine. The number of blocks is no setting: the model's KV pool determines it.
+///
+/// ```
+/// use galley_engine::EngineConfig;
+/// let config = EngineConfig::default().max_num_seqs(8).prefix_caching(false);
+/// assert_eq!((config.max_num_seqs, config.max_num_batched_tokens), (8, 2048));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineConfig {
     /// Sequences that run at the same time. At most the token budget and at most the model's logit
     /// rows: each sequence needs one row of both.
@@ -28,6 +36,18 @@ impl Default for EngineConfig {
     }
 }
 
+setters! {
+    impl EngineConfig;
+    /// Sets the most sequences that run at the same time.
+    max_num_seqs(n_seqs: usize) => max_num_seqs = n_seqs;
+    /// Sets the token budget: the most rows of one step.
+    max_num_batched_tokens(n_tokens: usize) => max_num_batched_tokens = n_tokens;
+    /// Sets whether a sequence reuses the KV of earlier sequences with the same prefix.
+    prefix_caching(is_on: bool) => prefix_caching = is_on;
+    /// Sets how the rows of each step are shared out.
+    policy(policy: SchedulePolicy) => policy = policy;
+}
+
 /// Sizes that no step of an engine exceeds. Only [`EngineConfig::fit`] computes them.
 #[derive(Clone, Debug)]
 pub(crate) struct Fitted {
@@ -45,7 +65,7 @@ impl EngineConfig {
     /// The same settings within the model's limits. Fails if the model's sizes allow no step.
     pub(crate) fn fit(&self, model: &dyn LanguageModel) -> Result<Fitted, StartError> {
         let shape = model.target().kv_shape;
-        let RowLimits { max_rows, max_logit_rows } = model.row_limits();
+        let RowLimits { max_rows, max_logit_rows, .. } = model.row_limits();
         let sizes = [
             ("block_size", shape.block_size, MAX_ID),
             ("n_blocks", shape.n_blocks, MAX_ID),

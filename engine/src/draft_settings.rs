@@ -2,9 +2,11 @@
 
 use crate::draft_cache::{DraftCache, DraftModel};
 use crate::error::SubmitError;
+use galley_backend::setters;
 use galley_drafter_host::Library;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +16,8 @@ pub type FindModel =
     Arc<dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// One drafter of an engine.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DrafterSetup {
     /// The drafter's code.
     pub library: Arc<Library>,
@@ -22,8 +25,16 @@ pub struct DrafterSetup {
     pub options: BTreeMap<String, String>,
 }
 
+impl DrafterSetup {
+    /// A drafter with options by name. [`DrafterSetup::named`] finds a drafter and reads its options.
+    pub fn new(library: Arc<Library>, options: BTreeMap<String, String>) -> Self {
+        Self { library, options }
+    }
+}
+
 /// The drafting configuration of an engine.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DraftConfig {
     /// The drafters that requests can name. The first serves requests that name none.
     pub drafters: Vec<DrafterSetup>,
@@ -56,8 +67,55 @@ impl Default for DraftConfig {
     }
 }
 
+impl fmt::Debug for DraftConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names every field, so that a new field does not compile without its place here.
+        let Self {
+            drafters,
+            draft_length,
+            max_draft_length,
+            kv_budget,
+            waits_for_drafts,
+            find_model: _,
+        } = self;
+        f.debug_struct("DraftConfig")
+            .field("drafters", drafters)
+            .field("draft_length", draft_length)
+            .field("max_draft_length", max_draft_length)
+            .field("kv_budget", kv_budget)
+            .field("waits_for_drafts", waits_for_drafts)
+            .field("find_model", &format_args!("(a function)"))
+            .finish()
+    }
+}
+
+setters! {
+    impl DraftConfig;
+    /// Sets the drafters that requests can name. The first serves requests that name none.
+    drafters(drafters: impl IntoIterator<Item = DrafterSetup>) =>
+        drafters = drafters.into_iter().collect();
+    /// Sets the draft tokens a round, where a request sets no other number.
+    draft_length(n_tokens: u32) => draft_length = n_tokens;
+    /// Sets the largest draft length that a request may set.
+    max_draft_length(n_tokens: u32) => max_draft_length = n_tokens;
+    /// Sets the cached tokens that a draft token attends to, where a request sets no other number.
+    /// None leaves it to the drafter.
+    kv_budget(n_tokens: impl Into<Option<u32>>) => kv_budget = n_tokens.into();
+    /// Sets whether the engine waits for draft tokens before it verifies them.
+    waits_for_drafts(waits: bool) => waits_for_drafts = waits;
+    /// Sets the function that finds the files of draft models.
+    find_model(find_model: FindModel) => find_model = find_model;
+}
+
 /// The drafting settings of a request. Only `verify` can change the tokens of the output.
+///
+/// ```
+/// use galley_engine::{DraftRequest, Verify};
+/// let drafting = DraftRequest::default().draft_length(4).verify(Verify::Rejection);
+/// assert_eq!((drafting.draft_length, drafting.kv_budget), (Some(4), None));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DraftRequest {
     /// The drafter to use.
     pub drafter: DrafterChoice,
@@ -68,6 +126,26 @@ pub struct DraftRequest {
     pub kv_budget: Option<u32>,
     /// How draft tokens are verified.
     pub verify: Verify,
+}
+
+impl DraftRequest {
+    /// No drafter: plain decoding.
+    pub fn off() -> Self {
+        Self::default().drafter(DrafterChoice::Off)
+    }
+}
+
+setters! {
+    impl DraftRequest;
+    /// Sets the drafter.
+    drafter(drafter: DrafterChoice) => drafter = drafter;
+    /// Sets the draft tokens a round; None takes the engine's number.
+    draft_length(n_tokens: impl Into<Option<u32>>) => draft_length = n_tokens.into();
+    /// Sets the cached tokens that a draft token attends to; None takes the engine's number, or the
+    /// drafter's.
+    kv_budget(n_tokens: impl Into<Option<u32>>) => kv_budget = n_tokens.into();
+    /// Sets how draft tokens are verified.
+    verify(verify: Verify) => verify = verify;
 }
 
 /// The drafter that a request asks for.
@@ -97,8 +175,8 @@ pub enum Verify {
     Rejection,
 }
 
-impl std::fmt::Display for Verify {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Verify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Verify::Equality => "equality",
             Verify::Rejection => "rejection",
@@ -250,7 +328,7 @@ mod tests {
             Ok(Some(DraftSettings { plan, verify: Verify::Equality }))
         };
         let named = |name: &str| DrafterChoice::Named(name.into());
-        let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+        let off = DraftRequest::off();
         assert_eq!(agree(DraftRequest::default()), settings(0, 3, None));
         assert_eq!(agree(off), Ok(None));
         let (drafter, draft_length, kv_budget) = (named("two"), Some(8), Some(64));

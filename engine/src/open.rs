@@ -16,7 +16,7 @@ pub use error::OpenError;
 pub use files::{ModelFiles, OpenProgress, check_model, find_model};
 pub use settings::Settings;
 
-use crate::draft_settings::{DraftConfig, DrafterSetup};
+use crate::draft_settings::DrafterSetup;
 use crate::handle::Engine;
 use galley_backend::Formats;
 use galley_drafter_host::Search;
@@ -175,15 +175,12 @@ impl EngineBuilder {
             let setup = setup.map_err(|reason| OpenError::Drafter { wanted, reason })?;
             settings.drafting.drafters.push(setup);
         }
-        settings.drafting = DraftConfig {
-            find_model: {
-                let on_progress = Arc::clone(&on_progress);
-                Arc::new(move |name| {
-                    let found = find_model(name, downloads, &*on_progress);
-                    found.map_err(Into::into)
-                })
-            },
-            ..settings.drafting
+        settings.drafting.find_model = {
+            let on_progress = Arc::clone(&on_progress);
+            Arc::new(move |name| {
+                let found = find_model(name, downloads, &*on_progress);
+                found.map_err(Into::into)
+            })
         };
         let files = settings.open_files(&find_model(&model, downloads, &*on_progress)?)?;
         settings.start(&files, &mut |done, total| on_progress(OpenProgress::Layers { done, total }))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// A snapshot of an engine's counters and times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Admitted sequences that have not ended. A preempted sequence counts as waiting.
     pub running: usize,
@@ -60,6 +61,7 @@ pub struct Stats {
 
 /// Statistics of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepStats {
     /// Sequences in the batch.
     pub n_seqs: usize,

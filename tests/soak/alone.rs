@@ -26,18 +26,14 @@ impl Alone {
     pub fn engine(&mut self, target: &Target, arithmetic: Arithmetic) -> &Engine {
         let key = format!("{} {arithmetic:?}", target.name);
         self.engines.entry(key).or_insert_with(|| {
-            let load = LoadOptions {
-                block_size: BLOCK_SIZE,
-                n_blocks: MAX_N * (MOST_TOKENS / BLOCK_SIZE),
-                max_rows: MOST_TOKENS,
-                max_logit_rows: MOST_TOKENS,
-            };
-            let config = EngineConfig {
-                max_num_seqs: MAX_N,
-                max_num_batched_tokens: MOST_TOKENS,
-                prefix_caching: false,
-                policy: SchedulePolicy::Fixed,
-            };
+            let load = LoadOptions::new(BLOCK_SIZE, MAX_N * (MOST_TOKENS / BLOCK_SIZE))
+                .max_rows(MOST_TOKENS)
+                .max_logit_rows(MOST_TOKENS);
+            let config = EngineConfig::default()
+                .max_num_seqs(MAX_N)
+                .max_num_batched_tokens(MOST_TOKENS)
+                .prefix_caching(false)
+                .policy(SchedulePolicy::Fixed);
             let model = target.load(arithmetic, 1, load);
             let tokenizer = Some(Arc::clone(&target.tokenizer));
             Engine::start(model, tokenizer, config).expect("an engine")

@@ -1,8 +1,8 @@
 //! Everything that a soak chooses at random, in one place.
 //!
-//! A feature that affects sampling or its arithmetic joins the soak here. The literals below name
-//! every field, so a new setting of a request, of drafting or of an engine does not compile until
-//! this file has values for it.
+//! A feature that affects sampling or its arithmetic joins the soak here. A test reads the fields of
+//! the drawn settings from their `Debug` text: it fails for a new setting of a request, of drafting,
+//! of an engine or of loading until this file draws several values for it, or [`CONSTANT`] names it.
 
 use super::prompts;
 use super::random::Random;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// The drafters that take part: all drafters that Galley ships.
 pub const DRAFTERS: [&str; 6] =
     ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
+
+/// Settings with the same value in every workload.
+pub const CONSTANT: [&str; 2] = ["DraftConfig.find_model", "DraftConfig.max_draft_length"];
 
 /// The longest draft length that a request may set.
 pub const MAX_DRAFT_LENGTH: u32 = 16;
@@ -95,18 +98,15 @@ impl Workload {
         let block_size = random.of(&[16, 16, 16, 32, 48]);
         let n_blocks = most.div_ceil(block_size) + random.of(&[0, 0, 1, 2, 4, 9, 30, 100]);
         let max_num_seqs = random.within(1..=16);
-        let load = LoadOptions {
-            block_size,
-            n_blocks,
-            max_rows,
-            max_logit_rows: random.of(&[max_num_batched_tokens, max_num_seqs, max_num_seqs + 3, 2]),
-        };
-        let engine = EngineConfig {
-            max_num_seqs,
-            max_num_batched_tokens,
-            prefix_caching: random.one_in(2),
-            policy,
-        };
+        let logit_rows = [max_num_batched_tokens, max_num_seqs, max_num_seqs + 3, 2];
+        let load = LoadOptions::new(block_size, n_blocks)
+            .max_rows(max_rows)
+            .max_logit_rows(random.of(&logit_rows));
+        let engine = EngineConfig::default()
+            .max_num_seqs(max_num_seqs)
+            .max_num_batched_tokens(max_num_batched_tokens)
+            .prefix_caching(random.one_in(2))
+            .policy(policy);
         let arithmetic = Arithmetic {
             isa: match target.is_tiny {
                 true if random.one_in(4) => random.of(&available()),
@@ -145,14 +145,13 @@ impl Workload {
     /// The engine's drafting configuration. Opens the drafters.
     pub fn drafting(&self) -> DraftConfig {
         let open = |(name, options): &(&str, String)| plugins::setup(name, options);
-        DraftConfig {
-            drafters: self.drafters.iter().map(open).collect(),
-            draft_length: self.draft_length,
-            max_draft_length: MAX_DRAFT_LENGTH,
-            kv_budget: self.kv_budget,
-            waits_for_drafts: self.waits_for_drafts,
-            find_model: Arc::new(|path| Ok(PathBuf::from(path))),
-        }
+        DraftConfig::default()
+            .drafters(self.drafters.iter().map(open))
+            .draft_length(self.draft_length)
+            .max_draft_length(MAX_DRAFT_LENGTH)
+            .kv_budget(self.kv_budget)
+            .waits_for_drafts(self.waits_for_drafts)
+            .find_model(Arc::new(|path| Ok(PathBuf::from(path))))
     }
 }
 
@@ -321,25 +320,24 @@ fn request(
 fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
     let names = workload.drafters.iter().map(|(name, _)| DrafterChoice::Named((*name).to_owned()));
     let named: Vec<_> = names.collect();
-    DraftRequest {
-        drafter: match random.below(8) {
+    DraftRequest::default()
+        .drafter(match random.below(8) {
             0 => DrafterChoice::Off,
             1 => DrafterChoice::Default,
             _ if named.is_empty() => DrafterChoice::Default,
             _ => random.of(&named),
-        },
-        draft_length: match random.below(3) {
+        })
+        .draft_length(match random.below(3) {
             0 => None,
             _ => Some(random.below(1 + MAX_DRAFT_LENGTH as usize) as u32),
-        },
-        kv_budget: random_budget(random),
-        verify: random.of(&[
+        })
+        .kv_budget(random_budget(random))
+        .verify(random.of(&[
             Verify::Equality,
             Verify::Equality,
             Verify::Equality,
             Verify::Rejection,
-        ]),
-    }
+        ]))
 }
 
 /// Whether the output of a request must equal plain decoding. With verification by rejection it
@@ -361,6 +359,6 @@ pub fn is_plain(request: &Request, workload: &Workload) -> bool {
 
 /// The same request without drafts.
 pub fn plain(request: &Request) -> Request {
-    let off = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    let off = DraftRequest::off();
     request.clone().drafting(off)
 }

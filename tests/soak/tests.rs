@@ -1,10 +1,11 @@
 //! The soak finds nothing if nothing is wrong, finds deliberate faults, and covers every setting.
 
 use galley_engine::{SchedulePolicy, Verify};
-use galley_tests::soak::dimensions::{DRAFTERS, Workload};
+use galley_tests::soak::dimensions::{CONSTANT, DRAFTERS, Job, Workload};
 use galley_tests::soak::{Control, Report, Soak, Target};
 use galley_tests::{TINY_MODELS, data};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::path::Path;
 
 const SEED: u64 = 11;
@@ -84,7 +85,7 @@ fn every_drafter_and_every_tiny_model_takes_part() {
 fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
     let engine = &workload.engine;
     let mut kinds = BTreeSet::new();
-    let mut note = |setting: &str, value: &dyn std::fmt::Debug| {
+    let mut note = |setting: &str, value: &dyn Debug| {
         kinds.insert(format!("{setting} {value:?}"));
     };
     note("model", &target.name);
@@ -153,4 +154,54 @@ fn a_minute_leaves_nothing_out() {
         assert!(all.contains(&format!("{pair} true")) && all.contains(&format!("{pair} false")));
     }
     assert!(all.contains(&format!("verify {:?}", Verify::Rejection)), "{all:?}");
+}
+
+/// The fields of a struct with their values, `Struct.field` and the text of the value.
+fn fields(settings: &dyn Debug) -> Vec<(String, String)> {
+    let text = format!("{settings:#?}");
+    let (name, lines) = text.split_once(" {\n").expect("a struct with fields");
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for line in lines.lines() {
+        // Fields are indented by four spaces, and the lines of their values by more.
+        let field = line.strip_prefix("    ").filter(|rest| rest.starts_with(char::is_alphabetic));
+        match field.and_then(|field| field.split_once(": ")) {
+            Some((field, value)) => fields.push((format!("{name}.{field}"), value.to_owned())),
+            None => fields.last_mut().expect("a field comes first").1.push_str(line),
+        }
+    }
+    fields
+}
+
+/// The settings that have the same value in all of the workloads.
+fn constant(workloads: impl Iterator<Item = Workload>) -> BTreeSet<String> {
+    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for workload in workloads {
+        let mut all =
+            vec![fields(&workload.load), fields(&workload.engine), fields(&workload.drafting())];
+        for Job { request, .. } in &workload.jobs {
+            all.extend([fields(request), fields(&request.sampling), fields(&request.drafting)]);
+        }
+        for (field, value) in all.into_iter().flatten() {
+            values.entry(field).or_default().insert(value);
+        }
+    }
+    let same = values.into_iter().filter(|(_, values)| values.len() == 1);
+    same.map(|(field, _)| field).collect()
+}
+
+/// A new setting is drawn, or is listed as constant.
+#[test]
+fn every_setting_is_drawn() {
+    let soak = Soak { seed: SEED, targets: Target::tiny(), only: None, control: None };
+    let drawn = || (0..100).map(|number| soak.draw(number).1);
+    let mut expected: BTreeSet<String> = CONSTANT.map(str::to_owned).into();
+    assert_eq!(constant(drawn()), expected);
+    // The negative control: two settings that are not drawn, as if they were new.
+    let undrawn = drawn().map(|mut workload| {
+        workload.engine.prefix_caching = true;
+        workload.jobs.iter_mut().for_each(|job| job.request.sampling.min_p = 0.0);
+        workload
+    });
+    expected.extend(["EngineConfig.prefix_caching", "SamplingParams.min_p"].map(str::to_owned));
+    assert_eq!(constant(undrawn), expected);
 }

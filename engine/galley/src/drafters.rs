@@ -64,19 +64,17 @@ impl DraftArgs {
         let find_model: FindModel = Arc::new(|name| {
             pull::find_or_fetch(name).map_err(|error| sentence(&error.into()).into())
         });
-        Ok(DraftConfig {
-            drafters,
-            draft_length,
-            max_draft_length: max,
-            kv_budget,
-            find_model,
-            ..DraftConfig::default()
-        })
+        Ok(DraftConfig::default()
+            .drafters(drafters)
+            .draft_length(draft_length)
+            .max_draft_length(max)
+            .kv_budget(kv_budget)
+            .find_model(find_model))
     }
 
     /// The drafting of each request.
     pub(crate) fn request(&self) -> DraftRequest {
-        DraftRequest { verify: self.verify, ..DraftRequest::default() }
+        DraftRequest::default().verify(self.verify)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::config::ModelConfig;
 use crate::weights::Checkpoint;
 use crate::{ModelError, Result};
 use galley_backend::sample::{self, SampledTokens};
-use galley_backend::{Batch, KvShape, LayerMask, Observation, Placeholders};
+use galley_backend::{Batch, KvShape, LayerMask, Observation, Placeholders, setters};
 
 /// A target and its draft models on one device, with one KV pool. Object-safe, so that the engine
 /// knows no device type.
@@ -94,6 +94,7 @@ impl ModelIndex {
 
 /// The facts about a loaded model.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoadedModel {
     /// Configuration of the model.
     pub config: ModelConfig,
@@ -104,8 +105,17 @@ pub struct LoadedModel {
     pub weight_bytes: usize,
 }
 
+impl LoadedModel {
+    /// The facts that every implementation of [`LanguageModel`] knows. `weight_bytes` counts packed
+    /// weights.
+    pub fn new(config: ModelConfig, kv_shape: KvShape, weight_bytes: usize) -> Self {
+        Self { config, kv_shape, weight_bytes }
+    }
+}
+
 /// The limits of one forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RowLimits {
     /// Most rows (tokens).
     pub max_rows: usize,
@@ -113,8 +123,22 @@ pub struct RowLimits {
     pub max_logit_rows: usize,
 }
 
+impl RowLimits {
+    /// Limits of `max_rows` rows, and of `max_logit_rows` rows of logits.
+    pub fn new(max_rows: usize, max_logit_rows: usize) -> Self {
+        Self { max_rows, max_logit_rows }
+    }
+}
+
 /// Sizes that are fixed when a model is loaded.
+///
+/// ```
+/// use galley_model::LoadOptions;
+/// let options = LoadOptions::new(16, 64).max_rows(256);
+/// assert_eq!((options.block_size, options.n_blocks, options.max_rows), (16, 64, 256));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// Tokens per KV block.
     pub block_size: usize,
@@ -126,4 +150,20 @@ pub struct LoadOptions {
     pub max_rows: usize,
     /// Most rows of logits in one forward.
     pub max_logit_rows: usize,
+}
+
+impl LoadOptions {
+    /// A KV pool of `n_blocks` blocks of `block_size` tokens, and forwards of at most 512 rows and
+    /// 64 rows of logits.
+    pub fn new(block_size: usize, n_blocks: usize) -> Self {
+        Self { block_size, n_blocks, max_rows: 512, max_logit_rows: 64 }
+    }
+}
+
+setters! {
+    impl LoadOptions;
+    /// Sets the most rows (tokens) in one forward.
+    max_rows(n_rows: usize) => max_rows = n_rows;
+    /// Sets the most rows of logits in one forward.
+    max_logit_rows(n_rows: usize) => max_logit_rows = n_rows;
 }

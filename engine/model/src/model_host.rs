@@ -56,7 +56,7 @@ impl<B: Backend> ModelHost<B> {
     /// Adds a model whose weights and pool are on the device.
     fn add(&mut self, decoder: Decoder<B>, pool: B::KvPool, kv_shape: KvShape) -> ModelIndex {
         let weight_bytes = decoder.weight_bytes(&self.backend);
-        let loaded = LoadedModel { config: decoder.config.clone(), kv_shape, weight_bytes };
+        let loaded = LoadedModel::new(decoder.config.clone(), kv_shape, weight_bytes);
         self.models.push(HostedModel { loaded, decoder, pool });
         ModelIndex(self.models.len() - 1)
     }
@@ -73,7 +73,7 @@ impl<B: Backend> LanguageModel for ModelHost<B> {
 
     fn row_limits(&self) -> RowLimits {
         let LoadOptions { max_rows, max_logit_rows, .. } = self.options;
-        RowLimits { max_rows, max_logit_rows }
+        RowLimits::new(max_rows, max_logit_rows)
     }
 
     fn device(&self) -> String {

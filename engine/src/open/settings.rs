@@ -65,11 +65,7 @@ impl Default for Settings {
             max_model_len: None,
             kv_cache_tokens: None,
             wanted_tokens: None,
-            engine: EngineConfig {
-                max_num_seqs: 64,
-                max_num_batched_tokens: 512,
-                ..EngineConfig::default()
-            },
+            engine: EngineConfig::default().max_num_seqs(64).max_num_batched_tokens(512),
             drafting: DraftConfig::default(),
         }
     }
@@ -127,7 +123,7 @@ impl Settings {
             .map_err(|reason| self.not_loaded(files, reason))?;
         let tokenizer = Some(Arc::clone(&files.tokenizer));
         let max_draft_length = self.max_draft_length();
-        let drafting = DraftConfig { max_draft_length, ..self.drafting.clone() };
+        let drafting = self.drafting.clone().max_draft_length(max_draft_length);
         Ok(Engine::start_with_drafters(model, tokenizer, self.engine.clone(), &drafting)?)
     }
 
@@ -158,12 +154,9 @@ impl Settings {
 
     /// The sizes of the model's buffers and its KV pool.
     fn load_options(&self, device: Device, files: &ModelFiles) -> Result<LoadOptions, OpenError> {
-        let mut options = LoadOptions {
-            block_size: self.block_size,
-            n_blocks: 0,
-            max_rows: self.engine.max_num_batched_tokens,
-            max_logit_rows: self.max_logit_rows(),
-        };
+        let mut options = LoadOptions::new(self.block_size, 0)
+            .max_rows(self.engine.max_num_batched_tokens)
+            .max_logit_rows(self.max_logit_rows());
         let tokens = match (self.kv_cache_tokens, device) {
             // The backend reduces the pool to the memory of the device.
             #[cfg(feature = "cuda")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// Drafted and accepted tokens, of one sequence or of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DraftStats {
     /// Verifications of at least one draft token.
     pub rounds: u64,
@@ -43,6 +44,7 @@ impl DraftStats {
 
 /// Time spent on drafting, over all rounds of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DraftTimes {
     /// Forwards and sampling of drafts, as far as the host waits for them
     /// ([`DraftConfig::waits_for_drafts`]).

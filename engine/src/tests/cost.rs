@@ -21,7 +21,7 @@ impl LanguageModel for Instant {
         self.0.loaded(model)
     }
     fn row_limits(&self) -> RowLimits {
-        RowLimits { max_logit_rows: usize::MAX, ..self.0.row_limits() }
+        RowLimits::new(self.0.row_limits().max_rows, usize::MAX)
     }
     fn device(&self) -> String {
         "none".into()

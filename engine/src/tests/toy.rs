@@ -84,8 +84,8 @@ impl Toy {
             format: KvFormat::F32,
         };
         Toy {
-            loaded: LoadedModel { config, kv_shape, weight_bytes: 0 },
-            limits: RowLimits { max_rows, max_logit_rows: max_rows },
+            loaded: LoadedModel::new(config, kv_shape, 0),
+            limits: RowLimits::new(max_rows, max_rows),
             slots: vec![0; n_blocks * block_size],
             logits: Vec::new(),
             scratch: Scratch::default(),

@@ -105,13 +105,13 @@ pub(super) fn measure(
     salt: u64,
     setting: &DraftingSetting,
 ) -> Result<DraftingResult> {
-    let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
-    let drafted = DraftRequest {
-        drafter: DrafterChoice::Named(setting.name.clone()),
-        draft_length: Some(setting.draft_length),
-        kv_budget: setting.kv_budget,
-        ..args.draft.request()
-    };
+    let plain = DraftRequest::off();
+    let drafted = args
+        .draft
+        .request()
+        .drafter(DrafterChoice::Named(setting.name.clone()))
+        .draft_length(setting.draft_length)
+        .kv_budget(setting.kv_budget);
     // Rejection samples from the same distribution, but it may sample other tokens.
     let may_differ = args.draft.verify == Verify::Rejection && args.temperature > 0.0;
     let mut runs = Vec::new();

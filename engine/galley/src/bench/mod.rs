@@ -20,9 +20,7 @@ use crate::resident::{forget_peak_rss, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
 use draft::{DraftingResult, DraftingSetting};
 use floor::{Floor, Machine, Moment};
-use galley_engine::{
-    DraftConfig, DraftRequest, DrafterChoice, ModelFiles, Prompt, Request, RequestHandle,
-};
+use galley_engine::{DraftRequest, ModelFiles, Prompt, Request, RequestHandle};
 use progress::BenchProgress;
 use prompts::Prompts;
 use serde::Serialize;
@@ -96,9 +94,8 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         args.context.iter().flat_map(|&c| args.batch.iter().map(move |b| b * per_sequence(c)));
     let wanted = blocks.max().unwrap_or(0) * model.block_size;
     let prompts = Prompts::open(args, &files, batch, context)?;
-    let drafting = args.draft.config(longest, longest, None)?;
     // The times of the parts of a round are exact only if the engine waits for draft tokens.
-    let drafting = DraftConfig { waits_for_drafts: true, ..drafting };
+    let drafting = args.draft.config(longest, longest, None)?.waits_for_drafts(true);
     let settings = DraftingSetting::all(args, &drafting)?;
     let loaded = start(&files, &model, &drafting, wanted)?;
     let machine = Machine::new(&model)?;
@@ -177,7 +174,7 @@ fn measure(
     let now = || machine.and_then(Machine::now);
     let before_prefill = now();
     forget_peak_rss();
-    let plain = DraftRequest { drafter: DrafterChoice::Off, ..DraftRequest::default() };
+    let plain = DraftRequest::off();
     let prefill = pass(args, loaded, turns, prompts, 1, salt, &plain)?;
     let prefill_peak = peak_rss_bytes();
     let between = now();

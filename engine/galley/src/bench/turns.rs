@@ -129,20 +129,20 @@ mod tests {
     #[test]
     fn there_is_no_mean_of_no_steps() {
         let ms = Duration::from_millis;
-        let begin = Stats { steps: 3, forward: ms(5), generated_tokens: 9, ..Stats::default() };
+        let stats = |steps, generated_tokens, forward, bookkeeping| {
+            let mut stats = Stats::default();
+            (stats.steps, stats.generated_tokens) = (steps, generated_tokens);
+            (stats.forward, stats.bookkeeping) = (ms(forward), ms(bookkeeping));
+            stats
+        };
+        let begin = stats(3, 9, 5, 0);
         assert!(StepSpan::between(&begin, &begin).is_none());
-        let timeless = Stats { steps: 4, ..begin.clone() };
+        let timeless = stats(4, 9, 5, 0);
         assert!(StepSpan::between(&begin, &timeless).is_none());
-        let before = Stats { steps: 2, ..begin.clone() };
+        let before = stats(2, 9, 5, 0);
         assert!(StepSpan::between(&begin, &before).is_none());
 
-        let end = Stats {
-            steps: 7,
-            forward: ms(13),
-            bookkeeping: ms(2),
-            generated_tokens: 29,
-            ..Stats::default()
-        };
+        let end = stats(7, 29, 13, 2);
         let span = StepSpan::between(&begin, &end).expect("four steps");
         assert_eq!((span.n_steps().get(), span.ms(|s| s.forward)), (4, 2.0));
         assert_eq!((span.step_ms(), span.share(|s| s.bookkeeping)), (2.5, 0.2));
