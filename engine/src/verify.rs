@@ -29,6 +29,10 @@ struct KeptToken {
 /// A new token of a sequence. Only the engine makes these events, from tokens that verification has
 /// accepted.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::manual_non_exhaustive,
+    reason = "the private field also keeps the rest of this crate from making events"
+)]
 pub struct TokenEvent {
     /// Index of the sequence among the request's `n`.
     pub index: u32,

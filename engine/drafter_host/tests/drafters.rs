@@ -106,7 +106,7 @@ fn a_right_drafter_is_recorded() {
         let expect = |drafter: &mut Drafter, rows: &[DraftRow<'_>], n_calls: u64| {
             let mut program = Program { work: Vec::new(), pushed: vec![1] };
             assert_eq!(drafter.guess(rows, &mut program), Outcome::Ready);
-            assert_eq!(program, Program { work: vec![chain.clone()], pushed: Vec::new() });
+            assert_eq!(program, Program { work: vec![chain], pushed: Vec::new() });
             assert_eq!(drafter.timings().n_calls, n_calls);
         };
         expect(&mut drafter, &ROWS, 1);

@@ -80,7 +80,10 @@ fn gguf_tensors_that_lie() {
     );
     refuses_gguf(
         &tensor(&[256], 11, 0),
-        &["tensor blk.0.ffn_norm.weight is stored as Q3_K; Galley reads"],
+        &[
+            "tensor blk.0.ffn_norm.weight is stored as Q3_K; Galley reads F32, F16, BF16, Q8_0, Q4_0, ",
+            ", Q5_K and Q6_K: take",
+        ],
     );
     let twice = Gguf::tiny().tensor("output_norm.weight", &[32], TYPE_F32, &[0; 128]).bytes();
     refuses_gguf(&twice, &["output_norm.weight: appears twice"]);

@@ -6,9 +6,11 @@ use super::Family;
 pub(super) struct KnownFamily {
     /// The class in `architectures`.
     pub(super) class: &'static str,
-    /// The `model_type`. It is also the `general.architecture` of a GGUF file, except for Mistral,
-    /// which is `llama` there.
+    /// The `model_type`.
     pub(super) model_type: &'static str,
+    /// The `general.architecture` of GGUF files. Families may share a name; a file with the name is
+    /// read as the first of them.
+    pub(super) gguf: &'static str,
     pub(super) family: Family,
     /// Well-known models of the family, for error messages.
     models: &'static str,
@@ -18,24 +20,28 @@ pub(super) const FAMILIES: [KnownFamily; 4] = [
     KnownFamily {
         class: "LlamaForCausalLM",
         model_type: "llama",
+        gguf: "llama",
         family: Family::Llama,
         models: "Llama 2, 3.1, 3.2 and 3.3, SmolLM2, TinyLlama, Yi",
     },
     KnownFamily {
         class: "MistralForCausalLM",
         model_type: "mistral",
+        gguf: "llama",
         family: Family::Mistral,
         models: "Mistral 7B and Nemo",
     },
     KnownFamily {
         class: "Qwen2ForCausalLM",
         model_type: "qwen2",
+        gguf: "qwen2",
         family: Family::Qwen2,
         models: "Qwen2, Qwen2.5, QwQ",
     },
     KnownFamily {
         class: "Qwen3ForCausalLM",
         model_type: "qwen3",
+        gguf: "qwen3",
         family: Family::Qwen3,
         models: "Qwen3 from 0.6B to 32B",
     },

@@ -1,6 +1,6 @@
 //! The configuration in the metadata of a GGUF file.
 
-use super::families::instead_of;
+use super::families::{FAMILIES, instead_of};
 use super::hf_rope::{BETA_FAST, BETA_SLOW, stretched};
 use super::rope::attention_factor;
 use super::{
@@ -23,21 +23,12 @@ impl ModelConfig {
         let architecture = metadata
             .str("general.architecture")
             .ok_or_else(|| ModelError::invalid(path, "general.architecture", "is missing"))?;
-        let family = match architecture {
-            "llama" => Family::Llama,
-            "qwen2" => Family::Qwen2,
-            "qwen3" => Family::Qwen3,
-            other => {
-                // GGUF files of Mistral have the architecture `llama`.
-                let name = |known: &super::families::KnownFamily| match known.family {
-                    Family::Mistral => "llama",
-                    _ => known.model_type,
-                };
-                let reason =
-                    format!("architecture {other} is not supported; {}", instead_of(other, name));
-                return Err(ModelError::unsupported(path, reason));
-            }
+        let Some(known) = FAMILIES.iter().find(|known| known.gguf == architecture) else {
+            let instead = instead_of(architecture, |known| known.gguf);
+            let reason = format!("architecture {architecture} is not supported; {instead}");
+            return Err(ModelError::unsupported(path, reason));
         };
+        let family = known.family;
         let keys = ArchitectureKeys { path, metadata, architecture };
         refuse_unsupported(&keys)?;
 

@@ -1,6 +1,7 @@
 //! A model on disk, whatever the format of its files.
 
 use super::{
+    codec::Codec,
     directory::{Files, Shards, Weights, find_weights, open_files},
     foreign, gguf,
     mapped::Mapped,
@@ -246,11 +247,15 @@ impl Checkpoint {
             Storage::Other(dtype) => {
                 let way_out = match self.gguf {
                     Some(_) => {
-                        "Galley reads F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K: take another \
-                         file of the model, such as Q4_K_M or Q8_0"
+                        let all = Codec::ALL.map(|codec| codec.to_string());
+                        let (last, rest) = all.split_last().expect("Codec::ALL is not empty");
+                        format!(
+                            "Galley reads {} and {last}: take another file of the model, such as Q4_K_M or Q8_0",
+                            rest.join(", ")
+                        )
                     }
                     None => {
-                        "supported are BF16, F16 and F32: take a copy of the model in one of them, or a GGUF file"
+                        "supported are BF16, F16 and F32: take a copy of the model in one of them, or a GGUF file".into()
                     }
                 };
                 let reason = format!("tensor {name} is stored as {dtype}; {way_out}");

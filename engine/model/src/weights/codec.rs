@@ -34,6 +34,21 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// All formats, in the order of error messages.
+    pub(super) const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+    ];
+
     /// Elements in a block.
     pub fn block_len(self) -> usize {
         match self {
@@ -125,20 +140,6 @@ mod tests {
     use safetensors::SafeTensors;
     use std::path::Path;
 
-    const ALL: [Codec; 11] = [
-        Codec::F32,
-        Codec::F16,
-        Codec::BF16,
-        Codec::Q8_0,
-        Codec::Q4_0,
-        Codec::Q4_1,
-        Codec::Q5_0,
-        Codec::Q5_1,
-        Codec::Q4_K,
-        Codec::Q5_K,
-        Codec::Q6_K,
-    ];
-
     /// gguf-py decodes the same blocks of random bits in tests/oracle/make_codecs.py.
     #[test]
     fn decodes_what_gguf_py_decodes_bit_for_bit() {
@@ -146,7 +147,7 @@ mod tests {
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/codecs.safetensors");
         let file = std::fs::read(path).unwrap();
         let tensors = SafeTensors::deserialize(&file).unwrap();
-        for codec in ALL.into_iter().filter(|&codec| codec != Codec::F32) {
+        for codec in Codec::ALL.into_iter().filter(|&codec| codec != Codec::F32) {
             let raw = tensors.tensor(&format!("{codec}.raw")).unwrap();
             let expected = tensors.tensor(&format!("{codec}.values")).unwrap();
             let mut values = vec![f32::NAN; expected.shape()[0]];
