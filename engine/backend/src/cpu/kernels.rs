@@ -113,8 +113,8 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set for operands of a format. [`Element`](super::simd::Element)
-    /// ties the formats of weights, operands and KV: a kernel has one number format in all its words.
+    /// The kernels of an instruction set for operands of a format. [`Element`] ties the formats of
+    /// weights, operands and KV: a kernel has one number format in all its words.
     pub(super) fn choose(isa: InstructionSet, format: OperandFormat) -> Self {
         assert!(isa.is_available(), "{} is not available on this CPU", isa.name());
         match (isa, format) {
