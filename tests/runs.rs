@@ -145,6 +145,7 @@ pub fn seen_of(handle: RequestHandle, n: u32) -> std::result::Result<Vec<Seen>, 
             }
             Event::Finished { index, reason, .. } => seen[index as usize].finish = reason.as_str(),
             Event::Error(error) => return Err(error.to_string()),
+            _ => {}
         }
     }
     Ok(seen)

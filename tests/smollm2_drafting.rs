@@ -54,7 +54,7 @@ fn run(
                     seen.push(format!("{token} {text:?} {:?}", logprob.map(f32::to_bits)));
                 }
                 Event::Finished { reason, .. } => seen.push(reason.as_str().to_owned()),
-                Event::Error(error) => panic!("{error}"),
+                other => panic!("{other:?}"),
             }
         }
         all.push(seen);

@@ -5,7 +5,7 @@ use crate::event::{Event, Usage};
 use crate::handle::{Engine, RequestHandle};
 use crate::request::Request;
 use crate::stop::FinishReason;
-use crate::verify::TokenEvent;
+use crate::verify::{TokenEvent, TokenSource};
 
 /// One item of a [`RequestHandle`]'s iterator: a token, or the end of a sequence.
 ///
@@ -15,7 +15,8 @@ use crate::verify::TokenEvent;
 pub struct Piece {
     /// Index of the sequence among the request's `n`.
     pub index: u32,
-    /// The token; None in the last piece of a sequence, which says how the sequence ended.
+    /// The token; None in the last piece of a sequence, which says how the sequence ended, and in
+    /// the piece of [`Event::Started`].
     pub token: Option<u32>,
     /// Text that became final with this token. May be empty: see [`TokenEvent::text`].
     pub text: String,
@@ -23,6 +24,8 @@ pub struct Piece {
     pub logprob: Option<f32>,
     /// The most likely tokens and their log-probabilities, if the request asks for them.
     pub top: Vec<(u32, f32)>,
+    /// The origin of the token; None in the last piece.
+    pub source: Option<TokenSource>,
     /// The end of the sequence, in its last piece.
     pub finish: Option<Finish>,
 }
@@ -47,6 +50,8 @@ pub struct Answer {
     pub text: String,
     /// The token ids, with the token that ended the sequence.
     pub tokens: Vec<u32>,
+    /// The origin of each token: a drafter, or the target.
+    pub sources: Vec<TokenSource>,
     /// The log-probability of each token and the most likely alternatives; empty unless the request
     /// asks for them.
     pub logprobs: Vec<Logprob>,
@@ -102,6 +107,7 @@ impl Answer {
             index,
             text: String::new(),
             tokens: Vec::new(),
+            sources: Vec::new(),
             logprobs: Vec::new(),
             finish: FinishReason::Cancelled,
             usage: Usage::default(),
@@ -111,6 +117,7 @@ impl Answer {
     fn add(&mut self, piece: Piece) {
         self.text.push_str(&piece.text);
         self.tokens.extend(piece.token);
+        self.sources.extend(piece.source);
         if let (Some(token), Some(logprob)) = (piece.token, piece.logprob) {
             self.logprobs.push(Logprob { token, logprob, top: piece.top });
         }
@@ -124,15 +131,19 @@ impl Answer {
 impl Piece {
     /// The piece of an event, or the error that ends the request.
     pub fn of(event: Event) -> Result<Self, RequestError> {
-        let end = |index, finish| {
+        let without_token = |index, finish| {
             let (text, top) = (String::new(), Vec::new());
-            Piece { index, token: None, text, logprob: None, top, finish: Some(finish) }
+            Piece { index, token: None, text, logprob: None, top, source: None, finish }
         };
         match event {
-            Event::Token(TokenEvent { index, token, text, logprob, top, .. }) => {
-                Ok(Piece { index, token: Some(token), text, logprob, top, finish: None })
+            Event::Token(TokenEvent { index, token, text, logprob, top, source, .. }) => {
+                let (token, source) = (Some(token), Some(source));
+                Ok(Piece { index, token, text, logprob, top, source, finish: None })
             }
-            Event::Finished { index, reason, usage } => Ok(end(index, Finish { reason, usage })),
+            Event::Finished { index, reason, usage } => {
+                Ok(without_token(index, Some(Finish { reason, usage })))
+            }
+            Event::Started(_) => Ok(without_token(0, None)),
             Event::Error(error) => Err(error),
         }
     }

@@ -19,6 +19,9 @@ pub struct EngineConfig {
     pub max_num_seqs: usize,
     /// The token budget: rows of one step, for prompts, decodes and drafts together. At most the model's rows.
     pub max_num_batched_tokens: usize,
+    /// Most requests that were submitted and wait for admission. Beyond it, submitting returns
+    /// [`SubmitError::Busy`](crate::SubmitError::Busy).
+    pub max_waiting: usize,
     /// Whether a sequence reuses the KV of earlier sequences with the same prefix.
     pub prefix_caching: bool,
     /// How the rows of each step are shared out.
@@ -30,6 +33,7 @@ impl Default for EngineConfig {
         EngineConfig {
             max_num_seqs: 256,
             max_num_batched_tokens: 2048,
+            max_waiting: 100_000,
             prefix_caching: true,
             policy: SchedulePolicy::Fixed,
         }
@@ -42,6 +46,8 @@ setters! {
     max_num_seqs(n_seqs: usize) => max_num_seqs = n_seqs;
     /// Sets the token budget: the most rows of one step.
     max_num_batched_tokens(n_tokens: usize) => max_num_batched_tokens = n_tokens;
+    /// Sets the most requests that wait for admission.
+    max_waiting(n_requests: usize) => max_waiting = n_requests;
     /// Sets whether a sequence reuses the KV of earlier sequences with the same prefix.
     prefix_caching(is_on: bool) => prefix_caching = is_on;
     /// Sets how the rows of each step are shared out.

@@ -27,6 +27,7 @@ pub enum StartError {
 
 /// Why [`crate::Engine::submit`] refused a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubmitError {
     /// The request asks for something impossible.
     #[error("{field}: {reason}")]
@@ -35,6 +36,17 @@ pub enum SubmitError {
         field: &'static str,
         /// The error, and the values that are allowed.
         reason: String,
+    },
+    /// Too many requests wait for admission. The same request may be accepted later.
+    #[error(
+        "the engine is busy: {n_waiting} requests wait for admission, and max_waiting is {max_waiting}; try again \
+         when some have ended"
+    )]
+    Busy {
+        /// Requests that wait for admission.
+        n_waiting: usize,
+        /// Most requests that may wait ([`crate::EngineConfig::max_waiting`]).
+        max_waiting: usize,
     },
     /// The engine accepts no more requests.
     #[error("the engine has stopped: {0}")]

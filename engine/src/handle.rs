@@ -2,25 +2,30 @@
 
 mod life;
 mod published;
+mod queue;
 
+use crate::admission_limit::{AdmissionLimit, WaitingPlace};
 use crate::config::{EngineConfig, Fitted};
 use crate::draft_settings::DraftConfig;
 use crate::drafting::Drafting;
 use crate::error::{RequestError, StartError, SubmitError};
-use crate::event::Event;
+use crate::event::{Event, Submitted};
+use crate::event_sink::EventSink;
+use crate::fingerprint;
 use crate::output::TextCodec;
 use crate::request::{Request, RequestLimits, ValidRequest};
 use crate::stats::Stats;
 use crate::step::EngineCore;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use galley_backend::KvShape;
 use galley_model::LanguageModel;
 use galley_model::config::ModelConfig;
 use galley_model::tokenizer::Tokenizer;
-use life::{Command, Submission, run};
+use life::{Command, RequestKey, Submission, run};
 use published::Published;
 pub use published::Watch;
-use std::sync::atomic::{AtomicU64, Ordering};
+pub use queue::EventQueue;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,6 +43,9 @@ struct Inner {
     codec: Option<Arc<dyn TextCodec>>,
     config: EngineConfig,
     model: ModelInfo,
+    drafters: Vec<String>,
+    admission: Arc<AdmissionLimit>,
+    is_draining: AtomicBool,
     n_requests: AtomicU64,
     published: Arc<Published>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -100,6 +108,9 @@ impl Engine {
         if let Some(codec) = &codec {
             limits.end_tokens = codec.end_tokens(&info.config);
         }
+        limits.fingerprint = fingerprint::of_model(model.target(), codec.as_deref());
+        let drafters = limits.drafting.drafters.iter().map(|drafter| drafter.name.clone());
+        let drafters = drafters.collect();
         let core = EngineCore::new(model, codec.clone(), &sizes, drafting);
         let (sender, commands) = unbounded();
         let published = Arc::new(Published::default());
@@ -113,8 +124,11 @@ impl Engine {
                 commands: sender,
                 limits,
                 codec,
+                admission: AdmissionLimit::new(sizes.config.max_waiting),
                 config: sizes.config,
                 model: info,
+                drafters,
+                is_draining: AtomicBool::new(false),
                 n_requests: AtomicU64::new(0),
                 published,
                 thread: Mutex::new(Some(thread)),
@@ -124,9 +138,8 @@ impl Engine {
 
     /// Checks a request and sends it to the engine thread. Text is tokenised on the caller's thread.
     pub fn submit(&self, request: impl Into<Request>) -> Result<RequestHandle, SubmitError> {
-        let (handle, submission) = self.prepare(request.into())?;
-        self.send(vec![submission])?;
-        Ok(handle)
+        let mut handles = self.submit_all([request.into()])?;
+        Ok(handles.pop().expect("one request was submitted"))
     }
 
     /// [`Engine::submit`] for several requests, which the engine receives before the same step. If
@@ -135,27 +148,43 @@ impl Engine {
         &self,
         requests: impl IntoIterator<Item = Request>,
     ) -> Result<Vec<RequestHandle>, SubmitError> {
-        let prepared = requests.into_iter().map(|request| self.prepare(request));
-        let (handles, submissions) = prepared.collect::<Result<_, _>>()?;
+        let begin = |Accepted { key, request, submitted, place }| {
+            let (events, receiver) = unbounded();
+            let commands = self.inner.commands.clone();
+            let n_open = request.n;
+            let handle = RequestHandle { key, submitted, n_open, events: receiver, commands };
+            let events = EventSink::Handle(events);
+            (handle, Submission { key, request, place, events, started: None })
+        };
+        let accepted = self.accept(requests.into_iter().collect())?;
+        let (handles, submissions) = accepted.into_iter().map(begin).unzip();
         self.send(submissions)?;
         Ok(handles)
     }
 
-    fn prepare(&self, request: Request) -> Result<(RequestHandle, Submission), SubmitError> {
+    /// Checks requests, gives them numbers, and takes their places among the waiting ones.
+    fn accept(&self, requests: Vec<Request>) -> Result<Vec<Accepted>, SubmitError> {
         let inner = &*self.inner;
-        let request = ValidRequest::new(request, &inner.limits, inner.codec.as_deref())?;
-        let (events, receiver) = unbounded();
-        let number = inner.n_requests.fetch_add(1, Ordering::Relaxed);
-        let handle = RequestHandle {
-            number,
-            priority: request.priority,
-            seed: request.seed,
-            n_prompt_tokens: request.prompt.len(),
-            n_open: request.n,
-            events: receiver,
-            commands: inner.commands.clone(),
+        if inner.is_draining.load(Ordering::Relaxed) {
+            return Err(SubmitError::Stopped(
+                "it drains: it ends after the requests that it has".into(),
+            ));
+        }
+        let places = inner.admission.take(requests.len())?;
+        let accept = |(request, place)| {
+            let request = ValidRequest::new(request, &inner.limits, inner.codec.as_deref())?;
+            let number = inner.n_requests.fetch_add(1, Ordering::Relaxed);
+            let submitted = Submitted {
+                id: number,
+                seed: request.seed,
+                prompt_tokens: request.tokens[..request.n_prompt].into(),
+                fingerprint: Arc::clone(&inner.limits.fingerprint),
+                resumed_text: request.output.final_text.clone(),
+            };
+            let key = RequestKey { priority: request.priority, number };
+            Ok(Accepted { key, request, submitted, place })
         };
-        Ok((handle, Submission { number, request, events }))
+        requests.into_iter().zip(places).map(accept).collect()
     }
 
     fn send(&self, submissions: Vec<Submission>) -> Result<(), SubmitError> {
@@ -163,6 +192,40 @@ impl Engine {
             let why = lock(&self.inner.published.stopped).clone();
             SubmitError::Stopped(why.unwrap_or_else(|| "it was shut down".into()))
         })
+    }
+
+    /// A queue for the events of many requests. When `capacity` events are unread, its sequences are
+    /// paused until they are read. `wake` is called on the engine's thread; it must return soon.
+    pub fn event_queue(
+        &self,
+        capacity: usize,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> EventQueue {
+        EventQueue::new(self.clone(), capacity, Box::new(wake))
+    }
+
+    /// Refuses requests from now on, and waits until all accepted ones have ended. Returns false
+    /// after `timeout`. The engine goes on then; [`Engine::shutdown`] ends it.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.inner.is_draining.store(true, Ordering::Relaxed);
+        let (sender, drained) = bounded(1);
+        if self.inner.commands.send(Command::Drain(sender)).is_err() {
+            return true; // the engine has stopped
+        }
+        // The other end is dropped without a message when the engine stops.
+        drained.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// The names of the engine's drafters. [`TokenSource::Draft`](crate::TokenSource::Draft) and
+    /// [`Stats::drafters`] have their indices.
+    pub fn drafters(&self) -> &[String] {
+        &self.inner.drafters
+    }
+
+    /// Names all that the output depends on beside the request: version, model, formats, and the
+    /// arithmetic of the device. Engines with the same fingerprint generate the same bytes.
+    pub fn fingerprint(&self) -> &Arc<str> {
+        &self.inner.limits.fingerprint
     }
 
     /// Statistics as of the last step.
@@ -218,14 +281,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A request that was accepted and is not on its way yet.
+struct Accepted {
+    key: RequestKey,
+    request: ValidRequest,
+    submitted: Submitted,
+    place: WaitingPlace,
+}
+
 /// A submitted request: an iterator over its events. Dropping it cancels its remaining sequences.
 #[derive(Debug)]
 #[must_use = "dropping it cancels the request"]
 pub struct RequestHandle {
-    number: u64,
-    priority: i32,
-    seed: u64,
-    n_prompt_tokens: usize,
+    key: RequestKey,
+    submitted: Submitted,
     /// Sequences that have not ended.
     n_open: u32,
     events: Receiver<Event>,
@@ -233,19 +302,24 @@ pub struct RequestHandle {
 }
 
 impl RequestHandle {
+    /// The facts with which another request can continue this one's output.
+    pub fn submitted(&self) -> &Submitted {
+        &self.submitted
+    }
+
     /// The request's number, unique within the engine.
     pub fn id(&self) -> u64 {
-        self.number
+        self.submitted.id
     }
 
     /// The seed: the request's own, or the seed that was drawn for it.
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.submitted.seed
     }
 
     /// Number of prompt tokens.
     pub fn n_prompt_tokens(&self) -> usize {
-        self.n_prompt_tokens
+        self.submitted.prompt_tokens.len()
     }
 
     /// Waits for the next event. None when the request is over.
@@ -290,13 +364,12 @@ impl RequestHandle {
 
     /// Ends the request's remaining sequences. [`crate::FinishReason::Cancelled`] follows for each of them.
     pub fn cancel(&self) {
-        let _ =
-            self.commands.send(Command::Cancel { priority: self.priority, number: self.number });
+        let _ = self.commands.send(Command::Cancel(vec![self.key]));
     }
 
     fn note(&mut self, event: Event) -> Event {
         match &event {
-            Event::Token(_) => {}
+            Event::Started(_) | Event::Token(_) => {}
             Event::Finished { .. } => self.n_open -= 1,
             Event::Error(_) => self.n_open = 0,
         }

@@ -52,6 +52,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission_limit;
 mod answer;
 mod batch;
 mod budget;
@@ -62,7 +63,9 @@ mod draft_settings;
 mod drafting;
 mod error;
 mod event;
+mod event_sink;
 mod executor;
+mod fingerprint;
 mod handle;
 mod open;
 mod output;
@@ -82,13 +85,13 @@ pub use draft_settings::{
     DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
-pub use event::{Event, Usage};
+pub use event::{Event, QueuedEvent, Submitted, Usage};
 pub use galley_backend::sample::SamplingParams;
 pub use galley_backend::{Formats, KvFormat, OperandFormat, WeightFormat};
 pub use galley_drafter_host as drafters;
 #[cfg(feature = "hub")]
 pub use galley_hub as hub;
-pub use handle::{Engine, ModelInfo, RequestHandle, Watch};
+pub use handle::{Engine, EventQueue, ModelInfo, RequestHandle, Watch};
 pub use open::{
     ChosenDevice, DeviceChoice, DeviceReason, DrafterError, EngineBuilder, ModelFiles, OpenError,
     OpenProgress, Settings, check_model, find_model,
@@ -96,4 +99,4 @@ pub use open::{
 pub use request::{Prompt, Request};
 pub use stats::{DraftStats, DraftTimes, Stats, StepStats};
 pub use stop::{FinishReason, Stopped};
-pub use verify::TokenEvent;
+pub use verify::{TokenEvent, TokenSource};

@@ -114,6 +114,10 @@ setters! {
     max_num_seqs(usize) => engine.max_num_seqs;
     /// Sets the most tokens of one step, prompts and decodes together.
     max_num_batched_tokens(usize) => engine.max_num_batched_tokens;
+    /// Sets the most requests that wait for admission: see [`EngineConfig::max_waiting`].
+    ///
+    /// [`EngineConfig::max_waiting`]: crate::EngineConfig::max_waiting
+    max_waiting(usize) => engine.max_waiting;
     /// Sets whether prompts reuse the KV of earlier prompts.
     prefix_caching(bool) => engine.prefix_caching;
     /// Sets the number of draft tokens per round for requests that give no number.
@@ -164,6 +168,16 @@ impl EngineBuilder {
     /// See [`OpenError`]. A model that is not here is [`OpenError::Hub`], unless
     /// [`EngineBuilder::download`] is set.
     pub fn build(self) -> Result<Engine, OpenError> {
+        self.build_with_files().map(|(engine, _)| engine)
+    }
+
+    /// [`EngineBuilder::build`], which also returns the files of the model: its tokenizer, and its
+    /// chat template.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineBuilder::build`].
+    pub fn build_with_files(self) -> Result<(Engine, ModelFiles), OpenError> {
         let EngineBuilder { model, downloads, plugin_path, drafters, mut settings, on_progress } =
             self;
         let search = || {
@@ -183,7 +197,8 @@ impl EngineBuilder {
             })
         };
         let files = settings.open_files(&find_model(&model, downloads, &*on_progress)?)?;
-        settings.start(&files, &mut |done, total| on_progress(OpenProgress::Layers { done, total }))
+        let on_layer = &mut |done, total| on_progress(OpenProgress::Layers { done, total });
+        Ok((settings.start(&files, on_layer)?, files))
     }
 }
 

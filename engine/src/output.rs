@@ -12,6 +12,8 @@ pub(crate) trait TextCodec: Send + Sync {
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
     /// A decoder for the tokens after `context`.
     fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder>;
+    /// A hash of the vocabulary.
+    fn fingerprint(&self) -> u64;
     /// Tokens that end a generation of this model, from its configuration and its tokenizer.
     fn end_tokens(&self, model: &ModelConfig) -> EndTokens {
         model.end_tokens.with_tokenizer(None, model.vocab_size)
@@ -33,6 +35,10 @@ impl TextCodec for Tokenizer {
 
     fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder> {
         Box::new(Tokenizer::stream_after(self, context, true))
+    }
+
+    fn fingerprint(&self) -> u64 {
+        Tokenizer::fingerprint(self)
     }
 
     fn end_tokens(&self, model: &ModelConfig) -> EndTokens {

@@ -1,5 +1,6 @@
 //! Requests, as callers write them and as the engine uses them.
 
+mod resume;
 mod setters;
 
 use crate::draft_settings::{DraftOffer, DraftRequest, DraftSettings};
@@ -8,7 +9,9 @@ use crate::output::TextCodec;
 use crate::stop::StopRules;
 use galley_backend::sample::{SamplingParams, TokenCounts};
 use galley_model::end_tokens::EndTokens;
+pub(crate) use resume::ExistingOutput;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 /// A prompt, and the settings of its generation.
 ///
@@ -44,6 +47,14 @@ pub struct Request {
     pub include_stop: bool,
     /// Never sample the model's end tokens.
     pub ignore_eos: bool,
+    /// Output that exists already: tokens that an earlier answer to the same request generated. The
+    /// output goes on after them as if it had never been interrupted: the same tokens, text,
+    /// log-probabilities, end and token counts. Needs the [`seed`](Self::seed) of that answer if
+    /// tokens are sampled; needs `n` = 1 and verification by equality.
+    pub generated: Vec<u32>,
+    /// The fingerprint of the engine that generated them ([`crate::Engine::fingerprint`]). An engine
+    /// with another fingerprint refuses the request. None is not checked.
+    pub fingerprint: Option<String>,
     /// Lower runs first. Requests of the same priority run in the order of submission.
     pub priority: i32,
     /// Sequences share KV only with sequences of the same salt.
@@ -70,6 +81,8 @@ impl Request {
             stop_tokens: Vec::new(),
             include_stop: false,
             ignore_eos: false,
+            generated: Vec::new(),
+            fingerprint: None,
             priority: 0,
             cache_salt: 0,
             drafting: DraftRequest::default(),
@@ -128,6 +141,8 @@ pub(crate) struct RequestLimits {
     /// Slots in the whole KV cache.
     pub(crate) kv_tokens: usize,
     pub(crate) max_num_seqs: usize,
+    /// See [`crate::Engine::fingerprint`].
+    pub(crate) fingerprint: Arc<str>,
     pub(crate) end_tokens: EndTokens,
     pub(crate) drafting: DraftOffer,
 }
@@ -140,15 +155,19 @@ impl RequestLimits {
 }
 
 /// A request that can be served, in the engine's terms. Only [`ValidRequest::new`] makes one.
-#[derive(Debug)]
 pub(crate) struct ValidRequest {
-    pub(crate) prompt: Vec<u32>,
+    /// The prompt, and after it the output that exists already.
+    pub(crate) tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub(crate) n_prompt: usize,
     pub(crate) sampling: SamplingParams,
     pub(crate) seed: u64,
     pub(crate) n: u32,
     pub(crate) stop: StopRules,
     /// Counts of tokens, if penalties need them.
     pub(crate) seen: Option<TokenCounts>,
+    /// The text of the output, as far as it exists.
+    pub(crate) output: ExistingOutput,
     pub(crate) priority: i32,
     pub(crate) cache_salt: u64,
     /// None means plain decoding.
@@ -174,6 +193,7 @@ impl ValidRequest {
     ) -> Result<Self, SubmitError> {
         request.check()?;
         check_against(&request, limits, text.is_some())?;
+        resume::check(&request, limits)?;
         let draft = limits.drafting.agree(&request.drafting)?;
         let sampling = request.sampling;
         let prompt = tokens_of(request.prompt, limits, text)?;
@@ -199,9 +219,16 @@ impl ValidRequest {
             max_tokens as usize,
             request.include_stop,
         );
+        let output = ExistingOutput::new(&prompt, &request.generated, &stop, text)?;
+        let mut seen = sampling.has_penalties().then(|| TokenCounts::of_prompt(&prompt));
+        if let Some(seen) = &mut seen {
+            request.generated.iter().for_each(|&token| seen.push_output(token));
+        }
         Ok(ValidRequest {
-            seen: sampling.has_penalties().then(|| TokenCounts::of_prompt(&prompt)),
-            prompt,
+            seen,
+            n_prompt: prompt.len(),
+            tokens: [prompt, request.generated].concat(),
+            output,
             sampling,
             seed: request.seed.unwrap_or_else(random_seed),
             n: request.n,

@@ -46,6 +46,8 @@ pub(crate) struct Scheduler {
     running: Vec<Sequence>,
     /// Sequences without blocks and with their last token pending.
     draining: Queue,
+    /// Sequences without blocks that wait until their reader reads.
+    paused: Queue,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     max_logit_rows: usize,
@@ -76,6 +78,7 @@ impl Scheduler {
             waiting: Queue::default(),
             running: Vec::new(),
             draining: Queue::default(),
+            paused: Queue::default(),
             max_num_seqs: sizes.config.max_num_seqs,
             max_num_batched_tokens: sizes.config.max_num_batched_tokens,
             max_logit_rows: sizes.max_logit_rows,
@@ -101,6 +104,7 @@ impl Scheduler {
     pub(crate) fn schedule(&mut self, blocks: &mut BlockManager) {
         self.n_steps += 1;
         self.copies.clear();
+        self.pause_unread(blocks);
         let mut n_rows = self.max_num_batched_tokens;
         if let Some(chaos) = &mut self.chaos {
             n_rows = chaos.budget(n_rows);
@@ -141,20 +145,34 @@ impl Scheduler {
         self.counts
     }
 
+    /// Sequences that wait until their reader reads.
+    pub(crate) fn n_paused(&self) -> usize {
+        self.paused.len()
+    }
+
+    /// Whether no sequence can go on. Some may be paused.
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty() && self.draining.is_empty()
     }
 
+    /// Whether there are no sequences.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_idle() && self.paused.is_empty()
+    }
+
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = SequenceKey> {
-        let elsewhere = self.waiting.keys().chain(self.draining.keys());
+        let elsewhere = self.waiting.keys().chain(self.draining.keys()).chain(self.paused.keys());
         elsewhere.chain(self.running.iter().map(|sequence| sequence.key))
     }
 
     /// Insertions, look-ups and removals of sequences without blocks, since the start.
     #[cfg(test)]
     pub(crate) fn n_touched(&self) -> u64 {
-        self.waiting.n_touched.get() + self.draining.n_touched.get()
+        [&self.waiting, &self.draining, &self.paused]
+            .map(|queue| queue.n_touched.get())
+            .iter()
+            .sum()
     }
 
     /// Removes and returns every sequence. The caller releases their blocks.
@@ -162,6 +180,7 @@ impl Scheduler {
         let mut taken = std::mem::take(&mut self.running);
         taken.extend(self.waiting.take_all());
         taken.extend(self.draining.take_all());
+        taken.extend(self.paused.take_all());
         self.refused = None;
         taken
     }
@@ -174,27 +193,31 @@ impl Scheduler {
         let mut taken: Vec<_> = self.running.drain(first..end).collect();
         taken.extend(self.waiting.take_request(priority, request));
         taken.extend(self.draining.take_request(priority, request));
+        taken.extend(self.paused.take_request(priority, request));
         self.refused = None;
         taken
     }
 
-    /// Removes and returns the sequences that have finished: running, draining or preempted. `keys`
-    /// names all of them. The caller releases their blocks.
+    /// Removes and returns the sequences that have finished: running, draining, preempted or paused.
+    /// `keys` names all of them. The caller releases their blocks.
     pub(crate) fn take_finished(&mut self, keys: &[SequenceKey]) -> Vec<Sequence> {
         let mut taken: Vec<_> = self.running.extract_if(.., |s| s.is_finished()).collect();
         if taken.len() < keys.len() {
-            let (draining, waiting) = (&mut self.draining, &mut self.waiting);
-            let take = |&key: &SequenceKey| draining.remove(key).or_else(|| waiting.remove(key));
+            let mut queues = [&mut self.draining, &mut self.waiting, &mut self.paused];
+            let take = |&key: &SequenceKey| queues.iter_mut().find_map(|queue| queue.remove(key));
             taken.extend(keys.iter().filter_map(take));
         }
         taken
     }
 
-    /// Finds a running, draining or waiting sequence.
+    /// Finds a running, draining, waiting or paused sequence.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
         match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
             Ok(at) => Some(&mut self.running[at]),
-            Err(_) => self.draining.get_mut(key).or_else(|| self.waiting.get_mut(key)),
+            Err(_) => {
+                let queues = [&mut self.draining, &mut self.waiting, &mut self.paused];
+                queues.into_iter().find_map(|queue| queue.get_mut(key))
+            }
         }
     }
 
@@ -204,6 +227,25 @@ impl Scheduler {
         for mut sequence in self.running.extract_if(.., |sequence| sequence.can_drain()) {
             sequence.drain(blocks);
             self.draining.insert(sequence);
+        }
+    }
+
+    /// Pauses running sequences if their reader does not read, and takes their blocks.
+    fn pause_unread(&mut self, blocks: &mut BlockManager) {
+        for mut sequence in self.running.extract_if(.., |sequence| sequence.request.is_unread()) {
+            let share = sequence.preempt(blocks);
+            debug_assert!(share.is_empty(), "no step has begun");
+            self.counts.preemptions += 1;
+            self.refused = None;
+            self.paused.insert(sequence);
+        }
+    }
+
+    /// Has paused sequences wait for admission again. A sequence with a reader that still does not
+    /// read is paused again.
+    pub(crate) fn resume_paused(&mut self) {
+        for sequence in self.paused.take_all() {
+            self.waiting.insert(sequence);
         }
     }
 

@@ -11,16 +11,18 @@ pub(crate) use draft::{DraftingSequence, SequenceDraft};
 pub(crate) use sampler::SequenceSampler;
 pub(crate) use state::{SequenceKey, SequenceState};
 
+use crate::admission_limit::WaitingPlace;
 use crate::budget::Share;
 use crate::event::{Event, Usage};
+use crate::event_sink::EventSink;
 use crate::output::{TextCodec, TextOutput};
-use crate::request::ValidRequest;
+use crate::request::{ExistingOutput, ValidRequest};
 use crate::stop::{FinishReason, StopRules};
-use crossbeam_channel::Sender;
 use galley_backend::sample::{SampleRow, SamplingParams};
 use galley_backend::{InputToken, Placeholder};
 use galley_blocks::{BlockManager, BlockTable};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// State that the sequences of a request share.
@@ -33,13 +35,26 @@ pub(crate) struct RequestState {
     cache_salt: u64,
     /// When the engine thread received the request.
     received: Instant,
-    events: Sender<Event>,
+    events: EventSink,
+    /// Sequences that have not ended.
+    n_open: AtomicU32,
 }
 
 impl RequestState {
-    /// Sends an event to the request's handle, which may have been dropped.
+    /// Sends an event to the request's reader, which may have been dropped.
     pub(crate) fn send(&self, event: Event) {
-        let _ = self.events.send(event);
+        let n_ended = match &event {
+            Event::Started(_) | Event::Token(_) => 0,
+            Event::Finished { .. } => 1,
+            Event::Error(_) => self.n_open.load(Ordering::Relaxed),
+        };
+        let n_open = self.n_open.fetch_sub(n_ended, Ordering::Relaxed) - n_ended;
+        self.events.send(event, n_open == 0);
+    }
+
+    /// Whether the reader has to read before the request may go on.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.events.is_full()
     }
 }
 
@@ -63,7 +78,9 @@ pub(crate) struct Sequence {
     pub(crate) n_forks: u32,
     sampler: SequenceSampler,
     text: TextOutput,
-    /// Prompt tokens from the prefix cache; None before first admission.
+    /// The request's place among the waiting ones, until first admission.
+    waiting_place: Option<WaitingPlace>,
+    /// Tokens from the prefix cache; None before first admission.
     pub(crate) n_cached: Option<usize>,
     n_preemptions: u32,
     /// Time since `request.received`.
@@ -72,22 +89,25 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// The first sequence of a request. The request's further sequences are forked off it.
+    /// The first sequence of a request. The request's further sequences are forked off it. Output that
+    /// the request brings may have ended it already.
     pub(crate) fn new(
         request: ValidRequest,
         number: u64,
-        events: Sender<Event>,
-        codec: Option<&dyn TextCodec>,
+        events: EventSink,
+        waiting_place: Option<WaitingPlace>,
     ) -> Self {
         let state = Arc::new(RequestState {
             sampling: request.sampling,
             stop: request.stop,
             seed: request.seed,
-            n_prompt: request.prompt.len(),
+            n_prompt: request.n_prompt,
             cache_salt: request.cache_salt,
             received: Instant::now(),
             events,
+            n_open: AtomicU32::new(request.n),
         });
+        let ExistingOutput { text, finish, .. } = request.output;
         Sequence {
             key: SequenceKey { priority: request.priority, request: number, index: 0 },
             table: BlockTable::new(state.cache_salt),
@@ -95,11 +115,12 @@ impl Sequence {
             request: state,
             pending: None,
             share: Share::default(),
-            state: SequenceState::Waiting,
+            state: finish.map_or(SequenceState::Waiting, SequenceState::Finished),
             draft: request.draft.map(SequenceDraft::new),
             n_forks: request.n - 1,
-            text: TextOutput::new(codec, &request.prompt),
-            tokens: request.prompt,
+            text,
+            tokens: request.tokens,
+            waiting_place,
             n_cached: None,
             n_preemptions: 0,
             first_token: None,
@@ -127,6 +148,7 @@ impl Sequence {
             n_forks: 0,
             sampler: self.sampler.fork(index),
             text: TextOutput::new(codec, &self.tokens),
+            waiting_place: None,
             n_cached: self.n_cached,
             n_preemptions: self.n_preemptions,
             first_token: None,
@@ -140,6 +162,7 @@ impl Sequence {
     pub(crate) fn admit(&mut self, table: BlockTable) {
         debug_assert_eq!(self.state, SequenceState::Waiting);
         self.n_cached.get_or_insert(table.n_tokens());
+        self.waiting_place = None;
         self.table = table;
         self.state = SequenceState::Running;
     }

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Stats {
     /// Admitted sequences that have not ended. A preempted sequence counts as waiting.
     pub running: usize,
+    /// Sequences that are paused, because events of their queue were not read.
+    pub paused: usize,
     /// Sequences that wait for admission. A request for `n` counts as one until its prompt is done.
     pub waiting: usize,
     /// Blocks that sequences hold, for the target and for draft models.
@@ -53,6 +55,9 @@ pub struct Stats {
     pub draft_times: DraftTimes,
     /// Drafted and accepted tokens of all sequences.
     pub drafts: DraftStats,
+    /// The same for each drafter, by its index in [`Engine::drafters`](crate::Engine::drafters).
+    /// Drafters after the last one that has drafted are left out.
+    pub drafters: Vec<DraftStats>,
     /// All other time of a step: scheduling, blocks, verification, text and events.
     pub bookkeeping: Duration,
     /// Statistics of the last step.
@@ -84,6 +89,23 @@ pub struct StepStats {
 }
 
 impl Stats {
+    /// Counts one round of a sequence with `drafter`, in which `n_accepted` of `n_drafted` tokens were
+    /// accepted.
+    pub(crate) fn add_round(
+        &mut self,
+        drafter: Option<usize>,
+        n_drafted: usize,
+        n_accepted: usize,
+    ) {
+        self.drafts.add_round(n_drafted, n_accepted);
+        if let Some(drafter) = drafter {
+            if self.drafters.len() <= drafter {
+                self.drafters.resize_with(drafter + 1, DraftStats::default);
+            }
+            self.drafters[drafter].add_round(n_drafted, n_accepted);
+        }
+    }
+
     pub(crate) fn add_step(&mut self, step: StepStats) {
         self.steps += 1;
         self.prompt_tokens += step.n_prompt_rows as u64;

@@ -3,10 +3,12 @@
 mod async_step;
 mod failed;
 
+use crate::admission_limit::WaitingPlace;
 use crate::config::Fitted;
 use crate::drafting::{Drafting, PiggybackSelection};
 use crate::error::RequestError;
 use crate::event::Event;
+use crate::event_sink::EventSink;
 use crate::executor::Executor;
 use crate::output::TextCodec;
 use crate::request::{RequestLimits, ValidRequest};
@@ -15,7 +17,6 @@ use crate::sequence::{Sequence, SequenceKey};
 use crate::stats::{Stats, StepStats};
 use crate::stop::FinishReason;
 use async_step::PendingStep;
-use crossbeam_channel::Sender;
 use galley_backend::sample::SampledToken;
 use galley_blocks::BlockManager;
 use galley_model::{LanguageModel, Result};
@@ -133,13 +134,15 @@ impl EngineCore {
             for stream in std::iter::once(&mut *sequence).chain(&mut forks[first_fork..]) {
                 let n_before = stream.tokens.len();
                 let (n_drafted, n_accepted) = (stream.n_drafted(), stream.n_accepted());
+                let drafter = stream.draft.as_ref().and_then(|draft| draft.plan().drafter);
                 let mut own = sampled.by_ref().take(1 + n_drafted);
                 stream.keep(&mut own, blocks);
                 own.for_each(drop); // tokens sampled after a rejected draft token
                 step.n_generated += stream.tokens.len() - n_before;
                 if n_drafted > 0 {
                     step.n_drafted += n_drafted;
-                    stats.drafts.add_round(n_drafted, (stream.n_accepted() - n_accepted) as usize);
+                    let n_accepted = (stream.n_accepted() - n_accepted) as usize;
+                    stats.add_round(drafter, n_drafted, n_accepted);
                 }
                 finished.extend(stream.is_finished().then_some(stream.key));
             }
@@ -199,18 +202,33 @@ impl EngineCore {
             max_context: config.max_context,
             kv_tokens: sizes.kv_tokens,
             max_num_seqs: sizes.config.max_num_seqs,
+            fingerprint: Arc::default(),
             end_tokens: config.end_tokens.with_tokenizer(None, config.vocab_size),
             drafting: drafting.offer().clone(),
         }
     }
 
-    /// Adds a request. `number` is its place in the order of submission.
-    pub(crate) fn add(&mut self, request: ValidRequest, number: u64, events: Sender<Event>) {
+    /// Adds a request. `number` is its place in the order of submission. A request with output that
+    /// has ended already ends at once.
+    pub(crate) fn add(
+        &mut self,
+        request: ValidRequest,
+        number: u64,
+        events: EventSink,
+        waiting_place: Option<WaitingPlace>,
+    ) {
         if self.is_idle() {
             self.stats.kv_blocks_peak = 0;
         }
         self.stats.requests += 1;
-        self.scheduler.add(Sequence::new(request, number, events, self.codec.as_deref()));
+        let sequence = Sequence::new(request, number, events, waiting_place);
+        match sequence.finish_reason() {
+            None => self.scheduler.add(sequence),
+            Some(reason) => {
+                sequence.send_finished(reason);
+                self.release(sequence);
+            }
+        }
     }
 
     /// Cancels the remaining sequences of a request.
@@ -260,9 +278,19 @@ impl EngineCore {
         sequence.release(&mut self.blocks);
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to do until a command comes. Sequences may be paused.
     pub(crate) fn is_idle(&self) -> bool {
         self.scheduler.is_idle()
+    }
+
+    /// Whether no sequence is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.scheduler.is_empty()
+    }
+
+    /// Has the sequences go on that were paused because their events were not read.
+    pub(crate) fn resume_paused(&mut self) {
+        self.scheduler.resume_paused();
     }
 
     /// A snapshot of the statistics.
@@ -271,6 +299,7 @@ impl EngineCore {
         let stats = &mut self.stats;
         stats.running = self.scheduler.n_running();
         stats.waiting = self.scheduler.n_waiting();
+        stats.paused = self.scheduler.n_paused();
         stats.kv_blocks_used = self.blocks.n_used();
         stats.kv_blocks_total = self.blocks.n_blocks();
         stats.kv_blocks_drafting =

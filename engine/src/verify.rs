@@ -24,6 +24,23 @@ pub(crate) struct AcceptedRun {
 struct KeptToken {
     sampled: SampledToken,
     text: String,
+    /// Its place in the draft, if the token was drafted and accepted.
+    draft_position: Option<u32>,
+}
+
+/// The origin of a token: a draft, or the target alone. The target confirms every drafted token, so
+/// the token is the same in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The target sampled the token, and no draft had it.
+    Target,
+    /// A drafter drafted the token, and verification accepted it.
+    Draft {
+        /// Index of the drafter in [`Engine::drafters`](crate::Engine::drafters).
+        drafter: u32,
+        /// Place of the token in its draft, from 0.
+        position: u32,
+    },
 }
 
 /// A new token of a sequence. Only the engine makes these events, from tokens that verification has
@@ -46,6 +63,8 @@ pub struct TokenEvent {
     pub logprob: Option<f32>,
     /// The most likely tokens and their log-probabilities, if the request asks for them.
     pub top: Vec<(u32, f32)>,
+    /// The origin of the token.
+    pub source: TokenSource,
     /// Private to this file, so that no other code makes an event.
     from_run: (),
 }
@@ -55,7 +74,8 @@ impl TokenEvent {
     /// The event of a made-up token, for tests of code that reads events.
     pub(crate) fn of_test(index: u32, token: u32, text: &str, top: Vec<(u32, f32)>) -> Self {
         let (text, logprob) = (text.into(), Some(-0.5));
-        TokenEvent { index, token, text, logprob, top, from_run: () }
+        let source = TokenSource::Target;
+        TokenEvent { index, token, text, logprob, top, source, from_run: () }
     }
 }
 
@@ -77,8 +97,21 @@ impl AcceptedRun {
             debug_assert!(i <= drafted.len(), "a sampled token without a draft token before it");
             let draft_token = drafted.get(i).and_then(|token| token.id());
             let agrees = draft_token == Some(sampled.token);
-            run.keep(sampled, rules, n_generated + i, text);
+            run.keep(sampled, agrees.then_some(i as u32), rules, n_generated + i, text);
             if run.finish.is_some() || !agrees {
+                break;
+            }
+        }
+        run
+    }
+
+    /// Keeps tokens that an earlier answer generated, up to the token that ends the sequence: the run
+    /// that plain decoding would have kept. It yields no events.
+    pub(crate) fn replay(generated: &[u32], rules: &StopRules, text: &mut TextOutput) -> Self {
+        let mut run = AcceptedRun::default();
+        for (i, &token) in generated.iter().enumerate() {
+            run.keep(SampledToken::of(token), None, rules, i, text);
+            if run.finish.is_some() {
                 break;
             }
         }
@@ -89,6 +122,7 @@ impl AcceptedRun {
     fn keep(
         &mut self,
         sampled: SampledToken,
+        draft_position: Option<u32>,
         rules: &StopRules,
         n_before: usize,
         output: &mut TextOutput,
@@ -113,7 +147,7 @@ impl AcceptedRun {
             text += &output.finish();
         }
         self.tokens.push(sampled.token);
-        self.kept.push(KeptToken { sampled, text });
+        self.kept.push(KeptToken { sampled, text, draft_position });
     }
 
     /// The tokens with KV computed in this step: all but the last, which was sampled and not
@@ -128,16 +162,37 @@ impl AcceptedRun {
         both.take_while(|(kept, drafted)| drafted.id() == Some(**kept)).count()
     }
 
+    /// Number of tokens that are kept.
+    pub(crate) fn n_kept(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The text that became final with the run.
+    pub(crate) fn text(&self) -> String {
+        self.kept.iter().map(|kept| kept.text.as_str()).collect()
+    }
+
     /// Why the sequence ends with this run, if it does.
     pub(crate) fn finish(&self) -> Option<&FinishReason> {
         self.finish.as_ref()
     }
 
-    /// The events of the tokens, for sequence `index` of a request.
-    pub(crate) fn into_events(self, index: u32) -> impl Iterator<Item = TokenEvent> {
-        self.kept.into_iter().map(move |KeptToken { sampled, text }| {
+    /// The events of the tokens, for sequence `index` of a request. `drafter` is the index of the
+    /// drafter of the draft, if there was one.
+    pub(crate) fn into_events(
+        self,
+        index: u32,
+        drafter: Option<usize>,
+    ) -> impl Iterator<Item = TokenEvent> {
+        self.kept.into_iter().map(move |KeptToken { sampled, text, draft_position }| {
             let SampledToken { token, logprob, top, .. } = sampled;
-            TokenEvent { index, token, text, logprob, top, from_run: () }
+            let source = match (drafter, draft_position) {
+                (Some(drafter), Some(position)) => {
+                    TokenSource::Draft { drafter: drafter as u32, position }
+                }
+                _ => TokenSource::Target,
+            };
+            TokenEvent { index, token, text, logprob, top, source, from_run: () }
         })
     }
 }
@@ -202,7 +257,7 @@ mod tests {
             let letters = run.tokens.iter().map(|&t| char::from(b'a' + t as u8)).collect();
             assert_eq!(run.computed().len() + 1, run.kept.len());
             let finish = run.finish().cloned();
-            let text = run.into_events(0).map(|event| event.text).collect();
+            let text = run.into_events(0, None).map(|event| event.text).collect();
             (letters, text, finish)
         }
     }

@@ -22,8 +22,15 @@ use std::sync::Arc;
 pub const DRAFTERS: [&str; 6] =
     ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
 
-/// Settings with the same value in every workload.
-pub const CONSTANT: [&str; 2] = ["DraftConfig.find_model", "DraftConfig.max_draft_length"];
+/// Settings with the same value in every workload when it is drawn. Output to resume comes from the
+/// workload itself (`resume.rs`), and the other two decide only which requests are refused.
+pub const CONSTANT: [&str; 5] = [
+    "DraftConfig.find_model",
+    "DraftConfig.max_draft_length",
+    "EngineConfig.max_waiting",
+    "Request.fingerprint",
+    "Request.generated",
+];
 
 /// The longest draft length that a request may set.
 pub const MAX_DRAFT_LENGTH: u32 = 16;

@@ -37,7 +37,11 @@ impl Open {
         };
         let handles = handles.into_iter().chain(std::iter::repeat_with(|| None));
         let open = |(job, handle): (&Job, Option<RequestHandle>)| {
-            let streams = vec![Stream::default(); job.request.n as usize];
+            let mut streams = vec![Stream::default(); job.request.n as usize];
+            if let Some(handle) = handle.as_ref().filter(|_| !job.request.generated.is_empty()) {
+                streams[0].tokens.clone_from(&job.request.generated);
+                streams[0].text.clone_from(&handle.submitted().resumed_text);
+            }
             let outcome = Outcome { streams, is_given_up: false, trouble: refusal.clone() };
             let mut open = Open { handle, end: job.end, outcome };
             open.give_up_in_time();
@@ -56,6 +60,7 @@ impl Open {
                     self.outcome.streams[index as usize].push(event);
                 }
                 Event::Error(error) => self.outcome.trouble = Some(error.to_string()),
+                _ => {}
             }
             self.give_up_in_time();
         }

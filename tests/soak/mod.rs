@@ -13,6 +13,7 @@ pub mod drive;
 pub mod prompts;
 pub mod random;
 pub mod report;
+pub mod resume;
 pub mod stream;
 pub mod target;
 
@@ -91,13 +92,13 @@ impl Soak {
             Err(error) => return report.unfinished(&place(), &format!("no engine: {error}")),
         };
         let outcomes = follow(&engine, &workload.jobs);
-        if outcomes.iter().any(|outcome| outcome.trouble.is_some()) {
-            for (job, outcome) in workload.jobs.iter().zip(&outcomes) {
-                if let Some(trouble) = &outcome.trouble {
-                    report.unfinished(&place(), &format!("{trouble}\n    {:?}", job.request));
-                }
-            }
-            report.is_stuck = true;
+        let again = resume::resumed(&workload.jobs, &outcomes);
+        let resumed: Vec<Job> = again.iter().map(|resumed| resumed.job.clone()).collect();
+        let ends = match has_trouble(&workload.jobs, &outcomes, &place, report) {
+            true => Vec::new(),
+            false => follow(&engine, &resumed),
+        };
+        if report.is_stuck || has_trouble(&resumed, &ends, &place, report) {
             // The engine may never end, so its thread is not joined.
             let _ = ManuallyDrop::new(engine);
             return;
@@ -123,7 +124,28 @@ impl Soak {
             let expected = alone::run(runs_alone, &job.request, most, n_prompt);
             compare(job, outcome, &expected, &place, report);
         }
+        for (resumed, outcome) in again.iter().zip(&ends) {
+            let place = || format!("{}, request {} resumed", place(), resumed.at);
+            report.n_resumed += 1;
+            compare(&resumed.job, outcome, &[resumed.expected()], &place, report);
+        }
     }
+}
+
+/// Reports requests that did not end. The engine then counts as stuck.
+fn has_trouble(
+    jobs: &[Job],
+    outcomes: &[Outcome],
+    place: &dyn Fn() -> String,
+    report: &mut Report,
+) -> bool {
+    for (job, outcome) in jobs.iter().zip(outcomes) {
+        if let Some(trouble) = &outcome.trouble {
+            report.unfinished(&place(), &format!("{trouble}\n    {:?}", job.request));
+            report.is_stuck = true;
+        }
+    }
+    report.is_stuck
 }
 
 /// Compares the sequences of a request with its sequences when it runs alone.

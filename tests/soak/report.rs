@@ -15,6 +15,8 @@ pub struct Report {
     pub n_workloads: u64,
     /// Sequences compared with the same request run alone.
     pub n_comparisons: u64,
+    /// Compared sequences that went on after a part of their output.
+    pub n_resumed: u64,
     /// Tokens in the compared sequences.
     pub n_tokens: u64,
     /// Compared sequences that differed.
@@ -80,10 +82,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: [(&str, u64); 12] = [
+        let rows: [(&str, u64); 13] = [
             ("seed", self.seed),
             ("workloads", self.n_workloads),
             ("comparisons", self.n_comparisons),
+            ("of them resumed", self.n_resumed),
             ("tokens compared", self.n_tokens),
             ("differences", self.n_differences),
             ("by rejection", self.n_by_rejection),

@@ -28,7 +28,7 @@ impl Stream {
                 self.top.push(top.into_iter().map(|(token, p)| (token, p.to_bits())).collect());
             }
             Event::Finished { reason, .. } => self.finish = Some(reason),
-            Event::Error(_) => {}
+            _ => {}
         }
     }
 

@@ -175,7 +175,7 @@ fn print_answer(
                 }
                 return Err(ChatFailure::Message(error.into()));
             }
-            None => {}
+            _ => {}
         }
     }
 }

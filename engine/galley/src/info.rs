@@ -4,8 +4,8 @@ use crate::args::InfoArgs;
 use crate::console;
 use crate::load::open;
 use anyhow::{Result, bail};
-use galley_backend::KvFormat;
 use galley_backend::cpu::InstructionSet;
+use galley_backend::{Formats, KvFormat};
 use galley_model::config::{RopeScaling, Yarn};
 use serde_json::json;
 use std::io::Write;
@@ -28,6 +28,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
             (end.id, spelling, end.source.to_string())
         })
         .collect();
+    let fingerprint = files.cpu_fingerprint(InstructionSet::best(), Formats::BF16);
     if args.json {
         let info = json!({
             "path": files.path,
@@ -53,6 +54,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
             "weight_bytes_bf16": parameters * 2,
             "kv_bytes_per_token_bf16": kv_bytes,
             "cpu": InstructionSet::best().name(),
+            "fingerprint": &*fingerprint,
         });
         writeln!(stdout, "{info:#}")?;
         return Ok(());
@@ -100,6 +102,10 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
         .map(InstructionSet::name)
         .collect();
     writeln!(stdout, "this CPU        {}", sets.join(", "))?;
+    writeln!(
+        stdout,
+        "fingerprint     {fingerprint}: engines that say the same give the same bytes"
+    )?;
     Ok(())
 }
 

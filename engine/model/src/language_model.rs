@@ -103,13 +103,17 @@ pub struct LoadedModel {
     pub kv_shape: KvShape,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
+    /// Hash of configuration and weights ([`Checkpoint::content_hash`]); 0 for a model without files.
+    pub content_hash: u64,
+    /// Names the device's arithmetic. Devices with the same name compute the same bits.
+    pub arithmetic: String,
 }
 
 impl LoadedModel {
     /// The facts that every implementation of [`LanguageModel`] knows. `weight_bytes` counts packed
     /// weights.
     pub fn new(config: ModelConfig, kv_shape: KvShape, weight_bytes: usize) -> Self {
-        Self { config, kv_shape, weight_bytes }
+        Self { config, kv_shape, weight_bytes, content_hash: 0, arithmetic: String::new() }
     }
 }
 

@@ -49,14 +49,24 @@ impl<B: Backend> ModelHost<B> {
         }
         let pool = backend.kv_pool(kv_shape)?;
         let mut host = Self { backend, options, models: Vec::with_capacity(1) };
-        host.add(decoder, pool, kv_shape);
+        host.add(checkpoint, decoder, pool, kv_shape);
         Ok(host)
     }
 
     /// Adds a model whose weights and pool are on the device.
-    fn add(&mut self, decoder: Decoder<B>, pool: B::KvPool, kv_shape: KvShape) -> ModelIndex {
+    fn add(
+        &mut self,
+        checkpoint: &Checkpoint,
+        decoder: Decoder<B>,
+        pool: B::KvPool,
+        kv_shape: KvShape,
+    ) -> ModelIndex {
         let weight_bytes = decoder.weight_bytes(&self.backend);
-        let loaded = LoadedModel::new(decoder.config.clone(), kv_shape, weight_bytes);
+        let loaded = LoadedModel {
+            content_hash: checkpoint.content_hash(),
+            arithmetic: self.backend.arithmetic(),
+            ..LoadedModel::new(decoder.config.clone(), kv_shape, weight_bytes)
+        };
         self.models.push(HostedModel { loaded, decoder, pool });
         ModelIndex(self.models.len() - 1)
     }
@@ -99,7 +109,7 @@ impl<B: Backend> LanguageModel for ModelHost<B> {
         let decoder = Decoder::load(&mut self.backend, checkpoint, &self.options, &mut |_, _| {})?;
         let pool = &self.models[ModelIndex::TARGET.0].pool;
         let pool = self.backend.alias_kv_pool(pool, kv_shape)?;
-        Ok(self.add(decoder, pool, kv_shape))
+        Ok(self.add(checkpoint, decoder, pool, kv_shape))
     }
 
     fn forward(

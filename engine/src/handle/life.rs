@@ -2,8 +2,10 @@
 
 use super::lock;
 use super::published::Published;
+use crate::admission_limit::WaitingPlace;
 use crate::error::RequestError;
-use crate::event::Event;
+use crate::event::{Event, Submitted};
+use crate::event_sink::EventSink;
 use crate::request::ValidRequest;
 use crate::step::EngineCore;
 use crossbeam_channel::{Receiver, Sender};
@@ -12,7 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A command to the engine thread.
 pub(super) enum Command {
     Submit(Vec<Submission>),
-    Cancel { priority: i32, number: u64 },
+    Cancel(Vec<RequestKey>),
+    /// Has sequences go on that were paused because their events were not read.
+    Resume,
+    /// Asks for a message when no request is left.
+    Drain(Sender<()>),
     Shutdown,
 }
 
@@ -21,7 +27,8 @@ impl Command {
     fn n_requests(&self) -> usize {
         match self {
             Command::Submit(submissions) => submissions.len(),
-            Command::Cancel { .. } | Command::Shutdown => 1,
+            Command::Cancel(requests) => requests.len(),
+            Command::Resume | Command::Drain(_) | Command::Shutdown => 1,
         }
     }
 }
@@ -31,11 +38,21 @@ impl Command {
 /// commands arrive.
 const REQUESTS_BETWEEN_STEPS: usize = 4096;
 
+/// The place of a request in the order of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestKey {
+    pub(super) priority: i32,
+    pub(super) number: u64,
+}
+
 /// A request on its way to the engine thread.
 pub(super) struct Submission {
-    pub(super) number: u64,
+    pub(super) key: RequestKey,
     pub(super) request: ValidRequest,
-    pub(super) events: Sender<Event>,
+    pub(super) place: WaitingPlace,
+    pub(super) events: EventSink,
+    /// The event with which the request begins, for readers of a queue.
+    pub(super) started: Option<Submitted>,
 }
 
 /// Runs the engine thread.
@@ -70,7 +87,13 @@ fn serve(
     commands: &Receiver<Command>,
     published: &Published,
 ) -> galley_model::Result<()> {
+    let mut drains: Vec<Sender<()>> = Vec::new();
     loop {
+        if core.is_empty() {
+            for drained in drains.drain(..) {
+                let _ = drained.send(()); // its caller may wait no longer
+            }
+        }
         let waited = if core.is_idle() { commands.recv().ok() } else { None };
         if core.is_idle() && waited.is_none() {
             return Ok(()); // no handle is left
@@ -81,7 +104,13 @@ fn serve(
             room = room.saturating_sub(command.n_requests());
             match command {
                 Command::Submit(submissions) => add(core, submissions),
-                Command::Cancel { priority, number } => core.cancel(priority, number),
+                Command::Cancel(requests) => {
+                    for RequestKey { priority, number } in requests {
+                        core.cancel(priority, number);
+                    }
+                }
+                Command::Resume => core.resume_paused(),
+                Command::Drain(drained) => drains.push(drained),
                 Command::Shutdown => {
                     core.cancel_all();
                     return Ok(());
@@ -97,16 +126,21 @@ fn serve(
 }
 
 fn add(core: &mut EngineCore, submissions: Vec<Submission>) {
-    for Submission { number, request, events } in submissions {
-        core.add(request, number, events);
+    for Submission { key, request, place, events, started } in submissions {
+        if let Some(started) = started {
+            events.send(Event::Started(started), false);
+        }
+        core.add(request, key.number, events, Some(place));
     }
 }
 
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Command::Submit { .. } => "Submit",
-            Command::Cancel { .. } => "Cancel",
+            Command::Submit(_) => "Submit",
+            Command::Cancel(_) => "Cancel",
+            Command::Resume => "Resume",
+            Command::Drain(_) => "Drain",
             Command::Shutdown => "Shutdown",
         })
     }

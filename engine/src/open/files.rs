@@ -1,6 +1,9 @@
 //! The files of a model: configuration, weights, tokenizer and chat template, without an engine.
 
 use super::error::OpenError;
+use crate::fingerprint::fingerprint;
+use galley_backend::Formats;
+use galley_backend::cpu::{InstructionSet, arithmetic};
 use galley_model::ModelError;
 use galley_model::chat::ChatTemplate;
 use galley_model::config::ModelConfig;
@@ -115,6 +118,13 @@ impl ModelFiles {
     pub fn end_tokens(&self) -> EndTokens {
         let config = self.config();
         config.end_tokens.with_tokenizer(Some(&self.tokenizer), config.vocab_size)
+    }
+
+    /// The fingerprint of an engine over these files on a CPU with this instruction set
+    /// ([`Engine::fingerprint`](crate::Engine::fingerprint)).
+    pub fn cpu_fingerprint(&self, instruction_set: InstructionSet, formats: Formats) -> Arc<str> {
+        let arithmetic = arithmetic(instruction_set, formats);
+        fingerprint(self.checkpoint.content_hash(), Some(self.tokenizer.fingerprint()), &arithmetic)
     }
 
     /// The model's chat template.

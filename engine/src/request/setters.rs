@@ -50,6 +50,10 @@ setters! {
     include_stop(is_included: bool) => include_stop = is_included;
     /// Sets whether sampling excludes the model's end tokens.
     ignore_eos(is_ignored: bool) => ignore_eos = is_ignored;
+    /// Continues an answer after the tokens that it has: see [`Request::generated`].
+    resume(generated: impl IntoIterator<Item = u32>) => generated = generated.into_iter().collect();
+    /// Sets the fingerprint that the engine must have: see [`Request::fingerprint`].
+    fingerprint(fingerprint: impl Into<String>) => fingerprint = Some(fingerprint.into());
     /// Sets the priority; lower runs first.
     priority(priority: i32) => priority = priority;
     /// Sets the salt: sequences share KV only with sequences of the same salt.

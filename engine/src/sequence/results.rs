@@ -43,13 +43,15 @@ impl Sequence {
         let rules = &self.request.stop;
         let drafted = self.draft.as_ref().map_or(&[][..], |draft| &draft.tokens);
         let run = AcceptedRun::verify(drafted, sampled, rules, n_generated, &mut self.text);
+        let mut drafter = None;
         if let Some(draft) = self.draft.as_mut().filter(|draft| !draft.tokens.is_empty()) {
             draft.stats.add_round(draft.tokens.len(), run.n_accepted(&draft.tokens));
+            drafter = draft.plan().drafter;
             draft.clear();
         }
         blocks.commit(&mut self.table, run.computed());
         blocks.rollback(&mut self.table);
-        self.accept(run);
+        self.accept(run, drafter);
     }
 
     /// Replaces the pending token by `token`, checks the stop conditions and sends the event.
@@ -58,17 +60,18 @@ impl Sequence {
         let (rules, n_generated) = (&self.request.stop, self.n_generated());
         let sampled = [SampledToken::of(token)];
         let run = AcceptedRun::verify(&[], sampled, rules, n_generated, &mut self.text);
-        self.accept(run);
+        self.accept(run, None);
     }
 
     /// Appends the tokens of `run` and sends their events. Finishes the sequence if the run says so.
-    fn accept(&mut self, run: AcceptedRun) {
+    /// `drafter` is the index of the drafter of the draft, if there was one.
+    fn accept(&mut self, run: AcceptedRun, drafter: Option<usize>) {
         if let Some(reason) = run.finish() {
             self.state = SequenceState::Finished(reason.clone());
         }
         self.last_token = self.request.received.elapsed();
         self.first_token.get_or_insert(self.last_token);
-        for event in run.into_events(self.key.index) {
+        for event in run.into_events(self.key.index, drafter) {
             self.tokens.push(event.token);
             self.sampler.count(event.token);
             self.request.send(Event::Token(event));

@@ -15,16 +15,21 @@ use crate::stop::FinishReason;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn engine(toy: Toy) -> Engine {
-    start(toy, Some(Arc::new(Letters)), std::thread::Builder::new()).unwrap()
+pub(super) fn engine(toy: Toy) -> Engine {
+    engine_with(EngineConfig::default(), toy)
+}
+
+pub(super) fn engine_with(config: EngineConfig, toy: Toy) -> Engine {
+    start(config, toy, Some(Arc::new(Letters)), std::thread::Builder::new()).unwrap()
 }
 
 fn start(
+    config: EngineConfig,
     toy: Toy,
     codec: Option<Arc<dyn TextCodec>>,
     thread: std::thread::Builder,
 ) -> Result<Engine, StartError> {
-    let sizes = EngineConfig::default().fit(&toy)?;
+    let sizes = config.fit(&toy)?;
     Engine::start_with(Box::new(toy), codec, sizes, Drafting::default(), thread)
 }
 
@@ -228,7 +233,8 @@ fn bad_requests_name_the_field() {
     let error = short.submit(ok().max_tokens(18)).map(drop).unwrap_err();
     assert!(error.to_string().contains("context of 20 tokens: 17 do"), "{error}");
 
-    let mute = start(Toy::new(10, 4, 64), None, std::thread::Builder::new()).unwrap();
+    let config = EngineConfig::default();
+    let mute = start(config, Toy::new(10, 4, 64), None, std::thread::Builder::new()).unwrap();
     for request in [ok().prompt(Prompt::Text("a".into())), ok().stop(vec!["a"])] {
         let error = mute.submit(request).map(drop).unwrap_err();
         assert!(error.to_string().contains("no tokenizer"), "{error}");
@@ -253,7 +259,7 @@ fn case_25_odd_sizes_and_a_thread_that_does_not_start_are_errors() {
     }
     // No machine has memory for a stack of this size.
     let thread = std::thread::Builder::new().stack_size(1 << 56);
-    let error = start(Toy::new(10, 4, 64), codec(), thread).err();
+    let error = start(EngineConfig::default(), Toy::new(10, 4, 64), codec(), thread).err();
     assert!(matches!(error, Some(StartError::Thread(_))), "{error:?}");
     assert!(error.is_some_and(|error| error.to_string().contains("thread cannot be started")));
     for (max_num_seqs, max_num_batched_tokens) in [(0, 0), (usize::MAX, usize::MAX), (1, 0)] {

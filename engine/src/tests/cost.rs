@@ -4,6 +4,7 @@ use super::schedules::Random;
 use super::toy::VOCAB;
 use crate::config::EngineConfig;
 use crate::drafting::Drafting;
+use crate::event_sink::EventSink;
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::step::EngineCore;
 use crossbeam_channel::unbounded;
@@ -78,7 +79,8 @@ fn time_of_a_step() {
                 .max_tokens(300)
                 .ignore_eos(true);
             let (sender, receiver) = unbounded();
-            core.add(ValidRequest::new(request, &limits, None).unwrap(), i as u64, sender);
+            let valid = ValidRequest::new(request, &limits, None).unwrap();
+            core.add(valid, i as u64, EventSink::Handle(sender), None);
             receivers.push(receiver);
         }
         let mut took = Vec::new();

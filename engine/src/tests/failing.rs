@@ -73,6 +73,7 @@ impl Workload {
                     0 => SchedulePolicy::Fixed,
                     _ => SchedulePolicy::Random { seed: seed.into() },
                 },
+                ..EngineConfig::default()
             },
             requests,
         }

@@ -24,6 +24,10 @@ impl TextCodec for Letters {
         text.chars().map(token).collect()
     }
 
+    fn fingerprint(&self) -> u64 {
+        26
+    }
+
     fn stream_after(&self, _: &[u32]) -> Box<dyn TextDecoder> {
         Box::new(Decoder)
     }

@@ -62,6 +62,7 @@ fn run(seed: u32, is_asynchronous: bool) -> [u64; 2] {
             0 => SchedulePolicy::Fixed,
             _ => SchedulePolicy::Random { seed: seed.into() },
         },
+        ..EngineConfig::default()
     };
     let max_num_seqs = config.fit(&toy).unwrap().config.max_num_seqs;
     let kind = random.of(&[Kind::Right, Kind::Wrong, Kind::Mixed]);

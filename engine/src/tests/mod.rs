@@ -11,5 +11,7 @@ pub(crate) mod letters;
 mod limits;
 mod oracle;
 mod plans;
+mod queues;
+mod resume;
 mod schedules;
 mod toy;

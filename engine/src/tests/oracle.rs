@@ -95,6 +95,15 @@ pub(super) fn expected(request: &Request, index: u32) -> Stream {
 
 /// The outputs of a request's sequences, from its events. Panics where an event follows an end.
 pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<Stream> {
+    streams_after(0, n, events)
+}
+
+/// [`streams`] of a request that came with `n_generated` tokens of output.
+pub(super) fn streams_after(
+    n_generated: usize,
+    n: u32,
+    events: impl IntoIterator<Item = Event>,
+) -> Vec<Stream> {
     let mut streams = vec![Stream::default(); n as usize];
     for event in events {
         match event {
@@ -107,9 +116,10 @@ pub(super) fn streams(n: u32, events: impl IntoIterator<Item = Event>) -> Vec<St
             Event::Finished { index, reason, usage } => {
                 let stream = &mut streams[index as usize];
                 assert_eq!(stream.finish, None, "two ends");
-                assert_eq!(usage.generated_tokens, stream.sampled.len());
+                assert_eq!(usage.generated_tokens, n_generated + stream.sampled.len());
                 stream.finish = Some(reason);
             }
+            Event::Started(_) => {}
             Event::Error(error) => panic!("{error}"),
         }
     }

@@ -1,11 +1,12 @@
 //! Random workloads under random schedules, compared with the definition of their output.
 
 use super::letters::{Letters, letters};
-use super::oracle::{Stream, expected, streams};
+use super::oracle::{Stream, expected, streams_after};
 use super::toy::{Toy, VOCAB};
 use crate::config::{EngineConfig, Fitted, SchedulePolicy};
 use crate::drafting::Drafting;
 use crate::event::Event;
+use crate::event_sink::EventSink;
 use crate::request::{Prompt, Request, ValidRequest};
 use crate::stats::Stats;
 use crate::step::EngineCore;
@@ -70,10 +71,22 @@ impl Bench {
         Bench { core, requests: Vec::new(), limits }
     }
 
+    fn valid(&self, request: &Request) -> ValidRequest {
+        ValidRequest::new(request.clone(), &self.limits, Some(&Letters)).unwrap()
+    }
+
+    /// Why a request is refused.
+    pub(super) fn refusal(&self, request: Request) -> String {
+        match ValidRequest::new(request, &self.limits, Some(&Letters)) {
+            Ok(_) => panic!("the request is accepted"),
+            Err(refusal) => refusal.to_string(),
+        }
+    }
+
     pub(super) fn submit(&mut self, request: Request) {
-        let valid = ValidRequest::new(request.clone(), &self.limits, Some(&Letters)).unwrap();
+        let valid = self.valid(&request);
         let (sender, receiver) = unbounded();
-        self.core.add(valid, self.requests.len() as u64, sender);
+        self.core.add(valid, self.requests.len() as u64, EventSink::Handle(sender), None);
         self.requests.push((request, receiver, false));
     }
 
@@ -100,11 +113,17 @@ impl Bench {
         let stats = self.core.stats();
         assert_eq!(stats.kv_blocks_used, 0, "blocks of sequences that have ended");
         for (at, (request, events, cancelled)) in self.requests.iter().enumerate() {
-            for (got, index) in streams(request.n, events.try_iter()).iter().zip(0..) {
-                let expected = expected(request, index);
+            let n_generated = request.generated.len();
+            let resumed_text = self.valid(request).output.final_text;
+            for (mut got, index) in
+                streams_after(n_generated, request.n, events.try_iter()).into_iter().zip(0..)
+            {
+                let mut expected = expected(request, index);
+                expected.sampled.drain(..n_generated);
+                got.text.insert_str(0, &resumed_text);
                 let same = match &got.finish {
-                    Some(FinishReason::Cancelled) if *cancelled => is_prefix(got, &expected),
-                    _ => *got == expected,
+                    Some(FinishReason::Cancelled) if *cancelled => is_prefix(&got, &expected),
+                    _ => got == expected,
                 };
                 if !same {
                     return Err(format!("request {at}.{index}: {got:?} is not {expected:?}"));
@@ -173,6 +192,14 @@ pub(super) fn plain(mut request: Request) -> Request {
     request.n(1).repetition_penalty(1.0).presence_penalty(0.0).frequency_penalty(0.0)
 }
 
+/// The request after a random part of its output, for one sequence.
+fn cut(request: Request, random: &mut Random) -> Request {
+    let request = request.n(1);
+    let generated = expected(&request, 0).sampled;
+    let n = random.below(generated.len() + 1);
+    request.resume(generated[..n].iter().map(|sampled| sampled.token))
+}
+
 /// One random workload under one random schedule, on a device that `alter` has changed.
 fn run(seed: u32, alter: impl FnOnce(&mut Toy)) -> Result<Stats, String> {
     let mut random = Random::new(seed);
@@ -188,6 +215,7 @@ fn run(seed: u32, alter: impl FnOnce(&mut Toy)) -> Result<Stats, String> {
             0 => SchedulePolicy::Fixed,
             _ => SchedulePolicy::Random { seed: seed.into() },
         },
+        ..EngineConfig::default()
     };
     let mut toy = Toy::new(n_blocks, block_size, max_rows.max(3));
     alter(&mut toy);
@@ -203,7 +231,8 @@ fn run(seed: u32, alter: impl FnOnce(&mut Toy)) -> Result<Stats, String> {
         let open = bench.requests.len() < n_requests;
         if open && random.one_in(3) {
             let request = random_request(&mut random, most, &prefixes);
-            bench.submit(if all_plain { plain(request) } else { request });
+            let request = if all_plain { plain(request) } else { request };
+            bench.submit(if random.one_in(4) { cut(request, &mut random) } else { request });
         }
         if cancels && !bench.requests.is_empty() && random.one_in(20) {
             let at = random.below(bench.requests.len());

@@ -37,6 +37,7 @@ use kernels::Kernels;
 pub use kv::KvPool;
 pub use matrix::{Matrix, Tensor};
 use observe::ObserveScratch;
+pub use ops::arithmetic;
 pub use probe::{peak_flops, read_bandwidth};
 use rope::Angles;
 use threads::ThreadPool;

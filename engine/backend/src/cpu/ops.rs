@@ -6,8 +6,8 @@ mod memory;
 mod row_units;
 mod sampling;
 
-use super::CpuBackend;
-use crate::Backend;
+use super::{CpuBackend, InstructionSet};
+use crate::{Backend, Formats};
 
 impl Backend for CpuBackend {
     fn description(&self) -> String {
@@ -18,4 +18,13 @@ impl Backend for CpuBackend {
             self.formats
         )
     }
+
+    fn arithmetic(&self) -> String {
+        arithmetic(self.instruction_set, self.formats)
+    }
+}
+
+/// See [`Backend::arithmetic`].
+pub fn arithmetic(instruction_set: InstructionSet, formats: Formats) -> String {
+    format!("cpu-{}-{formats}", instruction_set.name())
 }

@@ -8,6 +8,8 @@ use std::any::Any;
 pub(super) trait Device: Send + Sync {
     /// Name and memory, for display.
     fn description(&self) -> String;
+    /// Names the architecture that kernels run on, such as `cuda-9.0`.
+    fn architecture(&self) -> String;
     /// The kernel launchers.
     fn kernels(&self) -> &'static gk_kernels;
     /// The stream that launchers enqueue on. Makes the device current on this thread.

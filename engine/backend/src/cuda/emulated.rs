@@ -19,5 +19,5 @@ pub(super) fn open() -> Result<Arc<dyn Device>> {
     if let Err(error) = loaded {
         return Err(BackendError::Unsupported(format!("the emulated driver: {error}")));
     }
-    gpu::open_with(galley_kernels_cu::emulated, RELEASE, 0)
+    gpu::open_with("emulated", galley_kernels_cu::emulated, RELEASE, 0)
 }

@@ -16,11 +16,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "cuda")]
 pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Device>> {
     super::driver::find_on_machine()?;
-    open_with(galley_kernels_cu::cuda, galley_kernels_cu::CUDA_RELEASE, ordinal)
+    open_with("cuda", galley_kernels_cu::cuda, galley_kernels_cu::CUDA_RELEASE, ordinal)
 }
 
 /// Opens the GPU with this ordinal, for kernels that were built with the CUDA release `built_with`.
+/// `kind` tells GPUs from their emulation.
 pub(super) fn open_with(
+    kind: &'static str,
     kernels: fn() -> &'static gk_kernels,
     built_with: &str,
     ordinal: usize,
@@ -33,6 +35,7 @@ pub(super) fn open_with(
     let uploads = Mutex::new(Uploads::new(&context)?);
     let driver = driver_version()?;
     Ok(Arc::new(Gpu {
+        kind,
         info,
         kernels,
         driver,
@@ -47,6 +50,7 @@ pub(super) fn open_with(
 
 /// An open GPU.
 struct Gpu {
+    kind: &'static str,
     info: GpuInfo,
     kernels: fn() -> &'static gk_kernels,
     driver: i32,
@@ -79,6 +83,11 @@ impl Gpu {
 impl Device for Gpu {
     fn description(&self) -> String {
         describe(&self.info, self.memory().ok(), self.driver)
+    }
+
+    fn architecture(&self) -> String {
+        let (major, minor) = self.info.compute_capability;
+        format!("{}-{major}.{minor}", self.kind)
     }
 
     fn kernels(&self) -> &'static gk_kernels {

@@ -14,6 +14,10 @@ impl Backend for CudaBackend {
         format!("{}, {}{why}", self.device.description(), self.formats())
     }
 
+    fn arithmetic(&self) -> String {
+        format!("{}-{}", self.device.architecture(), self.formats())
+    }
+
     fn is_asynchronous(&self) -> bool {
         true
     }

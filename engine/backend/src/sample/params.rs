@@ -67,7 +67,8 @@ impl SamplingParams {
             || self.frequency_penalty != 0.0
     }
 
-    pub(crate) fn is_greedy(&self) -> bool {
+    /// Whether the most likely token is always sampled, so that the seed has no effect.
+    pub fn is_greedy(&self) -> bool {
         self.temperature < 1e-4
     }
 }

@@ -117,8 +117,8 @@ fn rest(handle: &mut RequestHandle) -> Result<Vec<u32>> {
     while let Some(event) = handle.recv() {
         match event {
             Event::Token(TokenEvent { token, .. }) => tokens.push(token),
-            Event::Finished { .. } => {}
             Event::Error(error) => return Err(error.into()),
+            _ => {}
         }
     }
     Ok(tokens)

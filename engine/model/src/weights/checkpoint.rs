@@ -15,6 +15,7 @@ use std::{
 };
 
 mod check;
+mod content_hash;
 mod settle;
 
 /// An opened checkpoint: its configuration, and its tensors in mapped files.

@@ -45,6 +45,9 @@ impl Device for Counting {
     fn description(&self) -> String {
         self.device.description()
     }
+    fn architecture(&self) -> String {
+        self.device.architecture()
+    }
     fn kernels(&self) -> &'static gk_kernels {
         self.device.kernels()
     }
