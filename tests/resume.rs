@@ -108,7 +108,7 @@ fn an_answer_that_goes_on_otherwise_is_noticed() {
         got.iter().zip(&early).filter(|(got, at)| **got != expected[**at]).count()
     };
     assert_eq!(n_noticed(|request| request), 0);
-    let other_seed = n_noticed(|request| Request { seed: Some(12345), ..request });
+    let other_seed = n_noticed(|request| request.seed(12345));
     let other_token = n_noticed(|mut request| {
         request.generated[2] = request.generated[2] % 50 + 60;
         request

@@ -128,7 +128,7 @@ fn check_unsafe(path: &str, text: &str) -> Vec<String> {
     let lines: Vec<_> = text.lines().collect();
     let mut complaints = Vec::new();
     let mut reasons_used = Vec::new();
-    for (line, code) in rust::lines(&rust::tokens(text)) {
+    for (line, code) in tokens::lines(&tokens::tokens(text)) {
         let i = line - 1;
         for (at, _) in code.match_indices("unsafe") {
             let word = |c: char| c.is_alphanumeric() || c == '_';
@@ -178,7 +178,7 @@ fn check_pure(path: &str, text: &str) -> Vec<String> {
     }
     let words =
         ["Instant::now", "SystemTime", "env::var", "thread_rng", "RandomState", "getrandom"];
-    let product = rust::lines(&rust::without_tests(&rust::tokens(text))).into_iter();
+    let product = tokens::lines(&tokens::without_tests(&tokens::tokens(text))).into_iter();
     let found = product.flat_map(|(line, code)| {
         words.into_iter().filter(move |word| code.contains(word)).map(move |word| (line, word))
     });
@@ -335,7 +335,7 @@ mod invariants;
 mod modules;
 #[path = "tidy/prose.rs"]
 mod prose;
-#[path = "tidy/rust.rs"]
-mod rust;
+#[path = "tidy/tokens.rs"]
+mod tokens;
 #[path = "tidy/uses.rs"]
 mod uses;

@@ -18,7 +18,7 @@ pub use settings::Settings;
 
 use crate::draft_settings::DrafterSetup;
 use crate::handle::Engine;
-use galley_backend::Formats;
+use galley_backend::{Formats, setters};
 use galley_drafter_host::Search;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -84,44 +84,30 @@ impl Engine {
     }
 }
 
-/// Defines setters of settings: documentation, name, type of the argument, and the field.
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident($kind:ty) => $($field:ident).+ $(, $wrap:ident)?;)*) => {
-        impl EngineBuilder {
-            $(
-                $(#[$doc])*
-                pub fn $name(mut self, value: $kind) -> Self {
-                    self.settings.$($field).+ = $($wrap)?(value);
-                    self
-                }
-            )*
-        }
-    };
-}
-
 setters! {
+    impl EngineBuilder;
     /// Sets the device; by default the first GPU that this build can use, or else the CPU.
-    device(DeviceChoice) => device;
+    device(device: DeviceChoice) => settings.device = device;
     /// Sets the formats of weights, operands and KV cache: see [`Settings::formats`].
-    formats(Formats) => formats;
+    formats(formats: Formats) => settings.formats = formats;
     /// Sets the number of CPU threads; by default one per usable core.
-    threads(usize) => threads, Some;
+    threads(n_threads: usize) => settings.threads = Some(n_threads);
     /// Sets the longest sequence, prompt and output together; by default the model's own limit.
-    max_model_len(usize) => max_model_len, Some;
+    max_model_len(n_tokens: usize) => settings.max_model_len = Some(n_tokens);
     /// Sets the size of the KV cache in tokens: see [`Settings::kv_cache_tokens`].
-    kv_cache_tokens(usize) => kv_cache_tokens, Some;
+    kv_cache_tokens(n_tokens: usize) => settings.kv_cache_tokens = Some(n_tokens);
     /// Sets the most sequences that run together.
-    max_num_seqs(usize) => engine.max_num_seqs;
+    max_num_seqs(n_seqs: usize) => settings.engine.max_num_seqs = n_seqs;
     /// Sets the most tokens of one step, prompts and decodes together.
-    max_num_batched_tokens(usize) => engine.max_num_batched_tokens;
+    max_num_batched_tokens(n_tokens: usize) => settings.engine.max_num_batched_tokens = n_tokens;
     /// Sets the most requests that wait for admission: see [`EngineConfig::max_waiting`].
     ///
     /// [`EngineConfig::max_waiting`]: crate::EngineConfig::max_waiting
-    max_waiting(usize) => engine.max_waiting;
+    max_waiting(n_requests: usize) => settings.engine.max_waiting = n_requests;
     /// Sets whether prompts reuse the KV of earlier prompts.
-    prefix_caching(bool) => engine.prefix_caching;
+    prefix_caching(is_on: bool) => settings.engine.prefix_caching = is_on;
     /// Sets the number of draft tokens per round for requests that give no number.
-    draft_length(u32) => drafting.draft_length;
+    draft_length(n_tokens: u32) => settings.drafting.draft_length = n_tokens;
 }
 
 impl EngineBuilder {

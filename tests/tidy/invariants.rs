@@ -1,6 +1,6 @@
 //! Every invariant of ARCHITECTURE.md names its tests, and rules about places in the code hold.
 
-use super::{files, hold, read, root, rust};
+use super::{files, hold, read, root, tokens};
 
 /// The part of ARCHITECTURE.md with one paragraph for each invariant.
 const SECTION: &str = "## Invariants";
@@ -49,9 +49,9 @@ fn check_invariants(document: &str, text_of: impl Fn(&str) -> Option<String>) ->
 
 /// The first line with this code, outside comments and strings.
 fn line_of(text: &str, code: &[&str]) -> Option<usize> {
-    let tokens = rust::tokens(text);
+    let tokens = tokens::tokens(text);
     let is_code =
-        |run: &&[rust::Token<'_>]| run.iter().map(|token| token.text).eq(code.iter().copied());
+        |run: &&[tokens::Token<'_>]| run.iter().map(|token| token.text).eq(code.iter().copied());
     tokens.windows(code.len()).find(is_code).map(|run| run[0].line)
 }
 

@@ -4,7 +4,7 @@
 //! two sentences of a hundred, and so should this one. The check is a share and not a rule for each sentence, because a few
 //! pronouns are right.
 
-use super::rust::tokens;
+use super::tokens::tokens;
 use super::{GENERATED, files};
 
 /// Pronouns that stand where a noun could.

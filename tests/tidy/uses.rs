@@ -1,6 +1,6 @@
 //! The modules of a crate, and the imports between modules that lie side by side.
 
-use super::rust::{Token, group, tokens, without_tests};
+use super::tokens::{Token, group, tokens, without_tests};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A path from the root of a crate.

@@ -15,7 +15,7 @@ macro_rules! setters {
         impl $owner {
             $(
                 $(#[$doc])*
-                #[must_use]
+                #[must_use = "it returns the changed value"]
                 pub fn $name(mut self, $value: $kind) -> Self {
                     self.$($field).+ = $new;
                     self

@@ -103,7 +103,7 @@ impl Chat<'_> {
         let (request, is_cut) = self.request().map_err(ChatFailure::Message)?;
         let mut handle = self.loaded.engine.submit(request).map_err(|error| match error {
             SubmitError::Invalid { .. } => ChatFailure::Message(by_flag(error)),
-            SubmitError::Stopped(_) => ChatFailure::Chat(error.into()),
+            _ => ChatFailure::Chat(error.into()),
         })?;
         self.interrupted.store(false, SeqCst);
         let (answer, reason) = print_answer(&mut handle, &self.interrupted)?;

@@ -12,10 +12,13 @@ use crate::request::{Prompt, Request};
 use crate::stop::FinishReason;
 use crate::verify::TokenEvent;
 
+/// A token, its text, and its log-probabilities as bits.
+type Token = (u32, String, Option<u32>, Vec<(u32, u32)>);
+
 /// The output of a sequence, token by token.
 #[derive(Debug, Default, PartialEq)]
 struct Output {
-    tokens: Vec<(u32, String, Option<u32>, Vec<(u32, u32)>)>,
+    tokens: Vec<Token>,
     finish: Option<FinishReason>,
     usage: Usage,
 }

@@ -118,6 +118,6 @@ fn errors_have_the_names_of_the_driver() {
 }
 
 fn gpu_that_is_not_there() -> BackendError {
-    let opened = gpu::open_with(galley_kernels_cu::emulated, "13.0", 1);
+    let opened = gpu::open_with("emulated", galley_kernels_cu::emulated, "13.0", 1);
     opened.err().expect("there is one GPU")
 }

@@ -1,4 +1,5 @@
-//! Rust text as tokens: enough of the language to read imports, and to tell code from comments and strings.
+//! Source text as tokens: enough of Rust, C, C++ and CUDA to find functions, enough of Rust to read imports, and to tell
+//! code from comments and strings.
 
 /// A piece of code: a word, a number, a string literal, or punctuation of one character (`::` is one piece).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,24 +26,44 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The tokens of `text` without comments, characters in quotes and spaces.
+/// A language, as far as its tokens differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// Comments nest, and a quote may begin a lifetime.
+    Rust,
+    /// C, C++ and CUDA: lines of the preprocessor, and quotes within numbers.
+    C,
+}
+
+/// The tokens of a Rust text without comments, characters in quotes and spaces.
 pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
+    tokens_of(text, Language::Rust)
+}
+
+/// The tokens of `text` without comments, characters in quotes, lines of the preprocessor and spaces.
+pub(crate) fn tokens_of(text: &str, language: Language) -> Vec<Token<'_>> {
+    let is_c = language == Language::C;
     let mut tokens = Vec::new();
     let (mut at, mut line) = (0, 1);
     while let Some(first) = text[at..].chars().next() {
         let rest = &text[at..];
         let (n_bytes, token) = match first {
             _ if rest.starts_with("//") => (rest.find('\n').unwrap_or(rest.len()), None),
+            _ if rest.starts_with("/*") && is_c => {
+                (rest.find("*/").map_or(rest.len(), |at| at + 2), None)
+            }
             _ if rest.starts_with("/*") => (block_comment(rest), None),
+            '#' if is_c && is_first_of_line(&text[..at]) => (directive(rest), None),
             '"' => {
                 let n_bytes = string(rest);
                 (n_bytes, Some(&rest[..n_bytes]))
             }
+            '\'' if is_c && text[..at].ends_with(|c: char| c.is_ascii_hexdigit()) => (1, None),
             '\'' => (character(rest), None),
             _ if is_word(first) => {
                 let n_bytes = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
                 match (&rest[..n_bytes], raw_string(&rest[n_bytes..])) {
-                    ("r" | "br" | "cr", Some((hashes, end))) => {
+                    ("r" | "br" | "cr" | "R", Some((hashes, end))) => {
                         let quoted = n_bytes + hashes..n_bytes + end - hashes;
                         (n_bytes + end, Some(&rest[quoted]))
                     }
@@ -59,6 +80,17 @@ pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
         at += n_bytes;
     }
     tokens
+}
+
+/// Whether only spaces stand before, in the line.
+fn is_first_of_line(before: &str) -> bool {
+    before.trim_end_matches([' ', '\t']).chars().next_back().is_none_or(|c| c == '\n')
+}
+
+/// Bytes of the line of the preprocessor at the start of `rest`, with the lines that continue it.
+fn directive(rest: &str) -> usize {
+    let ends = rest.match_indices('\n').map(|(at, _)| at);
+    ends.into_iter().find(|&at| !rest[..at].ends_with('\\')).unwrap_or(rest.len())
 }
 
 /// Bytes of the comment, with the comments in it, at the start of `rest`.
