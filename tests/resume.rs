@@ -39,8 +39,9 @@ fn run(requests: &[Request], drafting: &DraftConfig) -> Vec<Output> {
     };
     let (model, tokenizer) = open(MODEL, &setup);
     let engine = Engine::start_with_drafters(model, Some(tokenizer), setup.config, drafting);
-    let handles = engine.expect("an engine").submit_all(requests.iter().cloned());
-    let outputs = handles.expect("valid requests").into_iter().map(|handle| {
+    let engine = engine.expect("an engine");
+    let handles = engine.submit_all(requests.iter().cloned()).expect("valid requests");
+    let outputs = handles.into_iter().map(|handle| {
         let resumed_text = handle.submitted().resumed_text.clone();
         let answer = handle.collect().expect("an answer").remove(0);
         let bits = |top: Vec<(u32, f32)>| top.into_iter().map(|(t, p)| (t, p.to_bits())).collect();
@@ -60,7 +61,7 @@ fn run(requests: &[Request], drafting: &DraftConfig) -> Vec<Output> {
 /// Requests of every kind for one sequence.
 fn kinds() -> Vec<Request> {
     let (model, _) = open(MODEL, &alone());
-    let requests = requests(model.target().config.vocab_size as u32, 400);
+    let requests = requests(model.target().config.vocab_size as u32, 232);
     requests.into_iter().map(|request| request.n(1).max_tokens(N_TOKENS)).collect()
 }
 
