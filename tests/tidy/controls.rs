@@ -77,6 +77,9 @@ fn unsafe_code() {
     for text in bad {
         assert_eq!(check_unsafe(CPU, text).len(), 1, "{text}");
     }
+    let exported = "#[unsafe(no_mangle)]\npub extern \"C\" fn galley_x() {}";
+    assert!(check_unsafe("ffi/src/x.rs", exported).is_empty());
+    assert_eq!(check_unsafe(CPU, exported).len(), 1);
     for path in ["engine/src/step.rs", "engine/backend/src/lib.rs", "tests/lib.rs"] {
         assert_eq!(check_unsafe(path, fine[0]).len(), 1, "{path}");
     }

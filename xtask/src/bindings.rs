@@ -1,6 +1,10 @@
-//! Rust bindings of the C headers: bindgen generates them, they are committed, and CI compares them with the headers.
+//! Rust bindings of C headers, and the C header of Rust functions: bindgen and cbindgen generate them, they are committed,
+//! and CI compares them with their sources.
 //!
-//! bindgen is an external program and no dependency, so that building Galley needs no libclang.
+//! Both are external programs and no dependencies, so that building Galley needs no libclang, and `cargo xtask` builds
+//! quickly.
+
+mod header;
 
 use crate::shell::{command, exists, output, root, target};
 use anyhow::{Context, Result, bail};
@@ -49,38 +53,54 @@ pub(crate) const CONTRACTS: [Contract; 2] = [
 /// The version of bindgen that `.ci/run` installs. Another version may generate other text for the same header.
 const VERSION: &str = "0.73.2";
 
+/// A committed file, its source, and the text that a program has made of the source.
+#[derive(Clone)]
+pub(crate) struct Generated {
+    file: &'static str,
+    source: &'static str,
+    text: String,
+}
+
 pub(crate) fn run(args: &BindingsArgs) -> Result<()> {
     let fresh = generate()?;
     if args.check {
         return compare(&fresh);
     }
-    for (contract, fresh) in CONTRACTS.iter().zip(fresh) {
-        let to = contract.bindings;
-        fs::write(root().join(to), fresh).with_context(|| format!("cannot write {to}"))?;
+    for Generated { file, text, .. } in fresh {
+        fs::write(root().join(file), text).with_context(|| format!("cannot write {file}"))?;
     }
     Ok(())
 }
 
-/// Generates the bindings of all headers, in the order of [`CONTRACTS`].
-pub(crate) fn generate() -> Result<Vec<String>> {
-    let mut version = bindgen();
-    version.arg("--version");
-    if !exists(version) {
-        bail!(
-            "bindgen does not start: `cargo install bindgen-cli --locked --version {VERSION}`, \
-             or name the program with BINDGEN"
-        );
-    }
-    let mut version = bindgen();
-    version.arg("--version");
-    let version = output(version)?;
-    if version.trim() != format!("bindgen {VERSION}") {
-        bail!("{} is here, {VERSION} is needed: other versions write other text", version.trim());
-    }
-    CONTRACTS.iter().map(bindings_of).collect()
+/// Generates the bindings of [`CONTRACTS`] and the header of the C library.
+pub(crate) fn generate() -> Result<Vec<Generated>> {
+    check_version("bindgen", bindgen, VERSION, "bindgen-cli")?;
+    let mut fresh: Vec<Generated> = CONTRACTS.iter().map(bindings_of).collect::<Result<_>>()?;
+    fresh.push(header::generate()?);
+    Ok(fresh)
 }
 
-fn bindings_of(contract: &Contract) -> Result<String> {
+/// An error unless a program is there in the version that `.ci/run` installs.
+fn check_version(name: &str, program: fn() -> Command, needed: &str, package: &str) -> Result<()> {
+    let ask = || {
+        let mut version = program();
+        version.arg("--version");
+        version
+    };
+    if !exists(ask()) {
+        bail!(
+            "{name} does not start: `cargo install {package} --locked --version {needed}`, or name the program with {}",
+            name.to_uppercase()
+        );
+    }
+    let version = output(ask())?;
+    if version.trim() != format!("{name} {needed}") {
+        bail!("{} is here, {needed} is needed: other versions write other text", version.trim());
+    }
+    Ok(())
+}
+
+fn bindings_of(contract: &Contract) -> Result<Generated> {
     let name = Path::new(contract.header).file_name().unwrap_or_default().to_string_lossy();
     let first_line =
         format!("//! Generated from {name} by `cargo xtask bindings`: change the header instead.");
@@ -92,25 +112,20 @@ fn bindings_of(contract: &Contract) -> Result<String> {
     let raw = output(bindgen).context(
         "if libclang is missing: `pip install libclang==18.1.1`, and LIBCLANG_PATH=the folder of libclang.so",
     )?;
-    format(&raw)
+    Ok(Generated { file: contract.bindings, source: contract.header, text: format(&raw)? })
 }
 
-/// An error unless the committed bindings equal `fresh`.
-pub(crate) fn compare(fresh: &[String]) -> Result<()> {
-    CONTRACTS.iter().zip(fresh).try_for_each(|(contract, fresh)| contract.compare(fresh))
-}
-
-impl Contract {
-    fn compare(&self, fresh: &str) -> Result<()> {
-        let Self { header, bindings, .. } = self;
-        let committed = fs::read_to_string(root().join(bindings)).context(*bindings)?;
-        match first_difference(&committed, fresh) {
+/// An error unless the committed files equal `fresh`.
+pub(crate) fn compare(fresh: &[Generated]) -> Result<()> {
+    fresh.iter().try_for_each(|Generated { file, source, text }| {
+        let committed = fs::read_to_string(root().join(file)).context(*file)?;
+        match first_difference(&committed, text) {
             None => Ok(()),
             Some(difference) => bail!(
-                "{bindings} differs from the bindings of {header}: `cargo xtask bindings` writes it anew\n{difference}"
+                "{file} differs from the text that {source} gives: `cargo xtask bindings` writes it anew\n{difference}"
             ),
         }
-    }
+    })
 }
 
 /// The first line that differs between two texts, in the form of a diff.
@@ -176,24 +191,31 @@ mod tests {
 
     #[test]
     fn other_bindings_are_refused_with_the_command_that_helps() {
-        let read = |contract: &Contract| fs::read_to_string(root().join(contract.bindings));
-        let committed: Vec<_> =
-            CONTRACTS.iter().map(|contract| read(contract).expect("bindings")).collect();
+        let read = |file: &'static str, source| {
+            let text = fs::read_to_string(root().join(file)).expect("a committed file");
+            Generated { file, source, text }
+        };
+        let mut committed: Vec<_> =
+            CONTRACTS.iter().map(|contract| read(contract.bindings, contract.header)).collect();
+        committed.push(read(header::FILE, header::SOURCE));
         compare(&committed).expect("the same");
-        for (i, name) in ["GD_OK", "GK_BAD_CALL"].into_iter().enumerate() {
+        let names =
+            ["pub const GD_OK", "pub const GK_BAD_CALL", "galley_error *galley_queue_wait("];
+        for (i, old) in names.into_iter().enumerate() {
             let mut other = committed.clone();
-            let (old, new) = (format!("pub const {name}"), "pub const GX_OTHER");
-            other[i] = other[i].replace(&old, new);
+            other[i].text = other[i].text.replace(old, "another");
             let error = compare(&other).expect_err("another name").to_string();
-            for part in [CONTRACTS[i].bindings, "cargo xtask bindings", &format!("- {old}"), new] {
+            for part in [committed[i].file, "cargo xtask bindings", &format!("- {old}"), "another"]
+            {
                 assert!(error.contains(part), "no {part:?} in: {error}");
             }
         }
     }
 
     #[test]
-    fn ci_installs_the_version_that_is_needed() {
+    fn ci_installs_the_versions_that_are_needed() {
         let ci = fs::read_to_string(root().join(".ci/run")).expect("a script");
         assert!(ci.contains(&format!("bindgen-cli --version {VERSION}")));
+        assert!(ci.contains(&format!("cbindgen --version {}", header::VERSION)));
     }
 }

@@ -1,4 +1,4 @@
-//! The command line. An environment variable can set every flag except `--prompt` and `--prompt-file`: see
+//! The command line. An environment variable can set every flag except `--prompt`, `--prompt-file` and `--request`: see
 //! `environment.rs`.
 
 use crate::numbers;
@@ -29,11 +29,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Continue one prompt.
+    /// Continue one prompt, or answer the requests of a file.
     #[command(after_help = "\
 Examples:
   galley run -m smollm2-135m-instruct -p 'The capital of France is' --max-tokens 16
-  galley run -m model.gguf --prompt-file book.txt --temperature 0.8 --seed 7 --json")]
+  galley run -m model.gguf --prompt-file book.txt --temperature 0.8 --seed 7 --json
+  galley run -m smollm2-135m-instruct --request requests.jsonl")]
     Run(RunArgs),
     /// Talk to a model. Ctrl-C stops an answer, /new starts over, Ctrl-D ends the chat.
     #[command(after_help = "\
@@ -201,6 +202,10 @@ pub(crate) struct RunArgs {
     /// A file with the prompt; - reads standard input.
     #[arg(short = 'f', long)]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// A file with a request as a JSON object, or with several requests, one a line or in a list; - reads standard
+    /// input. Prints each answer as a line of JSON, in the order of the requests. docs/requests.md lists the keys.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
     /// Put the prompt into the model's chat template, as a message of the user.
     #[arg(long)]
     pub(crate) chat: bool,
@@ -216,7 +221,7 @@ pub(crate) struct RunArgs {
     /// Report this many alternatives per token with their log-probabilities (with --json).
     #[arg(long)]
     pub(crate) logprobs: Option<u32>,
-    /// Print one JSON object with token ids, text, finish reason and timings.
+    /// Print one JSON object with the answer (see docs/requests.md) and timings.
     #[arg(long)]
     pub(crate) json: bool,
     /// Print speed and cache use on standard error.

@@ -1,7 +1,9 @@
 //! The command line's twins in the environment: `--max-tokens` and `GALLEY_MAX_TOKENS`.
 //!
 //! The command line has priority over the environment, and the environment over the default. An empty variable counts
-//! as not set. `--prompt` and `--prompt-file` have no twin: the prompt belongs to a single call of the command.
+//! as not set. `--prompt`, `--prompt-file` and `--request` have no twin: the prompt belongs to a single call of the command.
+
+mod beside_request;
 
 use crate::args::Cli;
 use clap::builder::ValueParser;
@@ -14,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// Flags without a twin.
-const ALONE: [&str; 2] = ["prompt", "prompt-file"];
+const ALONE: [&str; 3] = ["prompt", "prompt-file", "request"];
 
 /// Twins with a name of their own: the flag's name alone would not show that the variable is for benchmarks.
 const OTHER_NAMES: [(&str, &str); 2] =
@@ -56,6 +58,9 @@ fn parse_from(
         }
     }
     let matches = command.clone().try_get_matches_from(arguments)?;
+    if let Some(reason) = beside_request::conflict(&matches) {
+        return Err(command.error(ErrorKind::ArgumentConflict, reason));
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 

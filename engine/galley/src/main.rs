@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 fn run_command(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
-        Command::Run(args) => args.draft.at_most_one().and_then(|()| run::run(args)),
+        Command::Run(args) => run::run(args),
         Command::Chat(args) => args.draft.at_most_one().and_then(|()| chat::chat(args)),
         Command::Bench(args) => bench::bench(args),
         Command::Pull(args) => pull::command(args),

@@ -1,22 +1,15 @@
-//! The ranges of numbers on the command line. Sizes are bounded so that arithmetic on them cannot overflow.
+//! The ranges of numbers on the command line.
 
-use galley_backend::cpu::MAX_THREADS;
+use galley_api::limits::{
+    BLOCK_MULTIPLE, MAX_BLOCK_TOKENS, MAX_COUNT, MAX_DRAFT_LENGTH, MAX_SEQUENCES, MAX_THREADS,
+    MIN_MEMORY_SHARE,
+};
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// Most tokens or rows: more than any machine holds.
-const MOST: u64 = u32::MAX as u64;
-/// Most sequences that run together.
-const MOST_SEQUENCES: u64 = 1 << 20;
-/// Most draft tokens per round: no draft of this length is accepted to its end.
-const MAX_DRAFT_LENGTH: u64 = 1024;
-/// Most tokens in a block: as many as most contexts have.
-const MOST_IN_BLOCK: u64 = 1 << 16;
-const BLOCK_MULTIPLE: usize = 16;
-
 /// A number of tokens or the like, at least one.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
-    size(text, 1, MOST)
+    size(text, 1, MAX_COUNT)
 }
 
 /// A number of threads of the CPU backend.
@@ -26,18 +19,18 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
 
 /// A number of tokens, at least two.
 pub(crate) fn at_least_two(text: &str) -> Result<usize, String> {
-    size(text, 2, MOST)
+    size(text, 2, MAX_COUNT)
 }
 
 /// A number of sequences.
 pub(crate) fn sequences(text: &str) -> Result<usize, String> {
-    size(text, 1, MOST_SEQUENCES)
+    size(text, 1, MAX_SEQUENCES)
 }
 
 /// Tokens per KV block.
 pub(crate) fn block_size(text: &str) -> Result<usize, String> {
-    let size = size(text, 1, MOST_IN_BLOCK)?;
-    match size.is_multiple_of(BLOCK_MULTIPLE) {
+    let size = size(text, 1, MAX_BLOCK_TOKENS)?;
+    match size.is_multiple_of(BLOCK_MULTIPLE as usize) {
         true => Ok(size),
         false => Err(format!("a multiple of {BLOCK_MULTIPLE} is needed")),
     }
@@ -55,15 +48,15 @@ pub(crate) fn bench_draft_length(text: &str) -> Result<u32, String> {
 
 /// Cached tokens that a draft token attends to.
 pub(crate) fn budget(text: &str) -> Result<u32, String> {
-    whole(text, 1, MOST)
+    whole(text, 1, MAX_COUNT)
 }
 
 /// A share of a GPU's memory.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "a number is needed".to_owned())?;
-    match (0.05..=1.0).contains(&share) {
+    match (MIN_MEMORY_SHARE..=1.0).contains(&share) {
         true => Ok(share),
-        false => Err("a share from 0.05 to 1 is needed".to_owned()),
+        false => Err(format!("a share from {MIN_MEMORY_SHARE} to 1 is needed")),
     }
 }
 

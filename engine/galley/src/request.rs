@@ -1,12 +1,8 @@
-//! Turns sampling flags into requests, and events into outputs.
+//! Turns sampling flags into requests, and events into answers.
 
 use crate::args::SamplingArgs;
 use anyhow::Result;
-use galley_engine::{
-    Answer, Answers, FinishReason, Piece, Prompt, Request, RequestHandle, Stopped, SubmitError,
-    Usage,
-};
-use serde::Serialize;
+use galley_engine::{Answer, Answers, Piece, Prompt, Request, RequestHandle, SubmitError};
 use std::time::Duration;
 
 impl SamplingArgs {
@@ -44,53 +40,6 @@ pub(crate) fn by_flag(error: SubmitError) -> anyhow::Error {
     anyhow::anyhow!("--{flag} (GALLEY_{twin}): {reason}")
 }
 
-/// An answer as `galley run --json` prints it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Output {
-    pub(crate) index: u32,
-    pub(crate) token_ids: Vec<u32>,
-    pub(crate) text: String,
-    pub(crate) finish_reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) stopped_at: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) logprobs: Vec<TokenLogprobs>,
-    #[serde(skip)]
-    pub(crate) usage: Usage,
-}
-
-/// The log-probabilities of one token, for `--logprobs`.
-#[derive(Debug, Serialize)]
-pub(crate) struct TokenLogprobs {
-    pub(crate) token_id: u32,
-    pub(crate) logprob: f32,
-    pub(crate) top: Vec<(u32, f32)>,
-}
-
-impl From<Answer> for Output {
-    fn from(answer: Answer) -> Self {
-        let logprobs = answer.logprobs.into_iter().map(|of| TokenLogprobs {
-            token_id: of.token,
-            logprob: of.logprob,
-            top: of.top,
-        });
-        Self {
-            index: answer.index,
-            token_ids: answer.tokens,
-            text: answer.text,
-            finish_reason: answer.finish.as_str(),
-            logprobs: logprobs.collect(),
-            usage: answer.usage,
-            stopped_at: match answer.finish {
-                FinishReason::Stop(Stopped::Eos(token)) => Some(format!("eos {token}")),
-                FinishReason::Stop(Stopped::Token(token)) => Some(format!("token {token}")),
-                FinishReason::Stop(Stopped::Text(text)) => Some(text),
-                FinishReason::Length | FinishReason::Cancelled => None,
-            },
-        }
-    }
-}
-
 /// The wait for an event after which [`follow`] calls `on_wait`.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -100,7 +49,7 @@ pub(crate) fn follow(
     handle: &mut RequestHandle,
     mut on_text: impl FnMut(u32, &str) -> Result<()>,
     mut on_wait: impl FnMut(),
-) -> Result<Vec<Output>> {
+) -> Result<Vec<Answer>> {
     let mut answers = Answers::new();
     while !handle.is_over() {
         let Some(event) = handle.recv_timeout(WAIT) else {
@@ -113,5 +62,5 @@ pub(crate) fn follow(
         }
         answers.add(piece);
     }
-    Ok(answers.finish().into_iter().map(Output::from).collect())
+    Ok(answers.finish())
 }

@@ -8,6 +8,8 @@ mod drafters;
 mod environment;
 #[path = "cli/pipes.rs"]
 mod pipes;
+#[path = "cli/requests.rs"]
+mod requests;
 #[path = "cli/settings.rs"]
 mod settings;
 
@@ -78,8 +80,15 @@ fn a_run_reports_tokens_text_reason_and_timings() {
     assert_eq!(output["token_ids"].as_array().expect("ids").len(), 5);
     assert_eq!(output["logprobs"].as_array().expect("logprobs").len(), 5);
     assert_eq!(output["logprobs"][0]["top"].as_array().expect("alternatives").len(), 2);
-    assert_eq!(output["finish_reason"], "length");
+    assert_eq!(
+        (&output["finish_reason"], &output["stop_reason"]),
+        (&"length".into(), &Value::Null)
+    );
     assert!(output["text"].is_string());
+    assert_eq!(
+        output["usage"]["prompt_tokens"],
+        run["prompt_token_ids"].as_array().expect("ids").len()
+    );
     assert!(run["timings"]["decode_tok_s"].as_f64().expect("a rate") > 0.0);
     assert!(run["kv_blocks_used"].as_u64().expect("blocks") > 0);
     let run = run_tiny(&["--max-tokens", "1"]);

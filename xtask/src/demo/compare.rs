@@ -14,7 +14,7 @@ pub(super) struct Writing {
     tokens: Vec<Vec<u64>>,
     /// Text of the first sequence.
     text: String,
-    prompt_tokens: u64,
+    prompt_tokens: usize,
     decode_tok_s: f64,
     drafted: u64,
     accepted: u64,
@@ -38,7 +38,7 @@ impl Writing {
         Some(Self {
             tokens: tokens.collect::<Option<_>>()?,
             text: outputs.first()?["text"].as_str()?.to_owned(),
-            prompt_tokens: json["prompt_tokens"].as_u64()?,
+            prompt_tokens: json["prompt_token_ids"].as_array()?.len(),
             decode_tok_s: json["timings"]["decode_tok_s"].as_f64()?,
             drafted: drafting["drafted"].as_u64()?,
             accepted: drafting["accepted"].as_u64()?,
@@ -148,7 +148,7 @@ mod tests {
 
     fn writing(tokens: &[u64], text: &str, drafted: u64) -> Writing {
         let json = json!({
-            "prompt_tokens": 7,
+            "prompt_token_ids": [1, 2, 3, 4, 5, 6, 7],
             "outputs": [{"token_ids": tokens, "text": text}, {"token_ids": [1, 2], "text": "b"}],
             "timings": {"decode_tok_s": 100.0 + drafted as f64},
             "drafting": {"drafted": drafted, "accepted": drafted / 2, "accept_len": 2.5},

@@ -15,12 +15,12 @@ mod window;
 use crate::args::BenchArgs;
 use crate::console::{self, note};
 use crate::load::{Loaded, open_for, start};
-use crate::request::{Output, by_flag, follow};
+use crate::request::{by_flag, follow};
 use crate::resident::{forget_peak_rss, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
 use draft::{DraftingResult, DraftingSetting};
 use floor::{Floor, Machine, Moment};
-use galley_engine::{DraftRequest, ModelFiles, Prompt, Request, RequestHandle};
+use galley_engine::{Answer, DraftRequest, ModelFiles, Prompt, Request, RequestHandle};
 use progress::BenchProgress;
 use prompts::Prompts;
 use serde::Serialize;
@@ -258,7 +258,7 @@ fn pass(
     n_tokens: usize,
     salt: u64,
     drafting: &DraftRequest,
-) -> Result<Vec<Output>> {
+) -> Result<Vec<Answer>> {
     let n_finished = turns.last().finished + prompts.len() as u64;
     let mut handles = submit(args, loaded, prompts, n_tokens, salt, drafting)?;
     let mut outputs = Vec::new();
@@ -269,8 +269,8 @@ fn pass(
     if n_tokens > 1 && n_full == 0 {
         return Err(nothing_measured("plain decoding", prompts.len()));
     }
-    if let Some(output) = outputs.iter().find(|o| o.token_ids.len() != n_tokens) {
-        bail!("a sequence ended after {} of {n_tokens} tokens", output.token_ids.len());
+    if let Some(output) = outputs.iter().find(|o| o.tokens.len() != n_tokens) {
+        bail!("a sequence ended after {} of {n_tokens} tokens", output.tokens.len());
     }
     Ok(outputs)
 }

@@ -122,7 +122,7 @@ fn case_28_an_answer_is_as_long_as_there_is_room() {
         command(&[&args[..], &size].concat()).output().expect("the binary starts")
     };
     let short = crate::json(&run(1));
-    let room = 65 - short["prompt_tokens"].as_u64().expect("tokens") as usize;
+    let room = 65 - short["prompt_token_ids"].as_array().expect("tokens").len();
     let full = crate::json(&run(room));
     assert_eq!(full["outputs"][0]["token_ids"].as_array().expect("ids").len(), room);
     assert_eq!(first, format!("{} [length]\n", full["outputs"][0]["text"].as_str().expect("text")));

@@ -27,7 +27,7 @@ fn case_12_text_that_begins_with_a_dash_is_text() {
         json(&crate::galley(&args))
     };
     let (dash, none) = (of("- item"), of("item"));
-    assert_ne!(dash["prompt_tokens"], none["prompt_tokens"]);
+    assert_ne!(dash["prompt_token_ids"], none["prompt_token_ids"]);
     assert_eq!(ids(&run(&["--stop", "---"], &[])), ids(&run(&[], &[])));
     let args = ["chat", "-m", &model, "--system", "- brief", "--stop", "-x", "--max-tokens", "1"];
     let output = command(&args).stdin(std::process::Stdio::null()).output().expect("it starts");
