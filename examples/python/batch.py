@@ -4,8 +4,8 @@
     batch.py smollm2-135m-instruct questions.txt > answers.jsonl
     batch.py model.gguf prompts.txt --complete --drafter ngram --max-tokens 200
 
-A line is a question to a chat model, or with --complete the beginning of a text. The order and number of the lines change
-no answer, and neither does the drafter.
+A line is a question to a chat model, or with --complete the beginning of a text. The order and number of the lines
+change no answer, and neither does the drafter.
 """
 
 import argparse
@@ -19,7 +19,9 @@ from galley import LLM, SamplingParams
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a known name, a hub id, a directory or a GGUF file")
-    parser.add_argument("file", type=argparse.FileType(encoding="utf-8"), help="one prompt a line; - reads standard input")
+    parser.add_argument(
+        "file", type=argparse.FileType(encoding="utf-8"), help="one prompt a line; - reads standard input"
+    )
     parser.add_argument("--complete", action="store_true", help="continue the lines instead of answering them")
     parser.add_argument("--drafter", help="such as ngram, or streaming-llm,budget=512")
     parser.add_argument("--max-tokens", type=int, default=128)
@@ -41,7 +43,9 @@ def main():
         answer = output.outputs[0]
         n_tokens += len(answer.token_ids)
         n_drafted += sum(source is not None for source in answer.sources)
-        print(json.dumps({"prompt": line, "text": answer.text, "finish_reason": answer.finish_reason}, ensure_ascii=False))
+        print(
+            json.dumps({"prompt": line, "text": answer.text, "finish_reason": answer.finish_reason}, ensure_ascii=False)
+        )
     print(
         f"{len(lines)} answers, {n_tokens} tokens in {seconds:.1f} s; a drafter guessed {n_drafted} of them",
         file=sys.stderr,

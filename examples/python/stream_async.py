@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A writing service for the local machine: each connection sends the beginning of a text, and gets the rest as it comes.
+"""A writing service for the local machine: a connection sends the beginning of a text, and gets the rest as it comes.
 
     stream_async.py smollm2-135m-instruct --port 7070 &
     echo 'Once upon a time' | nc -N localhost 7070

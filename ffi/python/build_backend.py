@@ -1,8 +1,8 @@
 """Builds the wheel: the Python files of this folder, and the files that `cargo xtask dist` has built, as data.
 
-A backend of PEP 517. `pip wheel --no-deps --config-settings tree=FOLDER ffi/python` runs it in an environment with cffi;
-FOLDER holds bin, lib and include. The wheel suits every CPython from 3.9 on and every Linux whose glibc has the symbols that
-the packed files need.
+A backend of PEP 517. `pip wheel --no-deps --config-settings tree=FOLDER ffi/python` runs it in an environment with
+cffi; FOLDER holds bin, lib and include. The wheel suits every CPython from 3.9 on and every Linux whose glibc has the
+symbols that the packed files need.
 """
 
 import base64

@@ -26,9 +26,11 @@ def declarations(header):
             number = re.fullmatch(r"(\w+)\s+\(?(-?\d+|0x[0-9a-fA-F]+)[uUlL]*\)?", rest.strip())
             if number:
                 lines.append("#define {} {}".format(*number.groups()))
-    return "\n".join(line for line in (ATTRIBUTES.sub("", line).rstrip() for line in lines) if line) + "\n"
+    return "\n".join(line for line in (ATTRIBUTES.sub("", line).strip() for line in lines) if line) + "\n"
 
 
 def functions(text):
     """Names of the functions of a header, or of its declarations."""
-    return sorted(set(re.findall(r"\b(galley_\w+)\s*\((?!\s*\*)", re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL))))
+    return sorted(
+        set(re.findall(r"\b(galley_\w+)\s*\((?!\s*\*)", re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)))
+    )

@@ -34,8 +34,8 @@ class AsyncEngine(Engine):
     ) -> "Stream":
         """Submits a prompt and returns an asynchronous iterator of the parts of its answer.
 
-        Call it inside a running event loop. The request starts at once; an error in it, and ``Busy``, are raised here. The
-        request is cancelled when its iterator is left: by ``break``, by an exception, by the end of the task, or by
+        Call it inside a running event loop. The request starts at once; an error in it, and ``Busy``, are raised here.
+        The request is cancelled when its iterator is left: by ``break``, by an exception, by the end of the task, or by
         ``aclose()``. A slow reader gets several tokens in one part.
         """
         return self._stream(Request.of_prompt(prompt, sampling_params or SamplingParams()), request_id)
@@ -61,9 +61,9 @@ class AsyncEngine(Engine):
         return self._stream(Request.of_chat(messages, sampling_params or SamplingParams(), template), request_id)
 
     def abort(self, request_id: str) -> bool:
-        """Cancels a request: its iterator ends after an output with the reason "cancelled". May be called from any thread.
+        """Cancels a request: its iterator ends after an output with the reason "cancelled".
 
-        Returns whether the request was running.
+        May be called from any thread. Returns whether the request was running.
         """
         running = self._running.get(request_id)
         if running is None:
@@ -88,7 +88,7 @@ class AsyncEngine(Engine):
         return Stream(running)
 
     def _hub(self, loop: asyncio.AbstractEventLoop) -> "_Hub":
-        """The hub of a loop. Hubs of closed loops end, and with them requests whose iterators cannot be read any more."""
+        """The hub of a loop. Hubs of closed loops end, and with them requests that cannot be read any more."""
         with self._lock:
             for other in [other for other in self._hubs if other.is_closed()]:
                 self._hubs.pop(other).close()

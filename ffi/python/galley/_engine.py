@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import threading
@@ -21,12 +22,13 @@ SLICE_S = 0.1
 class Engine:
     """The part that ``LLM`` and ``AsyncEngine`` have in common.
 
-    ``model`` is a known name, a hub id, a directory or a GGUF file; a model that is not here is fetched unless ``download``
-    is false. ``drafter`` is a name with options, such as ``"streaming-llm,budget=512"``, or a list of them; a drafter
-    changes the speed of an answer and never its tokens. The other settings are those of ``galley_engine_open``; None leaves
-    a setting to the engine.
+    ``model`` is a known name, a hub id, a directory or a GGUF file; a model that is not here is fetched unless
+    ``download`` is false. ``drafter`` is a name with options, such as ``"streaming-llm,budget=512"``, or a list of
+    them; a drafter changes the speed of an answer and never its tokens. The other settings are those of
+    ``galley_engine_open``; None leaves a setting to the engine.
 
-    ``on_progress`` is called in this thread while the model loads. Without it, a terminal on standard error gets a line.
+    ``on_progress`` is called in this thread while the model loads. Without it, a terminal on standard error gets a
+    line.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Engine:
         finally:
             if line:
                 line.clear()
-        self._info = json.loads(library().text(library().lib.galley_engine_info, self._handle.raw))
+        self._info: Dict[str, Any] = json.loads(library().text(library().lib.galley_engine_info, self._handle.raw))
 
     def close(self) -> None:
         """Ends the engine and frees its memory. Requests that run elsewhere are finished first."""
@@ -79,11 +81,12 @@ class Engine:
 
     def info(self) -> Dict[str, Any]:
         """Facts of the engine: model, device, formats, fingerprint, drafters, limits."""
-        return json.loads(json.dumps(self._info))
+        return copy.deepcopy(self._info)
 
     def stats(self) -> Dict[str, Any]:
         """Statistics of the engine as of its last step."""
-        return json.loads(library().text(library().lib.galley_engine_stats, self._handle.raw))
+        stats: Dict[str, Any] = json.loads(library().text(library().lib.galley_engine_stats, self._handle.raw))
+        return stats
 
     def get_tokenizer(self) -> "Tokenizer":
         """The model's tokenizer and chat template."""
@@ -91,7 +94,7 @@ class Engine:
 
     def _drafters(self) -> List[str]:
         """Names of the drafters, by the number that an event has."""
-        return self._info["drafters"]
+        return list(self._info["drafters"])
 
 
 class Tokenizer:
@@ -114,9 +117,7 @@ class Tokenizer:
         pointer = ffi.from_buffer("uint32_t[]", ids) if ids else ffi.NULL
         return library().text(lib.galley_detokenize, self._handle.raw, pointer, len(ids), flags)
 
-    def apply_chat_template(
-        self, messages: Messages, tokenize: bool = True, **template: Any
-    ) -> Union[str, List[int]]:
+    def apply_chat_template(self, messages: Messages, tokenize: bool = True, **template: Any) -> Union[str, List[int]]:
         """The prompt that the chat template makes of messages: its token ids, or its text.
 
         ``template`` may have ``tools``, ``chat_template_kwargs``, ``add_generation_prompt`` (true without it) and
@@ -177,12 +178,12 @@ class _Opening:
     def _open_engine(self) -> Handle:
         ffi, lib = library().ffi, library().lib
 
-        @ffi.callback("galley_progress_fn")
         def hear(_user: Any, text: Any, n_bytes: int) -> None:
             self._progress = ffi.unpack(text, n_bytes)
 
+        callback = ffi.callback("galley_progress_fn", hear)
         out = ffi.new("galley_engine **")
-        library().check(lib.galley_engine_open(self._settings, len(self._settings), hear, ffi.NULL, out))
+        library().check(lib.galley_engine_open(self._settings, len(self._settings), callback, ffi.NULL, out))
         return Handle(out[0], lib.galley_engine_close)
 
 

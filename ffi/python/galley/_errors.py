@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Type
+from typing import Any, Dict, Optional, Tuple, Type
 
 
 class GalleyError(Exception):
@@ -21,11 +21,11 @@ class GalleyError(Exception):
         if code is not None:
             self.code = code
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Any, ...]:
         return _restored, (type(self), self.message, self.code, self.field)
 
 
-def _restored(kind, message, code, field):
+def _restored(kind: Type[GalleyError], message: str, code: str, field: Optional[str]) -> GalleyError:
     return kind(message, code=code, field=field)
 
 

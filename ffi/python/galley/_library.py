@@ -31,7 +31,9 @@ class Library:
         self.lib = self.ffi.dlopen(os.path.join(TREE, "lib", "libgalley.so.0"))
         version = self.lib.galley_abi_version()
         if version != self.lib.GALLEY_ABI_VERSION:
-            raise ImportError(f"libgalley has ABI version {version}, and this package was built for another: install it anew")
+            raise ImportError(
+                f"libgalley has ABI version {version}, and this package was built for another: install it anew"
+            )
         self._codes = {
             getattr(self.lib, "GALLEY_" + code.upper(), None): code for code in (*_errors.CLASSES, "invalid_handle")
         }
@@ -56,7 +58,7 @@ class Library:
         out = self.ffi.new("galley_string *")
         self.check(function(*args, out))
         try:
-            return self.ffi.unpack(out.ptr, out.len).decode("utf-8")
+            return str(self.ffi.unpack(out.ptr, out.len), "utf-8")
         finally:
             self.lib.galley_string_free(out)
 

@@ -20,18 +20,17 @@ Params = Union[None, SamplingParams, Sequence[SamplingParams]]
 class LLM(Engine):
     """A model that answers prompts.
 
-    The same request gives the same output alone, in any batch, and with any drafter. Methods may be called from several
-    threads at the same time. After a KeyboardInterrupt the requests of the call are cancelled, and the ``LLM`` works on.
+    The same request gives the same output alone, in any batch, and with any drafter. Methods may be called from
+    several threads at the same time. After a KeyboardInterrupt the requests of the call are cancelled, and the ``LLM``
+    works on.
     """
 
-    def generate(
-        self, prompts: Union[Prompt, Sequence[Prompt]], sampling_params: Params = None
-    ) -> List[RequestOutput]:
+    def generate(self, prompts: Union[Prompt, Sequence[Prompt]], sampling_params: Params = None) -> List[RequestOutput]:
         """Answers prompts, all in one batch, and returns the answers in the order of the prompts.
 
         A prompt is a text, a list of token ids, or a dict with ``prompt`` or ``prompt_token_ids``. A dict may have
-        ``resume``: ``{"generated": token_ids, "fingerprint": fingerprint}`` continues an earlier answer as if it had never
-        been interrupted, if its seed is in the parameters.
+        ``resume``: ``{"generated": token_ids, "fingerprint": fingerprint}`` continues an earlier answer as if it had
+        never been interrupted, if its seed is in the parameters.
 
         ``sampling_params`` are for all prompts, or a list of one for each.
         """

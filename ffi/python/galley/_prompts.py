@@ -56,18 +56,16 @@ def prompts_of(prompts: Union[Prompt, Sequence[Prompt]]) -> List[Prompt]:
         return [prompts]
     if not isinstance(prompts, Sequence) and not hasattr(prompts, "__array__"):
         raise TypeError(f"prompts are texts, lists of token ids or dicts, not {type(prompts).__name__}")
-    prompts = list(prompts)
-    if prompts and hasattr(prompts[0], "__index__"):
-        return [prompts]
-    for prompt in prompts:
+    listed: List[Any] = list(prompts)
+    if listed and hasattr(listed[0], "__index__"):
+        return [listed]
+    for prompt in listed:
         if not isinstance(prompt, (str, Mapping, Sequence)) and not hasattr(prompt, "__array__"):
             raise TypeError(f"a prompt is a text, a list of token ids or a dict, not {type(prompt).__name__}")
-    return prompts
+    return listed
 
 
-def params_for(
-    n_prompts: int, params: Union[None, SamplingParams, Sequence[SamplingParams]]
-) -> List[SamplingParams]:
+def params_for(n_prompts: int, params: Union[None, SamplingParams, Sequence[SamplingParams]]) -> List[SamplingParams]:
     """The parameters of each prompt."""
     if params is None:
         params = SamplingParams()

@@ -59,7 +59,11 @@ def rounded(answers):
 
     return [
         [
-            (*part[:3], part[3] and [{token: pair(value) for token, value in entry.items()} for entry in part[3]], *part[4:])
+            (
+                *part[:3],
+                part[3] and [{token: pair(value) for token, value in entry.items()} for entry in part[3]],
+                *part[4:],
+            )
             for part in answer
         ]
         for answer in answers
@@ -80,7 +84,9 @@ class Answers(unittest.TestCase):
         ours = self.llm.generate(texts, [SamplingParams(**own) for own in settings])
         requests = [{"prompt": text, **own} for text, own in zip(texts, settings)]
         theirs = answers_of_the_program(requests)
-        self.assertEqual([output.prompt_token_ids for output in ours], [answer["prompt_token_ids"] for answer in theirs])
+        self.assertEqual(
+            [output.prompt_token_ids for output in ours], [answer["prompt_token_ids"] for answer in theirs]
+        )
         self.assertEqual(rounded(plain(ours)), rounded(plain_json(theirs)))
         self.assertEqual({output.fingerprint for output in ours}, {answer["fingerprint"] for answer in theirs})
         # The control: another seed changes a sampled answer, and the comparison notices.
@@ -98,7 +104,9 @@ class Answers(unittest.TestCase):
     def test_more_prompts_than_may_wait(self):
         with LLM(MODEL, max_waiting=3, max_num_seqs=2, kv_cache_tokens=1024) as llm:
             outputs = llm.generate(prompts(50), SamplingParams(temperature=0, max_tokens=4))
-        self.assertEqual(plain(outputs), plain(self.llm.generate(prompts(50), SamplingParams(temperature=0, max_tokens=4))))
+        self.assertEqual(
+            plain(outputs), plain(self.llm.generate(prompts(50), SamplingParams(temperature=0, max_tokens=4)))
+        )
 
     def test_every_form_of_prompt(self):
         ids = self.llm.get_tokenizer().encode("the galley")
@@ -201,7 +209,9 @@ class Answers(unittest.TestCase):
             "os.wait()\n"
             "print('parent:', len(llm.generate('a')))\n"
         )
-        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        )
         self.assertEqual(done.returncode, 0, done.stderr)
         child, parent = done.stdout.splitlines()
         self.assertRegex(child, "^child: .*fork")
@@ -211,7 +221,9 @@ class Answers(unittest.TestCase):
 class Opening(unittest.TestCase):
     def test_progress_is_heard_in_the_callers_thread(self):
         heard = []
-        LLM(MODEL, kv_cache_tokens=1024, on_progress=lambda p: heard.append((threading.get_ident(), p["stage"]))).close()
+        LLM(
+            MODEL, kv_cache_tokens=1024, on_progress=lambda p: heard.append((threading.get_ident(), p["stage"]))
+        ).close()
         self.assertIn((threading.get_ident(), "load"), heard)
 
     def test_errors_say_what_is_wrong(self):

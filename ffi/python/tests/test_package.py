@@ -11,7 +11,7 @@ from galley import SamplingParams
 from galley._library import TREE, library
 from support import ROOT, python
 
-sys.path.insert(0, str(ROOT / "ffi/python"))
+sys.path.append(str(ROOT / "ffi/python"))
 import cdef
 import elf
 
@@ -37,7 +37,7 @@ class Import(unittest.TestCase):
         for name in galley.__all__:
             self.assertTrue(hasattr(galley, name), name)
         with self.assertRaises(AttributeError):
-            galley.no_such_name
+            print(galley.no_such_name)
 
 
 class Parameters(unittest.TestCase):
@@ -62,9 +62,13 @@ class Parameters(unittest.TestCase):
 
 class Program(unittest.TestCase):
     def test_the_module_is_the_program(self):
-        done = subprocess.run([sys.executable, "-I", "-m", "galley", "--version"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "galley", "--version"], capture_output=True, text=True, check=False
+        )
         self.assertEqual((done.returncode, done.stdout.split()[1]), (0, galley.__version__), done.stderr)
-        done = subprocess.run([sys.executable, "-I", "-m", "galley", "no-such-command"], capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "galley", "no-such-command"], capture_output=True, check=False
+        )
         self.assertEqual(done.returncode, 2)
 
 
@@ -79,7 +83,9 @@ class Library(unittest.TestCase):
         self.assertFalse(hasattr(library().lib, "galley_no_such_function"))
 
     def test_the_package_was_built_from_this_header(self):
-        constants = [line.split()[1:3] for line in cdef.declarations(self.HEADER).splitlines() if line.startswith("#define")]
+        constants = [
+            line.split()[1:3] for line in cdef.declarations(self.HEADER).splitlines() if line.startswith("#define")
+        ]
         self.assertIn(["GALLEY_BUSY", "7"], constants)
         for name, value in constants:
             self.assertEqual(getattr(library().lib, name), int(value, 0), name)
@@ -93,10 +99,13 @@ class Library(unittest.TestCase):
 
     def test_declarations_lose_what_cffi_cannot_read(self):
         text = (
-            "#ifndef X\n#define X\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n/* a\n b */ int galley_f(void); // c\n"
+            '#ifndef X\n#define X\n#ifdef __cplusplus\nextern "C" {\n#endif\n/* a\n b */ int galley_f(void); // c\n'
             "#define GALLEY_A 0x1F\n#define GALLEY_B (-3)\n#define GALLEY_C other\n#endif\n"
         )
-        self.assertEqual(cdef.declarations(text).split("\n"), [" int galley_f(void);", "#define GALLEY_A 0x1F", "#define GALLEY_B -3", ""])
+        self.assertEqual(
+            cdef.declarations(text).split("\n"),
+            ["int galley_f(void);", "#define GALLEY_A 0x1F", "#define GALLEY_B -3", ""],
+        )
 
     def test_the_wheels_tag_follows_from_the_files(self):
         files = [elf.ElfFile(path) for path in Path(TREE).rglob("*") if path.is_file()]
