@@ -13,7 +13,7 @@ from pathlib import Path
 import galley
 from galley import LLM, SamplingParams
 from galley._library import TREE
-from support import MODEL, SIZES, interrupt_after, plain, prompts, settings_of, wait_until
+from support import MODEL, SIZES, interrupt_after, plain, prompts, python, settings_of, wait_until
 
 PROGRAM = os.path.join(TREE, "bin", "galley")
 
@@ -216,6 +216,21 @@ class Answers(unittest.TestCase):
         child, parent = done.stdout.splitlines()
         self.assertRegex(child, "^child: .*fork")
         self.assertEqual(parent, "parent: 1")
+
+
+    def test_a_program_may_end_without_closing(self):
+        code = (
+            "import asyncio, galley\n"
+            f"llm = galley.LLM({MODEL!r}, kv_cache_tokens=1024)\n"
+            f"engine = galley.AsyncEngine({MODEL!r}, kv_cache_tokens=1024)\n"
+            "async def main():\n"
+            "    global stream\n"
+            "    stream = engine.generate('a', galley.SamplingParams(max_tokens=200, ignore_eos=True))\n"
+            "    await stream.__anext__()\n"
+            "asyncio.run(main())\n"
+            "print(len(llm.generate('a')))\n"
+        )
+        self.assertEqual(python(code), "1\n")
 
 
 class Opening(unittest.TestCase):

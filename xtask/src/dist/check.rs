@@ -1,21 +1,45 @@
 //! Tests of the packages as their users have them: unpacked in a new place, without PATH and other variables.
 
 use super::tree::{Tree, folder, make_empty};
-use crate::shell::{command, root, run, stage};
+use crate::shell::{command, output, root, run, stage};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Deserializer, Value};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Unpacks the tar file and lists the drafters.
+/// Unpacks the tar file, lists the drafters, and compiles and runs a C program with the library there.
 pub(crate) fn tar(package: &Path, tree: &Tree) -> Result<()> {
     stage("tar file", || {
         let place = place("tar")?;
         let mut unpack = command("tar", ["--extract", "--file"]);
         unpack.arg(package).arg("--directory").arg(&place);
         run(unpack)?;
-        all_drafters_are_found(&place.join(&tree.name).join("bin/galley"), tree)
+        let top = place.join(&tree.name);
+        all_drafters_are_found(&top.join("bin/galley"), tree)?;
+        a_c_program_answers(&top, &place.join("chat"))
     })
+}
+
+/// Compiles `examples/c/chat.c` to `program` by the pkg-config file of the unpacked tree, and asks it a question.
+fn a_c_program_answers(top: &Path, program: &Path) -> Result<()> {
+    let mut flags = command("pkg-config", ["--cflags", "--libs", "galley"]);
+    flags.env("PKG_CONFIG_PATH", top.join("lib/pkgconfig"));
+    let flags = output(flags)?;
+    let mut compile = command("cc", ["examples/c/chat.c", "-o"]);
+    compile.arg(program).args(flags.split_whitespace());
+    compile.arg(format!("-Wl,-rpath,{}", top.join("lib").display()));
+    run(compile)?;
+    let model = root().join("tests/data/models/smollm2");
+    let mut chat = without_variables(program);
+    chat.arg(model).arg("ngram").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut chat = chat.spawn().context("the C program does not start")?;
+    let mut questions = chat.stdin.take().context("a pipe")?;
+    questions.write_all(b"What is a galley?\n")?;
+    drop(questions);
+    let done = chat.wait_with_output()?;
+    ensure!(done.status.success() && !done.stdout.is_empty(), "the C program: {}", done.status);
+    Ok(())
 }
 
 /// Unpacks the Debian package and lists the drafters.
@@ -47,9 +71,9 @@ pub(crate) fn wheel(wheel: &Path) -> Result<()> {
     })
 }
 
-/// An empty folder whose name has a space.
+/// An empty folder for one test.
 fn place(name: &str) -> Result<PathBuf> {
-    let place = folder().join("check").join(format!("a {name}"));
+    let place = folder().join("check").join(name);
     make_empty(&place)?;
     Ok(place)
 }
@@ -63,11 +87,11 @@ fn without_variables(program: &Path) -> Command {
 
 /// The program must find each drafter of the tree, and in its own tree.
 fn all_drafters_are_found(program: &Path, tree: &Tree) -> Result<()> {
-    let output = without_variables(program).args(["drafters", "--json"]).output();
-    let output = output.with_context(|| program.display().to_string())?;
+    let listed = without_variables(program).args(["drafters", "--json"]).output();
+    let listed = listed.with_context(|| program.display().to_string())?;
     let top = program.parent().and_then(Path::parent).unwrap_or(program).canonicalize()?;
     let mut files: Vec<String> = Vec::new();
-    for drafter in Deserializer::from_slice(&output.stdout).into_iter::<Value>() {
+    for drafter in Deserializer::from_slice(&listed.stdout).into_iter::<Value>() {
         let drafter = drafter.context("galley drafters --json")?;
         let path = Path::new(drafter["path"].as_str().unwrap_or_default()).canonicalize()?;
         if path.starts_with(&top) {
