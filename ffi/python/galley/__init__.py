@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any, List
 
 from ._errors import (
     Busy,
-    CannotOpen,
     Closed,
     Failed,
     Forked,
     GalleyError,
     InvalidArgument,
     InvalidRequest,
+    InvalidSetting,
     LibraryBug,
+    LoadFailed,
+    ModelNotFound,
     Stopped,
     Unsupported,
 )
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncEngine",
     "Busy",
-    "CannotOpen",
     "Closed",
     "CompletionOutput",
     "Failed",
@@ -48,9 +49,12 @@ __all__ = [
     "GalleyError",
     "InvalidArgument",
     "InvalidRequest",
+    "InvalidSetting",
     "LLM",
     "LibraryBug",
+    "LoadFailed",
     "Logprob",
+    "ModelNotFound",
     "RequestOutput",
     "SamplingParams",
     "Stopped",

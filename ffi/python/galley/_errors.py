@@ -30,9 +30,15 @@ def _restored(kind: Type[GalleyError], message: str, code: str, field: Optional[
 
 
 class InvalidRequest(GalleyError, ValueError):
-    """A request or a setting is not allowed. ``field`` names its key."""
+    """A request is not allowed. ``field`` names its key."""
 
     code = "invalid_request"
+
+
+class InvalidSetting(GalleyError, ValueError):
+    """A setting of the engine is not allowed. ``field`` names its key."""
+
+    code = "invalid_setting"
 
 
 class InvalidArgument(GalleyError, ValueError):
@@ -41,10 +47,16 @@ class InvalidArgument(GalleyError, ValueError):
     code = "invalid_argument"
 
 
-class CannotOpen(GalleyError):
-    """The model or a drafter cannot be found, read or loaded."""
+class ModelNotFound(GalleyError):
+    """The model is not on this machine, or could not be fetched."""
 
-    code = "cannot_open"
+    code = "model_not_found"
+
+
+class LoadFailed(GalleyError):
+    """The model or a drafter cannot be loaded here: its files or the memory of the machine do not allow it."""
+
+    code = "load_failed"
 
 
 class Busy(GalleyError):

@@ -67,5 +67,5 @@ def wait_until(condition, seconds=5.0):
     while time.monotonic() < end:
         if condition():
             return True
-        time.sleep(0.01)
+        time.sleep(0.001)
     return False

@@ -7,9 +7,9 @@ import unittest
 
 import galley
 from galley import LLM, AsyncEngine, SamplingParams
-from support import MODEL, SIZES, plain, prompts, settings_of
+from support import MODEL, SIZES, plain, prompts, settings_of, wait_until
 
-ENDLESS = SamplingParams(max_tokens=230, ignore_eos=True)
+ENDLESS = SamplingParams(max_tokens=180, ignore_eos=True)
 
 
 async def whole(stream):
@@ -95,7 +95,7 @@ class Streams(unittest.TestCase):
             results = await asyncio.gather(*tasks, return_exceptions=True)
             for kind, result in zip(kinds, results):
                 if kind == "end":
-                    self.assertEqual(result, 230)
+                    self.assertEqual(result, ENDLESS.max_tokens)
                 if kind == "raise":
                     self.assertIsInstance(result, RuntimeError)
             self.assertTrue(await self.pool_is_empty())
@@ -103,13 +103,16 @@ class Streams(unittest.TestCase):
         asyncio.run(main())
         self.assertEqual(self.engine._running, {})
 
-    def test_a_stream_that_is_not_left_holds_its_blocks(self):
+    def test_streams_hold_blocks_until_they_are_left(self):
+        params = ENDLESS.clone()
+        params.n = 4
+
         async def main():
-            stream = self.engine.generate("the galley", ENDLESS)
-            await stream.__anext__()
-            self.assertGreater(self.engine.stats()["kv_blocks"]["used"], 0)
-            del stream
+            streams = [self.engine.generate(text, params) for text in prompts(64)]
+            self.assertTrue(wait_until(lambda: self.engine.stats()["kv_blocks"]["used"] > 0))
+            del streams
             gc.collect()
+            self.assertEqual(self.engine._running, {})
             self.assertTrue(await self.pool_is_empty())
 
         asyncio.run(main())

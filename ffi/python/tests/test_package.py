@@ -86,7 +86,7 @@ class Library(unittest.TestCase):
         constants = [
             line.split()[1:3] for line in cdef.declarations(self.HEADER).splitlines() if line.startswith("#define")
         ]
-        self.assertIn(["GALLEY_BUSY", "7"], constants)
+        self.assertIn(["GALLEY_CLOSED", "3"], constants)
         for name, value in constants:
             self.assertEqual(getattr(library().lib, name), int(value, 0), name)
 
