@@ -37,7 +37,7 @@ class Answer:
         self._started = started
         self.id = started["id"]
         if self.request_id is None:
-            self.request_id = str(self.id)
+            self.request_id = f"request-{self.id}"
 
     @property
     def has_output(self) -> bool:

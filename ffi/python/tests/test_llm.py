@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import tempfile
@@ -50,12 +51,12 @@ def plain_json(answers):
     return [[part(output) for output in answer["outputs"]] for answer in answers]
 
 
-def rounded(answers):
-    """Log-probabilities are 32-bit numbers: JSON has their shortest decimals, and galley.h their bits."""
+def in_32_bits(answers):
+    """JSON has the shortest decimals of log-probabilities, and galley.h their 32 bits."""
 
     def pair(value):
         logprob, rank = (value.logprob, value.rank) if isinstance(value, galley.Logprob) else value
-        return float(f"{logprob:.6g}"), rank
+        return struct.pack("f", float("-inf") if logprob is None else logprob), rank
 
     return [
         [
@@ -87,13 +88,13 @@ class Answers(unittest.TestCase):
         self.assertEqual(
             [output.prompt_token_ids for output in ours], [answer["prompt_token_ids"] for answer in theirs]
         )
-        self.assertEqual(rounded(plain(ours)), rounded(plain_json(theirs)))
+        self.assertEqual(in_32_bits(plain(ours)), in_32_bits(plain_json(theirs)))
         self.assertEqual({output.fingerprint for output in ours}, {answer["fingerprint"] for answer in theirs})
         # The control: another seed changes a sampled answer, and the comparison notices.
         requests[1]["seed"] += 1
         other = answers_of_the_program(requests[:2])
-        self.assertEqual(rounded(plain_json(other[:1])), rounded(plain(ours[:1])))
-        self.assertNotEqual(rounded(plain_json(other)), rounded(plain(ours[:2])))
+        self.assertEqual(in_32_bits(plain_json(other[:1])), in_32_bits(plain(ours[:1])))
+        self.assertNotEqual(in_32_bits(plain_json(other)), in_32_bits(plain(ours[:2])))
 
     def test_a_prompt_alone_gives_the_bytes_of_the_batch(self):
         params = [SamplingParams(**settings_of(i)) for i in range(16)]
