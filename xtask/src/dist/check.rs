@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Unpacks the tar file, lists the drafters, and compiles and runs a C program with the library there.
+/// Unpacks the tar file, lists the drafters, and compiles and runs a C++ program with the library there.
 pub(crate) fn tar(package: &Path, tree: &Tree) -> Result<()> {
     stage("tar file", || {
         let place = place("tar")?;
@@ -17,28 +17,29 @@ pub(crate) fn tar(package: &Path, tree: &Tree) -> Result<()> {
         run(unpack)?;
         let top = place.join(&tree.name);
         all_drafters_are_found(&top.join("bin/galley"), tree)?;
-        a_c_program_answers(&top, &place.join("chat"))
+        a_program_answers(&top, &place.join("batch"))
     })
 }
 
-/// Compiles `examples/c/chat.c` to `program` by the pkg-config file of the unpacked tree, and asks it a question.
-fn a_c_program_answers(top: &Path, program: &Path) -> Result<()> {
+/// Compiles `examples/cpp/batch.cpp` to `program` by the pkg-config file of the unpacked tree, and lets it continue a text.
+fn a_program_answers(top: &Path, program: &Path) -> Result<()> {
     let mut flags = command("pkg-config", ["--cflags", "--libs", "galley"]);
     flags.env("PKG_CONFIG_PATH", top.join("lib/pkgconfig"));
     let flags = output(flags)?;
-    let mut compile = command("cc", ["examples/c/chat.c", "-o"]);
+    let mut compile = command("c++", ["-std=c++17", "examples/cpp/batch.cpp", "-o"]);
     compile.arg(program).args(flags.split_whitespace());
-    compile.arg(format!("-Wl,-rpath,{}", top.join("lib").display()));
     run(compile)?;
-    let model = root().join("tests/data/models/smollm2");
-    let mut chat = without_variables(program);
-    chat.arg(model).arg("ngram").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut chat = chat.spawn().context("the C program does not start")?;
-    let mut questions = chat.stdin.take().context("a pipe")?;
-    questions.write_all(b"What is a galley?\n")?;
-    drop(questions);
-    let done = chat.wait_with_output()?;
-    ensure!(done.status.success() && !done.stdout.is_empty(), "the C program: {}", done.status);
+    let mut batch = without_variables(program);
+    batch
+        .arg(root().join("tests/data/models/smollm2"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut batch = batch.spawn().context("the C++ program does not start")?;
+    let mut prompts = batch.stdin.take().context("a pipe")?;
+    prompts.write_all(b"A galley is\n")?;
+    drop(prompts);
+    let done = batch.wait_with_output()?;
+    ensure!(done.status.success() && !done.stdout.is_empty(), "the C++ program: {}", done.status);
     Ok(())
 }
 
