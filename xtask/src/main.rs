@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask demo | test | soak | data | bindings | cuda | kernels`.
+//! Chores of the workspace: `cargo xtask demo | test | soak | data | bindings | cuda | kernels | dist`.
 //!
 //! No code here is part of Galley. A chore is a list of commands that a person could type. It runs them in order, and
 //! prints a heading and the time of each.
@@ -7,6 +7,7 @@ mod bindings;
 mod cuda;
 mod data;
 mod demo;
+mod dist;
 mod kernels;
 mod model;
 mod shell;
@@ -38,6 +39,8 @@ enum Chore {
     Bindings(bindings::BindingsArgs),
     /// Install nvcc, CUDA's compiler, below the target folder.
     Cuda,
+    /// Build packages: a tar file, a Python wheel, a Debian package.
+    Dist(dist::DistArgs),
     /// Compile the CUDA kernels and check them as far as possible without a GPU; needs nvcc.
     Kernels,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Data => data::fetch().map(|folder| println!("{}", folder.display())),
         Chore::Bindings(args) => bindings::run(&args),
         Chore::Cuda => cuda::run(),
+        Chore::Dist(args) => dist::run(&args),
         Chore::Kernels => kernels::run(),
     };
     match result {

@@ -1,0 +1,99 @@
+//! Packages for machines without a Rust toolchain: a tar file, a Python wheel, a Debian package.
+//!
+//! All three hold one tree: bin, lib with the drafters below it, include, share. Program and library find the drafters
+//! by their own place, so the tree works in any folder.
+
+mod check;
+mod debian;
+mod tree;
+
+use crate::shell::{command, exists, run as run_command};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use tree::{Tree, folder, make_empty};
+
+/// The arguments of `cargo xtask dist`.
+#[derive(Args, Debug)]
+pub(crate) struct DistArgs {
+    /// Make the Python wheel; needs Python 3 with pip.
+    #[arg(long)]
+    wheel: bool,
+    /// Make the Debian package; needs dpkg-deb and Python 3.
+    #[arg(long)]
+    deb: bool,
+    /// Make the tar file, as without --wheel and --deb.
+    #[arg(long)]
+    tar: bool,
+    /// Build the CUDA backend, too; needs nvcc.
+    #[arg(long)]
+    cuda: bool,
+    /// Install each package in an empty place and test it there.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Builds the packages and prints their paths.
+pub(crate) fn run(args: &DistArgs) -> Result<()> {
+    let tree = Tree::build(args.cuda)?;
+    if args.tar || !(args.wheel || args.deb) {
+        let tar = tar(&tree)?;
+        report(&tar)?;
+        if args.check {
+            check::tar(&tar, &tree)?;
+        }
+    }
+    if args.deb {
+        let package = debian::package(&tree)?;
+        report(&package)?;
+        if args.check {
+            check::debian(&package, &tree)?;
+        }
+    }
+    if args.wheel {
+        let wheel = wheel(&tree)?;
+        report(&wheel)?;
+        if args.check {
+            check::wheel(&wheel)?;
+        }
+    }
+    Ok(())
+}
+
+fn report(package: &Path) -> Result<()> {
+    let n_bytes = package.metadata().with_context(|| package.display().to_string())?.len();
+    eprintln!("{:.1} MB", n_bytes as f64 / 1e6);
+    println!("{}", package.display());
+    Ok(())
+}
+
+/// Writes the tar file. Equal trees give equal bytes.
+fn tar(tree: &Tree) -> Result<PathBuf> {
+    let path = folder().join(format!("{}.tar.gz", tree.name));
+    let mut tar = command("tar", ["--create", "--gzip", "--sort=name", "--mtime=@0"]);
+    tar.args(["--owner=0", "--group=0", "--numeric-owner", "--file"]).arg(&path);
+    tar.arg("--directory").arg(folder()).arg(&tree.name);
+    run_command(tar)?;
+    Ok(path)
+}
+
+/// Writes the wheel. `ffi/python/build_backend.py` chooses its name: the tag follows from the files' symbols.
+fn wheel(tree: &Tree) -> Result<PathBuf> {
+    ensure!(
+        exists(command("python3", ["-m", "pip", "--version"])),
+        "python3 -m pip does not start: the wheel needs Python 3 with pip"
+    );
+    let out = folder().join("wheel");
+    make_empty(&out)?;
+    let mut setting = OsString::from("tree=");
+    setting.push(&tree.path);
+    let mut pip = command("python3", ["-m", "pip", "wheel", "--quiet", "--no-deps"]);
+    pip.args(["--no-cache-dir", "--config-settings"]).arg(setting);
+    pip.arg("--wheel-dir").arg(&out).arg("ffi/python");
+    run_command(pip)?;
+    let mut files = out.read_dir()?.filter_map(Result::ok).map(|entry| entry.path());
+    files
+        .find(|path| path.extension().is_some_and(|end| end == "whl"))
+        .context("pip wrote no wheel")
+}
