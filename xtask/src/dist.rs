@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use tree::{Tree, folder, make_empty};
+use tree::{Profile, Tree, folder, make_empty};
 
 /// The arguments of `cargo xtask dist`.
 #[derive(Args, Debug)]
@@ -32,11 +32,29 @@ pub(crate) struct DistArgs {
     /// Install each package in an empty place and test it there.
     #[arg(long)]
     check: bool,
+    /// Build as `cargo xtask test` does, without release optimisation. Such packages are for tests.
+    #[arg(long, conflicts_with = "cuda")]
+    debug: bool,
+}
+
+impl DistArgs {
+    /// The wheel from the build of the tests, tested in a new environment.
+    pub(crate) fn checked_wheel() -> Self {
+        DistArgs { wheel: true, deb: false, tar: false, cuda: false, check: true, debug: true }
+    }
+
+    fn profile(&self) -> Profile {
+        match (self.debug, self.cuda) {
+            (true, _) => Profile::Tests,
+            (false, true) => Profile::Cuda,
+            (false, false) => Profile::Release,
+        }
+    }
 }
 
 /// Builds the packages and prints their paths.
 pub(crate) fn run(args: &DistArgs) -> Result<()> {
-    let tree = Tree::build(args.cuda)?;
+    let tree = Tree::build(args.profile())?;
     if args.tar || !(args.wheel || args.deb) {
         let tar = tar(&tree)?;
         report(&tar)?;
@@ -78,12 +96,18 @@ fn tar(tree: &Tree) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes the wheel. `ffi/python/build_backend.py` chooses its name: the tag follows from the files' symbols.
-fn wheel(tree: &Tree) -> Result<PathBuf> {
+/// Fails without the tools that make the wheel.
+pub(crate) fn python() -> Result<()> {
     ensure!(
         exists(command("python3", ["-m", "pip", "--version"])),
         "python3 -m pip does not start: the wheel needs Python 3 with pip"
     );
+    Ok(())
+}
+
+/// Writes the wheel. `ffi/python/build_backend.py` chooses its name: the tag follows from the files' symbols.
+fn wheel(tree: &Tree) -> Result<PathBuf> {
+    python()?;
     let out = folder().join("wheel");
     make_empty(&out)?;
     let mut setting = OsString::from("tree=");

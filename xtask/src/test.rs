@@ -4,7 +4,8 @@
 //! skipped. In CI (`CI=true`) it is an error, because `.ci/run` has installed all tools.
 
 use crate::model::model;
-use crate::shell::{cargo, exists, in_ci, run as run_command, stage};
+use crate::dist::{self, DistArgs};
+use crate::shell::{FEATURES, cargo, exists, in_ci, run as run_command, stage};
 use crate::{bindings, cuda, data, kernels, soak};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -17,9 +18,6 @@ pub(crate) struct TestArgs {
     #[arg(last = true)]
     runner_args: Vec<String>,
 }
-
-/// Features of all checks and tests: they include the CUDA backend, with its kernels emulated on the CPU.
-const FEATURES: &str = "--features galley-kernels-cu/emulate,galley/emulate,galley-tests/emulate,galley-benches/emulate";
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let mut stages = Stages::default();
@@ -66,6 +64,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     });
     // With arguments for the runner, such as a filter, the user wants a quick answer.
     if args.runner_args.is_empty() {
+        stages.run("python wheel", || match or_remark(dist::python(), "the wheel is not tested")? {
+            Some(()) => dist::run(&DistArgs::checked_wheel()),
+            None => Ok(()),
+        });
         stages.run("soak", || soak::soak(&["--minutes=1".to_owned()], model.clone()));
     }
     stages.end()

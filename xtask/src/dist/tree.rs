@@ -1,6 +1,6 @@
 //! The tree of files that all packages hold.
 
-use crate::shell::{cargo, command, output, root, run, target};
+use crate::shell::{FEATURES, cargo, command, output, root, run, target};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
@@ -19,6 +19,27 @@ pub(crate) struct Tree {
     pub(crate) drafters: Vec<String>,
 }
 
+/// A way to build the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Release,
+    /// Release, with the CUDA backend.
+    Cuda,
+    /// The build of `cargo xtask test`, which is there already when this follows the tests.
+    Tests,
+}
+
+impl Profile {
+    /// The end of the tree's name.
+    fn suffix(self) -> &'static str {
+        match self {
+            Profile::Release => "",
+            Profile::Cuda => "-cuda",
+            Profile::Tests => "-debug",
+        }
+    }
+}
+
 /// The shared library's file. Its number is that of the C ABI; `libgalley.so` is a link for linkers.
 const LIBRARY: &str = "libgalley.so.0";
 /// The crate of the C library. The other files come from the workspace's default members.
@@ -29,17 +50,16 @@ const DOCUMENTS: [&str; 5] =
     ["LICENSE", "README.md", "CHANGELOG.md", "docs/embedding.md", "docs/requests.md"];
 
 impl Tree {
-    /// Builds all files in release mode, and lays them out in a new folder below [`folder`].
-    pub(crate) fn build(cuda: bool) -> Result<Self> {
+    /// Builds all files, and lays them out in a new folder below [`folder`].
+    pub(crate) fn build(profile: Profile) -> Result<Self> {
         let packages = Packages::read()?;
-        let artifacts = build(&packages, cuda)?;
+        let artifacts = build(&packages, profile)?;
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         ensure!(
             os == "linux",
             "packages are for Linux; on {os}, `cargo build --release` builds the files"
         );
-        let suffix = if cuda { "-cuda" } else { "" };
-        let name = format!("galley-{}-{os}-{arch}{suffix}", packages.version);
+        let name = format!("galley-{}-{os}-{arch}{}", packages.version, profile.suffix());
         let path = folder().join(&name);
         make_empty(&path)?;
         let mut tree = Tree { name, path, version: packages.version, drafters: Vec::new() };
@@ -166,10 +186,16 @@ struct Artifact {
     file: PathBuf,
 }
 
-fn build(packages: &Packages, cuda: bool) -> Result<Vec<Artifact>> {
-    let mut build = cargo("build --release --locked --message-format=json-render-diagnostics");
-    build.args(packages.names.iter().flat_map(|name| ["--package", name]));
-    if cuda {
+fn build(packages: &Packages, profile: Profile) -> Result<Vec<Artifact>> {
+    let mut build = cargo("build --locked --message-format=json-render-diagnostics");
+    if profile == Profile::Tests {
+        // The features of all crates together decide which of them are built anew.
+        build.arg("--workspace").args(FEATURES.split(' '));
+    } else {
+        build.arg("--release");
+        build.args(packages.names.iter().flat_map(|name| ["--package", name]));
+    }
+    if profile == Profile::Cuda {
         build.args(["--features", "galley/cuda,galley-ffi/cuda"]);
     }
     let messages = output(build)?;
