@@ -36,12 +36,12 @@ fn fixed(output: &Value) -> Value {
 fn a_request_has_the_answer_of_the_same_flags() {
     let flags = "--temperature 0.8 --top-p 0.95 --top-k 50 --min-p 0.01 --repetition-penalty 1.1 --presence-penalty 0.3 \
                  --frequency-penalty 0.1 --logit-bias 70:-1.5 --seed 7 --max-tokens 12 --min-tokens 3 --stop ZZ \
-                 --stop-token-id 511 --n 2 --logprobs 2";
+                 --stop-token-id 250 --n 2 --logprobs 2";
     let request = json!({
         "prompt": "some text", "temperature": 0.8, "top_p": 0.95, "top_k": 50, "min_p": 0.01,
         "repetition_penalty": 1.1, "presence_penalty": 0.3, "frequency_penalty": 0.1,
         "logit_bias": {"70": -1.5}, "seed": 7, "max_tokens": 12, "min_tokens": 3, "stop": "ZZ",
-        "stop_token_ids": [511], "n": 2, "logprobs": 2,
+        "stop_token_ids": [250], "n": 2, "logprobs": 2,
     });
     let model = model();
     let run = ["run", "-m", &model, "-p", "some text", "--json"];
@@ -161,7 +161,7 @@ fn wrong_requests_are_refused_before_the_model_is_opened() {
             "{\"prompt\": \"a\"}\n{\"prompt\": \"a\", \"top_p\": 7}",
             &["[1].top_p", "7 is not between"],
         ),
-        ("{\"prompt\": \"a\", \"seed\": NaN}", &["line 1 column 24"]),
+        ("{\"prompt\": \"a\", \"seed\": NaN}", &["line 1 column 25"]),
     ] {
         std::fs::write(file, text).expect("written");
         refused(
