@@ -85,7 +85,7 @@ int main(int argc, char **argv) {
     text request = {0}, answer = {0};
     add_json(&messages, messages.len ? ", {\"role\": \"user\", \"content\": " : "{\"role\": \"user\", \"content\": ");
     add_string(&messages, line, strcspn(line, "\n")), add_json(&messages, "}");
-    add_json(&request, "{\"max_tokens\": 512, \"temperature\": 0.7, \"messages\": [");
+    add_json(&request, "{\"temperature\": 0.7, \"messages\": [");
     add(&request, messages.ptr, messages.len), add_json(&request, "]}");
     check(galley_submit(queue, request.ptr, request.len, NULL, 0, 0, NULL, NULL));
     stream(queue, &answer);

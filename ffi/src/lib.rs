@@ -10,8 +10,7 @@
 //!
 //! # Invariants
 //!
-//! - No panic leaves the library: every function that can fail runs inside [`border::give`] or [`border::call`], and
-//! the
+//! - No panic leaves the library: every function that can fail runs inside [`border::give`] or [`border::call`], and the
 //!   remaining functions read a table.
 //! - Handles are never dereferenced: a handle is looked up in a [`handles::Table`].
 //! - A forked child takes no lock: [`process::is_child`] is asked first.

@@ -1,7 +1,7 @@
 //! The header is a promise: C and C++ take it without a warning, and its structs, symbols and numbers equal the
 //! golden files.
 //!
-//! After a function or a field has been added, write the files anew with `GALLEY_BLESS=1 cargo test -p galley-ffi`.
+//! After a function or a field has been added, write the files anew with `GALLEY_BLESS=1 cargo test -p galley-ffi --test header`.
 //! Any other difference breaks programs that were compiled before.
 
 mod common;
@@ -80,16 +80,17 @@ fn program(header: &str) -> String {
 fn compile(compiler: &str, flags: &[&str], code: &str, folder: &Path) -> Option<String> {
     let (source, program) = (folder.join("layout.c"), folder.join(compiler));
     std::fs::write(&source, code).expect("written");
-    let status = Command::new(compiler)
+    let compiled = Command::new(compiler)
         .args(flags)
         .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
         .arg(here().join("include"))
         .arg(&source)
         .arg("-o")
         .arg(&program)
-        .status()
+        .output()
         .expect("a C compiler is there");
-    if !status.success() {
+    if !compiled.status.success() {
+        println!("{}", String::from_utf8_lossy(&compiled.stderr));
         return None;
     }
     let output = Command::new(program).output().expect("it runs");

@@ -1,10 +1,6 @@
 //! Helpers of the tests: the library as it is installed, and programs that are compiled against it.
 #![allow(dead_code, reason = "each test uses its part")]
 
-#[path = "../../../tests/sanitizer.rs"]
-mod runtime;
-
-pub(crate) use runtime::sanitizer;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
