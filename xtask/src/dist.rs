@@ -26,6 +26,9 @@ pub(crate) struct DistArgs {
     /// Make the tar file, as without --wheel and --deb.
     #[arg(long)]
     tar: bool,
+    /// The profile of cargo to build with. A test of the packages needs no more than dev.
+    #[arg(long, default_value = "release")]
+    profile: String,
     /// Build the CUDA backend, too; needs nvcc.
     #[arg(long)]
     cuda: bool,
@@ -36,7 +39,7 @@ pub(crate) struct DistArgs {
 
 /// Builds the packages and prints their paths.
 pub(crate) fn run(args: &DistArgs) -> Result<()> {
-    let tree = Tree::build(args.cuda)?;
+    let tree = Tree::build(&args.profile, args.cuda)?;
     if args.tar || !(args.wheel || args.deb) {
         let tar = tar(&tree)?;
         report(&tar)?;

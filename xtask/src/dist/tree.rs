@@ -29,10 +29,10 @@ const DOCUMENTS: [&str; 5] =
     ["LICENSE", "README.md", "CHANGELOG.md", "docs/embedding.md", "docs/requests.md"];
 
 impl Tree {
-    /// Builds all files in release mode, and lays them out in a new folder below [`folder`].
-    pub(crate) fn build(cuda: bool) -> Result<Self> {
+    /// Builds all files with this profile of cargo, and lays them out in a new folder below [`folder`].
+    pub(crate) fn build(profile: &str, cuda: bool) -> Result<Self> {
         let packages = Packages::read()?;
-        let artifacts = build(&packages, cuda)?;
+        let artifacts = build(&packages, profile, cuda)?;
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         ensure!(
             os == "linux",
@@ -166,8 +166,9 @@ struct Artifact {
     file: PathBuf,
 }
 
-fn build(packages: &Packages, cuda: bool) -> Result<Vec<Artifact>> {
-    let mut build = cargo("build --release --locked --message-format=json-render-diagnostics");
+fn build(packages: &Packages, profile: &str, cuda: bool) -> Result<Vec<Artifact>> {
+    let mut build = cargo("build --locked --message-format=json-render-diagnostics");
+    build.args(["--profile", profile]);
     build.args(packages.names.iter().flat_map(|name| ["--package", name]));
     if cuda {
         build.args(["--features", "galley/cuda,galley-ffi/cuda"]);
