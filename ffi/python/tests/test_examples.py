@@ -18,6 +18,22 @@ def command(name, *args):
     return [sys.executable, "-I", str(EXAMPLES / name), MODEL, *args]
 
 
+class Document(unittest.TestCase):
+    def test_the_code_of_the_document_runs(self):
+        document = (ROOT / "docs/embedding-python-node.md").read_text()
+        blocks = [block.split("```")[0] for block in document.split("```python\n")[1:]]
+        self.assertEqual(len(blocks), 3)
+        code = "\n".join(blocks).replace("smollm2-135m-instruct", MODEL)
+        # The last block says that a resumed answer is the one that was never cut.
+        code += (
+            "\nwhole = llm.generate('Once upon a time', SamplingParams(max_tokens=60, seed=first.seed))[0]"
+            "\nprint('\\nequal:', text == whole.outputs[0].text, text == first.outputs[0].text)"
+        )
+        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(done.stdout.endswith("\nequal: True False\n"), done.stdout)
+
+
 class Examples(unittest.TestCase):
     def test_examples_are_short(self):
         examples = [*EXAMPLES.glob("*.py"), *(ROOT / "examples/node").glob("*.mjs")]
