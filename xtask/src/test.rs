@@ -3,8 +3,8 @@
 //! On a developer's machine, a missing tool or download causes a remark, and tests that need it report that they are
 //! skipped. In CI (`CI=true`) it is an error, because `.ci/run` has installed all tools.
 
-use crate::model::model;
 use crate::dist::{self, DistArgs};
+use crate::model::model;
 use crate::shell::{FEATURES, cargo, exists, in_ci, run as run_command, stage};
 use crate::{bindings, cuda, data, kernels, soak};
 use anyhow::{Result, anyhow, bail};
@@ -64,9 +64,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     });
     // With arguments for the runner, such as a filter, the user wants a quick answer.
     if args.runner_args.is_empty() {
-        stages.run("python wheel", || match or_remark(dist::python(), "the wheel is not tested")? {
-            Some(()) => dist::run(&DistArgs::checked_wheel()),
-            None => Ok(()),
+        stages.run("python wheel", || {
+            match or_remark(dist::python(), "the wheel is not tested")? {
+                Some(()) => dist::run(&DistArgs::checked_wheel()),
+                None => Ok(()),
+            }
         });
         stages.run("soak", || soak::soak(&["--minutes=1".to_owned()], model.clone()));
     }
