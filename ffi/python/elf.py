@@ -14,7 +14,8 @@ TAG_NEEDED = 1
 
 MACHINES = {62: "x86_64", 183: "aarch64"}
 
-#: The libraries that PEP 600 lets a wheel take from the system, of the libraries that Rust programs link.
+#: The libraries that PEP 600 lets a wheel take from the system, of the libraries that Rust programs link. Builds for tests
+#: alone need libstdc++: the emulated GPU is C++.
 SYSTEM_LIBRARIES = {
     "ld-linux-x86-64.so.2",
     "ld-linux-aarch64.so.1",
@@ -24,6 +25,7 @@ SYSTEM_LIBRARIES = {
     "libm.so.6",
     "libpthread.so.0",
     "librt.so.1",
+    "libstdc++.so.6",
 }
 
 
