@@ -170,7 +170,7 @@ fn c_receives_the_bytes_of_rust_with_and_without_a_drafter() {
     // Nothing but the place of the library says where the drafter is.
     let text = stream(r#", "drafters": ["ngram,min=1"], "draft_length": 4"#, &requests);
     let (n_guessed, drafted) = lines_of_c(&text);
-    assert!(n_guessed > 100, "{n_guessed} drafted tokens");
+    assert!(n_guessed > 20, "{n_guessed} drafted tokens");
     assert_eq!(drafted, expected);
     let info: Value = serde_json::from_str(text.lines().nth(1).expect("a line")).expect("JSON");
     assert_eq!(info["drafters"], json!(["ngram"]));

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Features of all checks and tests: they include the CUDA backend, with its kernels emulated on the CPU.
-pub(crate) const FEATURES: &str = "--features galley-kernels-cu/emulate,galley/emulate,galley-tests/emulate,galley-benches/emulate";
+pub(crate) const FEATURES: &str = "--features galley-kernels-cu/emulate,galley/emulate,galley-tests/emulate,galley-benches/emulate,galley-ffi/emulate";
 
 /// The folder with the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {

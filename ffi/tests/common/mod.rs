@@ -89,7 +89,12 @@ impl Installed {
         command.args(self.config("Cflags")).arg(&source).arg("-o").arg(&program);
         match link {
             Link::Static => {
-                command.arg(self.path("lib/libgalley.a")).args(self.config("Libs.private"))
+                command.arg(self.path("lib/libgalley.a")).args(self.config("Libs.private"));
+                // The emulated GPU is in C++, and in no package.
+                if cfg!(feature = "emulate") {
+                    command.arg("-lstdc++");
+                }
+                &mut command
             }
             Link::Shared | Link::Sanitized => command.args(self.config("Libs")).arg("-lpthread"),
         };
