@@ -32,20 +32,20 @@ pub(crate) struct DistArgs {
     /// Install each package in an empty place and test it there.
     #[arg(long)]
     check: bool,
-    /// Build as `cargo xtask test` does, without release optimisation. Such packages are for tests.
+    /// Build in cargo's profile `dev`. Such packages are for tests.
     #[arg(long, conflicts_with = "cuda")]
     debug: bool,
 }
 
 impl DistArgs {
-    /// The wheel from the build of the tests, tested in a new environment.
+    /// The wheel of a quick build, tested in a new environment.
     pub(crate) fn checked_wheel() -> Self {
         DistArgs { wheel: true, deb: false, tar: false, cuda: false, check: true, debug: true }
     }
 
     fn profile(&self) -> Profile {
         match (self.debug, self.cuda) {
-            (true, _) => Profile::Tests,
+            (true, _) => Profile::Dev,
             (false, true) => Profile::Cuda,
             (false, false) => Profile::Release,
         }

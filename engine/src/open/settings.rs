@@ -16,6 +16,9 @@ use galley_model::{Device, LoadOptions, ModelError, load};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Tokens of a sequence for which the KV cache has room by default, if all sequences run together.
+const TOKENS_OF_A_SEQUENCE: usize = 2048;
+
 /// Settings of an engine over a model.
 ///
 /// The sizes of the model's buffers, the KV cache and the engine's own limits all derive from them.
@@ -43,8 +46,8 @@ pub struct Settings {
     /// half of the memory that the process may take.
     pub kv_cache_tokens: Option<usize>,
     /// Tokens that the requests of the program have in the KV cache together, so that it is no
-    /// larger than needed; None is one sequence of full length. Has no effect beside
-    /// [`Settings::kv_cache_tokens`], nor on a GPU.
+    /// larger than needed. None is one sequence of full length, or all sequences that run together at
+    /// 2,048 tokens each. Has no effect beside [`Settings::kv_cache_tokens`], nor on a GPU.
     pub wanted_tokens: Option<usize>,
     /// Sequences, tokens of a step, prefix caching and schedule. The model's buffers are as large as
     /// these sizes need, so no size is cut.
@@ -183,7 +186,9 @@ impl Settings {
         let drafters = &self.drafting.drafters;
         let needs = drafters.iter().flat_map(|setup| &setup.library.manifest().needs);
         let loads = needs.into_iter().any(|need| need.starts_with("galley.models/"));
-        let wanted = self.wanted_tokens.unwrap_or(files.config().max_context);
+        let longest = files.config().max_context;
+        let together = self.engine.max_num_seqs.saturating_mul(longest.min(TOKENS_OF_A_SEQUENCE));
+        let wanted = self.wanted_tokens.unwrap_or(longest.max(together));
         wanted.saturating_mul(1 + usize::from(loads))
     }
 

@@ -20,14 +20,15 @@ def command(name, *args):
 
 class Document(unittest.TestCase):
     def test_the_code_of_the_document_runs(self):
-        document = (ROOT / "docs/embedding-python-node.md").read_text()
+        document = (ROOT / "docs/python.md").read_text()
         blocks = [block.split("```")[0] for block in document.split("```python\n")[1:]]
         self.assertEqual(len(blocks), 3)
         code = "\n".join(blocks).replace("smollm2-135m-instruct", MODEL)
-        # The last block says that a resumed answer is the one that was never cut.
+        # The last block says that a resumed answer is the one that was never cut. Another seed is the control.
         code += (
             "\nwhole = llm.generate('Once upon a time', SamplingParams(max_tokens=60, seed=first.seed))[0]"
-            "\nprint('\\nequal:', text == whole.outputs[0].text, text == first.outputs[0].text)"
+            "\nother = llm.generate('Once upon a time', SamplingParams(max_tokens=60, seed=first.seed + 1))[0]"
+            "\nprint('\\nequal:', text == whole.outputs[0].text, text == other.outputs[0].text)"
         )
         done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)

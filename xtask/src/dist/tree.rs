@@ -1,6 +1,6 @@
 //! The tree of files that all packages hold.
 
-use crate::shell::{FEATURES, cargo, command, output, root, run, target};
+use crate::shell::{cargo, command, output, root, run, target};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
@@ -25,8 +25,9 @@ pub(crate) enum Profile {
     Release,
     /// Release, with the CUDA backend.
     Cuda,
-    /// The build of `cargo xtask test`, which is there already when this follows the tests.
-    Tests,
+    /// A quick build. The emulated GPU of `cargo xtask test` is not part of it: a library with it has more thread-local
+    /// memory than a running program has room for.
+    Dev,
 }
 
 impl Profile {
@@ -35,7 +36,7 @@ impl Profile {
         match self {
             Profile::Release => "",
             Profile::Cuda => "-cuda",
-            Profile::Tests => "-debug",
+            Profile::Dev => "-debug",
         }
     }
 }
@@ -188,13 +189,10 @@ struct Artifact {
 
 fn build(packages: &Packages, profile: Profile) -> Result<Vec<Artifact>> {
     let mut build = cargo("build --locked --message-format=json-render-diagnostics");
-    if profile == Profile::Tests {
-        // The features of all crates together decide which of them are built anew.
-        build.arg("--workspace").args(FEATURES.split(' '));
-    } else {
+    if profile != Profile::Dev {
         build.arg("--release");
-        build.args(packages.names.iter().flat_map(|name| ["--package", name]));
     }
+    build.args(packages.names.iter().flat_map(|name| ["--package", name]));
     if profile == Profile::Cuda {
         build.args(["--features", "galley/cuda,galley-ffi/cuda"]);
     }
