@@ -1,8 +1,6 @@
 // Streams the answers to several questions at once. All requests share one queue, and one wait on one worker thread.
-//
 //   npm install koffi
 //   node stream.mjs MODEL "What is a galley?" "What is a proof sheet?"
-//
 // GALLEY_LIBRARY is the path of libgalley.so.0, if the loader does not find it by its name.
 
 import koffi from 'koffi'
@@ -71,7 +69,9 @@ class Engine {
   async #read() {
     for (const [events, n] = [this.#events, [0]]; this.#streams.size;) {
       check(await promisify(queueWait.async)(this.#queue, 1000, events, SIZE, ROOM, n))
-      for (const { tag, kind, flags, ...event } of koffi.decode(events, koffi.array(EVENT, n[0]))) {
+      // n is 0 if nothing came within a second, and koffi reads no empty array.
+      const received = n[0] ? koffi.decode(events, koffi.array(EVENT, n[0])) : []
+      for (const { tag, kind, flags, ...event } of received) {
         const [stream, isLast] = [this.#streams.get(Number(tag)), (flags & IS_LAST) !== 0]
         const error = kind === ERROR && JSON.parse(koffi.decode.string(event.json, event.json_len)).error
         stream?.events.push({ text: koffi.decode.string(event.text, event.text_len), isLast, error })

@@ -47,7 +47,7 @@ def main():
             json.dumps({"prompt": line, "text": answer.text, "finish_reason": answer.finish_reason}, ensure_ascii=False)
         )
     print(
-        f"{len(lines)} answers, {n_tokens} tokens in {seconds:.1f} s; a drafter guessed {n_drafted} of them",
+        f"{len(lines)} answers, {n_tokens} tokens in {seconds:.1f} s; {n_drafted} of them were drafted",
         file=sys.stderr,
     )
 

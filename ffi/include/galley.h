@@ -301,7 +301,7 @@ typedef struct {
    */
   float logprob;
   /**
-   * The drafter that guessed the token, as a place in "drafters" of galley_engine_info. -1: no drafter, the model
+   * The drafter of the token, as a place in "drafters" of galley_engine_info. -1: no drafter, the model
    * itself.
    */
   int32_t drafter;

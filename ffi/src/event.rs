@@ -38,7 +38,7 @@ pub struct galley_event {
     pub token: u32,
     /// The token's log-probability under the model's own logits, where GALLEY_HAS_LOGPROB is set; otherwise 0.
     pub logprob: f32,
-    /// The drafter that guessed the token, as a place in "drafters" of galley_engine_info. -1: no drafter, the model
+    /// The drafter of the token, as a place in "drafters" of galley_engine_info. -1: no drafter, the model
     /// itself.
     pub drafter: i32,
     /// The place of the token in its draft, from 0.

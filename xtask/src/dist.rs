@@ -43,6 +43,11 @@ impl DistArgs {
         DistArgs { wheel: true, deb: false, tar: false, cuda: false, check: true, debug: true }
     }
 
+    /// All packages, each tested in an empty place.
+    pub(crate) fn all_checked() -> Self {
+        DistArgs { wheel: true, deb: true, tar: true, cuda: false, check: true, debug: false }
+    }
+
     fn profile(&self) -> Profile {
         match (self.debug, self.cuda) {
             (true, _) => Profile::Dev,
@@ -77,6 +82,13 @@ pub(crate) fn run(args: &DistArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The tree that the check of the tar file has unpacked.
+pub(crate) fn unpacked() -> Result<PathBuf> {
+    let entries = folder().join("check/tar").read_dir()?.filter_map(Result::ok);
+    let mut paths = entries.map(|entry| entry.path());
+    paths.find(|path| path.join("bin/galley").is_file()).context("no package is unpacked")
 }
 
 fn report(package: &Path) -> Result<()> {

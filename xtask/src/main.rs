@@ -1,8 +1,9 @@
-//! Chores of the workspace: `cargo xtask demo | test | soak | data | bindings | cuda | kernels | dist`.
+//! Chores of the workspace: `cargo xtask demo | test | acceptance | soak | data | bindings | cuda | kernels | dist`.
 //!
 //! No code here is part of Galley. A chore is a list of commands that a person could type. It runs them in order, and
 //! prints a heading and the time of each.
 
+mod acceptance;
 mod bindings;
 mod cuda;
 mod data;
@@ -31,6 +32,8 @@ enum Chore {
     Demo(demo::DemoArgs),
     /// Run all checks of CI: format, lints, docs, dependencies, tests.
     Test(test::TestArgs),
+    /// Run checks that take too long for CI, or need programs that CI lacks.
+    Acceptance(acceptance::AcceptanceArgs),
     /// Run random requests and drafters on random engines, and compare each with a plain run of the request alone.
     Soak(soak::SoakArgs),
     /// Fetch the long texts that some tests and benches read.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Acceptance(args) => acceptance::run(&args),
         Chore::Soak(args) => soak::run(&args),
         Chore::Data => data::fetch().map(|folder| println!("{}", folder.display())),
         Chore::Bindings(args) => bindings::run(&args),

@@ -28,7 +28,9 @@ pub(crate) fn open_for(args: &ModelArgs) -> Result<ModelFiles> {
 
 /// The template in the file of `--chat-template`, or the model's own.
 pub(crate) fn chat_template(files: &ModelFiles, file: Option<&Path>) -> Result<ChatTemplate> {
-    let Some(file) = file else { return Ok(files.chat_template()?) };
+    let Some(file) = file else {
+        return files.chat_template().map_err(|error| anyhow!("{error} (--chat-template FILE)"));
+    };
     ChatTemplate::from_file(file, &files.tokenizer)
         .context("--chat-template (GALLEY_CHAT_TEMPLATE)")
 }

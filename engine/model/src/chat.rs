@@ -237,8 +237,8 @@ fn read(path: &Path) -> Result<String> {
 fn missing(path: &Path) -> ModelError {
     ModelError::unsupported(
         path,
-        "the model has no chat template, so it is probably no chat model: give one with \
-         `--chat-template FILE`, or continue plain text with `galley run`",
+        "the model has no chat template, so it is probably no chat model: continue plain text \
+         instead of messages, or give a template",
     )
 }
 

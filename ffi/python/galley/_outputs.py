@@ -26,7 +26,7 @@ class CompletionOutput:
     token_ids: List[int] = dataclasses.field(default_factory=list)
     #: For each token, the token itself and the most likely tokens. None: not asked for.
     logprobs: Optional[List[Dict[int, Logprob]]] = None
-    #: For each token, the drafter that guessed it and its position in the draft. None: sampled without a guess.
+    #: For each token, its drafter and its position in the draft. None: the target alone sampled it.
     sources: List[Optional[Tuple[str, int]]] = dataclasses.field(default_factory=list)
     #: "stop", "length" or "cancelled". None: not finished.
     finish_reason: Optional[str] = None

@@ -58,7 +58,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     #: Whether to go on after the model's end token.
     ignore_eos: bool = False
-    #: Requests of a higher number are admitted first.
+    #: Requests of a lower number are admitted first.
     priority: int = 0
     #: Requests of different salts share no cached prefix.
     cache_salt: Union[None, int, str] = None

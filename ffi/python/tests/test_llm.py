@@ -80,8 +80,8 @@ class Answers(unittest.TestCase):
     def tearDownClass(cls):
         cls.llm.close()
 
-    def test_64_prompts_give_the_bytes_of_the_program(self):
-        texts, settings = prompts(64), [settings_of(i) for i in range(64)]
+    def test_200_prompts_give_the_bytes_of_the_program(self):
+        texts, settings = prompts(200), [settings_of(i) for i in range(200)]
         ours = self.llm.generate(texts, [SamplingParams(**own) for own in settings])
         requests = [{"prompt": text, **own} for text, own in zip(texts, settings)]
         theirs = answers_of_the_program(requests)
@@ -282,7 +282,7 @@ class Opening(unittest.TestCase):
             with LLM(MODEL, drafter=options.get(name, name), kv_cache_tokens=4096) as llm:
                 outputs = llm.generate(prompts(8), params)
                 self.assertEqual(plain(outputs), expected, name)
-                guessed = [source for output in outputs for source in output.outputs[0].sources if source]
-                self.assertEqual({source[0] for source in guessed} - {name}, set())
-                if name == "small-model":  # a draft model equal to its target guesses right
-                    self.assertTrue(guessed)
+                drafted = [source for output in outputs for source in output.outputs[0].sources if source]
+                self.assertEqual({source[0] for source in drafted} - {name}, set())
+                if name == "small-model":  # a draft model equal to its target drafts right
+                    self.assertTrue(drafted)
