@@ -22,12 +22,19 @@ impl AdmissionLimit {
 
     /// Takes places for `n` requests: all of them, or none.
     pub(crate) fn take(self: &Arc<Self>, n: usize) -> Result<Vec<WaitingPlace>, SubmitError> {
+        let max_waiting = self.max_waiting;
+        if n > max_waiting {
+            let reason = format!(
+                "{n} requests at once are more than may wait, {max_waiting}: submit fewer at a time"
+            );
+            return Err(SubmitError::invalid("max_waiting", reason));
+        }
         let take = |n_waiting: usize| {
             n_waiting.checked_add(n).filter(|&n_waiting| n_waiting <= self.max_waiting)
         };
         match self.n_waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => Ok((0..n).map(|_| WaitingPlace(Arc::clone(self))).collect()),
-            Err(n_waiting) => Err(SubmitError::Busy { n_waiting, max_waiting: self.max_waiting }),
+            Err(n_waiting) => Err(SubmitError::Busy { n_waiting, max_waiting }),
         }
     }
 }
@@ -49,7 +56,8 @@ mod tests {
         let busy = SubmitError::Busy { n_waiting: 2, max_waiting: 3 };
         assert_eq!(limit.take(2).expect_err("one place is left"), busy);
         let last = limit.take(1).expect("the last place");
-        assert!(limit.take(1).is_err() && limit.take(usize::MAX).is_err());
+        assert!(matches!(limit.take(1), Err(SubmitError::Busy { .. })));
+        assert!(matches!(limit.take(4), Err(SubmitError::Invalid { .. })), "it never fits");
         places.pop();
         drop(last);
         assert_eq!(limit.take(2).expect("two places are free again").len(), 2);

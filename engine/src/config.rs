@@ -19,8 +19,8 @@ pub struct EngineConfig {
     pub max_num_seqs: usize,
     /// The token budget: rows of one step, for prompts, decodes and drafts together. At most the model's rows.
     pub max_num_batched_tokens: usize,
-    /// Most requests that were submitted and wait for admission. Beyond it, submitting returns
-    /// [`SubmitError::Busy`](crate::SubmitError::Busy).
+    /// Most requests that were submitted and wait for admission, at least 1. Beyond it, submitting
+    /// returns [`SubmitError::Busy`](crate::SubmitError::Busy).
     pub max_waiting: usize,
     /// Whether a sequence reuses the KV of earlier sequences with the same prefix.
     pub prefix_caching: bool,
@@ -90,7 +90,12 @@ impl EngineConfig {
         let most_seqs = max_num_batched_tokens.min(max_logit_rows).min(MAX_STREAMS);
         let max_num_seqs = self.max_num_seqs.clamp(1, most_seqs);
         Ok(Fitted {
-            config: EngineConfig { max_num_seqs, max_num_batched_tokens, ..self.clone() },
+            config: EngineConfig {
+                max_num_seqs,
+                max_num_batched_tokens,
+                max_waiting: self.max_waiting.max(1),
+                ..self.clone()
+            },
             max_logit_rows,
             // Beside the rows of its tokens, a draft needs a row for the token before it.
             max_draft_length: max_num_batched_tokens.min(max_logit_rows) - 1,

@@ -2,12 +2,18 @@
 
 use crate::output::TextCodec;
 use galley_model::LoadedModel;
+use galley_model::end_tokens::EndTokens;
 use std::sync::Arc;
 
 /// The fingerprint of an engine over `model`. Settings of the engine are not part of it: batch sizes,
-/// the KV cache, threads and drafters change no byte of the output.
-pub(crate) fn of_model(model: &LoadedModel, codec: Option<&dyn TextCodec>) -> Arc<str> {
-    let tokenizer = codec.map(TextCodec::fingerprint);
+/// threads and drafters change no byte of the output, and the size of the KV cache only the length of
+/// an answer without `max_tokens`.
+pub(crate) fn of_model(
+    model: &LoadedModel,
+    codec: Option<&dyn TextCodec>,
+    ends: &EndTokens,
+) -> Arc<str> {
+    let tokenizer = codec.map(|codec| codec.content_hash(&ends.of_chats()));
     fingerprint(model.content_hash, tokenizer, &model.arithmetic)
 }
 

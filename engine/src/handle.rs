@@ -25,8 +25,8 @@ use life::{Command, RequestKey, Submission, run};
 use published::Published;
 pub use published::Watch;
 pub use queue::EventQueue;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ struct Inner {
     model: ModelInfo,
     drafters: Vec<String>,
     admission: Arc<AdmissionLimit>,
-    is_draining: AtomicBool,
+    is_draining: RwLock<bool>,
     n_requests: AtomicU64,
     published: Arc<Published>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -108,7 +108,8 @@ impl Engine {
         if let Some(codec) = &codec {
             limits.end_tokens = codec.end_tokens(&info.config);
         }
-        limits.fingerprint = fingerprint::of_model(model.target(), codec.as_deref());
+        limits.fingerprint =
+            fingerprint::of_model(model.target(), codec.as_deref(), &limits.end_tokens);
         let drafters = limits.drafting.drafters.iter().map(|drafter| drafter.name.clone());
         let drafters = drafters.collect();
         let core = EngineCore::new(model, codec.clone(), &sizes, drafting);
@@ -128,7 +129,7 @@ impl Engine {
                 config: sizes.config,
                 model: info,
                 drafters,
-                is_draining: AtomicBool::new(false),
+                is_draining: RwLock::new(false),
                 n_requests: AtomicU64::new(0),
                 published,
                 thread: Mutex::new(Some(thread)),
@@ -148,28 +149,39 @@ impl Engine {
         &self,
         requests: impl IntoIterator<Item = Request>,
     ) -> Result<Vec<RequestHandle>, SubmitError> {
-        let begin = |Accepted { key, request, submitted, place }| {
+        self.submit_each(requests.into_iter().collect(), |accepted| {
+            let Accepted { key, request, submitted, place } = accepted;
             let (events, receiver) = unbounded();
             let commands = self.inner.commands.clone();
             let n_open = request.n;
             let handle = RequestHandle { key, submitted, n_open, events: receiver, commands };
             let events = EventSink::Handle(events);
             (handle, Submission { key, request, place, events, started: None })
-        };
-        let accepted = self.accept(requests.into_iter().collect())?;
-        let (handles, submissions) = accepted.into_iter().map(begin).unzip();
+        })
+    }
+
+    /// Checks requests and sends them to the engine thread, each as `begin` makes it. Returns the first
+    /// results of `begin`.
+    fn submit_each<T>(
+        &self,
+        requests: Vec<Request>,
+        begin: impl FnMut(Accepted) -> (T, Submission),
+    ) -> Result<Vec<T>, SubmitError> {
+        // Held until the requests are on their way, so that a drain waits for all accepted ones.
+        let is_draining = self.inner.is_draining.read().unwrap_or_else(PoisonError::into_inner);
+        if *is_draining {
+            let reason = "it is draining, and accepts no more requests";
+            return Err(SubmitError::Stopped(reason.into()));
+        }
+        let (all, submissions): (Vec<T>, Vec<Submission>) =
+            self.accept(requests)?.into_iter().map(begin).unzip();
         self.send(submissions)?;
-        Ok(handles)
+        Ok(all)
     }
 
     /// Checks requests, gives them numbers, and takes their places among the waiting ones.
     fn accept(&self, requests: Vec<Request>) -> Result<Vec<Accepted>, SubmitError> {
         let inner = &*self.inner;
-        if inner.is_draining.load(Ordering::Relaxed) {
-            return Err(SubmitError::Stopped(
-                "it drains: it ends after the requests that it has".into(),
-            ));
-        }
         let places = inner.admission.take(requests.len())?;
         let accept = |(request, place)| {
             let request = ValidRequest::new(request, &inner.limits, inner.codec.as_deref())?;
@@ -188,14 +200,18 @@ impl Engine {
     }
 
     fn send(&self, submissions: Vec<Submission>) -> Result<(), SubmitError> {
-        self.inner.commands.send(Command::Submit(submissions)).map_err(|_| {
+        self.inner.commands.send(Command::Submit(submissions)).map_err(|unsent| {
+            if let Command::Submit(submissions) = unsent.into_inner() {
+                submissions.iter().for_each(|submission| submission.events.take_back());
+            }
             let why = lock(&self.inner.published.stopped).clone();
             SubmitError::Stopped(why.unwrap_or_else(|| "it was shut down".into()))
         })
     }
 
     /// A queue for the events of many requests. When `capacity` events are unread, its sequences are
-    /// paused until they are read. `wake` is called on the engine's thread; it must return soon.
+    /// paused until they are read. `wake` is called on the engine's thread; it must return soon, and
+    /// must not panic or own the queue.
     pub fn event_queue(
         &self,
         capacity: usize,
@@ -205,9 +221,9 @@ impl Engine {
     }
 
     /// Refuses requests from now on, and waits until all accepted ones have ended. Returns false
-    /// after `timeout`. The engine goes on then; [`Engine::shutdown`] ends it.
+    /// after `timeout`; the accepted requests go on then. [`Engine::shutdown`] ends the engine.
     pub fn drain(&self, timeout: Duration) -> bool {
-        self.inner.is_draining.store(true, Ordering::Relaxed);
+        *self.inner.is_draining.write().unwrap_or_else(PoisonError::into_inner) = true;
         let (sender, drained) = bounded(1);
         if self.inner.commands.send(Command::Drain(sender)).is_err() {
             return true; // the engine has stopped
@@ -262,7 +278,11 @@ impl Engine {
 impl Inner {
     fn shutdown(&self) {
         let _ = self.commands.send(Command::Shutdown);
-        if let Some(thread) = lock(&self.thread).take() {
+        let thread = lock(&self.thread).take();
+        // The engine's own thread drops the last handle if a wake function owned it.
+        let is_other =
+            |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        if let Some(thread) = thread.filter(is_other) {
             // The thread does not end by a panic: `run` catches panics.
             let _ = thread.join();
         }
@@ -275,8 +295,8 @@ impl Drop for Inner {
     }
 }
 
-/// Locks a mutex, poisoned or not: values behind these locks are replaced, never edited, so a panic
-/// leaves them whole.
+/// Locks a mutex, poisoned or not: a panic leaves the values behind these locks whole, which are
+/// replaced or changed by single calls.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

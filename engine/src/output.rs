@@ -12,8 +12,8 @@ pub(crate) trait TextCodec: Send + Sync {
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
     /// A decoder for the tokens after `context`.
     fn stream_after(&self, context: &[u32]) -> Box<dyn TextDecoder>;
-    /// A hash of the vocabulary.
-    fn fingerprint(&self) -> u64;
+    /// A hash of the vocabulary, of the tokenizer's rules, and of the tokens that end a generation.
+    fn content_hash(&self, ends: &[u32]) -> u64;
     /// Tokens that end a generation of this model, from its configuration and its tokenizer.
     fn end_tokens(&self, model: &ModelConfig) -> EndTokens {
         model.end_tokens.with_tokenizer(None, model.vocab_size)
@@ -37,8 +37,8 @@ impl TextCodec for Tokenizer {
         Box::new(Tokenizer::stream_after(self, context, true))
     }
 
-    fn fingerprint(&self) -> u64 {
-        Tokenizer::fingerprint(self)
+    fn content_hash(&self, ends: &[u32]) -> u64 {
+        Tokenizer::content_hash(self, ends)
     }
 
     fn end_tokens(&self, model: &ModelConfig) -> EndTokens {

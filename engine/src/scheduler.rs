@@ -30,6 +30,7 @@
 mod admission;
 mod drafts;
 mod queue;
+mod waiting;
 
 use crate::budget::{Budget, Share, Wish};
 use crate::chaos::Chaos;
@@ -38,16 +39,15 @@ use crate::sequence::{Sequence, SequenceKey};
 use admission::AdmissionMemo;
 use galley_blocks::{BlockCopy, BlockManager};
 use queue::Queue;
+use waiting::Waiting;
 
 /// All sequences, in the order of service.
 pub(crate) struct Scheduler {
-    waiting: Queue,
+    waiting: Waiting,
     /// In the order of their keys.
     running: Vec<Sequence>,
     /// Sequences without blocks and with their last token pending.
     draining: Queue,
-    /// Sequences without blocks that wait until their reader reads.
-    paused: Queue,
     max_num_seqs: usize,
     max_num_batched_tokens: usize,
     max_logit_rows: usize,
@@ -75,10 +75,9 @@ impl Scheduler {
     /// A scheduler without sequences.
     pub(crate) fn new(sizes: &Fitted) -> Self {
         Scheduler {
-            waiting: Queue::default(),
+            waiting: Waiting::default(),
             running: Vec::new(),
             draining: Queue::default(),
-            paused: Queue::default(),
             max_num_seqs: sizes.config.max_num_seqs,
             max_num_batched_tokens: sizes.config.max_num_batched_tokens,
             max_logit_rows: sizes.max_logit_rows,
@@ -137,7 +136,8 @@ impl Scheduler {
         &self.copies
     }
 
-    pub(crate) fn n_waiting(&self) -> usize {
+    /// Sequences that wait for admission, and sequences that wait until their reader reads.
+    pub(crate) fn n_waiting_and_paused(&self) -> (usize, usize) {
         self.waiting.len()
     }
 
@@ -145,34 +145,26 @@ impl Scheduler {
         self.counts
     }
 
-    /// Sequences that wait until their reader reads.
-    pub(crate) fn n_paused(&self) -> usize {
-        self.paused.len()
-    }
-
     /// Whether no sequence can go on. Some may be paused.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty() && self.draining.is_empty()
+        self.running.is_empty() && self.draining.is_empty() && self.waiting.is_paused()
     }
 
     /// Whether there are no sequences.
     pub(crate) fn is_empty(&self) -> bool {
-        self.is_idle() && self.paused.is_empty()
+        self.running.is_empty() && self.draining.is_empty() && self.waiting.is_empty()
     }
 
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = SequenceKey> {
-        let elsewhere = self.waiting.keys().chain(self.draining.keys()).chain(self.paused.keys());
+        let elsewhere = self.waiting.keys().chain(self.draining.keys());
         elsewhere.chain(self.running.iter().map(|sequence| sequence.key))
     }
 
     /// Insertions, look-ups and removals of sequences without blocks, since the start.
     #[cfg(test)]
     pub(crate) fn n_touched(&self) -> u64 {
-        [&self.waiting, &self.draining, &self.paused]
-            .map(|queue| queue.n_touched.get())
-            .iter()
-            .sum()
+        self.waiting.n_touched() + self.draining.n_touched.get()
     }
 
     /// Removes and returns every sequence. The caller releases their blocks.
@@ -180,7 +172,6 @@ impl Scheduler {
         let mut taken = std::mem::take(&mut self.running);
         taken.extend(self.waiting.take_all());
         taken.extend(self.draining.take_all());
-        taken.extend(self.paused.take_all());
         self.refused = None;
         taken
     }
@@ -193,31 +184,27 @@ impl Scheduler {
         let mut taken: Vec<_> = self.running.drain(first..end).collect();
         taken.extend(self.waiting.take_request(priority, request));
         taken.extend(self.draining.take_request(priority, request));
-        taken.extend(self.paused.take_request(priority, request));
         self.refused = None;
         taken
     }
 
-    /// Removes and returns the sequences that have finished: running, draining, preempted or paused.
-    /// `keys` names all of them. The caller releases their blocks.
+    /// Removes and returns the sequences that have finished: running, draining or preempted. `keys`
+    /// names all of them. The caller releases their blocks.
     pub(crate) fn take_finished(&mut self, keys: &[SequenceKey]) -> Vec<Sequence> {
         let mut taken: Vec<_> = self.running.extract_if(.., |s| s.is_finished()).collect();
         if taken.len() < keys.len() {
-            let mut queues = [&mut self.draining, &mut self.waiting, &mut self.paused];
-            let take = |&key: &SequenceKey| queues.iter_mut().find_map(|queue| queue.remove(key));
+            let (draining, waiting) = (&mut self.draining, &mut self.waiting);
+            let take = |&key: &SequenceKey| draining.remove(key).or_else(|| waiting.remove(key));
             taken.extend(keys.iter().filter_map(take));
         }
         taken
     }
 
-    /// Finds a running, draining, waiting or paused sequence.
+    /// Finds a running, draining or waiting sequence.
     pub(crate) fn find_mut(&mut self, key: SequenceKey) -> Option<&mut Sequence> {
         match self.running.binary_search_by_key(&key, |sequence| sequence.key) {
             Ok(at) => Some(&mut self.running[at]),
-            Err(_) => {
-                let queues = [&mut self.draining, &mut self.waiting, &mut self.paused];
-                queues.into_iter().find_map(|queue| queue.get_mut(key))
-            }
+            Err(_) => self.draining.get_mut(key).or_else(|| self.waiting.get_mut(key)),
         }
     }
 
@@ -237,14 +224,6 @@ impl Scheduler {
             debug_assert!(share.is_empty(), "no step has begun");
             self.counts.preemptions += 1;
             self.refused = None;
-            self.paused.insert(sequence);
-        }
-    }
-
-    /// Has paused sequences wait for admission again. A sequence with a reader that still does not
-    /// read is paused again.
-    pub(crate) fn resume_paused(&mut self) {
-        for sequence in self.paused.take_all() {
             self.waiting.insert(sequence);
         }
     }

@@ -42,14 +42,23 @@ pub(crate) struct RequestState {
 
 impl RequestState {
     /// Sends an event to the request's reader, which may have been dropped.
+    /// Nothing follows the last event.
     pub(crate) fn send(&self, event: Event) {
-        let n_ended = match &event {
-            Event::Started(_) | Event::Token(_) => 0,
-            Event::Finished { .. } => 1,
-            Event::Error(_) => self.n_open.load(Ordering::Relaxed),
+        let n_open = self.n_open.load(Ordering::Relaxed);
+        let n_left = match &event {
+            Event::Started(_) | Event::Token(_) => n_open,
+            Event::Finished { .. } => n_open.saturating_sub(1),
+            Event::Error(_) => 0,
         };
-        let n_open = self.n_open.fetch_sub(n_ended, Ordering::Relaxed) - n_ended;
-        self.events.send(event, n_open == 0);
+        if n_open > 0 {
+            self.n_open.store(n_left, Ordering::Relaxed); // by the engine thread alone
+            self.events.send(event, n_left == 0);
+        }
+    }
+
+    /// Identifies the queue of events that the request shares; None if it has a handle of its own.
+    pub(crate) fn queue(&self) -> Option<usize> {
+        self.events.queue()
     }
 
     /// Whether the reader has to read before the request may go on.

@@ -260,7 +260,8 @@ impl EngineCore {
     /// Ends `sequences`, which are all remaining sequences of their requests, with one error for each request.
     fn end_failed(&mut self, mut sequences: Vec<Sequence>, error: &RequestError) {
         let mut told = None;
-        sequences.sort_by_key(|sequence| sequence.key.request);
+        // Ends that are known come first: nothing follows the error.
+        sequences.sort_by_key(|sequence| (sequence.key.request, !sequence.is_finished()));
         for sequence in sequences {
             if let Some(reason) = sequence.finish_reason() {
                 // Its last token was sent before the step failed.
@@ -288,18 +289,12 @@ impl EngineCore {
         self.scheduler.is_empty()
     }
 
-    /// Has the sequences go on that were paused because their events were not read.
-    pub(crate) fn resume_paused(&mut self) {
-        self.scheduler.resume_paused();
-    }
-
     /// A snapshot of the statistics.
     pub(crate) fn stats(&mut self) -> Stats {
         let counts = self.scheduler.counts();
         let stats = &mut self.stats;
         stats.running = self.scheduler.n_running();
-        stats.waiting = self.scheduler.n_waiting();
-        stats.paused = self.scheduler.n_paused();
+        (stats.waiting, stats.paused) = self.scheduler.n_waiting_and_paused();
         stats.kv_blocks_used = self.blocks.n_used();
         stats.kv_blocks_total = self.blocks.n_blocks();
         stats.kv_blocks_drafting =

@@ -28,8 +28,8 @@ struct KeptToken {
     draft_position: Option<u32>,
 }
 
-/// The origin of a token: a draft, or the target alone. The target confirms every drafted token, so
-/// the token is the same in either case.
+/// The origin of a token: a draft, or the target alone. With verification by equality the token is the
+/// same in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     /// The target sampled the token, and no draft had it.

@@ -143,9 +143,7 @@ fn read_engine(object: &mut Object<'_>, to: &mut Settings) -> Result<(), ApiErro
         field.whole(1, MAX_SEQUENCES.into())
     })?;
     read_into(object, "max_num_batched_tokens", &mut engine.max_num_batched_tokens, count)?;
-    read_into(object, "max_waiting", &mut engine.max_waiting, |field| {
-        field.whole(0, MAX_COUNT.into())
-    })?;
+    read_into(object, "max_waiting", &mut engine.max_waiting, count)?;
     read_into(object, "prefix_caching", &mut engine.prefix_caching, Field::bool)?;
     let drafting = &mut to.drafting;
     let length = |field: &Field<'_>| field.whole(0, MAX_DRAFT_LENGTH.into());
@@ -156,7 +154,7 @@ fn read_engine(object: &mut Object<'_>, to: &mut Settings) -> Result<(), ApiErro
     })
 }
 
-/// A number of tokens or the like, at least one.
+/// A number of tokens, requests or the like, at least one.
 fn count(field: &Field<'_>) -> Result<usize, ApiError> {
     field.whole(1, MAX_COUNT.into())
 }

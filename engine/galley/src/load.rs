@@ -50,6 +50,8 @@ impl ModelArgs {
         settings.engine.max_num_seqs = self.max_num_seqs;
         settings.engine.max_num_batched_tokens = self.max_num_batched_tokens;
         settings.engine.prefix_caching = !self.no_prefix_caching;
+        // The program submits its own requests alone.
+        settings.engine.max_waiting = usize::MAX;
         Ok(settings)
     }
 }

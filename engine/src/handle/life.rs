@@ -15,8 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) enum Command {
     Submit(Vec<Submission>),
     Cancel(Vec<RequestKey>),
-    /// Has sequences go on that were paused because their events were not read.
-    Resume,
+    /// Has the engine look again at sequences that were paused because their events were not read.
+    Wake,
     /// Asks for a message when no request is left.
     Drain(Sender<()>),
     Shutdown,
@@ -28,7 +28,7 @@ impl Command {
         match self {
             Command::Submit(submissions) => submissions.len(),
             Command::Cancel(requests) => requests.len(),
-            Command::Resume | Command::Drain(_) | Command::Shutdown => 1,
+            Command::Wake | Command::Drain(_) | Command::Shutdown => 1,
         }
     }
 }
@@ -109,7 +109,7 @@ fn serve(
                         core.cancel(priority, number);
                     }
                 }
-                Command::Resume => core.resume_paused(),
+                Command::Wake => {}
                 Command::Drain(drained) => drains.push(drained),
                 Command::Shutdown => {
                     core.cancel_all();
@@ -139,7 +139,7 @@ impl std::fmt::Debug for Command {
         f.write_str(match self {
             Command::Submit(_) => "Submit",
             Command::Cancel(_) => "Cancel",
-            Command::Resume => "Resume",
+            Command::Wake => "Wake",
             Command::Drain(_) => "Drain",
             Command::Shutdown => "Shutdown",
         })

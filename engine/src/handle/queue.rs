@@ -4,7 +4,7 @@ use super::life::{Command, RequestKey, Submission};
 use super::{Accepted, Engine, lock};
 use crate::error::SubmitError;
 use crate::event::{QueuedEvent, Submitted};
-use crate::event_sink::{EventSink, QueueInbox};
+use crate::event_sink::{EventSink, QueueInbox, QueueSink};
 use crate::request::Request;
 use crossbeam_channel::{Receiver, unbounded};
 use std::collections::HashMap;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A queue for the events of many requests, each with a tag of the caller. All methods may be called
-/// from any thread. The queue keeps the engine running. Dropping it cancels its requests, and their
-/// blocks are free before the engine's next step.
+/// from any thread. The queue keeps the engine running. Dropping it cancels its requests; their blocks
+/// are free within two steps.
 ///
 /// The queue is bounded. A reader that leaves as many events unread as the queue's capacity has its
 /// sequences paused: they give up their blocks, and go on when half of the events are read. No event
-/// is lost, and other requests do not wait. A few events more than the capacity may come, because
-/// steps end that have begun.
+/// is lost, and other requests do not wait. More events than the capacity may come: of a step that has
+/// begun, and the beginnings and ends of requests.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,28 +74,33 @@ impl EventQueue {
         requests: impl IntoIterator<Item = (u64, Request)>,
     ) -> Result<Vec<Submitted>, SubmitError> {
         let (tags, requests): (Vec<u64>, Vec<Request>) = requests.into_iter().unzip();
-        let begin = |(Accepted { key, request, submitted, place }, tag)| {
-            let queue = Arc::clone(&self.inbox);
-            let events = EventSink::Queue { queue, tag, id: key.number };
+        let (mut tags, mut keys) = (tags.into_iter(), Vec::with_capacity(requests.len()));
+        let submitted = self.engine.submit_each(requests, |accepted| {
+            let Accepted { key, request, submitted, place } = accepted;
+            let tag = tags.next().expect("a tag for each request");
+            // Before the first event can be read.
+            lock(&self.open).insert(key.number, key);
+            keys.push(key.number);
+            let sink = QueueSink::new(Arc::clone(&self.inbox), tag, key.number);
+            let events = EventSink::Queue(sink);
             let started = Some(submitted.clone());
             (submitted, Submission { key, request, place, events, started })
-        };
-        let accepted = self.engine.accept(requests)?.into_iter().zip(tags);
-        let (all, submissions): (Vec<_>, Vec<Submission>) = accepted.map(begin).unzip();
-        // Before the first event can be read.
-        let keys: Vec<RequestKey> = submissions.iter().map(|submission| submission.key).collect();
-        lock(&self.open).extend(keys.iter().map(|&key| (key.number, key)));
-        self.engine.send(submissions).inspect_err(|_| {
-            lock(&self.open).retain(|_, open| !keys.contains(open));
-        })?;
-        Ok(all)
+        });
+        if submitted.is_err() {
+            let mut open = lock(&self.open);
+            for number in &keys {
+                open.remove(number);
+            }
+        }
+        submitted
     }
 
     /// Waits for the next event. None when all requests have ended and their events are read.
     pub fn recv(&self) -> Option<QueuedEvent> {
-        const LONG: Duration = Duration::from_secs(3600);
+        /// Another reader may have read the last event meanwhile.
+        const SLICE: Duration = Duration::from_millis(100);
         while self.n_open() > 0 || !self.events.is_empty() {
-            if let Some(event) = self.recv_timeout(LONG) {
+            if let Some(event) = self.recv_timeout(SLICE) {
                 return Some(event);
             }
         }
@@ -149,7 +154,7 @@ impl EventQueue {
             lock(&self.open).remove(&event.id);
         }
         if self.inbox.take_paused() {
-            self.command(Command::Resume);
+            self.command(Command::Wake);
         }
         event
     }

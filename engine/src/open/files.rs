@@ -124,7 +124,11 @@ impl ModelFiles {
     /// ([`Engine::fingerprint`](crate::Engine::fingerprint)).
     pub fn cpu_fingerprint(&self, instruction_set: InstructionSet, formats: Formats) -> Arc<str> {
         let arithmetic = arithmetic(instruction_set, formats);
-        fingerprint(self.checkpoint.content_hash(), Some(self.tokenizer.fingerprint()), &arithmetic)
+        fingerprint(
+            self.checkpoint.content_hash(),
+            Some(self.tokenizer.content_hash(&self.end_tokens().of_chats())),
+            &arithmetic,
+        )
     }
 
     /// The model's chat template.

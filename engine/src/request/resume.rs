@@ -33,6 +33,14 @@ impl ExistingOutput {
         let mut text = TextOutput::new(codec, prompt);
         let run = AcceptedRun::replay(generated, rules, &mut text);
         let n_after = generated.len() - run.n_kept();
+        if n_after > 0 && run.finish() == Some(&FinishReason::Length) {
+            let reason = format!(
+                "{} tokens exist already, and max_tokens, or the room for the answer, is {}",
+                generated.len(),
+                run.n_kept()
+            );
+            return Err(SubmitError::invalid("generated", reason));
+        }
         if n_after > 0 {
             let reason = format!(
                 "the answer ends with token {} of {}: {n_after} follow its end",

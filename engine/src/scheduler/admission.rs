@@ -40,7 +40,7 @@ impl Scheduler {
                 |sequence: &Sequence| sequence.n_todo() == 1 || !sequence.share.is_empty();
             at += self.running[at..].iter().take_while(|sequence| is_served(sequence)).count();
             let next = self.running.get(at).map(|sequence| sequence.key);
-            let head = if may_admit { self.first_waiting() } else { None };
+            let head = if may_admit { self.waiting.first() } else { None };
             match head.filter(|head| next.is_none_or(|next| *head < next)) {
                 Some(head) => {
                     let sum = taken.get_or_insert_with(|| self.taken(blocks));
@@ -54,18 +54,6 @@ impl Scheduler {
                 }
                 None => return,
             }
-        }
-    }
-
-    /// The first waiting sequence with a reader that reads. Sequences before it are paused.
-    fn first_waiting(&mut self) -> Option<SequenceKey> {
-        loop {
-            let head = self.waiting.first()?;
-            let key = head.key;
-            if !head.request.is_unread() {
-                return Some(key);
-            }
-            self.paused.insert(self.waiting.remove(key)?);
         }
     }
 

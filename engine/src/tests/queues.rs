@@ -1,14 +1,18 @@
 //! Queues of events: tags, bounds, readers that stop to read, and the limit on waiting requests.
 
 use super::api::{engine, engine_with};
+use super::drafter::{Kind, Known, drafting};
 use super::oracle::{Stream, expected, streams};
-use super::schedules::simple;
+use super::schedules::{Bench, Random, random_request, simple};
 use super::toy::Toy;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, SchedulePolicy};
+use crate::drafting::Drafting;
 use crate::error::SubmitError;
 use crate::event::{Event, QueuedEvent};
+use crate::event_sink::{EventSink, QueueInbox, QueueSink};
 use crate::handle::{Engine, EventQueue};
 use crate::stop::FinishReason;
+use crossbeam_channel::unbounded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -192,4 +196,65 @@ fn a_queue_keeps_its_engine() {
     assert!(matches!(events.last(), Some(Event::Finished { .. })), "{events:?}");
     assert!(matches!(queue.submit(2, simple(5, 5, 1)), Err(SubmitError::Stopped(_))));
     assert_eq!(queue.n_open(), 0);
+}
+
+/// One random workload with two queues, and readers that read when they like. Returns the number of
+/// preemptions.
+fn random_readers(seed: u32) -> u64 {
+    let mut random = Random::new(seed);
+    let policy = match random.below(2) {
+        0 => SchedulePolicy::Fixed,
+        _ => SchedulePolicy::Random { seed: seed.into() },
+    };
+    let config = EngineConfig::default().max_num_seqs(1 + random.below(8)).policy(policy);
+    let toy = Toy::new(24, 4, 16).asynchronous(random.one_in(2));
+    let mut bench = Bench::drafting(Box::new(toy), &config, |sizes| match seed % 3 {
+        0 => drafting(Kind::Mixed, &Known::default(), sizes),
+        _ => Drafting::default(),
+    });
+    let readers = [1, 12].map(|capacity| {
+        let (sender, receiver) = unbounded();
+        (Arc::new(QueueInbox::new(sender, capacity, Box::new(|| {}))), receiver)
+    });
+    let prefix = random.tokens(30);
+    let requests: Vec<_> = (0..8)
+        .map(|_| random_request(&mut random, 60, std::slice::from_ref(&prefix)).n(1))
+        .collect();
+    for (request, tag) in requests.iter().zip(0..) {
+        let inbox = Arc::clone(&readers[tag as usize % 2].0);
+        bench.submit_to(request, tag, EventSink::Queue(QueueSink::new(inbox, tag, tag)));
+    }
+    let mut events: BTreeMap<u64, Vec<Event>> = BTreeMap::new();
+    let mut n_ended = 0;
+    for n_steps in 0.. {
+        assert!(n_steps < 100_000, "no end: {:?}", bench.core.stats());
+        let is_idle = bench.core.is_idle();
+        if !is_idle {
+            bench.step();
+        }
+        for (inbox, receiver) in &readers {
+            let n_events = if is_idle { usize::MAX } else { random.below(9).saturating_sub(6) };
+            for queued in receiver.try_iter().take(n_events) {
+                n_ended += usize::from(queued.is_last);
+                events.entry(queued.tag).or_default().push(queued.event);
+            }
+            inbox.take_paused();
+        }
+        if n_ended == requests.len() {
+            break;
+        }
+    }
+    assert!(bench.core.is_empty());
+    for (request, tag) in requests.iter().zip(0..) {
+        let got = streams(1, events.remove(&tag).expect("events"));
+        assert_eq!(got, [expected(request, 0)], "seed {seed}, request {tag}");
+    }
+    bench.core.stats().preemptions
+}
+
+#[test]
+fn readers_that_read_when_they_like_change_no_token() {
+    let n_preemptions: u64 = (0..200).map(random_readers).sum();
+    println!("{n_preemptions} preemptions");
+    assert!(n_preemptions > 1000, "sequences were paused");
 }

@@ -169,7 +169,7 @@ fn output_that_cannot_go_on_is_refused() {
     assert!(refused(request().drafting(by_rejection)).contains("rejection"));
     assert!(refused(request().resume([4, 1 << 20])).contains("vocabulary"));
     assert!(refused(request().stop_tokens([4])).contains("token 1 of 2: 1 follow its end"));
-    assert!(refused(request().max_tokens(1)).contains("follow its end"));
+    assert!(refused(request().max_tokens(1)).contains("2 tokens exist already"));
     let without_seed = Request { seed: None, ..request() };
     assert!(refused(without_seed).starts_with("seed: "));
     let other = refused(request().fingerprint("another engine"));

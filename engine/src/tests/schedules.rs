@@ -83,6 +83,12 @@ impl Bench {
         }
     }
 
+    /// Submits a request with its events to `sink`. It takes no part in the verdict.
+    pub(super) fn submit_to(&mut self, request: &Request, number: u64, sink: EventSink) {
+        let valid = self.valid(request);
+        self.core.add(valid, number, sink, None);
+    }
+
     pub(super) fn submit(&mut self, request: Request) {
         let valid = self.valid(&request);
         let (sender, receiver) = unbounded();

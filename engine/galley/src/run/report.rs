@@ -80,9 +80,7 @@ impl<'a> RunReport<'a> {
 
     /// Prints the report on standard error.
     pub(super) fn print(&self) {
-        note("");
-        note(format_args!("device     {}", self.loaded.device));
-        note(format_args!("load       {:.2} s", self.loaded.load_time.as_secs_f64()));
+        self.print_loading();
         note(format_args!(
             "prefill    {} tokens in {:.2} s: {:.0} tokens/s",
             self.prompt_tokens,
@@ -95,6 +93,23 @@ impl<'a> RunReport<'a> {
             (self.last_token - self.first_token).as_secs_f64(),
             self.decode_tok_s()
         ));
+        self.print_drafts_and_memory();
+    }
+
+    /// Prints the report without speeds. The requests of a file run side by side, so the times of one say
+    /// nothing about speed.
+    pub(super) fn print_without_speeds(&self) {
+        self.print_loading();
+        self.print_drafts_and_memory();
+    }
+
+    fn print_loading(&self) {
+        note("");
+        note(format_args!("device     {}", self.loaded.device));
+        note(format_args!("load       {:.2} s", self.loaded.load_time.as_secs_f64()));
+    }
+
+    fn print_drafts_and_memory(&self) {
         let drafts = &self.stats.drafts;
         if drafts.rounds > 0 {
             note(format_args!(

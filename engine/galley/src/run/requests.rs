@@ -47,7 +47,7 @@ pub(super) fn answer(args: &RunArgs, file: &Path) -> Result<()> {
     // Shutting down waits for the last step, so that the statistics include it.
     loaded.engine.shutdown();
     if args.stats {
-        RunReport::new(&loaded, &all, n_prompt_tokens).print();
+        RunReport::new(&loaded, &all, n_prompt_tokens).print_without_speeds();
     }
     match n_failed {
         0 => Ok(()),

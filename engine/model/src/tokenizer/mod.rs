@@ -34,6 +34,7 @@ pub use stream::TextStream;
 
 use crate::metadata::Metadata;
 use crate::{ModelError, Result, files};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -261,6 +262,20 @@ impl Tokenizer {
     /// Whether `id` is a control token. Control tokens are not part of displayed text.
     pub fn is_special(&self, id: u32) -> bool {
         self.vocabulary.is_special(id)
+    }
+
+    /// A hash of the vocabulary, of the token ids of a text that shows the tokenizer's rules, and of
+    /// `ends`, the tokens that end a generation.
+    pub fn content_hash(&self, ends: &[u32]) -> u64 {
+        /// Words, numbers, spaces, code, other scripts and control tokens.
+        const PROBE: &str = "Galley isn't naïve: 1234567 ways,\n\n\tfn f(x) { 10_000 }  東京 \u{1f600} <|endoftext|></s>";
+        let mut hash = Sha256::new();
+        hash.update(self.fingerprint().to_le_bytes());
+        let probes = [true, false].map(|add_special| self.encode(PROBE, add_special));
+        let ids = probes.into_iter().flatten().flatten().chain(ends.iter().copied());
+        ids.for_each(|id| hash.update(id.to_le_bytes()));
+        let digest = hash.finalize();
+        u64::from_be_bytes(std::array::from_fn(|i| digest[i]))
     }
 
     /// A hash over every id and its bytes. Two models with the same fingerprint can exchange token
