@@ -1,11 +1,9 @@
 // Streams the answers to several questions at once. All requests share one queue, and one wait on one worker thread.
-//   npm install koffi
-//   node stream.mjs MODEL "What is a galley?" "What is a proof sheet?"
+//   npm install koffi && node stream.mjs MODEL "What is a galley?" "What is a proof sheet?"
 // GALLEY_LIBRARY is the path of libgalley.so.0, if the loader does not find it by its name.
 
 import koffi from 'koffi'
 import { promisify } from 'node:util'
-
 const lib = koffi.load(process.env.GALLEY_LIBRARY ?? 'libgalley.so.0')
 for (const name of ['error', 'engine', 'queue']) koffi.opaque(`galley_${name}`)
 const EVENT = koffi.struct('galley_event', {
@@ -27,10 +25,7 @@ const submit = f('submit', 'galley_queue *q, str json, size_t n, void *, size_t,
 const cancel = f('cancel', 'galley_queue *queue, uint64_t id')
 
 function check(error) {
-  if (!error) return
-  const failure = new Error(errorMessage(error))
-  errorFree(error)
-  throw failure
+  if (error) try { throw new Error(errorMessage(error)) } finally { errorFree(error) }
 }
 
 class Engine {
@@ -48,7 +43,7 @@ class Engine {
     const [json, tag, id, stream] = [JSON.stringify(request), ++this.#tag, [0], { events: [], wake() {} }]
     check(submit(this.#queue, json, Buffer.byteLength(json), null, 0, tag, id, null))
     this.#streams.set(tag, stream)
-    this.#reading ??= this.#read().finally(() => { this.#reading = undefined })
+    this.#reading ??= this.#read()
     return this.#texts(stream, tag, id[0])
   }
 
@@ -67,24 +62,29 @@ class Engine {
 
   /** Waits for the events of all requests, as long as there are any. */
   async #read() {
-    for (const [events, n] = [this.#events, [0]]; this.#streams.size;) {
-      check(await promisify(queueWait.async)(this.#queue, 1000, events, SIZE, ROOM, n))
-      // n is 0 if nothing came within a second, and koffi reads no empty array.
-      const received = n[0] ? koffi.decode(events, koffi.array(EVENT, n[0])) : []
-      for (const { tag, kind, flags, ...event } of received) {
-        const [stream, isLast] = [this.#streams.get(Number(tag)), (flags & IS_LAST) !== 0]
-        const error = kind === ERROR && JSON.parse(koffi.decode.string(event.json, event.json_len)).error
-        stream?.events.push({ text: koffi.decode.string(event.text, event.text_len), isLast, error })
-        stream?.wake()
-        if (isLast) this.#streams.delete(Number(tag))
+    try {
+      for (const [events, n] = [this.#events, [0]]; this.#streams.size;) {
+        check(await promisify(queueWait.async)(this.#queue, 1000, events, SIZE, ROOM, n))
+        const received = n[0] ? koffi.decode(events, koffi.array(EVENT, n[0])) : [] // koffi reads no empty array
+        for (const { tag, kind, flags, ...event } of received) {
+          const [stream, isLast] = [this.#streams.get(Number(tag)), (flags & IS_LAST) !== 0]
+          const error = kind === ERROR && JSON.parse(koffi.decode.string(event.json, event.json_len)).error
+          stream?.events.push({ text: koffi.decode.string(event.text, event.text_len), isLast, error })
+          stream?.wake()
+          if (isLast) this.#streams.delete(Number(tag))
+        }
+        check(queueRelease(this.#queue, events, SIZE, n[0]))
       }
-      check(queueRelease(this.#queue, events, SIZE, n[0]))
+    } catch (error) {
+      for (const stream of this.#streams.values()) stream.wake(stream.events.push({ error }))
+      this.#streams.clear()
     }
+    this.#reading = undefined
   }
 
   async close() {
-    check(queueClose(this.#queue)) // a wait in progress ends with an error, which is expected
-    await this.#reading?.catch(() => {})
+    check(queueClose(this.#queue)) // a wait in progress ends with an error, and so do all answers that have not ended
+    await this.#reading
     check(engineClose(this.#handle))
   }
 }

@@ -27,10 +27,11 @@ class Service:
         """Serves one connection."""
         try:
             prompt = (await reader.readline()).decode("utf-8").rstrip("\n")
-            async for output in self.engine.generate(prompt, self.params):
-                writer.write(output.outputs[0].text.encode())
-                # Raises when the other side has gone: the loop is left, and the request is cancelled.
-                await writer.drain()
+            async with self.engine.generate(prompt, self.params) as stream:
+                async for output in stream:
+                    writer.write(output.outputs[0].text.encode())
+                    # Raises when the other side has gone: the block is left, and the request is cancelled.
+                    await writer.drain()
             writer.write(b"\n")
         except Busy:
             writer.write(b"error: busy, try again later\n")

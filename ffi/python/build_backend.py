@@ -49,7 +49,10 @@ galley = galley.__main__:main
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     """Writes the wheel and returns its file name."""
-    tree = Path((config_settings or {}).get("tree") or ROOT / "target/dist/tree")
+    folder = (config_settings or {}).get("tree")
+    if not folder:
+        raise SystemExit("the setting \"tree\" is missing: `cargo xtask dist --wheel` builds the tree and calls this")
+    tree = Path(folder)
     if not (tree / "lib" / LIBRARY).is_file():
         raise SystemExit(f"{tree}/lib/{LIBRARY} is not there: `cargo xtask dist --wheel` builds it and calls this")
     version = workspace_version((ROOT / "Cargo.toml").read_text())

@@ -2,9 +2,6 @@
 
 import re
 
-#: Macros of galley.h that stand before a declaration, and that cffi does not know.
-ATTRIBUTES = re.compile(r"\bGALLEY_(?:API|NODISCARD)\b")
-
 
 def declarations(header):
     """The types, functions and integer macros of a header."""
@@ -26,7 +23,7 @@ def declarations(header):
             number = re.fullmatch(r"(\w+)\s+\(?(-?\d+|0x[0-9a-fA-F]+)[uUlL]*\)?", rest.strip())
             if number:
                 lines.append("#define {} {}".format(*number.groups()))
-    return "\n".join(line for line in (ATTRIBUTES.sub("", line).strip() for line in lines) if line) + "\n"
+    return "\n".join(line for line in (line.strip() for line in lines) if line) + "\n"
 
 
 def functions(text):

@@ -120,7 +120,7 @@ pub(crate) fn python() -> Result<()> {
 /// Writes the wheel. `ffi/python/build_backend.py` chooses its name: the tag follows from the files' symbols.
 fn wheel(tree: &Tree) -> Result<PathBuf> {
     python()?;
-    let out = folder().join("wheel");
+    let out = folder().join(format!("wheel{}", tree.profile.suffix()));
     make_empty(&out)?;
     let mut setting = OsString::from("tree=");
     setting.push(&tree.path);

@@ -35,8 +35,11 @@ class AsyncEngine(Engine):
         """Submits a prompt and returns an asynchronous iterator of the parts of its answer.
 
         Call it inside a running event loop. The request starts at once; an error in it, and ``Busy``, are raised here.
-        The request is cancelled when its iterator is left: by ``break``, by an exception, by the end of the task, or by
-        ``aclose()``. A slow reader gets several tokens in one part.
+        A slow reader gets several tokens in one part.
+
+        The request is cancelled at the end of ``async with engine.generate(...) as stream``, by ``stream.aclose()``,
+        by the cancellation of the task that reads, and when no reference to the iterator is left. So ``break`` cancels
+        it in ``async for part in engine.generate(...)``, and not while the iterator has a name.
         """
         return self._stream(Request.of_prompt(prompt, sampling_params or SamplingParams()), request_id)
 
@@ -46,7 +49,7 @@ class AsyncEngine(Engine):
         sampling_params: Optional[SamplingParams] = None,
         request_id: Optional[str] = None,
         *,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: Optional[bool] = None,
         continue_final_message: bool = False,
         tools: Optional[List[Dict[str, Any]]] = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
@@ -98,7 +101,10 @@ class AsyncEngine(Engine):
 
 
 class Stream:
-    """An asynchronous iterator of the parts of an answer. It cancels its request when no reference to it is left."""
+    """An asynchronous iterator of the parts of an answer, and a context that cancels the request at its end.
+
+    The request is cancelled, too, when no reference to the iterator is left.
+    """
 
     def __init__(self, running: "_Running"):
         self._running = running
@@ -125,17 +131,26 @@ class Stream:
             raise
         return running.take()
 
+    async def __aenter__(self) -> "Stream":
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        self._leave()
+
     async def aclose(self) -> None:
-        """Cancels the request, if it has not ended. The iterator is at its end then."""
+        """Cancels the request, if it has not ended. The iterator is at its end then, without unread output."""
         self._leave()
 
     def __del__(self) -> None:
         self._leave()
 
     def _leave(self) -> None:
-        if not self._running.is_last:
-            self._running.is_last = True
-            self._running.hub.cancel(self._running)
+        running = self._running
+        running.clear()
+        if not running.is_last:
+            running.is_last = True
+            running.hub.cancel(running)
+            running.wake()
 
 
 class _Running(Answer):

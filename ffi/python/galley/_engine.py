@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
+import os
 import sys
 import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 from ._library import Handle, id_array, library, to_json
 from ._prompts import Messages
@@ -18,6 +20,9 @@ Progress = Callable[[Mapping[str, Any]], None]
 #: Waits last no longer, so that KeyboardInterrupt is raised soon.
 SLICE_S = 0.1
 
+#: Settings of the library that have another name here.
+_OWN_NAMES = {"drafters": "drafter", "prefix_caching": "enable_prefix_caching"}
+
 
 class Engine:
     """The part that ``LLM`` and ``AsyncEngine`` have in common.
@@ -25,7 +30,8 @@ class Engine:
     ``model`` is a known name, a hub id, a directory or a GGUF file; a model that is not here is fetched unless
     ``download`` is false. ``drafter`` is a name with options, such as ``"streaming-llm,budget=512"``, or a list of
     them; a drafter changes the speed of an answer and never its tokens. The other settings are those of
-    ``galley_engine_open``; None leaves a setting to the engine.
+    ``galley_engine_open``; None leaves a setting to the engine. A setting that is given by two names, such as
+    ``drafter`` and ``drafters``, is a ``TypeError``.
 
     ``on_progress`` is called in this thread while the model loads. Without it, a terminal on standard error gets a
     line.
@@ -48,7 +54,7 @@ class Engine:
         **settings: Any,
     ):
         drafters = [drafter] if isinstance(drafter, str) else drafter
-        settings.update(
+        named = dict(
             model=str(model),
             download=download,
             drafters=None if drafters is None else list(drafters),
@@ -60,7 +66,10 @@ class Engine:
             max_num_batched_tokens=max_num_batched_tokens,
             prefix_caching=enable_prefix_caching,
         )
-        given = {key: value for key, value in settings.items() if value is not None}
+        for name in settings:
+            if named.get(name) is not None:
+                raise TypeError(f"{_OWN_NAMES[name]!r} and {name!r} are one setting: give one of them")
+        given = {key: value for key, value in {**named, **settings}.items() if value is not None}
         line = None if on_progress else _Line.of_terminal(str(model))
         try:
             self._handle = _Opening(given).wait(on_progress or (line.show if line else None))
@@ -139,19 +148,20 @@ class _Opening:
         self._handle: Optional[Handle] = None
         self._error: Optional[BaseException] = None
         self._progress: Optional[bytes] = None
+        #: Set when the library has returned. An interrupted ``Thread.join`` may mark a running thread as ended.
+        self.has_ended = threading.Event()
 
     def wait(self, on_progress: Optional[Progress]) -> Handle:
         """Opens, calls ``on_progress`` in this thread, and returns the handle."""
         thread = threading.Thread(target=self._open, name="galley-open", daemon=True)
-        thread.start()
         try:
-            while thread.is_alive():
-                thread.join(SLICE_S)
-                progress, self._progress = self._progress, None
-                if progress and on_progress:
-                    on_progress(json.loads(progress))
+            thread.start()
+            while not self.has_ended.wait(SLICE_S):
+                self._report(on_progress)
+            self._report(on_progress)
         except BaseException:
-            # The library cannot stop loading: the thread closes the engine as soon as it is open.
+            # The library cannot stop loading: the thread closes the engine as soon as it is open. A program that ends
+            # before waits for the thread.
             with self._lock:
                 self._is_abandoned = True
                 handle, self._handle = self._handle, None
@@ -163,17 +173,25 @@ class _Opening:
         assert self._handle is not None, "the thread has ended with a handle or an error"
         return self._handle
 
+    def _report(self, on_progress: Optional[Progress]) -> None:
+        progress, self._progress = self._progress, None
+        if progress and on_progress:
+            on_progress(json.loads(progress))
+
     def _open(self) -> None:
+        _OPENINGS.add(self)
         try:
             handle = self._open_engine()
+            with self._lock:
+                if not self._is_abandoned:
+                    self._handle = handle
+                    return
+            handle.close()
         except BaseException as error:  # raised again in the caller's thread
             self._error = error
-            return
-        with self._lock:
-            if not self._is_abandoned:
-                self._handle = handle
-                return
-        handle.close()
+        finally:
+            _OPENINGS.discard(self)
+            self.has_ended.set()
 
     def _open_engine(self) -> Handle:
         ffi, lib = library().ffi, library().lib
@@ -185,6 +203,34 @@ class _Opening:
         out = ffi.new("galley_engine **")
         library().check(lib.galley_engine_open(self._settings, len(self._settings), callback, ffi.NULL, out))
         return Handle(out[0], lib.galley_engine_close)
+
+
+#: The openings in progress. Their threads do not exist in a forked process.
+_OPENINGS: Set[_Opening] = set()
+os.register_at_fork(after_in_child=_OPENINGS.clear)
+
+
+@atexit.register
+def _wait_for_openings() -> None:
+    """Waits until no engine is being opened. An interrupt meanwhile ends the process.
+
+    The library calls ``hear`` while it loads. In an interpreter that is ending, the call would end the thread with
+    frames of the library on its stack, which aborts the process.
+    """
+    openings = list(_OPENINGS)
+    if not openings:
+        return
+    import signal
+
+    handler = signal.getsignal(signal.SIGINT)
+    # As an exception, the interrupt would end the wait and not the process.
+    is_replaced = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if is_replaced:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for opening in openings:
+        opening.has_ended.wait()
+    if is_replaced:
+        signal.signal(signal.SIGINT, handler)
 
 
 class _Line:

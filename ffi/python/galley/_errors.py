@@ -60,7 +60,10 @@ class LoadFailed(GalleyError):
 
 
 class Busy(GalleyError):
-    """As many requests wait as ``max_waiting`` allows. Submit again when some have ended."""
+    """As many requests wait as ``max_waiting`` allows. Submit again when some have ended.
+
+    ``LLM`` does so by itself while requests of the same call run, and for 5 seconds otherwise.
+    """
 
     code = "busy"
 
@@ -78,7 +81,7 @@ class Closed(GalleyError):
 
 
 class Forked(GalleyError):
-    """The engine belongs to the parent of this process. Open engines after a fork, or use the start method "spawn"."""
+    """This process was forked after its parent had opened an engine: fork first, or use the start method "spawn"."""
 
     code = "forked"
 

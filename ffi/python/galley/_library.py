@@ -56,8 +56,9 @@ class Library:
     def text(self, function: Any, *args: Any) -> str:
         """The text that a function writes to its last argument."""
         out = self.ffi.new("galley_string *")
-        self.check(function(*args, out))
         try:
+            # Inside, so that an interrupt right after the call frees the text.
+            self.check(function(*args, out))
             return str(self.ffi.unpack(out.ptr, out.len), "utf-8")
         finally:
             self.lib.galley_string_free(out)
@@ -65,8 +66,8 @@ class Library:
     def ids(self, function: Any, *args: Any) -> List[int]:
         """The token ids that a function writes to its last argument."""
         out = self.ffi.new("galley_tokens *")
-        self.check(function(*args, out))
         try:
+            self.check(function(*args, out))
             return self.ffi.unpack(out.ptr, out.len) if out.len else []
         finally:
             self.lib.galley_tokens_free(out)

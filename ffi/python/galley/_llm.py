@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ._engine import SLICE_S, Engine
@@ -13,6 +14,9 @@ from ._queue import Answer, Queue
 
 #: Requests that are submitted between two looks at the queue, which would fill up meanwhile.
 SUBMIT_BATCH = 64
+#: Time that a call without running requests waits for room in a busy engine. Requests of a call that has been
+#: interrupted leave within a step; the requests of another thread may take longer.
+BUSY_S = 5.0
 
 Params = Union[None, SamplingParams, Sequence[SamplingParams]]
 
@@ -43,14 +47,15 @@ class LLM(Engine):
         messages: Union[Messages, Sequence[Messages]],
         sampling_params: Params = None,
         *,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: Optional[bool] = None,
         continue_final_message: bool = False,
         tools: Optional[List[Dict[str, Any]]] = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
     ) -> List[RequestOutput]:
         """Answers one chat, or each chat of a list. The model's chat template makes the prompts.
 
-        With ``continue_final_message``, set ``add_generation_prompt`` to False: the answer continues the last message.
+        With ``continue_final_message``, the answer continues the last message. ``add_generation_prompt`` says whether
+        the prompt ends with the beginning of the assistant's message: by default it does, unless the last one goes on.
         """
         chats: Any = [messages] if messages and isinstance(messages[0], Mapping) else list(messages)
         template = {
@@ -67,9 +72,12 @@ class LLM(Engine):
         answers = [Answer(request, None, drafters) for request in requests]
         queue = Queue(self._handle.raw)
         try:
-            n_submitted, n_done = 0, 0
+            n_submitted, n_done, last_s = 0, 0, time.monotonic()
             while n_done < len(answers):
-                n_new = _submit(queue, answers, n_submitted)
+                if n_submitted > n_done:
+                    last_s = time.monotonic()
+                is_patient = time.monotonic() < last_s + BUSY_S
+                n_new = _submit(queue, answers, n_submitted, is_patient)
                 n_submitted += n_new
                 # With more to submit, the queue is read without a wait, unless the engine is busy.
                 has_more = n_new == SUBMIT_BATCH and n_submitted < len(answers)
@@ -83,13 +91,18 @@ class LLM(Engine):
         return [answer.take() for answer in answers]
 
 
-def _submit(queue: Queue, answers: Sequence[Answer], first: int) -> int:
-    """Submits the next requests, until the engine is busy. Returns their number."""
+def _submit(queue: Queue, answers: Sequence[Answer], first: int, is_patient: bool) -> int:
+    """Submits the next requests, until the engine is busy. Returns their number.
+
+    Raises ``Busy`` in place of 0 if the caller is not patient.
+    """
     last = min(first + SUBMIT_BATCH, len(answers))
     for at in range(first, last):
         try:
             queue.submit(answers[at], at)
         except Busy:
+            if at == first and not is_patient:
+                raise
             return at - first
         except GalleyError as error:
             if len(answers) > 1:

@@ -46,8 +46,9 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     #: Token id to the number that is added to its logit.
     logit_bias: Optional[Dict[int, float]] = None
-    #: Number of the most likely tokens to report with each token. 0: the token's own log-probability alone.
-    logprobs: Optional[int] = None
+    #: Number of the most likely tokens to report with each token. 0 and True: the token's own log-probability alone.
+    #: None and False: no log-probabilities.
+    logprobs: Union[None, bool, int] = None
     #: Seed of the noise. None: drawn by the engine, and reported as ``RequestOutput.seed``.
     seed: Optional[int] = None
     #: Texts that end the output.

@@ -30,6 +30,7 @@ class Request:
     def of_prompt(cls, prompt: Prompt, params: SamplingParams) -> "Request":
         """The request for one prompt."""
         body = params.to_request()
+        _refuse_bytes(prompt)
         if isinstance(prompt, str):
             return cls({**body, "prompt": prompt}, None, prompt)
         if not isinstance(prompt, Mapping):
@@ -37,6 +38,8 @@ class Request:
         refuse_unknown("prompt", list(prompt), _KEYS)
         if ("prompt" in prompt) == ("prompt_token_ids" in prompt):
             raise TypeError('a prompt has either "prompt", a text, or "prompt_token_ids"')
+        for key in ("prompt", "prompt_token_ids"):
+            _refuse_bytes(prompt.get(key))
         if prompt.get("resume") is not None:
             body["resume"] = prompt["resume"]
         if "prompt" in prompt:
@@ -54,6 +57,7 @@ def prompts_of(prompts: Union[Prompt, Sequence[Prompt]]) -> List[Prompt]:
     """The prompts of an argument that may be one prompt or several."""
     if isinstance(prompts, (str, Mapping)):
         return [prompts]
+    _refuse_bytes(prompts)
     if not isinstance(prompts, Sequence) and not hasattr(prompts, "__array__"):
         raise TypeError(f"prompts are texts, lists of token ids or dicts, not {type(prompts).__name__}")
     listed: List[Any] = list(prompts)
@@ -63,6 +67,13 @@ def prompts_of(prompts: Union[Prompt, Sequence[Prompt]]) -> List[Prompt]:
         if not isinstance(prompt, (str, Mapping, Sequence)) and not hasattr(prompt, "__array__"):
             raise TypeError(f"a prompt is a text, a list of token ids or a dict, not {type(prompt).__name__}")
     return listed
+
+
+def _refuse_bytes(prompt: Any) -> None:
+    """Raises a TypeError for bytes, which Python takes for a list of numbers."""
+    if isinstance(prompt, (bytes, bytearray)):
+        kind = type(prompt).__name__
+        raise TypeError(f"a prompt is a text, a list of token ids or a dict, not {kind}: decode it first")
 
 
 def params_for(n_prompts: int, params: Union[None, SamplingParams, Sequence[SamplingParams]]) -> List[SamplingParams]:

@@ -28,7 +28,8 @@ class Answer:
         self.is_last = False
         self._drafters = drafters
         self._started: Dict[str, Any] = {}
-        self._has_logprobs = request.body.get("logprobs") is not None
+        logprobs = request.body.get("logprobs")
+        self._has_logprobs = logprobs is not None and logprobs is not False  # 0 is a number of alternatives
         self._parts: Dict[int, CompletionOutput] = {}
         self._texts: Dict[int, List[str]] = {}
 
@@ -56,14 +57,13 @@ class Answer:
         part.logprobs.append({})
         return part.logprobs[-1]
 
-    def finish(self, end: Dict[str, Any], text: bytes) -> None:
-        """Adds the end of a sequence, and the text that was held back before it."""
+    def finish(self, end: Dict[str, Any]) -> None:
+        """Adds the end of a sequence."""
         index = end["index"]
         part = self._parts.get(index) or self._new_part(index)
         part.finish_reason = end["finish_reason"]
         part.stop_reason = end.get("stop_reason")
         part.usage = end.get("usage")
-        self._texts[index].append(text.decode("utf-8"))
 
     def _new_part(self, index: int) -> CompletionOutput:
         part = CompletionOutput(index, logprobs=[] if self._has_logprobs else None)
@@ -71,10 +71,14 @@ class Answer:
         self._texts[index] = []
         return part
 
+    def clear(self) -> None:
+        """Forgets the output since the last :meth:`take`."""
+        self._parts, self._texts = {}, {}
+
     def take(self) -> RequestOutput:
         """All output since the last call."""
         parts, texts = self._parts, self._texts
-        self._parts, self._texts = {}, {}
+        self.clear()
         for index, part in parts.items():
             part.text = "".join(texts[index])
         return RequestOutput(
@@ -82,7 +86,7 @@ class Answer:
             prompt=self.request.text,
             prompt_token_ids=self._started["prompt_token_ids"],
             outputs=[parts[index] for index in sorted(parts)],
-            finished=self.is_last,
+            finished=self.is_last and self.error is None,
             seed=self._started["seed"],
             fingerprint=self._started["fingerprint"],
             resumed_text=self._started.get("resumed_text", ""),
@@ -135,14 +139,13 @@ class Queue(Handle):
         Returns the answers that have new events, and of these the ones that have ended.
         """
         lib, events = self._library.lib, self._events
-        self._library.check(lib.galley_queue_wait(self.raw, timeout_ms, events, self._event_bytes, BATCH, self._n))
-        n = self._n[0]
         touched: Dict[int, A] = {}
         ended: List[A] = []
-        if not n:
-            return [], ended
+        self._n[0] = 0
         try:
-            for i in range(n):
+            # Inside, so that an interrupt right after the call releases the events.
+            self._library.check(lib.galley_queue_wait(self.raw, timeout_ms, events, self._event_bytes, BATCH, self._n))
+            for i in range(self._n[0]):
                 event = events[i]
                 tag = event.tag
                 answer = touched.get(tag) or answer_of(tag)
@@ -153,15 +156,16 @@ class Queue(Handle):
                 if answer.is_last:
                     ended.append(answer)
         finally:
-            self._library.ignore(lib.galley_queue_release(self.raw, events, self._event_bytes, n))
+            if self._n[0]:
+                self._library.ignore(lib.galley_queue_release(self.raw, events, self._event_bytes, self._n[0]))
         return list(touched.values()), ended
 
     def _add(self, answer: Answer, event: Any) -> None:
         lib, ffi = self._library.lib, self._library.ffi
-        kind, flags, n_bytes = event.kind, event.flags, event.text_len
-        text = ffi.unpack(event.text, n_bytes) if n_bytes else b""
+        kind, flags = event.kind, event.flags
         if kind == lib.GALLEY_TOKEN:
-            token = event.token
+            token, n_bytes = event.token, event.text_len
+            text = ffi.unpack(event.text, n_bytes) if n_bytes else b""
             logprobs = answer.add_token(event.index, token, text, (event.drafter, event.position))
             if logprobs is not None and flags & lib.GALLEY_HAS_LOGPROB:
                 logprobs[token] = Logprob(event.logprob)
@@ -169,7 +173,7 @@ class Queue(Handle):
                     top = event.top[rank]
                     logprobs[top.token] = Logprob(top.logprob, rank + 1)
         elif kind == lib.GALLEY_FINISHED:
-            answer.finish(json.loads(ffi.unpack(event.json, event.json_len)), text)
+            answer.finish(json.loads(ffi.unpack(event.json, event.json_len)))
         elif kind == lib.GALLEY_ERROR:
             reason = json.loads(ffi.unpack(event.json, event.json_len))["error"]
             answer.error = error(reason["code"], reason["message"], reason.get("field"))

@@ -1,6 +1,7 @@
 """The tiny model of the tests, and requests of every kind."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -45,6 +46,8 @@ def plain(outputs):
 
 def interrupt_after(seconds):
     """Sends SIGINT to this process later. Returns a function that says how long ago it was sent, in seconds."""
+    # A program that was started in the background may ignore the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sent = []
 
     def send():

@@ -154,6 +154,61 @@ class Streams(unittest.TestCase):
 
         asyncio.run(main())
 
+    def test_a_context_cancels_its_stream_at_its_end(self):
+        params = ENDLESS.clone()
+        params.n = 64
+
+        async def main():
+            named = self.engine.generate("the galley", params)
+            async for _ in named:
+                break
+            self.assertEqual(list(self.engine._running), [named.request_id])  # a name keeps a stream
+            async with named as stream:
+                async for _ in stream:
+                    break
+            self.assertEqual(self.engine._running, {})
+            self.assertTrue(await self.pool_is_empty())
+
+        asyncio.run(main())
+
+    def test_a_stream_that_is_closed_is_at_its_end(self):
+        params = ENDLESS.clone()
+        params.n = 64
+
+        async def main():
+            stream = self.engine.generate("the galley", params)
+            while not stream._running.has_output:
+                await asyncio.sleep(0.001)
+            await stream.aclose()
+            self.assertEqual([output async for output in stream], [])
+            # A task that waits for a part learns of the end, too.
+            stream = self.engine.generate("the galley", ENDLESS)
+            reader = asyncio.ensure_future(stream.__anext__())
+            await asyncio.sleep(0)
+            await stream.aclose()
+            with self.assertRaises(StopAsyncIteration):
+                await asyncio.wait_for(reader, 5)
+
+        asyncio.run(main())
+
+    def test_a_cut_answer_is_not_finished(self):
+        params = ENDLESS.clone()
+        params.n = 64
+
+        async def main():
+            engine = AsyncEngine(MODEL, **SIZES)
+            stream = engine.generate("the galley", params)
+            while not stream._running.has_output:
+                await asyncio.sleep(0.001)
+            engine.close()
+            outputs = []
+            with self.assertRaises(galley.Closed):
+                async for output in stream:
+                    outputs.append(output)
+            self.assertEqual([output.finished for output in outputs], [False])
+
+        asyncio.run(main())
+
     def test_errors_are_raised_where_they_are_made(self):
         async def main():
             with self.assertRaises(galley.InvalidRequest):

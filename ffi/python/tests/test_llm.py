@@ -1,8 +1,10 @@
 """``LLM``: the bytes of the program, every form of prompt, interrupts, forks."""
 
+import copy
 import json
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -10,10 +12,13 @@ import tempfile
 import threading
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import galley
 from galley import LLM, SamplingParams
-from galley._library import TREE
+from galley._library import TREE, library
+from galley._prompts import Request
+from galley._queue import Answer, Queue
 from support import MODEL, SIZES, interrupt_after, plain, prompts, python, settings_of, wait_until
 
 PROGRAM = os.path.join(TREE, "bin", "galley")
@@ -124,6 +129,9 @@ class Answers(unittest.TestCase):
         for wrong in [7, None, {"prompt": "a", "prompt_token_ids": [1]}, {"promt": "a"}, [None]]:
             with self.assertRaises(TypeError, msg=repr(wrong)):
                 self.llm.generate(wrong)
+        for wrong in [b"a", [b"a"], bytearray(b"a"), {"prompt": b"a"}, {"prompt_token_ids": b"a"}]:
+            with self.assertRaisesRegex(TypeError, "decode it first", msg=repr(wrong)):
+                self.llm.generate(wrong)
         with self.assertRaises(galley.InvalidRequest):
             self.llm.generate([[-1]])
 
@@ -135,6 +143,68 @@ class Answers(unittest.TestCase):
         self.assertEqual([output.prompt_token_ids for output in outputs], [ids, ids])
         self.assertEqual(plain(outputs[:1]), plain(self.llm.generate(ids, params)))
         self.assertIn("What is a galley?", tokenizer.apply_chat_template(messages, tokenize=False))
+
+    def test_an_answer_continues_the_last_message(self):
+        messages = [
+            {"role": "user", "content": "What is a galley?"},
+            {"role": "assistant", "content": "A galley is"},
+        ]
+        tokenizer, params = self.llm.get_tokenizer(), SamplingParams(temperature=0, max_tokens=6)
+        goes_on = self.llm.chat(messages, params, continue_final_message=True)[0]
+        begins = self.llm.chat(messages, params)[0]
+        self.assertTrue(tokenizer.decode(goes_on.prompt_token_ids).endswith("A galley is"))
+        self.assertGreater(len(begins.prompt_token_ids), len(goes_on.prompt_token_ids))
+        with self.assertRaises(galley.InvalidRequest):
+            self.llm.chat(messages, params, continue_final_message=True, add_generation_prompt=True)
+
+    def test_log_probabilities_may_be_switched_off_and_on(self):
+        for asked, has_them in [(None, False), (False, False), (0, True), (True, True), (2, True)]:
+            output = self.llm.generate("a", SamplingParams(logprobs=asked, max_tokens=3))[0].outputs[0]
+            self.assertEqual(output.logprobs is not None, has_them, asked)
+            self.assertEqual(output.cumulative_logprob is not None, has_them, asked)
+
+    def test_a_call_waits_for_room_for_a_while(self):
+        submit, refusals = Queue.submit, []
+
+        def busy_at_first(*args):
+            if len(refusals) < 3:
+                refusals.append(galley.Busy("busy"))
+                raise refusals[-1]
+            submit(*args)
+
+        with mock.patch.object(Queue, "submit", busy_at_first):
+            self.assertEqual(len(self.llm.generate(["a", "b"], SamplingParams(max_tokens=3))), 2)
+        with mock.patch.object(Queue, "submit", side_effect=galley.Busy("busy")), mock.patch("galley._llm.BUSY_S", 0.2):
+            with self.assertRaises(galley.Busy):
+                self.llm.generate(["a", "b"])
+
+    def test_an_interrupt_after_a_wait_releases_the_events(self):
+        queue = Queue(self.llm._handle.raw)
+        body = {"prompt": "a", "max_tokens": 3, "ignore_eos": True}
+        queue.submit(Answer(Request(body, None, "a"), None, []), 1)
+        released = []
+
+        class Interrupting:
+            """The library, with an interrupt at the end of a wait."""
+
+            def __getattr__(self, name):
+                return getattr(library().lib, name)
+
+            def galley_queue_wait(self, *args):
+                library().check(library().lib.galley_queue_wait(*args))
+                raise KeyboardInterrupt
+
+            def galley_queue_release(self, *args):
+                released.append(args[-1])
+                return library().lib.galley_queue_release(*args)
+
+        queue._library = copy.copy(library())
+        queue._library.lib = Interrupting()
+        with self.assertRaises(KeyboardInterrupt):
+            queue.read(5000, lambda tag: None)
+        self.assertEqual(len(released), 1)
+        self.assertGreater(released[0], 0)
+        queue.close()
 
     def test_text_survives_the_tokenizer(self):
         tokenizer = self.llm.get_tokenizer()
@@ -165,8 +235,8 @@ class Answers(unittest.TestCase):
             self.llm.generate(prompts(4), params)
         self.assertEqual(raised.exception.field, "temperature")
         self.assertIn("prompt 3", str(raised.exception))
-        copy = pickle.loads(pickle.dumps(raised.exception))
-        self.assertEqual((type(copy), copy.field, copy.code), (galley.InvalidRequest, "temperature", "invalid_request"))
+        same = pickle.loads(pickle.dumps(raised.exception))
+        self.assertEqual((type(same), same.field, same.code), (galley.InvalidRequest, "temperature", "invalid_request"))
         for number in [float("nan"), float("inf"), 1e300]:
             with self.assertRaises(galley.InvalidRequest):
                 self.llm.generate("a", SamplingParams(temperature=number))
@@ -250,6 +320,19 @@ class Opening(unittest.TestCase):
             LLM(MODEL, max_modl_len=5)
         self.assertIn("max_model_len", str(raised.exception))
 
+    def test_settings_of_the_library_may_have_its_names(self):
+        for drafters in [{"drafter": "ngram"}, {"drafters": ["ngram"]}]:
+            for caching in [{"enable_prefix_caching": False}, {"prefix_caching": False}]:
+                with LLM(MODEL, kv_cache_tokens=1024, **drafters, **caching) as llm:
+                    info = llm.info()
+                self.assertEqual((info["drafters"], info["prefix_caching"]), (["ngram"], False))
+        with LLM(MODEL, kv_cache_tokens=1024) as llm:  # the control
+            self.assertEqual((llm.info()["drafters"], llm.info()["prefix_caching"]), ([], True))
+        with self.assertRaisesRegex(TypeError, "'drafter' and 'drafters'"):
+            LLM(MODEL, drafter="ngram", drafters=["ngram"])
+        with self.assertRaisesRegex(TypeError, "'enable_prefix_caching' and 'prefix_caching'"):
+            LLM(MODEL, enable_prefix_caching=False, prefix_caching=False)
+
     def test_a_closed_engine_says_so(self):
         llm = LLM(MODEL, kv_cache_tokens=1024)
         llm.close()
@@ -268,6 +351,38 @@ class Opening(unittest.TestCase):
                 LLM(pipe)
             self.assertLess(since(), 0.2)
             os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+    def test_a_program_that_interrupts_loading_ends_after_it(self):
+        code = (
+            "import atexit, os, sys, threading, time, galley\n"
+            "pipe, case = sys.argv[1:]\n"
+            "def interrupt():\n"
+            "    while threading.active_count() < 3: time.sleep(0.001)\n"  # until the thread that loads is there
+            "    os.kill(os.getpid(), 2)\n"
+            "threading.Thread(target=interrupt, daemon=True).start()\n"
+            "try: galley.LLM(pipe)\n"
+            "except KeyboardInterrupt: print('interrupted', flush=True)\n"
+            "if case == 'control': atexit.unregister(galley._engine._wait_for_openings)\n"
+        )
+        for case in ["once", "twice", "control"]:
+            with tempfile.TemporaryDirectory() as folder:
+                # Loading waits until the pipe has a writer.
+                pipe = os.path.join(folder, "model.gguf")
+                os.mkfifo(pipe)
+                command = [sys.executable, "-I", "-c", code, pipe, case]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+                    self.assertEqual(program.stdout.readline(), "interrupted\n")
+                    if case == "control":
+                        self.assertEqual(program.wait(10), 0)
+                        continue
+                    with self.assertRaises(subprocess.TimeoutExpired):
+                        program.wait(0.5)
+                    if case == "twice":
+                        program.send_signal(signal.SIGINT)
+                        self.assertEqual(program.wait(10), -signal.SIGINT)
+                    else:
+                        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                        self.assertEqual(program.wait(10), 0)
 
     def test_every_shipped_drafter_is_found_and_changes_no_bit(self):
         features = galley.features()

@@ -12,6 +12,7 @@ from galley._library import TREE, library
 from support import ROOT, python
 
 sys.path.append(str(ROOT / "ffi/python"))
+import build_backend
 import cdef
 import elf
 
@@ -106,6 +107,11 @@ class Library(unittest.TestCase):
             cdef.declarations(text).split("\n"),
             ["int galley_f(void);", "#define GALLEY_A 0x1F", "#define GALLEY_B -3", ""],
         )
+
+    def test_the_wheel_needs_a_tree(self):
+        for settings in [None, {}, {"tree": ""}]:
+            with self.assertRaisesRegex(SystemExit, '"tree" is missing'):
+                build_backend.build_wheel("/nowhere", settings)
 
     def test_the_wheels_tag_follows_from_the_files(self):
         files = [elf.ElfFile(path) for path in Path(TREE).rglob("*") if path.is_file()]

@@ -21,13 +21,17 @@ pub(crate) fn tar(package: &Path, tree: &Tree) -> Result<()> {
     })
 }
 
-/// Compiles `examples/cpp/batch.cpp` to `program` by the pkg-config file of the unpacked tree, and lets it continue a text.
+/// Compiles the C++ example of the unpacked tree to `program` by the pkg-config file there, and lets it continue a text.
 fn a_program_answers(top: &Path, program: &Path) -> Result<()> {
     let mut flags = command("pkg-config", ["--cflags", "--libs", "galley"]);
     flags.env("PKG_CONFIG_PATH", top.join("lib/pkgconfig"));
     let flags = output(flags)?;
-    let mut compile = command("c++", ["-std=c++17", "examples/cpp/batch.cpp", "-o"]);
-    compile.arg(program).args(flags.split_whitespace());
+    let mut compile = command("c++", ["-std=c++17"]);
+    compile
+        .arg(top.join("share/doc/galley/examples/cpp/batch.cpp"))
+        .arg("-o")
+        .arg(program)
+        .args(flags.split_whitespace());
     run(compile)?;
     let mut batch = without_variables(program);
     batch

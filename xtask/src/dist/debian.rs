@@ -26,18 +26,19 @@ pub(crate) fn package(tree: &Tree) -> Result<PathBuf> {
         copy
     })?;
     fs::copy(root().join("LICENSE"), place.join("usr/share/doc/galley/copyright"))?;
+    // A package of another profile has the same files: as another version, it replaces an installed one.
+    let version = format!("{}{}", tree.version, tree.profile.suffix().replace('-', "+"));
     let control = format!(
-        "Package: galley\nVersion: {}\nArchitecture: {architecture}\nMaintainer: The Galley authors <galley@localhost>\n\
+        "Package: galley\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: The Galley authors <galley@localhost>\n\
          Section: science\nPriority: optional\nDepends: libc6 (>= {}), libgcc-s1\n\
          Description: LLM inference with lossless speculative decoding\n \
          The program galley, its drafters, and the library libgalley for programs in C and other languages.\n",
-        tree.version,
         glibc(tree)?
     );
     fs::write(place.join("DEBIAN/control"), control)?;
     // The loader's cache must learn of the new library.
     fs::write(place.join("DEBIAN/triggers"), "activate-noawait ldconfig\n")?;
-    let package = folder().join(format!("galley_{}_{architecture}.deb", tree.version));
+    let package = folder().join(format!("galley_{version}_{architecture}.deb"));
     let mut build = command("dpkg-deb", ["--root-owner-group", "-Zxz", "--build"]);
     build.arg(&place).arg(&package);
     run(build)?;

@@ -15,6 +15,8 @@ pub(crate) struct Tree {
     pub(crate) path: PathBuf,
     /// Version of the workspace.
     pub(crate) version: String,
+    /// How the files were built.
+    pub(crate) profile: Profile,
     /// Names of the drafters' files.
     pub(crate) drafters: Vec<String>,
 }
@@ -32,7 +34,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// The end of the tree's name.
-    fn suffix(self) -> &'static str {
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Profile::Release => "",
             Profile::Cuda => "-cuda",
@@ -46,9 +48,22 @@ const LIBRARY: &str = "libgalley.so.0";
 /// The crate of the C library. The other files come from the workspace's default members.
 const LIBRARY_CRATE: &str = "galley-ffi";
 
-/// Documents of the packages.
-const DOCUMENTS: [&str; 5] =
-    ["LICENSE", "README.md", "CHANGELOG.md", "docs/embedding.md", "docs/requests.md"];
+/// Documents of the packages. In `share/doc/galley` they have their paths of the repository: links between them stay whole.
+const DOCUMENTS: [&str; 6] = [
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+    "docs/embedding.md",
+    "docs/python.md",
+    "docs/requests.md",
+];
+/// The folders of the examples in the packages, and the extension of their sources.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("examples/c", "c"),
+    ("examples/cpp", "cpp"),
+    ("examples/node", "mjs"),
+    ("examples/python", "py"),
+];
 
 impl Tree {
     /// Builds all files, and lays them out in a new folder below [`folder`].
@@ -63,7 +78,8 @@ impl Tree {
         let name = format!("galley-{}-{os}-{arch}{}", packages.version, profile.suffix());
         let path = folder().join(&name);
         make_empty(&path)?;
-        let mut tree = Tree { name, path, version: packages.version, drafters: Vec::new() };
+        let mut tree =
+            Tree { name, path, version: packages.version, profile, drafters: Vec::new() };
         for artifact in &artifacts {
             tree.add_artifact(artifact)?;
         }
@@ -115,10 +131,9 @@ impl Tree {
             bail!("ffi/galley.pc.in: @{left}@ has no value here");
         }
         fs::write(self.place("lib/pkgconfig/galley.pc")?, description)?;
-        for document in DOCUMENTS {
-            let name = Path::new(document).file_name().unwrap_or_default().to_string_lossy();
-            fs::copy(root().join(document), self.place(&format!("share/doc/galley/{name}"))?)
-                .with_context(|| document.to_owned())?;
+        for document in DOCUMENTS.map(PathBuf::from).into_iter().chain(examples()?) {
+            let to = self.place(&format!("share/doc/galley/{}", document.display()))?;
+            fs::copy(root().join(&document), to).with_context(|| document.display().to_string())?;
         }
         Ok(())
     }
@@ -152,6 +167,22 @@ fn link(to: &str, at: &Path) -> Result<()> {
 #[cfg(not(unix))]
 fn link(_: &str, at: &Path) -> Result<()> {
     bail!("{}: packages are for Linux", at.display())
+}
+
+/// The sources of the examples, by their path in the repository.
+fn examples() -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for (folder, extension) in EXAMPLES {
+        let before = paths.len();
+        for entry in root().join(folder).read_dir().context(folder)? {
+            let path = Path::new(folder).join(entry?.file_name());
+            if path.extension().is_some_and(|end| end == extension) {
+                paths.push(path);
+            }
+        }
+        ensure!(paths.len() > before, "{folder} has no file of type {extension}");
+    }
+    Ok(paths)
 }
 
 /// Names of the packages to build, and their version.
@@ -220,6 +251,15 @@ fn artifacts_of(message: &Value, packages: &[String]) -> Vec<Artifact> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn examples_of_every_language_are_packed() -> Result<()> {
+        let found = examples()?;
+        for path in ["c/chat.c", "cpp/batch.cpp", "node/stream.mjs", "python/batch.py"] {
+            assert!(found.contains(&Path::new("examples").join(path)), "{path}: {found:?}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn files_of_the_packages_alone_are_taken() {
