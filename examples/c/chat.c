@@ -41,8 +41,7 @@ static void add_string(text *t, const char *ptr, size_t len) {
 
 static void check(galley_error *error) {
   if (!error) return;
-  const char *field = galley_error_field(error);
-  fprintf(stderr, "%s%s%s\n", field ? field : "", field ? ": " : "", galley_error_message(error));
+  fprintf(stderr, "%s\n", galley_error_message(error));
   galley_error_free(error);
   exit(1);
 }

@@ -16,8 +16,7 @@
 
 static void check(galley_error *error) {
   if (!error) return;
-  const char *field = galley_error_field(error);
-  std::string message = (field ? std::string(field) + ": " : "") + galley_error_message(error);
+  std::string message = galley_error_message(error);
   galley_error_free(error);
   throw std::runtime_error(message);
 }

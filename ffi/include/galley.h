@@ -21,20 +21,22 @@
  *
  * HANDLES are numbers that the library checks at every call, not addresses. A closed handle gives GALLEY_CLOSED; a
  * handle that the library never gave out, and NULL, give GALLEY_INVALID_HANDLE. Handles may be closed in any order: an
- * engine lives until it and all its queues are closed.
+ * engine lives until it and all its queues are closed, and no other call on them is in progress.
  *
  * THREADS. Every function may be called from any thread, at the same time as any other. These wait: galley_engine_open,
  * galley_engine_close, galley_engine_drain, galley_queue_wait, galley_queue_close. The library calls the caller's code
- * in two places: progress, inside galley_engine_open and on its thread; and the log sink, on any thread.
+ * in two places: progress, inside galley_engine_open and on its thread; and the log sink, on any thread. Neither may
+ * throw or longjmp.
  *
  * MEMORY. The library owns all memory that it gives out until the function named with it frees it. Arguments are read
  * during the call, and are the caller's afterwards. A pointer to bytes, ids or tags may be NULL where their number is 0.
  *
  * TEXT is UTF-8, and consists of whole characters. A length does not count the NUL that follows every text.
  *
- * PROCESSES. Nothing runs at exit, and no signal is touched. After a fork, the child gets GALLEY_FORKED from every
- * function that needs an engine of its parent; freeing and closing are harmless there. A child may open engines of its
- * own if its parent had used none.
+ * PROCESSES. Nothing runs at exit, and no signal is touched. A child that was forked after its parent had opened an
+ * engine gets GALLEY_FORKED from every function that returns an error, galley_engine_open, galley_features and
+ * galley_set_log too; freeing is harmless there. So fork before the parent opens its first engine, or start a new
+ * program. An open that failed does not count.
  *
  * GROWTH. Until version 1.0 the interface may change with every minor version: see galley_abi_version, and the number in
  * the library's name. From then on, functions, codes, JSON keys and fields at the end of galley_event are only added. */
@@ -71,7 +73,7 @@
 #define GALLEY_CLOSED 3
 
 /**
- * The handle belongs to the parent of this process: open engines after a fork, or start new programs instead.
+ * This process was forked after its parent had opened an engine: fork first, or start a new program.
  */
 #define GALLEY_FORKED 4
 
@@ -357,7 +359,8 @@ const char *galley_version(void);
 
 /**
  * The abilities of this build on this machine, as JSON: {"version", "abi_version", "backends", "instruction_sets",
- * "drafters": [{"name", "version", "description", "path"}], "drafter_folders"}.
+ * "drafters": [{"name", "version", "description", "path"}], "drafter_folders"}. A drafter that cannot be loaded has
+ * {"path", "error"}.
  *
  * out receives a text: free it with galley_string_free.
  */
@@ -368,7 +371,8 @@ galley_error *galley_features(galley_string *out);
  * sink.
  *
  * sink is called on any thread, engine threads too, several at a time; user is passed on. When the function returns,
- * no call of an earlier sink runs any more. A sink must return soon, and must call no function of this library.
+ * no call of an earlier sink runs any more. A sink must return soon, must call no function of this library, and must
+ * neither throw nor longjmp.
  */
 galley_error *galley_set_log(galley_log_fn sink, void *user, int32_t level);
 
@@ -378,7 +382,8 @@ galley_error *galley_set_log(galley_log_fn sink, void *user, int32_t level);
 int32_t galley_error_code(const galley_error *error);
 
 /**
- * A sentence with the way out. Empty for NULL. Lives until galley_error_free.
+ * A sentence with the way out. It begins with the field, if there is one: "temperature: -1 is not between 0 and 100".
+ * Empty for NULL. Lives until galley_error_free.
  */
 const char *galley_error_message(const galley_error *error);
 
@@ -406,7 +411,8 @@ void galley_tokens_free(galley_tokens *tokens);
  * Opens a model, and waits until it is loaded. json has its settings: {"model": "smollm2-135m-instruct", "download":
  * true, "drafters": ["ngram"], …}.
  *
- * progress may be NULL. It is called on this thread, before the function returns; user is passed on.
+ * progress may be NULL. It is called on this thread, before the function returns; user is passed on. It must neither
+ * throw nor longjmp.
  *
  * Drafters are searched in the folders of "plugin_path", then around this library: ../lib/galley/drafters,
  * galley/drafters and its own folder; then in the folders of the program and the system.
@@ -419,13 +425,14 @@ galley_error *galley_engine_open(const char *json,
 
 /**
  * Closes an engine. The engine ends, and frees its memory, when its last queue has been closed too: the later of
- * these calls waits for it.
+ * these calls waits for it. A call in progress on another thread keeps the engine or queue too, so that a close may
+ * return before the memory is freed.
  */
 galley_error *galley_engine_close(galley_engine *engine);
 
 /**
  * Refuses new requests from now on, and waits until all accepted requests have ended. Their events must be read
- * meanwhile, by another thread. A negative timeout_ms waits without end.
+ * meanwhile, by another thread. A negative timeout_ms waits without end; 0 only asks, which takes 100 ms at most.
  *
  * drained (may be NULL) receives 1 if all have ended, and 0 after the timeout.
  */
@@ -499,7 +506,8 @@ galley_error *galley_queue_wait(galley_queue *queue,
 /**
  * Frees the texts, log-probabilities and JSON of events. Any number of the events of a wait may be released at a
  * time, in any order, also after the queue has been closed. An event that has been released already is
- * GALLEY_INVALID_ARGUMENT; the remaining events are released nevertheless.
+ * GALLEY_INVALID_ARGUMENT, or GALLEY_CLOSED if it was the last one of a closed queue; the remaining events are
+ * released nevertheless.
  */
 galley_error *galley_queue_release(galley_queue *queue, const galley_event *events, size_t event_size, size_t n_events);
 
@@ -514,7 +522,8 @@ galley_error *galley_queue_fd(galley_queue *queue, int32_t *fd);
 
 /**
  * Closes a queue: cancels its requests and discards its unread events. Threads that wait for its events return
- * GALLEY_CLOSED. Events that were read remain valid until they are released.
+ * GALLEY_CLOSED. Events that were read remain valid until they are released. If its engine has been closed, the engine
+ * ends: see galley_engine_close.
  */
 galley_error *galley_queue_close(galley_queue *queue);
 

@@ -56,6 +56,26 @@ pub(crate) unsafe fn put<T: Copy>(out: *mut T, value: T) {
     }
 }
 
+/// Writes to every place of an optional array.
+///
+/// # Safety
+///
+/// `out` is NULL or valid for writes of `len` elements.
+pub(crate) unsafe fn put_all<T: Copy>(out: *mut T, value: T, len: usize) {
+    if is_array(out, len) {
+        for i in 0..len {
+            // SAFETY: the caller's promise, and `out` is aligned, not NULL, and leads to a possible number of bytes.
+            unsafe { out.add(i).write(value) };
+        }
+    }
+}
+
+/// Whether there can be an array of `len` elements at `ptr`.
+pub(crate) fn is_array<T>(ptr: *const T, len: usize) -> bool {
+    let fits = len.checked_mul(size_of::<T>()).is_some_and(|n| isize::try_from(n).is_ok());
+    !ptr.is_null() && ptr.is_aligned() && fits
+}
+
 /// The elements that `ptr` points to. `name` is that of the argument. The result lives as long as the call.
 ///
 /// # Safety
@@ -69,8 +89,7 @@ pub(crate) unsafe fn slice<'a, T: Copy>(
     if len == 0 {
         return Ok(&[]);
     }
-    let fits = len.checked_mul(size_of::<T>()).is_some_and(|n| isize::try_from(n).is_ok());
-    if ptr.is_null() || !ptr.is_aligned() || !fits {
+    if !is_array(ptr, len) {
         return Err(Failure::argument(name, "an aligned pointer to as many elements as it says"));
     }
     // SAFETY: the caller's promise, and `ptr` is aligned, not NULL, and leads to a possible number of bytes.

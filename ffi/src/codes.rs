@@ -11,7 +11,7 @@ pub const GALLEY_INVALID_ARGUMENT: i32 = 1;
 pub const GALLEY_INVALID_HANDLE: i32 = 2;
 /// The handle has been closed. A function that waits returns it when another thread closes its handle.
 pub const GALLEY_CLOSED: i32 = 3;
-/// The handle belongs to the parent of this process: open engines after a fork, or start new programs instead.
+/// This process was forked after its parent had opened an engine: fork first, or start a new program.
 pub const GALLEY_FORKED: i32 = 4;
 /// A request is wrong: galley_error_field names the key.
 pub const GALLEY_INVALID_REQUEST: i32 = 5;

@@ -81,7 +81,8 @@ impl Listener {
 /// Opens a model, and waits until it is loaded. json has its settings: {"model": "smollm2-135m-instruct", "download":
 /// true, "drafters": ["ngram"], …}.
 ///
-/// progress may be NULL. It is called on this thread, before the function returns; user is passed on.
+/// progress may be NULL. It is called on this thread, before the function returns; user is passed on. It must neither
+/// throw nor longjmp.
 ///
 /// Drafters are searched in the folders of "plugin_path", then around this library: ../lib/galley/drafters,
 /// galley/drafters and its own folder; then in the folders of the program and the system.
@@ -102,13 +103,14 @@ pub unsafe extern "C" fn galley_engine_open(
     let work = || {
         // SAFETY: the caller's promise.
         let json = unsafe { bytes("json", json, json_len) }?;
-        process::own();
+        let body = galley_api::parse_settings(json)?;
+        let owning = process::own();
         let on_progress = move |event: OpenProgress<'_>| {
             if let Some(listener) = &listener {
                 listener.hear(event);
             }
         };
-        let (engine, files) = galley_api::open_engine(json, on_progress, search)?;
+        let (engine, files) = body.open(on_progress, search)?;
         let open = OpenEngine {
             engine,
             texts: ModelTexts::of(&files),
@@ -117,6 +119,7 @@ pub unsafe extern "C" fn galley_engine_open(
             is_closed: AtomicBool::new(false),
         };
         let id = ENGINES.insert(Arc::new(open)).ok_or_else(|| Failure::full("engines"))?;
+        owning.keep();
         Ok(std::ptr::without_provenance_mut(id as usize))
     };
     // SAFETY: the caller's promise.
@@ -124,7 +127,8 @@ pub unsafe extern "C" fn galley_engine_open(
 }
 
 /// Closes an engine. The engine ends, and frees its memory, when its last queue has been closed too: the later of
-/// these calls waits for it.
+/// these calls waits for it. A call in progress on another thread keeps the engine or queue too, so that a close may
+/// return before the memory is freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn galley_engine_close(engine: *mut galley_engine) -> *mut galley_error {
     call(|| {
@@ -136,7 +140,7 @@ pub extern "C" fn galley_engine_close(engine: *mut galley_engine) -> *mut galley
 }
 
 /// Refuses new requests from now on, and waits until all accepted requests have ended. Their events must be read
-/// meanwhile, by another thread. A negative timeout_ms waits without end.
+/// meanwhile, by another thread. A negative timeout_ms waits without end; 0 only asks, which takes 100 ms at most.
 ///
 /// drained (may be NULL) receives 1 if all have ended, and 0 after the timeout.
 ///
@@ -153,10 +157,11 @@ pub unsafe extern "C" fn galley_engine_drain(
     unsafe { put(drained, 0) };
     call(|| {
         let engine = find_engine(engine)?;
-        let deadline = deadline(timeout_ms);
+        let deadline = deadline(if timeout_ms == 0 { ASKING_MS } else { timeout_ms });
+        let mut slice = FIRST_SLICE;
         loop {
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            let slice = left.map_or(SLICE, |left| left.min(SLICE));
+            slice = (2 * slice).min(LAST_SLICE).min(left.unwrap_or(LAST_SLICE));
             let is_drained = engine.engine.drain(slice);
             if is_drained {
                 // SAFETY: the caller's promise.
@@ -172,8 +177,13 @@ pub unsafe extern "C" fn galley_engine_drain(
     })
 }
 
-/// The time between two looks of a waiting function at the closing of its engine.
-const SLICE: Duration = Duration::from_millis(20);
+/// The times between two looks of a waiting function at the closing of its engine. They grow, because the engine keeps
+/// a note of each wait until it is drained.
+const FIRST_SLICE: Duration = Duration::from_millis(10);
+const LAST_SLICE: Duration = Duration::from_millis(320);
+
+/// The time in which an engine answers, in the middle of a step too.
+const ASKING_MS: i64 = 100;
 
 /// The facts of an engine as JSON: {"path", "device", "fingerprint", "drafters": ["ngram"], "limits", …}.
 ///

@@ -53,7 +53,7 @@ type Parts = (i32, *const c_char, *const c_char);
 fn parts(error: *const galley_error) -> Parts {
     let fixed = |code, message: &'static CStr| (code, message.as_ptr(), std::ptr::null());
     let forked =
-        c"this process was forked from the owner of the handle: open an engine after the fork, or start a new program";
+        c"this process was forked after its parent had opened an engine: fork first, or start a new program (spawn)";
     match error.addr() {
         0 => fixed(codes::GALLEY_OK, c""),
         FULL => fixed(
@@ -79,7 +79,8 @@ pub extern "C" fn galley_error_code(error: *const galley_error) -> i32 {
     parts(error).0
 }
 
-/// A sentence with the way out. Empty for NULL. Lives until galley_error_free.
+/// A sentence with the way out. It begins with the field, if there is one: "temperature: -1 is not between 0 and 100".
+/// Empty for NULL. Lives until galley_error_free.
 #[unsafe(no_mangle)]
 pub extern "C" fn galley_error_message(error: *const galley_error) -> *const c_char {
     parts(error).1

@@ -5,7 +5,7 @@ use crate::handles::Stale;
 use galley_api::{ApiError, ErrorCode};
 use std::any::Any;
 
-/// A code of the header, the key of the JSON that is wrong, and a sentence with the way out.
+/// A code of the header, the key of the JSON that is wrong, and a sentence with the way out, which begins with the key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: i32,
@@ -59,6 +59,6 @@ impl From<ApiError> for Failure {
             ErrorCode::Stopped => codes::GALLEY_STOPPED,
             _ => codes::GALLEY_FAILED,
         };
-        Failure { code, field: error.field, message: error.message }
+        Failure { code, message: error.to_string(), field: error.field }
     }
 }

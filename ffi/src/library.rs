@@ -30,7 +30,8 @@ const VERSION: &CStr =
     };
 
 /// The abilities of this build on this machine, as JSON: {"version", "abi_version", "backends", "instruction_sets",
-/// "drafters": [{"name", "version", "description", "path"}], "drafter_folders"}.
+/// "drafters": [{"name", "version", "description", "path"}], "drafter_folders"}. A drafter that cannot be loaded has
+/// {"path", "error"}.
 ///
 /// out receives a text: free it with galley_string_free.
 ///

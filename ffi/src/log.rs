@@ -53,7 +53,8 @@ fn install() -> bool {
 /// sink.
 ///
 /// sink is called on any thread, engine threads too, several at a time; user is passed on. When the function returns,
-/// no call of an earlier sink runs any more. A sink must return soon, and must call no function of this library.
+/// no call of an earlier sink runs any more. A sink must return soon, must call no function of this library, and must
+/// neither throw nor longjmp.
 #[unsafe(no_mangle)]
 pub extern "C" fn galley_set_log(
     sink: galley_log_fn,

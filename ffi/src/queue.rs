@@ -9,7 +9,7 @@ use crate::engine::{OpenEngine, find_engine, galley_engine};
 use crate::error::galley_error;
 use crate::event::{Leases, MIN_EVENT_SIZE, galley_event};
 use crate::failure::Failure;
-use crate::handles::{Kind, Table};
+use crate::handles::{Kind, Stale, Table};
 use crate::signal::{Signal, Woken, deadline};
 use ::galley_engine::{EventQueue, QueuedEvent};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -222,7 +222,8 @@ unsafe fn write_event(to: *mut galley_event, event_size: usize, event: &galley_e
 
 /// Frees the texts, log-probabilities and JSON of events. Any number of the events of a wait may be released at a
 /// time, in any order, also after the queue has been closed. An event that has been released already is
-/// GALLEY_INVALID_ARGUMENT; the remaining events are released nevertheless.
+/// GALLEY_INVALID_ARGUMENT, or GALLEY_CLOSED if it was the last one of a closed queue; the remaining events are
+/// released nevertheless.
 ///
 /// # Safety
 ///
@@ -235,19 +236,25 @@ pub unsafe extern "C" fn galley_queue_release(
     n_events: usize,
 ) -> *mut galley_error {
     call(|| {
-        let found = find_queue(queue)?;
+        let found = match QUEUES.find(queue.addr() as u64) {
+            Err(stale @ Stale::Unknown) => return Err(Failure::handle("queue", stale)),
+            found => found.ok(),
+        };
         if n_events == 0 {
             return Ok(());
         }
         check_events(events, event_size)?;
-        let mut n_unknown = 0;
-        let mut lent = lock(&found.leases);
-        for i in 0..n_events {
+        let mut tickets = (0..n_events).map(|i| {
             // SAFETY: the array has n_events events of event_size bytes, each at least as long as the first
             // version's.
-            let ticket = unsafe { (&raw const (*events.byte_add(i * event_size)).ticket).read() };
-            n_unknown += usize::from(!lent.leases.release(ticket));
-        }
+            unsafe { (&raw const (*events.byte_add(i * event_size)).ticket).read() }
+        });
+        let Some(found) = found else {
+            // A closed queue whose memory has been released. Events without memory may still come.
+            return if tickets.all(|ticket| ticket == 0) { Ok(()) } else { Err(closed()) };
+        };
+        let mut lent = lock(&found.leases);
+        let n_unknown = tickets.filter(|ticket| !lent.leases.release(*ticket)).count();
         drop(lent);
         forget_if_over(queue, &found);
         match n_unknown {
@@ -278,7 +285,8 @@ pub unsafe extern "C" fn galley_queue_fd(
 }
 
 /// Closes a queue: cancels its requests and discards its unread events. Threads that wait for its events return
-/// GALLEY_CLOSED. Events that were read remain valid until they are released.
+/// GALLEY_CLOSED. Events that were read remain valid until they are released. If its engine has been closed, the engine
+/// ends: see galley_engine_close.
 #[unsafe(no_mangle)]
 pub extern "C" fn galley_queue_close(queue: *mut galley_queue) -> *mut galley_error {
     call(|| {

@@ -1,13 +1,13 @@
 //! Requests: submitting and cancelling them.
 
-use crate::border::{bytes, call, put, slice};
+use crate::border::{bytes, call, is_array, put, put_all, slice};
 use crate::engine::OpenEngine;
 use crate::error::galley_error;
 use crate::failure::Failure;
 use crate::queue::{find_open, galley_queue};
 use crate::strings::galley_string;
 use galley_api::{ApiError, parse_request, parse_request_of_tokens, parse_requests, started_json};
-use galley_engine::Request;
+use galley_engine::{EventQueue, Request, Submitted};
 use std::ffi::c_char;
 
 /// Submits a request. The queue delivers its events. json is an object: {"prompt": "Once upon a time", "max_tokens":
@@ -51,13 +51,14 @@ pub unsafe extern "C" fn galley_submit(
         };
         let submitted = open.events.submit(tag, request_of(&open.engine, json, ids)?);
         let submitted = submitted.map_err(ApiError::from)?;
-        // SAFETY: the caller's promise.
-        unsafe { put(id, submitted.id) };
         if !started.is_null() {
-            let text = galley_string::new(started_json(&submitted))?;
+            let text = galley_string::new(started_json(&submitted))
+                .inspect_err(|_| cancel(&open.events, std::slice::from_ref(&submitted)))?;
             // SAFETY: the caller's promise.
             unsafe { put(started, text) };
         }
+        // SAFETY: the caller's promise.
+        unsafe { put(id, submitted.id) };
         Ok(())
     })
 }
@@ -96,12 +97,18 @@ pub unsafe extern "C" fn galley_submit_many(
 ) -> *mut galley_error {
     // SAFETY: the caller's promise.
     unsafe { put(started, galley_string::EMPTY) };
-    call(|| {
+    let error = call(|| {
         let open = find_open(queue)?;
         // SAFETY: the caller's promise.
         let json = unsafe { bytes("json", json, json_len) }?;
         // SAFETY: the caller's promise.
         let tags = unsafe { slice("tags", tags, n_requests) }?;
+        if !ids.is_null() && !is_array(ids, n_requests) {
+            return Err(Failure::argument(
+                "ids",
+                "NULL or an aligned pointer to n_requests places",
+            ));
+        }
         let bodies = parse_requests(json)?;
         if bodies.len() != tags.len() {
             let rule = format!("as many as there are requests in json: {}", bodies.len());
@@ -111,20 +118,34 @@ pub unsafe extern "C" fn galley_submit_many(
         let requests: Vec<Request> = requests.collect::<Result<_, _>>()?;
         let submitted = open.events.submit_all(tags.iter().copied().zip(requests));
         let submitted = submitted.map_err(ApiError::from)?;
+        if !started.is_null() {
+            let objects: Vec<String> = submitted.iter().map(started_json).collect();
+            let text = galley_string::new(format!("[{}]", objects.join(",")))
+                .inspect_err(|_| cancel(&open.events, &submitted))?;
+            // SAFETY: the caller's promise.
+            unsafe { put(started, text) };
+        }
         if !ids.is_null() {
             for (i, submitted) in submitted.iter().enumerate() {
                 // SAFETY: the caller has room for n_requests numbers, and there are as many requests.
                 unsafe { put(ids.add(i), submitted.id) };
             }
         }
-        if !started.is_null() {
-            let objects: Vec<String> = submitted.iter().map(started_json).collect();
-            let text = galley_string::new(format!("[{}]", objects.join(",")))?;
-            // SAFETY: the caller's promise.
-            unsafe { put(started, text) };
-        }
         Ok(())
-    })
+    });
+    if !error.is_null() {
+        // Not before the call: `ids` and `tags` may be one array.
+        // SAFETY: the caller's promise.
+        unsafe { put_all(ids, 0, n_requests) };
+    }
+    error
+}
+
+/// Cancels requests whose submission fails after the engine has accepted them.
+fn cancel(events: &EventQueue, submitted: &[Submitted]) {
+    for Submitted { id, .. } in submitted {
+        events.cancel(*id);
+    }
 }
 
 /// Ends the remaining sequences of a request. GALLEY_FINISHED with the reason "cancelled" follows for each of them. A

@@ -80,12 +80,19 @@ fn node(tree: &Path, place: &Path) -> Result<()> {
 
 /// Runs the fuzz target of requests. A finding stays in `fuzz/artifacts`.
 fn fuzz(minutes: u32) -> Result<()> {
+    // The cargo of this program's environment is that of the toolchain in use, and knows no `+nightly`.
+    let nightly = |words: &str| {
+        command("rustup", ["run", "nightly", "cargo", "fuzz"].into_iter().chain(words.split(' ')))
+    };
     ensure!(
-        exists(cargo("fuzz --version")),
-        "cargo-fuzz is not installed: cargo install cargo-fuzz, and a nightly toolchain"
+        exists(nightly("--version")),
+        "cargo-fuzz or its toolchain is not installed: rustup toolchain install nightly, cargo install cargo-fuzz"
     );
-    let seconds = format!("-max_total_time={}", minutes * 60);
-    let mut target = cargo("+nightly fuzz run request fuzz/seeds/request --");
-    target.arg(seconds);
-    run_command(target)
+    // New inputs go to the first folder; the seeds of the repository remain as they are.
+    let corpus = "fuzz/corpus/request";
+    fs::create_dir_all(root().join(corpus))?;
+    let seconds = minutes * 60;
+    run_command(nightly(&format!(
+        "run request {corpus} fuzz/seeds/request -- -max_total_time={seconds}"
+    )))
 }

@@ -74,6 +74,11 @@ static void arrays(galley_engine *engine) {
   EXPECT(GALLEY_INVALID_ARGUMENT, galley_submit(queue, NULL, 5, NULL, 0, 0, NULL, NULL));
   EXPECT(GALLEY_INVALID_ARGUMENT, galley_submit(queue, GREEDY, strlen(GREEDY), NULL, 3, 0, NULL, NULL));
   EXPECT(GALLEY_INVALID_ARGUMENT, galley_submit_many(queue, "[]", 2, NULL, 3, NULL, NULL));
+  const uint64_t tags[2] = {1, 2};
+  uint64_t ids[3] = {7, 7, 7};
+  EXPECT(GALLEY_INVALID_ARGUMENT, galley_submit_many(queue, "[]", 2, tags, 2, ids, NULL));
+  CHECK(ids[0] == 0 && ids[1] == 0 && ids[2] == 7);
+  EXPECT(GALLEY_INVALID_ARGUMENT, galley_submit_many(queue, "[]", 2, tags, 2, (uint64_t *)(room + 1), NULL));
   EXPECT(GALLEY_OK, galley_cancel(queue, 12345));
   EXPECT(GALLEY_OK, galley_queue_wait(queue, 0, events, sizeof *events, 4, &n));
   CHECK(n == 0);
@@ -157,6 +162,9 @@ static void leases(galley_engine *engine) {
   CHECK(before.tag == 3);
   EXPECT(GALLEY_OK, galley_queue_release(queue, &before, sizeof before, 1));
   EXPECT(GALLEY_CLOSED, galley_queue_release(queue, &before, sizeof before, 1));
+  EXPECT(GALLEY_OK, galley_queue_release(queue, &before, sizeof before, 0));
+  before.ticket = 0; /* as of an event without text */
+  EXPECT(GALLEY_OK, galley_queue_release(queue, &before, sizeof before, 1));
   EXPECT(GALLEY_OK, galley_queue_close(other));
 }
 

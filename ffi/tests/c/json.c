@@ -16,9 +16,12 @@ static int refused(galley_error *error) {
 static void refused_field(galley_queue *queue, const char *json, const char *field) {
   galley_error *error = submit(queue, json, 0);
   const char *named = galley_error_field(error);
-  if (galley_error_code(error) != GALLEY_INVALID_REQUEST || !named || strcmp(named, field) != 0) {
+  size_t len = strlen(field);
+  const char *message = galley_error_message(error);
+  int is_named = named && strcmp(named, field) == 0 && strncmp(message, field, len) == 0 && message[len] == ':';
+  if (galley_error_code(error) != GALLEY_INVALID_REQUEST || !is_named) {
     fprintf(stderr, "%s: code %d, field %s: %s\n", json, galley_error_code(error), named ? named : "-",
-            galley_error_message(error));
+            message);
     exit(1);
   }
   galley_error_free(error);
@@ -38,6 +41,17 @@ static void numbers(galley_queue *queue) {
       "{\"prompt\": \"a\"} {}", "{\"prompt\": \"\\ud800\"}", "{\"prompt\": \"a\"", "{\"prompt\": \"\xff\xfe\"}",
       "{\"prompt\": \"\xed\xa0\x80\"}", "\xef\xbb\xbf{}"};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) refused(submit(queue, wrong[i], 0));
+}
+
+/* Settings that no engine has. */
+static void wrong_settings(void) {
+  const char *json = "{\"model\": \"m\", \"max_waiting\": 0}";
+  galley_engine *none;
+  galley_error *error = galley_engine_open(json, strlen(json), NULL, NULL, &none);
+  CHECK(!none && galley_error_code(error) == GALLEY_INVALID_SETTING);
+  CHECK(strcmp(galley_error_field(error), "max_waiting") == 0);
+  CHECK(strncmp(galley_error_message(error), "max_waiting: 0 ", 15) == 0);
+  galley_error_free(error);
 }
 
 /* Every prefix of a good request, and mutations of it. Whatever is accepted runs to its end. */
@@ -109,6 +123,7 @@ static void ids(galley_queue *queue) {
 
 int main(int argc, char **argv) {
   CHECK(argc == 2);
+  wrong_settings();
   galley_engine *engine = open_engine(argv[1]);
   galley_queue *queue = open_queue(engine, 64);
   numbers(queue);

@@ -100,8 +100,7 @@ static void *wait_for_end(void *queue) {
   size_t n;
   int code;
   while ((code = code_of(galley_queue_wait(queue, -1, events, sizeof *events, 4, &n))) == GALLEY_OK) {
-    code = code_of(galley_queue_release(queue, events, sizeof *events, n));
-    if (code != GALLEY_OK) break; /* closed, with the events of this thread alone to release */
+    EXPECT(GALLEY_OK, galley_queue_release(queue, events, sizeof *events, n)); /* also if it was closed meanwhile */
   }
   CHECK(code == GALLEY_CLOSED);
   return NULL;
@@ -160,6 +159,29 @@ static void *log_on_and_off(void *is_over) {
   return NULL;
 }
 
+/* Waits for a child that must end without an error. */
+static void expect_success(pid_t child) {
+  int status;
+  CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* A child may open an engine after its parent has failed to open one. */
+static void fork_first(const char *settings) {
+  galley_engine *none;
+  EXPECT(GALLEY_INVALID_SETTING, galley_engine_open("{}", 2, NULL, NULL, &none));
+  const char *missing = "{\"model\": \"/no/such/model\"}";
+  EXPECT(GALLEY_MODEL_NOT_FOUND, galley_engine_open(missing, strlen(missing), NULL, NULL, &none));
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    galley_queue *queue = open_queue(open_engine(settings), 4);
+    EXPECT(GALLEY_OK, submit(queue, SHORT, 0));
+    CHECK(read_all(queue, 1) == 12);
+    _exit(0);
+  }
+  expect_success(child);
+}
+
 /* Every function, in a child of a fork: an error, and freeing is harmless. */
 static void forked_child(galley_engine *engine, galley_queue *queue, galley_error *error, galley_string *string) {
   galley_event event;
@@ -188,7 +210,7 @@ static void forked_child(galley_engine *engine, galley_queue *queue, galley_erro
   EXPECT(GALLEY_FORKED, galley_queue_close(queue));
   EXPECT(GALLEY_FORKED, galley_engine_close(engine));
   CHECK(!other && !other_queue && !n && !out.ptr && !tokens.ptr && number == -1);
-  CHECK(galley_error_code(error) == GALLEY_FORKED);
+  CHECK(galley_error_code(error) == GALLEY_FORKED && strstr(galley_error_message(error), "fork first"));
   galley_error_free(error), galley_string_free(string);
   CHECK(*galley_version() && galley_abi_version() == GALLEY_ABI_VERSION);
   _exit(0);
@@ -209,10 +231,8 @@ static void fork_children(galley_engine *engine) {
   for (int i = 0; i < 20; i++) {
     fflush(NULL);
     pid_t child = fork();
-    CHECK(child >= 0);
     if (child == 0) forked_child(engine, queue, error, &string);
-    int status;
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    expect_success(child);
   }
   for (unsigned i = 0; i < 2; i++) pthread_join(threads[i], NULL);
   CHECK(code_of(error) == GALLEY_INVALID_HANDLE); /* the parent's is still there */
@@ -232,6 +252,8 @@ static void drain_and_close(galley_engine *engine) {
   galley_queue *queue = open_queue(engine, 1);
   int32_t drained = 7;
   EXPECT(GALLEY_OK, submit(queue, LONG, 0));
+  EXPECT(GALLEY_OK, galley_engine_drain(engine, 0, &drained));
+  CHECK(drained == 0);
   EXPECT(GALLEY_OK, galley_engine_drain(engine, 30, &drained));
   CHECK(drained == 0);
   EXPECT(GALLEY_STOPPED, submit(queue, SHORT, 0));
@@ -243,6 +265,15 @@ static void drain_and_close(galley_engine *engine) {
   EXPECT(GALLEY_OK, galley_queue_close(queue));
 }
 
+/* An engine without a request is drained at once. */
+static void drain_idle(const char *settings) {
+  galley_engine *engine = open_engine(settings);
+  int32_t drained = 7;
+  EXPECT(GALLEY_OK, galley_engine_drain(engine, 0, &drained));
+  CHECK(drained == 1);
+  EXPECT(GALLEY_OK, galley_engine_close(engine));
+}
+
 /* The handlers of the usual signals. */
 static void handlers(struct sigaction *to) {
   for (int i = 1; i < N_SIGNALS; i++) sigaction(i, NULL, &to[i]);
@@ -252,6 +283,7 @@ int main(int argc, char **argv) {
   CHECK(argc == 2);
   struct sigaction before[N_SIGNALS], after[N_SIGNALS];
   handlers(before);
+  fork_first(argv[1]);
   _Atomic int is_over = 0;
   pthread_t logging;
   CHECK(!pthread_create(&logging, NULL, log_on_and_off, &is_over));
@@ -263,6 +295,7 @@ int main(int argc, char **argv) {
   pthread_join(logging, NULL);
   fork_children(engine);
   drain_and_close(engine);
+  drain_idle(argv[1]);
   handlers(after);
   for (int i = 1; i < N_SIGNALS; i++) CHECK(before[i].sa_handler == after[i].sa_handler);
   puts("threads: fine");
