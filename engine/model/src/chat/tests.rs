@@ -35,7 +35,7 @@ fn the_template_is_found_where_models_keep_it() {
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     let open = || ChatTemplate::open(directory.path(), None, &tokenizer);
     let error = open().unwrap_err().to_string();
-    assert!(error.contains("--chat-template") && error.contains("galley run"), "{error}");
+    assert!(error.contains("no chat template") && error.contains("plain text"), "{error}");
 
     let named = json!([{"name": "tool_use", "template": "tools"},
                        {"name": "default", "template": "{{ bos_token }}"}]);
