@@ -42,10 +42,6 @@ macro_rules! number_format {
 }
 
 number_format! {
-    /// The format of packed weight matrices.
-    WeightFormat
-}
-number_format! {
     /// The format of operand rows: inputs of matrix products, queries and outputs of attention.
     OperandFormat
 }
@@ -54,7 +50,53 @@ number_format! {
     KvFormat
 }
 
-/// The three formats of a device: [`Formats::BF16`], or [`Formats::F32`].
+/// The format of packed weight matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// As in the file: quantised weights keep their blocks, and floats become operands' format. A GPU
+    /// expands blocks.
+    Native,
+    /// Every weight as bfloat16.
+    Bf16,
+    /// Every weight as f32.
+    F32,
+    /// Every weight quantised while loading: 8-bit codes, an f16 scale for 32 weights.
+    Q8,
+    /// Every weight quantised while loading: 4-bit codes, an f16 scale for 32 weights. Embeddings and
+    /// output heads have 8-bit codes.
+    Q4,
+}
+
+impl WeightFormat {
+    /// All formats, under the names that settings have.
+    const NAMES: [(&str, Self); 5] = [
+        ("native", Self::Native),
+        ("bf16", Self::Bf16),
+        ("f32", Self::F32),
+        ("q8", Self::Q8),
+        ("q4", Self::Q4),
+    ];
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = Self::NAMES.iter().find(|(_, format)| format == self);
+        f.write_str(named.map_or("", |(name, _)| name))
+    }
+}
+
+impl std::str::FromStr for WeightFormat {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let named = Self::NAMES.iter().find(|(name, _)| *name == s);
+        named.map(|(_, format)| *format).ok_or_else(|| {
+            format!("unknown format of weights {s:?}: expected native, q8, q4, bf16 or f32")
+        })
+    }
+}
+
+/// The three formats of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Formats {
@@ -67,12 +109,19 @@ pub struct Formats {
 }
 
 impl Formats {
+    /// Weights as in the file, and bf16 for the rest.
+    pub const NATIVE: Self = Self { weights: WeightFormat::Native, ..Self::BF16 };
     /// bf16 for all.
     pub const BF16: Self =
         Self { weights: WeightFormat::Bf16, operands: OperandFormat::Bf16, kv: KvFormat::Bf16 };
     /// f32 for all.
     pub const F32: Self =
         Self { weights: WeightFormat::F32, operands: OperandFormat::F32, kv: KvFormat::F32 };
+
+    /// Whether GPUs compute in these formats.
+    pub fn suit_gpus(self) -> bool {
+        matches!(self, Self::NATIVE | Self::BF16)
+    }
 
     /// Fails unless the formats are one of the combinations that a device has kernels for. The error
     /// names the first format that no combination has beside the formats before it.
@@ -100,7 +149,7 @@ impl Formats {
 
 impl Default for Formats {
     fn default() -> Self {
-        Self::BF16
+        Self::NATIVE
     }
 }
 
@@ -109,6 +158,9 @@ impl fmt::Display for Formats {
         match *self {
             Self::BF16 => f.write_str("bf16"),
             Self::F32 => f.write_str("f32"),
+            Self { weights, operands: OperandFormat::Bf16, kv: KvFormat::Bf16 } => {
+                write!(f, "{weights} weights, bf16")
+            }
             Self { weights, operands, kv } => {
                 write!(f, "weights in {weights}, operands in {operands}, KV in {kv}")
             }
@@ -119,10 +171,11 @@ impl fmt::Display for Formats {
 impl std::str::FromStr for Formats {
     type Err = String;
 
-    /// Reads one format for all three.
+    /// Reads the format of operands and of the KV cache. `bf16` leaves weights as in the file; `f32`, the
+    /// reference, is the format of all three.
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
-            "bf16" | "bfloat16" => Ok(Formats::BF16),
+            "bf16" | "bfloat16" => Ok(Formats::NATIVE),
             "f32" | "float32" => Ok(Formats::F32),
             _ => Err(format!("unknown dtype {s:?}: expected bf16 or f32")),
         }

@@ -11,6 +11,7 @@
 //! at fixed absolute positions and merges them in position order.
 
 mod batch;
+mod blocks;
 mod checks;
 pub mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
@@ -28,10 +29,13 @@ mod testing;
 pub use batch::{
     Batch, KvView, LayerMask, Observation, PoolScores, Selected, SelectedIds, SeqSpan,
 };
+pub use blocks::{
+    BLOCK_LEN, BlockFormat, IQ4_NL_VALUES, RowCodes, SUPERBLOCK_LEN, WeightRows,
+};
 pub use error::{BackendError, Result};
 pub use formats::{Formats, KvFormat, OperandFormat, WeightFormat};
 pub use input_token::{InputToken, Placeholder, Placeholders};
 pub use ops::{
     AsyncSampling, AttentionParams, Backend, DecoderOps, DeviceMemory, GraphKey, KvShape, QkNorm,
-    Rope, RopeParams, RowSource, Sampling, WeightsId,
+    Rope, RopeParams, Sampling, WeightsId,
 };

@@ -6,7 +6,7 @@ mod memory;
 mod sampling;
 
 pub use decoder::{AttentionParams, DecoderOps, GraphKey, QkNorm, Rope, RopeParams, WeightsId};
-pub use memory::{DeviceMemory, KvShape, RowSource};
+pub use memory::{DeviceMemory, KvShape};
 pub use sampling::{AsyncSampling, Sampling};
 
 /// A device for models. The engine thread calls its operations, one at a time.

@@ -82,7 +82,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value_t = 0.9, value_parser = numbers::share)]
     pub(crate) gpu_memory_utilization: f64,
     /// Format of weights and KV cache: bf16 or f32 (CPU only).
-    #[arg(long, default_value_t = Formats::BF16)]
+    #[arg(long, default_value = "bf16")]
     pub(crate) dtype: Formats,
     /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by
     /// default.

@@ -28,7 +28,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<()> {
             (end.id, spelling, end.source.to_string())
         })
         .collect();
-    let fingerprint = files.cpu_fingerprint(InstructionSet::best(), Formats::BF16);
+    let fingerprint = files.cpu_fingerprint(InstructionSet::best(), Formats::NATIVE);
     if args.json {
         let info = json!({
             "path": files.path,

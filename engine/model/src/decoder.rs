@@ -229,7 +229,7 @@ struct WeightLoader<'a, B: DeviceMemory> {
 impl<B: DeviceMemory> WeightLoader<'_, B> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
         let tensor = self.checkpoint.tensor(name, &[rows, cols])?;
-        let matrix = self.backend.load_matrix(rows, cols, &|row, out| tensor.read_row(row, out))?;
+        let matrix = self.backend.load_matrix(rows, cols, &|row: usize, out: &mut [f32]| tensor.read_row(row, out))?;
         tensor.release();
         Ok(matrix)
     }
@@ -264,8 +264,8 @@ impl<B: DeviceMemory> WeightLoader<'_, B> {
         let matrix = self.backend.load_gated(
             rows,
             cols,
-            &|row, out| gate.read_row(row, out),
-            &|row, out| up.read_row(row, out),
+            &|row: usize, out: &mut [f32]| gate.read_row(row, out),
+            &|row: usize, out: &mut [f32]| up.read_row(row, out),
         )?;
         gate.release();
         up.release();

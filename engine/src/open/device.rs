@@ -63,7 +63,7 @@ impl Settings {
                 Ok(gpu) => chosen(gpu, DeviceReason::GpuFound),
                 Err(reason) => chosen(cpu, reason),
             },
-            device if self.formats != Formats::BF16 => {
+            device if !self.formats.suit_gpus() => {
                 Err(OpenError::DeviceFormats { device, formats: self.formats })
             }
             DeviceChoice::Cuda(n) => chosen(self.gpu(n)?, DeviceReason::Named),
@@ -74,7 +74,7 @@ impl Settings {
     /// GPU 0, or the reason why it cannot be used.
     #[cfg(feature = "cuda")]
     fn first_gpu(&self) -> Result<Device, DeviceReason> {
-        if self.formats != Formats::BF16 {
+        if !self.formats.suit_gpus() {
             return Err(DeviceReason::Formats(self.formats));
         }
         galley_backend::cuda::gpus().map_err(|error| DeviceReason::NoGpu(error.to_string()))?;

@@ -16,7 +16,7 @@ use super::buffer::{DisjointPtr, WordBuffer};
 use super::simd::{LANES, bf16_bits};
 use super::threads::ThreadPool;
 use crate::shapes::{MatrixShape, RowKind, TensorShape};
-use crate::{BackendError, OperandFormat, Result, RowSource, WeightFormat};
+use crate::{BackendError, OperandFormat, Result, WeightRows};
 
 /// Outputs of a panel: two vectors.
 pub(super) const PANEL: usize = 2 * LANES;
@@ -28,7 +28,7 @@ const WORK_PER_WEIGHT: usize = 64;
 #[derive(Debug)]
 pub struct Matrix {
     pub(super) words: WordBuffer,
-    pub(super) format: WeightFormat,
+    pub(super) format: OperandFormat,
     /// Outputs × inputs. In a gated matrix, gate and up rows alternate, 16 by 16.
     pub(super) shape: MatrixShape,
     /// Words along k.
@@ -36,13 +36,13 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Packs the rows that `fill` writes. With `up`, `fill` writes the gate projection.
+    /// Packs the rows of `source`. With `up`, `source` is the gate projection.
     pub(super) fn pack(
         pool: &mut ThreadPool,
-        format: WeightFormat,
+        format: OperandFormat,
         (rows, cols): (usize, usize),
-        fill: &RowSource<'_>,
-        up: Option<&RowSource<'_>>,
+        source: &dyn WeightRows,
+        up: Option<&dyn WeightRows>,
     ) -> Result<Self> {
         let k_words = cols.div_ceil(format.per_word());
         let panel_rows = if up.is_some() { LANES } else { PANEL };
@@ -58,13 +58,13 @@ impl Matrix {
             let mut row = vec![0.0_f32; k_words * format.per_word()];
             let mut scratch = vec![0_u32; PANEL * k_words];
             for lane in 0..PANEL {
-                let (fill, at) = match up {
+                let (source, at) = match up {
                     Some(up) if lane >= LANES => (up, panel * LANES + lane - LANES),
-                    Some(_) => (fill, panel * LANES + lane),
-                    None => (fill, panel * PANEL + lane),
+                    Some(_) => (source, panel * LANES + lane),
+                    None => (source, panel * PANEL + lane),
                 };
                 if at < rows {
-                    fill(at, &mut row[..cols]);
+                    source.read_row(at, &mut row[..cols]);
                     to_words(format, &row, &mut scratch[lane * k_words..][..k_words]);
                 }
             }
@@ -98,8 +98,8 @@ impl Matrix {
             // SAFETY: row < rows and k < k_words, so the word lies in the panel of the row.
             let word = unsafe { *panel.add(k * PANEL + row % PANEL) };
             match self.format {
-                WeightFormat::F32 => values[0] = f32::from_bits(word),
-                WeightFormat::Bf16 => {
+                OperandFormat::F32 => values[0] = f32::from_bits(word),
+                OperandFormat::Bf16 => {
                     values[0] = f32::from_bits(word << 16);
                     if let Some(high) = values.get_mut(1) {
                         *high = f32::from_bits(word & 0xffff_0000);
@@ -111,14 +111,14 @@ impl Matrix {
 }
 
 /// Rounds f32 values to the words of `format`.
-fn to_words(format: WeightFormat, values: &[f32], words: &mut [u32]) {
+fn to_words(format: OperandFormat, values: &[f32], words: &mut [u32]) {
     match format {
-        WeightFormat::F32 => {
+        OperandFormat::F32 => {
             for (word, value) in words.iter_mut().zip(values) {
                 *word = value.to_bits();
             }
         }
-        WeightFormat::Bf16 => {
+        OperandFormat::Bf16 => {
             for (word, pair) in words.iter_mut().zip(values.as_chunks::<2>().0) {
                 *word = u32::from(bf16_bits(pair[0])) | u32::from(bf16_bits(pair[1])) << 16;
             }

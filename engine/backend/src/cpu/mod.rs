@@ -30,7 +30,7 @@ mod tests;
 mod threads;
 
 use crate::sample::PendingTokens;
-use crate::{Formats, Result};
+use crate::{Formats, Result, WeightFormat};
 use attention::AttentionScratch;
 pub use kernels::InstructionSet;
 use kernels::Kernels;
@@ -53,7 +53,7 @@ pub struct CpuConfig {
     pub n_threads: Option<usize>,
     /// Kernels to use; None takes the best kernels that the CPU supports.
     pub instruction_set: Option<InstructionSet>,
-    /// Formats of weights, operands and the KV cache, all three the same.
+    /// Formats of weights, operands and the KV cache; operands and KV cache have the same.
     pub formats: Formats,
 }
 
@@ -68,7 +68,21 @@ crate::setters! {
 }
 
 /// The combinations of formats that kernels have.
-const FORMATS: [Formats; 2] = [Formats::BF16, Formats::F32];
+const FORMATS: [Formats; 8] = {
+    const fn with(weights: WeightFormat, rest: Formats) -> Formats {
+        Formats { weights, ..rest }
+    }
+    [
+        Formats::NATIVE,
+        Formats::BF16,
+        with(WeightFormat::Q8, Formats::BF16),
+        with(WeightFormat::Q4, Formats::BF16),
+        Formats::F32,
+        with(WeightFormat::Native, Formats::F32),
+        with(WeightFormat::Q8, Formats::F32),
+        with(WeightFormat::Q4, Formats::F32),
+    ]
+};
 
 /// The backend that computes on CPU threads.
 pub struct CpuBackend {

@@ -8,7 +8,7 @@
 use super::device::Device;
 use super::memory::{Buffer, bytes_of};
 use crate::shapes::{MatrixShape, RowKind, TensorShape};
-use crate::{BackendError, Result, RowSource};
+use crate::{BackendError, Result, WeightRows};
 use galley_kernels_cu::bindings::{GK_GATED_RUN, GK_K_STEP, GK_N_STEP};
 use half::bf16;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ impl Matrix {
     pub(super) fn pack(
         device: &Arc<dyn Device>,
         (rows, cols): (usize, usize),
-        fill: &RowSource<'_>,
-        up: Option<&RowSource<'_>>,
+        fill: &dyn WeightRows,
+        up: Option<&dyn WeightRows>,
     ) -> Result<Self> {
         let stride = cols.next_multiple_of(K_STEP);
         let packed_rows = match up {
@@ -49,7 +49,7 @@ impl Matrix {
         let write = |packed_row: usize, scratch: &mut [f32], out: &mut [u16]| {
             let (fill, row) = source(packed_row, fill, up);
             if row < rows {
-                fill(row, scratch);
+                fill.read_row(row, scratch);
                 for (out, x) in out.iter_mut().zip(scratch) {
                     *out = bf16::from_f32(*x).to_bits();
                 }
@@ -70,11 +70,11 @@ impl Matrix {
 }
 
 /// The source of a packed row: a projection and a row of it.
-fn source<'a, 'b>(
+fn source<'a>(
     packed_row: usize,
-    fill: &'a RowSource<'b>,
-    up: Option<&'a RowSource<'b>>,
-) -> (&'a RowSource<'b>, usize) {
+    fill: &'a dyn WeightRows,
+    up: Option<&'a dyn WeightRows>,
+) -> (&'a dyn WeightRows, usize) {
     let Some(up) = up else { return (fill, packed_row) };
     let (run, at) = (packed_row / GATED_RUN, packed_row % GATED_RUN);
     (if run.is_multiple_of(2) { fill } else { up }, run / 2 * GATED_RUN + at)

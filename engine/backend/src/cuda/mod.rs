@@ -80,7 +80,7 @@ pub struct CudaConfig {
 }
 
 /// The combination of formats that kernels have.
-const FORMATS: [Formats; 1] = [Formats::BF16];
+const FORMATS: [Formats; 2] = [Formats::NATIVE, Formats::BF16];
 
 impl CudaConfig {
     /// `device`, with a memory share of nine tenths.

@@ -1,10 +1,6 @@
 //! Memory of a device: weights, activations and the KV pool.
 
-use crate::{KvFormat, Result};
-
-/// Writes row `i` of a matrix into the slice, as f32. Weights reach a backend through this
-/// function, without a second copy of the file. Several threads call it, with rows in any order.
-pub type RowSource<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+use crate::{KvFormat, Result, WeightRows};
 
 /// Geometry of a KV pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +61,7 @@ pub trait DeviceMemory: Send + 'static {
         &mut self,
         rows: usize,
         cols: usize,
-        fill: &RowSource<'_>,
+        source: &dyn WeightRows,
     ) -> Result<Self::Matrix>;
     /// Packs gate and up projections, each `rows × cols`, for [`DecoderOps::linear_silu_mul`].
     ///
@@ -74,8 +70,8 @@ pub trait DeviceMemory: Send + 'static {
         &mut self,
         rows: usize,
         cols: usize,
-        gate: &RowSource<'_>,
-        up: &RowSource<'_>,
+        gate: &dyn WeightRows,
+        up: &dyn WeightRows,
     ) -> Result<Self::Matrix>;
     /// Uploads a vector.
     fn load_vector(&mut self, values: &[f32]) -> Result<Self::Vector>;

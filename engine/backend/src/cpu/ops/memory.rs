@@ -5,7 +5,7 @@ use crate::cpu::matrix::PANEL;
 use crate::cpu::rope::MAX_HEAD_DIM;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{RowKind, TensorShape};
-use crate::{BackendError, DeviceMemory, KvShape, Result, RowSource};
+use crate::{BackendError, DeviceMemory, KvShape, Result, WeightRows};
 
 impl DeviceMemory for CpuBackend {
     type Matrix = Matrix;
@@ -13,18 +13,18 @@ impl DeviceMemory for CpuBackend {
     type Tensor = Tensor;
     type KvPool = KvPool;
 
-    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &RowSource<'_>) -> Result<Matrix> {
-        Matrix::pack(&mut self.threads, self.formats.weights, (rows, cols), fill, None)
+    fn load_matrix(&mut self, rows: usize, cols: usize, source: &dyn WeightRows) -> Result<Matrix> {
+        Matrix::pack(&mut self.threads, self.formats.operands, (rows, cols), source, None)
     }
 
     fn load_gated(
         &mut self,
         rows: usize,
         cols: usize,
-        gate: &RowSource<'_>,
-        up: &RowSource<'_>,
+        gate: &dyn WeightRows,
+        up: &dyn WeightRows,
     ) -> Result<Matrix> {
-        Matrix::pack(&mut self.threads, self.formats.weights, (rows, cols), gate, Some(up))
+        Matrix::pack(&mut self.threads, self.formats.operands, (rows, cols), gate, Some(up))
     }
 
     fn load_vector(&mut self, values: &[f32]) -> Result<Vector> {

@@ -3,7 +3,7 @@
 use crate::checks::check_copies;
 use crate::cuda::{CudaBackend, KvPool, Matrix, Tensor, Vector, launch};
 use crate::shapes::{RowKind, TensorShape};
-use crate::{DeviceMemory, KvShape, Result, RowSource};
+use crate::{DeviceMemory, KvShape, Result, WeightRows};
 use galley_kernels_cu::bindings::gk_copy_blocks;
 
 impl DeviceMemory for CudaBackend {
@@ -12,7 +12,7 @@ impl DeviceMemory for CudaBackend {
     type Tensor = Tensor;
     type KvPool = KvPool;
 
-    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &RowSource<'_>) -> Result<Matrix> {
+    fn load_matrix(&mut self, rows: usize, cols: usize, fill: &dyn WeightRows) -> Result<Matrix> {
         Matrix::pack(&self.device, (rows, cols), fill, None)
     }
 
@@ -20,8 +20,8 @@ impl DeviceMemory for CudaBackend {
         &mut self,
         rows: usize,
         cols: usize,
-        gate: &RowSource<'_>,
-        up: &RowSource<'_>,
+        gate: &dyn WeightRows,
+        up: &dyn WeightRows,
     ) -> Result<Matrix> {
         Matrix::pack(&self.device, (rows, cols), gate, Some(up))
     }
