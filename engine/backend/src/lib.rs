@@ -29,9 +29,7 @@ mod testing;
 pub use batch::{
     Batch, KvView, LayerMask, Observation, PoolScores, Selected, SelectedIds, SeqSpan,
 };
-pub use blocks::{
-    BLOCK_LEN, BlockFormat, IQ4_NL_VALUES, RowCodes, SUPERBLOCK_LEN, WeightRows,
-};
+pub use blocks::{BLOCK_LEN, BlockFormat, IQ4_NL_VALUES, RowCodes, SUPERBLOCK_LEN, WeightRows};
 pub use error::{BackendError, Result};
 pub use formats::{Formats, KvFormat, OperandFormat, WeightFormat};
 pub use input_token::{InputToken, Placeholder, Placeholders};

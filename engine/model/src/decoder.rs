@@ -229,7 +229,9 @@ struct WeightLoader<'a, B: DeviceMemory> {
 impl<B: DeviceMemory> WeightLoader<'_, B> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
         let tensor = self.checkpoint.tensor(name, &[rows, cols])?;
-        let matrix = self.backend.load_matrix(rows, cols, &|row: usize, out: &mut [f32]| tensor.read_row(row, out))?;
+        let matrix = self
+            .backend
+            .load_matrix(rows, cols, &|row: usize, out: &mut [f32]| tensor.read_row(row, out))?;
         tensor.release();
         Ok(matrix)
     }

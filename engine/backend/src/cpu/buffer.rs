@@ -1,5 +1,6 @@
 //! Memory for weights, activations, keys and values: zeroed, aligned, in huge pages.
 
+use super::arena::WeightMemory;
 use crate::{BackendError, Result};
 use memmap2::{MmapMut, MmapRaw};
 use std::marker::PhantomData;
@@ -37,6 +38,7 @@ impl WordBuffer {
         Self { map: self.map.clone(), len: self.len }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -76,6 +78,10 @@ unsafe impl<T: Send> Sync for DisjointPtr<'_, T> {}
 impl<'a, T> DisjointPtr<'a, T> {
     pub(super) fn new(words: &'a mut WordBuffer) -> Self {
         Self { at: words.as_mut_ptr().cast(), borrowed: PhantomData }
+    }
+
+    pub(super) fn of_bytes(memory: &'a mut WeightMemory) -> Self {
+        Self { at: memory.as_mut_ptr().cast(), borrowed: PhantomData }
     }
 
     pub(super) fn of(slice: &'a mut [T]) -> Self {

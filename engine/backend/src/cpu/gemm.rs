@@ -9,8 +9,10 @@
 //! [`Isa::GEMM_ROWS`] rows, arithmetic is the limit. If the register file is too small for that
 //! many rows beside a whole panel, a tile computes the halves of the panel one after the other.
 
-use super::matrix::PANEL;
+use super::blocks::{MOST_ROWS, RowBlock, STRIP, StripLayout, StripProduct, tile_rows};
+use super::matrix::{Matrix, PANEL, PanelFormat};
 use super::simd::{Element, Isa, LANES};
+use crate::BlockFormat;
 
 /// Destination of a tile's results.
 #[derive(Clone, Copy)]
@@ -23,20 +25,41 @@ pub(super) enum Sink {
     SiluMul { out: *mut u32 },
 }
 
-/// One product. Strides are in words; `x` holds multipliers ([`Element::expands`]).
+/// One product. Strides are in words.
 #[derive(Clone, Copy)]
-pub(super) struct Gemm {
+pub(super) struct Gemm<'a> {
+    pub(super) w: &'a Matrix,
+    /// Multipliers ([`Element::expands`]), if `w` has panels of floats.
     pub(super) x: *const u32,
     pub(super) x_stride: usize,
+    /// Rows as signed bytes, in the order of [`row_tile`], if `w` has quantised panels.
+    pub(super) row_blocks: *const RowBlock,
+    /// Most rows of a tile of quantised panels.
+    pub(super) strip_rows: usize,
+    pub(super) multiply_strip: unsafe fn(&StripProduct),
     pub(super) n_rows: usize,
-    pub(super) weights: *const u32,
-    pub(super) k_words: usize,
     pub(super) out_stride: usize,
     pub(super) sink: Sink,
 }
 
+/// A tile of rows as signed bytes. Tiles lie one after the other; in a tile, block b of its row r lies at
+/// `b · n_rows + r`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RowTile {
+    /// The first row.
+    pub(super) first: usize,
+    /// Rows with the padding to a size that kernels have.
+    pub(super) n_rows: usize,
+}
+
+/// The tile of row `row` in a product of `n_rows` rows.
+pub(super) fn row_tile(row: usize, n_rows: usize, strip_rows: usize) -> RowTile {
+    let first = row / strip_rows * strip_rows;
+    RowTile { first, n_rows: tile_rows((n_rows - first).min(strip_rows)).min(strip_rows) }
+}
+
 // SAFETY: units write different panels of `out` and only read the rest.
-unsafe impl Sync for Gemm {}
+unsafe impl Sync for Gemm<'_> {}
 
 /// Multiplies all rows by the panels `panels`.
 ///
@@ -45,9 +68,62 @@ unsafe impl Sync for Gemm {}
 /// The pointers of `g` must be valid for its shapes (output rows padded to whole panels), no other
 /// thread may write the same panels, and the CPU must have the instruction set.
 #[inline(always)]
-pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::ops::Range<usize>) {
-    let most = tile_rows::<I>(g.n_rows);
+pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(
+    g: &Gemm<'_>,
+    panels: std::ops::Range<usize>,
+) {
     for panel in panels {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match g.w.panels[panel].format {
+                PanelFormat::Words => multiply_words::<I, E>(g, panel),
+                PanelFormat::Strips(formats) => multiply_strips::<I, E>(g, panel, formats),
+            }
+        }
+    }
+}
+
+/// Multiplies all rows by a quantised panel.
+#[inline(always)]
+unsafe fn multiply_strips<I: Isa, E: Element>(
+    g: &Gemm<'_>,
+    panel: usize,
+    formats: [BlockFormat; 2],
+) {
+    let n_blocks = g.w.n_blocks();
+    let first_bytes = StripLayout::new(formats[0], n_blocks).bytes;
+    let mut row = 0;
+    while row < g.n_rows {
+        let tile = row_tile(row, g.n_rows, g.strip_rows);
+        let mut out = [0.0_f32; MOST_ROWS * PANEL];
+        // SAFETY: the panel has two strips, and the tile has rows of as many blocks.
+        unsafe {
+            for (i, format) in formats.into_iter().enumerate() {
+                (g.multiply_strip)(&StripProduct {
+                    format,
+                    n_blocks,
+                    strip: g.w.panel(panel).add(i * first_bytes),
+                    rows: g.row_blocks.add(tile.first * n_blocks),
+                    n_rows: tile.n_rows,
+                    out: out.as_mut_ptr().add(i * STRIP),
+                });
+            }
+            for (r, values) in out.as_chunks::<PANEL>().0.iter().enumerate() {
+                if r < tile.n_rows && row + r < g.n_rows {
+                    let at = values.as_ptr();
+                    finish::<I, E>(g, panel, row + r, [I::load(at), I::load(at.add(LANES))]);
+                }
+            }
+        }
+        row += g.strip_rows;
+    }
+}
+
+/// Multiplies all rows by a panel of floats.
+#[inline(always)]
+unsafe fn multiply_words<I: Isa, E: Element>(g: &Gemm<'_>, panel: usize) {
+    let most = word_tile_rows::<I>(g.n_rows);
+    {
         let mut row = 0;
         while row < g.n_rows {
             let n = (g.n_rows - row).min(most);
@@ -75,7 +151,7 @@ pub(super) unsafe fn multiply_panels<I: Isa, E: Element>(g: &Gemm, panels: std::
 
 /// Most rows of a tile in a product of `n_rows` rows. An expanding instruction set uses tiles of
 /// about equal size, since a small last tile would wait for the latency of its products.
-fn tile_rows<I: Isa>(n_rows: usize) -> usize {
+fn word_tile_rows<I: Isa>(n_rows: usize) -> usize {
     match I::EXPANDS {
         true => n_rows.div_ceil(n_rows.div_ceil(I::GEMM_ROWS).max(1)),
         false => I::GEMM_ROWS,
@@ -96,14 +172,15 @@ impl Prefetch {
     /// weights a few hundred cycles ahead. Of several passes, each prefetches its share of the next
     /// panel, so that memory works while they compute. If the panels would not fit the cache, or if
     /// products are so fast that memory is always busy, each pass prefetches its own weights.
-    fn new<I: Isa>(g: &Gemm, panel: usize, (pass, n_passes): (usize, usize)) -> Self {
-        let this = g.weights.wrapping_add(panel * PANEL * g.k_words).cast::<u8>();
-        let bytes = PANEL * g.k_words * 4;
+    fn new<I: Isa>(g: &Gemm<'_>, panel: usize, (pass, n_passes): (usize, usize)) -> Self {
+        let this = g.w.panel(panel);
+        let k_words = g.w.k_words();
+        let bytes = PANEL * k_words * 4;
         if n_passes == 1 || !I::EXPANDS || bytes > MOST_AHEAD {
             return Self { at: this.wrapping_add(BYTES_AHEAD + pass % 2 * LINE), step: PANEL * 4 };
         }
         let step = (PANEL * 4).div_ceil(n_passes);
-        Self { at: this.wrapping_add(bytes + pass * step * g.k_words), step }
+        Self { at: this.wrapping_add(bytes + pass * step * k_words), step }
     }
 }
 
@@ -116,17 +193,17 @@ const LINE: usize = 64;
 
 /// R rows by one panel.
 #[inline(always)]
-unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: usize) {
+unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm<'_>, panel: usize, row: usize) {
     if R > I::GEMM_ROWS {
         return;
     }
     // SAFETY: `row + R <= n_rows` and `panel` is a panel of the weights, so every pointer below
     // stays inside the memory that the caller vouches for.
     unsafe {
-        let w = g.weights.add(panel * PANEL * g.k_words);
+        let w = g.w.panel(panel).cast::<u32>();
         let x: [*const u32; R] =
             std::array::from_fn(|r| I::opaque(g.x.add((row + r) * g.x_stride)));
-        let most = tile_rows::<I>(g.n_rows);
+        let most = word_tile_rows::<I>(g.n_rows);
         let (tile, n_tiles) = (row / most, g.n_rows.div_ceil(most));
         let acc: [[I::F; 2]; R] = if 2 * R <= I::ACCUMULATORS {
             dots::<I, E, R, 2>(g, w, x, Prefetch::new::<I>(g, panel, (tile, n_tiles)))
@@ -136,27 +213,36 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
             let second = dots::<I, E, R, 1>(g, w.add(LANES), x, ahead(1));
             std::array::from_fn(|r| [first[r][0], second[r][0]])
         };
-        for (r, [first, second]) in acc.into_iter().enumerate() {
-            let at = (row + r) * g.out_stride;
-            match g.sink {
-                Sink::Store { out, bias } => {
-                    let out = out.add(at + panel * PANEL);
-                    let (mut first, mut second) = (first, second);
-                    if !bias.is_null() {
-                        first = I::add(first, I::load(bias.add(panel * PANEL)));
-                        second = I::add(second, I::load(bias.add(panel * PANEL + LANES)));
-                    }
-                    I::store(out, first);
-                    I::store(out.add(LANES), second);
+        for (r, sums) in acc.into_iter().enumerate() {
+            finish::<I, E>(g, panel, row + r, sums);
+        }
+    }
+}
+
+/// Writes the sums of a row and a panel to their destination.
+#[inline(always)]
+unsafe fn finish<I: Isa, E: Element>(g: &Gemm<'_>, panel: usize, row: usize, sums: [I::F; 2]) {
+    let [mut first, mut second] = sums;
+    let at = row * g.out_stride;
+    // SAFETY: the caller vouches for the destination, whose rows are padded to whole panels.
+    unsafe {
+        match g.sink {
+            Sink::Store { out, bias } => {
+                let out = out.add(at + panel * PANEL);
+                if !bias.is_null() {
+                    first = I::add(first, I::load(bias.add(panel * PANEL)));
+                    second = I::add(second, I::load(bias.add(panel * PANEL + LANES)));
                 }
-                Sink::Add { out } => {
-                    let out = out.add(at + panel * PANEL);
-                    I::store(out, I::add(I::load(out), first));
-                    I::store(out.add(LANES), I::add(I::load(out.add(LANES)), second));
-                }
-                Sink::SiluMul { out } => {
-                    E::store::<I>(out.add(at), panel * LANES, I::mul(silu::<I>(first), second));
-                }
+                I::store(out, first);
+                I::store(out.add(LANES), second);
+            }
+            Sink::Add { out } => {
+                let out = out.add(at + panel * PANEL);
+                I::store(out, I::add(I::load(out), first));
+                I::store(out.add(LANES), I::add(I::load(out.add(LANES)), second));
+            }
+            Sink::SiluMul { out } => {
+                E::store::<I>(out.add(at), panel * LANES, I::mul(silu::<I>(first), second));
             }
         }
     }
@@ -165,7 +251,7 @@ unsafe fn tile<I: Isa, E: Element, const R: usize>(g: &Gemm, panel: usize, row: 
 /// R rows by N vectors of outputs, from the first word of k to the last.
 #[inline(always)]
 unsafe fn dots<I: Isa, E: Element, const R: usize, const N: usize>(
-    g: &Gemm,
+    g: &Gemm<'_>,
     mut w: *const u32,
     x: [*const u32; R],
     mut ahead: Prefetch,
@@ -173,7 +259,7 @@ unsafe fn dots<I: Isa, E: Element, const R: usize, const N: usize>(
     // SAFETY: guaranteed by the caller.
     unsafe {
         let mut acc = [[I::splat(0.0); N]; R];
-        for k in 0..g.k_words {
+        for k in 0..g.w.k_words() {
             for n in 0..N {
                 I::prefetch(ahead.at.wrapping_add(n * LINE));
             }

@@ -4,22 +4,27 @@
 //! [`Kernels::choose`] chooses a table of entry points when a backend starts.
 
 use super::attention::{self, AttentionScratch, Call, QueryRows, SoftmaxState};
+use super::blocks::{self, RowBlock, StripProduct};
 use super::gemm::{self, Gemm};
 use super::observe::{self, ObserveScratch};
 use super::probe_loops;
 use super::rope::{self, RopeStore};
 use super::rows;
-use super::simd::{self, Bf16, Element, F32, Isa};
+use super::simd::{self, Bf16, Element, F32, Integers, Isa};
 use crate::{BackendError, OperandFormat, Result};
 use std::ops::Range;
 
 /// An instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
-    /// AVX-512 with bf16 dot products.
+    /// AVX-512 with bf16 and 8-bit dot products.
     Avx512Bf16,
+    /// AVX-512 with 8-bit dot products.
+    Avx512Vnni,
     /// AVX-512.
     Avx512,
+    /// AVX2 with FMA and 8-bit dot products.
+    AvxVnni,
     /// AVX2 with FMA.
     Avx2,
     /// The instruction set that the compiler assumes for the target.
@@ -28,7 +33,14 @@ pub enum InstructionSet {
 
 impl InstructionSet {
     /// All instruction sets, best first.
-    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 6] = [
+        Self::Avx512Bf16,
+        Self::Avx512Vnni,
+        Self::Avx512,
+        Self::AvxVnni,
+        Self::Avx2,
+        Self::Portable,
+    ];
 
     /// Whether this CPU supports it.
     pub fn is_available(self) -> bool {
@@ -40,10 +52,18 @@ impl InstructionSet {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
             };
+            let avx512_vnni = || avx512() && is_x86_feature_detected!("avx512vnni");
+            let avx2 = || {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            };
             match self {
-                Self::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+                Self::Avx512Bf16 => avx512_vnni() && is_x86_feature_detected!("avx512bf16"),
+                Self::Avx512Vnni => avx512_vnni(),
                 Self::Avx512 => avx512(),
-                Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+                Self::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
+                Self::Avx2 => avx2(),
                 Self::Portable => true,
             }
         }
@@ -62,9 +82,20 @@ impl InstructionSet {
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512Bf16 => "avx512bf16",
+            Self::Avx512Vnni => "avx512vnni",
             Self::Avx512 => "avx512",
+            Self::AvxVnni => "avxvnni",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
+        }
+    }
+
+    /// The instruction set with the same bits: products of integers are exact on all of them.
+    pub(super) fn of_same_bits(self) -> Self {
+        match self {
+            Self::Avx512Vnni => Self::Avx512,
+            Self::AvxVnni => Self::Avx2,
+            isa => isa,
         }
     }
 }
@@ -93,7 +124,10 @@ impl std::str::FromStr for InstructionSet {
 /// The entry points of one instruction set and element. Each has the safety contract of its kernel.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
-    pub(super) multiply_panels: unsafe fn(&Gemm, Range<usize>),
+    pub(super) multiply_panels: unsafe fn(&Gemm<'_>, Range<usize>),
+    pub(super) strips: StripKernels,
+    /// Quantises a row of operands of a number of columns to blocks at a stride.
+    pub(super) quantise_row: unsafe fn(*const u32, usize, *mut RowBlock, usize),
     /// Turns words into multipliers; None if multipliers are the words themselves.
     pub(super) expand: Option<unsafe fn(*const u32, usize, *mut u32)>,
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
@@ -117,7 +151,7 @@ impl Kernels {
     /// weights, operands and KV: a kernel has one number format in all its words.
     pub(super) fn choose(isa: InstructionSet, format: OperandFormat) -> Self {
         assert!(isa.is_available(), "{} is not available on this CPU", isa.name());
-        match (isa, format) {
+        let kernels = match (isa.of_same_bits(), format) {
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16, OperandFormat::Bf16) => avx512_bf16_pairs::KERNELS,
             #[cfg(target_arch = "x86_64")]
@@ -132,9 +166,60 @@ impl Kernels {
             (InstructionSet::Avx2, OperandFormat::Bf16) => avx2_bf16::KERNELS,
             (_, OperandFormat::F32) => portable_f32::KERNELS,
             (_, OperandFormat::Bf16) => portable_bf16::KERNELS,
-        }
+        };
+        let strips = match isa {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512Vnni => avx512_vnni_strips::STRIPS,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512_strips::STRIPS,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::AvxVnni => avx_vnni_strips::STRIPS,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2_strips::STRIPS,
+            _ => portable_strips::STRIPS,
+        };
+        Self { strips, ..kernels }
     }
 }
+
+/// The kernels of quantised weights of an instruction set.
+#[derive(Clone, Copy)]
+pub(super) struct StripKernels {
+    /// Most rows of a tile.
+    pub(super) rows: usize,
+    pub(super) multiply: unsafe fn(&StripProduct),
+}
+
+macro_rules! strip_kernels {
+    ($module:ident, $integers:ty $(, $features:literal)?) => {
+        mod $module {
+            use super::*;
+
+            pub(super) const STRIPS: StripKernels =
+                StripKernels { rows: <$integers>::ROWS, multiply };
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn multiply(p: &StripProduct) {
+                // SAFETY: the features are enabled here; the caller guarantees the rest.
+                unsafe { blocks::multiply_strip::<$integers>(p) }
+            }
+        }
+    };
+}
+
+strip_kernels!(portable_strips, simd::PortableIntegers);
+#[cfg(target_arch = "x86_64")]
+strip_kernels!(avx2_strips, simd::Avx2Integers, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+strip_kernels!(avx_vnni_strips, simd::AvxVnniIntegers, "avx2,fma,f16c,avxvnni");
+#[cfg(target_arch = "x86_64")]
+strip_kernels!(avx512_strips, simd::Avx512Integers, "avx512f,avx512bw,avx512vl,avx512dq");
+#[cfg(target_arch = "x86_64")]
+strip_kernels!(
+    avx512_vnni_strips,
+    simd::Avx512VnniIntegers,
+    "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
+);
 
 macro_rules! entry_points {
     ($module:ident, $isa:ty, $element:ty $(, $features:literal)?) => {
@@ -143,6 +228,8 @@ macro_rules! entry_points {
 
             pub(super) const KERNELS: Kernels = Kernels {
                 multiply_panels,
+                strips: portable_strips::STRIPS,
+                quantise_row,
                 expand: if <$isa>::EXPANDS && <$element>::PER_WORD > 1 { Some(expand) } else { None },
                 rms_norm,
                 rope_and_store,
@@ -155,10 +242,21 @@ macro_rules! entry_points {
             };
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn multiply_panels(g: &Gemm, panels: Range<usize>) {
+            unsafe fn multiply_panels(g: &Gemm<'_>, panels: Range<usize>) {
                 // SAFETY: the features are enabled here; the caller guarantees the rest. The same
                 // holds below.
                 unsafe { gemm::multiply_panels::<$isa, $element>(g, panels) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise_row(
+                row: *const u32,
+                cols: usize,
+                out: *mut RowBlock,
+                stride: usize,
+            ) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { blocks::quantise_row::<$element>(row, cols, out, stride) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`simd`] | sixteen lanes on four instruction sets |
 //! | [`matrix`], [`gemm`] | packed weights and their product with any number of rows |
+//! | [`blocks`] | quantised weights |
+//! | [`arena`], [`buffer`] | memory |
 //! | [`kv`], [`attention`] | the KV pool and attention over views of it |
 //! | [`observe`] | selection of the cached tokens that rows attend to most |
 //! | [`rope`], [`rows`] | rotation, norms |
@@ -12,7 +14,9 @@
 //! | [`kernels`] | entry points per instruction set |
 //! | [`probe`], [`probe_loops`] | the machine's best speed, as a reference for measurements |
 
+mod arena;
 mod attention;
+mod blocks;
 mod buffer;
 mod gemm;
 mod kernels;
@@ -31,7 +35,9 @@ mod threads;
 
 use crate::sample::PendingTokens;
 use crate::{Formats, Result, WeightFormat};
+use arena::WeightArena;
 use attention::AttentionScratch;
+use blocks::RowBlock;
 pub use kernels::InstructionSet;
 use kernels::Kernels;
 pub use kv::KvPool;
@@ -96,6 +102,10 @@ pub struct CpuBackend {
     observers: Vec<ObserveScratch>,
     /// Rows of a product as multipliers, if the kernels expand them.
     expanded: Vec<u32>,
+    /// Rows of a product as signed bytes, for quantised weights.
+    row_blocks: Vec<RowBlock>,
+    /// Memory of weights that are yet to be loaded.
+    arena: WeightArena,
     /// Normed rows for the output head, one tensor for each width, because several models take turns.
     head_rows: Vec<Tensor>,
     samplers: Vec<crate::sample::Scratch>,
@@ -149,6 +159,8 @@ impl CpuBackend {
             attention: AttentionMemory::default(),
             observers: (0..n_threads).map(|_| ObserveScratch::default()).collect(),
             expanded: Vec::new(),
+            row_blocks: Vec::new(),
+            arena: WeightArena::default(),
             head_rows: Vec::new(),
             samplers: (0..n_threads).map(|_| crate::sample::Scratch::default()).collect(),
             pending: PendingTokens::default(),

@@ -26,5 +26,5 @@ impl Backend for CpuBackend {
 
 /// See [`Backend::arithmetic`].
 pub fn arithmetic(instruction_set: InstructionSet, formats: Formats) -> String {
-    format!("cpu-{}-{formats}", instruction_set.name())
+    format!("cpu-{}-{formats}", instruction_set.of_same_bits().name())
 }

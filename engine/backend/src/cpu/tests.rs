@@ -2,6 +2,7 @@
 
 mod batches;
 mod observe;
+mod quantised;
 
 use super::*;
 use crate::shapes::RowKind;
@@ -11,20 +12,24 @@ use crate::{
     KvShape, KvView, OperandFormat, RopeParams, Selected, SelectedIds, SeqSpan,
 };
 
+/// The instruction sets of this machine whose products of floats are different code.
+fn float_instruction_sets() -> impl Iterator<Item = InstructionSet> {
+    let is_own = |isa: &InstructionSet| isa.is_available() && isa.of_same_bits() == *isa;
+    InstructionSet::ALL.into_iter().filter(is_own)
+}
+
 /// Every backend this machine can run, with 1 and 3 threads.
 fn backends() -> Vec<CpuBackend> {
     let mut all = Vec::new();
-    for instruction_set in InstructionSet::ALL {
+    for instruction_set in float_instruction_sets() {
         for formats in [Formats::F32, Formats::BF16] {
             for n_threads in [1, 3] {
-                if instruction_set.is_available() {
-                    let config = CpuConfig {
-                        n_threads: Some(n_threads),
-                        instruction_set: Some(instruction_set),
-                        formats,
-                    };
-                    all.push(CpuBackend::new(config).unwrap());
-                }
+                let config = CpuConfig {
+                    n_threads: Some(n_threads),
+                    instruction_set: Some(instruction_set),
+                    formats,
+                };
+                all.push(CpuBackend::new(config).unwrap());
             }
         }
     }

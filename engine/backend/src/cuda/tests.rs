@@ -135,7 +135,12 @@ fn linear_layers_agree_with_float64() {
             out.copy_from_slice(&m[row * inputs..][..inputs]);
         };
         let gated = backend
-            .load_gated(outputs, inputs, &|r: usize, out: &mut [f32]| fill(&w, r, out), &|r: usize, out: &mut [f32]| fill(&u, r, out))
+            .load_gated(
+                outputs,
+                inputs,
+                &|r: usize, out: &mut [f32]| fill(&w, r, out),
+                &|r: usize, out: &mut [f32]| fill(&u, r, out),
+            )
             .unwrap();
         let mut out = backend.operand_rows(n_rows, outputs).unwrap();
         backend.linear_silu_mul(&xs, n_rows, &gated, &mut out).unwrap();

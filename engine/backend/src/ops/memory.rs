@@ -63,6 +63,17 @@ pub trait DeviceMemory: Send + 'static {
         cols: usize,
         source: &dyn WeightRows,
     ) -> Result<Self::Matrix>;
+    /// Packs a `rows × cols` table of embeddings, which may be the output head too.
+    fn load_table(
+        &mut self,
+        rows: usize,
+        cols: usize,
+        source: &dyn WeightRows,
+    ) -> Result<Self::Matrix> {
+        self.load_matrix(rows, cols, source)
+    }
+    /// Says that matrices of about so many packed bytes are loaded next, so that they lie together.
+    fn expect_weights(&mut self, _bytes: usize) {}
     /// Packs gate and up projections, each `rows × cols`, for [`DecoderOps::linear_silu_mul`].
     ///
     /// [`DecoderOps::linear_silu_mul`]: crate::DecoderOps::linear_silu_mul

@@ -78,7 +78,9 @@ pub(crate) fn load<B: TestBackend>(
     values: &[f32],
 ) -> B::Matrix {
     backend
-        .load_matrix(rows, cols, &|row: usize, out: &mut [f32]| out.copy_from_slice(&values[row * cols..][..cols]))
+        .load_matrix(rows, cols, &|row: usize, out: &mut [f32]| {
+            out.copy_from_slice(&values[row * cols..][..cols])
+        })
         .unwrap()
 }
 

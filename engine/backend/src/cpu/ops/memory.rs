@@ -5,7 +5,20 @@ use crate::cpu::matrix::PANEL;
 use crate::cpu::rope::MAX_HEAD_DIM;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{RowKind, TensorShape};
-use crate::{BackendError, DeviceMemory, KvShape, Result, WeightRows};
+use crate::{BackendError, DeviceMemory, KvShape, Result, WeightFormat, WeightRows};
+
+impl CpuBackend {
+    fn pack(
+        &mut self,
+        weights: WeightFormat,
+        size: (usize, usize),
+        source: &dyn WeightRows,
+        up: Option<&dyn WeightRows>,
+    ) -> Result<Matrix> {
+        let formats = (weights, self.formats.operands);
+        Matrix::pack(&mut self.threads, &mut self.arena, formats, size, source, up)
+    }
+}
 
 impl DeviceMemory for CpuBackend {
     type Matrix = Matrix;
@@ -14,7 +27,19 @@ impl DeviceMemory for CpuBackend {
     type KvPool = KvPool;
 
     fn load_matrix(&mut self, rows: usize, cols: usize, source: &dyn WeightRows) -> Result<Matrix> {
-        Matrix::pack(&mut self.threads, self.formats.operands, (rows, cols), source, None)
+        self.pack(self.formats.weights, (rows, cols), source, None)
+    }
+
+    fn load_table(&mut self, rows: usize, cols: usize, source: &dyn WeightRows) -> Result<Matrix> {
+        let weights = match self.formats.weights {
+            WeightFormat::Q4 => WeightFormat::Q8,
+            weights => weights,
+        };
+        self.pack(weights, (rows, cols), source, None)
+    }
+
+    fn expect_weights(&mut self, bytes: usize) {
+        self.arena.expect(bytes);
     }
 
     fn load_gated(
@@ -24,7 +49,7 @@ impl DeviceMemory for CpuBackend {
         gate: &dyn WeightRows,
         up: &dyn WeightRows,
     ) -> Result<Matrix> {
-        Matrix::pack(&mut self.threads, self.formats.operands, (rows, cols), gate, Some(up))
+        self.pack(self.formats.weights, (rows, cols), gate, Some(up))
     }
 
     fn load_vector(&mut self, values: &[f32]) -> Result<Vector> {
@@ -34,7 +59,7 @@ impl DeviceMemory for CpuBackend {
     }
 
     fn matrix_bytes(&self, matrix: &Matrix) -> usize {
-        matrix.words.len() * 4
+        matrix.memory.len()
     }
 
     fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {

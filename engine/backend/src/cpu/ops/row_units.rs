@@ -1,8 +1,9 @@
 //! Norms and matrix products of rows as units of work.
 
+use crate::cpu::blocks::RowBlock;
 use crate::cpu::buffer::DisjointPtr;
-use crate::cpu::gemm::{Gemm, Sink};
-use crate::cpu::matrix::PANEL;
+use crate::cpu::gemm::{Gemm, Sink, row_tile};
+use crate::cpu::matrix::{PANEL, PanelFormat};
 use crate::cpu::{CpuBackend, Matrix, Tensor, Vector};
 
 /// Most rows per unit in operations with little work per row.
@@ -27,20 +28,30 @@ impl CpuBackend {
         out_stride: usize,
         sink: Sink,
     ) {
-        let (x, x_stride) = self.multipliers(x, n_rows, w.k_words);
+        let has = |words: bool| w.panels.iter().any(|p| (p.format == PanelFormat::Words) == words);
+        let (multipliers, x_stride) = match has(true) {
+            true => self.multipliers(x, n_rows, w.k_words()),
+            false => (std::ptr::null(), 0),
+        };
+        let row_blocks = match has(false) {
+            true => self.row_blocks(x, n_rows, w.n_blocks()),
+            false => std::ptr::null(),
+        };
         let g = Gemm {
-            x,
+            w,
+            x: multipliers,
             x_stride,
+            row_blocks,
+            strip_rows: self.kernels.strips.rows,
+            multiply_strip: self.kernels.strips.multiply,
             n_rows,
-            weights: w.words.as_ptr(),
-            k_words: w.k_words,
             out_stride,
             sink,
         };
-        let n_panels = w.n_panels();
+        let n_panels = w.panels.len();
         // A unit is small enough for threads to finish together, and large enough to stream.
         let per_unit = (n_panels / (self.threads.n_at_once() * 16)).clamp(1, 8);
-        let unit_work = per_unit * PANEL * w.k_words * w.format.per_word() * n_rows;
+        let unit_work = per_unit * PANEL * w.shape.cols * n_rows;
         let kernel = self.kernels.multiply_panels;
         self.threads.for_each(n_panels.div_ceil(per_unit), unit_work, |unit, _| {
             let first = unit * per_unit;
@@ -80,6 +91,32 @@ impl CpuBackend {
             }
         });
         (self.expanded.as_ptr(), stride)
+    }
+
+    /// The rows of `x` as signed bytes, in tiles ([`row_tile`]).
+    fn row_blocks(&mut self, x: &Tensor, n_rows: usize, n_blocks: usize) -> *const RowBlock {
+        let strip_rows = self.kernels.strips.rows;
+        let last = row_tile(n_rows - 1, n_rows, strip_rows);
+        let len = (last.first + last.n_rows) * n_blocks;
+        if self.row_blocks.len() < len {
+            self.row_blocks.resize(len, RowBlock::ZERO);
+        }
+        let per_unit = self.rows_per_unit(n_rows);
+        let quantise = self.kernels.quantise_row;
+        let out = DisjointPtr::of(&mut self.row_blocks);
+        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.shape.cols, |unit, _| {
+            let first = unit * per_unit;
+            for row in first..(first + per_unit).min(n_rows) {
+                let tile = row_tile(row, n_rows, strip_rows);
+                let at = tile.first * n_blocks + row - tile.first;
+                // SAFETY: `x` has the row, the tile has room for its blocks, and one unit writes them.
+                unsafe {
+                    let words = x.words.as_ptr().add(row * x.stride);
+                    quantise(words, x.shape.cols, out.ptr().add(at), tile.n_rows);
+                }
+            }
+        });
+        self.row_blocks.as_ptr()
     }
 
     /// Norms row `source(i)` of `x` to row `i` of `out`, for `i` below `n_rows`. Shapes are checked.

@@ -9,12 +9,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod integers;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::{Avx512, Avx512Bf16};
+#[cfg(target_arch = "x86_64")]
+pub(super) use integers::{Avx2Integers, Avx512Integers, Avx512VnniIntegers, AvxVnniIntegers};
+pub(super) use integers::{Integers, PortableIntegers};
 pub(super) use portable::Portable;
 
 /// Lanes of a vector.
@@ -153,6 +157,11 @@ pub(super) trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// The pointers must be valid for the words and for their multipliers.
     unsafe fn expand(words: *const u32, n: usize, out: *mut u32);
+    /// Reads the values of the words at `p` from value index `at` on.
+    ///
+    /// # Safety
+    /// `p` must be valid for the words of these values.
+    unsafe fn read(p: *const u32, at: usize, out: &mut [f32]);
     /// Stores sixteen multipliers at value index `at` of the multipliers at `p`.
     ///
     /// # Safety
@@ -198,6 +207,13 @@ impl Element for F32 {
     unsafe fn expand(words: *const u32, n: usize, out: *mut u32) {
         // SAFETY: guaranteed by the caller.
         unsafe { std::ptr::copy_nonoverlapping(words, out, n) }
+    }
+    #[inline(always)]
+    unsafe fn read(p: *const u32, at: usize, out: &mut [f32]) {
+        for (i, value) in out.iter_mut().enumerate() {
+            // SAFETY: guaranteed by the caller.
+            *value = unsafe { *p.cast::<f32>().add(at + i) };
+        }
     }
     #[inline(always)]
     unsafe fn store<I: Isa>(p: *mut u32, at: usize, v: I::F) {
@@ -276,6 +292,13 @@ impl Element for Bf16 {
             for i in 0..2 * n {
                 *out.add(i) = u32::from(*values.add(i)) << 16;
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn read(p: *const u32, at: usize, out: &mut [f32]) {
+        for (i, value) in out.iter_mut().enumerate() {
+            // SAFETY: guaranteed by the caller.
+            *value = f32::from_bits(u32::from(unsafe { *p.cast::<u16>().add(at + i) }) << 16);
         }
     }
     #[inline(always)]

@@ -175,14 +175,14 @@ fn expanded_multipliers_change_no_bit() {
     // SAFETY: portable code runs on every CPU.
     unsafe { expanding_changes_no_bit::<simd::Portable>() };
     #[cfg(target_arch = "x86_64")]
-    for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+    for isa in float_instruction_sets() {
         // SAFETY: `is_available` has checked the instruction set.
         unsafe {
             match isa {
                 InstructionSet::Avx512Bf16 => expanding_changes_no_bit::<simd::Avx512Bf16>(),
                 InstructionSet::Avx512 => expanding_changes_no_bit::<simd::Avx512>(),
                 InstructionSet::Avx2 => expanding_changes_no_bit::<simd::Avx2>(),
-                InstructionSet::Portable => {}
+                _ => {}
             }
         }
     }

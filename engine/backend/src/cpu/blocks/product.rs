@@ -1,0 +1,327 @@
+//! The product of a strip of quantised weights and some rows.
+//!
+//! For an output and a row, with x as a row's codes and `s` its scale:
+//!
+//! ```text
+//! for block in 0..n_blocks:
+//!     sum = Σ code · x                         an exact integer
+//!     acc = sum · (scale · s) + acc            fused; `scale` is scale · sub_scale in a superblock (exact)
+//!     acc = acc - min · (s Σ x)                in formats with minimums (+ in Q4_1 and Q5_1), fused
+//! ```
+//!
+//! One chain in f32 per output, in the order of blocks, for every number of rows and every instruction
+//! set: this is the row invariance of quantised linear layers.
+
+use super::layout::{NIBBLES, STRIP, StripLayout, VECTOR};
+use super::rows::RowBlock;
+use crate::cpu::matrix::PANEL;
+use crate::cpu::simd::Integers;
+use crate::{BLOCK_LEN, BlockFormat, IQ4_NL_VALUES};
+
+/// Most rows of a tile on any instruction set.
+pub(in super::super) const MOST_ROWS: usize = 12;
+
+/// Numbers of rows that tiles have.
+const TILES: [usize; 7] = [1, 2, 3, 4, 6, 8, 12];
+
+/// Rows of the tile that computes `n_rows` rows: at least as many.
+pub(in super::super) fn tile_rows(n_rows: usize) -> usize {
+    TILES.into_iter().find(|&rows| rows >= n_rows).unwrap_or(MOST_ROWS)
+}
+
+/// The product of a strip and a tile of rows.
+#[derive(Clone, Copy)]
+pub(in super::super) struct StripProduct {
+    pub(in super::super) format: BlockFormat,
+    pub(in super::super) n_blocks: usize,
+    pub(in super::super) strip: *const u8,
+    /// Blocks of the rows: block b of row r at `b · n_rows + r`.
+    pub(in super::super) rows: *const RowBlock,
+    /// A value of [`tile_rows`].
+    pub(in super::super) n_rows: usize,
+    /// The result of lane l of row r goes to `r · PANEL + l`.
+    pub(in super::super) out: *mut f32,
+}
+
+/// Computes `p`.
+///
+/// # Safety
+///
+/// The pointers of `p` must be valid for its sizes, and the CPU must have the instruction set.
+#[inline(always)]
+pub(in super::super) unsafe fn multiply_strip<J: Integers>(p: &StripProduct) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        match p.format {
+            BlockFormat::Q8_0 => rows::<J, Q8_0>(p),
+            BlockFormat::Q4_0 => rows::<J, Q4_0>(p),
+            BlockFormat::Q4_1 => rows::<J, Q4_1>(p),
+            BlockFormat::Q5_0 => rows::<J, Q5_0>(p),
+            BlockFormat::Q5_1 => rows::<J, Q5_1>(p),
+            BlockFormat::Q4_K => rows::<J, Q4K>(p),
+            BlockFormat::Q5_K => rows::<J, Q5K>(p),
+            BlockFormat::Q6_K => rows::<J, Q6K>(p),
+            BlockFormat::IQ4_NL => rows::<J, Iq4Nl>(p),
+        }
+    }
+}
+
+/// A format, as constants for the compiler.
+trait Format: Copy {
+    const FORMAT: BlockFormat;
+    /// Added to a code, it gives the weight, if codes are offset by a power of two below 128.
+    const OFFSET_SHIFT: Option<u32> = None;
+    /// Whether the products are those of [`Integers::dot_wide`].
+    const WIDE: bool = false;
+}
+
+macro_rules! format {
+    ($name:ident, $format:ident $(, $constant:ident: $type:ty = $value:expr)*) => {
+        #[derive(Clone, Copy)]
+        struct $name;
+        impl Format for $name {
+            const FORMAT: BlockFormat = BlockFormat::$format;
+            $(const $constant: $type = $value;)*
+        }
+    };
+}
+
+format!(Q8_0, Q8_0, WIDE: bool = true);
+format!(Q4_0, Q4_0, OFFSET_SHIFT: Option<u32> = Some(3));
+format!(Q4_1, Q4_1);
+format!(Q5_0, Q5_0, OFFSET_SHIFT: Option<u32> = Some(4));
+format!(Q5_1, Q5_1);
+format!(Q4K, Q4_K);
+format!(Q5K, Q5_K);
+format!(Q6K, Q6_K, OFFSET_SHIFT: Option<u32> = Some(5));
+format!(Iq4Nl, IQ4_NL, WIDE: bool = true);
+
+#[inline(always)]
+unsafe fn rows<J: Integers, F: Format>(p: &StripProduct) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        match p.n_rows {
+            1 => tile::<J, F, 1>(p),
+            2 => tile::<J, F, 2>(p),
+            3 => tile::<J, F, 3>(p),
+            4 => tile::<J, F, 4>(p),
+            6 => tile::<J, F, 6>(p),
+            8 => tile::<J, F, 8>(p),
+            _ => tile::<J, F, 12>(p),
+        }
+    }
+}
+
+/// R rows by the sixteen outputs, a vector of lanes after the other.
+#[inline(always)]
+unsafe fn tile<J: Integers, F: Format, const R: usize>(p: &StripProduct) {
+    if R > J::ROWS {
+        return;
+    }
+    let layout = StripLayout::new(F::FORMAT, p.n_blocks);
+    for half in 0..STRIP / J::LANES {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            let acc = lanes::<J, F, R>(p, &layout, half * J::LANES);
+            for (r, acc) in acc.into_iter().enumerate() {
+                J::store(p.out.add(r * PANEL + half * J::LANES), acc);
+            }
+        }
+    }
+}
+
+/// The chains of R rows by the lanes from `lane`.
+#[inline(always)]
+unsafe fn lanes<J: Integers, F: Format, const R: usize>(
+    p: &StripProduct,
+    layout: &StripLayout,
+    lane: usize,
+) -> [J::F; R] {
+    // SAFETY: every plane has the blocks below `n_blocks`, and the rows have as many.
+    unsafe {
+        let mut acc = [J::splat_f32(0.0); R];
+        let blocks_per_scale = F::FORMAT.scale_len() / BLOCK_LEN;
+        let mut rows = p.rows;
+        let mut block = 0;
+        for scale in 0..p.n_blocks / blocks_per_scale {
+            let at = 2 * (scale * STRIP + lane);
+            let scales = J::load_f16(p.strip.add(layout.scales + at));
+            let mins = match F::FORMAT.has_minimums() {
+                true => J::load_f16(p.strip.add(layout.mins + at)),
+                false => scales,
+            };
+            for _ in 0..blocks_per_scale {
+                let sums = sums::<J, F, R>(p.strip, layout, block, lane, rows);
+                let (scales, mins) =
+                    block_scales::<J, F>(p.strip, layout, block, lane, scales, mins);
+                for r in 0..R {
+                    let row = rows.add(r);
+                    let scale = J::mul_f32(scales, J::splat_f32((*row).scale));
+                    acc[r] = J::fma(J::to_f32(sums[r]), scale, acc[r]);
+                    if F::FORMAT.has_minimums() {
+                        let scaled_sum = J::splat_f32((*row).scaled_sum);
+                        acc[r] = match F::FORMAT.sub_scale_len() {
+                            Some(_) => J::fnma(mins, scaled_sum, acc[r]),
+                            None => J::fma(mins, scaled_sum, acc[r]),
+                        };
+                    }
+                }
+                rows = rows.add(R);
+                block += 1;
+            }
+        }
+        acc
+    }
+}
+
+/// Scales and minimums of a block, from these of its superblock.
+#[inline(always)]
+unsafe fn block_scales<J: Integers, F: Format>(
+    strip: *const u8,
+    layout: &StripLayout,
+    block: usize,
+    lane: usize,
+    scales: J::F,
+    mins: J::F,
+) -> (J::F, J::F) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        match F::FORMAT {
+            BlockFormat::Q4_K | BlockFormat::Q5_K => {
+                let at = block * STRIP + lane;
+                let sub_scales = J::to_f32(J::load_u8(strip.add(layout.sub_scales + at)));
+                let sub_mins = J::to_f32(J::load_u8(strip.add(layout.sub_mins + at)));
+                (J::mul_f32(scales, sub_scales), J::mul_f32(mins, sub_mins))
+            }
+            _ => (scales, mins),
+        }
+    }
+}
+
+/// The sums of R rows over a block, sub-scales of Q6_K included.
+#[inline(always)]
+unsafe fn sums<J: Integers, F: Format, const R: usize>(
+    strip: *const u8,
+    layout: &StripLayout,
+    block: usize,
+    lane: usize,
+    rows: *const RowBlock,
+) -> [J::W; R] {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let start = |r: usize| {
+            let row = rows.add(r);
+            match (F::OFFSET_SHIFT, F::WIDE) {
+                (Some(3), _) => J::shl::<3>(J::splat((*row).negated_sum)),
+                (Some(4), _) => J::shl::<4>(J::splat((*row).negated_sum)),
+                (Some(_), _) => J::shl::<5>(J::splat((*row).negated_first_half)),
+                (None, true) => J::start_wide(J::splat((*row).negated_sum)),
+                (None, false) => J::splat(0),
+            }
+        };
+        let mut sums: [J::W; R] = std::array::from_fn(start);
+        let quads = |pair| strip.add(block * NIBBLES + pair * VECTOR + 4 * lane);
+        let bits = strip.add(layout.more_bits + 4 * lane);
+        step::<J, F, R, 0>(&mut sums, quads(0), bits, block, rows);
+        step::<J, F, R, 1>(&mut sums, quads(1), bits, block, rows);
+        if F::FORMAT.bits() != 6 {
+            step::<J, F, R, 2>(&mut sums, quads(2), bits, block, rows);
+            step::<J, F, R, 3>(&mut sums, quads(3), bits, block, rows);
+            return sums;
+        }
+        let sub_scale =
+            |half| J::load_i8(strip.add(layout.sub_scales + (2 * block + half) * STRIP + lane));
+        let mut others: [J::W; R] = std::array::from_fn(|r| {
+            let row = rows.add(r);
+            let first_half = J::splat((*row).negated_first_half);
+            J::shl::<5>(J::sub(J::splat((*row).negated_sum), first_half))
+        });
+        step::<J, F, R, 2>(&mut others, quads(2), bits, block, rows);
+        step::<J, F, R, 3>(&mut others, quads(3), bits, block, rows);
+        let (first, second) = (sub_scale(0), sub_scale(1));
+        std::array::from_fn(|r| J::add(J::mul(sums[r], first), J::mul(others[r], second)))
+    }
+}
+
+/// Adds the products of quads 2P and 2P + 1.
+#[inline(always)]
+unsafe fn step<J: Integers, F: Format, const R: usize, const P: usize>(
+    sums: &mut [J::W; R],
+    nibbles: *const u8,
+    bits: *const u8,
+    block: usize,
+    rows: *const RowBlock,
+) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let codes = codes::<J, F, P>(nibbles, bits, block);
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let quads = rows.add(r).cast::<i32>();
+            let x = [J::splat(*quads.add(2 * P)), J::splat(*quads.add(2 * P + 1))];
+            *sum = match F::WIDE {
+                true => J::dot_wide(*sum, codes, x),
+                false => J::dot(*sum, codes, x),
+            };
+        }
+    }
+}
+
+/// The codes of quads 2P and 2P + 1 of a block.
+#[inline(always)]
+unsafe fn codes<J: Integers, F: Format, const P: usize>(
+    nibbles: *const u8,
+    bits: *const u8,
+    block: usize,
+) -> [J::W; 2] {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let low_nibble = J::splat(0x0f0f_0f0f);
+        let packed = J::load(nibbles);
+        let (low, high) = (J::and(packed, low_nibble), J::and(J::shr::<4>(packed), low_nibble));
+        match F::FORMAT {
+            BlockFormat::IQ4_NL => [J::lookup(&IQ4_NL_CODES, low), J::lookup(&IQ4_NL_CODES, high)],
+            BlockFormat::Q8_0 => {
+                let lower = J::load(bits.add(block * NIBBLES + P * VECTOR));
+                let high_nibble = J::splat(0xf0f0_f0f0_u32.cast_signed());
+                let first = J::and(J::shl::<4>(packed), high_nibble);
+                let second = J::and(packed, high_nibble);
+                [
+                    J::or(J::and(lower, low_nibble), first),
+                    J::or(J::and(J::shr::<4>(lower), low_nibble), second),
+                ]
+            }
+            _ if F::FORMAT.bits() == 5 => {
+                let fifths = J::load(bits.add(block * VECTOR));
+                let (first, second) = match P {
+                    0 => (J::shl::<4>(fifths), J::shl::<3>(fifths)),
+                    1 => (J::shl::<2>(fifths), J::shl::<1>(fifths)),
+                    2 => (fifths, J::shr::<1>(fifths)),
+                    _ => (J::shr::<2>(fifths), J::shr::<3>(fifths)),
+                };
+                let fifth = J::splat(0x1010_1010);
+                [J::or(low, J::and(first, fifth)), J::or(high, J::and(second, fifth))]
+            }
+            _ if F::FORMAT.bits() == 6 => {
+                let uppers = J::load(bits.add(block * 2 * VECTOR + P / 2 * VECTOR));
+                let (first, second) = match P % 2 {
+                    0 => (J::shl::<4>(uppers), J::shl::<2>(uppers)),
+                    _ => (uppers, J::shr::<2>(uppers)),
+                };
+                let upper = J::splat(0x3030_3030);
+                [J::or(low, J::and(first, upper)), J::or(high, J::and(second, upper))]
+            }
+            _ => [low, high],
+        }
+    }
+}
+
+/// The values of IQ4_NL plus 128.
+const IQ4_NL_CODES: [u8; 16] = {
+    let mut codes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        codes[i] = (IQ4_NL_VALUES[i] as u8) ^ 0x80;
+        i += 1;
+    }
+    codes
+};
