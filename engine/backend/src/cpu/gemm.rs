@@ -9,7 +9,7 @@
 //! [`Isa::GEMM_ROWS`] rows, arithmetic is the limit. If the register file is too small for that
 //! many rows beside a whole panel, a tile computes the halves of the panel one after the other.
 
-use super::blocks::{MOST_ROWS, RowBlock, STRIP, StripLayout, StripProduct, tile_rows};
+use super::blocks::{MOST_ROWS, RowBlock, STRIP, StripProduct, strip_bytes, tile_rows};
 use super::matrix::{Matrix, PANEL, PanelFormat};
 use super::simd::{Element, Isa, LANES};
 use crate::BlockFormat;
@@ -91,7 +91,7 @@ unsafe fn multiply_strips<I: Isa, E: Element>(
     formats: [BlockFormat; 2],
 ) {
     let n_blocks = g.w.n_blocks();
-    let first_bytes = StripLayout::new(formats[0], n_blocks).bytes;
+    let first_bytes = strip_bytes(formats[0], n_blocks);
     let mut row = 0;
     while row < g.n_rows {
         let tile = row_tile(row, g.n_rows, g.strip_rows);

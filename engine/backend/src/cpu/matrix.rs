@@ -15,7 +15,7 @@
 //! same panels as the output head.
 
 use super::arena::{WeightArena, WeightMemory};
-use super::blocks::{STRIP, StripLayout, pack_strip, quantise_weights, read_lane};
+use super::blocks::{STRIP, pack_strip, quantise_weights, read_lane, strip_bytes};
 use super::buffer::{DisjointPtr, WordBuffer};
 use super::simd::{LANES, bf16_bits};
 use super::threads::ThreadPool;
@@ -125,7 +125,7 @@ impl Matrix {
                 }
             }
             PanelFormat::Strips(formats) => {
-                let bytes = formats.map(|format| StripLayout::new(format, self.n_blocks()).bytes);
+                let bytes = formats.map(|format| strip_bytes(format, self.n_blocks()));
                 let strip = lane / STRIP;
                 // SAFETY: the panel consists of these two strips.
                 let strip_bytes =
@@ -203,7 +203,7 @@ impl Packer<'_> {
             PanelFormat::Strips(_) if cols > usize::MAX / (4 * PANEL) => None,
             PanelFormat::Strips(formats) => {
                 let n_blocks = cols.div_ceil(BLOCK_LEN);
-                Some(formats.map(|format| StripLayout::new(format, n_blocks).bytes).iter().sum())
+                Some(formats.map(|format| strip_bytes(format, n_blocks)).iter().sum())
             }
         }
     }
@@ -216,7 +216,7 @@ impl Packer<'_> {
                 let mut rest = packed;
                 for (strip, format) in formats.into_iter().enumerate() {
                     let n_blocks = self.shape.cols.div_ceil(BLOCK_LEN);
-                    let bytes = StripLayout::new(format, n_blocks).bytes;
+                    let bytes = strip_bytes(format, n_blocks);
                     let (strip_bytes, others) = rest.split_at_mut(bytes);
                     self.pack_strip(self.strip(panel, strip), format, strip_bytes);
                     rest = others;

@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`layout`] | strips of sixteen outputs, in planes |
+//! | [`layout`] | strips of sixteen outputs, in groups of blocks |
 //! | [`pack`] | from rows to strips, and back |
 //! | [`quantise`] | quantising weights while they are loaded |
 //! | [`rows`] | activations as signed bytes |
@@ -14,7 +14,7 @@ mod product;
 mod quantise;
 mod rows;
 
-pub(super) use layout::{STRIP, StripLayout};
+pub(super) use layout::{STRIP, strip_bytes};
 pub(super) use pack::{pack_strip, read_lane};
 pub(super) use product::{MOST_ROWS, StripProduct, multiply_strip, tile_rows};
 pub(super) use quantise::quantise_weights;

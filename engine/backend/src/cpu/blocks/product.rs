@@ -6,13 +6,14 @@
 //! for block in 0..n_blocks:
 //!     sum = Σ code · x                         an exact integer
 //!     acc = sum · (scale · s) + acc            fused; `scale` is scale · sub_scale in a superblock (exact)
-//!     acc = acc - min · (s Σ x)                in formats with minimums (+ in Q4_1 and Q5_1), fused
+//!     acc = min · (s Σ x) + acc                in formats with minimums, fused; `min` is -min · sub_min in
+//!                                              a superblock (exact)
 //! ```
 //!
 //! One chain in f32 per output, in the order of blocks, for every number of rows and every instruction
 //! set: this is the row invariance of quantised linear layers.
 
-use super::layout::{NIBBLES, STRIP, StripLayout, VECTOR};
+use super::layout::{GROUP, GroupLayout, NIBBLES, STRIP, VECTOR, groups};
 use super::rows::RowBlock;
 use crate::cpu::matrix::PANEL;
 use crate::cpu::simd::Integers;
@@ -118,11 +119,10 @@ unsafe fn tile<J: Integers, F: Format, const R: usize>(p: &StripProduct) {
     if R > J::ROWS {
         return;
     }
-    let layout = StripLayout::new(F::FORMAT, p.n_blocks);
     for half in 0..STRIP / J::LANES {
         // SAFETY: guaranteed by the caller.
         unsafe {
-            let acc = lanes::<J, F, R>(p, &layout, half * J::LANES);
+            let acc = lanes::<J, F, R>(p, half * J::LANES);
             for (r, acc) in acc.into_iter().enumerate() {
                 J::store(p.out.add(r * PANEL + half * J::LANES), acc);
             }
@@ -134,66 +134,61 @@ unsafe fn tile<J: Integers, F: Format, const R: usize>(p: &StripProduct) {
 #[inline(always)]
 unsafe fn lanes<J: Integers, F: Format, const R: usize>(
     p: &StripProduct,
-    layout: &StripLayout,
     lane: usize,
 ) -> [J::F; R] {
-    // SAFETY: every plane has the blocks below `n_blocks`, and the rows have as many.
+    // SAFETY: every group has its blocks, and the rows have as many.
     unsafe {
         let mut acc = [J::splat_f32(0.0); R];
-        let blocks_per_scale = F::FORMAT.scale_len() / BLOCK_LEN;
         let mut rows = p.rows;
-        let mut block = 0;
-        for scale in 0..p.n_blocks / blocks_per_scale {
-            let at = 2 * (scale * STRIP + lane);
-            let scales = J::load_f16(p.strip.add(layout.scales + at));
-            let mins = match F::FORMAT.has_minimums() {
-                true => J::load_f16(p.strip.add(layout.mins + at)),
-                false => scales,
-            };
-            for _ in 0..blocks_per_scale {
-                let sums = sums::<J, F, R>(p.strip, layout, block, lane, rows);
-                let (scales, mins) =
-                    block_scales::<J, F>(p.strip, layout, block, lane, scales, mins);
+        for group in groups(F::FORMAT, p.n_blocks) {
+            let at = p.strip.add(group.offset);
+            let lines = group.layout.bytes.div_ceil(VECTOR * GROUP);
+            for block in 0..group.n_blocks {
+                for line in 0..lines {
+                    let line = (block * lines + line) * VECTOR;
+                    J::prefetch(at.wrapping_add(BYTES_AHEAD + line));
+                }
+                let sums = sums::<J, F, R>(at, &group.layout, block, lane, rows);
+                let (scales, mins) = scales::<J, F>(at, &group.layout, block, lane);
                 for r in 0..R {
                     let row = rows.add(r);
                     let scale = J::mul_f32(scales, J::splat_f32((*row).scale));
                     acc[r] = J::fma(J::to_f32(sums[r]), scale, acc[r]);
-                    if F::FORMAT.has_minimums() {
-                        let scaled_sum = J::splat_f32((*row).scaled_sum);
-                        acc[r] = match F::FORMAT.sub_scale_len() {
-                            Some(_) => J::fnma(mins, scaled_sum, acc[r]),
-                            None => J::fma(mins, scaled_sum, acc[r]),
-                        };
+                    if let Some(mins) = mins {
+                        acc[r] = J::fma(mins, J::splat_f32((*row).scaled_sum), acc[r]);
                     }
                 }
                 rows = rows.add(R);
-                block += 1;
             }
         }
         acc
     }
 }
 
-/// Scales and minimums of a block, from these of its superblock.
+/// Distance of prefetches from the products, in bytes. The hardware's own prefetcher stops at page borders.
+const BYTES_AHEAD: usize = 6 << 10;
+
+/// Scales of a block, sub-scales included, and its minimums, as they are added to a weight.
 #[inline(always)]
-unsafe fn block_scales<J: Integers, F: Format>(
-    strip: *const u8,
-    layout: &StripLayout,
+unsafe fn scales<J: Integers, F: Format>(
+    group: *const u8,
+    layout: &GroupLayout,
     block: usize,
     lane: usize,
-    scales: J::F,
-    mins: J::F,
-) -> (J::F, J::F) {
+) -> (J::F, Option<J::F>) {
     // SAFETY: guaranteed by the caller.
     unsafe {
+        let index = block * BLOCK_LEN / F::FORMAT.scale_len();
+        let f16s = |plane: usize| J::load_f16(group.add(plane + 2 * (index * STRIP + lane)));
+        let bytes = |plane: usize| J::to_f32(J::load_u8(group.add(plane + block * STRIP + lane)));
         match F::FORMAT {
             BlockFormat::Q4_K | BlockFormat::Q5_K => {
-                let at = block * STRIP + lane;
-                let sub_scales = J::to_f32(J::load_u8(strip.add(layout.sub_scales + at)));
-                let sub_mins = J::to_f32(J::load_u8(strip.add(layout.sub_mins + at)));
-                (J::mul_f32(scales, sub_scales), J::mul_f32(mins, sub_mins))
+                let sub_mins = J::negate(bytes(layout.sub_mins));
+                let mins = J::mul_f32(f16s(layout.mins), sub_mins);
+                (J::mul_f32(f16s(0), bytes(layout.sub_scales)), Some(mins))
             }
-            _ => (scales, mins),
+            BlockFormat::Q4_1 | BlockFormat::Q5_1 => (f16s(0), Some(f16s(layout.mins))),
+            _ => (f16s(0), None),
         }
     }
 }
@@ -201,8 +196,8 @@ unsafe fn block_scales<J: Integers, F: Format>(
 /// The sums of R rows over a block, sub-scales of Q6_K included.
 #[inline(always)]
 unsafe fn sums<J: Integers, F: Format, const R: usize>(
-    strip: *const u8,
-    layout: &StripLayout,
+    group: *const u8,
+    layout: &GroupLayout,
     block: usize,
     lane: usize,
     rows: *const RowBlock,
@@ -220,8 +215,8 @@ unsafe fn sums<J: Integers, F: Format, const R: usize>(
             }
         };
         let mut sums: [J::W; R] = std::array::from_fn(start);
-        let quads = |pair| strip.add(block * NIBBLES + pair * VECTOR + 4 * lane);
-        let bits = strip.add(layout.more_bits + 4 * lane);
+        let quads = |pair| group.add(layout.nibbles + block * NIBBLES + pair * VECTOR + 4 * lane);
+        let bits = group.add(layout.more_bits + 4 * lane);
         step::<J, F, R, 0>(&mut sums, quads(0), bits, block, rows);
         step::<J, F, R, 1>(&mut sums, quads(1), bits, block, rows);
         if F::FORMAT.bits() != 6 {
@@ -230,7 +225,7 @@ unsafe fn sums<J: Integers, F: Format, const R: usize>(
             return sums;
         }
         let sub_scale =
-            |half| J::load_i8(strip.add(layout.sub_scales + (2 * block + half) * STRIP + lane));
+            |half| J::load_i8(group.add(layout.sub_scales + (2 * block + half) * STRIP + lane));
         let mut others: [J::W; R] = std::array::from_fn(|r| {
             let row = rows.add(r);
             let first_half = J::splat((*row).negated_first_half);

@@ -66,7 +66,9 @@ pub(in super::super) trait Integers: Copy + 'static {
     unsafe fn mul_f32(a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once, but in portable code.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// `c - a * b`, rounded as [`Self::fma`].
-    unsafe fn fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `-a`: exact.
+    unsafe fn negate(a: Self::F) -> Self::F;
     unsafe fn store(p: *mut f32, a: Self::F);
+    /// Prefetches the cache line at `p`. `p` may point anywhere.
+    unsafe fn prefetch(p: *const u8);
 }

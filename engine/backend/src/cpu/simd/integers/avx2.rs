@@ -111,14 +111,19 @@ macro_rules! avx2_integers {
                 unsafe { _mm256_fmadd_ps(a, b, c) }
             }
             #[inline(always)]
-            unsafe fn fnma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe fn negate(a: __m256) -> __m256 {
                 // SAFETY: see `load`.
-                unsafe { _mm256_fnmadd_ps(a, b, c) }
+                unsafe { _mm256_xor_ps(a, _mm256_set1_ps(-0.0)) }
             }
             #[inline(always)]
             unsafe fn store(p: *mut f32, a: __m256) {
                 // SAFETY: see `load`.
                 unsafe { _mm256_storeu_ps(p, a) }
+            }
+            #[inline(always)]
+            unsafe fn prefetch(p: *const u8) {
+                // SAFETY: prefetching has no effect that a program can see.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
         }
     };

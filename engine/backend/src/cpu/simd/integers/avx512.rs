@@ -111,14 +111,19 @@ macro_rules! avx512_integers {
                 unsafe { _mm512_fmadd_ps(a, b, c) }
             }
             #[inline(always)]
-            unsafe fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe fn negate(a: __m512) -> __m512 {
                 // SAFETY: see `load`.
-                unsafe { _mm512_fnmadd_ps(a, b, c) }
+                unsafe { _mm512_xor_ps(a, _mm512_set1_ps(-0.0)) }
             }
             #[inline(always)]
             unsafe fn store(p: *mut f32, a: __m512) {
                 // SAFETY: see `load`.
                 unsafe { _mm512_storeu_ps(p, a) }
+            }
+            #[inline(always)]
+            unsafe fn prefetch(p: *const u8) {
+                // SAFETY: prefetching has no effect that a program can see.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
         }
     };

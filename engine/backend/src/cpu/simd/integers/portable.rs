@@ -118,12 +118,14 @@ impl Integers for PortableIntegers {
         each(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
-    unsafe fn fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        each(|i| c[i] - a[i] * b[i])
+    unsafe fn negate(a: Self::F) -> Self::F {
+        a.map(|a| -a)
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, a: Self::F) {
         // SAFETY: see `load`.
         unsafe { p.cast::<Self::F>().write_unaligned(a) }
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
 }
