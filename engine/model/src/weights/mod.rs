@@ -9,11 +9,13 @@ mod directory;
 mod foreign;
 pub mod gguf;
 mod mapped;
+mod matrix_rows;
 mod needed;
 mod quant;
 mod safetensors;
 mod tensor;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, StoredType, WeightKind};
 pub use codec::Codec;
+pub(crate) use matrix_rows::MatrixRows;
 pub use tensor::TensorRef;
