@@ -78,6 +78,7 @@ impl<B: DecoderOps> Decoder<B> {
         let (n_q, n_kv) = (config.n_heads * dim, config.n_kv_heads * dim);
         let total = config.n_layers + 1;
         progress(0, total);
+        backend.expect_weights(checkpoint.packed_bytes(backend.formats()));
         let mut loader = WeightLoader { backend, checkpoint };
         let embedding = loader.table("model.embed_tokens.weight", config.vocab_size, hidden)?;
         let head = match config.tie_embeddings {

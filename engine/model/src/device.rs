@@ -4,7 +4,6 @@ use crate::Result;
 use crate::language_model::{LanguageModel, LoadOptions};
 use crate::model_host::ModelHost;
 use crate::weights::Checkpoint;
-use galley_backend::Formats;
 use galley_backend::cpu::{CpuBackend, CpuConfig};
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 use galley_backend::cuda::{CudaBackend, CudaConfig};
@@ -17,17 +16,6 @@ pub enum Device {
     /// A GPU, or the emulation of one.
     #[cfg(any(feature = "cuda", feature = "emulate"))]
     Cuda(CudaConfig),
-}
-
-impl Device {
-    /// The formats of weights, operands and the KV cache on the device.
-    pub fn formats(&self) -> Formats {
-        match self {
-            Device::Cpu(config) => config.formats,
-            #[cfg(any(feature = "cuda", feature = "emulate"))]
-            Device::Cuda(config) => config.formats,
-        }
-    }
 }
 
 impl From<CpuConfig> for Device {
@@ -55,16 +43,15 @@ pub fn load(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Box<dyn LanguageModel>> {
     let device = device.into();
-    let kv_format = device.formats().kv;
     Ok(match device {
         Device::Cpu(config) => {
             let backend = CpuBackend::new(config)?;
-            Box::new(ModelHost::load(backend, checkpoint, kv_format, options, progress)?)
+            Box::new(ModelHost::load(backend, checkpoint, options, progress)?)
         }
         #[cfg(any(feature = "cuda", feature = "emulate"))]
         Device::Cuda(config) => {
             let backend = CudaBackend::new(config)?;
-            Box::new(ModelHost::load(backend, checkpoint, kv_format, options, progress)?)
+            Box::new(ModelHost::load(backend, checkpoint, options, progress)?)
         }
     })
 }

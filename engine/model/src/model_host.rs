@@ -5,7 +5,7 @@ use crate::language_model::{LanguageModel, LoadOptions, LoadedModel, ModelIndex,
 use crate::weights::Checkpoint;
 use crate::{ModelError, Result};
 use galley_backend::{
-    Backend, Batch, DeviceMemory, KvFormat, KvShape, LayerMask, Observation, Placeholders, sample,
+    Backend, Batch, DeviceMemory, KvShape, LayerMask, Observation, Placeholders, sample,
 };
 
 /// A device with its models, which share one KV pool.
@@ -29,7 +29,6 @@ impl<B: Backend> ModelHost<B> {
     pub(crate) fn load(
         mut backend: B,
         checkpoint: &Checkpoint,
-        kv_format: KvFormat,
         options: LoadOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
@@ -40,7 +39,7 @@ impl<B: Backend> ModelHost<B> {
             head_dim: decoder.config.head_dim,
             block_size: options.block_size,
             n_blocks: options.n_blocks,
-            format: kv_format,
+            format: backend.formats().kv,
         };
         if let Some(room) = backend.room_bytes()? {
             let per_block = kv_shape.bytes_per_token() * kv_shape.block_size;
@@ -182,7 +181,7 @@ mod tests {
     fn emulated() -> ModelHost<CudaBackend> {
         let backend = CudaBackend::new(CudaConfig::new(CudaDevice::Emulated)).expect("emulated");
         let options = LoadOptions { block_size: 16, n_blocks: 8, max_rows: 64, max_logit_rows: 64 };
-        ModelHost::load(backend, &checkpoint("llama3"), KvFormat::Bf16, options, &mut |_, _| {})
+        ModelHost::load(backend, &checkpoint("llama3"), options, &mut |_, _| {})
             .expect("a tiny model loads")
     }
 

@@ -166,9 +166,4 @@ impl CpuBackend {
             pending: PendingTokens::default(),
         })
     }
-
-    /// The formats of weights, operands and the KV cache.
-    pub fn formats(&self) -> Formats {
-        self.formats
-    }
 }

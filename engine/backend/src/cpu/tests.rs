@@ -47,10 +47,6 @@ fn formats_that_no_kernel_mixes_are_refused() {
 }
 
 impl TestBackend for CpuBackend {
-    fn formats(&self) -> Formats {
-        self.formats
-    }
-
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
         let at = tensor.words.as_mut_ptr().wrapping_add(row * tensor.stride);
         assert!(row < tensor.shape.max_rows && values.len() <= tensor.shape.cols);

@@ -79,7 +79,7 @@ pub struct CudaConfig {
     pub formats: Formats,
 }
 
-/// The combination of formats that kernels have.
+/// The combinations of formats that kernels have: quantised weights of a file are expanded to bf16.
 const FORMATS: [Formats; 2] = [Formats::NATIVE, Formats::BF16];
 
 impl CudaConfig {
@@ -150,11 +150,6 @@ impl CudaBackend {
             sampler: Sampler::new(),
             graphs: CudaGraphs::default(),
         }
-    }
-
-    /// The formats of weights, operands and the KV cache.
-    pub fn formats(&self) -> Formats {
-        FORMATS[0]
     }
 
     /// Waits for all work enqueued so far. Operations return before their work is done.

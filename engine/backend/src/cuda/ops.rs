@@ -5,7 +5,7 @@ mod memory;
 mod sampling;
 
 use super::CudaBackend;
-use crate::Backend;
+use crate::{Backend, DeviceMemory};
 
 impl Backend for CudaBackend {
     fn description(&self) -> String {

@@ -48,10 +48,6 @@ fn cpu() -> CpuBackend {
 }
 
 impl TestBackend for CudaBackend {
-    fn formats(&self) -> Formats {
-        Formats::BF16
-    }
-
     fn write(&self, tensor: &mut Tensor, row: usize, values: &[f32]) {
         assert!(row < tensor.shape.max_rows && values.len() <= tensor.shape.cols);
         let at = row * tensor.stride;

@@ -1,6 +1,6 @@
 //! Memory of a device: weights, activations and the KV pool.
 
-use crate::{KvFormat, Result, WeightRows};
+use crate::{Formats, KvFormat, Result, WeightRows};
 
 /// Geometry of a KV pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub trait DeviceMemory: Send + 'static {
     /// Keys and values of all layers.
     type KvPool: Send;
 
+    /// The formats of weights, operands and the KV cache.
+    fn formats(&self) -> Formats;
     /// Packs a `rows × cols` matrix (output × input features).
     fn load_matrix(
         &mut self,

@@ -6,8 +6,8 @@ pub(crate) use selection_case::{SelectionCase, slack};
 
 use crate::sample::{SampleRow, SamplingParams};
 use crate::{
-    AttentionParams, Backend, Batch, Formats, InputToken, KvFormat, KvShape, KvView, OperandFormat,
-    Rope, RopeParams, SeqSpan,
+    AttentionParams, Backend, Batch, InputToken, KvFormat, KvShape, KvView, OperandFormat, Rope,
+    RopeParams, SeqSpan,
 };
 
 /// A small deterministic generator (SplitMix64): values in -1..1.
@@ -35,8 +35,6 @@ impl Values {
 
 /// A backend with tensors that a test can write and read.
 pub(crate) trait TestBackend: Backend {
-    /// The format of operands.
-    fn formats(&self) -> Formats;
     /// Writes the first values of a row.
     fn write(&self, tensor: &mut Self::Tensor, row: usize, values: &[f32]);
     /// Reads a row of either kind.

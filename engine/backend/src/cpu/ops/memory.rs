@@ -5,7 +5,7 @@ use crate::cpu::matrix::PANEL;
 use crate::cpu::rope::MAX_HEAD_DIM;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{RowKind, TensorShape};
-use crate::{BackendError, DeviceMemory, KvShape, Result, WeightFormat, WeightRows};
+use crate::{BackendError, DeviceMemory, Formats, KvShape, Result, WeightFormat, WeightRows};
 
 impl CpuBackend {
     fn pack(
@@ -25,6 +25,10 @@ impl DeviceMemory for CpuBackend {
     type Vector = Vector;
     type Tensor = Tensor;
     type KvPool = KvPool;
+
+    fn formats(&self) -> Formats {
+        self.formats
+    }
 
     fn load_matrix(&mut self, rows: usize, cols: usize, source: &dyn WeightRows) -> Result<Matrix> {
         self.pack(self.formats.weights, (rows, cols), source, None)

@@ -3,7 +3,7 @@
 use crate::checks::check_copies;
 use crate::cuda::{CudaBackend, KvPool, Matrix, Tensor, Vector, launch};
 use crate::shapes::{RowKind, TensorShape};
-use crate::{DeviceMemory, KvShape, Result, WeightRows};
+use crate::{DeviceMemory, Formats, KvShape, Result, WeightRows};
 use galley_kernels_cu::bindings::gk_copy_blocks;
 
 impl DeviceMemory for CudaBackend {
@@ -11,6 +11,10 @@ impl DeviceMemory for CudaBackend {
     type Vector = Vector;
     type Tensor = Tensor;
     type KvPool = KvPool;
+
+    fn formats(&self) -> Formats {
+        Formats::BF16
+    }
 
     fn load_matrix(&mut self, rows: usize, cols: usize, fill: &dyn WeightRows) -> Result<Matrix> {
         Matrix::pack(&self.device, (rows, cols), fill, None)
