@@ -62,12 +62,12 @@ def tokenize(model, text, length):
 class Context:
     """A llama.cpp context with one sequence per text, and the clock around its forward pass."""
 
-    def __init__(self, model, args, sequences, tokens_each, unified):
+    def __init__(self, model, args, sequences, tokens_each, unified, batch_tokens=BATCH_TOKENS):
         tokens_each = -(-tokens_each // CONTEXT_GRANULARITY) * CONTEXT_GRANULARITY
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = sequences * tokens_each
         params.n_seq_max = sequences
-        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_batch = params.n_ubatch = batch_tokens
         params.n_threads = params.n_threads_batch = args.threads
         params.flash_attn_type = (
             llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -80,7 +80,7 @@ class Context:
         if not self.context:
             raise SystemExit(f"llama.cpp cannot make a context of {params.n_ctx} tokens")
         self.memory = llama_cpp.llama_get_memory(self.context)
-        self.batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        self.batch = llama_cpp.llama_batch_init(batch_tokens, 0, 1)
 
     def close(self):
         """Give the memory back."""
