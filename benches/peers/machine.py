@@ -12,7 +12,7 @@ PROBE_RUNS = 5
 
 def read_bandwidth(threads):
     """Bytes a second that `threads` threads read, the best of some runs. It takes about 0.2 s."""
-    parts = [np.ones(PROBE_BYTES // 8 // threads, np.uint64) for _ in range(threads)]
+    parts = [np.ones(PROBE_BYTES // 4 // threads, np.int32) for _ in range(threads)]
     best = 0.0
     for _ in range(PROBE_RUNS):
         workers = [threading.Thread(target=np.ndarray.max, args=(part,)) for part in parts]
