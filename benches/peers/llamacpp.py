@@ -8,6 +8,9 @@ them. Only the time inside llama.cpp counts: no sampling, no tokenisation, no Py
     decode_tok_s   tokens per second of the whole batch
     t_step_ms      median time of a decode step
     prefill_tok_s  prompt tokens per second; at batch 1 the median of the repeats, else one run
+    read_gb_s      bandwidth of the memory, measured before and after decoding
+    peak_rss_mb    peak resident memory of this process, without the memory of that measurement;
+                   pages of the file count, as they do in Galley
 
 With more than one sequence both layouts of the KV cache are tried (a buffer for each sequence, or
 a unified one), and the row is that of the faster decode.
@@ -25,6 +28,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from machine import forget_peak_rss, peak_rss_bytes, read_bandwidth
 from texts import distinct_texts
 
 BATCH_TOKENS = 512
@@ -62,12 +66,12 @@ def tokenize(model, text, length):
 class Context:
     """A llama.cpp context with one sequence per text, and the clock around its forward pass."""
 
-    def __init__(self, model, args, sequences, tokens_each, unified):
+    def __init__(self, model, args, sequences, tokens_each, unified, batch_tokens=BATCH_TOKENS):
         tokens_each = -(-tokens_each // CONTEXT_GRANULARITY) * CONTEXT_GRANULARITY
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = sequences * tokens_each
         params.n_seq_max = sequences
-        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_batch = params.n_ubatch = batch_tokens
         params.n_threads = params.n_threads_batch = args.threads
         params.flash_attn_type = (
             llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -80,7 +84,7 @@ class Context:
         if not self.context:
             raise SystemExit(f"llama.cpp cannot make a context of {params.n_ctx} tokens")
         self.memory = llama_cpp.llama_get_memory(self.context)
-        self.batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        self.batch = llama_cpp.llama_batch_init(batch_tokens, 0, 1)
 
     def close(self):
         """Give the memory back."""
@@ -126,17 +130,27 @@ class Context:
 
 
 def measure(model, args, texts, length, unified):
-    """Median seconds of the prefill of all texts and of one decode step."""
+    """Medians of the seconds of the prefill of all texts, of the seconds of a decode step and of the
+    bytes a second that the memory gave beside it; and the peak memory in bytes."""
     context = Context(model, args, len(texts), length + WARM_UP_STEPS + args.steps, unified)
-    prefill_times, step_times = [], []
+    prefill_times, step_times, bandwidths, peaks = [], [], [], []
+
+    def probe():
+        peaks.append(peak_rss_bytes())
+        bandwidths.append(read_bandwidth(args.threads))
+        forget_peak_rss()
+
     for repeat in range(args.repeats):
         if repeat == 0 or len(texts) == 1:
             context.truncate(0)
             prefill_times.append(context.prefill(texts, length))
         context.truncate(length)
+        probe()
         step_times.append(context.decode(texts, length, args.steps))
+        probe()
     context.close()
-    return statistics.median(prefill_times), statistics.median(step_times)
+    prefill, step, bandwidth = map(statistics.median, [prefill_times, step_times, bandwidths])
+    return prefill, step, bandwidth, max(peaks)
 
 
 def main():
@@ -162,7 +176,7 @@ def main():
             layouts = {"off": [False], "on": [True], "both": [False, True]}[args.kv_unified]
             layouts = [False] if batch == 1 else layouts
             runs = [(*measure(model, args, texts, length, unified), unified) for unified in layouts]
-            prefill, step, unified = min(runs, key=lambda run: run[1])
+            prefill, step, bandwidth, peak, unified = min(runs, key=lambda run: run[1])
             row = {
                 "engine": "llama.cpp",
                 "version": f"llama-cpp-python {llama_cpp.__version__}",
@@ -175,6 +189,8 @@ def main():
                 "decode_tok_s": round(batch / step, 2),
                 "prefill_tok_s": round(batch * length / prefill, 1),
                 "t_step_ms": round(1e3 * step, 3),
+                "read_gb_s": round(bandwidth / 1e9, 2),
+                "peak_rss_mb": round(peak / 1e6, 1),
             }
             print(json.dumps(row), flush=True)
 
