@@ -167,7 +167,7 @@ impl From<OpenError> for ApiError {
                     "{max_num_batched_tokens} is below max_num_seqs, {max_num_seqs}: every sequence needs a token a step"
                 ),
             ),
-            OpenError::DeviceFormats { .. } => setting("dtype", error.to_string()),
+            OpenError::DeviceFormats { setting: name, .. } => setting(name, error.to_string()),
             OpenError::DeviceNotBuilt { .. } => setting("device", error.to_string()),
             OpenError::Drafter { wanted, reason } => {
                 setting("drafters", format!("{wanted:?}: {reason}"))

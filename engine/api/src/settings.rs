@@ -6,7 +6,7 @@ use crate::limits::{
     BLOCK_MULTIPLE, MAX_BLOCK_TOKENS, MAX_COUNT, MAX_DRAFT_LENGTH, MAX_SEQUENCES, MAX_THREADS,
     MIN_MEMORY_SHARE,
 };
-use galley_backend::BackendError;
+use galley_backend::{BackendError, Formats, OperandFormat};
 use galley_engine::drafters::Search;
 use galley_engine::{
     DrafterSetup, Engine, EngineBuilder, ModelFiles, OpenError, OpenProgress, Settings,
@@ -110,7 +110,7 @@ fn read(json: &[u8]) -> Result<EngineBody, ApiError> {
 /// The settings of the device and the model's memory.
 fn read_model(object: &mut Object<'_>, to: &mut Settings) -> Result<(), ApiError> {
     read_into(object, "device", &mut to.device, named)?;
-    read_into(object, "dtype", &mut to.formats, named)?;
+    to.formats = read_formats(object)?;
     read_into(object, "cpu", &mut to.instruction_set, |field| {
         let name = field.string()?;
         name.parse().map(Some).map_err(|error: BackendError| field.wrong(error.to_string()))
@@ -134,6 +134,15 @@ fn read_model(object: &mut Object<'_>, to: &mut Settings) -> Result<(), ApiError
     })?;
     read_into(object, "max_model_len", &mut to.max_model_len, |field| count(field).map(Some))?;
     read_into(object, "kv_cache_tokens", &mut to.kv_cache_tokens, |field| count(field).map(Some))
+}
+
+/// The formats, which two keys set together.
+fn read_formats(object: &mut Object<'_>) -> Result<Formats, ApiError> {
+    let mut dtype = OperandFormat::Bf16;
+    let mut weights = None;
+    read_into(object, "dtype", &mut dtype, named)?;
+    read_into(object, "weights", &mut weights, |field| named(field).map(Some))?;
+    Formats::new(dtype, weights).map_err(|error| ApiError::invalid("weights", error.to_string()))
 }
 
 /// The settings of the engine's loop and of drafting.

@@ -1,5 +1,7 @@
 //! Errors of a device.
 
+use crate::{OperandFormat, WeightFormat};
+
 /// Result of a backend operation.
 pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 
@@ -49,6 +51,17 @@ pub enum BackendError {
         value: String,
         /// The supported values.
         supported: String,
+    },
+    /// Weights and operands are floats of two formats: configure one format, or quantised weights.
+    #[error(
+        "weights {weights} do not go with dtype {dtype}: dtype {dtype} takes weights native, q8, q4 or {dtype}, and \
+         weights {weights} take dtype {weights}"
+    )]
+    FormatPair {
+        /// The format of weights.
+        weights: WeightFormat,
+        /// The format of operands and KV cache.
+        dtype: OperandFormat,
     },
     /// A setting that this machine or build does not support.
     #[error("{0}")]

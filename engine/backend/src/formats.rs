@@ -50,6 +50,27 @@ number_format! {
     KvFormat
 }
 
+impl From<OperandFormat> for KvFormat {
+    fn from(format: OperandFormat) -> Self {
+        match format {
+            OperandFormat::Bf16 => Self::Bf16,
+            OperandFormat::F32 => Self::F32,
+        }
+    }
+}
+
+impl std::str::FromStr for OperandFormat {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "bf16" | "bfloat16" => Ok(Self::Bf16),
+            "f32" | "float32" => Ok(Self::F32),
+            _ => Err(format!("unknown dtype {s:?}: expected bf16 or f32")),
+        }
+    }
+}
+
 /// The format of packed weight matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WeightFormat {
@@ -118,9 +139,49 @@ impl Formats {
     pub const F32: Self =
         Self { weights: WeightFormat::F32, operands: OperandFormat::F32, kv: KvFormat::F32 };
 
-    /// Whether GPUs compute in these formats.
-    pub fn suit_gpus(self) -> bool {
-        matches!(self, Self::NATIVE | Self::BF16)
+    /// The formats under the settings `dtype`, of operands and of the KV cache, and `weights`. Without
+    /// the latter, bf16 leaves weights as in the file, and f32 is the format of all three: the reference.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::FormatPair`]: weights and operands are floats of two formats.
+    pub fn new(dtype: OperandFormat, weights: Option<WeightFormat>) -> Result<Self> {
+        let all_floats = match dtype {
+            OperandFormat::Bf16 => Self::BF16,
+            OperandFormat::F32 => Self::F32,
+        };
+        let weights = weights.unwrap_or(match dtype {
+            OperandFormat::Bf16 => WeightFormat::Native,
+            OperandFormat::F32 => WeightFormat::F32,
+        });
+        let is_float = matches!(weights, WeightFormat::Bf16 | WeightFormat::F32);
+        if is_float && weights != all_floats.weights {
+            return Err(BackendError::FormatPair { weights, dtype });
+        }
+        Ok(Self { weights, ..all_floats })
+    }
+
+    /// The formats in effect if no weights keep their blocks, because the device has no kernels for
+    /// them or the file has none: native weights become operands' format.
+    pub fn expanded(self) -> Self {
+        let weights = match (self.weights, self.operands) {
+            (WeightFormat::Native, OperandFormat::Bf16) => WeightFormat::Bf16,
+            (WeightFormat::Native, OperandFormat::F32) => WeightFormat::F32,
+            (weights, _) => weights,
+        };
+        Self { weights, ..self }
+    }
+
+    /// The setting that keeps GPUs from computing in these formats, `dtype` or `weights`, and its
+    /// value. None if GPUs compute in them.
+    pub fn setting_without_gpus(self) -> Option<(&'static str, String)> {
+        match self {
+            Self::NATIVE | Self::BF16 => None,
+            Self { weights, operands: OperandFormat::Bf16, kv: KvFormat::Bf16 } => {
+                Some(("weights", weights.to_string()))
+            }
+            Self { .. } => Some(("dtype", OperandFormat::F32.to_string())),
+        }
     }
 
     /// Fails unless the formats are one of the combinations that a device has kernels for. The error
@@ -154,30 +215,18 @@ impl Default for Formats {
 }
 
 impl fmt::Display for Formats {
+    /// The format of weights; `-f32` follows if operands and KV cache are f32 and weights are codes:
+    /// `bf16`, `f32`, `native`, `q8-f32`. Fingerprints have these names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::BF16 => f.write_str("bf16"),
-            Self::F32 => f.write_str("f32"),
-            Self { weights, operands: OperandFormat::Bf16, kv: KvFormat::Bf16 } => {
-                write!(f, "{weights} weights, bf16")
-            }
-            Self { weights, operands, kv } => {
+        let Self { weights, operands, kv } = *self;
+        let is_pair = Self::new(operands, Some(weights)).is_ok_and(|formats| formats == *self);
+        let is_float = matches!(weights, WeightFormat::Bf16 | WeightFormat::F32);
+        match (is_pair, operands) {
+            (false, _) => {
                 write!(f, "weights in {weights}, operands in {operands}, KV in {kv}")
             }
-        }
-    }
-}
-
-impl std::str::FromStr for Formats {
-    type Err = String;
-
-    /// Reads the format of operands and of the KV cache. `bf16` leaves weights as in the file; `f32`, the
-    /// reference, is the format of all three.
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "bf16" | "bfloat16" => Ok(Formats::NATIVE),
-            "f32" | "float32" => Ok(Formats::F32),
-            _ => Err(format!("unknown dtype {s:?}: expected bf16 or f32")),
+            (true, OperandFormat::F32) if !is_float => write!(f, "{weights}-{operands}"),
+            (true, _) => write!(f, "{weights}"),
         }
     }
 }
@@ -202,5 +251,72 @@ mod tests {
         let weights = error(Formats::F32, &[Formats::BF16]);
         assert_eq!(weights, "no kernel for weights in f32: supported here is bf16");
         assert_eq!(kv.to_string(), "weights in bf16, operands in bf16, KV in f32");
+    }
+
+    fn of(dtype: &str, weights: &str) -> Result<Formats, String> {
+        let weights = match weights {
+            "" => None,
+            name => Some(name.parse()?),
+        };
+        Formats::new(dtype.parse()?, weights).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn two_settings_make_three_formats() {
+        assert_eq!(of("bf16", ""), Ok(Formats::NATIVE));
+        assert_eq!(of("bfloat16", "native"), Ok(Formats::NATIVE));
+        assert_eq!(of("bf16", "bf16"), Ok(Formats::BF16));
+        for dtype in ["f32", "float32"] {
+            assert_eq!(of(dtype, ""), Ok(Formats::F32), "the reference");
+            assert_eq!(of(dtype, "f32"), Ok(Formats::F32));
+        }
+        for (name, weights) in
+            [("native", WeightFormat::Native), ("q8", WeightFormat::Q8), ("q4", WeightFormat::Q4)]
+        {
+            assert_eq!(of("bf16", name), Ok(Formats { weights, ..Formats::BF16 }));
+            assert_eq!(of("f32", name), Ok(Formats { weights, ..Formats::F32 }));
+        }
+    }
+
+    #[test]
+    fn floats_of_two_formats_are_refused_with_the_pairs_that_work() {
+        let error = of("f32", "bf16").expect_err("two formats");
+        assert_eq!(
+            error,
+            "weights bf16 do not go with dtype f32: dtype f32 takes weights native, q8, q4 or f32, and \
+             weights bf16 take dtype bf16"
+        );
+        assert!(of("bf16", "f32").expect_err("two formats").contains("weights f32 take dtype f32"));
+        assert!(of("int3", "").expect_err("no format").contains("bf16 or f32"));
+        assert!(of("bf16", "q5").expect_err("no format").contains("native, q8, q4, bf16 or f32"));
+    }
+
+    #[test]
+    fn names_tell_formats_apart_and_keep_those_of_floats() {
+        let name = |dtype, weights| of(dtype, weights).expect("a pair").to_string();
+        assert_eq!((name("bf16", "bf16"), name("f32", "")), ("bf16".into(), "f32".into()));
+        assert_eq!((name("bf16", ""), name("bf16", "q8")), ("native".into(), "q8".into()));
+        assert_eq!(
+            (name("f32", "native"), name("f32", "q4")),
+            ("native-f32".into(), "q4-f32".into())
+        );
+    }
+
+    #[test]
+    fn expanded_weights_have_the_operands_format() {
+        let expanded = |dtype, weights| of(dtype, weights).expect("a pair").expanded();
+        assert_eq!(expanded("bf16", ""), Formats::BF16);
+        assert_eq!(expanded("f32", "native"), Formats::F32);
+        assert_eq!(expanded("bf16", "q8"), of("bf16", "q8").expect("a pair"), "no file has these");
+    }
+
+    #[test]
+    fn the_setting_that_gpus_lack_is_named() {
+        let lacking = |dtype, weights| of(dtype, weights).expect("a pair").setting_without_gpus();
+        assert_eq!((lacking("bf16", ""), lacking("bf16", "bf16")), (None, None));
+        assert_eq!(lacking("bf16", "q4"), Some(("weights", "q4".into())));
+        for weights in ["", "native", "q8"] {
+            assert_eq!(lacking("f32", weights), Some(("dtype", "f32".into())), "{weights:?}");
+        }
     }
 }

@@ -13,9 +13,10 @@ pub use sampling::{AsyncSampling, Sampling};
 pub trait Backend: DecoderOps + AsyncSampling {
     /// Description of the device for the user, such as instruction set and thread count.
     fn description(&self) -> String;
-    /// Names the device's arithmetic: its instruction set or architecture, and its formats. Devices
-    /// with the same name compute the same bits.
-    fn arithmetic(&self) -> String;
+    /// Names the device's arithmetic: its instruction set or architecture, and its formats in effect.
+    /// `has_blocks` is whether the model's file has weights in blocks. Devices with the same name
+    /// compute the same bits of a model.
+    fn arithmetic(&self, has_blocks: bool) -> String;
     /// Whether the device continues to work after a call has returned. If so, the host should
     /// enqueue more work before it waits.
     fn is_asynchronous(&self) -> bool {

@@ -2,10 +2,10 @@
 //! `environment.rs`.
 
 use crate::numbers;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use galley_backend::Formats;
 use galley_backend::cpu::InstructionSet;
+use galley_backend::{Formats, OperandFormat, WeightFormat};
 use galley_engine::{DeviceChoice, SamplingParams, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,9 +81,15 @@ pub(crate) struct ModelArgs {
     /// Share of a GPU's memory that all processes together may use once weights and KV cache are allocated.
     #[arg(long, default_value_t = 0.9, value_parser = numbers::share)]
     pub(crate) gpu_memory_utilization: f64,
-    /// Format of weights and KV cache: bf16 or f32 (CPU only).
-    #[arg(long, default_value = "bf16")]
-    pub(crate) dtype: Formats,
+    /// Format of operands and KV cache: bf16, or f32 (CPU only), which is the format of weights too unless --weights
+    /// is given.
+    #[arg(long, default_value_t = OperandFormat::Bf16)]
+    pub(crate) dtype: OperandFormat,
+    /// Format of weights, which fixes their bytes: native (as in the file, the default; quantised weights keep their
+    /// blocks), q8 or q4 (quantise any model while loading, to 1.06 or 0.56 bytes a weight), or bf16 (2 bytes a weight;
+    /// quantised weights are expanded, as in earlier versions). A GPU takes native, which it expands, and bf16.
+    #[arg(long)]
+    pub(crate) weights: Option<WeightFormat>,
     /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by
     /// default.
     #[arg(long)]
@@ -124,6 +130,12 @@ impl ModelArgs {
                 Err(e) => bail!("--cpu (GALLEY_CPU): {e}"),
             },
         }
+    }
+
+    /// The formats of `--dtype` and `--weights`.
+    pub(crate) fn formats(&self) -> Result<Formats> {
+        Formats::new(self.dtype, self.weights)
+            .map_err(|error| anyhow!("--weights (GALLEY_WEIGHTS): {error}"))
     }
 }
 

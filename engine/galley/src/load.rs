@@ -22,8 +22,9 @@ pub(crate) fn open(model: &str) -> Result<ModelFiles> {
 
 /// Opens the files of the model of `--model`, which is fetched if needed, with the context length of `--max-model-len`.
 pub(crate) fn open_for(args: &ModelArgs) -> Result<ModelFiles> {
+    let settings = args.settings()?;
     let path = pull::find_or_fetch(&args.model)?;
-    args.settings()?.open_files(&path).map_err(by_flag)
+    settings.open_files(&path).map_err(by_flag)
 }
 
 /// The template in the file of `--chat-template`, or the model's own.
@@ -41,7 +42,7 @@ impl ModelArgs {
         let mut settings = Settings::default();
         settings.device = self.device;
         settings.gpu_memory_utilization = self.gpu_memory_utilization;
-        settings.formats = self.dtype;
+        settings.formats = self.formats()?;
         settings.instruction_set = self.instruction_set()?;
         settings.threads = self.threads;
         settings.block_size = self.block_size;
@@ -99,9 +100,7 @@ pub(crate) fn start(
     match chosen.reason {
         DeviceReason::Named => {}
         _ if !cfg!(feature = "cuda") => {}
-        DeviceReason::Formats(_) => {
-            note(format_args!("{}: --dtype {}", model.device, chosen.reason))
-        }
+        DeviceReason::Formats { .. } => note(format_args!("{}: --{}", model.device, chosen.reason)),
         reason => note(format_args!("{}: {reason}", model.device)),
     }
     let (load_time, load_peak_rss_bytes) = (started.elapsed(), peak_rss_bytes());
@@ -134,9 +133,9 @@ fn by_flag(error: OpenError) -> Error {
             let flag = asked.map_or("--threads".into(), |n| format!("--threads {n}"));
             anyhow!("{flag}: {reason}")
         }
-        OpenError::DeviceFormats { device, formats } => anyhow!(
-            "--device {device} computes in bf16: leave out --dtype {formats}, or take --device cpu"
-        ),
+        OpenError::DeviceFormats { setting, ref value, .. } => {
+            anyhow!("{error}. Leave out --{setting} {value}, or take --device cpu")
+        }
         OpenError::DeviceNotBuilt { device: DeviceChoice::Emulated } => {
             anyhow!("--device emulated: it is for tests, in builds with `--features emulate`")
         }

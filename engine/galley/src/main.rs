@@ -8,6 +8,7 @@ mod chat;
 mod console;
 mod drafters;
 mod environment;
+mod huge_pages;
 mod info;
 mod load;
 mod numbers;

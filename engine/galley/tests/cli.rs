@@ -6,6 +6,8 @@ mod chat;
 mod drafters;
 #[path = "cli/environment.rs"]
 mod environment;
+#[path = "cli/info.rs"]
+mod info;
 #[path = "cli/pipes.rs"]
 mod pipes;
 #[path = "cli/requests.rs"]
@@ -318,14 +320,6 @@ fn bench_reads_prompts_once_for_all_drafters() {
     let bench = ["bench", "-m", model, "--context", "32"];
     refused(&[&bench[..], &twice].concat(), &["\"ngram\"", "ngram,min=1"]);
     refused(&[&["run", "-m", model, "-p", "x"][..], &twice].concat(), &["ngram,min=1", "bench"]);
-}
-
-#[test]
-fn info_says_what_a_model_is() {
-    let model = tiny("qwen3");
-    let info = json(&galley(&["info", model.to_str().expect("UTF-8"), "--json"]));
-    assert_eq!(info["family"], "Qwen3");
-    assert_eq!(info["head_dim"], 32);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl<B: Backend> ModelHost<B> {
         let weight_bytes = decoder.weight_bytes(&self.backend);
         let loaded = LoadedModel {
             content_hash: checkpoint.content_hash(),
-            arithmetic: self.backend.arithmetic(),
+            arithmetic: self.backend.arithmetic(checkpoint.has_blocks()),
             ..LoadedModel::new(decoder.config.clone(), kv_shape, weight_bytes)
         };
         self.models.push(HostedModel { loaded, decoder, pool });

@@ -2,7 +2,7 @@
 
 use super::error::OpenError;
 use super::memory::{Limit, Room};
-use galley_backend::{Formats, WeightFormat};
+use galley_backend::Formats;
 use galley_model::LoadOptions;
 use galley_model::config::ModelConfig;
 
@@ -21,19 +21,15 @@ const OVERHEAD_BYTES: usize = 24 << 20;
 /// Bytes of address space per thread: its stack, and the heap that the C library reserves for it.
 const ADDRESSES_PER_THREAD: usize = 66 << 20;
 
-/// Most bytes of a weight.
-fn weight_bytes(formats: Formats) -> usize {
-    match formats.weights {
-        WeightFormat::F32 => 4,
-        WeightFormat::Bf16 => 2,
-        WeightFormat::Native => formats.operands.bytes(),
-        WeightFormat::Q8 | WeightFormat::Q4 => 2,
-    }
-}
-
 impl Needs {
-    /// The needs of a model on the CPU, with at most `options.max_rows` rows in a step.
-    pub(crate) fn new(c: &ModelConfig, formats: Formats, options: &LoadOptions) -> Self {
+    /// The needs of a model on the CPU, with at most `options.max_rows` rows in a step. `weight_bytes`
+    /// is the size of the packed weights.
+    pub(crate) fn new(
+        c: &ModelConfig,
+        formats: Formats,
+        weight_bytes: usize,
+        options: &LoadOptions,
+    ) -> Self {
         let (n_q, n_kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
         // The residual stream, projections and multipliers are f32; all other rows have the operand format.
         let widest = c.hidden_size.max(c.intermediate_size).max(n_q);
@@ -44,7 +40,7 @@ impl Needs {
             .saturating_add(values.saturating_mul(formats.operands.bytes()));
         let logit_row = (c.vocab_size + c.hidden_size).saturating_mul(4);
         let fixed = [
-            c.parameters().saturating_mul(weight_bytes(formats)),
+            weight_bytes,
             row.saturating_mul(options.max_rows),
             logit_row.saturating_mul(options.max_logit_rows),
             OVERHEAD_BYTES,

@@ -3,10 +3,13 @@
 use super::device_choice::DeviceChoice;
 use super::error::OpenError;
 use super::settings::Settings;
-use galley_backend::Formats;
 use galley_backend::cpu::CpuConfig;
 use galley_model::Device;
 use std::fmt;
+
+/// The formats of GPUs, in a sentence.
+pub(super) const FORMATS_OF_GPUS: &str =
+    "GPUs compute in bf16, with weights native (blocks are expanded to bf16) or bf16";
 
 /// A device, and the reason for it.
 #[derive(Clone, Debug)]
@@ -26,8 +29,13 @@ pub enum DeviceReason {
     Named,
     /// A GPU was found.
     GpuFound,
-    /// It is the CPU, as GPUs compute in bf16 and not in these formats.
-    Formats(Formats),
+    /// It is the CPU, as GPUs do not compute under a setting of the formats.
+    Formats {
+        /// The setting: `dtype` or `weights`.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// It is the CPU, for this reason.
     NoGpu(String),
 }
@@ -37,7 +45,7 @@ impl fmt::Display for DeviceReason {
         match self {
             Self::Named => f.write_str("the settings name it"),
             Self::GpuFound => f.write_str("a GPU was found"),
-            Self::Formats(formats) => write!(f, "{formats}: GPUs compute in bf16"),
+            Self::Formats { setting, value } => write!(f, "{setting} {value}: {FORMATS_OF_GPUS}"),
             Self::NoGpu(reason) => f.write_str(reason),
         }
     }
@@ -57,26 +65,27 @@ impl Settings {
             .formats(self.formats);
         let cpu = Device::Cpu(cpu);
         let chosen = |device, reason| Ok(ChosenDevice { device, reason });
-        match self.device {
-            DeviceChoice::Cpu => chosen(cpu, DeviceReason::Named),
-            DeviceChoice::Auto => match self.first_gpu() {
+        let lacking = self.formats.setting_without_gpus();
+        match (self.device, lacking) {
+            (DeviceChoice::Cpu, _) => chosen(cpu, DeviceReason::Named),
+            (DeviceChoice::Auto, None) => match self.first_gpu() {
                 Ok(gpu) => chosen(gpu, DeviceReason::GpuFound),
                 Err(reason) => chosen(cpu, reason),
             },
-            device if !self.formats.suit_gpus() => {
-                Err(OpenError::DeviceFormats { device, formats: self.formats })
+            (DeviceChoice::Auto, Some((setting, value))) => {
+                chosen(cpu, DeviceReason::Formats { setting, value })
             }
-            DeviceChoice::Cuda(n) => chosen(self.gpu(n)?, DeviceReason::Named),
-            DeviceChoice::Emulated => chosen(self.emulated()?, DeviceReason::Named),
+            (device, Some((setting, value))) => {
+                Err(OpenError::DeviceFormats { device, setting, value })
+            }
+            (DeviceChoice::Cuda(n), None) => chosen(self.gpu(n)?, DeviceReason::Named),
+            (DeviceChoice::Emulated, None) => chosen(self.emulated()?, DeviceReason::Named),
         }
     }
 
     /// GPU 0, or the reason why it cannot be used.
     #[cfg(feature = "cuda")]
     fn first_gpu(&self) -> Result<Device, DeviceReason> {
-        if !self.formats.suit_gpus() {
-            return Err(DeviceReason::Formats(self.formats));
-        }
         galley_backend::cuda::gpus().map_err(|error| DeviceReason::NoGpu(error.to_string()))?;
         self.gpu(0).map_err(|error| DeviceReason::NoGpu(error.to_string()))
     }
@@ -117,13 +126,36 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use galley_backend::{Formats, OperandFormat, WeightFormat};
+
+    fn chosen(device: DeviceChoice, formats: Formats) -> Result<ChosenDevice, OpenError> {
+        Settings { device, formats, ..Settings::default() }.choose_device()
+    }
 
     #[test]
-    fn a_format_that_gpus_lack_is_for_the_cpu() {
-        let settings = Settings { formats: Formats::F32, ..Settings::default() };
-        let chosen = settings.choose_device().expect("a CPU");
-        assert!(matches!(chosen.device, Device::Cpu(CpuConfig { formats: Formats::F32, .. })));
-        let gpu = Settings { device: DeviceChoice::Cuda(0), ..settings };
-        assert!(matches!(gpu.choose_device(), Err(OpenError::DeviceFormats { .. })));
+    fn formats_that_gpus_lack_are_for_the_cpu() {
+        let with = |weights| Formats::new(OperandFormat::Bf16, Some(weights)).expect("a pair");
+        for (formats, lacking) in [
+            (Formats::F32, "dtype f32"),
+            (with(WeightFormat::Q8), "weights q8"),
+            (with(WeightFormat::Q4), "weights q4"),
+        ] {
+            let auto = chosen(DeviceChoice::Auto, formats).expect("a CPU");
+            assert!(matches!(auto.device, Device::Cpu(config) if config.formats == formats));
+            let reason = auto.reason.to_string();
+            assert_eq!(reason, format!("{lacking}: {FORMATS_OF_GPUS}"));
+            let error = chosen(DeviceChoice::Cuda(0), formats).expect_err("a GPU").to_string();
+            assert_eq!(error, format!("device cuda:0 has no {lacking}: {FORMATS_OF_GPUS}"));
+        }
+    }
+
+    #[test]
+    fn formats_of_gpus_leave_the_choice_to_the_device() {
+        for formats in [Formats::NATIVE, Formats::BF16] {
+            let auto = chosen(DeviceChoice::Auto, formats).expect("a device");
+            assert!(!matches!(auto.reason, DeviceReason::Formats { .. }), "{:?}", auto.reason);
+            let gpu = chosen(DeviceChoice::Cuda(0), formats);
+            assert!(!matches!(gpu, Err(OpenError::DeviceFormats { .. })), "{gpu:?}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Errors of opening a model, by the way out that a caller has.
 
+use super::device::FORMATS_OF_GPUS;
 use super::device_choice::DeviceChoice;
 use super::drafter::DrafterError;
 use crate::error::StartError;
-use galley_backend::Formats;
 use galley_model::ModelError;
 use std::path::PathBuf;
 
@@ -68,13 +68,15 @@ pub enum OpenError {
         /// The memory of the process, its limit, and the needs of the model.
         account: String,
     },
-    /// The device has no arithmetic in these formats.
-    #[error("device {device} computes in bf16, not in {formats}")]
+    /// The device has no arithmetic under a setting of the formats.
+    #[error("device {device} has no {setting} {value}: {FORMATS_OF_GPUS}")]
     DeviceFormats {
         /// The device.
         device: DeviceChoice,
-        /// The formats.
-        formats: Formats,
+        /// The setting: `dtype` or `weights`.
+        setting: &'static str,
+        /// Its value.
+        value: String,
     },
     /// This build cannot use the device: it lacks the feature `cuda` or `emulate`.
     #[error("device {device}: this build does not have it (features `cuda` and `emulate`)")]

@@ -123,7 +123,7 @@ impl ModelFiles {
     /// The fingerprint of an engine over these files on a CPU with this instruction set
     /// ([`Engine::fingerprint`](crate::Engine::fingerprint)).
     pub fn cpu_fingerprint(&self, instruction_set: InstructionSet, formats: Formats) -> Arc<str> {
-        let arithmetic = arithmetic(instruction_set, formats);
+        let arithmetic = arithmetic(instruction_set, formats, self.checkpoint.has_blocks());
         fingerprint(
             self.checkpoint.content_hash(),
             Some(self.tokenizer.content_hash(&self.end_tokens().of_chats())),

@@ -30,8 +30,9 @@ pub struct Settings {
     /// Share of a GPU's memory that may be in use, by all programs together, once weights and KV
     /// cache are loaded.
     pub gpu_memory_utilization: f64,
-    /// Formats of weights, operands and KV cache. The CPU computes in bf16 or in f32, the same for
-    /// all three; a GPU in bf16.
+    /// Formats of weights, operands and KV cache: see [`Formats::new`]. By default quantised weights
+    /// keep the blocks of their file on the CPU, and the rest is bf16. A GPU expands blocks to bf16, and
+    /// has no other formats.
     pub formats: Formats,
     /// Instruction set of the CPU kernels; None is the best that the CPU supports.
     pub instruction_set: Option<InstructionSet>,
@@ -170,7 +171,13 @@ impl Settings {
             }
             (asked, _) => {
                 let room = memory::room(Path::new("/"));
-                let needs = Needs::new(files.config(), self.formats, &options);
+                let formats = match device {
+                    Device::Cpu(_) => self.formats,
+                    #[cfg(any(feature = "cuda", feature = "emulate"))]
+                    Device::Cuda(_) => self.formats.expanded(),
+                };
+                let weight_bytes = files.checkpoint.packed_bytes(formats);
+                let needs = Needs::new(files.config(), formats, weight_bytes, &options);
                 let n_threads = self.threads.unwrap_or_else(usable_cores);
                 let wanted = self.wanted_tokens_of(files);
                 needs.with_threads(n_threads, &room).tokens(asked, wanted, &room)?

@@ -319,6 +319,16 @@ class Opening(unittest.TestCase):
         with self.assertRaises(galley.InvalidSetting) as raised:
             LLM(MODEL, max_modl_len=5)
         self.assertIn("max_model_len", str(raised.exception))
+        with self.assertRaisesRegex(galley.InvalidSetting, "weights.*native, q8, q4"):
+            LLM(MODEL, weights="bf16", dtype="f32")
+
+    def test_weights_change_the_fingerprint(self):
+        def fingerprint(weights):
+            with LLM(MODEL, weights=weights, kv_cache_tokens=1024) as llm:
+                return llm.info()["fingerprint"]
+
+        self.assertEqual(fingerprint(None), fingerprint("bf16"))
+        self.assertIn("-q8/", fingerprint("q8"))
 
     def test_settings_of_the_library_may_have_its_names(self):
         for drafters in [{"drafter": "ngram"}, {"drafters": ["ngram"]}]:

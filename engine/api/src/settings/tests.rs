@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::ErrorCode;
-use galley_engine::{DeviceChoice, Formats};
+use galley_engine::{DeviceChoice, Formats, WeightFormat};
 
 /// The keys, and no file: a path that exists passes the check of the name.
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/models/smollm2");
@@ -46,6 +46,23 @@ fn every_key_reaches_its_setting() {
 }
 
 #[test]
+fn two_keys_set_the_formats() {
+    let formats = |fields: &str| settings(fields).expect("they are right").formats;
+    assert_eq!(formats(""), Formats::NATIVE);
+    assert_eq!(formats(r#", "dtype": "bf16", "weights": "native""#), Formats::NATIVE);
+    assert_eq!(formats(r#", "weights": "bf16""#), Formats::BF16);
+    let with = |dtype, weights| Formats::new(dtype, Some(weights)).expect("a pair");
+    assert_eq!(formats(r#", "weights": "q8""#), with(OperandFormat::Bf16, WeightFormat::Q8));
+    let q4 = formats(r#", "weights": "q4", "dtype": "f32""#);
+    assert_eq!(q4, with(OperandFormat::F32, WeightFormat::Q4));
+    refused(
+        &format!(r#"{{"model": "{MODEL}", "weights": "bf16", "dtype": "f32"}}"#),
+        "weights",
+        "dtype f32 takes weights native, q8, q4 or f32",
+    );
+}
+
+#[test]
 fn settings_that_are_left_out_are_those_of_the_engine() {
     let (read, own) = (settings("").expect("they are right"), Settings::default());
     assert_eq!(read.engine, own.engine);
@@ -65,6 +82,8 @@ fn a_wrong_setting_is_refused_by_its_field() {
         (r#""kv_cache_token": 3"#, "kv_cache_token", "\"kv_cache_tokens\""),
         (r#""device": "gpu""#, "device", "cuda:N"),
         (r#""dtype": "int3""#, "dtype", "bf16 or f32"),
+        (r#""weights": "q5""#, "weights", "native, q8, q4, bf16 or f32"),
+        (r#""weights": 8"#, "weights", "a string"),
         (r#""cpu": "sse9""#, "cpu", "portable"),
         (r#""threads": 0"#, "threads", "between 1 and 1024"),
         (r#""block_size": 12"#, "block_size", "multiple of 16"),
@@ -88,6 +107,9 @@ fn a_model_or_drafter_that_is_not_found_is_named() {
     let error = open(r#"{"model": "galley-tests/no-such-model"}"#).expect_err("no model");
     assert_eq!(error.code, ErrorCode::ModelNotFound);
     assert!(error.message.contains("galley-tests/no-such-model"), "{error}");
+    let gpu = r#""device": "cuda:0", "weights": "q8""#;
+    let error = open(&format!(r#"{{"model": "{MODEL}", {gpu}}}"#)).expect_err("no such kernels");
+    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::InvalidSetting, Some("weights")));
     let error = open(&format!(r#"{{"model": "{MODEL}", "drafters": ["ngarm"]}}"#));
     let error = error.expect_err("no drafter");
     assert_eq!((error.code, error.field.as_deref()), (ErrorCode::InvalidSetting, Some("drafters")));

@@ -19,12 +19,13 @@ impl Backend for CpuBackend {
         )
     }
 
-    fn arithmetic(&self) -> String {
-        arithmetic(self.instruction_set, self.formats)
+    fn arithmetic(&self, has_blocks: bool) -> String {
+        arithmetic(self.instruction_set, self.formats, has_blocks)
     }
 }
 
 /// See [`Backend::arithmetic`].
-pub fn arithmetic(instruction_set: InstructionSet, formats: Formats) -> String {
+pub fn arithmetic(instruction_set: InstructionSet, formats: Formats, has_blocks: bool) -> String {
+    let formats = if has_blocks { formats } else { formats.expanded() };
     format!("cpu-{}-{formats}", instruction_set.of_same_bits().name())
 }

@@ -26,7 +26,7 @@ impl Machine {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             instruction_set: args.instruction_set()?.unwrap_or_else(InstructionSet::best),
-            format: args.dtype.operands,
+            format: args.dtype,
             n_threads: args.threads.unwrap_or_else(cores),
         })
     }

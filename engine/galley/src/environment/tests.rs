@@ -156,6 +156,7 @@ fn a_wrong_value_is_named_with_its_variable() {
         ("GALLEY_SEED", "-1", "invalid digit"),
         ("GALLEY_BLOCK_SIZE", "0", "at least 1"),
         ("GALLEY_DTYPE", "int3", "bf16"),
+        ("GALLEY_WEIGHTS", "q5", "native"),
         ("GALLEY_TEMPERATURE", "warm", "invalid float"),
         ("GALLEY_LOGIT_BIAS", "x", "TOKEN_ID:BIAS"),
     ] {

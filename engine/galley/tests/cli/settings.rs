@@ -23,13 +23,17 @@ fn wrong_settings_are_refused_by_name() {
     run(&["--threads", "0"], &["threads"]);
     run(&["--cpu", "sse9"], &["sse9", "portable"]);
     run(&["--dtype", "int3"], &["int3", "bf16"]);
+    run(&["--weights", "q5"], &["--weights", "q5", "native, q8, q4, bf16 or f32"]);
+    run(&["--weights", "bf16", "--dtype", "f32"], &["--weights (GALLEY_WEIGHTS)", "native, q8"]);
+    run(&["--device", "cuda:1", "--weights", "q8"], &["no weights q8", "--device cpu"]);
     run(&["--device", "gpu"], &["gpu", "cuda:N"]);
     run(&["--gpu-memory-utilization", "2"], &["gpu-memory-utilization", "0.05 to 1"]);
     if !cfg!(feature = "cuda") {
         run(&["--device", "cuda:1"], &["cuda:1", "--features cuda", "--device cpu"]);
     }
     if cfg!(feature = "emulate") {
-        run(&["--device", "emulated", "--dtype", "f32"], &["bf16", "--device cpu"]);
+        run(&["--device", "emulated", "--dtype", "f32"], &["no dtype f32", "--device cpu"]);
+        run(&["--device", "emulated", "--weights", "q4"], &["no weights q4", "--device cpu"]);
     }
     run(&["--logit-bias", "nonsense"], &["nonsense", "TOKEN_ID:BIAS"]);
     run(&["--verify", "maybe"], &["maybe", "equality or rejection"]);
@@ -133,6 +137,31 @@ fn sizes_that_are_odd_and_possible_do_their_work() {
     ] {
         assert_eq!(ids(extra), plain, "{extra:?}");
     }
+}
+
+/// Formats that do not go together are refused before a model is looked for.
+#[test]
+fn wrong_pairs_of_formats_are_refused_before_the_model_is_opened() {
+    let args = ["run", "-m", "no/such/model", "-p", "x", "--weights", "f32"];
+    refused(&args, &["--weights (GALLEY_WEIGHTS)", "weights f32 take dtype f32"]);
+}
+
+/// Formats of weights of a file of floats: native and bf16 have the same bytes.
+#[test]
+fn a_file_of_floats_has_the_same_bytes_and_fingerprint_natively_and_in_bf16() {
+    let run = |extra: &[&str]| {
+        let run = crate::run_tiny(&[&["--max-tokens", "8"], extra].concat());
+        (run["fingerprint"].clone(), run["outputs"][0]["token_ids"].clone())
+    };
+    let plain = run(&[]);
+    for weights in ["native", "bf16"] {
+        assert_eq!(run(&["--weights", weights]), plain, "{weights}");
+    }
+    let name = |run: &(serde_json::Value, _)| run.0.as_str().expect("a name").to_owned();
+    assert!(name(&plain).contains("-bf16/model-"), "{plain:?}");
+    let reference = run(&["--dtype", "f32"]);
+    assert!(name(&reference).contains("-f32/model-"), "{reference:?}");
+    assert_eq!(run(&["--dtype", "f32", "--weights", "native"]), reference);
 }
 
 /// Wrong flags are refused before a model is opened.

@@ -81,6 +81,18 @@ impl GgufCopy {
         self
     }
 
+    /// Makes blocks of Q8_0 of an f16 tensor. The data stay: each scale is one of the f16 weights.
+    pub(crate) fn with_q8_0(mut self, tensor: &str) -> Self {
+        const F16_TYPE: u32 = 1;
+        const Q8_0_TYPE: u32 = 8;
+        const DIMENSIONS: usize = 2;
+        let at = self.after(&[&string(tensor)[..], &(DIMENSIONS as u32).to_le_bytes()].concat());
+        let kind = &mut self.bytes[at + 8 * DIMENSIONS..][..4];
+        assert_eq!(kind, F16_TYPE.to_le_bytes(), "{tensor} is f16");
+        kind.copy_from_slice(&Q8_0_TYPE.to_le_bytes());
+        self
+    }
+
     pub(crate) fn add_f32(self, key: &str, value: f32) -> Self {
         self.add(key, F32, &value.to_le_bytes())
     }
