@@ -13,7 +13,7 @@
 
 use crate::config::ModelConfig;
 use crate::language_model::LoadOptions;
-use crate::weights::{Checkpoint, TensorRef};
+use crate::weights::{Checkpoint, MatrixRows};
 use crate::{ModelError, Result};
 use galley_backend::{
     AttentionParams, Batch, DecoderOps, DeviceMemory, GraphKey, LayerMask, Observation, QkNorm,
@@ -228,9 +228,9 @@ struct WeightLoader<'a, B: DeviceMemory> {
 
 impl<B: DeviceMemory> WeightLoader<'_, B> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
-        let tensor = self.checkpoint.tensor(name, &[rows, cols])?;
-        let matrix = self.backend.load_matrix(rows, cols, &|row: usize, out: &mut [f32]| tensor.read_row(row, out))?;
-        tensor.release();
+        let source = MatrixRows::new(vec![self.checkpoint.tensor(name, &[rows, cols])?]);
+        let matrix = self.backend.load_matrix(rows, cols, &source)?;
+        source.finish()?;
         Ok(matrix)
     }
 
@@ -241,34 +241,22 @@ impl<B: DeviceMemory> WeightLoader<'_, B> {
         rows: [usize; 3],
         cols: usize,
     ) -> Result<B::Matrix> {
-        let mut parts: Vec<TensorRef<'_>> = Vec::new();
+        let mut parts = Vec::new();
         for (name, &rows) in names.iter().zip(&rows) {
             parts.push(self.checkpoint.tensor(&format!("{name}.weight"), &[rows, cols])?);
         }
-        let fill = |mut row: usize, out: &mut [f32]| {
-            for (part, &n) in parts.iter().zip(&rows) {
-                if row < n {
-                    return part.read_row(row, out);
-                }
-                row -= n;
-            }
-        };
-        let matrix = self.backend.load_matrix(rows.iter().sum(), cols, &fill)?;
-        parts.iter().for_each(TensorRef::release);
+        let source = MatrixRows::new(parts);
+        let matrix = self.backend.load_matrix(rows.iter().sum(), cols, &source)?;
+        source.finish()?;
         Ok(matrix)
     }
 
     fn gated(&mut self, gate: &str, up: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
-        let gate = self.checkpoint.tensor(gate, &[rows, cols])?;
-        let up = self.checkpoint.tensor(up, &[rows, cols])?;
-        let matrix = self.backend.load_gated(
-            rows,
-            cols,
-            &|row: usize, out: &mut [f32]| gate.read_row(row, out),
-            &|row: usize, out: &mut [f32]| up.read_row(row, out),
-        )?;
-        gate.release();
-        up.release();
+        let gate = MatrixRows::new(vec![self.checkpoint.tensor(gate, &[rows, cols])?]);
+        let up = MatrixRows::new(vec![self.checkpoint.tensor(up, &[rows, cols])?]);
+        let matrix = self.backend.load_gated(rows, cols, &gate, &up)?;
+        gate.finish()?;
+        up.finish()?;
         Ok(matrix)
     }
 

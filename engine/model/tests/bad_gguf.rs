@@ -56,7 +56,9 @@ fn gguf_tensors_that_lie() {
     );
     refuses_gguf(
         &tensor(&[31], TYPE_Q8_0, 0),
-        &["blk.0.ffn_norm.weight: Q8_0 of shape [31] is impossible"],
+        &[
+            "blk.0.ffn_norm.weight: Q8_0 of shape [31] is impossible: rows are whole blocks of 32 weights",
+        ],
     );
     refuses_gguf(
         &tensor(&[1 << 40], TYPE_F32, 0),
@@ -82,7 +84,7 @@ fn gguf_tensors_that_lie() {
         &tensor(&[256], 11, 0),
         &[
             "tensor blk.0.ffn_norm.weight is stored as Q3_K; Galley reads F32, F16, BF16, Q8_0, Q4_0, ",
-            ", Q5_K and Q6_K: take",
+            ", Q5_K, Q6_K and IQ4_NL: take",
         ],
     );
     let twice = Gguf::tiny().tensor("output_norm.weight", &[32], TYPE_F32, &[0; 128]).bytes();

@@ -98,7 +98,7 @@ fn case_11_tensors_that_are_never_read() {
 fn a_type_that_galley_does_not_read_is_named() {
     for (kind, name) in [
         (16, "IQ2_XXS"),
-        (20, "IQ4_NL"),
+        (23, "IQ4_XS"),
         (10, "Q2_K"),
         (39, "MXFP4"),
         (31, "Q4_0_4_4"),
@@ -106,8 +106,11 @@ fn a_type_that_galley_does_not_read_is_named() {
     ] {
         let file = Gguf::tiny().tensor("blk.0.ffn_norm.weight", &[256], kind, &[0; 512]);
         let error = refused(&[("model.gguf", &file.bytes())]);
-        let text = format!("tensor blk.0.ffn_norm.weight is stored as {name}; Galley reads F32");
-        assert!(error.contains(&text) && error.contains("Q4_K_M or Q8_0"), "{error}");
+        let text = format!(
+            "tensor blk.0.ffn_norm.weight is stored as {name}; Galley reads F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, \
+             Q5_1, Q4_K, Q5_K, Q6_K and IQ4_NL: take another file of the model, such as Q4_K_M or Q8_0"
+        );
+        assert!(error.contains(&text), "{error}");
     }
     let file = Gguf::tiny().tensor("blk.0.ffn_norm.weight", &[256], 144, &[0; 512]);
     let error = refused(&[("model.gguf", &file.bytes())]);

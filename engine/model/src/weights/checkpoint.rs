@@ -236,20 +236,20 @@ impl Checkpoint {
         }
     }
 
-    fn tensor_ref(
-        &self,
-        name: &str,
+    fn tensor_ref<'a>(
+        &'a self,
+        name: &'a str,
         entry: &TensorEntry,
         order: RowOrder,
-    ) -> Result<TensorRef<'_>> {
+    ) -> Result<TensorRef<'a>> {
         let file = &self.files[entry.file];
         match &entry.storage {
-            Storage::Codec(codec) => Ok(TensorRef::new(file, entry, *codec, order)),
+            Storage::Codec(codec) => Ok(TensorRef::new(file, name, entry, *codec, order)),
             Storage::Other(dtype) => {
                 let way_out = match self.gguf {
                     Some(_) => {
-                        let all = Codec::ALL.map(|codec| codec.to_string());
-                        let (last, rest) = all.split_last().expect("Codec::ALL is not empty");
+                        let all: Vec<_> = Codec::all().map(|codec| codec.to_string()).collect();
+                        let (last, rest) = all.split_last().expect("there are formats");
                         format!(
                             "Galley reads {} and {last}: take another file of the model, such as Q4_K_M or Q8_0",
                             rest.join(", ")

@@ -1,13 +1,12 @@
 //! Storage formats of numbers in files, and their decoding to `f32`.
 
 use super::quant;
+use galley_backend::BlockFormat;
 use half::{f16, slice::HalfFloatSliceExt};
 use std::fmt;
 
-/// A storage format of tensor elements. All formats but the plain floats pack a fixed number of
-/// elements of one row into a block of bytes.
+/// A storage format of tensor elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(non_camel_case_types, reason = "these are the names that GGUF files go by")]
 pub enum Codec {
     /// 32-bit float.
     F32,
@@ -15,46 +14,22 @@ pub enum Codec {
     F16,
     /// The upper half of a 32-bit float.
     BF16,
-    /// Block: 32 8-bit integers, one scale.
-    Q8_0,
-    /// Block: 32 4-bit integers, one scale.
-    Q4_0,
-    /// Block: 32 4-bit integers, scale and minimum.
-    Q4_1,
-    /// Block: 32 5-bit integers, one scale.
-    Q5_0,
-    /// Block: 32 5-bit integers, scale and minimum.
-    Q5_1,
-    /// Block: 256 4-bit integers in 8 groups, each with a 6-bit scale and minimum.
-    Q4_K,
-    /// Block: 256 5-bit integers in 8 groups, each with a 6-bit scale and minimum.
-    Q5_K,
-    /// Block: 256 6-bit integers in 16 groups, each with an 8-bit scale.
-    Q6_K,
+    /// Blocks of quantised weights: a fixed number of elements of one row in a fixed number of bytes.
+    Blocks(BlockFormat),
 }
 
 impl Codec {
     /// All formats, in the order of error messages.
-    pub(super) const ALL: [Self; 11] = [
-        Self::F32,
-        Self::F16,
-        Self::BF16,
-        Self::Q8_0,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Q5_0,
-        Self::Q5_1,
-        Self::Q4_K,
-        Self::Q5_K,
-        Self::Q6_K,
-    ];
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let floats = [Self::F32, Self::F16, Self::BF16];
+        floats.into_iter().chain(BlockFormat::ALL.map(Self::Blocks))
+    }
 
-    /// Elements in a block.
+    /// Elements in a block; 1 for floats.
     pub fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => quant::BLOCK,
-            Self::Q4_K | Self::Q5_K | Self::Q6_K => quant::SUPERBLOCK,
+            Self::Blocks(format) => format.scale_len(),
         }
     }
 
@@ -63,14 +38,15 @@ impl Codec {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q8_0 => quant::Q8_0_BYTES,
-            Self::Q4_0 => quant::Q4_0_BYTES,
-            Self::Q4_1 => quant::Q4_1_BYTES,
-            Self::Q5_0 => quant::Q5_0_BYTES,
-            Self::Q5_1 => quant::Q5_1_BYTES,
-            Self::Q4_K => quant::Q4_K_BYTES,
-            Self::Q5_K => quant::Q5_K_BYTES,
-            Self::Q6_K => quant::Q6_K_BYTES,
+            Self::Blocks(format) => quant::block_bytes(format),
+        }
+    }
+
+    /// The format of the blocks; None for floats.
+    pub fn block_format(self) -> Option<BlockFormat> {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => None,
+            Self::Blocks(format) => Some(format),
         }
     }
 
@@ -102,21 +78,19 @@ impl Codec {
                 *value = f32::from_bits(u32::from(u16::from_le_bytes(raw)) << 16);
             }),
             Self::F16 => decode_f16(bytes, out),
-            Self::Q8_0 => quant::each_block(bytes, out, quant::decode_q8_0),
-            Self::Q4_0 => quant::each_block(bytes, out, quant::decode_q4_0),
-            Self::Q4_1 => quant::each_block(bytes, out, quant::decode_q4_1),
-            Self::Q5_0 => quant::each_block(bytes, out, quant::decode_q5_0),
-            Self::Q5_1 => quant::each_block(bytes, out, quant::decode_q5_1),
-            Self::Q4_K => quant::each_block(bytes, out, quant::decode_q4_k),
-            Self::Q5_K => quant::each_block(bytes, out, quant::decode_q5_k),
-            Self::Q6_K => quant::each_block(bytes, out, quant::decode_q6_k),
+            Self::Blocks(format) => quant::decode(format, bytes, out),
         }
     }
 }
 
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        match self {
+            Self::F32 => f.write_str("F32"),
+            Self::F16 => f.write_str("F16"),
+            Self::BF16 => f.write_str("BF16"),
+            Self::Blocks(format) => fmt::Display::fmt(format, f),
+        }
     }
 }
 
@@ -137,26 +111,37 @@ fn decode_f16(bytes: &[u8], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use galley_backend::RowCodes;
     use safetensors::SafeTensors;
     use std::path::Path;
 
-    /// gguf-py decodes the same blocks of random bits in tests/oracle/make_codecs.py.
+    /// gguf-py decodes the same blocks of random bits in tests/oracle/make_codecs.py. Values that are
+    /// computed from the codes of a row are the same.
     #[test]
     fn decodes_what_gguf_py_decodes_bit_for_bit() {
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/codecs.safetensors");
         let file = std::fs::read(path).unwrap();
         let tensors = SafeTensors::deserialize(&file).unwrap();
-        for codec in Codec::ALL.into_iter().filter(|&codec| codec != Codec::F32) {
+        for codec in Codec::all().filter(|&codec| codec != Codec::F32) {
             let raw = tensors.tensor(&format!("{codec}.raw")).unwrap();
             let expected = tensors.tensor(&format!("{codec}.values")).unwrap();
-            let mut values = vec![f32::NAN; expected.shape()[0]];
+            let expected: Vec<u32> =
+                expected.data().as_chunks().0.iter().map(|raw| u32::from_le_bytes(*raw)).collect();
+            let assert_equal = |values: &[f32]| {
+                assert_eq!(values.len(), expected.len(), "{codec}");
+                for (i, (value, &expected)) in values.iter().zip(&expected).enumerate() {
+                    let other = f32::from_bits(expected);
+                    assert_eq!(value.to_bits(), expected, "{codec} {i}: {value} {other}");
+                }
+            };
+            let mut values = vec![f32::NAN; expected.len()];
             codec.decode(raw.data(), &mut values);
-            for (i, (value, expected)) in
-                values.iter().zip(expected.data().as_chunks::<4>().0).enumerate()
-            {
-                let expected = f32::from_le_bytes(*expected);
-                assert_eq!(value.to_bits(), expected.to_bits(), "{codec} {i}: {value} {expected}");
+            assert_equal(&values);
+            if let Some(format) = codec.block_format() {
+                let mut codes = RowCodes::new(format, expected.len());
+                quant::read_codes(format, raw.data(), &mut codes);
+                assert_equal(&quant::tests::values_of(format, &codes));
             }
         }
     }
@@ -182,8 +167,9 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        assert_eq!(Codec::Q4_K.tensor_bytes(&[3, 512]), Some(3 * 2 * 144));
-        assert_eq!(Codec::Q4_K.tensor_bytes(&[3, 128]), None);
+        const Q4_K: Codec = Codec::Blocks(BlockFormat::Q4_K);
+        assert_eq!(Q4_K.tensor_bytes(&[3, 512]), Some(3 * 2 * 144));
+        assert_eq!(Q4_K.tensor_bytes(&[3, 128]), None);
         assert_eq!(Codec::BF16.tensor_bytes(&[]), Some(2));
         assert_eq!(Codec::F32.tensor_bytes(&[0, 7]), Some(0));
         assert_eq!(Codec::F32.tensor_bytes(&[usize::MAX / 2, 1]), None);

@@ -62,5 +62,5 @@ impl Mapped {
     }
 }
 
-/// A multiple of every page size that the supported platforms use.
-const PAGE: usize = 64 << 10;
+/// A multiple of every page size that the platform uses.
+const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };

@@ -9,6 +9,7 @@ mod directory;
 mod foreign;
 pub mod gguf;
 mod mapped;
+mod matrix_rows;
 mod needed;
 mod quant;
 mod safetensors;
@@ -16,4 +17,5 @@ mod tensor;
 
 pub use checkpoint::Checkpoint;
 pub use codec::Codec;
+pub(crate) use matrix_rows::MatrixRows;
 pub use tensor::TensorRef;

@@ -1,6 +1,9 @@
 //! One tensor of a checkpoint, read row by row.
 
-use super::{codec::Codec, mapped::Mapped};
+use super::{codec::Codec, mapped::Mapped, quant};
+use crate::ModelError;
+use galley_backend::{BlockFormat, RowCodes, WeightRows};
+use std::ops::Range;
 
 /// A tensor in the header of a file. Place and size are checked, except with [`Storage::Broken`].
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(super) enum Storage {
 #[derive(Clone, Copy, Debug)]
 pub struct TensorRef<'a> {
     file: &'a Mapped,
+    /// The name in the file.
+    name: &'a str,
     offset: usize,
     len: usize,
     codec: Codec,
@@ -50,12 +55,13 @@ pub(super) enum RowOrder {
 }
 
 impl<'a> TensorRef<'a> {
-    /// A tensor in `file`; a vector is one row, more than two dimensions are many rows.
+    /// The tensor `name` in `file`; a vector is one row, more than two dimensions are many rows.
     ///
     /// With [`RowOrder::Interleaved`] the outermost dimension must be a multiple of an even
     /// `head_dim`.
     pub(super) fn new(
         file: &'a Mapped,
+        name: &'a str,
         entry: &TensorEntry,
         codec: Codec,
         order: RowOrder,
@@ -63,7 +69,7 @@ impl<'a> TensorRef<'a> {
         let (cols, outer) = entry.shape.split_last().map_or((1, &[][..]), |(&n, outer)| (n, outer));
         // Outermost first, as in the size check: after a zero, any dimension is valid.
         let rows = outer.iter().product();
-        TensorRef { file, offset: entry.offset, len: entry.len, codec, rows, cols, order }
+        TensorRef { file, name, offset: entry.offset, len: entry.len, codec, rows, cols, order }
     }
 
     /// Number of rows; 1 for a vector.
@@ -87,24 +93,27 @@ impl<'a> TensorRef<'a> {
     ///
     /// If there is no such row or `out` is not [`Self::cols`] long.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "values of a row");
-        let row_bytes = self.cols / self.codec.block_len() * self.codec.block_bytes();
-        let tensor = &self.file.bytes()[self.offset..][..self.len];
         match self.order {
-            RowOrder::Plain => self.codec.decode(&tensor[row * row_bytes..][..row_bytes], out),
             RowOrder::Interleaved { head_dim } if self.rows == 1 => {
                 let mut stored = vec![0.0; self.cols];
-                self.codec.decode(tensor, &mut stored);
+                self.codec.decode(self.row_bytes(row), &mut stored);
                 for (i, value) in out.iter_mut().enumerate() {
                     *value = stored[interleaved(i, head_dim)];
                 }
             }
-            RowOrder::Interleaved { head_dim } => {
-                let start = interleaved(row, head_dim) * row_bytes;
-                self.codec.decode(&tensor[start..][..row_bytes], out);
-            }
+            _ => self.codec.decode(self.row_bytes(row), out),
         }
+    }
+
+    /// The error about a scale or minimum in row `row` that is not a finite number; None for a sound
+    /// row and for floats.
+    pub(super) fn defect(&self, row: usize) -> Option<ModelError> {
+        let defect = quant::first_defect(self.codec.block_format()?, self.row_bytes(row))?;
+        let quant::BlockDefect { block, field, value } = defect;
+        let row = self.stored_row(row);
+        let reason = format!("the {field} of block {block} of row {row} is {value}");
+        Some(ModelError::invalid(self.file.path(), self.name, reason))
     }
 
     /// Tells the operating system that the tensor's pages are no longer needed, so that loading
@@ -112,6 +121,59 @@ impl<'a> TensorRef<'a> {
     /// reads from the file.
     pub fn release(&self) {
         self.file.release(self.offset..self.offset + self.len);
+    }
+
+    /// The bytes of row `row`.
+    fn row_bytes(&self, row: usize) -> &'a [u8] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        let len = self.row_len();
+        &self.file.bytes()[self.offset..][..self.len][self.stored_row(row) * len..][..len]
+    }
+
+    /// Length of a row in bytes.
+    fn row_len(&self) -> usize {
+        self.cols / self.codec.block_len() * self.codec.block_bytes()
+    }
+
+    /// The place of row `row` in the file.
+    fn stored_row(&self, row: usize) -> usize {
+        match self.order {
+            RowOrder::Interleaved { head_dim } if self.rows > 1 => interleaved(row, head_dim),
+            _ => row,
+        }
+    }
+}
+
+impl WeightRows for TensorRef<'_> {
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        TensorRef::read_row(self, row, out);
+    }
+
+    /// None for a vector whose values are reordered too.
+    fn block_format(&self, _row: usize) -> Option<BlockFormat> {
+        match self.order {
+            RowOrder::Interleaved { .. } if self.rows == 1 => None,
+            _ => self.codec.block_format(),
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If there is no such row, or if `out` has another length or format.
+    fn read_codes(&self, row: usize, out: &mut RowCodes) {
+        let format = self.block_format(row).expect("a row of blocks");
+        assert_eq!(out.codes.len(), self.cols, "codes of a row");
+        quant::read_codes(format, self.row_bytes(row), out);
+    }
+
+    /// Rows in the order of the file are released at once, others with the tensor
+    /// ([`TensorRef::release`]).
+    fn release(&self, rows: Range<usize>) {
+        if self.order == RowOrder::Plain {
+            let end = rows.end.min(self.rows);
+            let at = |row: usize| self.offset + row * self.row_len();
+            self.file.release(at(rows.start.min(end))..at(end));
+        }
     }
 }
 
@@ -158,7 +220,7 @@ mod tests {
             storage: Storage::Codec(Codec::F32),
             shape: vec![rows, cols],
         };
-        let tensor = TensorRef::new(&mapped, &entry, Codec::F32, RowOrder::Plain);
+        let tensor = TensorRef::new(&mapped, "tensor", &entry, Codec::F32, RowOrder::Plain);
         let mut out = vec![0.0; cols];
         (0..rows).for_each(|row| tensor.read_row(row, &mut out));
         let read = resident_kib();
@@ -192,12 +254,12 @@ mod tests {
             shape: shape.to_vec(),
         };
 
-        let vector = TensorRef::new(&mapped, &entry(&[4]), Codec::F32, order);
+        let vector = TensorRef::new(&mapped, "tensor", &entry(&[4]), Codec::F32, order);
         let mut out = [0.0; 4];
         vector.read_row(0, &mut out);
         assert_eq!(out, [0.0, 1.0, 2.0, 3.0]);
 
-        let matrix = TensorRef::new(&mapped, &entry(&[4, 1]), Codec::F32, order);
+        let matrix = TensorRef::new(&mapped, "tensor", &entry(&[4, 1]), Codec::F32, order);
         matrix.release();
         for row in 0..4 {
             let mut out = [0.0];

@@ -148,7 +148,11 @@ impl HeaderReader<'_> {
             match codec.tensor_bytes(&shape) {
                 Some(bytes) => len = bytes,
                 None => {
-                    let reason = format!("{codec} of shape {shape:?} is impossible");
+                    let mut reason = format!("{codec} of shape {shape:?} is impossible");
+                    if codec.block_format().is_some() {
+                        let len = codec.block_len();
+                        reason += &format!(": rows are whole blocks of {len} weights");
+                    }
                     storage = Storage::Broken(reason);
                 }
             }

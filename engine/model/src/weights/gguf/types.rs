@@ -1,20 +1,22 @@
 //! Tensor types of GGUF files, by number.
 
 use crate::weights::{codec::Codec, tensor::Storage};
+use galley_backend::BlockFormat;
 
 /// The storage of a tensor with `enum ggml_type` number `kind`.
 pub(super) fn storage(kind: u32) -> Storage {
     let codec = match kind {
         0 => Codec::F32,
         1 => Codec::F16,
-        2 => Codec::Q4_0,
-        3 => Codec::Q4_1,
-        6 => Codec::Q5_0,
-        7 => Codec::Q5_1,
-        8 => Codec::Q8_0,
-        12 => Codec::Q4_K,
-        13 => Codec::Q5_K,
-        14 => Codec::Q6_K,
+        2 => Codec::Blocks(BlockFormat::Q4_0),
+        3 => Codec::Blocks(BlockFormat::Q4_1),
+        6 => Codec::Blocks(BlockFormat::Q5_0),
+        7 => Codec::Blocks(BlockFormat::Q5_1),
+        8 => Codec::Blocks(BlockFormat::Q8_0),
+        12 => Codec::Blocks(BlockFormat::Q4_K),
+        13 => Codec::Blocks(BlockFormat::Q5_K),
+        14 => Codec::Blocks(BlockFormat::Q6_K),
+        20 => Codec::Blocks(BlockFormat::IQ4_NL),
         30 => Codec::BF16,
         _ => {
             let name = OTHERS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name);
@@ -26,7 +28,7 @@ pub(super) fn storage(kind: u32) -> Storage {
 }
 
 /// Types without a codec in Galley. ggml has removed some of them, which old files still have.
-const OTHERS: [(u32, &str); 31] = [
+const OTHERS: [(u32, &str); 30] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
     (9, "Q8_1"),
@@ -37,7 +39,6 @@ const OTHERS: [(u32, &str); 31] = [
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
     (23, "IQ4_XS"),
