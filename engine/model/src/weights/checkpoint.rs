@@ -16,7 +16,10 @@ use std::{
 
 mod check;
 mod content_hash;
+mod kinds;
 mod settle;
+
+pub use kinds::{StoredType, WeightKind};
 
 /// An opened checkpoint: its configuration, and its tensors in mapped files.
 ///

@@ -15,7 +15,7 @@ mod quant;
 mod safetensors;
 mod tensor;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, StoredType, WeightKind};
 pub use codec::Codec;
 pub(crate) use matrix_rows::MatrixRows;
 pub use tensor::TensorRef;

@@ -16,6 +16,31 @@ pub(super) fn names(config: &ModelConfig) -> impl Iterator<Item = String> {
     whole.map(str::to_owned).chain(layers)
 }
 
+/// Whether the tensor of this Hugging Face name is a matrix.
+pub(super) fn is_matrix(name: &str) -> bool {
+    !name.ends_with("norm.weight") && !name.ends_with(".bias")
+}
+
+/// Whether the tensor of this Hugging Face name has a row for each token of the vocabulary.
+pub(super) fn is_vocabulary(name: &str) -> bool {
+    name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight")
+}
+
+/// The kinds of needed tensors, and the ends of their Hugging Face names.
+pub(super) const KINDS: [(&str, &str); 11] = [
+    ("embedding", "embed_tokens.weight"),
+    ("q", "q_proj.weight"),
+    ("k", "k_proj.weight"),
+    ("v", "v_proj.weight"),
+    ("o", "o_proj.weight"),
+    ("gate", "gate_proj.weight"),
+    ("up", "up_proj.weight"),
+    ("down", "down_proj.weight"),
+    ("output head", "lm_head.weight"),
+    ("norms", "norm.weight"),
+    ("biases", ".bias"),
+];
+
 const LAYER: [&str; 9] = [
     "input_layernorm.weight",
     "self_attn.q_proj.weight",
