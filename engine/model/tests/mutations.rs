@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CONFIG, Gguf, HEADER, exercise::exercise, models, safetensors};
+use common::{CONFIG, Gguf, HEADER, blocks, exercise::exercise, models, safetensors};
 use std::{fs, ops::Range, path::Path};
 
 /// SplitMix64 with a fixed seed, so that every run has the same cases.
@@ -92,6 +92,17 @@ fn gguf() {
     survive("model.gguf", &tiny, 0..tiny.len(), &[], 6000);
     let header = 4..tiny.len() - 2000;
     survive("model.gguf", &tiny, header, &[], 6000);
+}
+
+#[test]
+fn gguf_of_blocks() {
+    let mut file = Gguf::tiny();
+    for one in blocks::TYPES {
+        let name = format!("{}.weight", one.format);
+        file = file.tensor(&name, &[256, 2], one.kind, &one.blocks(512));
+    }
+    let bytes = file.bytes();
+    survive("model.gguf", &bytes, 0..bytes.len(), &[], 2000);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Reads everything that a checkpoint offers. The fuzz targets use this file too.
 
-use galley_model::{Result, weights::Checkpoint};
+use galley_backend::{RowCodes, WeightRows};
+use galley_model::{
+    Result,
+    weights::{Checkpoint, TensorRef},
+};
 use std::{hint::black_box, path::Path};
 
 /// Opens a checkpoint and reads every tensor, by its own name and by the names and shapes that the
@@ -45,7 +49,8 @@ pub(crate) fn exercise(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn read_all(tensor: &galley_model::weights::TensorRef<'_>) {
+/// Reads values, and codes if there are any.
+fn read_all(tensor: &TensorRef<'_>) {
     // Empty rows take no bytes in the file, so their number is unlimited.
     if tensor.rows() == 0 || tensor.cols() == 0 {
         return;
@@ -54,5 +59,10 @@ fn read_all(tensor: &galley_model::weights::TensorRef<'_>) {
     for i in 0..tensor.rows() {
         tensor.read_row(i, &mut row);
         black_box(&row);
+        if let Some(format) = tensor.block_format(i) {
+            let mut codes = RowCodes::new(format, tensor.cols());
+            tensor.read_codes(i, &mut codes);
+            black_box(&codes);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Builds small checkpoints byte by byte.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub(crate) mod blocks;
 pub(crate) mod exercise;
 
 use std::{
