@@ -83,15 +83,19 @@ pub(super) fn read_codes(format: BlockFormat, bytes: &[u8], out: &mut RowCodes) 
 /// Decodes whole blocks to their values.
 pub(super) fn decode(format: BlockFormat, bytes: &[u8], out: &mut [f32]) {
     match format {
-        BlockFormat::Q8_0 => decode_centred(bytes, out, codes_q8_0, 128),
-        BlockFormat::Q4_0 => decode_centred(bytes, out, codes_of_4_bits::<Q4_0_BYTES>, 8),
-        BlockFormat::Q5_0 => decode_centred(bytes, out, codes_of_5_bits::<Q5_0_BYTES>, 16),
-        BlockFormat::Q4_1 => decode_from_minimum(bytes, out, codes_of_4_bits::<Q4_1_BYTES>),
-        BlockFormat::Q5_1 => decode_from_minimum(bytes, out, codes_of_5_bits::<Q5_1_BYTES>),
-        BlockFormat::Q4_K => decode_k(bytes, out, codes_q4_k),
-        BlockFormat::Q5_K => decode_k(bytes, out, codes_q5_k),
-        BlockFormat::Q6_K => each_block(bytes, out, decode_q6_k),
-        BlockFormat::IQ4_NL => each_block(bytes, out, decode_iq4_nl),
+        BlockFormat::Q8_0 => decode_with(bytes, out, codes_q8_0, 128, scale),
+        BlockFormat::Q4_0 => decode_with(bytes, out, codes_of_4_bits::<Q4_0_BYTES>, 8, scale),
+        BlockFormat::Q5_0 => decode_with(bytes, out, codes_of_5_bits::<Q5_0_BYTES>, 16, scale),
+        BlockFormat::IQ4_NL => decode_with(bytes, out, biased_iq4_nl, 128, scale),
+        BlockFormat::Q4_1 => {
+            decode_with(bytes, out, codes_of_4_bits::<Q4_1_BYTES>, 0, scale_and_min)
+        }
+        BlockFormat::Q5_1 => {
+            decode_with(bytes, out, codes_of_5_bits::<Q5_1_BYTES>, 0, scale_and_min)
+        }
+        BlockFormat::Q4_K => decode_with(bytes, out, codes_q4_k, 0, scales_and_mins_k),
+        BlockFormat::Q5_K => decode_with(bytes, out, codes_q5_k, 0, scales_and_mins_k),
+        BlockFormat::Q6_K => decode_with(bytes, out, codes_q6_k, 32, scales_q6_k),
     }
 }
 
@@ -136,89 +140,84 @@ pub(super) fn each_block<T, const BYTES: usize, const LEN: usize>(
     }
 }
 
-/// Decodes blocks of the values `scale · (code − zero)`.
-#[inline(always)]
-fn decode_centred<const BYTES: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    read_codes: impl Fn(&[u8; BYTES], &mut [u8; BLOCK_LEN]),
-    zero: i16,
-) {
-    each_block(bytes, out, |block: &[u8; BYTES], out: &mut [f32; BLOCK_LEN]| {
-        let mut codes = [0; BLOCK_LEN];
-        read_codes(block, &mut codes);
-        let scale = half_at(block, SCALE_AT);
-        for (value, code) in out.iter_mut().zip(codes) {
-            *value = f32::from(i16::from(code) - zero) * scale;
-        }
-    });
+/// Weights with the values `(code − zero) · scale − min`. These are the bits of the formulas of
+/// [`BlockFormat`]: `min` is 0 in formats without minimums, and `−min` where the minimum is added.
+#[derive(Clone, Copy, Default)]
+struct Group {
+    scale: f32,
+    min: f32,
 }
 
-/// Decodes blocks of the values `scale · code + min`.
+/// Decodes blocks of `N_GROUPS` groups each. The codes of many blocks are read before the first value
+/// is computed: a value that is computed from bytes just written waits for them.
 #[inline(always)]
-fn decode_from_minimum<const BYTES: usize>(
+fn decode_with<const BYTES: usize, const LEN: usize, const N_GROUPS: usize>(
     bytes: &[u8],
     out: &mut [f32],
-    read_codes: impl Fn(&[u8; BYTES], &mut [u8; BLOCK_LEN]),
+    read_codes: impl Fn(&[u8; BYTES], &mut [u8; LEN]),
+    zero: u8,
+    read_groups: impl Fn(&[u8; BYTES], &mut [Group; N_GROUPS]),
 ) {
-    each_block(bytes, out, |block: &[u8; BYTES], out: &mut [f32; BLOCK_LEN]| {
-        let mut codes = [0; BLOCK_LEN];
-        read_codes(block, &mut codes);
-        let (scale, min) = (half_at(block, SCALE_AT), half_at(block, MIN_AT));
-        for (value, code) in out.iter_mut().zip(codes) {
-            *value = f32::from(code) * scale + min;
-        }
-    });
+    const CHUNK: usize = 4 * SUPERBLOCK_LEN;
+    const SMALLEST_GROUP: usize = 16;
+    let (mut codes, mut groups) = ([0; CHUNK], [Group::default(); CHUNK / SMALLEST_GROUP]);
+    for (bytes, out) in bytes.chunks(CHUNK / LEN * BYTES).zip(out.chunks_mut(CHUNK)) {
+        each_block(bytes, &mut codes, &read_codes);
+        each_block(bytes, &mut groups, &read_groups);
+        write_values(&codes, zero, LEN / N_GROUPS, &groups, out);
+    }
 }
 
-/// Decodes superblocks of the values `scale · sub_scale · code − min · sub_min`.
-#[inline(always)]
-fn decode_k<const BYTES: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    read_codes: impl Fn(&[u8; BYTES], &mut [u8; SUPERBLOCK_LEN]),
-) {
-    each_block(bytes, out, |block: &[u8; BYTES], out: &mut [f32; SUPERBLOCK_LEN]| {
-        let mut codes = [0; SUPERBLOCK_LEN];
-        read_codes(block, &mut codes);
-        let (mut sub_scales, mut sub_mins) = ([0; 8], [0; 8]);
-        sub_scales_k(block, &mut sub_scales);
-        sub_mins_k(block, &mut sub_mins);
-        let (scale, min) = (half_at(block, SCALE_AT), half_at(block, MIN_AT));
-        let groups = out.as_chunks_mut::<BLOCK_LEN>().0.iter_mut();
-        for (g, (out, codes)) in groups.zip(codes.as_chunks::<BLOCK_LEN>().0).enumerate() {
-            let (scale, min) = (scale * f32::from(sub_scales[g]), min * f32::from(sub_mins[g]));
-            for (value, &code) in out.iter_mut().zip(codes) {
-                *value = scale * f32::from(code) - min;
-            }
-        }
-    });
-}
-
-/// Decodes a superblock of the values `scale · sub_scale · (code − 32)`.
-#[inline(always)]
-fn decode_q6_k(block: &[u8; Q6_K_BYTES], out: &mut [f32; SUPERBLOCK_LEN]) {
-    let (mut codes, mut sub_scales) = ([0; SUPERBLOCK_LEN], [0; 16]);
-    codes_q6_k(block, &mut codes);
-    sub_scales_q6_k(block, &mut sub_scales);
-    let scale = half_at(block, Q6_K_SCALE_AT);
-    let groups = out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0);
-    for ((out, codes), sub_scale) in groups.zip(sub_scales) {
-        let scale = scale * f32::from(sub_scale as i8);
+/// Writes the values of groups of `len` codes. With a constant length, compilers unroll the inner loop
+/// before they can turn it into vector instructions: it is half as fast.
+#[inline(never)]
+fn write_values(codes: &[u8], zero: u8, len: usize, groups: &[Group], out: &mut [f32]) {
+    let zero = f32::from(zero);
+    let values = out.chunks_exact_mut(len).zip(codes.chunks_exact(len));
+    for ((out, codes), group) in values.zip(groups) {
         for (value, &code) in out.iter_mut().zip(codes) {
-            *value = scale * f32::from(i16::from(code) - 32);
+            *value = (f32::from(code) - zero) * group.scale - group.min;
         }
     }
 }
 
-/// Decodes a block of the values `scale · IQ4_NL_VALUES[code]`.
+/// Values of the codes of an IQ4_NL block before the scale, plus 128.
 #[inline(always)]
-fn decode_iq4_nl(block: &[u8; IQ4_NL_BYTES], out: &mut [f32; BLOCK_LEN]) {
-    let mut codes = [0; BLOCK_LEN];
-    codes_of_4_bits(block, &mut codes);
-    let scale = half_at(block, SCALE_AT);
-    for (value, code) in out.iter_mut().zip(codes) {
-        *value = scale * f32::from(IQ4_NL_VALUES[usize::from(code & 0xf)]);
+fn biased_iq4_nl(block: &[u8; IQ4_NL_BYTES], values: &mut [u8; BLOCK_LEN]) {
+    codes_of_4_bits(block, values);
+    for value in values {
+        *value = (IQ4_NL_VALUES[usize::from(*value & 0xf)] as u8) ^ 0x80;
+    }
+}
+
+#[inline(always)]
+fn scale<const BYTES: usize>(block: &[u8; BYTES], [group]: &mut [Group; 1]) {
+    *group = Group { scale: half_at(block, SCALE_AT), min: 0.0 };
+}
+
+#[inline(always)]
+fn scale_and_min<const BYTES: usize>(block: &[u8; BYTES], [group]: &mut [Group; 1]) {
+    *group = Group { scale: half_at(block, SCALE_AT), min: -half_at(block, MIN_AT) };
+}
+
+#[inline(always)]
+fn scales_and_mins_k<const BYTES: usize>(block: &[u8; BYTES], groups: &mut [Group; 8]) {
+    let (mut sub_scales, mut sub_mins) = ([0; 8], [0; 8]);
+    sub_scales_k(block, &mut sub_scales);
+    sub_mins_k(block, &mut sub_mins);
+    let (scale, min) = (half_at(block, SCALE_AT), half_at(block, MIN_AT));
+    for ((group, sub_scale), sub_min) in groups.iter_mut().zip(sub_scales).zip(sub_mins) {
+        *group = Group { scale: scale * f32::from(sub_scale), min: min * f32::from(sub_min) };
+    }
+}
+
+#[inline(always)]
+fn scales_q6_k(block: &[u8; Q6_K_BYTES], groups: &mut [Group; 16]) {
+    let mut sub_scales = [0; 16];
+    sub_scales_q6_k(block, &mut sub_scales);
+    let scale = half_at(block, Q6_K_SCALE_AT);
+    for (group, sub_scale) in groups.iter_mut().zip(sub_scales) {
+        *group = Group { scale: scale * f32::from(sub_scale as i8), min: 0.0 };
     }
 }
 

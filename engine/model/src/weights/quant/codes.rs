@@ -1,16 +1,23 @@
 //! The codes and sub-scales in a block of each format: the knowledge of bit layouts.
 //!
-//! Loops run over whole arrays, without branches and with one shift for all elements, so that a
-//! compiler turns them into vector instructions.
+//! Codes are read eight at a time, as the bytes of a word. The bits that a shift moves to a
+//! neighbouring byte are masked away.
 
 use super::{Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, Q8_0_BYTES};
 use galley_backend::{BLOCK_LEN, SUPERBLOCK_LEN};
 
+/// The lower four bits of each byte.
+const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+/// The lower two bits of each byte.
+const PAIRS: u64 = 0x0303_0303_0303_0303;
+/// The lowest bit of each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
 /// Codes of a Q8_0 block: scale; 32 signed bytes.
 #[inline(always)]
 pub(super) fn codes_q8_0(block: &[u8; Q8_0_BYTES], codes: &mut [u8; BLOCK_LEN]) {
-    for (code, byte) in codes.iter_mut().zip(&block[2..]) {
-        *code = byte ^ 0x80;
+    for (i, codes) in eights(codes) {
+        *codes = (word(&block[2..], i) ^ (ONES << 7)).to_le_bytes();
     }
 }
 
@@ -20,11 +27,7 @@ pub(super) fn codes_of_4_bits<const BYTES: usize>(
     block: &[u8; BYTES],
     codes: &mut [u8; BLOCK_LEN],
 ) {
-    let (low, high) = codes.split_at_mut(BLOCK_LEN / 2);
-    for ((low, high), byte) in low.iter_mut().zip(high).zip(&block[BYTES - 16..]) {
-        *low = byte & 0xf;
-        *high = byte >> 4;
-    }
+    nibbles(&block[BYTES - 16..], codes);
 }
 
 /// Codes of a block that ends with 32 fifth bits and 16 bytes of nibbles.
@@ -33,18 +36,11 @@ pub(super) fn codes_of_5_bits<const BYTES: usize>(
     block: &[u8; BYTES],
     codes: &mut [u8; BLOCK_LEN],
 ) {
-    codes_of_4_bits(block, codes);
-    for (eight, bits) in codes.as_chunks_mut::<8>().0.iter_mut().zip(&block[BYTES - 20..]) {
-        *eight = (u64::from_le_bytes(*eight) | fifth_bits(*bits)).to_le_bytes();
+    nibbles(&block[BYTES - 16..], codes);
+    for (i, codes) in eights(codes) {
+        let fifths = spread(block[BYTES - 20 + i]) << 4;
+        *codes = (u64::from_le_bytes(*codes) | fifths).to_le_bytes();
     }
-}
-
-/// A word with bit `i` of `bits` at bit 4 of byte `i`.
-#[inline(always)]
-fn fifth_bits(bits: u8) -> u64 {
-    let own_bits = u64::from_ne_bytes([bits; 8]) & 0x8040_2010_0804_0201;
-    // The sum of a byte stays below 256. It reaches 128 if the bit is set.
-    (own_bits + 0x7f7f_7f7f_7f7f_7f7f) >> 3 & 0x1010_1010_1010_1010
 }
 
 /// Codes of a Q4_K superblock: scale of the scales; scale of the minimums; 8 packed scales and
@@ -52,12 +48,8 @@ fn fifth_bits(bits: u8) -> u64 {
 #[inline(always)]
 pub(super) fn codes_q4_k(block: &[u8; Q4_K_BYTES], codes: &mut [u8; SUPERBLOCK_LEN]) {
     let pairs = codes.as_chunks_mut::<64>().0;
-    for (pair, bytes) in pairs.iter_mut().zip(block[16..].as_chunks::<32>().0) {
-        let (low, high) = pair.split_at_mut(32);
-        for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
-            *low = byte & 0xf;
-            *high = byte >> 4;
-        }
+    for (bytes, codes) in block[16..].as_chunks::<32>().0.iter().zip(pairs) {
+        nibbles(bytes, codes);
     }
 }
 
@@ -66,13 +58,12 @@ pub(super) fn codes_q4_k(block: &[u8; Q4_K_BYTES], codes: &mut [u8; SUPERBLOCK_L
 #[inline(always)]
 pub(super) fn codes_q5_k(block: &[u8; Q5_K_BYTES], codes: &mut [u8; SUPERBLOCK_LEN]) {
     let (fifths, bytes) = block[16..].split_at(32);
-    let pairs = codes.as_chunks_mut::<64>().0;
-    for ((i, pair), bytes) in pairs.iter_mut().enumerate().zip(bytes.as_chunks::<32>().0) {
-        let (low, high) = pair.split_at_mut(32);
-        for (((low, high), byte), fifth) in low.iter_mut().zip(high).zip(bytes).zip(fifths) {
-            let bits = fifth >> (2 * i);
-            *low = byte & 0xf | (bits & 1) << 4;
-            *high = byte >> 4 | (bits & 2) << 3;
+    let groups = codes.as_chunks_mut::<32>().0;
+    for (g, codes) in groups.iter_mut().enumerate() {
+        let bytes = &bytes[32 * (g / 2)..][..32];
+        for (i, codes) in eights(codes) {
+            let lower = word(bytes, i) >> (4 * (g % 2)) & NIBBLES;
+            *codes = (lower | (word(fifths, i) >> g & ONES) << 4).to_le_bytes();
         }
     }
 }
@@ -87,12 +78,44 @@ pub(super) fn codes_q6_k(block: &[u8; Q6_K_BYTES], codes: &mut [u8; SUPERBLOCK_L
         let upper = &rest[32 * h..][..32];
         for (run, codes) in half.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let lower = &lower[64 * h + 32 * (run % 2)..][..32];
-            let (lower_shift, upper_shift) = (4 * (run / 2), 2 * run);
-            for ((code, lower), upper) in codes.iter_mut().zip(lower).zip(upper) {
-                *code = lower >> lower_shift & 0xf | (upper >> upper_shift & 3) << 4;
+            for (i, codes) in eights(codes) {
+                let lower = word(lower, i) >> (4 * (run / 2)) & NIBBLES;
+                let upper = word(upper, i) >> (2 * run) & PAIRS;
+                *codes = (lower | upper << 4).to_le_bytes();
             }
         }
     }
+}
+
+/// The low nibbles of all `bytes`, and then the high ones.
+#[inline(always)]
+fn nibbles(bytes: &[u8], codes: &mut [u8]) {
+    let (low, high) = codes.split_at_mut(bytes.len());
+    for ((i, low), (_, high)) in eights(low).zip(eights(high)) {
+        let word = word(bytes, i);
+        *low = (word & NIBBLES).to_le_bytes();
+        *high = (word >> 4 & NIBBLES).to_le_bytes();
+    }
+}
+
+/// The codes, eight by eight, with the numbers of the eights.
+#[inline(always)]
+fn eights(codes: &mut [u8]) -> impl Iterator<Item = (usize, &mut [u8; 8])> {
+    codes.as_chunks_mut::<8>().0.iter_mut().enumerate()
+}
+
+/// The `i`-th eight bytes as a word.
+#[inline(always)]
+fn word(bytes: &[u8], i: usize) -> u64 {
+    u64::from_le_bytes(bytes.as_chunks::<8>().0[i])
+}
+
+/// A word with bit `i` of `bits` as byte `i`.
+#[inline(always)]
+fn spread(bits: u8) -> u64 {
+    let own_bits = u64::from(bits) * ONES & 0x8040_2010_0804_0201;
+    // The sum of a byte stays below 256. It reaches 128 if the bit is set.
+    (own_bits + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & ONES
 }
 
 /// The 16 signed scales of a Q6_K superblock.
