@@ -9,7 +9,9 @@
 //! program.
 
 use galley_backend::cpu::{CpuConfig, InstructionSet};
-use galley_backend::{Batch, Formats, InputToken, KvView, LayerMask, SeqSpan, WeightFormat};
+use galley_backend::{
+    Batch, Formats, InputToken, KvView, LayerMask, OperandFormat, SeqSpan, WeightFormat,
+};
 use galley_model::weights::Checkpoint;
 use galley_model::{LanguageModel, LoadOptions, ModelIndex, load};
 use std::error::Error;
@@ -22,7 +24,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     let checkpoint = Checkpoint::open(&arguments.model)?;
     let config = CpuConfig::default()
-        .formats(arguments.formats())
+        .formats(Formats::new(arguments.dtype, arguments.weights)?)
         .instruction_set(arguments.cpu)
         .n_threads(arguments.n_threads);
     let options = LoadOptions::new(BLOCK, arguments.window.div_ceil(BLOCK))
@@ -109,7 +111,7 @@ struct Arguments {
     model: PathBuf,
     /// None: the weights of `dtype`.
     weights: Option<WeightFormat>,
-    dtype: Formats,
+    dtype: OperandFormat,
     cpu: Option<InstructionSet>,
     n_threads: Option<usize>,
     /// Most tokens of a window.
@@ -121,7 +123,7 @@ impl Arguments {
         let mut arguments = Arguments {
             model: PathBuf::new(),
             weights: None,
-            dtype: Formats::NATIVE,
+            dtype: OperandFormat::Bf16,
             cpu: None,
             n_threads: None,
             window: 512,
@@ -145,11 +147,5 @@ impl Arguments {
             return Err("a model (--model FILE), and windows of at least one token".into());
         }
         Ok(arguments)
-    }
-
-    fn formats(&self) -> Formats {
-        let mut formats = self.dtype;
-        formats.weights = self.weights.unwrap_or(formats.weights);
-        formats
     }
 }
