@@ -35,6 +35,10 @@ const WORK_PER_WEIGHT: usize = 64;
 pub struct Matrix {
     pub(super) memory: WeightMemory,
     pub(super) panels: Vec<Panel>,
+    /// Whether there are panels of floats.
+    pub(super) has_words: bool,
+    /// Whether there are quantised panels.
+    pub(super) has_strips: bool,
     /// The format of words.
     pub(super) format: OperandFormat,
     /// Outputs × inputs. In a gated matrix, gate and up rows alternate, 16 by 16.
@@ -91,7 +95,9 @@ impl Matrix {
             };
             packer.pack_panel(index, panel.format, packed);
         });
-        Ok(Self { memory, panels, format, shape })
+        let is_words = |panel: &Panel| panel.format == PanelFormat::Words;
+        let (has_words, has_strips) = (panels.iter().any(is_words), !panels.iter().all(is_words));
+        Ok(Self { memory, panels, has_words, has_strips, format, shape })
     }
 
     /// The address of a panel.

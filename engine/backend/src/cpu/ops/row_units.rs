@@ -3,7 +3,7 @@
 use crate::cpu::blocks::RowBlock;
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::{Gemm, Sink, row_tile};
-use crate::cpu::matrix::{PANEL, PanelFormat};
+use crate::cpu::matrix::PANEL;
 use crate::cpu::{CpuBackend, Matrix, Tensor, Vector};
 
 /// Most rows per unit in operations with little work per row.
@@ -28,12 +28,11 @@ impl CpuBackend {
         out_stride: usize,
         sink: Sink,
     ) {
-        let has = |words: bool| w.panels.iter().any(|p| (p.format == PanelFormat::Words) == words);
-        let (multipliers, x_stride) = match has(true) {
+        let (multipliers, x_stride) = match w.has_words {
             true => self.multipliers(x, n_rows, w.k_words()),
             false => (std::ptr::null(), 0),
         };
-        let row_blocks = match has(false) {
+        let row_blocks = match w.has_strips {
             true => self.row_blocks(x, n_rows, w.n_blocks()),
             false => std::ptr::null(),
         };
