@@ -113,7 +113,7 @@ fn word(bytes: &[u8], i: usize) -> u64 {
 /// A word with bit `i` of `bits` as byte `i`.
 #[inline(always)]
 fn spread(bits: u8) -> u64 {
-    let own_bits = u64::from(bits) * ONES & 0x8040_2010_0804_0201;
+    let own_bits = (u64::from(bits) * ONES) & 0x8040_2010_0804_0201;
     // The sum of a byte stays below 256. It reaches 128 if the bit is set.
     (own_bits + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & ONES
 }
