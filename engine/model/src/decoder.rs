@@ -78,7 +78,7 @@ impl<B: DecoderOps> Decoder<B> {
         let (n_q, n_kv) = (config.n_heads * dim, config.n_kv_heads * dim);
         let total = config.n_layers + 1;
         progress(0, total);
-        backend.expect_weights(checkpoint.packed_bytes(backend.formats()));
+        backend.begin_model(checkpoint.packed_bytes(backend.formats()), checkpoint.has_blocks());
         let mut loader = WeightLoader { backend, checkpoint };
         let embedding = loader.table("model.embed_tokens.weight", config.vocab_size, hidden)?;
         let head = match config.tie_embeddings {
@@ -127,7 +127,7 @@ impl<B: DecoderOps> Decoder<B> {
             x: backend.f32_rows(rows, hidden)?,
             normed: backend.operand_rows(rows, hidden)?,
             qkv: backend.f32_rows(rows, n_q + 2 * n_kv)?,
-            q: backend.operand_rows(rows, n_q)?,
+            q: backend.query_rows(rows, n_q)?,
             attended: backend.operand_rows(rows, n_q)?,
             gated: backend.operand_rows(rows, config.intermediate_size)?,
             logits: backend.f32_rows(options.max_logit_rows, config.vocab_size)?,

@@ -23,6 +23,8 @@ pub(super) enum Sink {
     Add { out: *mut f32 },
     /// Operand rows: `out = silu(gate) · up`.
     SiluMul { out: *mut u32 },
+    /// The same in f32.
+    SiluMulF32 { out: *mut f32 },
 }
 
 /// One product. Strides are in words.
@@ -243,6 +245,9 @@ unsafe fn finish<I: Isa, E: Element>(g: &Gemm<'_>, panel: usize, row: usize, sum
             }
             Sink::SiluMul { out } => {
                 E::store::<I>(out.add(at), panel * LANES, I::mul(silu::<I>(first), second));
+            }
+            Sink::SiluMulF32 { out } => {
+                I::store(out.add(at + panel * LANES), I::mul(silu::<I>(first), second));
             }
         }
     }

@@ -128,9 +128,15 @@ pub(super) struct Kernels {
     pub(super) strips: StripKernels,
     /// Quantises a row of operands of a number of columns to blocks at a stride.
     pub(super) quantise_row: unsafe fn(*const u32, usize, *mut RowBlock, usize),
+    /// The same for a row of f32.
+    pub(super) quantise_f32_row: unsafe fn(*const u32, usize, *mut RowBlock, usize),
+    /// Rounds f32 values to operands.
+    pub(super) to_operand: unsafe fn(&[f32], *mut u32),
     /// Turns words into multipliers; None if multipliers are the words themselves.
     pub(super) expand: Option<unsafe fn(*const u32, usize, *mut u32)>,
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
+    /// The same with a result in f32.
+    pub(super) rms_norm_to_f32: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
     pub(super) attend: unsafe fn(&Call, &QueryRows<'_>, &mut AttentionScratch),
     pub(super) tile_state: unsafe fn(
@@ -230,8 +236,11 @@ macro_rules! entry_points {
                 multiply_panels,
                 strips: portable_strips::STRIPS,
                 quantise_row,
+                quantise_f32_row,
+                to_operand,
                 expand: if <$isa>::EXPANDS && <$element>::PER_WORD > 1 { Some(expand) } else { None },
                 rms_norm,
+                rms_norm_to_f32,
                 rope_and_store,
                 attend,
                 tile_state,
@@ -257,6 +266,29 @@ macro_rules! entry_points {
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { blocks::quantise_row::<$element>(row, cols, out, stride) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise_f32_row(
+                row: *const u32,
+                cols: usize,
+                out: *mut RowBlock,
+                stride: usize,
+            ) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { blocks::quantise_row::<F32>(row, cols, out, stride) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn to_operand(x: &[f32], out: *mut u32) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { rows::to_operand::<$isa, $element>(x, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rms_norm_to_f32(x: &[f32], weight: &[f32], eps: f32, out: *mut u32) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { rows::rms_norm::<$isa, F32>(x, weight, eps, out) }
             }
 
             $(#[target_feature(enable = $features)])?

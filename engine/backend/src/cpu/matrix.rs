@@ -311,6 +311,7 @@ fn from_word(format: OperandFormat, word: u32, values: &mut [f32]) {
 pub struct Tensor {
     pub(super) words: WordBuffer,
     pub(super) shape: TensorShape,
+    pub(super) format: OperandFormat,
     /// Words from one row to the next.
     pub(super) stride: usize,
 }
@@ -318,13 +319,13 @@ pub struct Tensor {
 impl Tensor {
     pub(super) fn new(shape: TensorShape, format: OperandFormat) -> Result<Self> {
         let TensorShape { kind, max_rows, cols } = shape;
-        let per_word = if kind == RowKind::F32 { 1 } else { format.per_word() };
-        let stride = cols.next_multiple_of(PANEL).div_ceil(per_word);
+        debug_assert!(kind == RowKind::Operand || format == OperandFormat::F32);
+        let stride = cols.next_multiple_of(PANEL).div_ceil(format.per_word());
         let len = max_rows
             .checked_mul(stride)
             .ok_or(BackendError::OutOfMemory { purpose: "activations", needed_bytes: u128::MAX })?;
         let words = WordBuffer::zeroed("activations", len)?;
-        Ok(Self { words, shape, stride })
+        Ok(Self { words, shape, format, stride })
     }
 
     /// The f32 row `row`, without its padding.

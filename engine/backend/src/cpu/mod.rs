@@ -34,7 +34,7 @@ mod tests;
 mod threads;
 
 use crate::sample::PendingTokens;
-use crate::{Formats, Result, WeightFormat};
+use crate::{Formats, OperandFormat, Result, WeightFormat};
 use arena::WeightArena;
 use attention::AttentionScratch;
 use blocks::RowBlock;
@@ -102,6 +102,11 @@ pub struct CpuBackend {
     observers: Vec<ObserveScratch>,
     /// Rows of a product as multipliers, if the kernels expand them.
     expanded: Vec<u32>,
+    /// The format of operand rows of the model that is being loaded: f32 if it has quantised weights,
+    /// because rounding to bf16 would add to the rounding to signed bytes.
+    product_format: OperandFormat,
+    /// Operand rows rounded for panels of floats, in a model that has quantised weights too.
+    rounded: Vec<u32>,
     /// Rows of a product as signed bytes, for quantised weights.
     row_blocks: Vec<RowBlock>,
     /// Memory of weights that are yet to be loaded.
@@ -159,6 +164,8 @@ impl CpuBackend {
             attention: AttentionMemory::default(),
             observers: (0..n_threads).map(|_| ObserveScratch::default()).collect(),
             expanded: Vec::new(),
+            product_format: config.formats.operands,
+            rounded: Vec::new(),
             row_blocks: Vec::new(),
             arena: WeightArena::default(),
             head_rows: Vec::new(),

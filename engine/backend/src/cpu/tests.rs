@@ -5,7 +5,6 @@ mod observe;
 mod quantised;
 
 use super::*;
-use crate::shapes::RowKind;
 use crate::testing::*;
 use crate::{
     AttentionParams, Backend, BackendError, Batch, DecoderOps, DeviceMemory, InputToken, KvFormat,
@@ -53,11 +52,11 @@ impl TestBackend for CpuBackend {
         for (i, &x) in values.iter().enumerate() {
             // SAFETY: the row was checked to hold as many values.
             unsafe {
-                match (tensor.shape.kind, self.formats.operands) {
-                    (RowKind::Operand, OperandFormat::Bf16) => {
+                match tensor.format {
+                    OperandFormat::Bf16 => {
                         <simd::Bf16 as simd::Element>::store_one(at, i, x);
                     }
-                    _ => <simd::F32 as simd::Element>::store_one(at, i, x),
+                    OperandFormat::F32 => <simd::F32 as simd::Element>::store_one(at, i, x),
                 }
             }
         }
@@ -69,11 +68,9 @@ impl TestBackend for CpuBackend {
         let read = |i| {
             // SAFETY: the row holds `cols` values.
             unsafe {
-                match (tensor.shape.kind, self.formats.operands) {
-                    (RowKind::Operand, OperandFormat::Bf16) => {
-                        half::bf16::from_bits(*at.cast::<u16>().add(i)).to_f32()
-                    }
-                    _ => *at.cast::<f32>().add(i),
+                match tensor.format {
+                    OperandFormat::Bf16 => half::bf16::from_bits(*at.cast::<u16>().add(i)).to_f32(),
+                    OperandFormat::F32 => *at.cast::<f32>().add(i),
                 }
             }
         };

@@ -74,8 +74,10 @@ pub trait DeviceMemory: Send + 'static {
     ) -> Result<Self::Matrix> {
         self.load_matrix(rows, cols, source)
     }
-    /// Says that matrices of about so many packed bytes are loaded next, so that they lie together.
-    fn expect_weights(&mut self, _bytes: usize) {}
+    /// Says that a model with matrices of about `bytes` packed bytes is loaded next, so that they lie together.
+    /// `has_blocks` says whether some are quantised in the file. Operand rows that are allocated
+    /// afterwards suit this model.
+    fn begin_model(&mut self, _bytes: usize, _has_blocks: bool) {}
     /// Packs gate and up projections, each `rows × cols`, for [`DecoderOps::linear_silu_mul`].
     ///
     /// [`DecoderOps::linear_silu_mul`]: crate::DecoderOps::linear_silu_mul
@@ -92,8 +94,12 @@ pub trait DeviceMemory: Send + 'static {
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
     /// Allocates a tensor of f32 rows.
     fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
-    /// Allocates a tensor of operand rows.
+    /// Allocates a tensor of operand rows for matrix products.
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
+    /// Allocates a tensor of operand rows for queries.
+    fn query_rows(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor> {
+        self.operand_rows(max_rows, cols)
+    }
     /// Free bytes for a KV pool at this moment; None if the backend does not know.
     fn room_bytes(&self) -> Result<Option<usize>> {
         Ok(None)

@@ -31,6 +31,7 @@ impl CpuBackend {
             q_stride,
             out: std::ptr::null_mut(),
             out_stride: 0,
+            out_is_f32: false,
             kv: pool.words.as_ptr(),
             layout: pool.layout,
             layer,

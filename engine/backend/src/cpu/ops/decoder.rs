@@ -7,10 +7,11 @@ use crate::cpu::gemm::Sink;
 use crate::cpu::rope::RopeStore;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{
-    RowKind, check_embed, check_linear, check_logits, check_rms_norm, check_rope_and_store_kv,
+    RowKind, TensorShape, check_embed, check_linear, check_logits, check_rms_norm,
+    check_rope_and_store_kv,
 };
 use crate::{
-    AttentionParams, Batch, DecoderOps, DeviceMemory, Observation, Result, Rope, RopeParams,
+    AttentionParams, Batch, DecoderOps, Observation, OperandFormat, Result, Rope, RopeParams,
 };
 
 impl DecoderOps for CpuBackend {
@@ -92,7 +93,11 @@ impl DecoderOps for CpuBackend {
     ) -> Result<()> {
         let gate_up_shape = (&gate_up.shape, true);
         check_linear("linear_silu_mul", &x.shape, n_rows, gate_up_shape, None, &out.shape)?;
-        let sink = Sink::SiluMul { out: out.words.as_mut_ptr() };
+        let to = out.words.as_mut_ptr();
+        let sink = match out.format == self.formats.operands {
+            true => Sink::SiluMul { out: to },
+            false => Sink::SiluMulF32 { out: to.cast() },
+        };
         self.multiply(x, n_rows, gate_up, out.stride, sink);
         Ok(())
     }
@@ -156,6 +161,7 @@ impl DecoderOps for CpuBackend {
         let call = Call {
             out_stride: out.stride,
             out: out.words.as_mut_ptr(),
+            out_is_f32: out.format == OperandFormat::F32,
             ..self.call(OP, q, n_rows, pool, layer, params)?
         };
         for seq in batch.seqs {
@@ -195,11 +201,16 @@ impl DecoderOps for CpuBackend {
             return Ok(());
         }
         check_logits(&x.shape, norm.len, &head.shape, batch, &out.shape)?;
-        let kept = self.head_rows.iter().position(|kept| kept.shape.cols == x.shape.cols);
+        let format = if head.has_strips { OperandFormat::F32 } else { self.formats.operands };
+        let suits = |kept: &Tensor| kept.shape.cols == x.shape.cols && kept.format == format;
+        let kept = self.head_rows.iter().position(suits);
         let kept = kept.map(|at| self.head_rows.swap_remove(at));
         let mut normed = match kept.filter(|kept| kept.shape.max_rows >= rows.len()) {
             Some(kept) => kept,
-            None => self.operand_rows(out.shape.max_rows, x.shape.cols)?,
+            None => {
+                let (max_rows, cols) = (out.shape.max_rows, x.shape.cols);
+                Tensor::new(TensorShape { kind: RowKind::Operand, max_rows, cols }, format)?
+            }
         };
         self.norm_rows(x, norm, eps, |i| rows[i] as usize, rows.len(), &mut normed);
         let result = self.linear(&normed, rows.len(), head, None, out);

@@ -5,7 +5,9 @@ use crate::cpu::matrix::PANEL;
 use crate::cpu::rope::MAX_HEAD_DIM;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{RowKind, TensorShape};
-use crate::{BackendError, DeviceMemory, Formats, KvShape, Result, WeightFormat, WeightRows};
+use crate::{
+    BackendError, DeviceMemory, Formats, KvShape, OperandFormat, Result, WeightFormat, WeightRows,
+};
 
 impl CpuBackend {
     fn pack(
@@ -42,8 +44,15 @@ impl DeviceMemory for CpuBackend {
         self.pack(weights, (rows, cols), source, None)
     }
 
-    fn expect_weights(&mut self, bytes: usize) {
+    fn begin_model(&mut self, bytes: usize, has_blocks: bool) {
         self.arena.expect(bytes);
+        let is_quantised = match self.formats.weights {
+            WeightFormat::Native => has_blocks,
+            WeightFormat::Q8 | WeightFormat::Q4 => true,
+            WeightFormat::Bf16 | WeightFormat::F32 => false,
+        };
+        let format = if is_quantised { OperandFormat::F32 } else { self.formats.operands };
+        self.product_format = format;
     }
 
     fn load_gated(
@@ -67,10 +76,14 @@ impl DeviceMemory for CpuBackend {
     }
 
     fn f32_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
-        Tensor::new(TensorShape { kind: RowKind::F32, max_rows, cols }, self.formats.operands)
+        Tensor::new(TensorShape { kind: RowKind::F32, max_rows, cols }, OperandFormat::F32)
     }
 
     fn operand_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Tensor::new(TensorShape { kind: RowKind::Operand, max_rows, cols }, self.product_format)
+    }
+
+    fn query_rows(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
         Tensor::new(TensorShape { kind: RowKind::Operand, max_rows, cols }, self.formats.operands)
     }
 

@@ -1,5 +1,6 @@
 //! Norms and matrix products of rows as units of work.
 
+use crate::OperandFormat;
 use crate::cpu::blocks::RowBlock;
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::{Gemm, Sink, row_tile};
@@ -11,6 +12,19 @@ const MAX_ROWS_PER_UNIT: usize = 8;
 
 /// Rows per unit of an expansion: a row takes about 0.1 µs, and a dispatch about 1 µs.
 const EXPANDED_ROWS_PER_UNIT: usize = 32;
+
+/// Rows of words that threads read.
+#[derive(Clone, Copy)]
+struct Words(*const u32);
+
+// SAFETY: the words are only read while they are shared.
+unsafe impl Sync for Words {}
+
+impl Words {
+    fn at(&self) -> *const u32 {
+        self.0
+    }
+}
 
 impl CpuBackend {
     /// Rows per unit in operations of about 1 µs per row: several units per thread.
@@ -67,29 +81,54 @@ impl CpuBackend {
         n_rows: usize,
         k_words: usize,
     ) -> (*const u32, usize) {
+        let (words, words_stride) = match x.format == self.formats.operands {
+            true => (x.words.as_ptr(), x.stride),
+            false => self.rounded_rows(x, n_rows),
+        };
         let Some(expand) = self.kernels.expand else {
-            return (x.words.as_ptr(), x.stride);
+            return (words, words_stride);
         };
         let stride = k_words * self.formats.operands.per_word();
         if self.expanded.len() < n_rows * stride {
             self.expanded.resize(n_rows * stride, 0);
         }
+        let words = Words(words);
         let out = DisjointPtr::of(&mut self.expanded);
         let unit_work = EXPANDED_ROWS_PER_UNIT * stride;
         self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), unit_work, |unit, _| {
             let first = unit * EXPANDED_ROWS_PER_UNIT;
             for row in first..(first + EXPANDED_ROWS_PER_UNIT).min(n_rows) {
-                // SAFETY: `x` has the row, the buffer was made to hold it, and one unit writes it.
+                // SAFETY: the words have the row, the buffer was made to hold it, and one unit writes it.
                 unsafe {
-                    expand(
-                        x.words.as_ptr().add(row * x.stride),
-                        k_words,
-                        out.ptr().add(row * stride),
-                    );
+                    let from = words.at().add(row * words_stride);
+                    expand(from, k_words, out.ptr().add(row * stride));
                 }
             }
         });
         (self.expanded.as_ptr(), stride)
+    }
+
+    /// The f32 rows of `x` rounded to operands, and the number of words from one row to the next.
+    fn rounded_rows(&mut self, x: &Tensor, n_rows: usize) -> (*const u32, usize) {
+        let cols = x.shape.cols;
+        let stride = cols.next_multiple_of(PANEL) / self.formats.operands.per_word();
+        if self.rounded.len() < n_rows * stride {
+            self.rounded.resize(n_rows * stride, 0);
+        }
+        let per_unit = self.rows_per_unit(n_rows);
+        let round = self.kernels.to_operand;
+        let out = DisjointPtr::of(&mut self.rounded);
+        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * cols, |unit, _| {
+            let first = unit * per_unit;
+            for row in first..(first + per_unit).min(n_rows) {
+                // SAFETY: `x` has f32 rows, the buffer was made to hold them, and one unit writes the row.
+                unsafe {
+                    let from = x.words.as_ptr().add(row * x.stride).cast::<f32>();
+                    round(std::slice::from_raw_parts(from, cols), out.ptr().add(row * stride));
+                }
+            }
+        });
+        (self.rounded.as_ptr(), stride)
     }
 
     /// The rows of `x` as signed bytes, in tiles ([`row_tile`]).
@@ -101,7 +140,10 @@ impl CpuBackend {
             self.row_blocks.resize(len, RowBlock::ZERO);
         }
         let per_unit = self.rows_per_unit(n_rows);
-        let quantise = self.kernels.quantise_row;
+        let quantise = match x.format {
+            OperandFormat::F32 => self.kernels.quantise_f32_row,
+            OperandFormat::Bf16 => self.kernels.quantise_row,
+        };
         let out = DisjointPtr::of(&mut self.row_blocks);
         self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.shape.cols, |unit, _| {
             let first = unit * per_unit;
@@ -128,7 +170,10 @@ impl CpuBackend {
         n_rows: usize,
         out: &mut Tensor,
     ) {
-        let kernel = self.kernels.rms_norm;
+        let kernel = match out.format {
+            OperandFormat::F32 => self.kernels.rms_norm_to_f32,
+            OperandFormat::Bf16 => self.kernels.rms_norm,
+        };
         let per_unit = self.rows_per_unit(n_rows);
         let stride = out.stride;
         let out = DisjointPtr::<u32>::new(&mut out.words);

@@ -133,12 +133,18 @@ fn chain(format: BlockFormat, row: &RowCodes, x: &[f32], is_fused: bool) -> f32 
     acc
 }
 
-/// A backend for every instruction set of the machine, with weights in `weights` and f32 operands.
+/// A backend for every instruction set of the machine, with weights in `weights`, and operands in f32 with
+/// one thread and in bf16 with three. Operands of a quantised model are f32 in both.
 fn quantised_backends(weights: WeightFormat) -> Vec<CpuBackend> {
     let all = InstructionSet::ALL.into_iter().filter(|isa| isa.is_available());
-    let formats = Formats { weights, ..Formats::F32 };
-    let config = |isa, n| CpuConfig::default().instruction_set(isa).n_threads(n).formats(formats);
-    all.flat_map(|isa| [1, 3].map(|n| CpuBackend::new(config(isa, n)).unwrap())).collect()
+    let backend = |isa, n_threads, formats: Formats| {
+        let formats = Formats { weights, ..formats };
+        let config = CpuConfig::default().instruction_set(isa).n_threads(n_threads);
+        let mut backend = CpuBackend::new(config.formats(formats)).unwrap();
+        backend.begin_model(1 << 20, true);
+        backend
+    };
+    all.flat_map(|isa| [backend(isa, 1, Formats::F32), backend(isa, 3, Formats::BF16)]).collect()
 }
 
 fn is_fused(backend: &CpuBackend) -> bool {
