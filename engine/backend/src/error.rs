@@ -1,7 +1,5 @@
 //! Errors of a device.
 
-use crate::{OperandFormat, WeightFormat};
-
 /// Result of a backend operation.
 pub type Result<T, E = BackendError> = std::result::Result<T, E>;
 
@@ -59,9 +57,9 @@ pub enum BackendError {
     )]
     FormatPair {
         /// The format of weights.
-        weights: WeightFormat,
+        weights: String,
         /// The format of operands and KV cache.
-        dtype: OperandFormat,
+        dtype: String,
     },
     /// A setting that this machine or build does not support.
     #[error("{0}")]

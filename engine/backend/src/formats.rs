@@ -156,6 +156,7 @@ impl Formats {
         });
         let is_float = matches!(weights, WeightFormat::Bf16 | WeightFormat::F32);
         if is_float && weights != all_floats.weights {
+            let (weights, dtype) = (weights.to_string(), dtype.to_string());
             return Err(BackendError::FormatPair { weights, dtype });
         }
         Ok(Self { weights, ..all_floats })

@@ -86,8 +86,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value_t = OperandFormat::Bf16)]
     pub(crate) dtype: OperandFormat,
     /// Format of weights, which fixes their bytes: native (as in the file, the default; quantised weights keep their
-    /// blocks), q8 or q4 (quantise any model while loading, to 1.06 or 0.56 bytes a weight), or bf16 (2 bytes a weight;
-    /// quantised weights are expanded, as in earlier versions). A GPU takes native, which it expands, and bf16.
+    /// blocks), q8 or q4 (any model is quantised as it is read, to 1.06 or 0.56 bytes a weight), or bf16 (2 bytes a
+    /// weight; quantised weights are expanded, as in earlier versions). A GPU takes native, which it expands, and bf16.
     #[arg(long)]
     pub(crate) weights: Option<WeightFormat>,
     /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by

@@ -1,15 +1,11 @@
 //! Chooses the device of a model, and gives the reason.
 
-use super::device_choice::DeviceChoice;
+use super::device_choice::{DeviceChoice, FORMATS_OF_GPUS};
 use super::error::OpenError;
 use super::settings::Settings;
 use galley_backend::cpu::CpuConfig;
 use galley_model::Device;
 use std::fmt;
-
-/// The formats of GPUs, in a sentence.
-pub(super) const FORMATS_OF_GPUS: &str =
-    "GPUs compute in bf16, with weights native (blocks are expanded to bf16) or bf16";
 
 /// A device, and the reason for it.
 #[derive(Clone, Debug)]

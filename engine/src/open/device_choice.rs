@@ -17,6 +17,10 @@ pub enum DeviceChoice {
     Emulated,
 }
 
+/// The formats of GPUs, in a sentence.
+pub(super) const FORMATS_OF_GPUS: &str =
+    "GPUs compute in bf16, with weights native (blocks are expanded to bf16) or bf16";
+
 impl FromStr for DeviceChoice {
     type Err = String;
 

@@ -1,7 +1,6 @@
 //! Errors of opening a model, by the way out that a caller has.
 
-use super::device::FORMATS_OF_GPUS;
-use super::device_choice::DeviceChoice;
+use super::device_choice::{DeviceChoice, FORMATS_OF_GPUS};
 use super::drafter::DrafterError;
 use crate::error::StartError;
 use galley_model::ModelError;
