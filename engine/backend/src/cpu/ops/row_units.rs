@@ -5,6 +5,7 @@ use crate::cpu::blocks::RowBlock;
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::{Gemm, Sink, row_tile};
 use crate::cpu::matrix::PANEL;
+use crate::cpu::threads::ThreadPool;
 use crate::cpu::{CpuBackend, Matrix, Tensor, Vector};
 
 /// Most rows per unit in operations with little work per row.
@@ -94,15 +95,11 @@ impl CpuBackend {
         }
         let words = Words(words);
         let out = DisjointPtr::of(&mut self.expanded);
-        let unit_work = EXPANDED_ROWS_PER_UNIT * stride;
-        self.threads.for_each(n_rows.div_ceil(EXPANDED_ROWS_PER_UNIT), unit_work, |unit, _| {
-            let first = unit * EXPANDED_ROWS_PER_UNIT;
-            for row in first..(first + EXPANDED_ROWS_PER_UNIT).min(n_rows) {
-                // SAFETY: the words have the row, the buffer was made to hold it, and one unit writes it.
-                unsafe {
-                    let from = words.at().add(row * words_stride);
-                    expand(from, k_words, out.ptr().add(row * stride));
-                }
+        for_each_row(&mut self.threads, (n_rows, EXPANDED_ROWS_PER_UNIT), stride, |row| {
+            // SAFETY: the words have the row, the buffer was made to hold it, and one unit writes it.
+            unsafe {
+                let from = words.at().add(row * words_stride);
+                expand(from, k_words, out.ptr().add(row * stride));
             }
         });
         (self.expanded.as_ptr(), stride)
@@ -118,14 +115,14 @@ impl CpuBackend {
         let per_unit = self.rows_per_unit(n_rows);
         let round = self.kernels.to_operand;
         let out = DisjointPtr::of(&mut self.rounded);
-        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * cols, |unit, _| {
-            let first = unit * per_unit;
-            for row in first..(first + per_unit).min(n_rows) {
-                // SAFETY: `x` has f32 rows, the buffer was made to hold them, and one unit writes the row.
-                unsafe {
-                    let from = x.words.as_ptr().add(row * x.stride).cast::<f32>();
-                    round(std::slice::from_raw_parts(from, cols), out.ptr().add(row * stride));
-                }
+        let last_word = (cols - 1) / self.formats.operands.per_word();
+        for_each_row(&mut self.threads, (n_rows, per_unit), cols, |row| {
+            // SAFETY: `x` has f32 rows, the buffer was made to hold them, and one unit writes the row.
+            unsafe {
+                let from = x.words.as_ptr().add(row * x.stride).cast::<f32>();
+                let to = out.ptr().add(row * stride);
+                *to.add(last_word) = 0; // the padding after an odd number of values
+                round(std::slice::from_raw_parts(from, cols), to);
             }
         });
         (self.rounded.as_ptr(), stride)
@@ -134,7 +131,7 @@ impl CpuBackend {
     /// The rows of `x` as signed bytes, in tiles ([`row_tile`]).
     fn row_blocks(&mut self, x: &Tensor, n_rows: usize, n_blocks: usize) -> *const RowBlock {
         let strip_rows = self.kernels.strips.rows;
-        let last = row_tile(n_rows - 1, n_rows, strip_rows);
+        let last = row_tile(n_rows.saturating_sub(1), n_rows, strip_rows);
         let len = (last.first + last.n_rows) * n_blocks;
         if self.row_blocks.len() < len {
             self.row_blocks.resize(len, RowBlock::ZERO);
@@ -145,16 +142,13 @@ impl CpuBackend {
             OperandFormat::Bf16 => self.kernels.quantise_row,
         };
         let out = DisjointPtr::of(&mut self.row_blocks);
-        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.shape.cols, |unit, _| {
-            let first = unit * per_unit;
-            for row in first..(first + per_unit).min(n_rows) {
-                let tile = row_tile(row, n_rows, strip_rows);
-                let at = tile.first * n_blocks + row - tile.first;
-                // SAFETY: `x` has the row, the tile has room for its blocks, and one unit writes them.
-                unsafe {
-                    let words = x.words.as_ptr().add(row * x.stride);
-                    quantise(words, x.shape.cols, out.ptr().add(at), tile.n_rows);
-                }
+        for_each_row(&mut self.threads, (n_rows, per_unit), x.shape.cols, |row| {
+            let tile = row_tile(row, n_rows, strip_rows);
+            let at = tile.first * n_blocks + row - tile.first;
+            // SAFETY: `x` has the row, the tile has room for its blocks, and one unit writes them.
+            unsafe {
+                let words = x.words.as_ptr().add(row * x.stride);
+                quantise(words, x.shape.cols, out.ptr().add(at), tile.n_rows);
             }
         });
         self.row_blocks.as_ptr()
@@ -177,15 +171,26 @@ impl CpuBackend {
         let per_unit = self.rows_per_unit(n_rows);
         let stride = out.stride;
         let out = DisjointPtr::<u32>::new(&mut out.words);
-        self.threads.for_each(n_rows.div_ceil(per_unit), per_unit * x.shape.cols * 2, |unit, _| {
-            let first = unit * per_unit;
-            for row in first..(first + per_unit).min(n_rows) {
-                // SAFETY: the caller has checked the shapes, and one unit writes the row.
-                unsafe {
-                    let to = out.ptr().add(row * stride);
-                    kernel(x.f32_row(source(row)), weight.get(), eps, to);
-                }
+        for_each_row(&mut self.threads, (n_rows, per_unit), 2 * x.shape.cols, |row| {
+            // SAFETY: the caller has checked the shapes, and one unit writes the row.
+            unsafe {
+                let to = out.ptr().add(row * stride);
+                kernel(x.f32_row(source(row)), weight.get(), eps, to);
             }
         });
     }
+}
+
+/// Runs `work` for every row below `n_rows`, `per_unit` rows a unit. A row costs about `row_work`
+/// multiply-adds.
+fn for_each_row(
+    threads: &mut ThreadPool,
+    (n_rows, per_unit): (usize, usize),
+    row_work: usize,
+    work: impl Fn(usize) + Sync,
+) {
+    threads.for_each(n_rows.div_ceil(per_unit), per_unit * row_work, |unit, _| {
+        let first = unit * per_unit;
+        (first..(first + per_unit).min(n_rows)).for_each(&work);
+    });
 }
