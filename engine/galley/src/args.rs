@@ -90,7 +90,7 @@ pub(crate) struct ModelArgs {
     /// weight; quantised weights are expanded, as in earlier versions). A GPU takes native, which it expands, and bf16.
     #[arg(long)]
     pub(crate) weights: Option<WeightFormat>,
-    /// Instruction set of the CPU kernels: avx512bf16, avx512, avx2 or portable; the best by
+    /// Instruction set of the CPU kernels: avx512bf16, avx512vnni, avx512, avxvnni, avx2 or portable; the best by
     /// default.
     #[arg(long)]
     pub(crate) cpu: Option<String>,

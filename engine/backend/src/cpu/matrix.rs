@@ -17,15 +17,15 @@
 use super::arena::{WeightArena, WeightMemory};
 use super::blocks::{STRIP, pack_strip, quantise_weights, read_lane, strip_bytes};
 use super::buffer::{DisjointPtr, WordBuffer};
-use super::simd::{LANES, bf16_bits};
+use super::simd::bf16_bits;
 use super::threads::ThreadPool;
 use crate::shapes::{MatrixShape, RowKind, TensorShape};
 use crate::{
     BLOCK_LEN, BackendError, BlockFormat, OperandFormat, Result, RowCodes, WeightFormat, WeightRows,
 };
 
-/// Outputs of a panel: two vectors.
-pub(super) const PANEL: usize = 2 * LANES;
+/// Outputs of a panel: two vectors, or strips.
+pub(super) const PANEL: usize = 2 * STRIP;
 
 /// Approximate cost of packing a weight, in multiply-adds; far more if the file is on a slow disk.
 const WORK_PER_WEIGHT: usize = 64;

@@ -15,12 +15,14 @@
 
 use super::layout::{GROUP, GroupLayout, NIBBLES, STRIP, VECTOR, groups};
 use super::rows::RowBlock;
-use crate::cpu::matrix::PANEL;
 use crate::cpu::simd::Integers;
 use crate::{BLOCK_LEN, BlockFormat, IQ4_NL_VALUES};
 
 /// Most rows of a tile on any instruction set.
 pub(in super::super) const MOST_ROWS: usize = 12;
+
+/// Values from one row of results to the next: two strips of a panel lie side by side.
+const OUT_STRIDE: usize = 2 * STRIP;
 
 /// Numbers of rows that tiles have.
 const TILES: [usize; 7] = [1, 2, 3, 4, 6, 8, 12];
@@ -40,7 +42,7 @@ pub(in super::super) struct StripProduct {
     pub(in super::super) rows: *const RowBlock,
     /// A value of [`tile_rows`].
     pub(in super::super) n_rows: usize,
-    /// The result of lane l of row r goes to `r · PANEL + l`.
+    /// The result of lane l of row r goes to `r · OUT_STRIDE + l`.
     pub(in super::super) out: *mut f32,
 }
 
@@ -124,7 +126,7 @@ unsafe fn tile<J: Integers, F: Format, const R: usize>(p: &StripProduct) {
         unsafe {
             let acc = lanes::<J, F, R>(p, half * J::LANES);
             for (r, acc) in acc.into_iter().enumerate() {
-                J::store(p.out.add(r * PANEL + half * J::LANES), acc);
+                J::store(p.out.add(r * OUT_STRIDE + half * J::LANES), acc);
             }
         }
     }
