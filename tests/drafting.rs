@@ -1,14 +1,15 @@
 //! The same bytes with every drafter: tokens, text and log-probabilities equal plain decoding, bit
 //! for bit, under every schedule.
 
+use galley_backend::cpu::InstructionSet;
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
-use galley_backend::{Batch, Formats, LayerMask, Observation};
+use galley_backend::{Batch, Formats, LayerMask, Observation, OperandFormat, WeightFormat};
 use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Prompt, Request};
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::{TARGET_DRAFTERS, drafting, setup};
 use galley_tests::runs::{Alteration, Altered, Setup, alone, open, requests, run, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes, with_drafts};
-use galley_tests::{left_to_the_inner_model, on_cpu};
+use galley_tests::{QUANTISED, cpu, instruction_sets, left_to_the_inner_model, on_cpu, weights_in};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -20,25 +21,49 @@ fn output_does_not_depend_on_the_drafter() {
     assert_same_bytes("smollm2", Extent::Full, |n| on_cpu(Formats::BF16, n), TARGET_DRAFTERS);
 }
 
+#[test]
+fn output_of_quantised_weights_does_not_depend_on_the_drafter() {
+    let (model, _) = QUANTISED;
+    for isa in instruction_sets() {
+        // The portable kernels are slow, so each drafter has one choice of options there.
+        let mut drafters = TARGET_DRAFTERS.to_vec();
+        if isa == InstructionSet::Portable {
+            drafters.dedup_by_key(|(name, _)| *name);
+        }
+        let device = |n| cpu(Some(isa), Formats::NATIVE, n).into();
+        assert_same_bytes(model, Extent::Small, device, drafters);
+    }
+    // Weights that are quantised while loading, some of them in rows that are no whole blocks.
+    for (model, weights) in [("odd", WeightFormat::Q8), ("llama3", WeightFormat::Q4)] {
+        let device = |n| on_cpu(weights_in(weights, OperandFormat::Bf16), n);
+        assert_same_bytes(model, Extent::Full, device, TARGET_DRAFTERS);
+    }
+}
+
 /// The negative control: a target that sums in another order when it verifies several rows. Its
 /// plain decodes are unchanged, so only drafting shows the fault; the comparison must notice it.
 #[test]
 fn a_verification_that_is_not_row_invariant_is_noticed() {
-    let base = alone();
-    let (model, tokenizer) = open("llama3", &base);
-    let config = &model.target().config;
-    let requests = requests(config.vocab_size as u32, config.max_context.min(400));
-    let config = base.config.clone().max_num_batched_tokens(512);
-    let (expected, _) = run((model, tokenizer), &config, &requests, false);
-    let requests = with_drafts(&requests);
-    let wrong = |is_wrong: bool| {
-        let (model, tokenizer) = open("llama3", &base);
-        let model = if is_wrong { Box::new(Altered(model, Alteration::OtherOrder)) } else { model };
-        let drafting = drafting("streaming-llm", "budget=64");
-        run_drafting((model, tokenizer), &config, &drafting, &requests, false).0
-    };
-    assert_eq!(expected, wrong(false));
-    assert_ne!(expected, wrong(true));
+    for (name, formats) in [("llama3", Formats::BF16), (QUANTISED.0, Formats::NATIVE)] {
+        let base = Setup { device: on_cpu(formats, 1), ..alone() };
+        let (model, tokenizer) = open(name, &base);
+        let config = &model.target().config;
+        let requests = requests(config.vocab_size as u32, config.max_context.min(400));
+        let config = base.config.clone().max_num_batched_tokens(512);
+        let (expected, _) = run((model, tokenizer), &config, &requests, false);
+        let requests = with_drafts(&requests);
+        let drafted = |alteration: Option<Alteration>| {
+            let (model, tokenizer) = open(name, &base);
+            let model = match alteration {
+                Some(alteration) => Box::new(Altered(model, alteration)),
+                None => model,
+            };
+            let drafting = drafting("streaming-llm", "budget=64");
+            run_drafting((model, tokenizer), &config, &drafting, &requests, false).0
+        };
+        assert_eq!(expected, drafted(None));
+        assert_ne!(expected, drafted(Some(Alteration::OtherOrder)));
+    }
 }
 
 /// With a budget that covers the context, the draft pass is the target itself, so every draft token

@@ -2,7 +2,9 @@
 //! a model without an engine.
 
 use galley_backend::cpu::{CpuConfig, InstructionSet};
-use galley_backend::{Batch, Formats, InputToken, KvView, LayerMask, SeqSpan};
+use galley_backend::{
+    Batch, Formats, InputToken, KvView, LayerMask, OperandFormat, SeqSpan, WeightFormat,
+};
 use galley_model::weights::Checkpoint;
 use galley_model::{Device, LanguageModel, LoadOptions, ModelIndex, load};
 use safetensors::SafeTensors;
@@ -29,6 +31,10 @@ pub const TINY_MODELS: [(&str, &str); 8] = [
     ("smollm2.gguf", "smollm2"),
 ];
 
+/// A model of `tests/data/models` with weights in every quantised format, and the directory that holds
+/// its reference. `tests/oracle/make_quantised_model.py` documents it.
+pub const QUANTISED: (&str, &str) = ("quantised/model.gguf", "quantised");
+
 /// A file or directory of `tests/data`.
 pub fn data(name: &str) -> PathBuf {
     let here = || PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -39,6 +45,21 @@ pub fn data(name: &str) -> PathBuf {
 /// repository. It holds `tests/data`, and the drafters in `bin`.
 fn carried() -> Option<PathBuf> {
     std::env::var_os("GALLEY_TEST_ROOT").map(PathBuf::from)
+}
+
+/// The instruction sets of this machine, best first.
+pub fn instruction_sets() -> impl Iterator<Item = InstructionSet> {
+    InstructionSet::ALL.into_iter().filter(|isa| isa.is_available())
+}
+
+/// The instruction sets of this machine whose kernels of floats are different code.
+pub fn float_instruction_sets() -> impl Iterator<Item = InstructionSet> {
+    instruction_sets().filter(|isa| isa.of_same_bits() == *isa)
+}
+
+/// Weights in a format, with operands and the KV cache in `dtype`.
+pub fn weights_in(weights: WeightFormat, dtype: OperandFormat) -> Formats {
+    Formats::new(dtype, Some(weights)).expect("formats that go together")
 }
 
 /// A CPU configuration.

@@ -1,13 +1,12 @@
 //! Drafting with a draft model: it changes no byte, shares the target's pool, and never delays a
 //! sequence.
 
-use galley_backend::Formats;
+use galley_backend::{Formats, OperandFormat, WeightFormat};
 use galley_engine::{DraftRequest, Engine, Prompt, Request};
-use galley_tests::data;
-use galley_tests::on_cpu;
 use galley_tests::plugins::{drafting, second_model as options};
 use galley_tests::runs::{Setup, alone, open, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes};
+use galley_tests::{QUANTISED, cpu, data, instruction_sets, on_cpu, weights_in};
 use std::fs;
 use std::path::Path;
 
@@ -22,12 +21,30 @@ fn output_does_not_depend_on_a_second_model() {
         ("qwen3", "odd", Formats::F32, ""),
         // The target has a larger vocabulary than the draft model.
         ("odd", "mistral", Formats::BF16, ""),
+        // Weights as in the file: both models quantised, and a draft model of floats.
+        (QUANTISED.0, QUANTISED.0, Formats::NATIVE, ",sinks=16,budget=64"),
+        (QUANTISED.0, "qwen3", Formats::NATIVE, ""),
+        // Both models are quantised while loading.
+        ("qwen3", "odd", weights_in(WeightFormat::Q4, OperandFormat::Bf16), ""),
     ] {
         assert_same_bytes(
             target,
             Extent::Full,
             |n| on_cpu(formats, n),
             [("small-model", options(draft, more).as_str())],
+        );
+    }
+}
+
+#[test]
+fn output_of_quantised_weights_does_not_depend_on_a_quantised_second_model() {
+    let (model, _) = QUANTISED;
+    for isa in instruction_sets() {
+        assert_same_bytes(
+            model,
+            Extent::Small,
+            |n| cpu(Some(isa), Formats::NATIVE, n).into(),
+            [("small-model", options(model, ",sinks=16,budget=64").as_str())],
         );
     }
 }
@@ -42,15 +59,17 @@ fn request(first: u32, n: u32) -> Request {
 /// unshared blocks.
 #[test]
 fn a_draft_model_equal_to_its_target_is_always_right() {
-    let config = alone().config.max_num_batched_tokens(64);
-    let setup = Setup { config, ..alone() };
     let requests: Vec<Request> = (0..6).map(|i| request(i, 20 + 31 * i)).collect();
-    for more in ["", ",sinks=16,budget=4096"] {
-        let drafting = drafting("small-model", &options("llama3", more));
-        let model = open("llama3", &setup);
-        let (_, stats) = run_drafting(model, &setup.config, &drafting, &requests, true);
-        assert!(stats.drafts.drafted > 100, "{:?}", stats.drafts);
-        assert_eq!(stats.drafts.accepted, stats.drafts.drafted);
+    for (name, formats) in [("llama3", Formats::BF16), (QUANTISED.0, Formats::NATIVE)] {
+        let config = alone().config.max_num_batched_tokens(64);
+        let setup = Setup { device: on_cpu(formats, 1), config, ..alone() };
+        for more in ["", ",sinks=16,budget=4096"] {
+            let drafting = drafting("small-model", &options(name, more));
+            let model = open(name, &setup);
+            let (_, stats) = run_drafting(model, &setup.config, &drafting, &requests, true);
+            assert!(stats.drafts.drafted > 100, "{:?}", stats.drafts);
+            assert_eq!(stats.drafts.accepted, stats.drafts.drafted);
+        }
     }
 }
 

@@ -273,11 +273,11 @@ def llama_cpp_row_order(weight, heads):
     return weight.reshape(heads, 2, rows // heads // 2, cols).swapaxes(1, 2).reshape(rows, cols)
 
 
-def write_gguf(config, weights, tokenizer, path):
-    """The same model as a GGUF file."""
+def gguf_writer(config, tokenizer, path, name, file_type):
+    """A GGUF file with the metadata of a model of the architecture llama, and no tensors yet."""
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny smollm2")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_name(name)
+    writer.add_file_type(file_type)
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -303,7 +303,20 @@ def write_gguf(config, weights, tokenizer, path):
     writer.add_add_bos_token(False)
     writer.add_add_space_prefix(False)
     writer.add_chat_template(CHAT_TEMPLATE)
+    return writer
 
+
+def finish_gguf(writer):
+    """Write the metadata and the added tensors."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_gguf(config, weights, tokenizer, path):
+    """The same model as a GGUF file."""
+    writer = gguf_writer(config, tokenizer, path, "tiny smollm2", gguf.LlamaFileType.MOSTLY_F16)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     for name, weight in weights.items():
         if ".q_proj." in name:
@@ -313,10 +326,7 @@ def write_gguf(config, weights, tokenizer, path):
         in_f32 = weight.dim() == 1 or ".down_proj." in name
         weight = weight.float() if in_f32 else weight.half()
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish_gguf(writer)
 
 
 def make_model(name, config, tokenizer, directory):

@@ -10,7 +10,7 @@ use galley_model::LoadOptions;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Engines that run one request at a time. They are kept for the whole soak.
+/// Engines that run one request at a time. They are kept until there are [`MOST_ENGINES`].
 #[derive(Default)]
 pub struct Alone {
     /// Indexed by model and arithmetic.
@@ -20,11 +20,17 @@ pub struct Alone {
 /// More tokens than any request has, prompt and output together.
 const MOST_TOKENS: usize = 512;
 const BLOCK_SIZE: usize = 16;
+/// A tiny model's engine takes about ten megabytes, and models, instruction sets and formats have some
+/// four hundred combinations.
+const MOST_ENGINES: usize = 64;
 
 impl Alone {
     /// The reference engine of a model.
     pub fn engine(&mut self, target: &Target, arithmetic: Arithmetic) -> &Engine {
         let key = format!("{} {arithmetic:?}", target.name);
+        if self.engines.len() == MOST_ENGINES && !self.engines.contains_key(&key) {
+            self.engines.clear();
+        }
         self.engines.entry(key).or_insert_with(|| {
             let load = LoadOptions::new(BLOCK_SIZE, MAX_N * (MOST_TOKENS / BLOCK_SIZE))
                 .max_rows(MOST_TOKENS)

@@ -7,9 +7,9 @@
 use super::prompts;
 use super::random::Random;
 use super::target::{Arithmetic, Target};
-use crate::plugins;
-use galley_backend::Formats;
+use crate::{plugins, weights_in};
 use galley_backend::cpu::InstructionSet;
+use galley_backend::{Formats, OperandFormat, WeightFormat};
 use galley_engine::{
     DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SamplingParams,
     SchedulePolicy, Verify,
@@ -116,13 +116,10 @@ impl Workload {
             .policy(policy);
         let arithmetic = Arithmetic {
             isa: match target.is_tiny {
-                true if random.one_in(4) => random.of(&available()),
+                true if random.one_in(3) => random.of(&available()),
                 _ => InstructionSet::best(),
             },
-            formats: match target.is_tiny && random.one_in(3) {
-                true => Formats::F32,
-                false => Formats::BF16,
-            },
+            formats: formats(random, target),
         };
         let drafters = drafters(random, target, all);
         let mut workload = Workload {
@@ -176,7 +173,19 @@ impl std::fmt::Display for Workload {
 }
 
 fn available() -> Vec<InstructionSet> {
-    InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    crate::instruction_sets().collect()
+}
+
+/// Weights in every format, with bf16 or f32 for the rest. Weights in bf16 go with bf16 alone, and
+/// weights in f32 with f32.
+fn formats(random: &mut Random, target: &Target) -> Formats {
+    let (dtype, floats) = match target.is_tiny && random.one_in(3) {
+        true => (OperandFormat::F32, WeightFormat::F32),
+        false => (OperandFormat::Bf16, WeightFormat::Bf16),
+    };
+    let native = WeightFormat::Native;
+    let weights = random.of(&[native, native, floats, WeightFormat::Q8, WeightFormat::Q4]);
+    weights_in(weights, dtype)
 }
 
 fn random_budget(random: &mut Random) -> Option<u32> {

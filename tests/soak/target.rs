@@ -1,6 +1,6 @@
 //! The models that a soak runs.
 
-use crate::{TINY_MODELS, data};
+use crate::{QUANTISED, TINY_MODELS, data};
 use galley_backend::Formats;
 use galley_backend::cpu::InstructionSet;
 use galley_model::tokenizer::Tokenizer;
@@ -28,7 +28,7 @@ pub struct Target {
 pub struct Arithmetic {
     /// Instruction set of the kernels.
     pub isa: InstructionSet,
-    /// Format of weights and KV cache.
+    /// Formats of weights, operands and KV cache.
     pub formats: Formats,
 }
 
@@ -36,7 +36,7 @@ impl Target {
     /// The models of `tests/data`.
     pub fn tiny() -> Vec<Target> {
         let open = |(name, _): (&str, &str)| Target::open(name, &data("models").join(name), true);
-        TINY_MODELS.into_iter().map(open).collect()
+        TINY_MODELS.into_iter().chain([QUANTISED]).map(open).collect()
     }
 
     /// A real model.

@@ -1,9 +1,9 @@
 //! The soak finds nothing if nothing is wrong, finds deliberate faults, and covers every setting.
 
 use galley_engine::{SchedulePolicy, Verify};
+use galley_tests::data;
 use galley_tests::soak::dimensions::{CONSTANT, DRAFTERS, Job, Workload};
 use galley_tests::soak::{Control, Report, Soak, Target};
-use galley_tests::{TINY_MODELS, data};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
@@ -78,7 +78,10 @@ fn every_drafter_and_every_tiny_model_takes_part() {
     };
     let drafters: BTreeSet<String> = names(&plugins).into_iter().filter(ships).collect();
     assert_eq!(drafters, DRAFTERS.iter().map(|name| (*name).to_owned()).collect());
-    let models: BTreeSet<String> = TINY_MODELS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    // A model is an entry of the folder, or a file in a folder of its own.
+    let entry = |name: &str| name.split('/').next().expect("a name").to_owned();
+    let targets = Target::tiny();
+    let models: BTreeSet<String> = targets.iter().map(|target| entry(&target.name)).collect();
     assert_eq!(names(&data("models")), models);
 }
 
@@ -91,6 +94,7 @@ fn kinds(target: &Target, workload: &Workload) -> BTreeSet<String> {
     };
     note("model", &target.name);
     note("arithmetic", &(workload.arithmetic.isa, workload.arithmetic.formats));
+    note("weights", &workload.arithmetic.formats.weights);
     note("threads", &workload.n_threads);
     note("block size", &workload.load.block_size);
     note("chunks below a block", &(engine.max_num_batched_tokens < 16));

@@ -91,7 +91,7 @@ impl InstructionSet {
     }
 
     /// The instruction set with the same bits: products of integers are exact on all of them.
-    pub(super) fn of_same_bits(self) -> Self {
+    pub fn of_same_bits(self) -> Self {
         match self {
             Self::Avx512Vnni => Self::Avx512,
             Self::AvxVnni => Self::Avx2,
