@@ -1,7 +1,7 @@
 //! Products of quantised weights compared with their lower bound, and with bf16:
 //! `cargo bench -p galley-benches --bench quantised [-- FORMAT …]`.
 //!
-//! Shapes are these of a model of 1.5 billion weights, a few layers of it. Each line gives the time, the rate of
+//! Shapes are those of a model of 1.5 billion weights, a few layers of it. Each line gives the time, the rate of
 //! the limiting resource, and the speed beside bf16 weights, both measured in turns. `GALLEY_CPU` names the
 //! instruction set.
 
@@ -28,7 +28,9 @@ fn main() {
     let config = CpuConfig::default().instruction_set(isa).formats(Formats::NATIVE);
     let mut backend = CpuBackend::new(config).expect("a CPU backend");
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    backend.begin_model(0, false);
     let mut floats = Layers::new(&mut backend, None);
+    backend.begin_model(0, true);
     println!("| {} | rows | ms | GB/s | of the bandwidth | GOP/s | beside bf16 |", isa.name());
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for format in BlockFormat::ALL {

@@ -80,13 +80,14 @@ impl BlockFormat {
         }
     }
 
-    /// Bytes that the CPU backend takes for so many weights, in whole superblocks.
+    /// Bytes that the CPU backend takes for so many weights, in whole superblocks. Scales of sixteen outputs
+    /// are padded to a cache line.
     pub fn packed_bytes(self, n_weights: usize) -> usize {
         let scales = 2 * SUPERBLOCK_LEN / self.scale_len();
         let sub_scales = self.sub_scale_len().map_or(0, |len| SUPERBLOCK_LEN / len);
         let with_minimums = if self.has_minimums() { 2 } else { 1 };
-        let superblock_bytes =
-            self.bits() * SUPERBLOCK_LEN / 8 + (scales + sub_scales) * with_minimums;
+        let scale_bytes = ((scales + sub_scales) * with_minimums).next_multiple_of(64 / 16);
+        let superblock_bytes = self.bits() * SUPERBLOCK_LEN / 8 + scale_bytes;
         n_weights.div_ceil(SUPERBLOCK_LEN).saturating_mul(superblock_bytes)
     }
 

@@ -162,6 +162,15 @@ impl Formats {
         Ok(Self { weights, ..all_floats })
     }
 
+    /// Whether weights are quantised in memory, in a model whose file `has_blocks`.
+    pub fn is_quantised(self, has_blocks: bool) -> bool {
+        match self.weights {
+            WeightFormat::Native => has_blocks,
+            WeightFormat::Q8 | WeightFormat::Q4 => true,
+            WeightFormat::Bf16 | WeightFormat::F32 => false,
+        }
+    }
+
     /// The formats in effect if no weights keep their blocks, because the device has no kernels for
     /// them or the file has none: native weights become operands' format.
     pub fn expanded(self) -> Self {

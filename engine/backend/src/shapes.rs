@@ -8,7 +8,7 @@ use crate::{BackendError, Batch, KvShape, Placeholder, Result, RopeParams};
 pub(crate) enum RowKind {
     /// f32 rows.
     F32,
-    /// Rows that a matrix product reads, in the operand format.
+    /// Rows that a matrix product or attention reads.
     Operand,
 }
 

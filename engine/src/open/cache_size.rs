@@ -4,7 +4,7 @@ use super::error::OpenError;
 use super::memory::{Limit, Room};
 use galley_backend::Formats;
 use galley_model::LoadOptions;
-use galley_model::config::ModelConfig;
+use galley_model::weights::Checkpoint;
 
 /// Memory of a model beside its KV cache, and memory of a token in the cache.
 #[derive(Clone, Copy, Debug)]
@@ -22,25 +22,24 @@ const OVERHEAD_BYTES: usize = 24 << 20;
 const ADDRESSES_PER_THREAD: usize = 66 << 20;
 
 impl Needs {
-    /// The needs of a model on the CPU, with at most `options.max_rows` rows in a step. `weight_bytes`
-    /// is the size of the packed weights.
-    pub(crate) fn new(
-        c: &ModelConfig,
-        formats: Formats,
-        weight_bytes: usize,
-        options: &LoadOptions,
-    ) -> Self {
+    /// The needs of a model on the CPU, with at most `options.max_rows` rows in a step.
+    pub(crate) fn new(checkpoint: &Checkpoint, formats: Formats, options: &LoadOptions) -> Self {
+        let c = checkpoint.config();
         let (n_q, n_kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        // The residual stream, projections and multipliers are f32; all other rows have the operand format.
+        // The residual stream, projections and multipliers are f32. All other rows have the operand format, but
+        // in a quantised model: there they are f32, and the widest are signed bytes with scales too.
+        let is_quantised = formats.is_quantised(checkpoint.has_blocks());
         let widest = c.hidden_size.max(c.intermediate_size).max(n_q);
         let f32_values = c.hidden_size + n_q + 2 * n_kv + widest;
         let values = c.hidden_size + 2 * n_q + c.intermediate_size;
+        let value_bytes = if is_quantised { 4 } else { formats.operands.bytes() };
         let row = f32_values
             .saturating_mul(4)
-            .saturating_add(values.saturating_mul(formats.operands.bytes()));
+            .saturating_add(values.saturating_mul(value_bytes))
+            .saturating_add(if is_quantised { widest.saturating_mul(2) } else { 0 });
         let logit_row = (c.vocab_size + c.hidden_size).saturating_mul(4);
         let fixed = [
-            weight_bytes,
+            checkpoint.packed_bytes(formats),
             row.saturating_mul(options.max_rows),
             logit_row.saturating_mul(options.max_logit_rows),
             OVERHEAD_BYTES,

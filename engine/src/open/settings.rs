@@ -176,8 +176,7 @@ impl Settings {
                     #[cfg(any(feature = "cuda", feature = "emulate"))]
                     Device::Cuda(_) => self.formats.expanded(),
                 };
-                let weight_bytes = files.checkpoint.packed_bytes(formats);
-                let needs = Needs::new(files.config(), formats, weight_bytes, &options);
+                let needs = Needs::new(&files.checkpoint, formats, &options);
                 let n_threads = self.threads.unwrap_or_else(usable_cores);
                 let wanted = self.wanted_tokens_of(files);
                 needs.with_threads(n_threads, &room).tokens(asked, wanted, &room)?

@@ -16,8 +16,8 @@ const ALIGNMENT: usize = 64;
 /// Bytes of a mapping if nothing is known of the weights to come.
 const DEFAULT_BYTES: usize = 64 << 20;
 
-/// Hands out memory from mappings that begin at a huge page. Memory is given back when the last matrix of
-/// a mapping is dropped.
+/// Hands out memory from mappings that begin at a huge page. A mapping is given back when its last matrix is
+/// dropped and the arena has begun another mapping.
 #[derive(Debug, Default)]
 pub(super) struct WeightArena {
     current: Option<Mapping>,
@@ -66,7 +66,8 @@ impl WeightArena {
 
     /// A mapping with room for `len` bytes, and for all expected bytes if the system grants them.
     fn new_mapping(&self, len: usize) -> Result<Mapping> {
-        let wanted = len.max(self.expected_bytes).max(DEFAULT_BYTES);
+        let expected = if self.expected_bytes == 0 { DEFAULT_BYTES } else { self.expected_bytes };
+        let wanted = len.max(expected);
         map(wanted).or_else(|_| map(len)).map_err(|()| BackendError::OutOfMemory {
             purpose: "weights",
             needed_bytes: len as u128,

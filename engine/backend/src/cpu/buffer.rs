@@ -1,4 +1,4 @@
-//! Memory for weights, activations, keys and values: zeroed, aligned, in huge pages.
+//! Memory for activations, keys and values: zeroed, aligned, in huge pages.
 
 use super::arena::WeightMemory;
 use crate::{BackendError, Result};

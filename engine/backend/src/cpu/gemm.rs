@@ -4,6 +4,8 @@
 //! first to last. So every output accumulates over k in one order, whatever the number of rows:
 //! this is the row invariance of the linear layers.
 //!
+//! This file has the tiles of panels of floats; those of quantised panels are in [`super::blocks`].
+//!
 //! Cost: a tile of R rows makes 2·R products per word of k from 2 loads of weights and R
 //! broadcasts. With one row, the tile reads weights as fast as memory delivers them; with
 //! [`Isa::GEMM_ROWS`] rows, arithmetic is the limit. If the register file is too small for that
@@ -125,29 +127,27 @@ unsafe fn multiply_strips<I: Isa, E: Element>(
 #[inline(always)]
 unsafe fn multiply_words<I: Isa, E: Element>(g: &Gemm<'_>, panel: usize) {
     let most = word_tile_rows::<I>(g.n_rows);
-    {
-        let mut row = 0;
-        while row < g.n_rows {
-            let n = (g.n_rows - row).min(most);
-            // SAFETY: guaranteed by the caller.
-            unsafe {
-                match n {
-                    1 => tile::<I, E, 1>(g, panel, row),
-                    2 => tile::<I, E, 2>(g, panel, row),
-                    3 => tile::<I, E, 3>(g, panel, row),
-                    4 => tile::<I, E, 4>(g, panel, row),
-                    5 => tile::<I, E, 5>(g, panel, row),
-                    6 => tile::<I, E, 6>(g, panel, row),
-                    7 => tile::<I, E, 7>(g, panel, row),
-                    8 => tile::<I, E, 8>(g, panel, row),
-                    9 => tile::<I, E, 9>(g, panel, row),
-                    10 => tile::<I, E, 10>(g, panel, row),
-                    11 => tile::<I, E, 11>(g, panel, row),
-                    _ => tile::<I, E, 12>(g, panel, row),
-                }
+    let mut row = 0;
+    while row < g.n_rows {
+        let n = (g.n_rows - row).min(most);
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match n {
+                1 => tile::<I, E, 1>(g, panel, row),
+                2 => tile::<I, E, 2>(g, panel, row),
+                3 => tile::<I, E, 3>(g, panel, row),
+                4 => tile::<I, E, 4>(g, panel, row),
+                5 => tile::<I, E, 5>(g, panel, row),
+                6 => tile::<I, E, 6>(g, panel, row),
+                7 => tile::<I, E, 7>(g, panel, row),
+                8 => tile::<I, E, 8>(g, panel, row),
+                9 => tile::<I, E, 9>(g, panel, row),
+                10 => tile::<I, E, 10>(g, panel, row),
+                11 => tile::<I, E, 11>(g, panel, row),
+                _ => tile::<I, E, 12>(g, panel, row),
             }
-            row += n;
         }
+        row += n;
     }
 }
 

@@ -74,15 +74,16 @@ impl Matrix {
     ) -> Result<Self> {
         let shape = MatrixShape { rows, cols, gated: up.is_some() };
         let packer = Packer { shape, format, weights, source, up };
-        let mut panels = Vec::with_capacity(packer.n_panels());
+        let too_large =
+            || BackendError::OutOfMemory { purpose: "weights", needed_bytes: u128::MAX };
+        let mut panels = Vec::new();
+        panels.try_reserve_exact(packer.n_panels()).map_err(|_| too_large())?;
         let mut bytes = 0_usize;
-        let too_large = BackendError::OutOfMemory { purpose: "weights", needed_bytes: u128::MAX };
         for panel in 0..packer.n_panels() {
             let format = packer.panel_format(panel);
             panels.push(Panel { offset: bytes, format });
             let sum = packer.panel_bytes(format).and_then(|n| bytes.checked_add(n));
-            let Some(sum) = sum else { return Err(too_large) };
-            bytes = sum;
+            bytes = sum.ok_or_else(too_large)?;
         }
         let mut memory = arena.allocate(bytes)?;
         let out = DisjointPtr::<u8>::of_bytes(&mut memory);

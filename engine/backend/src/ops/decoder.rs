@@ -138,7 +138,7 @@ pub trait DecoderOps: DeviceMemory {
         gate_up: &Self::Matrix,
         out: &mut Self::Tensor,
     ) -> Result<()>;
-    /// Rotates queries and keys, after their optional norm. Writes queries to `q` (operand rows),
+    /// Rotates queries and keys, after their optional norm. Writes queries to `q` ([`DeviceMemory::query_rows`]),
     /// and keys and values to their slots of `layer` for the rows of spans with `writes_kv`.
     ///
     /// `qkv` rows are `[n_heads · head_dim | n_kv_heads · head_dim | n_kv_heads · head_dim]`.

@@ -44,7 +44,8 @@ impl KvShape {
 /// Allocation, upload, copies and download of weights, activations and KV.
 ///
 /// A tensor has one of two kinds of rows: *f32 rows* (the residual stream, unrotated queries, keys
-/// and values, logits) or *operand rows* (inputs of matrix products, in the operand format).
+/// and values, logits) or *operand rows*: inputs of matrix products, in the operand format (a device may
+/// keep them in f32 for quantised weights), and queries, always in the operand format.
 /// A tensor is allocated once, at its largest size.
 pub trait DeviceMemory: Send + 'static {
     /// A packed weight matrix.

@@ -197,7 +197,7 @@ impl Cache {
         let mut pool = backend.kv_pool(shape).unwrap();
         let n = *chunks.iter().max().unwrap();
         let mut qkv = backend.f32_rows(n, self.width()).unwrap();
-        let mut q = backend.operand_rows(n, self.n_heads * self.head_dim).unwrap();
+        let mut q = backend.query_rows(n, self.n_heads * self.head_dim).unwrap();
         let rope_params = RopeParams { rope: &self.rope, qk_norm: None };
         let mut first = 0;
         for &n_rows in chunks {

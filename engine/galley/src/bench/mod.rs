@@ -195,6 +195,7 @@ fn measure(
     let all = StepSpan::between(&before, after).context("decoding took no turn of the engine")?;
 
     let floor = Floor::of(files.config(), loaded);
+    let is_quantised = args.model.formats()?.is_quantised(files.checkpoint.has_blocks());
     let mean = |a: &Option<Moment>, b: &Option<Moment>| Some(a.as_ref()?.mean(b.as_ref()?));
     let for_prefill = mean(&before_prefill, &between);
     let for_decode = mean(&between, &after_decode);
@@ -222,7 +223,9 @@ fn measure(
         peak_gflop_s: for_prefill.map(|moment| moment.flops_s / 1e9),
         decode_floor_fraction: for_decode
             .map(|moment| floor.decode_s(batch, context + args.gen_tokens / 2, &moment) / step_s),
+        // The peak is that of floats: it says nothing about products of quantised weights.
         prefill_floor_fraction: for_prefill
+            .filter(|_| !is_quantised)
             .map(|moment| floor.prefill_s(batch, context, &moment) / prefill_s),
     })
 }

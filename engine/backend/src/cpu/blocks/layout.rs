@@ -89,3 +89,23 @@ pub(in super::super) fn strip_bytes(format: BlockFormat, n_blocks: usize) -> usi
     let last = GroupLayout::new(format, n_blocks % GROUP).bytes;
     n_blocks / GROUP * GroupLayout::new(format, GROUP).bytes + last
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SUPERBLOCK_LEN;
+
+    #[test]
+    fn a_strip_is_as_large_as_the_format_says_and_its_parts_are_whole_cache_lines() {
+        for format in BlockFormat::ALL {
+            let n_weights = 3 * SUPERBLOCK_LEN * STRIP;
+            assert_eq!(strip_bytes(format, 3 * GROUP), format.packed_bytes(n_weights), "{format}");
+            for group in groups(format, 3 * GROUP + if format.scale_len() == 32 { 5 } else { 0 }) {
+                let GroupLayout { nibbles, more_bits, bytes, .. } = group.layout;
+                for at in [group.offset, nibbles, more_bits, bytes] {
+                    assert!(at.is_multiple_of(VECTOR), "{format} {group:?}");
+                }
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@
 //! One chain in f32 per output, in the order of blocks, for every number of rows and every instruction
 //! set: this is the row invariance of quantised linear layers.
 
-use super::layout::{GROUP, GroupLayout, NIBBLES, STRIP, VECTOR, groups};
+use super::layout::{GroupLayout, NIBBLES, STRIP, VECTOR, groups};
 use super::rows::RowBlock;
 use crate::cpu::simd::Integers;
 use crate::{BLOCK_LEN, BlockFormat, IQ4_NL_VALUES};
@@ -46,7 +46,7 @@ pub(in super::super) struct StripProduct {
     pub(in super::super) out: *mut f32,
 }
 
-/// Computes `p`.
+/// Computes `p` on the instruction set `J`, the integer counterpart of an `Isa`.
 ///
 /// # Safety
 ///
@@ -72,13 +72,14 @@ pub(in super::super) unsafe fn multiply_strip<J: Integers>(p: &StripProduct) {
 /// A format, as constants for the compiler.
 trait Format: Copy {
     const FORMAT: BlockFormat;
-    /// Added to a code, it gives the weight, if codes are offset by a power of two below 128.
+    /// A weight is its code minus this power of two, by its logarithm. None for codes without an offset
+    /// and for products of [`Integers::dot_wide`].
     const OFFSET_SHIFT: Option<u32> = None;
     /// Whether the products are those of [`Integers::dot_wide`].
     const WIDE: bool = false;
 }
 
-macro_rules! format {
+macro_rules! block_format {
     ($name:ident, $format:ident $(, $constant:ident: $type:ty = $value:expr)*) => {
         #[derive(Clone, Copy)]
         struct $name;
@@ -89,15 +90,15 @@ macro_rules! format {
     };
 }
 
-format!(Q8_0, Q8_0, WIDE: bool = true);
-format!(Q4_0, Q4_0, OFFSET_SHIFT: Option<u32> = Some(3));
-format!(Q4_1, Q4_1);
-format!(Q5_0, Q5_0, OFFSET_SHIFT: Option<u32> = Some(4));
-format!(Q5_1, Q5_1);
-format!(Q4K, Q4_K);
-format!(Q5K, Q5_K);
-format!(Q6K, Q6_K, OFFSET_SHIFT: Option<u32> = Some(5));
-format!(Iq4Nl, IQ4_NL, WIDE: bool = true);
+block_format!(Q8_0, Q8_0, WIDE: bool = true);
+block_format!(Q4_0, Q4_0, OFFSET_SHIFT: Option<u32> = Some(3));
+block_format!(Q4_1, Q4_1);
+block_format!(Q5_0, Q5_0, OFFSET_SHIFT: Option<u32> = Some(4));
+block_format!(Q5_1, Q5_1);
+block_format!(Q4K, Q4_K);
+block_format!(Q5K, Q5_K);
+block_format!(Q6K, Q6_K, OFFSET_SHIFT: Option<u32> = Some(5));
+block_format!(Iq4Nl, IQ4_NL, WIDE: bool = true);
 
 #[inline(always)]
 unsafe fn rows<J: Integers, F: Format>(p: &StripProduct) {
@@ -144,7 +145,7 @@ unsafe fn lanes<J: Integers, F: Format, const R: usize>(
         let mut rows = p.rows;
         for group in groups(F::FORMAT, p.n_blocks) {
             let at = p.strip.add(group.offset);
-            let lines = group.layout.bytes.div_ceil(VECTOR * GROUP);
+            let lines = group.layout.bytes.div_ceil(VECTOR * group.n_blocks);
             for block in 0..group.n_blocks {
                 for line in 0..lines {
                     let line = (block * lines + line) * VECTOR;
@@ -211,6 +212,7 @@ unsafe fn sums<J: Integers, F: Format, const R: usize>(
             match (F::OFFSET_SHIFT, F::WIDE) {
                 (Some(3), _) => J::shl::<3>(J::splat((*row).negated_sum)),
                 (Some(4), _) => J::shl::<4>(J::splat((*row).negated_sum)),
+                // Q6_K: the first half of the block, which has a sub-scale of its own.
                 (Some(_), _) => J::shl::<5>(J::splat((*row).negated_first_half)),
                 (None, true) => J::start_wide(J::splat((*row).negated_sum)),
                 (None, false) => J::splat(0),

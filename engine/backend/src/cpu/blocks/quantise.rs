@@ -39,7 +39,7 @@ fn best_scale(block: &[f32; BLOCK_LEN], offset: i32, codes: &mut [u8; BLOCK_LEN]
             *codes = tried;
         }
     }
-    // No error is finite if a weight is not: then the scale is NaN or infinite, like the weight.
+    // No error is finite if a weight is not.
     if best.1 == f32::INFINITY { write_codes(block, largest, offset, codes).0 } else { best.0 }
 }
 
@@ -50,7 +50,8 @@ fn write_codes(
     offset: i32,
     codes: &mut [u8; BLOCK_LEN],
 ) -> (u16, f32) {
-    let rounded = f16::from_f32(scale);
+    // Weights beyond the range of an f16 scale become the largest that it has.
+    let rounded = f16::from_f32(scale.clamp(-65504.0, 65504.0));
     let scale = rounded.to_f32();
     let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
     let mut error = 0.0;

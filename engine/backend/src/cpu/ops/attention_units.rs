@@ -5,7 +5,7 @@ use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::kv::GROUP;
 use crate::cpu::{CpuBackend, KvPool, Tensor};
 use crate::shapes::check_queries;
-use crate::{AttentionParams, Batch, KvShape, Result};
+use crate::{AttentionParams, BackendError, Batch, KvShape, Result};
 
 /// Most query tokens of a sequence for which attention spreads tiles over threads. Longer spans
 /// have enough rows.
@@ -24,6 +24,7 @@ impl CpuBackend {
     ) -> Result<Call> {
         let KvShape { n_kv_heads, head_dim, block_size, .. } = pool.shape;
         let n_heads = check_queries(op, &q.shape, n_rows, (layer, &pool.shape))?;
+        self.check_query_format(op, q)?;
         let k_words = q.shape.cols / self.formats.operands.per_word();
         let (queries, q_stride) = self.multipliers(q, n_rows, k_words);
         Ok(Call {
@@ -41,6 +42,15 @@ impl CpuBackend {
             scale: params.scale,
             window: params.window,
         })
+    }
+
+    /// Fails unless `q` was allocated for queries.
+    pub(super) fn check_query_format(&self, op: &'static str, q: &Tensor) -> Result<()> {
+        if q.format == self.formats.operands {
+            return Ok(());
+        }
+        let (expected, got) = (self.formats.operands.to_string(), q.format.to_string());
+        Err(BackendError::Shape { op, expected: format!("queries in {expected}"), got })
     }
 
     /// Attends the rows of `batch` over `n_kv_heads` KV heads. Views and shapes are checked.

@@ -114,6 +114,7 @@ impl DecoderOps for CpuBackend {
         let (n_rows, kv) = (batch.tokens.len(), (layer, &pool.shape));
         let len = |vector: &Vector| vector.len;
         let n_heads = check_rope_and_store_kv(&qkv.shape, rope_params, len, n_rows, kv, &q.shape)?;
+        self.check_query_format("rope_and_store_kv", q)?;
         self.angles.prepare(rope_params.rope, batch.positions);
         self.slots.clear();
         for_each_slot(batch, &pool.shape, |slot| self.slots.push(slot))?;

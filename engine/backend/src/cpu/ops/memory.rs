@@ -46,13 +46,10 @@ impl DeviceMemory for CpuBackend {
 
     fn begin_model(&mut self, bytes: usize, has_blocks: bool) {
         self.arena.expect(bytes);
-        let is_quantised = match self.formats.weights {
-            WeightFormat::Native => has_blocks,
-            WeightFormat::Q8 | WeightFormat::Q4 => true,
-            WeightFormat::Bf16 | WeightFormat::F32 => false,
+        self.product_format = match self.formats.is_quantised(has_blocks) {
+            true => OperandFormat::F32,
+            false => self.formats.operands,
         };
-        let format = if is_quantised { OperandFormat::F32 } else { self.formats.operands };
-        self.product_format = format;
     }
 
     fn load_gated(

@@ -108,14 +108,14 @@ impl CpuBackend {
     /// The f32 rows of `x` rounded to operands, and the number of words from one row to the next.
     fn rounded_rows(&mut self, x: &Tensor, n_rows: usize) -> (*const u32, usize) {
         let cols = x.shape.cols;
-        let stride = cols.next_multiple_of(PANEL) / self.formats.operands.per_word();
+        let stride = cols.max(1).next_multiple_of(PANEL) / self.formats.operands.per_word();
         if self.rounded.len() < n_rows * stride {
             self.rounded.resize(n_rows * stride, 0);
         }
         let per_unit = self.rows_per_unit(n_rows);
         let round = self.kernels.to_operand;
         let out = DisjointPtr::of(&mut self.rounded);
-        let last_word = (cols - 1) / self.formats.operands.per_word();
+        let last_word = cols.saturating_sub(1) / self.formats.operands.per_word();
         for_each_row(&mut self.threads, (n_rows, per_unit), cols, |row| {
             // SAFETY: `x` has f32 rows, the buffer was made to hold them, and one unit writes the row.
             unsafe {

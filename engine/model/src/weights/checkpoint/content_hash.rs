@@ -2,6 +2,7 @@
 
 use super::Checkpoint;
 use crate::config::RopeScaling;
+use crate::weights::{codec::Codec, tensor::Storage};
 use sha2::{Digest, Sha256};
 
 /// Bytes of a tensor that are hashed together.
@@ -24,6 +25,10 @@ impl Checkpoint {
         hash.update(format!("{config:?}"));
         for (name, entry) in &self.tensors {
             hash.update(format!("{name} {:?} {}", entry.shape, entry.len));
+            // Blocks of several formats have the same size.
+            if let Storage::Codec(Codec::Blocks(format)) = entry.storage {
+                hash.update(format.to_string());
+            }
             let file = &self.files[entry.file];
             let bytes = file.bytes().get(entry.offset..).unwrap_or_default();
             let bytes = &bytes[..entry.len.min(bytes.len())];
