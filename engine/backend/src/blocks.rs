@@ -168,7 +168,7 @@ pub trait WeightRows: Sync {
         unreachable!("row {row} consists of floats");
     }
 
-    /// Says that these rows are read no more, so that their part of the file need not stay in memory.
+    /// Says that these rows are hardly read again, so that their part of the file need not stay in memory.
     fn release(&self, _rows: Range<usize>) {}
 }
 

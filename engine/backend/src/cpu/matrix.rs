@@ -30,6 +30,9 @@ pub(super) const PANEL: usize = 2 * STRIP;
 /// Approximate cost of packing a weight, in multiply-adds; far more if the file is on a slow disk.
 const WORK_PER_WEIGHT: usize = 64;
 
+/// Panels whose rows are released together: a call to the system interrupts the other threads.
+const RELEASED_PANELS: usize = 64;
+
 /// A packed weight matrix.
 #[derive(Debug)]
 pub struct Matrix {
@@ -230,9 +233,16 @@ impl Packer<'_> {
                 }
             }
         }
-        for strip in 0..2 {
-            let (source, rows) = self.strip(panel, strip);
-            source.release(rows);
+        if (panel + 1).is_multiple_of(RELEASED_PANELS) {
+            self.release(panel + 1 - RELEASED_PANELS..panel + 1);
+        }
+    }
+
+    /// Releases the rows of some panels. Another thread may still read some of them, from the file again.
+    fn release(&self, panels: std::ops::Range<usize>) {
+        let rows = self.panel_rows();
+        for source in std::iter::once(self.source).chain(self.up) {
+            source.release(panels.start * rows..(panels.end * rows).min(self.shape.rows));
         }
     }
 
