@@ -221,12 +221,17 @@ unsafe fn sums<J: Integers, F: Format, const R: usize>(
         let mut sums: [J::W; R] = std::array::from_fn(start);
         let quads = |pair| group.add(layout.nibbles + block * NIBBLES + pair * VECTOR + 4 * lane);
         let bits = group.add(layout.more_bits + 4 * lane);
-        step::<J, F, R, 0>(&mut sums, quads(0), bits, block, rows);
-        step::<J, F, R, 1>(&mut sums, quads(1), bits, block, rows);
         if F::FORMAT.bits() != 6 {
-            step::<J, F, R, 2>(&mut sums, quads(2), bits, block, rows);
-            step::<J, F, R, 3>(&mut sums, quads(3), bits, block, rows);
-            return sums;
+            let mut chains = begin::<J, F, R>(&sums);
+            step::<J, F, R, 0>(&mut chains, quads(0), bits, block, rows);
+            step::<J, F, R, 1>(&mut chains, quads(1), bits, block, rows);
+            if F::FORMAT.bits() == 5 {
+                sums = end::<J, F, R>(&sums, &chains);
+                chains = begin::<J, F, R>(&sums);
+            }
+            step::<J, F, R, 2>(&mut chains, quads(2), bits, block, rows);
+            step::<J, F, R, 3>(&mut chains, quads(3), bits, block, rows);
+            return end::<J, F, R>(&sums, &chains);
         }
         let sub_scale =
             |half| J::load_i8(group.add(layout.sub_scales + (2 * block + half) * STRIP + lane));
@@ -235,16 +240,35 @@ unsafe fn sums<J: Integers, F: Format, const R: usize>(
             let first_half = J::splat((*row).negated_first_half);
             J::shl::<5>(J::sub(J::splat((*row).negated_sum), first_half))
         });
-        step::<J, F, R, 2>(&mut others, quads(2), bits, block, rows);
-        step::<J, F, R, 3>(&mut others, quads(3), bits, block, rows);
+        lone_step::<J, F, R, 0>(&mut sums, quads(0), bits, block, rows);
+        lone_step::<J, F, R, 1>(&mut sums, quads(1), bits, block, rows);
+        lone_step::<J, F, R, 2>(&mut others, quads(2), bits, block, rows);
+        lone_step::<J, F, R, 3>(&mut others, quads(3), bits, block, rows);
         let (first, second) = (sub_scale(0), sub_scale(1));
         std::array::from_fn(|r| J::add(J::mul(sums[r], first), J::mul(others[r], second)))
     }
 }
 
-/// Adds the products of quads 2P and 2P + 1.
+/// Chains of products on top of `sums`. Wide products add to the sums themselves.
 #[inline(always)]
-unsafe fn step<J: Integers, F: Format, const R: usize, const P: usize>(
+unsafe fn begin<J: Integers, F: Format, const R: usize>(sums: &[J::W; R]) -> [J::W; R] {
+    // SAFETY: guaranteed by the caller.
+    sums.map(|sum| if F::WIDE { sum } else { unsafe { J::begin(sum) } })
+}
+
+/// The sums of chains that began on top of `sums`.
+#[inline(always)]
+unsafe fn end<J: Integers, F: Format, const R: usize>(
+    sums: &[J::W; R],
+    chains: &[J::W; R],
+) -> [J::W; R] {
+    // SAFETY: guaranteed by the caller.
+    std::array::from_fn(|r| if F::WIDE { chains[r] } else { unsafe { J::end(sums[r], chains[r]) } })
+}
+
+/// Adds the products of quads 2P and 2P + 1 to sums, by a chain of their own.
+#[inline(always)]
+unsafe fn lone_step<J: Integers, F: Format, const R: usize, const P: usize>(
     sums: &mut [J::W; R],
     nibbles: *const u8,
     bits: *const u8,
@@ -253,13 +277,30 @@ unsafe fn step<J: Integers, F: Format, const R: usize, const P: usize>(
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe {
+        let mut chains = begin::<J, F, R>(sums);
+        step::<J, F, R, P>(&mut chains, nibbles, bits, block, rows);
+        *sums = end::<J, F, R>(sums, &chains);
+    }
+}
+
+/// Adds the products of quads 2P and 2P + 1 to chains.
+#[inline(always)]
+unsafe fn step<J: Integers, F: Format, const R: usize, const P: usize>(
+    chains: &mut [J::W; R],
+    nibbles: *const u8,
+    bits: *const u8,
+    block: usize,
+    rows: *const RowBlock,
+) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
         let codes = codes::<J, F, P>(nibbles, bits, block);
-        for (r, sum) in sums.iter_mut().enumerate() {
+        for (r, chain) in chains.iter_mut().enumerate() {
             let quads = rows.add(r).cast::<i32>();
             let x = [J::splat(*quads.add(2 * P)), J::splat(*quads.add(2 * P + 1))];
-            *sum = match F::WIDE {
-                true => J::dot_wide(*sum, codes, x),
-                false => J::dot(*sum, codes, x),
+            *chain = match F::WIDE {
+                true => J::dot_wide(*chain, codes, x),
+                false => J::dot(*chain, codes, x),
             };
         }
     }

@@ -55,8 +55,13 @@ pub(in super::super) trait Integers: Copy + 'static {
     unsafe fn shr<const N: u32>(a: Self::W) -> Self::W;
     /// Replaces every byte, which must be below 16, by the byte of `table` at this place.
     unsafe fn lookup(table: &[u8; 16], bytes: Self::W) -> Self::W;
-    /// `acc + codes · x` over two quads, codes below 64.
-    unsafe fn dot(acc: Self::W, codes: [Self::W; 2], x: [Self::W; 2]) -> Self::W;
+    /// The start of a chain of [`Self::dot`] on top of `sum`.
+    unsafe fn begin(sum: Self::W) -> Self::W;
+    /// Adds `codes · x` over two quads to a chain. Its sums may have 16 bits: a chain takes one call for
+    /// codes below 64, two for codes below 32 and four for codes below 16.
+    unsafe fn dot(chain: Self::W, codes: [Self::W; 2], x: [Self::W; 2]) -> Self::W;
+    /// The sum of a chain that began on top of `sum`.
+    unsafe fn end(sum: Self::W, chain: Self::W) -> Self::W;
     /// The start of a chain of [`Self::dot_wide`] over activations of the given sum, negated.
     unsafe fn start_wide(negated_sum: Self::W) -> Self::W;
     /// `acc + (codes - 128) · x` over two quads, codes up to 255. The -128 may lie in the chain's start.

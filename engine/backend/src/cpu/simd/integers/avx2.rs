@@ -12,7 +12,7 @@ pub(in super::super::super) struct Avx2Integers;
 pub(in super::super::super) struct AvxVnniIntegers;
 
 macro_rules! avx2_integers {
-    ($name:ident, $dot:item, $start_wide:item, $dot_wide:item) => {
+    ($name:ident, $begin:item, $dot:item, $end:item, $start_wide:item, $dot_wide:item) => {
         impl Integers for $name {
             type W = __m256i;
             type F = __m256;
@@ -92,7 +92,9 @@ macro_rules! avx2_integers {
                     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), bytes)
                 }
             }
+            $begin
             $dot
+            $end
             $start_wide
             $dot_wide
             #[inline(always)]
@@ -132,13 +134,24 @@ macro_rules! avx2_integers {
 avx2_integers!(
     Avx2Integers,
     #[inline(always)]
-    unsafe fn dot(acc: __m256i, codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-        // SAFETY: see `load`. Two products of a code below 64 are within 16002, and four within 32004.
+    unsafe fn begin(_: __m256i) -> __m256i {
+        // SAFETY: see `load`.
+        unsafe { _mm256_setzero_si256() }
+    },
+    #[inline(always)]
+    unsafe fn dot(chain: __m256i, codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        // SAFETY: see `load`. Four products are within 4 · 63 · 127 = 32004, eight of codes below 32 within
+        // 31496, and sixteen of codes below 16 within 30480.
         unsafe {
             let first = _mm256_maddubs_epi16(codes[0], x[0]);
             let pairs = _mm256_add_epi16(first, _mm256_maddubs_epi16(codes[1], x[1]));
-            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            _mm256_add_epi16(chain, pairs)
         }
+    },
+    #[inline(always)]
+    unsafe fn end(sum: __m256i, chain: __m256i) -> __m256i {
+        // SAFETY: see `load`.
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(chain, _mm256_set1_epi16(1))) }
     },
     #[inline(always)]
     unsafe fn start_wide(_: __m256i) -> __m256i {
@@ -165,12 +178,20 @@ avx2_integers!(
 avx2_integers!(
     AvxVnniIntegers,
     #[inline(always)]
-    unsafe fn dot(acc: __m256i, codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+    unsafe fn begin(sum: __m256i) -> __m256i {
+        sum
+    },
+    #[inline(always)]
+    unsafe fn dot(chain: __m256i, codes: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
         // SAFETY: see `load`.
         unsafe {
-            let acc = _mm256_dpbusd_avx_epi32(acc, codes[0], x[0]);
-            _mm256_dpbusd_avx_epi32(acc, codes[1], x[1])
+            let chain = _mm256_dpbusd_avx_epi32(chain, codes[0], x[0]);
+            _mm256_dpbusd_avx_epi32(chain, codes[1], x[1])
         }
+    },
+    #[inline(always)]
+    unsafe fn end(_: __m256i, chain: __m256i) -> __m256i {
+        chain
     },
     #[inline(always)]
     unsafe fn start_wide(negated_sum: __m256i) -> __m256i {

@@ -12,7 +12,7 @@ pub(in super::super::super) struct Avx512Integers;
 pub(in super::super::super) struct Avx512VnniIntegers;
 
 macro_rules! avx512_integers {
-    ($name:ident, $dot:item, $start_wide:item, $dot_wide:item) => {
+    ($name:ident, $begin:item, $dot:item, $end:item, $start_wide:item, $dot_wide:item) => {
         impl Integers for $name {
             type W = __m512i;
             type F = __m512;
@@ -92,7 +92,9 @@ macro_rules! avx512_integers {
                     _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), bytes)
                 }
             }
+            $begin
             $dot
+            $end
             $start_wide
             $dot_wide
             #[inline(always)]
@@ -132,13 +134,24 @@ macro_rules! avx512_integers {
 avx512_integers!(
     Avx512Integers,
     #[inline(always)]
-    unsafe fn dot(acc: __m512i, codes: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
-        // SAFETY: see `load`. Two products of a code below 64 are within 16002, and four within 32004.
+    unsafe fn begin(_: __m512i) -> __m512i {
+        // SAFETY: see `load`.
+        unsafe { _mm512_setzero_si512() }
+    },
+    #[inline(always)]
+    unsafe fn dot(chain: __m512i, codes: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
+        // SAFETY: see `load`. Four products are within 4 · 63 · 127 = 32004, eight of codes below 32 within
+        // 31496, and sixteen of codes below 16 within 30480.
         unsafe {
             let first = _mm512_maddubs_epi16(codes[0], x[0]);
             let pairs = _mm512_add_epi16(first, _mm512_maddubs_epi16(codes[1], x[1]));
-            _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+            _mm512_add_epi16(chain, pairs)
         }
+    },
+    #[inline(always)]
+    unsafe fn end(sum: __m512i, chain: __m512i) -> __m512i {
+        // SAFETY: see `load`.
+        unsafe { _mm512_add_epi32(sum, _mm512_madd_epi16(chain, _mm512_set1_epi16(1))) }
     },
     #[inline(always)]
     unsafe fn start_wide(_: __m512i) -> __m512i {
@@ -166,12 +179,20 @@ avx512_integers!(
 avx512_integers!(
     Avx512VnniIntegers,
     #[inline(always)]
-    unsafe fn dot(acc: __m512i, codes: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
+    unsafe fn begin(sum: __m512i) -> __m512i {
+        sum
+    },
+    #[inline(always)]
+    unsafe fn dot(chain: __m512i, codes: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
         // SAFETY: see `load`.
         unsafe {
-            let acc = _mm512_dpbusd_epi32(acc, codes[0], x[0]);
-            _mm512_dpbusd_epi32(acc, codes[1], x[1])
+            let chain = _mm512_dpbusd_epi32(chain, codes[0], x[0]);
+            _mm512_dpbusd_epi32(chain, codes[1], x[1])
         }
+    },
+    #[inline(always)]
+    unsafe fn end(_: __m512i, chain: __m512i) -> __m512i {
+        chain
     },
     #[inline(always)]
     unsafe fn start_wide(negated_sum: __m512i) -> __m512i {

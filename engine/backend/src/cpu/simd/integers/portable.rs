@@ -91,9 +91,17 @@ impl Integers for PortableIntegers {
         })
     }
     #[inline(always)]
-    unsafe fn dot(acc: Self::W, codes: [Self::W; 2], x: [Self::W; 2]) -> Self::W {
+    unsafe fn begin(sum: Self::W) -> Self::W {
+        sum
+    }
+    #[inline(always)]
+    unsafe fn dot(chain: Self::W, codes: [Self::W; 2], x: [Self::W; 2]) -> Self::W {
         let quad = |i: usize, half: usize| dot_quad(codes[half][i], x[half][i], i32::from);
-        each(|i| acc[i] + quad(i, 0) + quad(i, 1))
+        each(|i| chain[i] + quad(i, 0) + quad(i, 1))
+    }
+    #[inline(always)]
+    unsafe fn end(_: Self::W, chain: Self::W) -> Self::W {
+        chain
     }
     #[inline(always)]
     unsafe fn start_wide(_: Self::W) -> Self::W {
