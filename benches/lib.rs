@@ -4,6 +4,21 @@ pub mod counting;
 
 use std::time::Instant;
 
+/// The flags of a command line, each with its value, without the `--bench` that cargo passes. A flag without a
+/// value is an error.
+pub fn flags(
+    words: impl Iterator<Item = String>,
+) -> impl Iterator<Item = Result<(String, String), String>> {
+    let mut words = words.filter(|word| word != "--bench");
+    std::iter::from_fn(move || {
+        let word = words.next()?;
+        Some(match words.next() {
+            Some(value) => Ok((word, value)),
+            None => Err(format!("{word} needs a value")),
+        })
+    })
+}
+
 /// Median seconds of one call of `f` over `n` calls, after two warm-up calls.
 pub fn median_s(n: usize, mut f: impl FnMut()) -> f64 {
     f();

@@ -12,6 +12,7 @@ use galley_backend::cpu::{CpuConfig, InstructionSet};
 use galley_backend::{
     Batch, Formats, InputToken, KvView, LayerMask, OperandFormat, SeqSpan, WeightFormat,
 };
+use galley_benches::flags;
 use galley_model::weights::Checkpoint;
 use galley_model::{LanguageModel, LoadOptions, ModelIndex, load};
 use std::error::Error;
@@ -119,7 +120,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
         let mut arguments = Arguments {
             model: PathBuf::new(),
             weights: None,
@@ -128,11 +129,8 @@ impl Arguments {
             n_threads: None,
             window: 512,
         };
-        while let Some(word) = words.next() {
-            if word == "--bench" {
-                continue; // passed by cargo
-            }
-            let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        for flag in flags(words) {
+            let (word, value) = flag?;
             match word.as_str() {
                 "--model" => arguments.model = value.into(),
                 "--weights" => arguments.weights = Some(value.parse()?),

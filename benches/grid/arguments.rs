@@ -1,6 +1,7 @@
 //! The command line of the grid: the passes to measure.
 
 use galley_backend::cpu::CpuConfig;
+use galley_benches::flags;
 use galley_model::Device;
 use std::fmt;
 use std::path::PathBuf;
@@ -86,7 +87,7 @@ impl Arguments {
         })
     }
 
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut arguments = Arguments {
             model: PathBuf::new(),
             device: CpuConfig::default().into(),
@@ -97,11 +98,8 @@ impl Arguments {
             repeats: 5,
             bandwidth: None,
         };
-        while let Some(word) = words.next() {
-            if word == "--bench" {
-                continue; // passed by cargo
-            }
-            let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        for flag in flags(words) {
+            let (word, value) = flag?;
             match word.as_str() {
                 "--model" => arguments.model = value.into(),
                 "--device" => arguments.device = device(&value)?,
