@@ -1,0 +1,6 @@
+//! The planner: a model of the time that a round of speculative decoding takes and of the tokens that it yields
+//! (MagicDec, arXiv 2408.11049). Pure functions: no device, no clock, no files.
+
+mod yields;
+
+pub use yields::expected_tokens;
