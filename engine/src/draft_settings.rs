@@ -4,11 +4,13 @@ use crate::draft_cache::{DraftCache, DraftModel};
 use crate::error::SubmitError;
 use galley_backend::setters;
 use galley_drafter_host::Library;
+use galley_planner::cost_table::CostTable;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Maps the name of a draft model, as a drafter's option gives it, to its files. The error says how to
 /// get the files.
@@ -45,6 +47,13 @@ pub struct DraftConfig {
     /// Cached tokens that a draft token attends to, where a request sets no other number. None
     /// leaves it to the drafter.
     pub kv_budget: Option<u32>,
+    /// Whether the engine chooses drafter and draft length, round by round, for requests that name no drafter. They are
+    /// chosen for requests that ask for it ([`DrafterChoice::Auto`]) in any case.
+    pub auto: bool,
+    /// Longest time between two tokens of a sequence that the choice allows, if plain decoding keeps within it.
+    pub max_inter_token: Option<Duration>,
+    /// Times of the device, for the choice; None takes estimates, which the engine corrects while it runs.
+    pub costs: Option<CostTable>,
     /// Waits for draft tokens before they are verified. On an asynchronous device this costs one
     /// wait a round, and separates the time of drafting from that of verification
     /// ([`Stats`](crate::Stats)). For measurements.
@@ -61,6 +70,9 @@ impl Default for DraftConfig {
             draft_length: 3,
             max_draft_length: 16,
             kv_budget: None,
+            auto: false,
+            max_inter_token: None,
+            costs: None,
             waits_for_drafts: false,
             find_model: Arc::new(|path| Ok(PathBuf::from(path))),
         }
@@ -75,6 +87,9 @@ impl fmt::Debug for DraftConfig {
             draft_length,
             max_draft_length,
             kv_budget,
+            auto,
+            max_inter_token,
+            costs,
             waits_for_drafts,
             find_model: _,
         } = self;
@@ -83,6 +98,9 @@ impl fmt::Debug for DraftConfig {
             .field("draft_length", draft_length)
             .field("max_draft_length", max_draft_length)
             .field("kv_budget", kv_budget)
+            .field("auto", auto)
+            .field("max_inter_token", max_inter_token)
+            .field("costs", costs)
             .field("waits_for_drafts", waits_for_drafts)
             .field("find_model", &format_args!("(a function)"))
             .finish()
@@ -101,6 +119,12 @@ setters! {
     /// Sets the cached tokens that a draft token attends to, where a request sets no other number.
     /// None leaves it to the drafter.
     kv_budget(n_tokens: impl Into<Option<u32>>) => kv_budget = n_tokens.into();
+    /// Sets whether the engine chooses for requests that name no drafter.
+    auto(is_on: bool) => auto = is_on;
+    /// Sets the longest time between two tokens that the choice allows.
+    max_inter_token(time: impl Into<Option<Duration>>) => max_inter_token = time.into();
+    /// Sets the times of the device, for the choice.
+    costs(costs: impl Into<Option<CostTable>>) => costs = costs.into();
     /// Sets whether the engine waits for draft tokens before it verifies them.
     waits_for_drafts(waits: bool) => waits_for_drafts = waits;
     /// Sets the function that finds the files of draft models.
@@ -148,12 +172,18 @@ setters! {
     verify(verify: Verify) => verify = verify;
 }
 
+/// The name that stands for the engine's choice, in place of a drafter's.
+pub const AUTO: &str = "auto";
+
 /// The drafter that a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DrafterChoice {
-    /// The engine's first drafter, if it has one.
+    /// The engine's choice, if it is set to choose ([`DraftConfig::auto`]), else its first drafter, if it has one.
     #[default]
     Default,
+    /// The engine's choice among its drafters and plain decoding, round by round. The request's draft length is the longest
+    /// that it chooses.
+    Auto,
     /// No drafter: plain decoding.
     Off,
     /// The drafter of this name.
@@ -205,6 +235,8 @@ pub(crate) struct DraftOffer {
     /// The longest draft that a step can verify. Longer draft lengths are cut to it.
     pub(crate) longest_draft: u32,
     pub(crate) kv_budget: Option<u32>,
+    /// Whether requests that name no drafter leave the choice to the engine.
+    pub(crate) auto: bool,
 }
 
 /// A drafter that requests can name.
@@ -218,9 +250,11 @@ pub(crate) struct OfferedDrafter {
 /// The drafting settings agreed for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DraftSettings {
-    /// The plan of the first round.
+    /// The plan of the first round. If the engine chooses: no drafter, the longest draft and the KV budget.
     pub(crate) plan: DraftPlan,
     pub(crate) verify: Verify,
+    /// Whether the engine chooses the plan of each round.
+    pub(crate) is_auto: bool,
 }
 
 /// How one sequence drafts in a round. A plan changes no token of the output, so it may change
@@ -255,8 +289,13 @@ impl DraftOffer {
         &self,
         request: &DraftRequest,
     ) -> Result<Option<DraftSettings>, SubmitError> {
-        let Some(drafter) = self.choose(&request.drafter)? else { return Ok(None) };
-        let draft_length = request.draft_length.unwrap_or(self.draft_length);
+        let chosen = self.choose(&request.drafter)?;
+        let most = match chosen {
+            Chosen::Plain => return Ok(None),
+            Chosen::Auto => self.max_draft_length,
+            Chosen::Drafter(_) => self.draft_length,
+        };
+        let draft_length = request.draft_length.unwrap_or(most);
         if draft_length > self.max_draft_length {
             let reason = format!("{draft_length} is more than {}", self.max_draft_length);
             return Err(SubmitError::invalid("draft_length", reason));
@@ -268,8 +307,15 @@ impl DraftOffer {
                 "0 tokens: a draft token sees at least itself",
             ));
         }
-        let plan = self.plan(drafter, draft_length.min(self.longest_draft), kv_budget);
-        let settings = DraftSettings { plan, verify: request.verify };
+        let draft_length = draft_length.min(self.longest_draft);
+        let plan = match chosen {
+            Chosen::Drafter(drafter) => self.plan(drafter, draft_length, kv_budget),
+            Chosen::Auto | Chosen::Plain => {
+                DraftPlan { draft_length, kv_budget, ..DraftPlan::off() }
+            }
+        };
+        let is_auto = chosen == Chosen::Auto;
+        let settings = DraftSettings { plan, verify: request.verify, is_auto };
         Ok((settings.plan.draft_length > 0).then_some(settings))
     }
 
@@ -284,14 +330,18 @@ impl DraftOffer {
         DraftPlan { drafter: Some(drafter), models, draft_length, kv_budget }
     }
 
-    /// Index of the drafter that a request chooses; None is plain decoding.
-    fn choose(&self, choice: &DrafterChoice) -> Result<Option<usize>, SubmitError> {
+    /// The drafter that a request chooses.
+    fn choose(&self, choice: &DrafterChoice) -> Result<Chosen, SubmitError> {
+        let has_none = self.drafters.is_empty();
         match choice {
-            DrafterChoice::Off => Ok(None),
-            DrafterChoice::Default => Ok((!self.drafters.is_empty()).then_some(0)),
+            DrafterChoice::Off => Ok(Chosen::Plain),
+            DrafterChoice::Default | DrafterChoice::Auto if has_none => Ok(Chosen::Plain),
+            DrafterChoice::Auto => Ok(Chosen::Auto),
+            DrafterChoice::Default if self.auto => Ok(Chosen::Auto),
+            DrafterChoice::Default => Ok(Chosen::Drafter(0)),
             DrafterChoice::Named(name) => {
                 let found = self.drafters.iter().position(|known| known.name == *name);
-                found.map(Some).ok_or_else(|| {
+                found.map(Chosen::Drafter).ok_or_else(|| {
                     let names: Vec<&str> = self.drafters.iter().map(|d| d.name.as_str()).collect();
                     let known = match names.is_empty() {
                         true => "it has none: start it with --drafter".to_owned(),
@@ -302,6 +352,17 @@ impl DraftOffer {
             }
         }
     }
+}
+
+/// The drafter of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chosen {
+    /// None: plain decoding.
+    Plain,
+    /// The drafter with this index.
+    Drafter(usize),
+    /// The engine's choice, round by round.
+    Auto,
 }
 
 #[cfg(test)]
@@ -317,6 +378,7 @@ mod tests {
             max_draft_length: 8,
             longest_draft: 100,
             kv_budget: None,
+            auto: false,
         }
     }
 
@@ -325,7 +387,7 @@ mod tests {
         let agree = |request: DraftRequest| offer().agree(&request);
         let settings = |drafter, draft_length, kv_budget| {
             let plan = offer().plan(drafter, draft_length, kv_budget);
-            Ok(Some(DraftSettings { plan, verify: Verify::Equality }))
+            Ok(Some(DraftSettings { plan, verify: Verify::Equality, is_auto: false }))
         };
         let named = |name: &str| DrafterChoice::Named(name.into());
         let off = DraftRequest::off();
@@ -333,7 +395,7 @@ mod tests {
         assert_eq!(agree(off), Ok(None));
         let (drafter, draft_length, kv_budget) = (named("two"), Some(8), Some(64));
         let asked = DraftRequest { drafter, draft_length, kv_budget, ..DraftRequest::default() };
-        assert_eq!(agree(asked), settings(1, 8, Some(64)));
+        assert_eq!(agree(asked.clone()), settings(1, 8, Some(64)));
         let by_rejection = DraftRequest { verify: Verify::Rejection, ..DraftRequest::default() };
         assert_eq!(agree(by_rejection).unwrap().unwrap().verify, Verify::Rejection);
         let none = DraftRequest { draft_length: Some(0), ..DraftRequest::default() };
@@ -348,5 +410,17 @@ mod tests {
         let long = DraftRequest { draft_length: Some(9), ..DraftRequest::default() };
         assert!(agree(long).unwrap_err().to_string().contains("more than 8"));
         assert_eq!(DraftOffer::default().agree(&DraftRequest::default()), Ok(None));
+        // The engine's choice: for requests that ask for it, and for all others if the engine is set to choose.
+        let auto = DraftRequest::default().drafter(DrafterChoice::Auto);
+        let chosen = offer().agree(&auto).unwrap().expect("drafters to choose from");
+        assert_eq!(
+            (chosen.plan.drafter, chosen.plan.draft_length, chosen.is_auto),
+            (None, 8, true)
+        );
+        let chooses = DraftOffer { auto: true, ..offer() };
+        assert_eq!(chooses.agree(&DraftRequest::default()), Ok(Some(chosen)));
+        assert_eq!(chooses.agree(&DraftRequest::off()), Ok(None));
+        assert!(!chooses.agree(&asked).unwrap().unwrap().is_auto, "it names its drafter");
+        assert_eq!(DraftOffer { auto: true, ..DraftOffer::default() }.agree(&auto), Ok(None));
     }
 }

@@ -56,6 +56,7 @@ mod admission_limit;
 mod answer;
 mod batch;
 mod budget;
+mod calibrate;
 mod chaos;
 mod config;
 mod draft_cache;
@@ -82,7 +83,7 @@ mod verify;
 pub use answer::{Answer, Answers, Events, Finish, Logprob, Piece};
 pub use config::{EngineConfig, SchedulePolicy};
 pub use draft_settings::{
-    DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,
+    AUTO, DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, QueuedEvent, Submitted, Usage};
@@ -91,12 +92,13 @@ pub use galley_backend::{Formats, KvFormat, OperandFormat, WeightFormat};
 pub use galley_drafter_host as drafters;
 #[cfg(feature = "hub")]
 pub use galley_hub as hub;
+pub use galley_planner::cost_table::CostTable;
 pub use handle::{Engine, EventQueue, ModelInfo, RequestHandle, Watch};
 pub use open::{
     ChosenDevice, DeviceChoice, DeviceReason, DrafterError, EngineBuilder, ModelFiles, OpenError,
     OpenProgress, Settings, check_model, find_model,
 };
 pub use request::{Prompt, Request};
-pub use stats::{DraftStats, DraftTimes, Stats, StepStats};
+pub use stats::{DraftStats, DraftTimes, PlannedRound, PlannerStats, Stats, StepStats};
 pub use stop::{FinishReason, Stopped};
 pub use verify::{TokenEvent, TokenSource};

@@ -1,6 +1,7 @@
 //! The front door: from the name of a model to a running engine.
 
 mod cache_size;
+mod calibration;
 mod device;
 mod device_choice;
 mod drafter;
@@ -16,7 +17,9 @@ pub use error::OpenError;
 pub use files::{ModelFiles, OpenProgress, check_model, find_model};
 pub use settings::Settings;
 
-use crate::draft_settings::DrafterSetup;
+#[cfg(doc)]
+use crate::draft_settings::DraftConfig;
+use crate::draft_settings::{AUTO, DrafterSetup};
 use crate::handle::Engine;
 use galley_backend::{Formats, setters};
 use galley_drafter_host::Search;
@@ -119,7 +122,8 @@ impl EngineBuilder {
     }
 
     /// Adds a drafter by name, with its options: `streaming-llm,budget=512`. The first one is for
-    /// requests that name none. A value with a comma stands in double quotes.
+    /// requests that name none. A value with a comma stands in double quotes. `auto` has the engine choose, round by round
+    /// ([`DraftConfig::choose_from_own`]).
     pub fn drafter(mut self, drafter: &str) -> Self {
         self.drafters.push(drafter.to_owned());
         self
@@ -170,10 +174,14 @@ impl EngineBuilder {
             let executable = std::env::current_exe().ok();
             Search::standard(plugin_path.as_deref(), executable.as_deref())
         };
-        for wanted in drafters {
+        let (auto, named): (Vec<_>, Vec<_>) = drafters.into_iter().partition(|name| name == AUTO);
+        for wanted in named {
             let setup = DrafterSetup::named(&wanted, &search());
             let setup = setup.map_err(|reason| OpenError::Drafter { wanted, reason })?;
             settings.drafting.drafters.push(setup);
+        }
+        if !auto.is_empty() {
+            settings.drafting.choose_from_own(&search());
         }
         settings.drafting.find_model = {
             let on_progress = Arc::clone(&on_progress);

@@ -1,5 +1,6 @@
 //! One sequence of a request, and the state that a request's sequences share.
 
+mod auto_draft;
 mod draft;
 mod results;
 mod sampler;
@@ -7,6 +8,7 @@ pub(crate) mod selection;
 mod state;
 pub(crate) mod view_budget;
 
+pub(crate) use auto_draft::PendingLookup;
 pub(crate) use draft::{DraftingSequence, SequenceDraft};
 pub(crate) use sampler::SequenceSampler;
 pub(crate) use state::{SequenceKey, SequenceState};

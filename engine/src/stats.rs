@@ -1,13 +1,15 @@
 //! Statistics of an engine.
 
 mod drafting;
+mod planner;
 
 pub use drafting::{DraftStats, DraftTimes};
+pub use planner::{PlannedRound, PlannerStats};
 
 use std::time::Duration;
 
 /// A snapshot of an engine's counters and times.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Admitted sequences that have not ended. A preempted sequence counts as waiting.
@@ -58,6 +60,8 @@ pub struct Stats {
     /// The same for each drafter, by its index in [`Engine::drafters`](crate::Engine::drafters).
     /// Drafters after the last one that has drafted are left out.
     pub drafters: Vec<DraftStats>,
+    /// The planner's choices; None without drafters.
+    pub planner: Option<PlannerStats>,
     /// All other time of a step: scheduling, blocks, verification, text and events.
     pub bookkeeping: Duration,
     /// Statistics of the last step.

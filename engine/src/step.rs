@@ -71,6 +71,7 @@ impl EngineCore {
         self.drafting.propose(&mut *self.model, self.scheduler.running_mut())?;
         step.drafting = begin_drafting.elapsed();
         // Prompt chunks, decodes and verifications, in one ragged batch.
+        let load = self.drafting.load_of(self.scheduler.running());
         let EngineCore { model, scheduler, executor, drafting, .. } = self;
         let mut piggybacked =
             drafting.piggybacked(scheduler.running_mut(), &model.target().kv_shape);
@@ -89,6 +90,7 @@ impl EngineCore {
         if step.n_generated > 0 {
             self.n_failed_in_a_row = 0;
         }
+        self.drafting.observe(load, &step, self.model.is_asynchronous());
         step.bookkeeping = started.elapsed() - step.drafting - step.forward - step.sampling;
         self.stats.add_step(step);
         Ok(())
@@ -304,6 +306,7 @@ impl EngineCore {
         stats.preemptions = counts.preemptions;
         stats.draft_times = self.drafting.times();
         stats.draft_models_behind = self.drafting.n_behind();
+        stats.planner = self.drafting.planner_stats();
         stats.clone()
     }
 

@@ -85,17 +85,20 @@ fn backends() -> Vec<&'static str> {
 /// program, and the system's.
 pub(crate) fn search(plugin_path: Option<&OsStr>) -> Search {
     let executable = std::env::current_exe().ok();
-    let standard = Search::standard(None, executable.as_deref()).folders;
+    let standard = Search::standard(None, executable.as_deref());
     let given = plugin_path.map(|list| std::env::split_paths(list).collect()).unwrap_or_default();
     let mut folders: Vec<PathBuf> = given;
+    let mut own = Vec::new();
     if let Some(beside) = own_path().as_deref().and_then(Path::parent) {
-        folders.push(beside.join("../lib/galley/drafters"));
-        folders.push(beside.join("galley/drafters"));
-        folders.push(beside.to_owned());
+        own.push(beside.join("../lib/galley/drafters"));
+        own.push(beside.join("galley/drafters"));
+        own.push(beside.to_owned());
     }
-    folders.extend(standard);
+    folders.extend(own.iter().cloned());
+    folders.extend(standard.folders);
+    own.extend(standard.own);
     folders.retain(|folder| !folder.as_os_str().is_empty());
-    Search { folders }
+    Search { folders, own }
 }
 
 /// The file of this library, or of the program if the library is linked into it.

@@ -3,7 +3,7 @@
 use crate::chat::{Conversation, ModelTexts};
 use crate::error::ApiError;
 use crate::json::{Field, Object, read_into, text, values};
-use galley_engine::{DraftRequest, DrafterChoice, Prompt, Request, SamplingParams, Verify};
+use galley_engine::{AUTO, DraftRequest, DrafterChoice, Prompt, Request, SamplingParams, Verify};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -214,7 +214,11 @@ fn salt_of(text: &str) -> u64 {
 fn read_drafting(object: &mut Object<'_>, to: &mut DraftRequest) -> Result<(), ApiError> {
     read_into(object, "drafter", &mut to.drafter, |field| {
         let name = field.string()?;
-        Ok(if name == OFF { DrafterChoice::Off } else { DrafterChoice::Named(name) })
+        Ok(match name.as_str() {
+            OFF => DrafterChoice::Off,
+            AUTO => DrafterChoice::Auto,
+            _ => DrafterChoice::Named(name),
+        })
     })?;
     read_into(object, "draft_length", &mut to.draft_length, |field| field.u32().map(Some))?;
     read_into(object, "kv_budget", &mut to.kv_budget, |field| {

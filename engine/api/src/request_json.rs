@@ -1,7 +1,7 @@
 //! The engine's `Request` as JSON, which [`parse_request`](crate::parse_request) reads again.
 
 use crate::request::OFF;
-use galley_engine::{DrafterChoice, Prompt, Request};
+use galley_engine::{AUTO, DrafterChoice, Prompt, Request};
 use serde::{Serialize, Serializer};
 
 /// A request as JSON. [`parse_request`](crate::parse_request) of it gives an equal request, if
@@ -40,6 +40,7 @@ pub fn request_json(request: &Request) -> String {
         drafter: match &drafting.drafter {
             DrafterChoice::Default => None,
             DrafterChoice::Off => Some(OFF),
+            DrafterChoice::Auto => Some(AUTO),
             DrafterChoice::Named(name) => Some(name),
         },
         draft_length: drafting.draft_length,
@@ -137,7 +138,8 @@ mod tests {
         let drafter = prop_oneof![
             Just(DrafterChoice::Default),
             Just(DrafterChoice::Off),
-            "[a-z]{4,9}".prop_map(DrafterChoice::Named),
+            Just(DrafterChoice::Auto),
+            "[b-z]{4,9}".prop_map(DrafterChoice::Named),
         ];
         let verify = prop_oneof![Just(Verify::Equality), Just(Verify::Rejection)];
         (drafter, option::of(any::<u32>()), option::of(1u32..), verify).prop_map(

@@ -9,7 +9,7 @@ use crate::limits::{
 use galley_backend::{BackendError, Formats, OperandFormat};
 use galley_engine::drafters::Search;
 use galley_engine::{
-    DrafterSetup, Engine, EngineBuilder, ModelFiles, OpenError, OpenProgress, Settings,
+    AUTO, DrafterSetup, Engine, EngineBuilder, ModelFiles, OpenError, OpenProgress, Settings,
 };
 use std::ffi::{OsStr, OsString};
 use std::str::FromStr;
@@ -78,10 +78,15 @@ impl EngineBody {
         let Self { mut builder, drafters, plugin_path } = self;
         if !drafters.is_empty() {
             let search = search(plugin_path.as_deref());
-            for wanted in drafters {
+            let (auto, named): (Vec<_>, Vec<_>) =
+                drafters.into_iter().partition(|name| name == AUTO);
+            for wanted in named {
                 let setup = DrafterSetup::named(&wanted, &search)
                     .map_err(|reason| OpenError::Drafter { wanted, reason })?;
                 builder = builder.configure(|settings| settings.drafting.drafters.push(setup));
+            }
+            if !auto.is_empty() {
+                builder = builder.configure(|settings| settings.drafting.choose_from_own(&search));
             }
         }
         Ok(builder.on_progress(on_progress).build_with_files()?)

@@ -10,6 +10,9 @@ use crate::{LoadError, Manifest};
 pub struct Search {
     /// If two folders hold drafters of the same name, the first folder wins.
     pub folders: Vec<PathBuf>,
+    /// The folders of these that belong to the installation of Galley: beside the program or the library, and
+    /// `lib/galley/drafters` beside that. A drafter in another folder runs only if its user names it.
+    pub own: Vec<PathBuf>,
 }
 
 /// A file that looks like a drafter, whether or not its manifest is right.
@@ -27,16 +30,34 @@ impl Search {
     pub fn standard(plugin_path: Option<&OsStr>, executable: Option<&Path>) -> Self {
         let mut folders: Vec<PathBuf> =
             plugin_path.map(|list| std::env::split_paths(list).collect()).unwrap_or_default();
+        let mut own = Vec::new();
         if let Some(beside) = executable.and_then(Path::parent) {
-            folders.push(beside.to_owned());
-            folders.push(beside.join("drafters"));
-            folders.push(beside.join("deps"));
-            folders.push(beside.join("../lib/galley/drafters"));
+            own.push(beside.to_owned());
+            own.push(beside.join("drafters"));
+            own.push(beside.join("deps"));
+            own.push(beside.join("../lib/galley/drafters"));
         }
+        folders.extend(own.iter().cloned());
         folders.push("/usr/local/lib/galley/drafters".into());
         folders.push("/usr/lib/galley/drafters".into());
         folders.retain(|folder| !folder.as_os_str().is_empty());
-        Search { folders }
+        Search { folders, own }
+    }
+
+    /// Galley's own drafter of this name and version: in a folder of the installation, in a file with the name that Galley's
+    /// build gives it, and with the id `galley.NAME`.
+    pub fn own(&self, name: &str, version: &str) -> Option<PathBuf> {
+        let stem = format!("galley_drafter_{}", name.replace('-', "_"));
+        let file =
+            format!("{}{stem}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        self.own.iter().map(|folder| folder.join(&file)).find(|path| {
+            let is_own = |manifest: Manifest| {
+                manifest.id == format!("galley.{name}")
+                    && manifest.name == name
+                    && manifest.version == version
+            };
+            path.is_file() && Manifest::of_file(path).is_ok_and(is_own)
+        })
     }
 
     /// Every drafter in the folders. Of two drafters with the same name, the first is kept.
@@ -133,6 +154,25 @@ mod tests {
             all.iter().map(|f| f.manifest.as_ref().map_or("-", |m| m.name.as_str())).collect();
         assert_eq!(names, ["echo", "-", "other"]);
         assert_eq!(search.named("echo").expect("found"), all[0].path);
+        // Galley's own drafters are not looked for in the folders that the user adds.
+        let own = |id: &str, path: &str, version: &str| {
+            let text = format!(
+                "..galley-drafter-manifest/1:{{\"id\": \"{id}\", \"name\": \"ngram\", \"version\": \"{version}\", \
+                 \"description\": \"\"}}\0"
+            );
+            let file = format!(
+                "{}galley_drafter_ngram{}",
+                std::env::consts::DLL_PREFIX,
+                std::env::consts::DLL_SUFFIX
+            );
+            std::fs::write(root.path().join(path).join(file), text).expect("written");
+            search.own("ngram", "1")
+        };
+        assert_eq!(own("galley.ngram", "a", "1"), None, "a folder of the user");
+        assert_eq!(own("galley.ngram", "bin/drafters", "2"), None, "another version");
+        assert_eq!(own("org.example.ngram", "bin/drafters", "1"), None, "another drafter");
+        let found = own("galley.ngram", "bin/drafters", "1").expect("Galley's own");
+        assert!(found.starts_with(root.path().join("bin/drafters")));
         let error = search.named("text").expect_err("not there").to_string();
         for part in ["echo", "other", "Bad", "bin/drafters", "GALLEY_PLUGIN_PATH"] {
             assert!(error.contains(part), "{error}");

@@ -5,7 +5,7 @@ use crate::console::{self, note, plain, sentence};
 use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_engine::drafters::{Found, Search};
-use galley_engine::{DraftConfig, DraftRequest, DrafterSetup, FindModel};
+use galley_engine::{AUTO, DraftConfig, DraftRequest, DrafterSetup, FindModel};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -16,17 +16,22 @@ impl DraftArgs {
     /// The drafters of the flags as the user wrote them, each with its flag.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = self.drafter.iter().map(|wanted| ("--drafter", wanted.as_str()));
-        let named = named.filter(|(_, wanted)| !matches!(*wanted, "off" | "none" | ""));
+        let named = named.filter(|(_, wanted)| !matches!(*wanted, "off" | "none" | "" | AUTO));
         named.chain(self.drafter_plugin.iter().map(|path| ("--drafter-plugin", path.as_str())))
+    }
+
+    /// Whether the engine is to choose.
+    pub(crate) fn is_auto(&self) -> bool {
+        self.drafter.iter().any(|wanted| wanted == AUTO)
     }
 
     /// An error if there are several drafters: for commands that use one.
     pub(crate) fn at_most_one(&self) -> Result<()> {
         match self.wanted().map(|(_, wanted)| wanted).collect::<Vec<_>>()[..] {
-            [first, second, ..] => {
+            [first, second, ..] if !self.is_auto() => {
                 bail!(
                     "--drafter, --drafter-plugin (GALLEY_DRAFTER, GALLEY_DRAFTER_PLUGIN): {first:?} and {second:?} are \
-                     two; only `galley bench` takes several"
+                     two; `galley bench` takes several, and --drafter auto chooses among them"
                 )
             }
             _ => Ok(()),
@@ -60,12 +65,14 @@ impl DraftArgs {
         max: u32,
         kv_budget: Option<u32>,
     ) -> Result<DraftConfig> {
-        let drafters = self.setup()?;
+        let mut config = DraftConfig::default().drafters(self.setup()?);
+        if self.is_auto() {
+            config.choose_from_own(&search(self.plugin_path.as_deref()));
+        }
         let find_model: FindModel = Arc::new(|name| {
             pull::find_or_fetch(name).map_err(|error| sentence(&error.into()).into())
         });
-        Ok(DraftConfig::default()
-            .drafters(drafters)
+        Ok(config
             .draft_length(draft_length)
             .max_draft_length(max)
             .kv_budget(kv_budget)

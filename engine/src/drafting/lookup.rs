@@ -1,10 +1,24 @@
 //! Prompt lookup: the tokens that followed an earlier occurrence of a sequence's latest tokens.
 
-/// Returns at most `n` tokens that followed the latest earlier occurrence of the longest suffix of
-/// `tokens` with at least `min_n` and at most `max_n` tokens. Empty where no such suffix occurs
-/// earlier.
+/// The latest earlier occurrence of a suffix of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    /// Tokens of the suffix.
+    pub(crate) n_tokens: usize,
+    /// Index of the token that followed it.
+    pub(crate) follows: usize,
+}
+
+/// Returns at most `n` tokens that followed the [longest match](longest_match). Empty where there is none.
 pub(crate) fn lookup(tokens: &[u32], min_n: usize, max_n: usize, n: usize) -> &[u32] {
-    let Some((&last, before)) = tokens.split_last() else { return &[] };
+    longest_match(tokens, min_n, max_n)
+        .map_or(&[], |Match { follows, .. }| &tokens[follows..tokens.len().min(follows + n)])
+}
+
+/// The latest earlier occurrence of the longest suffix of `tokens` with at least `min_n` and at most `max_n` tokens, if
+/// such a suffix occurs earlier.
+pub(crate) fn longest_match(tokens: &[u32], min_n: usize, max_n: usize) -> Option<Match> {
+    let (&last, before) = tokens.split_last()?;
     let mut best = (0, 0);
     // Backwards, so that the latest of equally long matches wins.
     for (at, _) in before.iter().enumerate().rev().filter(|&(_, &token)| token == last) {
@@ -17,11 +31,8 @@ pub(crate) fn lookup(tokens: &[u32], min_n: usize, max_n: usize, n: usize) -> &[
             }
         }
     }
-    let (length, follows) = best;
-    if length < min_n.max(1) {
-        return &[];
-    }
-    &tokens[follows..tokens.len().min(follows + n)]
+    let (n_tokens, follows) = best;
+    (n_tokens >= min_n.max(1)).then_some(Match { n_tokens, follows })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! [`SequenceDraft::tokens`]: crate::sequence::SequenceDraft::tokens
 //! [`SequenceDraft::proposals`]: crate::sequence::SequenceDraft::proposals
 
+mod auto;
 mod chain;
 mod draft_model;
 mod lookup;
@@ -23,6 +24,7 @@ mod round;
 mod select;
 mod strategy;
 
+pub(crate) use auto::StepLoad;
 pub(crate) use piggyback::PiggybackSelection;
 pub(crate) use strategy::DraftStrategy;
 
@@ -30,12 +32,14 @@ use crate::chaos::Chaos;
 use crate::config::{Fitted, SchedulePolicy};
 use crate::draft_settings::{DraftConfig, DraftOffer, DraftPlan, OfferedDrafter};
 use crate::sequence::Sequence;
-use crate::stats::DraftTimes;
+use crate::stats::{DraftTimes, PlannerStats, StepStats};
+use auto::AutoPlanner;
 use draft_model::{DraftModelLoader, facts_of};
 use galley_blocks::BlockManager;
 use galley_drafter_host::{Drafter, DrafterLimits, LoadError, Outcome, Program};
 use galley_model::tokenizer::Tokenizer;
 use galley_model::{LanguageModel, Result};
+use galley_planner::cost_table::CostTable;
 use program::Proposal;
 use round::{DraftRound, RoundState, take_drafts};
 
@@ -48,6 +52,10 @@ pub(crate) struct Drafting {
     offer: DraftOffer,
     /// Random plans, for the random schedule.
     chaos: Option<Chaos>,
+    /// The choice of plans; None without drafters.
+    auto: Option<AutoPlanner>,
+    /// Whether a sequence has entered another drafter since the last step.
+    enters: bool,
     /// One program a drafter, reused from round to round.
     programs: Vec<Program>,
     state: RoundState,
@@ -85,14 +93,27 @@ impl Drafting {
             max_draft_length: config.max_draft_length,
             longest_draft,
             kv_budget: config.kv_budget,
+            auto: config.auto,
         };
-        let mut drafting = Self::of(drafters, offer, sizes);
+        let costs = config.costs.clone().unwrap_or_else(|| auto::estimated_costs(model));
+        let mut drafting = Self::of(drafters, offer, sizes, costs);
+        if let Some(auto) = &mut drafting.auto {
+            auto.max_inter_token(config.max_inter_token);
+        }
         drafting.state.waits_for_drafts = config.waits_for_drafts;
         Ok(drafting)
     }
 
-    fn of(drafters: Vec<Box<dyn DraftStrategy>>, offer: DraftOffer, sizes: &Fitted) -> Self {
+    fn of(
+        mut drafters: Vec<Box<dyn DraftStrategy>>,
+        offer: DraftOffer,
+        sizes: &Fitted,
+        costs: CostTable,
+    ) -> Self {
         let n_drafters = drafters.len();
+        let auto = (n_drafters > 0).then(|| {
+            AutoPlanner::new(costs, &mut drafters, offer.max_draft_length.min(offer.longest_draft))
+        });
         Drafting {
             drafters,
             offer,
@@ -101,6 +122,8 @@ impl Drafting {
                 SchedulePolicy::Fixed => None,
                 SchedulePolicy::Random { seed } => Some(Chaos::of_drafting(seed)),
             },
+            auto,
+            enters: false,
             programs: vec![Program::default(); n_drafters],
             state: RoundState::default(),
         }
@@ -117,8 +140,9 @@ impl Drafting {
             max_draft_length: 64,
             longest_draft: sizes.max_draft_length as u32,
             kv_budget: None,
+            auto: false,
         };
-        Self::of(drafters, offer, sizes)
+        Self::of(drafters, offer, sizes, CostTable::analytic(1e6, 1e5, 1e2, 1e9, 1e9))
     }
 
     pub(crate) fn offer(&self) -> &DraftOffer {
@@ -145,30 +169,71 @@ impl Drafting {
         self.state.n_behind
     }
 
-    /// Settles how each sequence drafts in the coming round: as agreed with its request, not at all
-    /// with a drafter that was set aside, and at random under the random schedule. Drafters that a
-    /// sequence leaves are told that it is over for them.
+    /// Settles how each sequence drafts in the coming round: as agreed with its request or as the planner chooses, not at
+    /// all with a drafter that was set aside, and at random under the random schedule. Drafters that a sequence leaves are
+    /// told that it is over for them.
     pub(crate) fn plan_round(&mut self, running: &mut [Sequence], blocks: &mut BlockManager) {
-        if self.chaos.is_none() && !self.is_set_aside.contains(&true) {
+        self.enters = false;
+        let has_auto = running.iter().any(|s| s.draft.as_ref().is_some_and(|d| d.auto.is_some()));
+        if self.chaos.is_none() && !self.is_set_aside.contains(&true) && !has_auto {
             return; // every plan is the agreed one
         }
-        for sequence in running {
+        let mut chosen = self.chosen_plans(running, has_auto).into_iter().peekable();
+        for (at, sequence) in running.iter_mut().enumerate() {
             let id = sequence.key.id();
+            let choice =
+                chosen.next_if(|(chosen_at, _)| *chosen_at == at).and_then(|(_, plan)| plan);
             let Some(draft) = &mut sequence.draft else { continue };
             let left = draft.plan().drafter;
             let mut plan = match &mut self.chaos {
                 Some(chaos) => chaos.plan(draft.agreed(), draft.plan(), &self.offer),
+                None if draft.auto.is_some() => match choice {
+                    Some((drafter, n)) => self.offer.plan(drafter, n, draft.agreed().kv_budget),
+                    None => DraftPlan::off(),
+                },
                 None => draft.agreed().clone(),
             };
             if plan.drafter.is_some_and(|drafter| self.is_set_aside[drafter]) {
                 plan = DraftPlan::off();
             }
+            self.enters |= plan.drafter.is_some() && plan.drafter != left;
             if draft.follow(plan, blocks)
                 && let Some(left) = left
             {
                 self.drafters[left].end(id);
             }
         }
+    }
+
+    /// The planner's choice for each sequence that leaves it one, by its index.
+    fn chosen_plans(
+        &mut self,
+        running: &mut [Sequence],
+        has_auto: bool,
+    ) -> Vec<(usize, Option<(usize, u32)>)> {
+        let Some(auto) = self.auto.as_mut().filter(|_| has_auto) else { return Vec::new() };
+        let lookups: Vec<_> =
+            self.programs.iter().map(|program| auto::lookup_limits(&program.work)).collect();
+        auto.choose(running, &self.is_set_aside, &lookups);
+        auto.plans().collect()
+    }
+
+    /// The work of the step whose drafts are made, for [`Self::observe`]; None without a planner.
+    pub(crate) fn load_of(&self, running: &[Sequence]) -> Option<StepLoad> {
+        let enters = self.enters || self.state.n_behind > 0;
+        self.auto.as_ref().map(|auto| auto.load_of(running, enters))
+    }
+
+    /// Tells the planner the times of a step.
+    pub(crate) fn observe(&mut self, load: Option<StepLoad>, step: &StepStats, is_async: bool) {
+        if let (Some(auto), Some(load)) = (&mut self.auto, load) {
+            auto.observe(&load, step, is_async);
+        }
+    }
+
+    /// The statistics of the planner.
+    pub(crate) fn planner_stats(&self) -> Option<PlannerStats> {
+        self.auto.as_ref().map(|auto| auto.stats().clone())
     }
 
     /// Has the drafters draft for every sequence with room for a draft. Draft tokens may be pending.

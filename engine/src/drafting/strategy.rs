@@ -1,6 +1,6 @@
 //! The interface through which the engine calls a drafter.
 
-use galley_drafter_host::{DraftRow, Drafter, Mask, MaskId, Outcome, Program, Timings, View};
+use galley_drafter_host::{Cost, DraftRow, Drafter, Mask, MaskId, Outcome, Program, Timings, View};
 
 /// A drafter of an engine: a plugin, or a double in tests.
 pub(crate) trait DraftStrategy: Send {
@@ -17,6 +17,8 @@ pub(crate) trait DraftStrategy: Send {
     fn end(&mut self, sequence: u64);
     /// Adds the counts of a replay, unless the mask has changed since `version`.
     fn add_replay_score(&mut self, mask: MaskId, version: u64, n_matched: u64, n_compared: u64);
+    /// The drafter's estimate for one draft token at a context length, under a KV budget (0: its own).
+    fn cost(&mut self, context_tokens: u64, budget_tokens: u32) -> Option<Cost>;
     /// Time that the drafter's callbacks have taken.
     fn timings(&self) -> Timings;
 }
@@ -44,6 +46,10 @@ impl DraftStrategy for Drafter {
 
     fn add_replay_score(&mut self, mask: MaskId, version: u64, n_matched: u64, n_compared: u64) {
         self.add_replay_score(mask, version, n_matched, n_compared);
+    }
+
+    fn cost(&mut self, context_tokens: u64, budget_tokens: u32) -> Option<Cost> {
+        self.cost(context_tokens, budget_tokens)
     }
 
     fn timings(&self) -> Timings {

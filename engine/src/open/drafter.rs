@@ -3,7 +3,7 @@
 //! A part that begins with a double quote reaches to the double quote that ends it, and may have
 //! commas in it. A double quote inside such a part is written twice.
 
-use crate::draft_settings::DrafterSetup;
+use crate::draft_settings::{DraftConfig, DrafterSetup};
 use galley_drafter_host::{Library, LoadError, Search};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +43,29 @@ impl DrafterSetup {
             false => split(text)?,
         };
         Ok(Self { library: Library::open(Path::new(&path))?, options })
+    }
+}
+
+/// The drafters that the engine may choose without being told: those that need no option and cost nothing before they are
+/// used. `layer-skip` searches for its mask while it runs, and `small-model` needs a model.
+const CHOSEN_FROM: [&str; 4] = ["ngram", "streaming-llm", "self-spec", "snap-kv"];
+
+impl DraftConfig {
+    /// Has the engine choose drafter and draft length round by round, among the drafters that are set and Galley's own ones:
+    /// those of this version in the folders of the installation ([`Search::own`]). A drafter that is set with options takes
+    /// the place of Galley's drafter of the same name.
+    pub fn choose_from_own(&mut self, search: &Search) {
+        self.auto = true;
+        for name in CHOSEN_FROM {
+            let is_set = self.drafters.iter().any(|set| set.library.manifest().name == name);
+            let Some(path) = search.own(name, env!("CARGO_PKG_VERSION")).filter(|_| !is_set) else {
+                continue;
+            };
+            match Library::open(&path) {
+                Ok(library) => self.drafters.push(DrafterSetup::new(library, BTreeMap::new())),
+                Err(error) => tracing::warn!("{name} is left out: {error}"),
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Settings of an engine over a model: one list, from which all sizes derive.
 
 use super::cache_size::Needs;
+use super::calibration::calibrated;
 use super::device_choice::DeviceChoice;
 use super::error::OpenError;
 use super::files::ModelFiles;
@@ -123,11 +124,14 @@ impl Settings {
     ) -> Result<Engine, OpenError> {
         self.check()?;
         let options = self.load_options(device, files)?;
-        let model = load(&files.checkpoint, device, options, on_layer)
+        let mut model = load(&files.checkpoint, device, options, on_layer)
             .map_err(|reason| self.not_loaded(files, reason))?;
         let tokenizer = Some(Arc::clone(&files.tokenizer));
         let max_draft_length = self.max_draft_length();
-        let drafting = self.drafting.clone().max_draft_length(max_draft_length);
+        let mut drafting = self.drafting.clone().max_draft_length(max_draft_length);
+        if drafting.auto && !drafting.drafters.is_empty() && drafting.costs.is_none() {
+            drafting.costs = calibrated(&mut *model);
+        }
         Ok(Engine::start_with_drafters(model, tokenizer, self.engine.clone(), &drafting)?)
     }
 

@@ -1,6 +1,7 @@
 //! The drafting state of one sequence.
 
 use super::SequenceSampler;
+use super::auto_draft::{AutoDraft, VerifiedRound};
 use super::selection::ViewSelection;
 use super::view_budget::ViewBudget;
 use crate::draft_cache::DraftCache;
@@ -23,6 +24,8 @@ pub(crate) struct SequenceDraft {
     agreed: DraftPlan,
     /// The plan of this round.
     plan: DraftPlan,
+    /// The planner's state, if the request leaves the plan to it.
+    pub(crate) auto: Option<AutoDraft>,
     /// This round's draft; empty between rounds. Tokens of a chain are pending until they are
     /// resolved.
     pub(crate) tokens: Vec<InputToken>,
@@ -42,10 +45,11 @@ pub(crate) struct SequenceDraft {
 impl SequenceDraft {
     pub(crate) fn new(settings: DraftSettings) -> Self {
         SequenceDraft {
-            caches: settings.plan.caches(),
+            caches: if settings.is_auto { Vec::new() } else { settings.plan.caches() },
             verify: settings.verify,
-            agreed: settings.plan.clone(),
-            plan: settings.plan,
+            auto: settings.is_auto.then(AutoDraft::default),
+            plan: if settings.is_auto { DraftPlan::off() } else { settings.plan.clone() },
+            agreed: settings.plan,
             tokens: Vec::new(),
             proposals: Vec::new(),
             stats: DraftStats::default(),
@@ -56,12 +60,30 @@ impl SequenceDraft {
 
     /// The state of a fork: the agreed plan, and nothing computed.
     pub(super) fn fork(&self) -> Self {
-        Self::new(DraftSettings { plan: self.agreed.clone(), verify: self.verify })
+        let (plan, is_auto) = (self.agreed.clone(), self.auto.is_some());
+        Self::new(DraftSettings { plan, verify: self.verify, is_auto })
     }
 
-    /// The plan that the request has agreed on.
+    /// The plan that the request has agreed on. If the planner chooses, it holds the longest draft and the KV budget.
     pub(crate) fn agreed(&self) -> &DraftPlan {
         &self.agreed
+    }
+
+    /// The longest draft that the planner may choose; None if the request leaves it no choice.
+    pub(crate) fn auto_length(&self) -> Option<u32> {
+        self.auto.as_ref().map(|_| self.agreed.draft_length)
+    }
+
+    /// Counts a round that was verified: `n_accepted` draft tokens were accepted. `n_tokens` tokens were known before it.
+    pub(crate) fn end_round(&mut self, n_accepted: usize, n_tokens: usize) {
+        let n_drafted = self.tokens.len();
+        self.stats.add_round(n_drafted, n_accepted);
+        if let (Some(auto), Some(drafter)) = (&mut self.auto, self.plan.drafter) {
+            let [n_drafted, n_accepted, n_tokens] =
+                [n_drafted, n_accepted, n_tokens].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+            auto.round = Some(VerifiedRound { drafter, n_drafted, n_accepted, n_tokens });
+        }
+        self.clear();
     }
 
     /// The plan of this round.
@@ -242,7 +264,11 @@ mod tests {
     fn a_draft_ends_before_what_is_no_token_of_the_target() {
         let drafted = |rows: &[u32]| {
             let plan = DraftPlan { draft_length: 3, ..DraftPlan::off() };
-            let mut draft = SequenceDraft::new(DraftSettings { plan, verify: Verify::Equality });
+            let mut draft = SequenceDraft::new(DraftSettings {
+                plan,
+                verify: Verify::Equality,
+                is_auto: false,
+            });
             let placeholders: Vec<_> = PendingTokens::default().push(&[0; 5]).collect();
             [0, 2, 4].into_iter().for_each(|at| draft.push_pending(placeholders[at]));
             let mut sampled = PendingTokens::default();

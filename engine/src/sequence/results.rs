@@ -45,9 +45,8 @@ impl Sequence {
         let run = AcceptedRun::verify(drafted, sampled, rules, n_generated, &mut self.text);
         let mut drafter = None;
         if let Some(draft) = self.draft.as_mut().filter(|draft| !draft.tokens.is_empty()) {
-            draft.stats.add_round(draft.tokens.len(), run.n_accepted(&draft.tokens));
             drafter = draft.plan().drafter;
-            draft.clear();
+            draft.end_round(run.n_accepted(&draft.tokens), self.tokens.len());
         }
         blocks.commit(&mut self.table, run.computed());
         blocks.rollback(&mut self.table);

@@ -3,7 +3,9 @@
 use super::toy::EOS;
 use crate::config::Fitted;
 use crate::drafting::{DraftStrategy, Drafting};
-use galley_drafter_host::{DraftRow, Mask, MaskId, ModelId, Outcome, Program, Timings, View, Work};
+use galley_drafter_host::{
+    Cost, DraftRow, Mask, MaskId, ModelId, Outcome, Program, Timings, View, Work,
+};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -93,6 +95,14 @@ impl DraftStrategy for Double {
     }
 
     fn add_replay_score(&mut self, _: MaskId, _: u64, _: u64, _: u64) {}
+
+    fn cost(&mut self, context_tokens: u64, _: u32) -> Option<Cost> {
+        let (weights_read, kv_tokens_read) = match self.kind {
+            Kind::Lookup => (0.0, 0.0),
+            _ => (0.25, context_tokens as f64 / 4.0),
+        };
+        Some(Cost { weights_read, kv_tokens_read })
+    }
 
     fn timings(&self) -> Timings {
         Timings::default()

@@ -6,7 +6,7 @@ use super::window::Window;
 use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::{Result, bail};
-use galley_engine::{DraftConfig, DraftRequest, DrafterChoice, Verify};
+use galley_engine::{AUTO, DraftConfig, DraftRequest, DrafterChoice, Verify};
 use serde::Serialize;
 
 /// One drafter setting on one row of the benchmark. Times are means over the steps of a window, in ms.
@@ -55,7 +55,7 @@ pub(super) struct DraftingResult {
 pub(super) struct DraftingSetting {
     /// The drafter as the flag has it, with options.
     pub(super) flag: String,
-    /// The drafter's name in the engine.
+    /// The drafter's name in the engine, or `auto`.
     pub(super) name: String,
     pub(super) draft_length: u32,
     pub(super) kv_budget: Option<u32>,
@@ -76,6 +76,11 @@ impl DraftingSetting {
             false => args.kv_budget.iter().copied().map(Some).collect(),
         };
         let mut all = Vec::new();
+        if args.draft.is_auto() {
+            let (flag, name, kv_budget) = (AUTO.to_owned(), AUTO.to_owned(), None);
+            let draft_length = config.max_draft_length;
+            all.push(DraftingSetting { flag, name, draft_length, kv_budget });
+        }
         for (flag, name) in drafters {
             for &draft_length in &args.draft_length {
                 for &kv_budget in &budgets {
@@ -109,7 +114,10 @@ pub(super) fn measure(
     let drafted = args
         .draft
         .request()
-        .drafter(DrafterChoice::Named(setting.name.clone()))
+        .drafter(match setting.name.as_str() {
+            AUTO => DrafterChoice::Auto,
+            _ => DrafterChoice::Named(setting.name.clone()),
+        })
         .draft_length(setting.draft_length)
         .kv_budget(setting.kv_budget);
     // Rejection samples from the same distribution, but it may sample other tokens.

@@ -1,0 +1,177 @@
+//! The drafts that each sequence could get, with their survival.
+
+use super::AutoPlanner;
+use crate::drafting::DraftStrategy;
+use crate::drafting::lookup::{Match, longest_match};
+use crate::sequence::{PendingLookup, Sequence};
+use galley_drafter_host::{ModelId, RefreshPolicy, SelectionPolicy, View, Work};
+use galley_model::LanguageModel;
+use galley_planner::acceptance_estimate::{length_bucket, match_bucket};
+use galley_planner::choice::{
+    ChainCost, DraftOffer, MAX_DRAFT_TOKENS, SequenceOffer, Strategy, Survival,
+};
+use galley_planner::cost_table::CostTable;
+
+/// The group of chains of the whole target. Chains with a mask or a draft model have a group of their own.
+const TARGET_GROUP: u32 = 0;
+/// A context at which a drafter with a KV budget reads no more than the budget.
+const LONG_CONTEXT_TOKENS: u64 = 1 << 20;
+/// Limits of a lookup that no drafter has enqueued yet.
+const FIRST_LOOKUP: LookupLimits = LookupLimits { min_n: 2, max_n: 4 };
+/// Rows of a forward that take as long as reading the weights, before anything is measured.
+const ROWS_OF_A_READ: f64 = 8.0;
+/// Bytes that a device reads in a second, before anything is measured. Only ratios of times matter, and the first steps set
+/// the scale.
+const BYTES_PER_S: f64 = 2e10;
+/// Rounds over which the cost of entering a drafter is spread, if the sequence has as many tokens left.
+const ENTERING_ROUNDS: f64 = 128.0;
+/// Standard deviations by which an acceptance is taken to be worse, for a strategy that is not in use: a strategy is
+/// entered when it pays probably, and stays as long as it pays on average.
+const ENTERING_DEVIATIONS: f64 = -0.5;
+
+/// The limits of a drafter's lookups, as it enqueued them last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LookupLimits {
+    pub(crate) min_n: usize,
+    pub(crate) max_n: usize,
+}
+
+/// Times of a device that was not measured.
+pub(crate) fn estimated_costs(model: &dyn LanguageModel) -> CostTable {
+    let target = model.target();
+    let weight_bytes = target.weight_bytes.max(1) as f64;
+    let flop_per_s = BYTES_PER_S; // one operation a byte: only `flop_per_row` sets the balance
+    let kv_bytes = target.kv_shape.bytes_per_token() as f64;
+    CostTable::analytic(
+        weight_bytes,
+        weight_bytes / ROWS_OF_A_READ,
+        kv_bytes,
+        BYTES_PER_S,
+        flop_per_s,
+    )
+}
+
+/// The limits of the last lookup in the work of a drafter that looks tokens up.
+pub(crate) fn lookup_limits(work: &[Work]) -> LookupLimits {
+    let found = work.iter().rev().find_map(|work| match *work {
+        Work::Lookup { min_n, max_n } => {
+            Some(LookupLimits { min_n: min_n as usize, max_n: max_n as usize })
+        }
+        _ => None,
+    });
+    found.unwrap_or(FIRST_LOOKUP)
+}
+
+/// The strategy of the drafter with index `at`, by its own account of its cost. Without an account, a draft token costs as
+/// much as a token of the target.
+pub(super) fn strategy_of(at: u32, drafter: &mut dyn DraftStrategy, costs: &CostTable) -> Strategy {
+    let most = drafter.cost(LONG_CONTEXT_TOKENS, 0);
+    let (weights_share, kv_tokens) =
+        most.map_or((1.0, f64::INFINITY), |cost| (cost.weights_read, cost.kv_tokens_read));
+    if weights_share == 0.0 && kv_tokens == 0.0 {
+        return Strategy::Lookup;
+    }
+    let is_plain_target = drafter.masks().is_empty()
+        && drafter.views().iter().all(|view| view.model == ModelId::TARGET)
+        && weights_share == 1.0;
+    let repeated = drafter.views().iter().filter_map(|view| repeated_look(view, costs));
+    Strategy::Chain(ChainCost {
+        group: if is_plain_target { TARGET_GROUP } else { 1 + at },
+        weights_share,
+        kv_budget_tokens: kv_tokens.min(f64::from(u32::MAX)) as u32,
+        overhead_ns_per_kv_token: repeated.sum(),
+    })
+}
+
+/// Time of the looks that a view repeats while a sequence grows, in ns for each cached token and round.
+fn repeated_look(view: &View, costs: &CostTable) -> Option<f64> {
+    let SelectionPolicy::Observed(observe) = view.middle else { return None };
+    let RefreshPolicy::Context { n_queries, refresh_tokens } = observe.when else { return None };
+    Some(costs.attention_ns(n_queries, 1) / f64::from(refresh_tokens?))
+}
+
+/// The first look of a drafter's views at a sequence of `n_tokens` tokens, in ns.
+fn first_look_ns(drafter: &Strategy, costs: &CostTable, n_tokens: u32) -> f64 {
+    match drafter {
+        Strategy::Lookup => 0.0,
+        // Selections of one forward's attention, or nothing for a window: an attention of the sequence bounds both.
+        Strategy::Chain(cost) if cost.group == TARGET_GROUP => costs.attention_ns(1, n_tokens),
+        Strategy::Chain(cost) => cost.weights_share * costs.rows_ns(n_tokens),
+    }
+}
+
+impl AutoPlanner {
+    /// What the sequence could draft in the coming round; None if it leaves no choice or cannot draft now.
+    pub(super) fn offer(
+        &self,
+        sequence: &mut Sequence,
+        is_set_aside: &[bool],
+        lookups: &[LookupLimits],
+    ) -> Option<SequenceOffer> {
+        let n_left = sequence.n_left();
+        let can_draft = sequence.n_todo() == 1 && sequence.n_forks == 0 && !sequence.is_finished();
+        let n_tokens = sequence.n_tokens();
+        let kv_tokens = sequence.table.n_tokens() as u32;
+        let is_known = n_tokens == sequence.tokens.len();
+        let Sequence { tokens, draft, .. } = sequence;
+        let draft = draft.as_mut()?;
+        let present = draft.plan().drafter;
+        let most = draft.auto_length()?.min(self.max_draft_length);
+        let auto = draft.auto.as_mut()?;
+        if !can_draft {
+            return None;
+        }
+        let n_most = most.min((n_left as u32).saturating_sub(1)).min(MAX_DRAFT_TOKENS as u32);
+        let mut drafts = Vec::with_capacity(self.strategies.len());
+        for (at, strategy) in self.strategies.iter().enumerate() {
+            let own = auto.acceptance.get(at).copied().unwrap_or_default();
+            let pool = &self.pools[at];
+            let is_present = present == Some(at);
+            let deviations = if is_present { 0.0 } else { ENTERING_DEVIATIONS };
+            let (bucket, n) = match strategy {
+                Strategy::Chain(_) => (length_bucket(kv_tokens), n_most),
+                Strategy::Lookup => {
+                    let limits = lookups[at];
+                    if !is_known {
+                        continue;
+                    }
+                    let Some(found) = longest_match(tokens, limits.min_n, limits.max_n) else {
+                        continue;
+                    };
+                    let n_matched = found.n_tokens as u32;
+                    let lookup = pending(at, tokens, found, n_most.max(1));
+                    let n = n_most.min(lookup.tokens.len() as u32);
+                    auto.lookups.push(lookup);
+                    (match_bucket(n_matched), n)
+                }
+            };
+            if n == 0 || is_set_aside[at] {
+                continue;
+            }
+            let probability = |position| pool.probability(&own, bucket, position, deviations);
+            let entering_ns = if is_present {
+                0.0
+            } else {
+                let rounds = f64::min(n_left as f64 / 2.0, ENTERING_ROUNDS).max(1.0);
+                first_look_ns(strategy, &self.costs, n_tokens as u32) / rounds
+            };
+            drafts.push(DraftOffer {
+                strategy: at as u16,
+                entering_ns,
+                survival: Survival::new(n, probability),
+            });
+        }
+        Some(SequenceOffer { kv_tokens, drafts })
+    }
+}
+
+/// The tokens that a lookup expects, to be scored when the tokens after them are known.
+fn pending(drafter: usize, tokens: &[u32], found: Match, n: u32) -> PendingLookup {
+    let expected = &tokens[found.follows..tokens.len().min(found.follows + n as usize)];
+    PendingLookup {
+        drafter,
+        n_tokens: tokens.len(),
+        n_matched: found.n_tokens as u32,
+        tokens: expected.to_vec(),
+    }
+}
