@@ -1,6 +1,6 @@
 //! Facts and statistics of an engine as JSON.
 
-use galley_engine::{DraftStats, Engine, Stats};
+use galley_engine::{DraftStats, Engine, PlannerStats, Stats};
 use serde_json::{Value, json};
 
 /// The object of galley_engine_info. `path` is the model's directory or file.
@@ -61,6 +61,28 @@ pub(crate) fn stats(stats: &Stats, drafters: &[String]) -> Value {
         "bookkeeping_ms": ms(stats.bookkeeping),
         "drafts": of_drafts(&stats.drafts),
         "drafters": each.collect::<Vec<_>>(),
+        "planner": stats.planner.as_ref().map(|planner| of_planner(planner, drafters)),
+    })
+}
+
+/// The planner's choices.
+fn of_planner(planner: &PlannerStats, drafters: &[String]) -> Value {
+    let last = &planner.last;
+    json!({
+        "rounds": planner.rounds,
+        "plain_rounds": planner.plain_rounds,
+        "probes": planner.probes,
+        "drafts": drafters.iter().zip(&planner.drafts).map(|(name, n)| (name.clone(), (*n).into())).collect::<serde_json::Map<_, _>>(),
+        "mean_error": planner.mean_error(),
+        "planning_ms": planner.planning.as_secs_f64() * 1e3,
+        "last": {
+            "n_sequences": last.n_sequences,
+            "n_draft_tokens": last.n_draft_tokens,
+            "drafter": last.drafter.and_then(|at| drafters.get(at)),
+            "tokens_per_s": last.tokens_per_s,
+            "plain_tokens_per_s": last.plain_tokens_per_s,
+            "runner_up_tokens_per_s": last.runner_up_tokens_per_s,
+        },
     })
 }
 

@@ -340,6 +340,7 @@ fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
         .drafter(match random.below(8) {
             0 => DrafterChoice::Off,
             1 => DrafterChoice::Default,
+            2 | 3 => DrafterChoice::Auto,
             _ if named.is_empty() => DrafterChoice::Default,
             _ => random.of(&named),
         })
@@ -365,6 +366,7 @@ pub fn is_plain(request: &Request, workload: &Workload) -> bool {
     let drafters = match &request.drafting.drafter {
         DrafterChoice::Off => &[],
         _ if any => &names[..],
+        DrafterChoice::Auto => &names[..],
         DrafterChoice::Default => &names[..names.len().min(1)],
         DrafterChoice::Named(name) => &[name.as_str()],
     };

@@ -104,30 +104,26 @@ impl AcceptancePool {
         }
     }
 
-    /// The probability that the draft token at `position` (from 1) is accepted if all before it are, plus `deviations` of
-    /// its standard deviation.
-    pub fn probability(
-        &self,
-        sequence: &SequenceAcceptance,
-        bucket: usize,
-        position: u32,
-        deviations: f64,
-    ) -> f64 {
-        let mean = self.mean(bucket, position);
-        let own = (sequence.right + SEQUENCE_WEIGHT) / (sequence.expected + SEQUENCE_WEIGHT);
-        let mean = (mean * own).min(MOST);
-        let tried = self.overall[place(position)].tried + PRIOR_WEIGHT;
-        let deviation = (mean * (1.0 - mean) / tried).sqrt();
-        (mean + deviations * deviation).clamp(0.0, MOST)
-    }
-
-    /// Rounds that the pool has counted, less those that it has forgotten.
-    pub fn n_rounds(&self) -> f64 {
-        self.overall[0].tried
+    /// The present estimates, for all sequences of a round.
+    pub fn estimates(&self) -> Estimates {
+        let deviation = |mean: f64, place: usize| {
+            (mean * (1.0 - mean) / (self.overall[place].tried + PRIOR_WEIGHT)).sqrt()
+        };
+        let mut estimates = Estimates::default();
+        for (bucket, of_bucket) in estimates.by_bucket.iter_mut().enumerate() {
+            for (place, estimate) in of_bucket.iter_mut().enumerate() {
+                let mean = self.mean_at(bucket, place);
+                *estimate = Estimate { mean, deviation: deviation(mean, place) };
+            }
+        }
+        estimates
     }
 
     fn mean(&self, bucket: usize, position: u32) -> f64 {
-        let place = place(position);
+        self.mean_at(bucket, place(position))
+    }
+
+    fn mean_at(&self, bucket: usize, place: usize) -> f64 {
         // A position without counts takes after the one before it.
         let mut prior = self.prior;
         for counts in &self.overall[..=place] {
@@ -135,6 +131,40 @@ impl AcceptancePool {
         }
         let own = self.buckets[bucket][place];
         (own.right + PRIOR_WEIGHT * prior) / (own.tried + PRIOR_WEIGHT)
+    }
+}
+
+/// The acceptance of one strategy at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Estimates {
+    by_bucket: [[Estimate; N_POSITIONS]; N_BUCKETS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Estimate {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Estimates {
+    /// The probability that the draft token at `position` (from 1) is accepted if all before it are, plus `deviations` of
+    /// the standard deviation of the strategy's mean.
+    pub fn probability(
+        &self,
+        sequence: &SequenceAcceptance,
+        bucket: usize,
+        position: u32,
+        deviations: f64,
+    ) -> f64 {
+        let Estimate { mean, deviation } = self.by_bucket[bucket][place(position)];
+        (mean * sequence.multiplier() + deviations * deviation).clamp(0.0, MOST)
+    }
+}
+
+impl SequenceAcceptance {
+    /// Right tokens over expected ones.
+    fn multiplier(&self) -> f64 {
+        (self.right + SEQUENCE_WEIGHT) / (self.expected + SEQUENCE_WEIGHT)
     }
 }
 
@@ -175,7 +205,8 @@ mod tests {
     fn estimates_reach_the_true_probability_and_follow_it() {
         let (mut pool, mut state) = (AcceptancePool::new(0.7), 1);
         let mut sequence = SequenceAcceptance::default();
-        let of = |pool: &AcceptancePool, sequence: &_| pool.probability(sequence, 0, 1, 0.0);
+        let of =
+            |pool: &AcceptancePool, sequence: &_| pool.estimates().probability(sequence, 0, 1, 0.0);
         assert!((of(&pool, &sequence) - 0.7).abs() < 1e-9, "the prior");
         rounds(&mut pool, &mut sequence, 0.5, 500, &mut state);
         assert!((of(&pool, &sequence) - 0.5).abs() < 0.06, "{}", of(&pool, &sequence));
@@ -191,12 +222,12 @@ mod tests {
         let (mut pool, mut state) = (AcceptancePool::new(0.9), 7);
         rounds(&mut pool, &mut SequenceAcceptance::default(), 0.2, 400, &mut state);
         let new = SequenceAcceptance::default();
-        assert!((pool.probability(&new, 3, 1, 0.0) - 0.2).abs() < 0.07);
+        assert!((pool.estimates().probability(&new, 3, 1, 0.0) - 0.2).abs() < 0.07);
         for _ in 0..200 {
             pool.record(&mut SequenceAcceptance::default(), 3, 1, 1);
         }
-        assert!(pool.probability(&new, 3, 1, 0.0) > 0.9);
-        assert!(pool.probability(&new, 0, 1, 0.0) < 0.3, "its own counts weigh more");
+        assert!(pool.estimates().probability(&new, 3, 1, 0.0) > 0.9);
+        assert!(pool.estimates().probability(&new, 0, 1, 0.0) < 0.3, "its own counts weigh more");
     }
 
     #[test]
@@ -206,8 +237,11 @@ mod tests {
             pool.record(&mut SequenceAcceptance::default(), 0, 8, 0);
         }
         let new = SequenceAcceptance::default();
-        assert!(pool.probability(&new, 0, 1, 0.0) < 0.02);
+        assert!(pool.estimates().probability(&new, 0, 1, 0.0) < 0.02);
         assert!(pool.overall[1].tried == 0.0, "the second position was never tried");
-        assert!(pool.probability(&new, 0, 1, 1.0) > pool.probability(&new, 0, 1, -1.0));
+        assert!(
+            pool.estimates().probability(&new, 0, 1, 1.0)
+                > pool.estimates().probability(&new, 0, 1, -1.0)
+        );
     }
 }

@@ -12,7 +12,7 @@ mod candidate;
 
 use crate::cost_table::CostTable;
 use crate::drift::{Drift, Phase, SizeClass};
-use candidate::{Candidate, ORDERS};
+use candidate::{Candidate, ORDERS, Order};
 
 /// Most tokens of a draft that a choice looks at.
 pub const MAX_DRAFT_TOKENS: usize = 16;
@@ -143,10 +143,21 @@ pub struct Choice {
     pub runner_up: Prediction,
 }
 
+/// Sequences from which on a choice looks at two kinds of rounds only: the kind that it chose last, and another one in
+/// turn. With all kinds at once, the time of a choice would be felt.
+const MANY_SEQUENCES: usize = 32;
+
+/// A kind of round: chains of a group, or lookups alone, and the order of lookups and chains.
+type Kind = (Option<u32>, Order);
+
 /// Chooses, and keeps its buffers from round to round.
 #[derive(Debug, Default)]
 pub struct Chooser {
     candidate: Candidate,
+    kinds: Vec<Kind>,
+    /// The kind that was chosen last, and the turn of the others.
+    last: Option<Kind>,
+    turn: usize,
 }
 
 impl Chooser {
@@ -162,20 +173,10 @@ impl Chooser {
         if round.sequences.is_empty() {
             return choice;
         }
-        let mut groups: Vec<Option<u32>> = vec![None];
-        groups.extend(round.strategies.iter().filter_map(|strategy| match strategy {
-            Strategy::Chain(cost) => Some(Some(cost.group)),
-            Strategy::Lookup => None,
-        }));
-        groups.sort_unstable();
-        groups.dedup();
+        self.list_kinds(round);
         let mut best_drafting: Option<Prediction> = None;
-        let candidates = groups.into_iter().flat_map(|group| {
-            // Without chains, there is nothing that could go before a lookup.
-            let orders = if group.is_some() { &ORDERS[..] } else { &ORDERS[..1] };
-            orders.iter().map(move |&order| (group, order))
-        });
-        for (group, order) in candidates {
+        for at in 0..self.kinds.len() {
+            let (group, order) = self.kinds[at];
             let Some(found) = self.candidate.best(round, group, order) else { continue };
             let beats = |other: Prediction, by: f64| found.rate() > other.rate() * by;
             let is_chosen = match best_drafting {
@@ -187,11 +188,31 @@ impl Chooser {
                 best_drafting = Some(found);
                 choice.chosen = found;
                 self.candidate.write_plans(&mut choice.plans);
+                self.last = Some((group, order));
             } else if best_drafting.is_none() || beats(choice.runner_up, 1.0) {
                 choice.runner_up = found;
             }
         }
         choice
+    }
+
+    /// The kinds of rounds to look at.
+    fn list_kinds(&mut self, round: &Round<'_>) {
+        self.kinds.clear();
+        self.kinds.push((None, Order::LookupsFirst));
+        for strategy in round.strategies {
+            if let Strategy::Chain(cost) = strategy {
+                self.kinds.extend(ORDERS.map(|order| (Some(cost.group), order)));
+            }
+        }
+        self.kinds.sort_unstable();
+        self.kinds.dedup();
+        if round.sequences.len() >= MANY_SEQUENCES {
+            self.turn = (self.turn + 1) % self.kinds.len();
+            let turn = self.kinds[self.turn];
+            let last = self.last;
+            self.kinds.retain(|&kind| kind == turn || Some(kind) == last);
+        }
     }
 }
 

@@ -22,12 +22,26 @@ pub struct MeasuredForward {
 
 /// Times of a model's forwards by rows and cached tokens, in ns. All times grow with rows and tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Points", into = "Points")]
 pub struct CostTable {
+    points: Points,
+    /// The times of small numbers of rows, so that a choice looks them up: index 0 is no row.
+    rows_ns: Vec<f64>,
+    kv_token_ns: Vec<f64>,
+}
+
+/// The measured times of a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Points {
     /// Time without attention to cached tokens, by the rows of the batch: ascending, at least one point.
     by_rows: Vec<Point>,
     /// Time of attention for one cached token of one sequence, by the rows of that sequence.
     per_kv_token: Vec<Point>,
 }
+
+/// Rows of a batch, and of a sequence, whose times are looked up.
+const MOST_ROWS: u32 = 1024;
+const MOST_ROWS_EACH: u32 = 32;
 
 /// The time for a number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,7 +66,7 @@ impl CostTable {
             Point { rows: m.rows_each, ns: attention_ns.max(0.0) / kv_tokens }
         });
         let per_kv_token = rising(long);
-        (!per_kv_token.is_empty()).then_some(CostTable { by_rows, per_kv_token })
+        Points { by_rows, per_kv_token }.try_into().ok()
     }
 
     /// A table by arithmetic, for a machine that was not measured: weights and KV are read at `bytes_per_s`, products run
@@ -70,28 +84,64 @@ impl CostTable {
         };
         let by_rows = [1, 512].map(|rows| Point { rows, ns: ns_of(rows) }).into();
         let per_kv_token = vec![Point { rows: 1, ns: kv_bytes_per_token / bytes_per_s * 1e9 }];
-        CostTable { by_rows, per_kv_token }
+        CostTable::of(Points { by_rows, per_kv_token })
     }
 
-    /// Whether the table has points, in order, with times that are finite and never fall: a table from a file may have none.
-    pub fn is_valid(&self) -> bool {
-        let is_rising = |points: &[Point]| {
-            let pairs = points.windows(2);
-            !points.is_empty()
-                && points.iter().all(|point| point.ns.is_finite() && point.ns >= 0.0)
-                && pairs.into_iter().all(|p| p[0].rows < p[1].rows && p[0].ns <= p[1].ns)
+    fn of(points: Points) -> CostTable {
+        let dense = |points: &[Point], most: u32| {
+            let times = (1..=most).map(|rows| at(points, rows));
+            std::iter::once(0.0).chain(times).collect()
         };
-        is_rising(&self.by_rows) && is_rising(&self.per_kv_token)
+        CostTable {
+            rows_ns: dense(&points.by_rows, MOST_ROWS),
+            kv_token_ns: dense(&points.per_kv_token, MOST_ROWS_EACH),
+            points,
+        }
     }
 
     /// Time of everything but attention in a forward of `rows` rows, in ns. 0 without rows.
     pub fn rows_ns(&self, rows: u32) -> f64 {
-        if rows == 0 { 0.0 } else { at(&self.by_rows, rows) }
+        self.rows_ns.get(rows as usize).copied().unwrap_or_else(|| at(&self.points.by_rows, rows))
     }
 
     /// Time of attention of one sequence with `rows` rows to `kv_tokens` cached tokens, in ns.
     pub fn attention_ns(&self, rows: u32, kv_tokens: u32) -> f64 {
-        if rows == 0 { 0.0 } else { at(&self.per_kv_token, rows) * f64::from(kv_tokens) }
+        let looked_up = self.kv_token_ns.get(rows as usize).copied();
+        let ns = looked_up.unwrap_or_else(|| at(&self.points.per_kv_token, rows));
+        ns * f64::from(kv_tokens)
+    }
+
+    /// The least time that a further row takes on average, in ns, when rows are added to `rows`: a staircase has free rows
+    /// between two steps, but not many of them.
+    pub fn least_row_ns(&self, rows: u32) -> f64 {
+        let now = self.rows_ns(rows);
+        let further = [1, 2, 4, 8, 16, 32, 64, 128, 256].into_iter();
+        let slopes = further.map(|n| (self.rows_ns(rows + n) - now) / f64::from(n));
+        slopes.fold(f64::INFINITY, f64::min)
+    }
+}
+
+impl TryFrom<Points> for CostTable {
+    type Error = &'static str;
+
+    /// The table of points in order, with times that are finite and never fall: a file may hold others.
+    fn try_from(points: Points) -> Result<Self, Self::Error> {
+        let is_rising = |points: &[Point]| {
+            let mut pairs = points.windows(2);
+            !points.is_empty()
+                && points.iter().all(|point| point.ns.is_finite() && point.ns >= 0.0)
+                && pairs.all(|p| p[0].rows < p[1].rows && p[0].ns <= p[1].ns)
+        };
+        match is_rising(&points.by_rows) && is_rising(&points.per_kv_token) {
+            true => Ok(CostTable::of(points)),
+            false => Err("times of forwards are missing, out of order or not finite"),
+        }
+    }
+}
+
+impl From<CostTable> for Points {
+    fn from(table: CostTable) -> Self {
+        table.points
     }
 }
 

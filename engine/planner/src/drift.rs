@@ -42,6 +42,11 @@ impl SizeClass {
         // Half octaves: tiles of rows make steps of a factor of 1.5.
         SizeClass { rows: octave(u64::from(rows) * u64::from(rows)), kv_tokens: octave(kv_tokens) }
     }
+
+    /// The first number of rows that is in a later class.
+    pub fn end_of_rows(self) -> u32 {
+        f64::exp2(f64::from(self.rows) / 2.0).ceil() as u32
+    }
 }
 
 /// Measured over predicted times, as they change.

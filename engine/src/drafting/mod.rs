@@ -142,7 +142,14 @@ impl Drafting {
             kv_budget: None,
             auto: false,
         };
-        Self::of(drafters, offer, sizes, CostTable::analytic(1e6, 1e5, 1e2, 1e9, 1e9))
+        // A step takes 1 us, a row 0.1 us, a cached token 0.1 ns, whatever the clock says. Real steps take longer, so the time
+        // that probes may take adds up at least as fast.
+        let costs = CostTable::analytic(1e3, 1e2, 1e-1, 1e9, 1e9);
+        let mut drafting = Self::of(drafters, offer, sizes, costs);
+        if let Some(auto) = &mut drafting.auto {
+            auto.freeze();
+        }
+        drafting
     }
 
     pub(crate) fn offer(&self) -> &DraftOffer {

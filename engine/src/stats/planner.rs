@@ -73,6 +73,39 @@ impl PlannerStats {
         }
     }
 
+    /// The choices in a line, for people. `drafters` are the names of the engine's drafters.
+    pub fn describe(&self, drafters: &[String]) -> String {
+        let name = |at: usize| drafters.get(at).map_or("a drafter", String::as_str);
+        let used: Vec<String> = (0..)
+            .zip(&self.drafts)
+            .filter(|(_, n)| **n > 0)
+            .map(|(at, n)| format!("{} {n}", name(at)))
+            .collect();
+        let used = if used.is_empty() { "none".to_owned() } else { used.join(", ") };
+        let last = &self.last;
+        let latest = match last.drafter {
+            Some(at) => format!(
+                "{} {} tokens for {} sequences",
+                name(at),
+                last.n_draft_tokens,
+                last.n_sequences
+            ),
+            None => format!("plain for {} sequences", last.n_sequences),
+        };
+        format!(
+            "{} rounds, {} plain, {} probes; drafts: {used}; latest: {latest}, {:.1} tokens/s predicted, plain {:.1}, runner-up \
+             {:.1}; times predicted to {:.1} %; {:.1} us a choice",
+            self.rounds,
+            self.plain_rounds,
+            self.probes,
+            last.tokens_per_s,
+            last.plain_tokens_per_s,
+            last.runner_up_tokens_per_s,
+            self.mean_error() * 100.0,
+            self.planning.as_secs_f64() * 1e6 / self.rounds.max(1) as f64,
+        )
+    }
+
     /// Mean of |measured time / predicted time − 1|; 0 before the first step.
     pub fn mean_error(&self) -> f64 {
         if self.n_errors == 0 { 0.0 } else { self.error_sum / self.n_errors as f64 }

@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Mixed,
     /// As `Right`; set aside by its host in its third round.
     SetAside,
+    /// As `Right` for 60 rounds, and as `Never` after them.
+    Fading,
 }
 
 /// Sequences that a drafter has been told of and that are not over.
@@ -62,10 +64,11 @@ impl DraftStrategy for Double {
             (Kind::Mixed, 1) => Kind::Wrong,
             (Kind::Mixed, _) => Kind::Lookup,
             (Kind::SetAside, _) if self.n_rounds >= 3 => return Outcome::SetAside,
+            (Kind::Fading, _) if self.n_rounds > 60 => Kind::Never,
             (kind, _) => kind,
         };
         match kind {
-            Kind::Right | Kind::Mixed | Kind::SetAside => {
+            Kind::Right | Kind::Mixed | Kind::SetAside | Kind::Fading => {
                 let model = ModelId::TARGET;
                 program.work.push(Work::Chain { model, view: None, mask: None });
             }

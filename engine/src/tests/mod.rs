@@ -2,6 +2,7 @@
 
 mod api;
 mod async_steps;
+mod auto;
 mod cancels;
 mod cost;
 mod drafter;

@@ -33,7 +33,11 @@ fn run(seed: u32, is_asynchronous: bool) -> Stats {
         let request = random_request(&mut random, 90, &prefixes);
         let request = if is_asynchronous { plain(request) } else { request };
         let draft_length = 1 + random.below(8) as u32;
-        bench.submit(drafted_by(request, random.of(&KINDS), draft_length));
+        let mut request = drafted_by(request, random.of(&KINDS), draft_length);
+        if random.one_in(3) {
+            request.drafting.drafter = DrafterChoice::Auto;
+        }
+        bench.submit(request);
     }
     bench.run_to_the_end();
     assert!(known.lock().unwrap().is_empty(), "every drafter is told of every end");

@@ -120,6 +120,9 @@ impl<'a> RunReport<'a> {
                 drafts.accept_length()
             ));
         }
+        if let Some(planner) = self.stats.planner.as_ref().filter(|planner| planner.rounds > 0) {
+            note(format_args!("planner    {}", planner.describe(self.loaded.engine.drafters())));
+        }
         let block = self.loaded.kv_bytes_per_token * self.prompt_tokens.max(1);
         note(format_args!(
             "KV cache   {} of {} blocks ({:.1} MB for the prompt)",

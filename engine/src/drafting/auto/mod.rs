@@ -21,7 +21,7 @@ pub(crate) use step_times::StepLoad;
 use super::DraftStrategy;
 use crate::sequence::Sequence;
 use crate::stats::PlannerStats;
-use galley_planner::acceptance_estimate::{AcceptancePool, length_bucket, match_bucket};
+use galley_planner::acceptance_estimate::{AcceptancePool, Estimates, length_bucket, match_bucket};
 use galley_planner::choice::{Choice, Chooser, Round, SequenceOffer, Strategy};
 use galley_planner::cost_table::CostTable;
 use galley_planner::drift::Drift;
@@ -44,6 +44,8 @@ pub(crate) struct AutoPlanner {
     /// One for each drafter of the engine.
     strategies: Vec<Strategy>,
     pools: Vec<AcceptancePool>,
+    /// The pools' estimates in this round.
+    estimates: Vec<Estimates>,
     chooser: Chooser,
     probes: Probes,
     /// The sequences of the round, and their indices among the running ones.
@@ -74,6 +76,7 @@ impl AutoPlanner {
             costs,
             drift: Drift::default(),
             pools: strategies.iter().map(|strategy| AcceptancePool::new(prior(strategy))).collect(),
+            estimates: Vec::new(),
             chooser: Chooser::default(),
             probes: Probes::new(&strategies),
             strategies,
@@ -91,6 +94,12 @@ impl AutoPlanner {
         self.max_step_ns = time.map(|time| time.as_nanos() as f64);
     }
 
+    /// Takes the tables at their word: no measured time changes a choice.
+    #[cfg(test)]
+    pub(crate) fn freeze(&mut self) {
+        self.drift = Drift::frozen();
+    }
+
     pub(crate) fn stats(&self) -> &PlannerStats {
         &self.stats
     }
@@ -105,6 +114,8 @@ impl AutoPlanner {
     ) {
         let started = Instant::now();
         self.count_rounds(running);
+        self.estimates.clear();
+        self.estimates.extend(self.pools.iter().map(AcceptancePool::estimates));
         self.offers.clear();
         self.places.clear();
         let (mut other_rows, mut other_attention_ns) = (0, 0.0);

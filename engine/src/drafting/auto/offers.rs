@@ -125,7 +125,7 @@ impl AutoPlanner {
         let mut drafts = Vec::with_capacity(self.strategies.len());
         for (at, strategy) in self.strategies.iter().enumerate() {
             let own = auto.acceptance.get(at).copied().unwrap_or_default();
-            let pool = &self.pools[at];
+            let estimates = &self.estimates[at];
             let is_present = present == Some(at);
             let deviations = if is_present { 0.0 } else { ENTERING_DEVIATIONS };
             let (bucket, n) = match strategy {
@@ -148,7 +148,7 @@ impl AutoPlanner {
             if n == 0 || is_set_aside[at] {
                 continue;
             }
-            let probability = |position| pool.probability(&own, bucket, position, deviations);
+            let probability = |position| estimates.probability(&own, bucket, position, deviations);
             let entering_ns = if is_present {
                 0.0
             } else {
