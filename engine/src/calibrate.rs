@@ -8,6 +8,7 @@ use galley_backend::sample::{SampleRow, SamplingParams};
 use galley_backend::{InputToken, KvView, LayerMask};
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_planner::cost_table::{CostTable, MeasuredForward};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// Rows of the forwards that measure everything but attention: around the tiles of the kernels.
@@ -20,12 +21,27 @@ const N_LONG: usize = 4;
 const LONG_BYTES: usize = 96 << 20;
 /// Most cached tokens of each of them.
 const LONG_TOKENS: usize = 8192;
+/// Forwards that check the table: sequences, rows of each, and the part of the long sequences' tokens that they attend to.
+const CHECKS: [(u32, u32, u32); 3] = [(1, 1, 2), (2, 3, 2), (3, 2, 4)];
 /// Times that each forward runs. The fastest one counts: other programs only add time.
 const REPEATS: usize = 3;
 
-/// Measures forwards for about `limit`, and returns the table of their times. None if the KV pool or the step is too small
-/// for sequences to measure, or if the time was too short.
-pub(crate) fn measure(model: &mut dyn LanguageModel, limit: Duration) -> Result<Option<CostTable>> {
+/// The measured times of a model on a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Calibration {
+    /// The table of times.
+    pub costs: CostTable,
+    /// Mean of |time by the table / measured time − 1| over forwards that the table was not made from.
+    pub error: f64,
+}
+
+/// Measures forwards for about `limit`. None if the KV pool or the step is too small for sequences to measure, or if the
+/// time was too short.
+pub(crate) fn measure(
+    model: &mut dyn LanguageModel,
+    limit: Duration,
+) -> Result<Option<Calibration>> {
     let Some(mut sequences) = Sequences::new(model)? else { return Ok(None) };
     let started = Instant::now();
     let mut measured = Vec::new();
@@ -47,13 +63,23 @@ pub(crate) fn measure(model: &mut dyn LanguageModel, limit: Duration) -> Result<
         if started.elapsed() > limit {
             break;
         }
-        let mut ns = f64::INFINITY;
-        for _ in 0..REPEATS {
-            ns = ns.min(sequences.run(model, n_sequences, rows_each, kv_tokens_each)?);
-        }
+        let ns = sequences.fastest(model, n_sequences, rows_each, kv_tokens_each)?;
         measured.push(MeasuredForward { n_sequences, rows_each, kv_tokens_each, ns });
     }
-    Ok(CostTable::fit(&measured, 0))
+    let Some(costs) = CostTable::fit(&measured, 0) else { return Ok(None) };
+    let (mut error_sum, mut n_checks) = (0.0, 0);
+    for (n_sequences, rows_each, kv_tokens) in
+        CHECKS.map(|(n, rows, share)| (n, rows, long / share))
+    {
+        if n_sequences * rows_each <= most {
+            let ns = sequences.fastest(model, n_sequences, rows_each, kv_tokens)?;
+            let attention_ns = costs.attention_ns(rows_each, kv_tokens) * f64::from(n_sequences);
+            let told = costs.rows_ns(n_sequences * rows_each) + attention_ns;
+            error_sum += (told / ns - 1.0).abs();
+            n_checks += 1;
+        }
+    }
+    Ok(Some(Calibration { costs, error: error_sum / f64::from(n_checks.max(1)) }))
 }
 
 /// Sequences over the blocks of an empty pool.
@@ -102,6 +128,21 @@ impl Sequences {
     /// Sequences that there are with so many cached tokens.
     fn n_short(&self, kv_tokens: u32) -> usize {
         if kv_tokens == 0 { self.blocks.len() } else { self.tables.len() }
+    }
+
+    /// The time of the fastest of some equal forwards, in ns.
+    fn fastest(
+        &mut self,
+        model: &mut dyn LanguageModel,
+        n_sequences: u32,
+        rows_each: u32,
+        kv_tokens: u32,
+    ) -> Result<f64> {
+        let mut ns = f64::INFINITY;
+        for _ in 0..REPEATS {
+            ns = ns.min(self.run(model, n_sequences, rows_each, kv_tokens)?);
+        }
+        Ok(ns)
     }
 
     /// Runs one forward, samples a token for each row, and returns the time in ns.

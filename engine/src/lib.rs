@@ -81,6 +81,7 @@ mod tests;
 mod verify;
 
 pub use answer::{Answer, Answers, Events, Finish, Logprob, Piece};
+pub use calibrate::Calibration;
 pub use config::{EngineConfig, SchedulePolicy};
 pub use draft_settings::{
     AUTO, DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,

@@ -61,6 +61,15 @@ Examples:
   galley info smollm2-135m-instruct
   galley info model.gguf --json")]
     Info(InfoArgs),
+    /// Measure this machine with a model, for the planner. An engine that chooses drafters does it by itself at its first
+    /// start, in less time.
+    #[command(after_help = "\
+Examples:
+  galley calibrate -m smollm2-135m-instruct
+  galley calibrate -m model.gguf --threads 8 --json
+
+The times depend on model, formats, device, instruction set and threads, and are kept in ~/.cache/galley/calibration.")]
+    Calibrate(CalibrateArgs),
     /// List the drafters that are found and their options, and why a file is refused.
     #[command(after_help = "\
 Examples:
@@ -157,6 +166,15 @@ pub(crate) struct DraftArgs {
     /// more draft tokens; sampled output keeps its distribution, but depends on the drafter).
     #[arg(long, default_value_t = Verify::Equality)]
     pub(crate) verify: Verify,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CalibrateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -116,7 +116,7 @@ pub(crate) fn start(
 }
 
 /// An error of opening a model that names the flag which the user can change, not the setting.
-fn by_flag(error: OpenError) -> Error {
+pub(crate) fn by_flag(error: OpenError) -> Error {
     match error {
         OpenError::Setting { name, value, reason } => {
             anyhow!("--{} {value}: {reason}", name.replace('_', "-"))

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod chat;
 mod console;
 mod drafters;
@@ -43,6 +44,7 @@ fn run_command(cli: &Cli) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args),
         Command::Chat(args) => args.draft.at_most_one().and_then(|()| chat::chat(args)),
         Command::Bench(args) => bench::bench(args),
+        Command::Calibrate(args) => calibrate::command(args),
         Command::Pull(args) => pull::command(args),
         Command::Info(args) => info::info(args),
         Command::Drafters(args) => drafters::list(args),

@@ -87,6 +87,16 @@ impl CostTable {
         CostTable::of(Points { by_rows, per_kv_token })
     }
 
+    /// The measured times without attention to cached tokens: rows of the batch, and ns.
+    pub fn by_rows(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.points.by_rows.iter().map(|point| (point.rows, point.ns))
+    }
+
+    /// The measured times of attention to one cached token: rows of its sequence, and ns.
+    pub fn per_kv_token(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.points.per_kv_token.iter().map(|point| (point.rows, point.ns))
+    }
+
     fn of(points: Points) -> CostTable {
         let dense = |points: &[Point], most: u32| {
             let times = (1..=most).map(|rows| at(points, rows));

@@ -1,7 +1,10 @@
 //! The calibration of a machine and a model: measured once, and kept in the cache folder.
 
-use crate::calibrate;
-use galley_model::LanguageModel;
+use super::error::OpenError;
+use super::files::ModelFiles;
+use super::settings::Settings;
+use crate::calibrate::{self, Calibration};
+use galley_model::{Device, LanguageModel};
 use galley_planner::cost_table::CostTable;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,13 +13,15 @@ use std::time::Duration;
 
 /// Time of the measurement when an engine starts for the first time.
 const AT_START: Duration = Duration::from_millis(1500);
+/// Time of the measurement that a user asks for.
+const ON_REQUEST: Duration = Duration::from_secs(20);
 
 /// A file of the cache.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     /// Everything that the times depend on.
     key: String,
-    costs: CostTable,
+    calibration: Calibration,
 }
 
 /// The times of a model on this machine: from the cache, or measured and put there. None if they cannot be measured; the
@@ -24,16 +29,16 @@ struct Entry {
 pub(super) fn calibrated(model: &mut dyn LanguageModel) -> Option<CostTable> {
     let key = key_of(model);
     let file = cache_folder().map(|folder| file_of(&folder, &key));
-    if let Some(costs) = file.as_deref().and_then(|file| read(file, &key)) {
-        return Some(costs);
+    if let Some(known) = file.as_deref().and_then(|file| read(file, &key)) {
+        return Some(known.costs);
     }
     match calibrate::measure(model, AT_START) {
-        Ok(Some(costs)) => {
-            let entry = Entry { key, costs };
+        Ok(Some(calibration)) => {
+            let entry = Entry { key, calibration };
             if let Some(Err(error)) = file.map(|file| write(&file, &entry)) {
                 tracing::debug!("the calibration was not kept: {error}");
             }
-            Some(entry.costs)
+            Some(entry.calibration.costs)
         }
         Ok(None) => None,
         Err(error) => {
@@ -42,6 +47,43 @@ pub(super) fn calibrated(model: &mut dyn LanguageModel) -> Option<CostTable> {
             );
             None
         }
+    }
+}
+
+impl Settings {
+    /// Measures the times of a model on a device, for up to 20 s, and keeps them for engines with the same settings. Returns
+    /// the times and the file that they are in; None for the file if it could not be written, with the reason in the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A KV cache or a step that is too small to measure is [`OpenError::Setting`].
+    pub fn calibrate(
+        &self,
+        device: Device,
+        files: &ModelFiles,
+        on_layer: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Calibration, Option<PathBuf>), OpenError> {
+        let mut model = self.load(device, files, on_layer)?;
+        let measured = calibrate::measure(&mut *model, ON_REQUEST)
+            .map_err(|reason| OpenError::Load { path: files.path.clone(), reason })?;
+        let Some(calibration) = measured else {
+            let n_tokens = model.target().kv_shape.n_blocks * self.block_size;
+            return Err(OpenError::Setting {
+                name: "kv_cache_tokens",
+                value: n_tokens.to_string(),
+                reason: "too few to measure attention".into(),
+            });
+        };
+        let entry = Entry { key: key_of(&*model), calibration };
+        let file = cache_folder().map(|folder| file_of(&folder, &entry.key));
+        let file = file.filter(|file| match write(file, &entry) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("the calibration is not kept in {}: {error}", file.display());
+                false
+            }
+        });
+        Ok((entry.calibration, file))
     }
 }
 
@@ -72,10 +114,10 @@ fn file_of(folder: &Path, key: &str) -> PathBuf {
     folder.join(format!("{:016x}.json", hasher.finish()))
 }
 
-fn read(file: &Path, key: &str) -> Option<CostTable> {
+fn read(file: &Path, key: &str) -> Option<Calibration> {
     let text = std::fs::read(file).ok()?;
     let entry: Entry = serde_json::from_slice(&text).ok()?;
-    (entry.key == key).then_some(entry.costs)
+    (entry.key == key).then_some(entry.calibration)
 }
 
 /// Writes a file beside the entry and renames it, so that no reader sees half of it.
@@ -94,14 +136,16 @@ mod tests {
     fn an_entry_is_read_back_and_one_of_another_machine_or_a_broken_one_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let costs = CostTable::analytic(1e8, 1e7, 1e4, 1e10, 1e10);
+        let calibration = Calibration { costs, error: 0.02 };
         let file = file_of(&folder.path().join("new"), "a key");
         assert!(read(&file, "a key").is_none(), "there is none");
-        write(&file, &Entry { key: "a key".into(), costs: costs.clone() }).expect("written");
-        assert_eq!(read(&file, "a key"), Some(costs));
+        write(&file, &Entry { key: "a key".into(), calibration: calibration.clone() })
+            .expect("written");
+        assert_eq!(read(&file, "a key"), Some(calibration));
         assert!(read(&file, "another key").is_none());
         std::fs::write(
             &file,
-            "{\"key\": \"a key\", \"costs\": {\"by_rows\": [], \"per_kv_token\": []}}",
+            "{\"key\": \"a key\", \"calibration\": {\"error\": 0, \"costs\": {\"by_rows\": [], \"per_kv_token\": []}}}",
         )
         .expect("written");
         assert!(read(&file, "a key").is_none(), "a table without points");

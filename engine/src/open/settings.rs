@@ -13,7 +13,7 @@ use galley_backend::cpu::{InstructionSet, usable_cores};
 #[cfg(feature = "cuda")]
 use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_backend::{BackendError, Formats};
-use galley_model::{Device, LoadOptions, ModelError, load};
+use galley_model::{Device, LanguageModel, LoadOptions, ModelError, load};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -122,10 +122,7 @@ impl Settings {
         files: &ModelFiles,
         on_layer: &mut dyn FnMut(usize, usize),
     ) -> Result<Engine, OpenError> {
-        self.check()?;
-        let options = self.load_options(device, files)?;
-        let mut model = load(&files.checkpoint, device, options, on_layer)
-            .map_err(|reason| self.not_loaded(files, reason))?;
+        let mut model = self.load(device, files, on_layer)?;
         let tokenizer = Some(Arc::clone(&files.tokenizer));
         let max_draft_length = self.max_draft_length();
         let mut drafting = self.drafting.clone().max_draft_length(max_draft_length);
@@ -133,6 +130,19 @@ impl Settings {
             drafting.costs = calibrated(&mut *model);
         }
         Ok(Engine::start_with_drafters(model, tokenizer, self.engine.clone(), &drafting)?)
+    }
+
+    /// Loads the model with the sizes of these settings.
+    pub(super) fn load(
+        &self,
+        device: Device,
+        files: &ModelFiles,
+        on_layer: &mut dyn FnMut(usize, usize),
+    ) -> Result<Box<dyn LanguageModel>, OpenError> {
+        self.check()?;
+        let options = self.load_options(device, files)?;
+        load(&files.checkpoint, device, options, on_layer)
+            .map_err(|reason| self.not_loaded(files, reason))
     }
 
     /// Checks the values that depend on no model.
