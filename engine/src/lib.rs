@@ -82,7 +82,8 @@ mod verify;
 pub use answer::{Answer, Answers, Events, Finish, Logprob, Piece};
 pub use config::{EngineConfig, SchedulePolicy};
 pub use draft_settings::{
-    DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,
+    DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, SUFFIX_BYTES,
+    SUFFIX_BYTES_A_TOKEN, SUFFIX_BYTES_OF_A_SEQUENCE, Verify,
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, QueuedEvent, Submitted, Usage};

@@ -22,6 +22,7 @@ mod replay;
 mod round;
 mod select;
 mod strategy;
+mod suffix;
 
 pub(crate) use piggyback::PiggybackSelection;
 pub(crate) use strategy::DraftStrategy;
@@ -30,14 +31,15 @@ use crate::chaos::Chaos;
 use crate::config::{Fitted, SchedulePolicy};
 use crate::draft_settings::{DraftConfig, DraftOffer, DraftPlan, OfferedDrafter};
 use crate::sequence::Sequence;
-use crate::stats::DraftTimes;
+use crate::stats::{DraftTimes, Stats};
 use draft_model::{DraftModelLoader, facts_of};
 use galley_blocks::BlockManager;
-use galley_drafter_host::{Drafter, DrafterLimits, LoadError, Outcome, Program};
+use galley_drafter_host::{Drafter, DrafterLimits, LoadError, Outcome, Program, Verified};
 use galley_model::tokenizer::Tokenizer;
 use galley_model::{LanguageModel, Result};
 use program::Proposal;
 use round::{DraftRound, RoundState, take_drafts};
+use suffix::SuffixStore;
 
 /// The drafters of an engine.
 #[derive(Default)]
@@ -50,6 +52,9 @@ pub(crate) struct Drafting {
     chaos: Option<Chaos>,
     /// One program a drafter, reused from round to round.
     programs: Vec<Program>,
+    /// One list a drafter: the fate of its drafts in this step.
+    verified: Vec<Vec<Verified>>,
+    suffixes: SuffixStore,
     state: RoundState,
 }
 
@@ -86,12 +91,17 @@ impl Drafting {
             longest_draft,
             kv_budget: config.kv_budget,
         };
-        let mut drafting = Self::of(drafters, offer, sizes);
+        let mut drafting = Self::of(drafters, offer, sizes, config.suffix_bytes);
         drafting.state.waits_for_drafts = config.waits_for_drafts;
         Ok(drafting)
     }
 
-    fn of(drafters: Vec<Box<dyn DraftStrategy>>, offer: DraftOffer, sizes: &Fitted) -> Self {
+    fn of(
+        drafters: Vec<Box<dyn DraftStrategy>>,
+        offer: DraftOffer,
+        sizes: &Fitted,
+        suffix_bytes: usize,
+    ) -> Self {
         let n_drafters = drafters.len();
         Drafting {
             drafters,
@@ -102,6 +112,8 @@ impl Drafting {
                 SchedulePolicy::Random { seed } => Some(Chaos::of_drafting(seed)),
             },
             programs: vec![Program::default(); n_drafters],
+            verified: vec![Vec::new(); n_drafters],
+            suffixes: SuffixStore::new(suffix_bytes),
             state: RoundState::default(),
         }
     }
@@ -118,7 +130,7 @@ impl Drafting {
             longest_draft: sizes.max_draft_length as u32,
             kv_budget: None,
         };
-        Self::of(drafters, offer, sizes)
+        Self::of(drafters, offer, sizes, 1 << 20)
     }
 
     pub(crate) fn offer(&self) -> &DraftOffer {
@@ -183,8 +195,8 @@ impl Drafting {
         if sequences.is_empty() {
             return Ok(());
         }
-        let Drafting { drafters, is_set_aside, programs, state, .. } = self;
-        let mut round = DraftRound { model, sequences, state };
+        let Drafting { drafters, is_set_aside, programs, suffixes, state, .. } = self;
+        let mut round = DraftRound { model, sequences, state, suffixes };
         let mut proposals = Vec::new();
         for (index, program) in programs.iter_mut().enumerate() {
             let rows = round.rows_of(index);
@@ -192,7 +204,7 @@ impl Drafting {
                 continue;
             }
             round.introduce(index, &rows, drafters, program)?;
-            match drafters[index].guess(&round.draft_rows(&rows), program) {
+            match round.guess(&mut *drafters[index], &rows, program) {
                 // A drafter without a draft may still have enqueued replays.
                 Outcome::Ready | Outcome::NoGuess => {
                     proposals.push(Proposal::new(index, rows, program));
@@ -219,8 +231,44 @@ impl Drafting {
         take_drafts(&mut self.state, model, drafts)
     }
 
-    /// Tells the drafter of a sequence that the sequence is over.
+    /// Records the fate of a sequence's draft, until [`Self::send_feedback`].
+    pub(crate) fn add_feedback(&mut self, drafter: usize, verified: Verified) {
+        self.verified[drafter].push(verified);
+    }
+
+    /// Tells drafters the fate of their drafts in this step.
+    pub(crate) fn send_feedback(&mut self) {
+        for (drafter, verified) in self.drafters.iter_mut().zip(&mut self.verified) {
+            if !verified.is_empty() {
+                drafter.feedback(verified);
+                verified.clear();
+            }
+        }
+    }
+
+    /// Adds the bytes of suffix indexes to `stats`.
+    pub(crate) fn suffix_stats(&self, stats: &mut Stats) {
+        stats.suffix_index_bytes = self.suffixes.index_bytes();
+        stats.suffix_index_bytes_peak = self.suffixes.index_bytes_peak();
+        stats.suffix_memory_bytes = self.suffixes.memory_bytes();
+        stats.suffix_bytes_limit = self.suffixes.limit_bytes();
+    }
+
+    /// Begins anew to look for the most bytes of suffix indexes: the engine is idle.
+    pub(crate) fn forget_suffix_peak(&mut self) {
+        self.suffixes.forget_peak();
+    }
+
+    /// Tells the drafter of a sequence that the sequence is over. Its output is kept for later
+    /// sequences with the same salt, if a drafter searches earlier outputs.
     pub(crate) fn end(&mut self, sequence: &Sequence) {
+        self.suffixes.end(sequence.key.id());
+        let uses_memory = |drafter: &Box<dyn DraftStrategy>| {
+            drafter.matchers().iter().any(|matcher| matcher.uses_memory)
+        };
+        if sequence.draft.is_some() && self.drafters.iter().any(uses_memory) {
+            self.suffixes.remember(sequence.table.salt(), sequence.output());
+        }
         let known = sequence.draft.as_ref().filter(|draft| draft.is_known);
         if let Some(drafter) = known.and_then(|draft| draft.plan().drafter) {
             self.drafters[drafter].end(sequence.key.id());
