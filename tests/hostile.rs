@@ -24,7 +24,7 @@ const MODEL: &str = "llama3";
 
 /// The cases of tests/c/hostile.c: name, minimum number of draft tokens, and whether the drafter is
 /// set aside.
-const HOSTILE: [(&str, u64, bool); 18] = [
+const HOSTILE: [(&str, u64, bool); 21] = [
     ("RANDOM", 100, false),
     ("OUT_OF_VOCABULARY", 0, false),
     ("HALF_OUT_OF_VOCABULARY", 50, false),
@@ -42,11 +42,24 @@ const HOSTILE: [(&str, u64, bool); 18] = [
     ("REPLAYS", 100, false),
     ("SLOW", 1, true),
     ("SCRIBBLES", 100, false),
+    ("PROPOSES_AGAIN_AND_AGAIN", 100, false),
+    ("QUERIES", 100, false),
+    ("SLOW_FEEDBACK", 1, true),
     ("NONE", 0, false),
 ];
 
+/// The headers of the drafter ABI.
+fn headers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/abi/include")
+}
+
 /// Compiles one variant, with a sanitizer if this process has the sanitizer's runtime.
 fn build(case: &str) -> (tempfile::TempDir, PathBuf) {
+    build_against(&headers(), case)
+}
+
+/// Compiles one variant against the headers in a folder.
+fn build_against(headers: &Path, case: &str) -> (tempfile::TempDir, PathBuf) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(format!("lib{case}.so"));
@@ -57,7 +70,7 @@ fn build(case: &str) -> (tempfile::TempDir, PathBuf) {
         cc.args(["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
     }
     cc.args(["-fvisibility=hidden", "-I"])
-        .arg(here.join("../plugins/abi/include"))
+        .arg(headers)
         .arg(format!("-DCASE_{case}"))
         .arg(here.join("c/hostile.c"))
         .arg("-o")
@@ -179,6 +192,24 @@ fn hostile_drafters_change_no_bit() {
     let cases = if planted { &[("PLANTED", 0, false)] } else { &HOSTILE[..] };
     for &(case, n_drafted, is_set_aside) in cases {
         let (_folder, path) = build(case);
+        let drafting = drafting(&path, &[]).expect("it loads");
+        hold(case, &drafting, n_drafted, is_set_aside);
+    }
+}
+
+/// Drafters that were built against the frozen header of version 1.0 run, right or hostile.
+#[test]
+fn drafters_of_version_1_0_change_no_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let frozen = headers().join("../tests/snapshots/galley_drafter_1_0.h");
+    std::fs::copy(frozen, folder.path().join("galley_drafter.h")).expect("copied");
+    let sdk = "galley_drafter_sdk.h";
+    std::fs::copy(headers().join(sdk), folder.path().join(sdk)).expect("copied");
+    let of_1_0 = ["RANDOM", "TWICE", "WRONG_CALLS", "FAILS_LATE", "REPLAYS", "SCRIBBLES", "NONE"];
+    for &(case, n_drafted, is_set_aside) in
+        HOSTILE.iter().filter(|(case, ..)| of_1_0.contains(case))
+    {
+        let (_folder, path) = build_against(folder.path(), case);
         let drafting = drafting(&path, &[]).expect("it loads");
         hold(case, &drafting, n_drafted, is_set_aside);
     }

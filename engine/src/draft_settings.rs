@@ -58,9 +58,26 @@ pub struct DraftConfig {
     /// wait a round, and separates the time of drafting from that of verification
     /// ([`Stats`](crate::Stats)). For measurements.
     pub waits_for_drafts: bool,
+    /// Most bytes of suffix indexes, for drafters that search earlier text: three quarters for the
+    /// tokens of sequences, and a quarter for earlier outputs of requests with the same salt, if a
+    /// drafter searches them. Beyond it, indexes cover the latest text alone, and the oldest outputs
+    /// leave first. 0 is no index.
+    pub suffix_bytes: usize,
     /// Finds the files of the draft models that drafters name.
     pub find_model: FindModel,
 }
+
+/// The default of [`DraftConfig::suffix_bytes`]: room for 192 sequences of 8,000 tokens, beside
+/// earlier outputs.
+pub const SUFFIX_BYTES: usize = 256 << 20;
+
+/// Most bytes of the suffix index of one sequence. The index of a longer sequence covers its latest
+/// tokens.
+pub const SUFFIX_BYTES_OF_A_SEQUENCE: usize = 32 << 20;
+
+/// Bytes of a suffix index for each token that it has room for, if all tokens differ as much as they
+/// can. Room grows by doubling.
+pub const SUFFIX_BYTES_A_TOKEN: usize = 128;
 
 impl Default for DraftConfig {
     /// No drafter. The name of a draft model is its path.
@@ -74,6 +91,7 @@ impl Default for DraftConfig {
             max_inter_token: None,
             costs: None,
             waits_for_drafts: false,
+            suffix_bytes: SUFFIX_BYTES,
             find_model: Arc::new(|path| Ok(PathBuf::from(path))),
         }
     }
@@ -91,6 +109,7 @@ impl fmt::Debug for DraftConfig {
             max_inter_token,
             costs,
             waits_for_drafts,
+            suffix_bytes,
             find_model: _,
         } = self;
         f.debug_struct("DraftConfig")
@@ -102,6 +121,7 @@ impl fmt::Debug for DraftConfig {
             .field("max_inter_token", max_inter_token)
             .field("costs", costs)
             .field("waits_for_drafts", waits_for_drafts)
+            .field("suffix_bytes", suffix_bytes)
             .field("find_model", &format_args!("(a function)"))
             .finish()
     }
@@ -127,6 +147,8 @@ setters! {
     costs(costs: impl Into<Option<CostTable>>) => costs = costs.into();
     /// Sets whether the engine waits for draft tokens before it verifies them.
     waits_for_drafts(waits: bool) => waits_for_drafts = waits;
+    /// Sets the most bytes of suffix indexes.
+    suffix_bytes(n_bytes: usize) => suffix_bytes = n_bytes;
     /// Sets the function that finds the files of draft models.
     find_model(find_model: FindModel) => find_model = find_model;
 }

@@ -84,7 +84,8 @@ pub use answer::{Answer, Answers, Events, Finish, Logprob, Piece};
 pub use calibrate::Calibration;
 pub use config::{EngineConfig, SchedulePolicy};
 pub use draft_settings::{
-    AUTO, DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, Verify,
+    AUTO, DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, SUFFIX_BYTES,
+    SUFFIX_BYTES_A_TOKEN, SUFFIX_BYTES_OF_A_SEQUENCE, Verify,
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, QueuedEvent, Submitted, Usage};

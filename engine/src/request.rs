@@ -57,7 +57,8 @@ pub struct Request {
     pub fingerprint: Option<String>,
     /// Lower runs first. Requests of the same priority run in the order of submission.
     pub priority: i32,
-    /// Sequences share KV only with sequences of the same salt.
+    /// Sequences share KV, and the earlier outputs in which a drafter looks, only with sequences of the
+    /// same salt.
     pub cache_salt: u64,
     /// The drafter and its number of draft tokens. Drafting changes how fast tokens come, never
     /// which tokens, unless the request asks for verification by rejection

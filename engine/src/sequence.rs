@@ -226,6 +226,11 @@ impl Sequence {
         self.tokens.len() + usize::from(self.pending.is_some())
     }
 
+    /// The output, as far as the host knows it.
+    pub(crate) fn output(&self) -> &[u32] {
+        &self.tokens[self.request.n_prompt..]
+    }
+
     /// Tokens without computed KV: 1 for a decode, 1 or more for a prompt.
     pub(crate) fn n_todo(&self) -> usize {
         self.n_tokens() - self.table.n_tokens()

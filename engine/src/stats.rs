@@ -26,6 +26,15 @@ pub struct Stats {
     pub kv_blocks_total: usize,
     /// Used blocks that hold KV of draft models.
     pub kv_blocks_drafting: usize,
+    /// Bytes of the suffix indexes of sequences, which drafters search for earlier text.
+    pub suffix_index_bytes: usize,
+    /// Most of these bytes at once since the engine was last idle.
+    pub suffix_index_bytes_peak: usize,
+    /// Bytes of the outputs of ended sequences that drafters search
+    /// ([`DraftConfig::suffix_bytes`](crate::DraftConfig::suffix_bytes)).
+    pub suffix_memory_bytes: usize,
+    /// Limit on both together.
+    pub suffix_bytes_limit: usize,
     /// Sequences that a draft model was still reading in the last step.
     pub draft_models_behind: usize,
     /// Prompt tokens that were looked up in the prefix cache, counted at first admission.

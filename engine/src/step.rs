@@ -19,6 +19,7 @@ use crate::stop::FinishReason;
 use async_step::PendingStep;
 use galley_backend::sample::SampledToken;
 use galley_blocks::BlockManager;
+use galley_drafter_host::Verified;
 use galley_model::{LanguageModel, Result};
 use std::sync::Arc;
 use std::time::Instant;
@@ -113,7 +114,7 @@ impl EngineCore {
 
     /// Commits computed KV, verifies the sampled tokens and sends events.
     fn keep(&mut self, sampled: Vec<SampledToken>, step: &mut StepStats) {
-        let EngineCore { blocks, scheduler, codec, stats, finished, .. } = self;
+        let EngineCore { blocks, scheduler, codec, stats, finished, drafting, .. } = self;
         let mut sampled = sampled.into_iter();
         let mut forks = Vec::new();
         for sequence in scheduler.running_mut().iter_mut().filter(|s| !s.share.is_empty()) {
@@ -145,11 +146,18 @@ impl EngineCore {
                     step.n_drafted += n_drafted;
                     let n_accepted = (stream.n_accepted() - n_accepted) as usize;
                     stats.add_round(drafter, n_drafted, n_accepted);
+                    if let Some(drafter) = drafter {
+                        let sequence = stream.key.id();
+                        let (n_proposed, n_accepted) = (n_drafted as u32, n_accepted as u32);
+                        let verified = Verified { sequence, n_proposed, n_accepted };
+                        drafting.add_feedback(drafter, verified);
+                    }
                 }
                 finished.extend(stream.is_finished().then_some(stream.key));
             }
         }
         scheduler.add_forks(forks);
+        drafting.send_feedback();
     }
 
     /// Removes sequences that have finished and sends their finish events.
@@ -221,6 +229,7 @@ impl EngineCore {
     ) {
         if self.is_idle() {
             self.stats.kv_blocks_peak = 0;
+            self.drafting.forget_suffix_peak();
         }
         self.stats.requests += 1;
         let sequence = Sequence::new(request, number, events, waiting_place);
@@ -305,6 +314,7 @@ impl EngineCore {
         stats.prefix_hit_tokens = counts.prefix_hit_tokens;
         stats.preemptions = counts.preemptions;
         stats.draft_times = self.drafting.times();
+        self.drafting.suffix_stats(stats);
         stats.draft_models_behind = self.drafting.n_behind();
         stats.planner = self.drafting.planner_stats();
         stats.clone()

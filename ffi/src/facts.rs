@@ -53,6 +53,12 @@ pub(crate) fn stats(stats: &Stats, drafters: &[String]) -> Value {
             "total": stats.kv_blocks_total,
             "drafting": stats.kv_blocks_drafting,
         },
+        "suffix_bytes": {
+            "index": stats.suffix_index_bytes,
+            "index_peak": stats.suffix_index_bytes_peak,
+            "memory": stats.suffix_memory_bytes,
+            "limit": stats.suffix_bytes_limit,
+        },
         "steps": stats.steps,
         "failed_steps": stats.failed_steps,
         "forward_ms": ms(stats.forward),

@@ -23,6 +23,10 @@ typedef struct {
   const gd_host_chain *chain;
   const gd_host_tokens *tokens;
   const gd_host_replay *replay;
+#ifdef GD_EXT_SUFFIX
+  const gd_host_suffix *suffix;
+  gd_matcher matcher;
+#endif
   const gd_option *options;
   gd_view view;
   gd_layers mask;
@@ -54,6 +58,10 @@ static void flags(self_t *s, uint8_t *attention, uint8_t *mlp) {
   }
 }
 
+#ifdef GD_EXT_SUFFIX
+#include "hostile_suffix.h"
+#endif
+
 /* Calls every host function, mostly with wrong arguments. */
 static void call_everything(self_t *s, gd_queue queue) {
   uint8_t attention[MANY] = {0}, mlp[MANY] = {0};
@@ -72,6 +80,9 @@ static void call_everything(self_t *s, gd_queue queue) {
   gd_observe_args observe = {.struct_size = size};
   gd_chain_args chain = {size, queue, {id}, {id}, {id}};
   gd_str source = {"\xff", 1}, nothing = {NULL, 0}, bad = {NULL, 100};
+#ifdef GD_EXT_SUFFIX
+  call_suffixes(s, queue, id, size);
+#endif
   flags(s, attention, mlp);
   attention[0] = 2;
   s->views->window(s->host, &window, &view);
@@ -140,6 +151,10 @@ static gd_status activate(gd_drafter *d, const gd_limits *limits) {
   s->n_layers = info.n_layers;
   s->views->window(s->host, &window, &s->view);
   s->layers->mask(s->host, (gd_model){0}, attention, mlp, s->n_layers, &s->mask);
+#ifdef GD_EXT_SUFFIX
+  gd_matcher_args matcher = {sizeof matcher, 1, 64, 1e9, 0, 1, 0};
+  s->suffix->matcher(s->host, &matcher, &s->matcher);
+#endif
 #if defined CASE_WRONG_CALLS
   call_everything(s, (gd_queue){1});
 #elif defined CASE_THREAD
@@ -217,6 +232,18 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   push_random(s, batch, s->vocab_size, 0);
   s->tokens->lookup(s->host, batch->queue, 1, 1);
   return enqueue(s, batch->queue.id, 0, s->view.id, 0);
+#elif defined CASE_PROPOSES_AGAIN_AND_AGAIN
+  for (int i = 0; i < 40; i++) s->suffix->propose(s->host, batch->queue, s->matcher);
+#elif defined CASE_QUERIES
+  for (uint32_t i = 0; i < batch->n_rows; i++) { /* pushes the match backwards */
+    uint32_t tokens[MANY], backwards[MANY];
+    float frequencies[MANY];
+    gd_query query = {sizeof query, batch->queue, s->matcher, i, MANY, tokens, frequencies};
+    gd_match match = {.struct_size = sizeof match};
+    if (s->suffix->query(s->host, &query, &match) != GD_OK) return GD_INTERNAL;
+    for (uint32_t k = 0; k < match.n_tokens; k++) backwards[k] = tokens[match.n_tokens - 1 - k];
+    s->tokens->push(s->host, batch->queue, i, backwards, match.n_tokens);
+  }
 #elif defined CASE_NOTHING
   return GD_OK;
 #elif defined CASE_NO_GUESS
@@ -250,6 +277,8 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   struct timespec pause = {0, 60 * 1000 * 1000};
   nanosleep(&pause, NULL);
   push_random(s, batch, s->vocab_size, 0);
+#elif defined CASE_SLOW_FEEDBACK
+  push_random(s, batch, s->vocab_size, 0);
 #elif defined CASE_SCRIBBLES
   push_random(s, batch, s->vocab_size, 0);
   memset((void *)(uintptr_t)batch, 0xff, sizeof *batch);
@@ -277,6 +306,33 @@ static gd_status cost(gd_drafter *d, uint64_t context_tokens, uint32_t budget_to
 #endif
 }
 
+#ifdef GD_EXT_FEEDBACK
+static void feedback(gd_drafter *d, const gd_verified *verified) {
+  self_t *s = (self_t *)d;
+  (void)s, (void)verified;
+#if defined CASE_WRONG_CALLS || defined CASE_THREAD
+  call_everything(s, s->old_queue);
+#elif defined CASE_SCRIBBLES
+  memset((void *)(uintptr_t)verified->sequences, 0xff, verified->n_rows * sizeof *verified->sequences);
+  memset((void *)(uintptr_t)verified->n_accepted, 0xff, verified->n_rows * sizeof *verified->n_accepted);
+  memset((void *)(uintptr_t)verified, 0xff, sizeof *verified);
+#elif defined CASE_SLOW_FEEDBACK
+  struct timespec pause = {0, 60 * 1000 * 1000};
+  nanosleep(&pause, NULL);
+#endif
+}
+
+static const void *get_extension(gd_drafter *d, const char *id) {
+  static const gd_drafter_feedback table = {sizeof table, feedback};
+  self_t *s = (self_t *)d;
+  (void)s, (void)id;
+#ifdef CASE_WRONG_CALLS
+  call_everything(s, s->old_queue);
+#endif
+  return &table; /* whatever the host asks for */
+}
+#endif
+
 static void destroy(gd_drafter *d) { free(d); }
 
 static gd_status create(const gd_host *host, const gd_option *options, size_t n_options, gd_drafter **out) {
@@ -291,6 +347,9 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
       .guess = guess,
       .end = end,
       .cost = cost,
+#ifdef GD_EXT_FEEDBACK
+      .get_extension = get_extension,
+#endif
   };
   s->host = host;
   s->options = options;
@@ -301,6 +360,9 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   s->chain = host->extension(host, GD_EXT_CHAIN);
   s->tokens = host->extension(host, GD_EXT_TOKENS);
   s->replay = host->extension(host, GD_EXT_REPLAY);
+#ifdef GD_EXT_SUFFIX
+  s->suffix = host->extension(host, GD_EXT_SUFFIX);
+#endif
 #if defined CASE_WRONG_CALLS
   call_everything(s, (gd_queue){0});
 #elif defined CASE_CREATE_FAILS

@@ -11,7 +11,7 @@ use crate::{plugins, weights_in};
 use galley_backend::cpu::InstructionSet;
 use galley_backend::{Formats, OperandFormat, WeightFormat};
 use galley_engine::{
-    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SamplingParams,
+    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SUFFIX_BYTES, SamplingParams,
     SchedulePolicy, Verify,
 };
 use galley_model::LoadOptions;
@@ -57,6 +57,8 @@ pub struct Workload {
     pub kv_budget: Option<u32>,
     /// Whether the engine waits for each draft token.
     pub waits_for_drafts: bool,
+    /// Bytes of suffix indexes.
+    pub suffix_bytes: usize,
     /// The requests.
     pub jobs: Vec<Job>,
 }
@@ -132,6 +134,7 @@ impl Workload {
             draft_length: random.within(0..=8) as u32,
             kv_budget: random_budget(random),
             waits_for_drafts: random.one_in(4),
+            suffix_bytes: random.of(&[SUFFIX_BYTES, SUFFIX_BYTES, 300_000, 0]),
             jobs: Vec::new(),
         };
         workload.jobs = jobs(random, target, most, &workload);
@@ -155,6 +158,7 @@ impl Workload {
             .max_draft_length(MAX_DRAFT_LENGTH)
             .kv_budget(self.kv_budget)
             .waits_for_drafts(self.waits_for_drafts)
+            .suffix_bytes(self.suffix_bytes)
             .find_model(Arc::new(|path| Ok(PathBuf::from(path))))
     }
 }
@@ -162,11 +166,12 @@ impl Workload {
 impl std::fmt::Display for Workload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Workload { arithmetic, n_threads, load, engine, drafters, .. } = self;
-        let Workload { draft_length, kv_budget, waits_for_drafts, jobs, .. } = self;
+        let Workload { draft_length, kv_budget, waits_for_drafts, suffix_bytes, jobs, .. } = self;
         write!(
             f,
             "{arithmetic:?}, {n_threads} threads, {load:?}, {engine:?}, drafters {drafters:?}, draft length \
-             {draft_length}, budget {kv_budget:?}, waits: {waits_for_drafts}, {} requests",
+             {draft_length}, budget {kv_budget:?}, waits: {waits_for_drafts}, suffix bytes {suffix_bytes}, {} \
+             requests",
             jobs.len()
         )
     }
@@ -214,7 +219,12 @@ fn options(random: &mut Random, drafter: &str, target: &Target, all: &[Target]) 
     match drafter {
         "ngram" => {
             let min = random.within(1..=3);
-            format!("min={min},max={}", min + random.below(4))
+            let max = min + random.of(&[0, 1, 3, 30, 100]);
+            let (factor, probability) = (random.of(&[0.5, 1.0, 4.0]), random.of(&[0.0, 0.3, 1.0]));
+            let memory = random.of(&["on", "on", "off"]);
+            format!(
+                "min={min},max={max},factor={factor},min-probability={probability},memory={memory}"
+            )
         }
         "streaming-llm" => {
             let layer = random.below(n_layers).to_string();

@@ -10,6 +10,8 @@ pub const MAX_COUNT: u64 = u32::MAX as u64;
 pub const MAX_SEQUENCES: u64 = 1 << 20;
 /// Most draft tokens per round: no draft of this length is accepted to its end.
 pub const MAX_DRAFT_LENGTH: u64 = 1024;
+/// Most bytes of suffix indexes: the memory of a large machine.
+pub const MAX_SUFFIX_BYTES: u64 = 1 << 40;
 /// Most tokens in a KV block: as many as most contexts have.
 pub const MAX_BLOCK_TOKENS: u64 = 1 << 16;
 /// Tokens of a KV block are a multiple of this number.

@@ -3,8 +3,8 @@
 use crate::error::ApiError;
 use crate::json::{Field, Object, read_into, text};
 use crate::limits::{
-    BLOCK_MULTIPLE, MAX_BLOCK_TOKENS, MAX_COUNT, MAX_DRAFT_LENGTH, MAX_SEQUENCES, MAX_THREADS,
-    MIN_MEMORY_SHARE,
+    BLOCK_MULTIPLE, MAX_BLOCK_TOKENS, MAX_COUNT, MAX_DRAFT_LENGTH, MAX_SEQUENCES, MAX_SUFFIX_BYTES,
+    MAX_THREADS, MIN_MEMORY_SHARE,
 };
 use galley_backend::{BackendError, Formats, OperandFormat};
 use galley_engine::drafters::Search;
@@ -165,6 +165,9 @@ fn read_engine(object: &mut Object<'_>, to: &mut Settings) -> Result<(), ApiErro
     read_into(object, "max_draft_length", &mut drafting.max_draft_length, length)?;
     read_into(object, "kv_budget", &mut drafting.kv_budget, |field| {
         field.whole(1, MAX_COUNT.into()).map(Some)
+    })?;
+    read_into(object, "suffix_bytes", &mut drafting.suffix_bytes, |field| {
+        field.whole(0, MAX_SUFFIX_BYTES.into())
     })
 }
 

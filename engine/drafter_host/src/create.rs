@@ -9,6 +9,7 @@ use std::sync::Arc;
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_OK, gd_drafter};
 
+use crate::drafter::Feedback;
 use crate::ffi::read_prefix;
 use crate::host::{Host, LentBatch, Phase};
 use crate::status::refused;
@@ -78,14 +79,19 @@ impl Drafter {
             return Err(incompatible(reason));
         }
         host.state().mark_kept();
+        // SAFETY: the feedback table of the header has this id.
+        let feedback: Option<abi::gd_drafter_feedback> =
+            unsafe { table_of(&host, plugin, &calls, abi::GD_EXT_FEEDBACK) };
         Ok(Drafter {
             host,
             _table: table,
             plugin,
             calls,
+            feedback: feedback.and_then(|table| table.feedback).map(Feedback::new),
             is_active: false,
             views: Vec::new(),
             masks: Vec::new(),
+            matchers: Vec::new(),
             recorded: HashMap::new(),
             timings: Timings::default(),
             n_failures: [0; 2],
@@ -95,4 +101,26 @@ impl Drafter {
             _library: Arc::clone(library),
         })
     }
+}
+
+/// A copy of the drafter's table of an id; None if the drafter has none. Functions beyond its
+/// `struct_size` are absent.
+///
+/// # Safety
+///
+/// `plugin` was created by this library, `calls` are its callbacks, and `id` is the NUL-terminated
+/// id of tables of type `T`, which begin with their size and hold optional functions.
+unsafe fn table_of<T>(
+    host: &Host,
+    plugin: NonNull<gd_drafter>,
+    calls: &gd_drafter,
+    id: &'static [u8],
+) -> Option<T> {
+    let get_extension = calls.get_extension?;
+    let table = host.within(Phase::Extension, LentBatch::default(), |_| {
+        // SAFETY: the caller promises the drafter, and a text that ends with a NUL.
+        unsafe { get_extension(plugin.as_ptr(), id.as_ptr().cast()) }
+    });
+    // SAFETY: the drafter gives a table of this id or NULL, and the caller promises its type.
+    (!table.is_null()).then(|| unsafe { read_prefix(table.cast::<T>()) })
 }

@@ -6,8 +6,8 @@ use galley_drafter_abi::{GD_INVALID, GD_NO_MEMORY, gd_status};
 
 use crate::host::{ScoredMask, State};
 use crate::{
-    Granularity, Mask, MaskId, ModelFacts, ModelId, Observe, Pool, RefreshPolicy, SelectionPolicy,
-    View, ViewId, Work,
+    Granularity, Mask, MaskId, Matcher, MatcherId, ModelFacts, ModelId, Observe, Pool,
+    RefreshPolicy, SelectionPolicy, View, ViewId, Work,
 };
 
 impl State {
@@ -95,6 +95,21 @@ impl State {
         Ok(())
     }
 
+    pub(crate) fn matcher(&mut self, args: &abi::gd_matcher_args) -> Result<u64, gd_status> {
+        check(args.min_match >= 1 && args.max_match >= args.min_match)?;
+        check(args.tokens_per_match.is_finite() && args.tokens_per_match > 0.0)?;
+        check((0.0..=1.0).contains(&args.min_frequency))?;
+        check(args.memory <= 1)?;
+        let matcher = Matcher {
+            min_match: args.min_match,
+            max_match: args.max_match,
+            tokens_per_match: args.tokens_per_match,
+            min_frequency: args.min_frequency,
+            uses_memory: args.memory == 1,
+        };
+        self.matchers.insert(matcher).ok_or(GD_NO_MEMORY)
+    }
+
     pub(crate) fn chain(&mut self, args: &abi::gd_chain_args) -> Result<(), gd_status> {
         self.check_queue(args.queue.id)?;
         let (model, _) = self.model(args.model.id)?;
@@ -115,6 +130,12 @@ impl State {
         self.check_queue(queue)?;
         check(min_n >= 1 && max_n >= min_n)?;
         self.enqueue(Work::Lookup { min_n, max_n })
+    }
+
+    pub(crate) fn propose(&mut self, queue: u64, matcher: u64) -> Result<(), gd_status> {
+        self.check_queue(queue)?;
+        let place = self.matchers.place(matcher).ok_or(GD_INVALID)?;
+        self.enqueue(Work::Propose { matcher: MatcherId(place) })
     }
 
     /// `tokens` has at most the row's draft length.
@@ -160,7 +181,7 @@ fn check(is_right: bool) -> Result<(), gd_status> {
     if is_right { Ok(()) } else { Err(GD_INVALID) }
 }
 
-/// Limit on chains, lookups and replays in one callback. Each can cost a forward, and only the
+/// Limit on chains, lookups, proposals and replays in one callback. Each can cost a forward, and only the
 /// callback is timed, not the work it enqueues: without a limit a drafter could make steps a
 /// hundred times longer and never be set aside.
 const MAX_PASSES: usize = 32;

@@ -1,5 +1,7 @@
 //! A running drafter: activation, callbacks, and the rules for setting it aside.
 
+mod feedback;
+
 use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -12,9 +14,10 @@ use crate::host::{Host, LentBatch, Phase};
 use crate::status::{reason, refused};
 use crate::tables::HostTable;
 use crate::{
-    Cost, DraftRow, DrafterLimits, Library, LoadError, Mask, MaskId, ModelLoader, Outcome, Program,
-    Timings, View, Work,
+    Cost, DraftRow, DrafterLimits, Library, LoadError, Mask, MaskId, Matcher, ModelLoader,
+    NoSuffixes, Outcome, Program, SuffixSource, Timings, View, Work,
 };
+pub(crate) use feedback::Feedback;
 
 /// A created drafter. It may move to another thread between calls.
 pub struct Drafter {
@@ -22,9 +25,12 @@ pub struct Drafter {
     pub(crate) plugin: NonNull<gd_drafter>,
     /// Its callbacks, read up to its `struct_size`.
     pub(crate) calls: gd_drafter,
+    /// None if the drafter has no feedback table.
+    pub(crate) feedback: Option<Feedback>,
     pub(crate) is_active: bool,
     pub(crate) views: Vec<View>,
     pub(crate) masks: Vec<Mask>,
+    pub(crate) matchers: Vec<Matcher>,
     /// Recorded programs, by the number of rows and the longest draft length.
     pub(crate) recorded: HashMap<(u32, u32), Program>,
     pub(crate) timings: Timings,
@@ -81,6 +87,7 @@ impl Drafter {
         let mut state = self.host.state();
         self.views = state.views.iter().copied().collect();
         self.masks = state.masks.iter().map(|scored| scored.mask.clone()).collect();
+        self.matchers = state.matchers.iter().copied().collect();
         state.masks_changed = false;
         self.is_active = true;
         Ok(())
@@ -101,6 +108,7 @@ impl Drafter {
         self.host.state().void_handles();
         self.views.clear();
         self.masks.clear();
+        self.matchers.clear();
         self.recorded.clear();
     }
 
@@ -119,6 +127,11 @@ impl Drafter {
         &self.masks
     }
 
+    /// The drafter's matchers, indexed by [`crate::MatcherId`].
+    pub fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
     /// Tells the drafter that the prompts of these rows have been read. It may enqueue replays.
     pub fn after_prefill(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         clear(program);
@@ -127,15 +140,27 @@ impl Drafter {
         }
         match self.calls.after_prefill {
             Some(callback) if self.is_active && !rows.is_empty() => {
-                self.step(Phase::AfterPrefill, callback, rows, program)
+                let lent = LentBatch { rows, program: Some(program), ..LentBatch::default() };
+                self.step(Phase::AfterPrefill, callback, lent)
             }
             _ => Outcome::NoGuess,
         }
     }
 
-    /// Asks the drafter to enqueue work that drafts tokens, or repeats the program recorded for a
-    /// batch of this shape. On [`Outcome::NoGuess`] the program holds only replays.
+    /// [`Self::guess_with`] for rows without suffix indexes.
     pub fn guess(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
+        self.guess_with(rows, &mut NoSuffixes, program)
+    }
+
+    /// Asks the drafter to enqueue work that drafts tokens, or repeats the program recorded for a
+    /// batch of this shape. On [`Outcome::NoGuess`] the program holds only replays. The drafter may
+    /// search `suffixes`, the indexes of the rows.
+    pub fn guess_with(
+        &mut self,
+        rows: &[DraftRow<'_>],
+        suffixes: &mut dyn SuffixSource,
+        program: &mut Program,
+    ) -> Outcome {
         clear(program);
         if self.set_aside.is_some() {
             return Outcome::SetAside;
@@ -152,7 +177,11 @@ impl Drafter {
             return Outcome::Ready;
         }
         let guess = self.calls.guess.expect("create checked that it is there");
-        let outcome = self.step(Phase::Guess, guess, rows, program);
+        let mut suffixes = suffixes;
+        let suffixes = Some(NonNull::from(&mut suffixes).cast());
+        let lent =
+            LentBatch { rows, program: Some(&mut *program), suffixes, ..LentBatch::default() };
+        let outcome = self.step(Phase::Guess, guess, lent);
         let state = self.host.state();
         let is_repeatable = outcome == Outcome::Ready
             && !program.work.is_empty()
@@ -227,11 +256,11 @@ impl Drafter {
         &mut self,
         phase: Phase,
         callback: unsafe extern "C" fn(*mut gd_drafter, *const abi::gd_batch) -> gd_status,
-        rows: &[DraftRow<'_>],
-        program: &mut Program,
+        mut lent: LentBatch<'_>,
     ) -> Outcome {
-        let (n_rows, draft_length) = shape(rows);
-        let lent = LentBatch { rows, program: Some(&mut *program), loader: None };
+        let (n_rows, draft_length) = shape(lent.rows);
+        let program = lent.program.take().expect("a step has a program");
+        let lent = LentBatch { program: Some(&mut *program), ..lent };
         let (status, duration) = self.host.within(phase, lent, |queue| {
             let batch = abi::gd_batch {
                 struct_size: size_of::<abi::gd_batch>(),

@@ -65,7 +65,7 @@ pub(crate) unsafe fn argument<T>(from: *const T, n_required_bytes: usize) -> Res
     if unsafe { from.cast::<usize>().read_unaligned() } < n_required_bytes {
         return Err(GD_INVALID);
     }
-    // SAFETY: as above; the argument structs of all callers hold plain numbers only.
+    // SAFETY: as above; the argument structs of all callers hold plain numbers and pointers only.
     Ok(unsafe { read_prefix(from) })
 }
 

@@ -9,6 +9,7 @@ pub(crate) enum HandleKind {
     Model = 0x4d,
     View = 0x56,
     Mask = 0x4c,
+    Matcher = 0x53,
     Queue = 0x51,
 }
 
@@ -81,7 +82,7 @@ fn next_generation() -> u32 {
 /// The lower 24 bits of a handle are its place.
 const PLACE_MASK: u64 = (1 << 24) - 1;
 
-/// Each view and each mask costs the engine memory, so a runaway drafter is stopped here.
+/// Each view, mask and matcher costs the engine memory, so a runaway drafter is stopped here.
 const MAX_ENTRIES: u32 = 4096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The state behind `gd_host`: described views and masks, enqueued work, and the running callback.
+//! The state behind `gd_host`: described views, masks and matchers, enqueued work, and the running callback.
 //!
 //! The state is locked only inside host functions, never while the drafter's own code runs.
 
@@ -9,7 +9,7 @@ use galley_drafter_abi::{GD_INVALID, GD_WRONG_PHASE, gd_status};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::handles::{self, Arena, HandleKind};
-use crate::{DraftRow, Mask, ModelFacts, ModelId, Program, View};
+use crate::{DraftRow, Mask, Matcher, ModelFacts, ModelId, Program, SuffixMatch, View};
 
 /// The object behind `host_data`. Host functions may reach it from any thread.
 pub(crate) struct Host {
@@ -34,12 +34,15 @@ pub(crate) struct State {
     pub(crate) models: Arena<(ModelId, ModelFacts)>,
     pub(crate) views: Arena<View>,
     pub(crate) masks: Arena<ScoredMask>,
+    pub(crate) matchers: Arena<Matcher>,
+    /// The result of the latest query, reused.
+    pub(crate) found: SuffixMatch,
     /// The last error that the running callback logged.
     pub(crate) last_error: Option<String>,
     /// The host's reason for a refusal, where the status alone would say too little.
     pub(crate) refusal: Option<String>,
-    /// The number of models, views and masks that outlive deactivate: all that create made.
-    n_kept: [usize; 3],
+    /// The number of models, views, masks and matchers that outlive deactivate: all that create made.
+    n_kept: [usize; 4],
 }
 
 /// A mask, and the counts of the replays of its current version.
@@ -60,6 +63,9 @@ pub(crate) enum Phase {
     Guess,
     End,
     Cost,
+    Feedback,
+    /// The drafter is asked for a table.
+    Extension,
 }
 
 impl Phase {
@@ -68,10 +74,11 @@ impl Phase {
         matches!(self, Phase::Create | Phase::Activate | Phase::Deactivate)
     }
 
-    /// Whether `[step]` functions may be called. Functions with a queue also check the queue; `end`
-    /// and `cost` have none.
+    /// Whether `[step]` functions may be called. Functions with a queue also check the queue; `end`,
+    /// `cost` and `feedback` have none.
     pub(crate) fn is_step(self) -> bool {
-        matches!(self, Phase::AfterPrefill | Phase::Guess | Phase::End | Phase::Cost)
+        use Phase::{AfterPrefill, Cost, End, Feedback, Guess};
+        matches!(self, AfterPrefill | Guess | End | Cost | Feedback)
     }
 
     /// Whether draft tokens may be enqueued.
@@ -79,9 +86,9 @@ impl Phase {
         self == Phase::Guess
     }
 
-    /// Whether any callback runs.
+    /// Whether functions for any callback may be called.
     pub(crate) fn is_inside(self) -> bool {
-        self != Phase::Outside
+        self.is_control() || self.is_step()
     }
 }
 
@@ -92,6 +99,8 @@ pub(crate) struct LentBatch<'a> {
     pub(crate) program: Option<&'a mut Program>,
     /// Points to a `&mut dyn ModelLoader`.
     pub(crate) loader: Option<NonNull<()>>,
+    /// Points to a `&mut dyn SuffixSource`.
+    pub(crate) suffixes: Option<NonNull<()>>,
 }
 
 /// A [`LentBatch`] without lifetimes: set when a callback starts, cleared when it returns.
@@ -100,6 +109,7 @@ pub(crate) struct LentPointers {
     rows: Option<NonNull<DraftRow<'static>>>,
     n_rows: usize,
     pub(crate) loader: Option<NonNull<()>>,
+    pub(crate) suffixes: Option<NonNull<()>>,
 }
 
 // SAFETY: `State::check` lets only the thread inside the callback use the pointers.
@@ -131,9 +141,11 @@ impl Host {
             models: Arena::new(HandleKind::Model),
             views: Arena::new(HandleKind::View),
             masks: Arena::new(HandleKind::Mask),
+            matchers: Arena::new(HandleKind::Matcher),
+            found: SuffixMatch::default(),
             last_error: None,
             refusal: None,
-            n_kept: [0; 3],
+            n_kept: [0; 4],
         };
         Host { name, state: Mutex::new(state) }
     }
@@ -154,7 +166,7 @@ impl Host {
         lent: LentBatch<'_>,
         callback: impl FnOnce(u64) -> R,
     ) -> R {
-        let LentBatch { rows, mut program, loader } = lent;
+        let LentBatch { rows, mut program, loader, suffixes } = lent;
         let mut state = self.state();
         state.serial += 1;
         state.phase = phase;
@@ -163,6 +175,7 @@ impl Host {
             rows: NonNull::new(rows.as_ptr().cast_mut().cast()),
             n_rows: rows.len(),
             loader,
+            suffixes,
         };
         state.is_unrecordable = false;
         state.highest_pushed = None;
@@ -215,14 +228,15 @@ impl State {
 
     /// Marks everything made so far to be kept when the drafter is deactivated.
     pub(crate) fn mark_kept(&mut self) {
-        self.n_kept = [self.models.len(), self.views.len(), self.masks.len()];
+        self.n_kept = [self.models.len(), self.views.len(), self.masks.len(), self.matchers.len()];
     }
 
     /// Makes every handle since `mark_kept` stale.
     pub(crate) fn void_handles(&mut self) {
-        let [n_models, n_views, n_masks] = self.n_kept;
+        let [n_models, n_views, n_masks, n_matchers] = self.n_kept;
         self.models.truncate(n_models);
         self.views.truncate(n_views);
         self.masks.truncate(n_masks);
+        self.matchers.truncate(n_matchers);
     }
 }

@@ -25,9 +25,12 @@ pub use drafter::Drafter;
 pub use error::LoadError;
 pub use library::{CreateFn, Library};
 pub use manifest::{Manifest, OptionSpec};
-pub use round::{Cost, DrafterLimits, ModelFacts, ModelLoader, ModelRefused, Outcome, Timings};
+pub use round::{
+    Cost, DrafterLimits, ModelFacts, ModelLoader, ModelRefused, NoSuffixes, Outcome, SuffixSource,
+    Timings, Verified,
+};
 pub use search::{Found, Search};
 pub use work::{
-    DraftRow, Granularity, Mask, MaskId, ModelId, Observe, Pool, Program, RefreshPolicy,
-    SelectionPolicy, View, ViewId, Work,
+    DraftRow, Granularity, Mask, MaskId, Matcher, MatcherId, ModelId, Observe, Pool, Program,
+    RefreshPolicy, SelectionPolicy, SuffixMatch, View, ViewId, Work,
 };

@@ -142,13 +142,14 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 const MAX_BYTES: usize = 1 << 16;
 
 /// Every extension that this host offers.
-const OFFERED: [&str; 7] = [
+const OFFERED: [&str; 8] = [
     "galley.models/1",
     "galley.views/1",
     "galley.observe/1",
     "galley.layers/1",
     "galley.chain/1",
     "galley.tokens/1",
+    "galley.suffix/1",
     "galley.replay/1",
 ];
 

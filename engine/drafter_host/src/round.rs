@@ -1,8 +1,8 @@
-//! Plain types around a drafter: model facts, limits, outcomes and timings.
+//! Plain types around a drafter: model facts, limits, outcomes, feedback and timings.
 
 use std::time::Duration;
 
-use crate::ModelId;
+use crate::{Matcher, ModelId, SuffixMatch};
 
 /// The facts about a model that a drafter may know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,32 @@ pub enum ModelRefused {
     NoMemory(String),
     /// Any other error.
     Failed(String),
+}
+
+/// The suffix indexes of a round's rows, for drafters that search them in `guess`.
+pub trait SuffixSource {
+    /// Searches the index of row number `row` for a draft of at most `most` tokens. `found` is empty
+    /// before.
+    fn search(&mut self, row: usize, matcher: &Matcher, most: usize, found: &mut SuffixMatch);
+}
+
+/// Rows without suffix indexes: no search finds anything.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSuffixes;
+
+impl SuffixSource for NoSuffixes {
+    fn search(&mut self, _: usize, _: &Matcher, _: usize, _: &mut SuffixMatch) {}
+}
+
+/// The fate of one row's draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The sequence's id.
+    pub sequence: u64,
+    /// Draft tokens that were verified, at least 1.
+    pub n_proposed: u32,
+    /// Draft tokens that the sequence keeps.
+    pub n_accepted: u32,
 }
 
 /// Upper limits for a drafter while it is active.

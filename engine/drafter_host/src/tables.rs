@@ -1,8 +1,10 @@
 //! The host functions that drafters call: they read arguments and write results. `describe.rs`
-//! gives the arguments their meaning.
+//! gives the arguments their meaning. The functions of suffix indexes are in `tables/suffix.rs`.
 //!
 //! Every pointer here comes from a drafter. The drafter promises that the pointer is valid for the
 //! type and count in the header; everything that can be checked is checked.
+
+mod suffix;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
@@ -68,6 +70,7 @@ unsafe extern "C" fn extension(host: *const gd_host, id: *const c_char) -> *cons
         () if is(abi::GD_EXT_LAYERS) => (&raw const LAYERS).cast(),
         () if is(abi::GD_EXT_CHAIN) => (&raw const CHAIN).cast(),
         () if is(abi::GD_EXT_TOKENS) => (&raw const TOKENS).cast(),
+        () if is(abi::GD_EXT_SUFFIX) => (&raw const suffix::SUFFIX).cast(),
         () if is(abi::GD_EXT_REPLAY) => (&raw const REPLAY).cast(),
         () => std::ptr::null(),
     }

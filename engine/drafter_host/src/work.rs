@@ -1,4 +1,4 @@
-//! Views, masks and work of drafters, as plain data for the engine.
+//! Views, masks, matchers and work of drafters, as plain data for the engine.
 
 /// A model of the host: 0 is the target, the others are draft models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +16,10 @@ pub struct ViewId(pub u32);
 /// A layer mask that a drafter made: its index in [`crate::Drafter::masks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MaskId(pub u32);
+
+/// A matcher that a drafter made: its index in [`crate::Drafter::matchers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MatcherId(pub u32);
 
 /// The cached tokens that a pass of `model` attends to: no more than its budget, once the model has
 /// read the sequence and if the budget has room for a draft.
@@ -91,6 +95,49 @@ pub enum Pool {
     Max(u32),
 }
 
+/// How a suffix index is searched for a draft.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matcher {
+    /// Tokens that must match at least, at least 1.
+    pub min_match: u32,
+    /// Tokens that are matched at most: a longer match counts as one of this length.
+    pub max_match: u32,
+    /// Limit on draft tokens for each token of the match, above 0.
+    pub tokens_per_match: f64,
+    /// A draft ends before a token with a lower frequency ([`SuffixMatch::frequencies`]).
+    pub min_frequency: f64,
+    /// Earlier outputs of requests with the same salt are searched, too.
+    pub uses_memory: bool,
+}
+
+/// The result of searching a suffix index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SuffixMatch {
+    /// Length of the longest suffix that has occurred before, in tokens; 0 if there is none.
+    pub match_tokens: u32,
+    /// Earlier occurrences of this suffix.
+    pub count: u32,
+    /// The tokens that followed it most often.
+    pub tokens: Vec<u32>,
+    /// For each of `tokens` the share of occurrences that went on up to this token. It never rises
+    /// along a draft, so it estimates the probability that verification accepts the token.
+    pub frequencies: Vec<f32>,
+}
+
+impl SuffixMatch {
+    /// Draft tokens that are expected to be accepted: the sum of the frequencies.
+    pub fn expected_tokens(&self) -> f32 {
+        self.frequencies.iter().sum()
+    }
+
+    /// Becomes the result of a search that has found nothing. Keeps its memory.
+    pub fn clear(&mut self) {
+        (self.match_tokens, self.count) = (0, 0);
+        self.tokens.clear();
+        self.frequencies.clear();
+    }
+}
+
 /// The sublayers that a pass of `model` runs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mask {
@@ -139,6 +186,11 @@ pub enum Work {
         min_n: u32,
         /// Longest suffix.
         max_n: u32,
+    },
+    /// Draft the tokens that followed the longest suffix most often, for rows without a draft.
+    Propose {
+        /// How the suffix index is searched.
+        matcher: MatcherId,
     },
     /// A draft that the drafter made itself. All tokens are in the vocabulary, and their number is
     /// at most the row's draft length.

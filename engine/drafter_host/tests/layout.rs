@@ -44,6 +44,7 @@ fn both() -> (String, String) {
         gd_view { id }
         gd_layers { id }
         gd_queue { id }
+        gd_matcher { id }
         gd_host { struct_size, abi_major, abi_minor, host_data, extension, log, rerecord }
         gd_model_info {
             struct_size, n_layers, n_heads, n_kv_heads, head_dim, hidden_size, vocab_size,
@@ -62,13 +63,22 @@ fn both() -> (String, String) {
         gd_host_chain { struct_size, chain }
         gd_row { struct_size, sequence, n_tokens, tokens, draft_length, reserved }
         gd_host_tokens { struct_size, lookup, row, push }
+        gd_matcher_args {
+            struct_size, min_match, max_match, tokens_per_match, min_frequency, memory, reserved
+        }
+        gd_query { struct_size, queue, matcher, row, capacity, tokens, frequencies }
+        gd_match { struct_size, count, match_tokens, n_tokens }
+        gd_host_suffix { struct_size, matcher, propose, query }
         gd_replay_score { struct_size, n_matched, n_compared }
         gd_host_replay { struct_size, replay, score }
         gd_limits { struct_size, max_rows, max_draft_length, max_context_tokens }
         gd_batch { struct_size, queue, n_rows, draft_length }
         gd_cost { struct_size, weights_read, kv_tokens_read }
+        gd_verified { struct_size, n_rows, reserved, sequences, n_proposed, n_accepted }
+        gd_drafter_feedback { struct_size, feedback }
         gd_drafter {
-            struct_size, data, destroy, activate, deactivate, after_prefill, guess, end, cost
+            struct_size, data, destroy, activate, deactivate, after_prefill, guess, end, cost,
+            get_extension
         }
         gd_option { name, value }
         gd_library { struct_size, abi_major, abi_minor, manifest, create }

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use galley_backend::cpu::InstructionSet;
 use galley_backend::{Formats, OperandFormat, WeightFormat};
-use galley_engine::{DeviceChoice, SamplingParams, Verify};
+use galley_engine::{DeviceChoice, SUFFIX_BYTES, SamplingParams, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -166,6 +166,10 @@ pub(crate) struct DraftArgs {
     /// more draft tokens; sampled output keeps its distribution, but depends on the drafter).
     #[arg(long, default_value_t = Verify::Equality)]
     pub(crate) verify: Verify,
+    /// Most bytes of suffix indexes, in which ngram looks: three quarters for the tokens of sequences, and a quarter
+    /// for earlier outputs. Beyond it, indexes cover the latest text alone, and the oldest outputs leave first.
+    #[arg(long, default_value_t = SUFFIX_BYTES)]
+    pub(crate) suffix_bytes: usize,
 }
 
 #[derive(Args, Debug)]

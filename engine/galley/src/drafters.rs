@@ -76,6 +76,7 @@ impl DraftArgs {
             .draft_length(draft_length)
             .max_draft_length(max)
             .kv_budget(kv_budget)
+            .suffix_bytes(self.suffix_bytes)
             .find_model(find_model))
     }
 

@@ -9,7 +9,7 @@ use crate::load::open;
 use anyhow::{Result, bail};
 use galley_backend::cpu::InstructionSet;
 use galley_backend::{Formats, KvFormat};
-use galley_engine::ModelFiles;
+use galley_engine::{ModelFiles, SUFFIX_BYTES, SUFFIX_BYTES_A_TOKEN, SUFFIX_BYTES_OF_A_SEQUENCE};
 use galley_model::config::{RopeScaling, Yarn};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -90,6 +90,8 @@ impl Facts {
             "bytes_per_weight_file": self.stored.a_weight(self.stored.file_bytes),
             "bytes_per_weight_packed": self.stored.a_weight(self.stored.packed_bytes),
             "kv_bytes_per_token_bf16": self.kv_bytes_per_token,
+            "suffix_bytes": SUFFIX_BYTES,
+            "suffix_bytes_of_a_sequence": SUFFIX_BYTES_OF_A_SEQUENCE,
             "cpu": InstructionSet::best().name(),
             "huge_pages": self.huge_pages.as_ref().map(|pages| &pages.setting),
             "fingerprint": self.fingerprint,
@@ -106,6 +108,14 @@ impl Facts {
             out,
             "KV cache        {kv_bytes} bytes a token in bf16, {:.2} GiB for one full context",
             gib(kv_bytes * c.max_context)
+        )?;
+        writeln!(
+            out,
+            "suffix index    {} to {} bytes a token for ngram, at most {} MiB in all and {} MiB a sequence (--suffix-bytes)",
+            SUFFIX_BYTES_A_TOKEN,
+            2 * SUFFIX_BYTES_A_TOKEN,
+            SUFFIX_BYTES >> 20,
+            SUFFIX_BYTES_OF_A_SEQUENCE >> 20
         )?;
         let sets: Vec<_> = InstructionSet::ALL
             .into_iter()

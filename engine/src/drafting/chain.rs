@@ -83,7 +83,7 @@ impl DraftRound<'_> {
         mask: &LayerMask<'_>,
         readers: &mut [Reader],
     ) -> Result<Drafted> {
-        let DraftRound { model, sequences, state } = self;
+        let DraftRound { model, sequences, state, .. } = self;
         let index = chain_model.index;
         let mut batch = BatchBuilder::new(&mut state.buffers, readers.len());
         let (mut rows, mut async_rows) = (Vec::new(), Vec::with_capacity(readers.len()));

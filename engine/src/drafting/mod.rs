@@ -23,6 +23,7 @@ mod replay;
 mod round;
 mod select;
 mod strategy;
+mod suffix;
 
 pub(crate) use auto::StepLoad;
 pub(crate) use piggyback::PiggybackSelection;
@@ -32,16 +33,17 @@ use crate::chaos::Chaos;
 use crate::config::{Fitted, SchedulePolicy};
 use crate::draft_settings::{DraftConfig, DraftOffer, DraftPlan, OfferedDrafter};
 use crate::sequence::Sequence;
-use crate::stats::{DraftTimes, PlannerStats, StepStats};
-use auto::AutoPlanner;
+use crate::stats::{DraftTimes, PlannerStats, Stats, StepStats};
+use auto::{AutoPlanner, LookupRule};
 use draft_model::{DraftModelLoader, facts_of};
 use galley_blocks::BlockManager;
-use galley_drafter_host::{Drafter, DrafterLimits, LoadError, Outcome, Program};
+use galley_drafter_host::{Drafter, DrafterLimits, LoadError, Outcome, Program, Verified};
 use galley_model::tokenizer::Tokenizer;
 use galley_model::{LanguageModel, Result};
 use galley_planner::cost_table::CostTable;
 use program::Proposal;
 use round::{DraftRound, RoundState, take_drafts};
+use suffix::SuffixStore;
 
 /// The drafters of an engine.
 #[derive(Default)]
@@ -58,6 +60,9 @@ pub(crate) struct Drafting {
     enters: bool,
     /// One program a drafter, reused from round to round.
     programs: Vec<Program>,
+    /// One list a drafter: the fate of its drafts in this step.
+    verified: Vec<Vec<Verified>>,
+    suffixes: SuffixStore,
     state: RoundState,
 }
 
@@ -96,7 +101,7 @@ impl Drafting {
             auto: config.auto,
         };
         let costs = config.costs.clone().unwrap_or_else(|| auto::estimated_costs(model));
-        let mut drafting = Self::of(drafters, offer, sizes, costs);
+        let mut drafting = Self::of(drafters, offer, sizes, costs, config.suffix_bytes);
         if let Some(auto) = &mut drafting.auto {
             auto.max_inter_token(config.max_inter_token);
         }
@@ -109,6 +114,7 @@ impl Drafting {
         offer: DraftOffer,
         sizes: &Fitted,
         costs: CostTable,
+        suffix_bytes: usize,
     ) -> Self {
         let n_drafters = drafters.len();
         let auto = (n_drafters > 0).then(|| {
@@ -125,6 +131,8 @@ impl Drafting {
             auto,
             enters: false,
             programs: vec![Program::default(); n_drafters],
+            verified: vec![Vec::new(); n_drafters],
+            suffixes: SuffixStore::new(suffix_bytes),
             state: RoundState::default(),
         }
     }
@@ -145,7 +153,7 @@ impl Drafting {
         // A step takes 1 us, a row 0.1 us, a cached token 0.1 ns, whatever the clock says. Real steps take longer, so the time
         // that probes may take adds up at least as fast.
         let costs = CostTable::analytic(1e3, 1e2, 1e-1, 1e9, 1e9);
-        let mut drafting = Self::of(drafters, offer, sizes, costs);
+        let mut drafting = Self::of(drafters, offer, sizes, costs, 1 << 20);
         if let Some(auto) = &mut drafting.auto {
             auto.freeze();
         }
@@ -219,9 +227,11 @@ impl Drafting {
         has_auto: bool,
     ) -> Vec<(usize, Option<(usize, u32)>)> {
         let Some(auto) = self.auto.as_mut().filter(|_| has_auto) else { return Vec::new() };
-        let lookups: Vec<_> =
-            self.programs.iter().map(|program| auto::lookup_limits(&program.work)).collect();
-        auto.choose(running, &self.is_set_aside, &lookups);
+        let rule = |(drafter, program): (&Box<dyn DraftStrategy>, &Program)| {
+            LookupRule::of(drafter.matchers(), &program.work)
+        };
+        let rules: Vec<_> = self.drafters.iter().zip(&self.programs).map(rule).collect();
+        auto.choose(running, &self.is_set_aside, &rules, &mut self.suffixes);
         auto.plans().collect()
     }
 
@@ -255,8 +265,8 @@ impl Drafting {
         if sequences.is_empty() {
             return Ok(());
         }
-        let Drafting { drafters, is_set_aside, programs, state, .. } = self;
-        let mut round = DraftRound { model, sequences, state };
+        let Drafting { drafters, is_set_aside, programs, suffixes, state, .. } = self;
+        let mut round = DraftRound { model, sequences, state, suffixes };
         let mut proposals = Vec::new();
         for (index, program) in programs.iter_mut().enumerate() {
             let rows = round.rows_of(index);
@@ -264,7 +274,7 @@ impl Drafting {
                 continue;
             }
             round.introduce(index, &rows, drafters, program)?;
-            match drafters[index].guess(&round.draft_rows(&rows), program) {
+            match round.guess(&mut *drafters[index], &rows, program) {
                 // A drafter without a draft may still have enqueued replays.
                 Outcome::Ready | Outcome::NoGuess => {
                     proposals.push(Proposal::new(index, rows, program));
@@ -291,8 +301,44 @@ impl Drafting {
         take_drafts(&mut self.state, model, drafts)
     }
 
-    /// Tells the drafter of a sequence that the sequence is over.
+    /// Records the fate of a sequence's draft, until [`Self::send_feedback`].
+    pub(crate) fn add_feedback(&mut self, drafter: usize, verified: Verified) {
+        self.verified[drafter].push(verified);
+    }
+
+    /// Tells drafters the fate of their drafts in this step.
+    pub(crate) fn send_feedback(&mut self) {
+        for (drafter, verified) in self.drafters.iter_mut().zip(&mut self.verified) {
+            if !verified.is_empty() {
+                drafter.feedback(verified);
+                verified.clear();
+            }
+        }
+    }
+
+    /// Adds the bytes of suffix indexes to `stats`.
+    pub(crate) fn suffix_stats(&self, stats: &mut Stats) {
+        stats.suffix_index_bytes = self.suffixes.index_bytes();
+        stats.suffix_index_bytes_peak = self.suffixes.index_bytes_peak();
+        stats.suffix_memory_bytes = self.suffixes.memory_bytes();
+        stats.suffix_bytes_limit = self.suffixes.limit_bytes();
+    }
+
+    /// Begins anew to look for the most bytes of suffix indexes: the engine is idle.
+    pub(crate) fn forget_suffix_peak(&mut self) {
+        self.suffixes.forget_peak();
+    }
+
+    /// Tells the drafter of a sequence that the sequence is over. Its output is kept for later
+    /// sequences with the same salt, if a drafter searches earlier outputs.
     pub(crate) fn end(&mut self, sequence: &Sequence) {
+        self.suffixes.end(sequence.key.id());
+        let uses_memory = |drafter: &Box<dyn DraftStrategy>| {
+            drafter.matchers().iter().any(|matcher| matcher.uses_memory)
+        };
+        if sequence.draft.is_some() && self.drafters.iter().any(uses_memory) {
+            self.suffixes.remember(sequence.table.salt(), sequence.output());
+        }
         let known = sequence.draft.as_ref().filter(|draft| draft.is_known);
         if let Some(drafter) = known.and_then(|draft| draft.plan().drafter) {
             self.drafters[drafter].end(sequence.key.id());

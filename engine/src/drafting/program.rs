@@ -146,6 +146,10 @@ impl DraftRound<'_> {
                     }
                 }
             }
+            Work::Propose { matcher } => {
+                let matcher = drafter.matchers()[matcher.0 as usize];
+                self.propose(&matcher, &proposal.rows);
+            }
             Work::Push { row, first, n_tokens } => {
                 if let Some(&at) = proposal.rows.get(row as usize) {
                     let tokens = &proposal.program.pushed[first as usize..][..n_tokens as usize];

@@ -19,7 +19,7 @@ impl DraftRound<'_> {
         n: usize,
         rows: &[usize],
     ) -> Result<()> {
-        let DraftRound { model, sequences, state } = self;
+        let DraftRound { model, sequences, state, .. } = self;
         let (layers, version) =
             (layer_mask(Some(id), drafter.masks()), drafter.masks()[id.0 as usize].version);
         let limits = model.row_limits();

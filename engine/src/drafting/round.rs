@@ -1,9 +1,10 @@
 //! One round: the sequences with room for a draft, and the model that drafts for them.
 
+use super::suffix::SuffixStore;
 use crate::batch::BatchBuffers;
 use crate::sequence::{DraftingSequence, SequenceDraft};
 use crate::stats::DraftTimes;
-use galley_drafter_host::DraftRow;
+use galley_drafter_host::{DraftRow, SuffixMatch};
 use galley_model::{LanguageModel, Result};
 
 /// State that outlives a round: counters, and buffers for reuse.
@@ -19,6 +20,8 @@ pub(super) struct RoundState {
     /// Number of selections so far. The number of each selection is its version.
     n_selections: u64,
     pub(super) buffers: BatchBuffers,
+    /// The result of the latest search of a suffix index.
+    pub(super) found: SuffixMatch,
     /// `0, 1, 2, ...`: the indices of blocks from the start of a sequence.
     pub(super) ascending: Vec<u32>,
 }
@@ -37,9 +40,10 @@ pub(super) struct DraftRound<'a> {
     pub(super) model: &'a mut dyn LanguageModel,
     pub(super) sequences: Vec<DraftingSequence<'a>>,
     pub(super) state: &'a mut RoundState,
+    pub(super) suffixes: &'a mut SuffixStore,
 }
 
-impl DraftRound<'_> {
+impl<'a> DraftRound<'a> {
     /// The rows of a drafter.
     pub(super) fn rows_of(&self, drafter: usize) -> Vec<usize> {
         let is_of = |&at: &usize| self.sequences[at].draft.plan().drafter == Some(drafter);
@@ -47,7 +51,7 @@ impl DraftRound<'_> {
     }
 
     /// Rows as a drafter sees them.
-    pub(super) fn draft_rows(&self, rows: &[usize]) -> Vec<DraftRow<'_>> {
+    pub(super) fn draft_rows(&self, rows: &[usize]) -> Vec<DraftRow<'a>> {
         let rows = rows.iter().map(|&at| &self.sequences[at]);
         rows.map(|sequence| DraftRow {
             sequence: sequence.id,

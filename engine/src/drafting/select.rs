@@ -50,7 +50,7 @@ impl DraftRound<'_> {
 
     /// One forward in which the latest tokens of some sequences look back. Writes no KV.
     fn look_back(&mut self, observe: &Observe, due: &mut [Due], shape: &KvShape) -> Result<()> {
-        let DraftRound { model, sequences, state } = self;
+        let DraftRound { model, sequences, state, .. } = self;
         let max_rows = model.row_limits().max_rows;
         let mut batch = BatchBuilder::new(&mut state.buffers, due.len());
         let mut observations = Vec::with_capacity(due.len());

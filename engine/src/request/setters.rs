@@ -56,7 +56,7 @@ setters! {
     fingerprint(fingerprint: impl Into<String>) => fingerprint = Some(fingerprint.into());
     /// Sets the priority; lower runs first.
     priority(priority: i32) => priority = priority;
-    /// Sets the salt: sequences share KV only with sequences of the same salt.
+    /// Sets the salt: sequences share KV and earlier outputs only with sequences of the same salt.
     cache_salt(salt: u64) => cache_salt = salt;
     /// Sets the drafter and its number of draft tokens.
     drafting(drafting: DraftRequest) => drafting = drafting;

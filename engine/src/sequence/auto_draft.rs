@@ -30,8 +30,8 @@ pub(crate) struct PendingLookup {
     /// Index of the drafter.
     pub(crate) drafter: usize,
     pub(crate) n_tokens: usize,
-    /// Tokens that match before them.
-    pub(crate) n_matched: u32,
+    /// The bucket of its acceptance.
+    pub(crate) bucket: usize,
     pub(crate) tokens: Vec<u32>,
 }
 

@@ -3,8 +3,10 @@
 use super::toy::EOS;
 use crate::config::Fitted;
 use crate::drafting::{DraftStrategy, Drafting};
+use crate::stats::DraftStats;
 use galley_drafter_host::{
-    Cost, DraftRow, Mask, MaskId, ModelId, Outcome, Program, Timings, View, Work,
+    Cost, DraftRow, Mask, MaskId, Matcher, MatcherId, ModelId, Outcome, Program, SuffixSource,
+    Timings, Verified, View, Work,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,6 +22,8 @@ pub(super) enum Kind {
     Never,
     /// With a prompt lookup.
     Lookup,
+    /// With a search of the suffix index and of earlier outputs.
+    Suffix,
     /// `Right`, `Wrong` and `Lookup` in rotation.
     Mixed,
     /// As `Right`; set aside by its host in its third round.
@@ -28,8 +32,24 @@ pub(super) enum Kind {
     Fading,
 }
 
-/// Sequences that a drafter has been told of and that are not over.
-pub(super) type Known = Arc<Mutex<BTreeSet<u64>>>;
+/// Facts that the engine has told its drafters.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Sequences that are not over.
+    pub(super) sequences: BTreeSet<u64>,
+    /// The fate of their drafts.
+    pub(super) drafts: DraftStats,
+}
+
+pub(super) type Known = Arc<Mutex<Told>>;
+
+const MATCHER: Matcher = Matcher {
+    min_match: 1,
+    max_match: 8,
+    tokens_per_match: 2.0,
+    min_frequency: 0.1,
+    uses_memory: true,
+};
 
 struct Double {
     kind: Kind,
@@ -46,16 +66,28 @@ impl DraftStrategy for Double {
         &[]
     }
 
+    fn matchers(&self) -> &[Matcher] {
+        match self.kind {
+            Kind::Suffix => &[MATCHER],
+            _ => &[],
+        }
+    }
+
     fn after_prefill(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
         program.work.clear();
         let mut known = self.known.lock().unwrap();
         for row in rows {
-            assert!(known.insert(row.sequence), "it is told of a sequence once");
+            assert!(known.sequences.insert(row.sequence), "it is told of a sequence once");
         }
         Outcome::NoGuess
     }
 
-    fn guess(&mut self, rows: &[DraftRow<'_>], program: &mut Program) -> Outcome {
+    fn guess(
+        &mut self,
+        rows: &[DraftRow<'_>],
+        _: &mut dyn SuffixSource,
+        program: &mut Program,
+    ) -> Outcome {
         program.work.clear();
         program.pushed.clear();
         self.n_rounds += 1;
@@ -89,12 +121,22 @@ impl DraftStrategy for Double {
                 }));
             }
             Kind::Lookup => program.work.push(Work::Lookup { min_n: 1, max_n: 3 }),
+            Kind::Suffix => program.work.push(Work::Propose { matcher: MatcherId(0) }),
         }
         Outcome::Ready
     }
 
     fn end(&mut self, sequence: u64) {
-        assert!(self.known.lock().unwrap().remove(&sequence), "it is told of the end once");
+        let is_known = self.known.lock().unwrap().sequences.remove(&sequence);
+        assert!(is_known, "it is told of the end once");
+    }
+
+    fn feedback(&mut self, rows: &[Verified]) {
+        let mut known = self.known.lock().unwrap();
+        for &Verified { sequence, n_proposed, n_accepted } in rows {
+            assert!(known.sequences.contains(&sequence), "feedback comes before the end");
+            known.drafts.add_round(n_proposed as usize, n_accepted as usize);
+        }
     }
 
     fn add_replay_score(&mut self, _: MaskId, _: u64, _: u64, _: u64) {}

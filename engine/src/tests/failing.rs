@@ -104,7 +104,7 @@ impl Workload {
             }
             step(&mut bench, fault)?;
         }
-        if !known.lock().unwrap().is_empty() {
+        if !known.lock().unwrap().sequences.is_empty() {
             return Err(format!("the drafter was not told of the end of {known:?}"));
         }
         let n_calls = n_calls.load(Ordering::Relaxed);

@@ -15,4 +15,5 @@ mod plans;
 mod queues;
 mod resume;
 mod schedules;
+mod suffixes;
 mod toy;

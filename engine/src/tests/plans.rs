@@ -15,9 +15,9 @@ fn drafted_by(request: Request, kind: Kind, draft_length: u32) -> Request {
     request.drafting(DraftRequest { drafter, draft_length, ..DraftRequest::default() })
 }
 
-/// Random requests with four drafters, whose plans the random schedule changes.
+/// Random requests with five drafters, whose plans the random schedule changes.
 fn run(seed: u32, is_asynchronous: bool) -> Stats {
-    const KINDS: [Kind; 4] = [Kind::Right, Kind::Wrong, Kind::Lookup, Kind::Mixed];
+    const KINDS: [Kind; 5] = [Kind::Right, Kind::Wrong, Kind::Lookup, Kind::Suffix, Kind::Mixed];
     let mut random = Random::new(seed);
     let config = EngineConfig {
         max_num_batched_tokens: 8 + random.below(56),
@@ -40,8 +40,11 @@ fn run(seed: u32, is_asynchronous: bool) -> Stats {
         bench.submit(request);
     }
     bench.run_to_the_end();
-    assert!(known.lock().unwrap().is_empty(), "every drafter is told of every end");
-    bench.verdict().unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"))
+    let stats = bench.verdict().unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+    let told = known.lock().unwrap();
+    assert!(told.sequences.is_empty(), "every drafter is told of every end");
+    assert_eq!(told.drafts, stats.drafts, "and of the fate of every draft");
+    stats
 }
 
 /// The random schedule changes the plan of one round in eight. A drafter asserts that it is told of
@@ -73,7 +76,8 @@ fn sequences_of_a_drafter_that_was_set_aside_decode_plainly() {
     for _ in 0..6 {
         bench.step();
     }
-    assert_eq!(*known.lock().unwrap(), [1 << 24].into(), "it was told that the sequence is over");
+    let sequences = known.lock().unwrap().sequences.clone();
+    assert_eq!(sequences, [1 << 24].into(), "it was told that the sequence is over");
     bench.run_to_the_end();
     let stats = bench.verdict().unwrap();
     assert_eq!(stats.drafts.drafted, 2 * 2 + 26, "two rounds of the first, all of the second");

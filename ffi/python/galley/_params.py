@@ -61,7 +61,7 @@ class SamplingParams:
     ignore_eos: bool = False
     #: Requests of a lower number are admitted first.
     priority: int = 0
-    #: Requests of different salts share no cached prefix.
+    #: Requests of different salts share no cached prefix, and no earlier output in which a drafter looks.
     cache_salt: Union[None, int, str] = None
     #: Name of the drafter, or "off". None: the engine's first drafter.
     drafter: Optional[str] = None

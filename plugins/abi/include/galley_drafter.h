@@ -14,17 +14,17 @@
  * PHASES. A tag says where a function may be called:
  *   [any]      any thread, at any time
  *   [control]  inside create, activate and deactivate; may block, allocate and read files
- *   [step]     inside after_prefill, guess, end and cost; must not block or allocate. Work is only enqueued: the host
- *              does it after the callback has returned. end and cost have no queue
+ *   [step]     inside after_prefill, guess, end, cost and feedback; must not block or allocate. Work is only enqueued:
+ *              the host does it after the callback has returned. end, cost and feedback have no queue
  *   [record]   like [step], but inside guess alone. The enqueued work must depend on the batch's shape (n_rows,
  *              draft_length) alone: the host may keep it and not call guess again for that shape, until rerecord
  * All callbacks of a drafter are called on one thread, one at a time; create may run on another. Host functions marked
  * [control], [step] or [record] are called on that thread, inside a callback; anywhere else they return GD_WRONG_PHASE.
  *
- * LIMITS. One callback may enqueue 32 chains, lookups and replays in all; a further one gives GD_NO_MEMORY. It may push
- * once a row; a further push gives GD_INVALID. The host sets a drafter aside for good once guess or after_prefill has
- * failed three times in a row, or once eight of their calls have taken more than 50 ms (a thousand quick calls in a row
- * clear that count). The host then calls only deactivate and destroy.
+ * LIMITS. One callback may enqueue 32 chains, lookups, proposals and replays in all; a further one gives GD_NO_MEMORY.
+ * It may push once a row; a further push gives GD_INVALID. The host sets a drafter aside for good once guess or
+ * after_prefill has failed three times in a row, or once eight calls of guess, after_prefill and feedback have taken
+ * more than 50 ms (a thousand quick calls in a row clear that count). The host then calls only deactivate and destroy.
  *
  * OWNERSHIP. The host owns every handle, table and string it gives. Strings and arrays, gd_row.tokens included, live
  * until the callback in which the host gave them returns. Tables live until destroy returns. The host copies the
@@ -39,7 +39,9 @@
  * reader looks at no field beyond struct_size, and missing fields count as zero. No struct ends in padding, in which a
  * new field could hide. Groups of host functions are extensions with an id and a revision, such as "galley.views/1"; a
  * changed meaning is a new revision. Extensions may be absent: a drafter names the extensions that it needs in its
- * manifest. */
+ * manifest. A drafter can have tables of its own, which the host asks for by id (get_extension).
+ *
+ * VERSIONS. 1.0: the first. 1.1: galley.suffix/1, get_extension and galley.feedback/1. */
 #ifndef GALLEY_DRAFTER_H
 #define GALLEY_DRAFTER_H
 
@@ -51,7 +53,7 @@ extern "C" {
 #endif
 
 #define GD_ABI_MAJOR 1
-#define GD_ABI_MINOR 0
+#define GD_ABI_MINOR 1
 #define GD_ENTRY_SYMBOL "galley_drafter_v1"
 
 /* ------------------------------------------------------------------------------------- values */
@@ -73,10 +75,11 @@ enum { GD_LOG_DEBUG = 0, GD_LOG_INFO = 1, GD_LOG_WARN = 2, GD_LOG_ERROR = 3 };
 
 typedef struct { const char *ptr; size_t len; } gd_str; /* UTF-8, not NUL-terminated */
 
-typedef struct { uint64_t id; } gd_model;  /* weights that the host can run; 0 is the target */
-typedef struct { uint64_t id; } gd_view;   /* which cached tokens a pass attends to; 0 is all of them */
-typedef struct { uint64_t id; } gd_layers; /* which sublayers a pass runs; 0 is all of them */
-typedef struct { uint64_t id; } gd_queue;  /* where work is put, in order; valid inside one callback */
+typedef struct { uint64_t id; } gd_model;   /* weights that the host can run; 0 is the target */
+typedef struct { uint64_t id; } gd_view;    /* which cached tokens a pass attends to; 0 is all of them */
+typedef struct { uint64_t id; } gd_layers;  /* which sublayers a pass runs; 0 is all of them */
+typedef struct { uint64_t id; } gd_queue;   /* where work is put, in order; valid inside one callback */
+typedef struct { uint64_t id; } gd_matcher; /* how a suffix index is searched; 0 is none, and not valid */
 
 /* -------------------------------------------------------------------------------------- host */
 
@@ -220,6 +223,56 @@ typedef struct {
   gd_status (*push)(const gd_host *, gd_queue, uint32_t row, const uint32_t *tokens, uint32_t n_tokens);
 } gd_host_tokens;
 
+/* Suffixes: an index of the tokens of a row, prompt and output, that the host keeps from round to round. It finds the
+ * longest suffix of the row that has occurred before, and the tokens that followed most often (SuffixDecoding, arXiv
+ * 2411.04975). A matcher may also search earlier outputs: those of ended requests that had a drafter and have the cache
+ * salt of the row's request. Salts are not told. Of two texts with a match, the one counts from which more tokens are
+ * expected to be right.
+ *
+ * A guess takes the most frequent token after the match, then the most frequent token after the match and this token,
+ * and so on; the latest of equally frequent tokens. Where the text ends, the guess goes on from a shorter suffix of the
+ * match and the guess. The frequency of a guessed token is the product, over the guess up to it, of the share of
+ * occurrences that went on in this way. The host has a limit of memory for all indexes: under it an index may know only
+ * the latest part of a text, and a row may have no index and so no match. */
+#define GD_EXT_SUFFIX "galley.suffix/1"
+typedef struct {
+  size_t struct_size;
+  uint32_t min_match;      /* a shorter match is no match; at least 1 */
+  uint32_t max_match;      /* a longer match counts as one of so many tokens; the host's own limit is 64 */
+  double tokens_per_match; /* a guess has at most so many tokens for each token of the match; above 0 */
+  double min_frequency;    /* a guess ends before a token with a lower frequency; 0 to 1 */
+  uint32_t memory;         /* 1: earlier outputs are searched, too; 0: only the row itself */
+  uint32_t reserved;       /* 0 */
+} gd_matcher_args;
+
+typedef struct {
+  size_t struct_size;
+  gd_queue queue;
+  gd_matcher matcher;
+  uint32_t row;
+  uint32_t capacity;  /* tokens that the arrays have room for; they may be NULL where it is 0 */
+  uint32_t *tokens;   /* filled by the host */
+  float *frequencies; /* filled by the host, one for each token */
+} gd_query;
+
+typedef struct {
+  size_t struct_size;
+  uint64_t count;        /* earlier occurrences of the match */
+  uint32_t match_tokens; /* length of the match; 0 is no match */
+  uint32_t n_tokens;     /* length of the guess: at most the row's draft length, and the query's capacity */
+} gd_match;
+
+typedef struct {
+  size_t struct_size;
+  /* [control] The host keeps an index for every row of a drafter that has a matcher. */
+  gd_status (*matcher)(const gd_host *, const gd_matcher_args *, gd_matcher *out);
+  /* [record] Guesses for rows without a guess. Rows without a match stay without a guess. */
+  gd_status (*propose)(const gd_host *, gd_queue, gd_matcher);
+  /* [step] Inside guess: finds the guess that propose would make for the row, and guesses nothing. Fills *out up to its
+   * struct_size. A drafter that uses query is asked again every round. */
+  gd_status (*query)(const gd_host *, const gd_query *, gd_match *out);
+} gd_host_suffix;
+
 /* Replay: measures how well a mask predicts known tokens, for drafters that search for a better mask. */
 #define GD_EXT_REPLAY "galley.replay/1"
 typedef struct {
@@ -261,6 +314,24 @@ typedef struct {
                              count as tokens of the target by their bytes */
 } gd_cost;
 
+/* Feedback: the fate of guesses, for drafters that adapt. A table of the drafter (get_extension). */
+#define GD_EXT_FEEDBACK "galley.feedback/1"
+typedef struct {
+  size_t struct_size;
+  uint32_t n_rows;            /* rows with a guess in this round; length of each array */
+  uint32_t reserved;          /* 0 */
+  const uint64_t *sequences;  /* as in gd_row */
+  const uint32_t *n_proposed; /* tokens of the guess that were verified; at least 1 */
+  const uint32_t *n_accepted; /* tokens of the guess that the sequence keeps, from its first one */
+} gd_verified;
+
+typedef struct {
+  size_t struct_size;
+  /* [step, active] A round has been verified. Called before end for a sequence that ends with the round. A guess that
+   * goes on after the end of its sequence counts as accepted up to that end. */
+  void (*feedback)(gd_drafter *, const gd_verified *);
+} gd_drafter_feedback;
+
 /* A life: create -> activate -> (after_prefill, guess, end)* -> deactivate -> activate -> ... -> destroy. */
 struct gd_drafter {
   size_t struct_size;
@@ -280,6 +351,10 @@ struct gd_drafter {
   /* [step] The cost of a guessed token at a context length under a KV budget (0: the default budget), for a planner's
    * first estimate. NULL: as much as a token of the target. */
   gd_status (*cost)(gd_drafter *, uint64_t context_tokens, uint32_t budget_tokens, gd_cost *out);
+  /* [control, active or not] Since 1.1. The drafter's table of this id, or NULL for an id that it does not know. The
+   * answer for an id never changes, and a table lives until destroy. Inside it, host functions with another tag than
+   * [any] give GD_WRONG_PHASE. NULL: the drafter has no table. */
+  const void *(*get_extension)(gd_drafter *, const char *id);
 };
 
 /* ----------------------------------------------------------------------------------- library */

@@ -1,7 +1,7 @@
 //! Generated from galley_drafter.h by `cargo xtask bindings`: change the header instead.
 
 pub const GD_ABI_MAJOR: u32 = 1;
-pub const GD_ABI_MINOR: u32 = 0;
+pub const GD_ABI_MINOR: u32 = 1;
 pub const GD_ENTRY_SYMBOL: &[u8; 18] = b"galley_drafter_v1\0";
 pub const GD_EXT_MODELS: &[u8; 16] = b"galley.models/1\0";
 pub const GD_EXT_VIEWS: &[u8; 15] = b"galley.views/1\0";
@@ -9,7 +9,9 @@ pub const GD_EXT_OBSERVE: &[u8; 17] = b"galley.observe/1\0";
 pub const GD_EXT_LAYERS: &[u8; 16] = b"galley.layers/1\0";
 pub const GD_EXT_CHAIN: &[u8; 15] = b"galley.chain/1\0";
 pub const GD_EXT_TOKENS: &[u8; 16] = b"galley.tokens/1\0";
+pub const GD_EXT_SUFFIX: &[u8; 16] = b"galley.suffix/1\0";
 pub const GD_EXT_REPLAY: &[u8; 16] = b"galley.replay/1\0";
+pub const GD_EXT_FEEDBACK: &[u8; 18] = b"galley.feedback/1\0";
 pub const GD_MANIFEST_MARK: &[u8; 27] = b"galley-drafter-manifest/1:\0";
 pub type gd_status = i32;
 pub const GD_OK: _bindgen_ty_1 = 0;
@@ -82,6 +84,17 @@ const _: () = {
     ["Size of gd_queue"][::core::mem::size_of::<gd_queue>() - 8usize];
     ["Alignment of gd_queue"][::core::mem::align_of::<gd_queue>() - 8usize];
     ["Offset of field: gd_queue::id"][::core::mem::offset_of!(gd_queue, id) - 0usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gd_matcher {
+    pub id: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_matcher"][::core::mem::size_of::<gd_matcher>() - 8usize];
+    ["Alignment of gd_matcher"][::core::mem::align_of::<gd_matcher>() - 8usize];
+    ["Offset of field: gd_matcher::id"][::core::mem::offset_of!(gd_matcher, id) - 0usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -437,6 +450,115 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct gd_matcher_args {
+    pub struct_size: usize,
+    pub min_match: u32,
+    pub max_match: u32,
+    pub tokens_per_match: f64,
+    pub min_frequency: f64,
+    pub memory: u32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_matcher_args"][::core::mem::size_of::<gd_matcher_args>() - 40usize];
+    ["Alignment of gd_matcher_args"][::core::mem::align_of::<gd_matcher_args>() - 8usize];
+    ["Offset of field: gd_matcher_args::struct_size"]
+        [::core::mem::offset_of!(gd_matcher_args, struct_size) - 0usize];
+    ["Offset of field: gd_matcher_args::min_match"]
+        [::core::mem::offset_of!(gd_matcher_args, min_match) - 8usize];
+    ["Offset of field: gd_matcher_args::max_match"]
+        [::core::mem::offset_of!(gd_matcher_args, max_match) - 12usize];
+    ["Offset of field: gd_matcher_args::tokens_per_match"]
+        [::core::mem::offset_of!(gd_matcher_args, tokens_per_match) - 16usize];
+    ["Offset of field: gd_matcher_args::min_frequency"]
+        [::core::mem::offset_of!(gd_matcher_args, min_frequency) - 24usize];
+    ["Offset of field: gd_matcher_args::memory"]
+        [::core::mem::offset_of!(gd_matcher_args, memory) - 32usize];
+    ["Offset of field: gd_matcher_args::reserved"]
+        [::core::mem::offset_of!(gd_matcher_args, reserved) - 36usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gd_query {
+    pub struct_size: usize,
+    pub queue: gd_queue,
+    pub matcher: gd_matcher,
+    pub row: u32,
+    pub capacity: u32,
+    pub tokens: *mut u32,
+    pub frequencies: *mut f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_query"][::core::mem::size_of::<gd_query>() - 48usize];
+    ["Alignment of gd_query"][::core::mem::align_of::<gd_query>() - 8usize];
+    ["Offset of field: gd_query::struct_size"]
+        [::core::mem::offset_of!(gd_query, struct_size) - 0usize];
+    ["Offset of field: gd_query::queue"][::core::mem::offset_of!(gd_query, queue) - 8usize];
+    ["Offset of field: gd_query::matcher"][::core::mem::offset_of!(gd_query, matcher) - 16usize];
+    ["Offset of field: gd_query::row"][::core::mem::offset_of!(gd_query, row) - 24usize];
+    ["Offset of field: gd_query::capacity"][::core::mem::offset_of!(gd_query, capacity) - 28usize];
+    ["Offset of field: gd_query::tokens"][::core::mem::offset_of!(gd_query, tokens) - 32usize];
+    ["Offset of field: gd_query::frequencies"]
+        [::core::mem::offset_of!(gd_query, frequencies) - 40usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gd_match {
+    pub struct_size: usize,
+    pub count: u64,
+    pub match_tokens: u32,
+    pub n_tokens: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_match"][::core::mem::size_of::<gd_match>() - 24usize];
+    ["Alignment of gd_match"][::core::mem::align_of::<gd_match>() - 8usize];
+    ["Offset of field: gd_match::struct_size"]
+        [::core::mem::offset_of!(gd_match, struct_size) - 0usize];
+    ["Offset of field: gd_match::count"][::core::mem::offset_of!(gd_match, count) - 8usize];
+    ["Offset of field: gd_match::match_tokens"]
+        [::core::mem::offset_of!(gd_match, match_tokens) - 16usize];
+    ["Offset of field: gd_match::n_tokens"][::core::mem::offset_of!(gd_match, n_tokens) - 20usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gd_host_suffix {
+    pub struct_size: usize,
+    pub matcher: ::core::option::Option<
+        unsafe extern "C" fn(
+            arg1: *const gd_host,
+            arg2: *const gd_matcher_args,
+            out: *mut gd_matcher,
+        ) -> gd_status,
+    >,
+    pub propose: ::core::option::Option<
+        unsafe extern "C" fn(arg1: *const gd_host, arg2: gd_queue, arg3: gd_matcher) -> gd_status,
+    >,
+    pub query: ::core::option::Option<
+        unsafe extern "C" fn(
+            arg1: *const gd_host,
+            arg2: *const gd_query,
+            out: *mut gd_match,
+        ) -> gd_status,
+    >,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_host_suffix"][::core::mem::size_of::<gd_host_suffix>() - 32usize];
+    ["Alignment of gd_host_suffix"][::core::mem::align_of::<gd_host_suffix>() - 8usize];
+    ["Offset of field: gd_host_suffix::struct_size"]
+        [::core::mem::offset_of!(gd_host_suffix, struct_size) - 0usize];
+    ["Offset of field: gd_host_suffix::matcher"]
+        [::core::mem::offset_of!(gd_host_suffix, matcher) - 8usize];
+    ["Offset of field: gd_host_suffix::propose"]
+        [::core::mem::offset_of!(gd_host_suffix, propose) - 16usize];
+    ["Offset of field: gd_host_suffix::query"]
+        [::core::mem::offset_of!(gd_host_suffix, query) - 24usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct gd_replay_score {
     pub struct_size: usize,
     pub n_matched: u64,
@@ -543,6 +665,49 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct gd_verified {
+    pub struct_size: usize,
+    pub n_rows: u32,
+    pub reserved: u32,
+    pub sequences: *const u64,
+    pub n_proposed: *const u32,
+    pub n_accepted: *const u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_verified"][::core::mem::size_of::<gd_verified>() - 40usize];
+    ["Alignment of gd_verified"][::core::mem::align_of::<gd_verified>() - 8usize];
+    ["Offset of field: gd_verified::struct_size"]
+        [::core::mem::offset_of!(gd_verified, struct_size) - 0usize];
+    ["Offset of field: gd_verified::n_rows"][::core::mem::offset_of!(gd_verified, n_rows) - 8usize];
+    ["Offset of field: gd_verified::reserved"]
+        [::core::mem::offset_of!(gd_verified, reserved) - 12usize];
+    ["Offset of field: gd_verified::sequences"]
+        [::core::mem::offset_of!(gd_verified, sequences) - 16usize];
+    ["Offset of field: gd_verified::n_proposed"]
+        [::core::mem::offset_of!(gd_verified, n_proposed) - 24usize];
+    ["Offset of field: gd_verified::n_accepted"]
+        [::core::mem::offset_of!(gd_verified, n_accepted) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct gd_drafter_feedback {
+    pub struct_size: usize,
+    pub feedback: ::core::option::Option<
+        unsafe extern "C" fn(arg1: *mut gd_drafter, arg2: *const gd_verified),
+    >,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of gd_drafter_feedback"][::core::mem::size_of::<gd_drafter_feedback>() - 16usize];
+    ["Alignment of gd_drafter_feedback"][::core::mem::align_of::<gd_drafter_feedback>() - 8usize];
+    ["Offset of field: gd_drafter_feedback::struct_size"]
+        [::core::mem::offset_of!(gd_drafter_feedback, struct_size) - 0usize];
+    ["Offset of field: gd_drafter_feedback::feedback"]
+        [::core::mem::offset_of!(gd_drafter_feedback, feedback) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct gd_drafter {
     pub struct_size: usize,
     pub data: *mut ::core::ffi::c_void,
@@ -566,10 +731,16 @@ pub struct gd_drafter {
             out: *mut gd_cost,
         ) -> gd_status,
     >,
+    pub get_extension: ::core::option::Option<
+        unsafe extern "C" fn(
+            arg1: *mut gd_drafter,
+            id: *const ::core::ffi::c_char,
+        ) -> *const ::core::ffi::c_void,
+    >,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of gd_drafter"][::core::mem::size_of::<gd_drafter>() - 72usize];
+    ["Size of gd_drafter"][::core::mem::size_of::<gd_drafter>() - 80usize];
     ["Alignment of gd_drafter"][::core::mem::align_of::<gd_drafter>() - 8usize];
     ["Offset of field: gd_drafter::struct_size"]
         [::core::mem::offset_of!(gd_drafter, struct_size) - 0usize];
@@ -585,6 +756,8 @@ const _: () = {
     ["Offset of field: gd_drafter::guess"][::core::mem::offset_of!(gd_drafter, guess) - 48usize];
     ["Offset of field: gd_drafter::end"][::core::mem::offset_of!(gd_drafter, end) - 56usize];
     ["Offset of field: gd_drafter::cost"][::core::mem::offset_of!(gd_drafter, cost) - 64usize];
+    ["Offset of field: gd_drafter::get_extension"]
+        [::core::mem::offset_of!(gd_drafter, get_extension) - 72usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -10,6 +10,7 @@ mod interposer;
 mod life;
 mod observed;
 mod rules;
+mod suffixes;
 mod target;
 mod verdict;
 

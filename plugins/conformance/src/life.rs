@@ -2,10 +2,11 @@
 
 use crate::interposer::{self, Lending};
 use crate::observed::{Observed, SharedRecord};
+use crate::suffixes::LatestMatch;
 use crate::target::{LIMITS, TARGET};
 use galley_drafter_host::{
     Cost, DraftRow, Drafter, Library, LoadError, Manifest, ModelFacts, ModelId, ModelLoader,
-    ModelRefused, Outcome, Program, Work,
+    ModelRefused, Outcome, Program, Verified, Work,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -165,7 +166,8 @@ impl Lived {
                 .collect();
             drafter.after_prefill(&rows, &mut program);
             add_scores(drafter, &program);
-            let outcome = drafter.guess(&rows, &mut program);
+            let texts: Vec<&[u32]> = rows.iter().map(|row| row.tokens).collect();
+            let outcome = drafter.guess_with(&rows, &mut LatestMatch(&texts), &mut program);
             add_scores(drafter, &program);
             let longest = draft_lengths.iter().copied().max().unwrap_or(0);
             self.asked.push(GuessCall {
@@ -175,11 +177,19 @@ impl Lived {
                 program: program.clone(),
                 activation,
             });
+            let verified: Vec<Verified> = rows.iter().map(verdict).collect();
+            drafter.feedback(&verified);
             for row in &rows {
                 drafter.end(row.sequence);
             }
         }
     }
+}
+
+/// The fate of a row's draft: a part of it is accepted.
+fn verdict(row: &DraftRow<'_>) -> Verified {
+    let (sequence, n_proposed) = (row.sequence, row.draft_length);
+    Verified { sequence, n_proposed, n_accepted: row.tokens.len() as u32 % (n_proposed + 1) }
 }
 
 /// Adds the replay scores that an engine would have measured.

@@ -33,6 +33,12 @@ pub enum Function {
     Row,
     /// `gd_host_tokens.push`.
     Push,
+    /// `gd_host_suffix.matcher`.
+    Matcher,
+    /// `gd_host_suffix.propose`.
+    Propose,
+    /// `gd_host_suffix.query`.
+    Query,
     /// `gd_host_replay.replay`.
     Replay,
     /// `gd_host_replay.score`.
@@ -43,8 +49,13 @@ impl Function {
     /// Whether the host never records a `guess` that called this function, and so calls `guess` in
     /// every round.
     pub(crate) fn forbids_recording(self) -> bool {
-        use Function::{Change, Push, Replay, Rerecord, Row, Score};
-        matches!(self, Row | Push | Score | Replay | Change | Rerecord)
+        use Function::{Change, Push, Query, Replay, Rerecord, Row, Score};
+        matches!(self, Row | Push | Query | Score | Replay | Change | Rerecord)
+    }
+
+    /// Whether the header allows it in every phase.
+    pub(crate) fn is_for_any_phase(self) -> bool {
+        matches!(self, Function::Log | Function::Describe)
     }
 
     /// The name in the header.
@@ -70,6 +81,10 @@ pub enum Callback {
     End,
     /// `gd_drafter.cost`.
     Cost,
+    /// `gd_drafter_feedback.feedback`.
+    Feedback,
+    /// `gd_drafter.get_extension`.
+    GetExtension,
     /// `gd_drafter.destroy`.
     Destroy,
 }
@@ -85,6 +100,8 @@ impl Callback {
             Callback::Guess => "guess",
             Callback::End => "end",
             Callback::Cost => "cost",
+            Callback::Feedback => "feedback",
+            Callback::GetExtension => "get_extension",
             Callback::Destroy => "destroy",
         }
     }
@@ -107,6 +124,10 @@ pub enum Breach {
     Log,
     /// A status that the header does not have for this callback.
     Status,
+    /// An answer of get_extension that the header does not allow.
+    Extension,
+    /// A table of the drafter with a wrong size or without its function.
+    Table,
 }
 
 /// The result of a callback.
@@ -131,6 +152,8 @@ pub struct Observed {
     pub returned: Vec<Returned>,
     /// Whether the host may record the work of the latest `guess`.
     pub is_recordable: bool,
+    /// Whether the drafter gave a table for feedback.
+    pub has_feedback: bool,
     /// Duration of each `guess` callback.
     pub guesses: Vec<Duration>,
     /// The last error that the running callback logged.

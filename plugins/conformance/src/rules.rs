@@ -1,6 +1,6 @@
 //! The rules, in the order in which a drafter meets them.
 
-use crate::checks::{calls, growth, guesses, hosts, lives};
+use crate::checks::{calls, feedback, growth, guesses, hosts, lives};
 use crate::life::Subject;
 use crate::verdict::Verdict;
 use std::fmt;
@@ -41,7 +41,7 @@ const fn rule(number: u8, text: &'static str, check: Option<fn(&Subject) -> Verd
 }
 
 /// All rules.
-pub const RULES: [Rule; 22] = [
+pub const RULES: [Rule; 25] = [
     rule(1, "The manifest can be read from the file without running its code, and is right.", None),
     rule(
         2,
@@ -144,4 +144,20 @@ pub const RULES: [Rule; 22] = [
         Some(guesses::costs),
     ),
     rule(22, "Every logged text is UTF-8, at a level of the header.", Some(calls::logs)),
+    rule(
+        23,
+        "get_extension gives NULL for ids that it does not know, and always the same table for an \
+         id that it knows.",
+        Some(feedback::answers),
+    ),
+    rule(
+        24,
+        "Every table that it gives says its true size, and has its functions.",
+        Some(feedback::tables),
+    ),
+    rule(
+        25,
+        "Feedback may come about any number of sequences, known or ended or never seen.",
+        Some(feedback::any_order),
+    ),
 ];

@@ -122,7 +122,7 @@ fn a_drafter_that_does_not_look_is_noticed() {
 /// Withholds every extension in turn, whether a drafter needs it or not.
 #[test]
 fn what_is_withheld_is_named() {
-    let all = ["models", "views", "observe", "layers", "chain", "tokens", "replay"];
+    let all = ["models", "views", "observe", "layers", "chain", "tokens", "suffix", "replay"];
     for library in our_drafters() {
         let subject = open(&library);
         let name = &subject.manifest().name;

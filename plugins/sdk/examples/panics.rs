@@ -1,7 +1,8 @@
 //! A drafter that panics in every callback now and then. No panic may leave the library.
 
 use galley_drafter::{
-    Control, Cost, CostAt, Drafter, Guess, Limits, Options, Result, Step, export_drafter,
+    Control, Cost, CostAt, Drafter, Feedback, Guess, Limits, Options, Result, Step, Verified,
+    export_drafter,
 };
 
 struct Panics {
@@ -45,6 +46,15 @@ impl Drafter for Panics {
 
     fn cost(&self, _: &CostAt) -> Cost {
         panic!("a cost is never asked twice")
+    }
+}
+
+impl Feedback for Panics {
+    fn feedback(&mut self, verified: impl Iterator<Item = Verified>) {
+        for row in verified {
+            assert!(row.n_accepted <= row.n_proposed, "{row:?}");
+        }
+        self.count();
     }
 }
 

@@ -3,14 +3,15 @@
 use std::marker::PhantomData;
 
 use galley_drafter_abi::{
-    GD_EXT_LAYERS, GD_EXT_MODELS, GD_EXT_OBSERVE, GD_EXT_REPLAY, GD_EXT_VIEWS, GD_OBSERVE_CONTEXT,
-    GD_OBSERVE_VERIFY, GD_POOL_AVERAGE, GD_POOL_MAX, GD_POOL_NONE, GD_SELECT_BLOCKS,
-    GD_SELECT_TOKENS, gd_host_layers, gd_host_models, gd_host_observe, gd_host_replay,
-    gd_host_views, gd_observe_args, gd_window_args,
+    GD_EXT_LAYERS, GD_EXT_MODELS, GD_EXT_OBSERVE, GD_EXT_REPLAY, GD_EXT_SUFFIX, GD_EXT_VIEWS,
+    GD_OBSERVE_CONTEXT, GD_OBSERVE_VERIFY, GD_POOL_AVERAGE, GD_POOL_MAX, GD_POOL_NONE,
+    GD_SELECT_BLOCKS, GD_SELECT_TOKENS, gd_host_layers, gd_host_models, gd_host_observe,
+    gd_host_replay, gd_host_suffix, gd_host_views, gd_matcher, gd_matcher_args, gd_observe_args,
+    gd_window_args,
 };
 
 use crate::error::Result;
-use crate::handles::{LayerMask, Layers, Model, ModelInfo, View};
+use crate::handles::{LayerMask, Layers, Matcher, Model, ModelInfo, View};
 use crate::host::{Host, Level, check, missing, to_str};
 
 /// The host, while a drafter may block, allocate and read files. Lives as long as the call it was
@@ -75,6 +76,22 @@ pub struct Observation {
     pub observer: Observer,
     /// Pooling of the scores.
     pub pool: Pool,
+}
+
+/// The search of a suffix index, and the limits of a guess that follows a match.
+#[derive(Clone, Copy, Debug)]
+pub struct Matching {
+    /// Tokens that must match at least; at least 1.
+    pub min_match: u32,
+    /// Tokens that are matched at most: a longer match counts as one of so many tokens. The host's
+    /// own limit is 64.
+    pub max_match: u32,
+    /// Most tokens of a guess for each token of the match; above 0.
+    pub tokens_per_match: f64,
+    /// A guess ends before a token with a lower frequency ([`Match`](crate::Match)); 0 to 1.
+    pub min_frequency: f64,
+    /// Earlier outputs of requests with the same cache salt are searched, too.
+    pub uses_memory: bool,
 }
 
 impl Control<'_> {
@@ -146,6 +163,31 @@ impl Control<'_> {
         let status = unsafe { observe(self.host.raw, &raw const args, &raw mut out.0) };
         check("an observed view", status)?;
         Ok(out)
+    }
+
+    /// A matcher. The host keeps a suffix index for every row of a drafter that has one.
+    ///
+    /// # Errors
+    ///
+    /// If the host refuses.
+    pub fn matcher(&self, matching: &Matching) -> Result<Matcher> {
+        // SAFETY: this id is that of gd_host_suffix.
+        let table: gd_host_suffix = unsafe { self.host.table(GD_EXT_SUFFIX)? };
+        let make = table.matcher.ok_or_else(|| missing("matcher"))?;
+        let args = gd_matcher_args {
+            struct_size: size_of::<gd_matcher_args>(),
+            min_match: matching.min_match,
+            max_match: matching.max_match,
+            tokens_per_match: matching.tokens_per_match,
+            min_frequency: matching.min_frequency,
+            memory: u32::from(matching.uses_memory),
+            reserved: 0,
+        };
+        let mut out = gd_matcher { id: 0 };
+        // SAFETY: the host is live during a callback; the arguments say how large they are.
+        let status = unsafe { make(self.host.raw, &raw const args, &raw mut out) };
+        check("a matcher", status)?;
+        Ok(Matcher(out))
     }
 
     /// A mask of a model's sublayers.

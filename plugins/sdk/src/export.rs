@@ -2,16 +2,19 @@
 //! calls. Panics and errors stop here.
 
 use std::any::Any;
+use std::ffi::{CStr, c_char, c_void};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use galley_drafter_abi::{
-    GD_ABI_MAJOR, GD_ABI_MINOR, GD_INVALID, GD_MANIFEST_MARK, GD_NO_GUESS, GD_OK, GD_PANIC,
-    GD_WRONG_PHASE, gd_batch, gd_cost, gd_drafter, gd_host, gd_library, gd_limits, gd_option,
-    gd_status, gd_str,
+    GD_ABI_MAJOR, GD_ABI_MINOR, GD_EXT_FEEDBACK, GD_INVALID, GD_MANIFEST_MARK, GD_NO_GUESS, GD_OK,
+    GD_PANIC, GD_WRONG_PHASE, gd_batch, gd_cost, gd_drafter, gd_drafter_feedback, gd_host,
+    gd_library, gd_limits, gd_option, gd_status, gd_str, gd_verified,
 };
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::feedback::{Feedback, rows};
 use crate::host::{Host, Level, read};
 use crate::options::Options;
 use crate::step::Step;
@@ -28,8 +31,16 @@ macro_rules! export_drafter {
             const TEXT: &str = concat!("galley-drafter-manifest/1:", $manifest, "\0");
             #[used]
             static MANIFEST: [u8; TEXT.len()] = $crate::export::manifest(TEXT);
+            struct Exported;
+            impl $crate::export::Exported for Exported {
+                type Drafter = $drafter;
+                const FEEDBACK: Option<$crate::export::FeedbackTable> = {
+                    use $crate::export::NoFeedback as _;
+                    $crate::export::Tables::<$drafter>::FEEDBACK
+                };
+            }
             static LIBRARY: $crate::export::Library =
-                $crate::export::Library::new::<$drafter>(&MANIFEST);
+                $crate::export::Library::new::<Exported>(&MANIFEST);
 
             // SAFETY: the header gives this name to this function, and a library has only one of them.
             #[unsafe(no_mangle)]
@@ -39,6 +50,37 @@ macro_rules! export_drafter {
         };
     };
 }
+
+/// A drafter and its tables, as [`export_drafter!`] finds them.
+pub trait Exported: 'static {
+    /// The drafter.
+    type Drafter: Drafter;
+    /// The table of `galley.feedback/1`.
+    const FEEDBACK: Option<FeedbackTable>;
+}
+
+/// A table of `galley.feedback/1`.
+pub type FeedbackTable = &'static gd_drafter_feedback;
+
+/// The tables of a drafter. A constant of the type itself comes before one of a trait, so that the
+/// traits of a drafter decide which tables it has.
+pub struct Tables<D>(PhantomData<D>);
+
+impl<D: Feedback> Tables<D> {
+    /// The table of a drafter with [`Feedback`].
+    pub const FEEDBACK: Option<FeedbackTable> = Some(&gd_drafter_feedback {
+        struct_size: size_of::<gd_drafter_feedback>(),
+        feedback: Some(feedback::<D>),
+    });
+}
+
+/// The absence of [`Feedback`].
+pub trait NoFeedback {
+    /// No table.
+    const FEEDBACK: Option<FeedbackTable> = None;
+}
+
+impl<D> NoFeedback for Tables<D> {}
 
 /// The bytes of a manifest, checked when the drafter is compiled.
 pub const fn manifest<const N: usize>(text: &str) -> [u8; N] {
@@ -63,13 +105,13 @@ unsafe impl Sync for Library {}
 
 impl Library {
     /// The library of a drafter, with the manifest that [`manifest`] made.
-    pub const fn new<D: Drafter>(manifest: &'static [u8]) -> Self {
+    pub const fn new<E: Exported>(manifest: &'static [u8]) -> Self {
         Self(gd_library {
             struct_size: size_of::<gd_library>(),
             abi_major: GD_ABI_MAJOR,
             abi_minor: GD_ABI_MINOR,
             manifest: manifest.as_ptr().cast(),
-            create: Some(create::<D>),
+            create: Some(create::<E>),
         })
     }
 
@@ -91,7 +133,7 @@ struct Shell<D> {
 /// # Safety
 ///
 /// The arguments are as the header says of `gd_library.create`.
-unsafe extern "C" fn create<D: Drafter>(
+unsafe extern "C" fn create<E: Exported>(
     host: *const gd_host,
     options: *const gd_option,
     n_options: usize,
@@ -115,15 +157,16 @@ unsafe extern "C" fn create<D: Drafter>(
         let head = gd_drafter {
             struct_size: size_of::<gd_drafter>(),
             data: std::ptr::null_mut(),
-            destroy: Some(destroy::<D>),
-            activate: Some(activate::<D>),
-            deactivate: Some(deactivate::<D>),
-            after_prefill: Some(after_prefill::<D>),
-            guess: Some(guess::<D>),
-            end: Some(end::<D>),
-            cost: Some(cost::<D>),
+            destroy: Some(destroy::<E::Drafter>),
+            activate: Some(activate::<E::Drafter>),
+            deactivate: Some(deactivate::<E::Drafter>),
+            after_prefill: Some(after_prefill::<E::Drafter>),
+            guess: Some(guess::<E::Drafter>),
+            end: Some(end::<E::Drafter>),
+            cost: Some(cost::<E::Drafter>),
+            get_extension: Some(get_extension::<E>),
         };
-        let shell = Box::new(Shell::<D> { head, host, options: copies, drafter: None });
+        let shell = Box::new(Shell::<E::Drafter> { head, host, options: copies, drafter: None });
         // SAFETY: `out` is the host's place for the new drafter.
         unsafe { out.write(Box::into_raw(shell).cast()) };
         Ok(GD_OK)
@@ -225,6 +268,37 @@ unsafe extern "C" fn cost<D: Drafter>(
         }
         Ok(GD_OK)
     })
+}
+
+unsafe extern "C" fn feedback<D: Feedback>(raw: *mut gd_drafter, verified: *const gd_verified) {
+    // SAFETY: create made `raw` as a Shell<D>; the host makes one call at a time.
+    let shell = unsafe { &mut *raw.cast::<Shell<D>>() };
+    guard(shell.host, "feedback", || {
+        // SAFETY: the struct begins with struct_size and is made of numbers and pointers.
+        let verified = unsafe { read(verified) };
+        // SAFETY: the arrays have n_rows items, which live until this call returns.
+        let rows = unsafe { rows(&verified) };
+        active(&mut shell.drafter)?.feedback(rows);
+        Ok(GD_OK)
+    });
+}
+
+/// Answers for every drafter of the library alike, so the drafter is not looked at.
+unsafe extern "C" fn get_extension<E: Exported>(
+    _: *mut gd_drafter,
+    id: *const c_char,
+) -> *const c_void {
+    if id.is_null() {
+        return std::ptr::null();
+    }
+    // SAFETY: not NULL, and the header promises a NUL-terminated text.
+    let id = unsafe { CStr::from_ptr(id) };
+    match E::FEEDBACK {
+        Some(table) if id.to_bytes_with_nul() == GD_EXT_FEEDBACK => {
+            std::ptr::from_ref(table).cast()
+        }
+        _ => std::ptr::null(),
+    }
 }
 
 fn active<D>(drafter: &mut Option<D>) -> Result<&mut D> {

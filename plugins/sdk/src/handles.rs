@@ -1,6 +1,6 @@
 //! Values that a drafter may keep: handles, facts about a model, layer masks.
 
-use galley_drafter_abi::{gd_layers, gd_model, gd_view};
+use galley_drafter_abi::{gd_layers, gd_matcher, gd_model, gd_view};
 
 use crate::error::{Error, Result};
 
@@ -15,6 +15,10 @@ pub struct View(pub(crate) gd_view);
 /// A layer mask: the sublayers that a pass runs. The default is all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers(pub(crate) gd_layers);
+
+/// A matcher: how a suffix index is searched. Made by [`Control::matcher`](crate::Control::matcher).
+#[derive(Clone, Copy, Debug)]
+pub struct Matcher(pub(crate) gd_matcher);
 
 impl Model {
     /// The target model.

@@ -37,17 +37,19 @@ mod control;
 mod error;
 #[doc(hidden)]
 pub mod export;
+mod feedback;
 mod handles;
 mod host;
 mod options;
 mod step;
 
-pub use control::{Control, Granularity, Observation, Observer, Pool};
+pub use control::{Control, Granularity, Matching, Observation, Observer, Pool};
 pub use error::{Error, Result};
-pub use handles::{Chain, LayerMask, Layers, Model, ModelInfo, View};
+pub use feedback::{Feedback, Verified};
+pub use handles::{Chain, LayerMask, Layers, Matcher, Model, ModelInfo, View};
 pub use host::Level;
 pub use options::Options;
-pub use step::{ReplayScore, Row, Step};
+pub use step::{Match, ReplayScore, Row, Step};
 
 /// A drafting strategy. A value lives from `activate` to `deactivate`, which drops it.
 pub trait Drafter: Sized + 'static {

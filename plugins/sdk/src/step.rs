@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use galley_drafter_abi::{
-    GD_EXT_CHAIN, GD_EXT_REPLAY, GD_EXT_TOKENS, GD_NO_GUESS, GD_OK, gd_batch, gd_chain_args,
-    gd_host_chain, gd_host_replay, gd_host_tokens, gd_replay_score, gd_row, gd_status,
+    GD_EXT_CHAIN, GD_EXT_REPLAY, GD_EXT_SUFFIX, GD_EXT_TOKENS, GD_NO_GUESS, GD_OK, gd_batch,
+    gd_chain_args, gd_host_chain, gd_host_replay, gd_host_suffix, gd_host_tokens, gd_match,
+    gd_query, gd_replay_score, gd_row, gd_status,
 };
 
 use crate::Guess;
 use crate::error::{Error, Result};
-use crate::handles::{Chain, LayerMask, Layers, Model, ModelInfo};
+use crate::handles::{Chain, LayerMask, Layers, Matcher, Model, ModelInfo};
 use crate::host::{Host, Level, check, missing};
 
 /// The host during a step. Lives as long as the call it was given for. The host does the enqueued
@@ -30,6 +31,17 @@ pub struct Row<'step> {
     pub tokens: &'step [u32],
     /// Tokens that may be guessed for this row.
     pub draft_length: u32,
+}
+
+/// A match of a row's latest tokens with earlier text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Length of the longest suffix that has occurred before, in tokens; 0 if there is none.
+    pub match_tokens: u32,
+    /// Earlier occurrences of this suffix.
+    pub count: u64,
+    /// Tokens of the guess, written to the arrays of the query.
+    pub n_tokens: usize,
 }
 
 /// The score of a mask's replays since the mask was made or changed.
@@ -106,6 +118,53 @@ impl Step<'_> {
         let lookup = self.tokens()?.lookup.ok_or_else(|| missing("lookup"))?;
         // SAFETY: the host is live during a callback.
         to_guess("a lookup", unsafe { lookup(self.host.raw, self.batch.queue, min_n, max_n) })
+    }
+
+    /// For rows without a guess: the tokens that followed the longest suffix most often, as the
+    /// matcher says.
+    ///
+    /// # Errors
+    ///
+    /// If the host refuses.
+    pub fn propose(&self, matcher: Matcher) -> Result<Guess> {
+        let propose = self.suffixes()?.propose.ok_or_else(|| missing("propose"))?;
+        // SAFETY: the host is live during a callback.
+        to_guess("a proposal", unsafe { propose(self.host.raw, self.batch.queue, matcher.0) })
+    }
+
+    /// Finds the guess that [`Self::propose`] would make for a row, and guesses nothing. Fills
+    /// `tokens`, and `frequencies` with the share of occurrences that went on up to each token. The
+    /// guess is no longer than either.
+    ///
+    /// # Errors
+    ///
+    /// If the host refuses.
+    pub fn query(
+        &self,
+        matcher: Matcher,
+        row: u32,
+        tokens: &mut [u32],
+        frequencies: &mut [f32],
+    ) -> Result<Match> {
+        let query = self.suffixes()?.query.ok_or_else(|| missing("query"))?;
+        let capacity = tokens.len().min(frequencies.len());
+        let args = gd_query {
+            struct_size: size_of::<gd_query>(),
+            queue: self.batch.queue,
+            matcher: matcher.0,
+            row,
+            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
+            tokens: tokens.as_mut_ptr(),
+            frequencies: frequencies.as_mut_ptr(),
+        };
+        let struct_size = size_of::<gd_match>();
+        let mut out = gd_match { struct_size, count: 0, match_tokens: 0, n_tokens: 0 };
+        // SAFETY: the host is live during a callback; the arguments say how large they are, and both
+        // arrays have room for `capacity` items.
+        let status = unsafe { query(self.host.raw, &raw const args, &raw mut out) };
+        check("a query", status)?;
+        let gd_match { count, match_tokens, n_tokens, .. } = out;
+        Ok(Match { match_tokens, count, n_tokens: capacity.min(n_tokens as usize) })
     }
 
     /// The history of a row.
@@ -190,6 +249,11 @@ impl Step<'_> {
     fn tokens(&self) -> Result<gd_host_tokens> {
         // SAFETY: this id is that of gd_host_tokens.
         unsafe { self.host.table(GD_EXT_TOKENS) }
+    }
+
+    fn suffixes(&self) -> Result<gd_host_suffix> {
+        // SAFETY: this id is that of gd_host_suffix.
+        unsafe { self.host.table(GD_EXT_SUFFIX) }
     }
 
     fn replays(&self) -> Result<gd_host_replay> {

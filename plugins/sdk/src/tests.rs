@@ -2,6 +2,43 @@
 
 use super::*;
 
+struct Plain;
+
+impl Drafter for Plain {
+    fn activate(_: &Control<'_>, _: &Options, _: &Limits) -> Result<Self> {
+        Ok(Plain)
+    }
+
+    fn guess(&mut self, _: &Step<'_>) -> Result<Guess> {
+        Ok(Guess::Nothing)
+    }
+}
+
+struct Adapting;
+
+impl Drafter for Adapting {
+    fn activate(_: &Control<'_>, _: &Options, _: &Limits) -> Result<Self> {
+        Ok(Adapting)
+    }
+
+    fn guess(&mut self, _: &Step<'_>) -> Result<Guess> {
+        Ok(Guess::Nothing)
+    }
+}
+
+impl Feedback for Adapting {
+    fn feedback(&mut self, _: impl Iterator<Item = Verified>) {}
+}
+
+#[test]
+fn a_table_is_exported_for_drafters_that_implement_it() {
+    use export::{NoFeedback as _, Tables};
+    assert!(Tables::<Plain>::FEEDBACK.is_none());
+    let table = Tables::<Adapting>::FEEDBACK.expect("it takes feedback");
+    assert_eq!(table.struct_size, size_of_val(table));
+    assert!(table.feedback.is_some());
+}
+
 fn options() -> Options {
     let pairs = [("sinks", "16"), ("budget", "many"), ("skip", "3,5 7"), ("mode", "exit")];
     Options(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())

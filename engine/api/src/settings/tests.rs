@@ -30,7 +30,7 @@ fn every_key_reaches_its_setting() {
     let fields = r#", "device": "cpu", "dtype": "f32", "cpu": "portable", "threads": 2, "gpu_memory_utilization": 0.5,
         "block_size": 32, "max_model_len": 100, "kv_cache_tokens": 1000, "max_num_seqs": 8,
         "max_num_batched_tokens": 64, "max_waiting": 7, "prefix_caching": false, "draft_length": 5,
-        "max_draft_length": 9, "kv_budget": 64"#;
+        "max_draft_length": 9, "kv_budget": 64, "suffix_bytes": 1048576"#;
     let settings = settings(fields).expect("they are right");
     assert_eq!((settings.device, settings.formats), (DeviceChoice::Cpu, Formats::F32));
     assert_eq!(settings.instruction_set.map(|isa| isa.name()), Some("portable"));
@@ -42,7 +42,7 @@ fn every_key_reaches_its_setting() {
     assert_eq!((engine.max_waiting, engine.prefix_caching), (7, false));
     let drafting = &settings.drafting;
     assert_eq!((drafting.draft_length, drafting.max_draft_length), (5, 9));
-    assert_eq!(drafting.kv_budget, Some(64));
+    assert_eq!((drafting.kv_budget, drafting.suffix_bytes), (Some(64), 1 << 20));
 }
 
 #[test]

@@ -241,7 +241,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   s->chain = host->extension(host, GD_EXT_CHAIN);
   s->tokens = host->extension(host, GD_EXT_TOKENS);
   s->replay = host->extension(host, GD_EXT_REPLAY);
-  s->drafter = (gd_drafter){sizeof(gd_drafter), NULL, destroy, activate, deactivate, after_prefill, guess, end, cost};
+  s->drafter = (gd_drafter){sizeof(gd_drafter), NULL, destroy, activate, deactivate, after_prefill, guess, end, cost, NULL};
 #ifdef CASE_SHORT_DRAFTER
   s->drafter.struct_size = offsetof(gd_drafter, guess);
 #elif defined CASE_NO_OPTIONAL

@@ -62,6 +62,11 @@ pub(super) struct DraftingSetting {
 }
 
 impl DraftingSetting {
+    /// Whether the engine chooses.
+    pub(super) fn is_auto(&self) -> bool {
+        self.name == AUTO
+    }
+
     /// Every drafter of `args` with every draft length and budget. `config` has the same drafters in the same order.
     pub(super) fn all(args: &BenchArgs, config: &DraftConfig) -> Result<Vec<DraftingSetting>> {
         let names = config.drafters.iter().map(|setup| setup.library.manifest().name.clone());
@@ -114,9 +119,9 @@ pub(super) fn measure(
     let drafted = args
         .draft
         .request()
-        .drafter(match setting.name.as_str() {
-            AUTO => DrafterChoice::Auto,
-            _ => DrafterChoice::Named(setting.name.clone()),
+        .drafter(match setting.is_auto() {
+            true => DrafterChoice::Auto,
+            false => DrafterChoice::Named(setting.name.clone()),
         })
         .draft_length(setting.draft_length)
         .kv_budget(setting.kv_budget);

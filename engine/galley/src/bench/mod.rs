@@ -143,6 +143,13 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
                         draft.reread_tokens
                     ));
                 }
+                let planner = loaded.engine.stats().planner.filter(|_| setting.is_auto());
+                if let Some(planner) = planner.filter(|_| !args.json) {
+                    note(format_args!(
+                        "    planner: {}",
+                        planner.describe(loaded.engine.drafters())
+                    ));
+                }
                 let drafter = Some(draft.drafter.clone());
                 print(&mut stdout, args, &BenchRow { drafter, draft: Some(draft), ..row.clone() })?;
             }

@@ -73,6 +73,8 @@ impl<'a> RunReport<'a> {
             },
             kv_blocks_used: self.stats.kv_blocks_peak,
             kv_blocks_total: self.stats.kv_blocks_total,
+            suffix_index_bytes: self.stats.suffix_index_bytes_peak,
+            suffix_memory_bytes: self.stats.suffix_memory_bytes,
             weight_bytes: self.loaded.weight_bytes,
             peak_rss_mb: peak_rss_bytes() as f64 / 1e6,
         })
@@ -130,6 +132,15 @@ impl<'a> RunReport<'a> {
             self.stats.kv_blocks_total,
             block as f64 / 1e6
         ));
+        let (index, memory) = (self.stats.suffix_index_bytes_peak, self.stats.suffix_memory_bytes);
+        if index + memory > 0 {
+            note(format_args!(
+                "suffixes   {:.1} MB at most for indexes, {:.1} MB for earlier outputs, of {:.0} MB",
+                index as f64 / 1e6,
+                memory as f64 / 1e6,
+                self.stats.suffix_bytes_limit as f64 / 1e6
+            ));
+        }
         note(format_args!("memory     {:.0} MB at most", peak_rss_bytes() as f64 / 1e6));
     }
 }
@@ -145,6 +156,8 @@ struct ReportBody<'a> {
     drafting: Drafting<'a>,
     kv_blocks_used: usize,
     kv_blocks_total: usize,
+    suffix_index_bytes: usize,
+    suffix_memory_bytes: usize,
     weight_bytes: usize,
     peak_rss_mb: f64,
 }

@@ -11,17 +11,20 @@
 //! A chain is scored by its rounds. A chain that the choice leaves alone gets a probing round when the time that probes may
 //! take, a share of all time, has added up to the loss that the round is predicted to have.
 
+mod lookup_rule;
 mod offers;
 mod probe;
 mod step_times;
 
-pub(crate) use offers::{LookupLimits, estimated_costs, lookup_limits};
+pub(crate) use lookup_rule::LookupRule;
+pub(crate) use offers::estimated_costs;
 pub(crate) use step_times::StepLoad;
 
 use super::DraftStrategy;
+use super::suffix::SuffixStore;
 use crate::sequence::Sequence;
 use crate::stats::PlannerStats;
-use galley_planner::acceptance_estimate::{AcceptancePool, Estimates, length_bucket, match_bucket};
+use galley_planner::acceptance_estimate::{AcceptancePool, Estimates, length_bucket};
 use galley_planner::choice::{Choice, Chooser, Round, SequenceOffer, Strategy};
 use galley_planner::cost_table::CostTable;
 use galley_planner::drift::Drift;
@@ -104,13 +107,14 @@ impl AutoPlanner {
         &self.stats
     }
 
-    /// Chooses for the running sequences that leave the choice to the engine. `is_set_aside` and `lookups` have one entry a
+    /// Chooses for the running sequences that leave the choice to the engine. `is_set_aside` and `rules` have one entry a
     /// drafter.
     pub(crate) fn choose(
         &mut self,
         running: &mut [Sequence],
         is_set_aside: &[bool],
-        lookups: &[LookupLimits],
+        rules: &[LookupRule],
+        suffixes: &mut SuffixStore,
     ) {
         let started = Instant::now();
         self.count_rounds(running);
@@ -120,7 +124,7 @@ impl AutoPlanner {
         self.places.clear();
         let (mut other_rows, mut other_attention_ns) = (0, 0.0);
         for (at, sequence) in running.iter_mut().enumerate() {
-            if let Some(offer) = self.offer(sequence, is_set_aside, lookups) {
+            if let Some(offer) = self.offer(sequence, is_set_aside, rules, suffixes) {
                 self.offers.push(offer);
                 self.places.push(at);
             } else {
@@ -171,8 +175,7 @@ impl AutoPlanner {
             for lookup in auto.lookups.drain(..) {
                 if let Some((n_compared, n_right)) = lookup.score(tokens) {
                     let own = &mut auto.acceptance[lookup.drafter];
-                    let bucket = match_bucket(lookup.n_matched);
-                    self.pools[lookup.drafter].record(own, bucket, n_compared, n_right);
+                    self.pools[lookup.drafter].record(own, lookup.bucket, n_compared, n_right);
                 }
             }
             let Some(round) = auto.round.take() else { continue };

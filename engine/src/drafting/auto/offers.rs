@@ -1,12 +1,12 @@
 //! The drafts that each sequence could get, with their survival.
 
-use super::AutoPlanner;
+use super::{AutoPlanner, LookupRule};
 use crate::drafting::DraftStrategy;
-use crate::drafting::lookup::{Match, longest_match};
-use crate::sequence::{PendingLookup, Sequence};
-use galley_drafter_host::{ModelId, RefreshPolicy, SelectionPolicy, View, Work};
+use crate::drafting::suffix::{SuffixRow, SuffixStore};
+use crate::sequence::Sequence;
+use galley_drafter_host::{ModelId, RefreshPolicy, SelectionPolicy, View};
 use galley_model::LanguageModel;
-use galley_planner::acceptance_estimate::{length_bucket, match_bucket};
+use galley_planner::acceptance_estimate::length_bucket;
 use galley_planner::choice::{
     ChainCost, DraftOffer, MAX_DRAFT_TOKENS, SequenceOffer, Strategy, Survival,
 };
@@ -16,8 +16,6 @@ use galley_planner::cost_table::CostTable;
 const TARGET_GROUP: u32 = 0;
 /// A context at which a drafter with a KV budget reads no more than the budget.
 const LONG_CONTEXT_TOKENS: u64 = 1 << 20;
-/// Limits of a lookup that no drafter has enqueued yet.
-const FIRST_LOOKUP: LookupLimits = LookupLimits { min_n: 2, max_n: 4 };
 /// Rows of a forward that take as long as reading the weights, before anything is measured.
 const ROWS_OF_A_READ: f64 = 8.0;
 /// Bytes that a device reads in a second, before anything is measured. Only ratios of times matter, and the first steps set
@@ -28,13 +26,6 @@ const ENTERING_ROUNDS: f64 = 128.0;
 /// Standard deviations by which an acceptance is taken to be worse, for a strategy that is not in use: a strategy is
 /// entered when it pays probably, and stays as long as it pays on average.
 const ENTERING_DEVIATIONS: f64 = -0.5;
-
-/// The limits of a drafter's lookups, as it enqueued them last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LookupLimits {
-    pub(crate) min_n: usize,
-    pub(crate) max_n: usize,
-}
 
 /// Times of a device that was not measured.
 pub(crate) fn estimated_costs(model: &dyn LanguageModel) -> CostTable {
@@ -49,17 +40,6 @@ pub(crate) fn estimated_costs(model: &dyn LanguageModel) -> CostTable {
         BYTES_PER_S,
         flop_per_s,
     )
-}
-
-/// The limits of the last lookup in the work of a drafter that looks tokens up.
-pub(crate) fn lookup_limits(work: &[Work]) -> LookupLimits {
-    let found = work.iter().rev().find_map(|work| match *work {
-        Work::Lookup { min_n, max_n } => {
-            Some(LookupLimits { min_n: min_n as usize, max_n: max_n as usize })
-        }
-        _ => None,
-    });
-    found.unwrap_or(FIRST_LOOKUP)
 }
 
 /// The strategy of the drafter with index `at`, by its own account of its cost. Without an account, a draft token costs as
@@ -106,14 +86,17 @@ impl AutoPlanner {
         &self,
         sequence: &mut Sequence,
         is_set_aside: &[bool],
-        lookups: &[LookupLimits],
+        rules: &[LookupRule],
+        suffixes: &mut SuffixStore,
     ) -> Option<SequenceOffer> {
         let n_left = sequence.n_left();
         let can_draft = sequence.n_todo() == 1 && sequence.n_forks == 0 && !sequence.is_finished();
         let n_tokens = sequence.n_tokens();
         let kv_tokens = sequence.table.n_tokens() as u32;
         let is_known = n_tokens == sequence.tokens.len();
+        let (id, salt) = (sequence.key.id(), sequence.table.salt());
         let Sequence { tokens, draft, .. } = sequence;
+        let row = SuffixRow { sequence: id, salt, tokens };
         let draft = draft.as_mut()?;
         let present = draft.plan().drafter;
         let most = draft.auto_length()?.min(self.max_draft_length);
@@ -131,18 +114,15 @@ impl AutoPlanner {
             let (bucket, n) = match strategy {
                 Strategy::Chain(_) => (length_bucket(kv_tokens), n_most),
                 Strategy::Lookup => {
-                    let limits = lookups[at];
                     if !is_known {
                         continue;
                     }
-                    let Some(found) = longest_match(tokens, limits.min_n, limits.max_n) else {
+                    let Some(lookup) = rules[at].look(at, row, n_most.max(1), suffixes) else {
                         continue;
                     };
-                    let n_matched = found.n_tokens as u32;
-                    let lookup = pending(at, tokens, found, n_most.max(1));
-                    let n = n_most.min(lookup.tokens.len() as u32);
+                    let found = (lookup.bucket, n_most.min(lookup.tokens.len() as u32));
                     auto.lookups.push(lookup);
-                    (match_bucket(n_matched), n)
+                    found
                 }
             };
             if n == 0 || is_set_aside[at] {
@@ -162,16 +142,5 @@ impl AutoPlanner {
             });
         }
         Some(SequenceOffer { kv_tokens, drafts })
-    }
-}
-
-/// The tokens that a lookup expects, to be scored when the tokens after them are known.
-fn pending(drafter: usize, tokens: &[u32], found: Match, n: u32) -> PendingLookup {
-    let expected = &tokens[found.follows..tokens.len().min(found.follows + n as usize)];
-    PendingLookup {
-        drafter,
-        n_tokens: tokens.len(),
-        n_matched: found.n_tokens as u32,
-        tokens: expected.to_vec(),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn logs(subject: &Subject) -> Verdict {
 }
 
 /// Fails on a breach even in a life that ended early, because the breach may have ended it.
-fn broken(subject: &Subject, breach: Breach) -> Verdict {
+pub(super) fn broken(subject: &Subject, breach: Breach) -> Verdict {
     let lived = subject.live(Lending::default());
     match lived.observed.first(breach) {
         Some(sentence) => Verdict::Fail(sentence.to_owned()),

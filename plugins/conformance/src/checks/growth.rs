@@ -3,7 +3,7 @@
 use super::{about_to, not_alive};
 use crate::life::{Subject, tokens};
 use crate::verdict::Verdict;
-use galley_drafter_host::{DraftRow, Drafter, Program};
+use galley_drafter_host::{DraftRow, Drafter, Program, Verified};
 use std::time::{Duration, Instant};
 
 /// R18: whole lives leave nothing behind.
@@ -43,6 +43,8 @@ impl Worker {
         let row = DraftRow { sequence: self.n_sequences, tokens: &tokens, draft_length: 3 };
         self.drafter.after_prefill(&[row], &mut self.program);
         self.drafter.guess(&[row], &mut self.program);
+        let verified = Verified { sequence: self.n_sequences, n_proposed: 3, n_accepted: 1 };
+        self.drafter.feedback(&[verified]);
         self.drafter.end(self.n_sequences);
     }
 }

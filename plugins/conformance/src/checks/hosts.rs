@@ -111,12 +111,13 @@ fn text(id: &[u8]) -> String {
 }
 
 /// Every extension that this host offers.
-const EXTENSIONS: [&[u8]; 7] = [
+const EXTENSIONS: [&[u8]; 8] = [
     abi::GD_EXT_MODELS,
     abi::GD_EXT_VIEWS,
     abi::GD_EXT_OBSERVE,
     abi::GD_EXT_LAYERS,
     abi::GD_EXT_CHAIN,
     abi::GD_EXT_TOKENS,
+    abi::GD_EXT_SUFFIX,
     abi::GD_EXT_REPLAY,
 ];

@@ -1,6 +1,7 @@
 //! The checks of the rules.
 
 pub(crate) mod calls;
+pub(crate) mod feedback;
 pub(crate) mod growth;
 pub(crate) mod guesses;
 pub(crate) mod hosts;

@@ -1,9 +1,12 @@
 //! The drafter as its host sees it: a proxy that calls the real drafter and watches every callback.
 
+mod extension;
+
 use super::memory::{GuardedWords, MAX_SIZE, prefix_of};
 use super::tables::{HostTables, LentTables};
 use super::{Between, NEXT};
 use crate::observed::{Breach, Callback};
+use extension::{Extensions, get_extension};
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{GD_INTERNAL, GD_OK, gd_drafter, gd_host, gd_option, gd_status, gd_str};
 use parking_lot::Mutex;
@@ -15,6 +18,7 @@ struct Proxy {
     head: gd_drafter, // first, so that a pointer to it also points to the whole
     real: *mut gd_drafter,
     calls: gd_drafter,
+    extensions: Extensions,
     between: *mut Between,
 }
 
@@ -82,11 +86,23 @@ pub(super) unsafe extern "C" fn create(
         guess: calls.guess.map(|_| guess as _),
         end: calls.end.map(|_| end as _),
         cost: calls.cost.map(|_| cost as _),
+        get_extension: calls.get_extension.map(|_| get_extension as _),
     };
-    let proxy = Box::new(Proxy { head, real, calls, between });
+    // SAFETY: create returned this drafter, and these are its callbacks.
+    let extensions = unsafe { Extensions::of(real, &calls, seen) };
+    let proxy = Box::new(Proxy { head, real, calls, extensions, between });
+    proxy.ask_again(seen);
     // SAFETY: `out` is the place where the host expects the new drafter.
     unsafe { out.write(Box::into_raw(proxy).cast()) };
     GD_OK
+}
+
+impl Proxy {
+    /// Asks the drafter for tables again.
+    fn ask_again(&self, between: &Between) {
+        // SAFETY: a proxy belongs to a drafter that is not destroyed.
+        unsafe { self.extensions.ask_again(self.real, &self.calls, between) };
+    }
 }
 
 /// # Safety
@@ -131,10 +147,12 @@ unsafe extern "C" fn activate(this: *mut gd_drafter, limits: *const abi::gd_limi
     let Some(call) = proxy.calls.activate else { return GD_INTERNAL };
     // SAFETY: the host passes a struct of the header.
     let given = unsafe { GuardedWords::of(&*limits) };
-    run(between, Callback::Activate, given, |limits| {
+    let status = run(between, Callback::Activate, given, |limits| {
         // SAFETY: as the host calls it, with a copy of its limits.
         unsafe { call(proxy.real, limits) }
-    })
+    });
+    proxy.ask_again(between);
+    status
 }
 
 unsafe extern "C" fn deactivate(this: *mut gd_drafter) {
@@ -146,6 +164,7 @@ unsafe extern "C" fn deactivate(this: *mut gd_drafter) {
         unsafe { call(proxy.real) };
         None
     });
+    proxy.ask_again(between);
 }
 
 unsafe extern "C" fn after_prefill(

@@ -101,6 +101,11 @@ impl Between {
 
     /// Records a call; returns the status if the function must fail.
     fn enter(&self, function: Function) -> Option<gd_status> {
+        let is_asked = matches!(*self.inside.lock(), Some((Callback::GetExtension, _)));
+        if is_asked && !function.is_for_any_phase() {
+            let name = function.name();
+            self.breach(Breach::Phase, format!("{name} was called {}", self.place()));
+        }
         self.saw(|observed| {
             observed.called.insert(function);
             observed.is_recordable &= !function.forbids_recording();

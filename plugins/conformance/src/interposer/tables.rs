@@ -7,8 +7,8 @@ use crate::observed::{Breach, Function};
 use crate::target::TARGET;
 use galley_drafter_abi as abi;
 use galley_drafter_abi::{
-    GD_INVALID, GD_OK, GD_UNSUPPORTED, gd_host, gd_layers, gd_model, gd_queue, gd_status, gd_str,
-    gd_view,
+    GD_INVALID, GD_OK, GD_UNSUPPORTED, gd_host, gd_layers, gd_matcher, gd_model, gd_queue,
+    gd_status, gd_str, gd_view,
 };
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -23,6 +23,7 @@ pub(super) struct HostTables {
     layers: abi::gd_host_layers,
     chain: abi::gd_host_chain,
     tokens: abi::gd_host_tokens,
+    suffix: abi::gd_host_suffix,
     replay: abi::gd_host_replay,
 }
 
@@ -50,6 +51,7 @@ impl HostTables {
                 layers: prefix_of(table(abi::GD_EXT_LAYERS).cast()),
                 chain: prefix_of(table(abi::GD_EXT_CHAIN).cast()),
                 tokens: prefix_of(table(abi::GD_EXT_TOKENS).cast()),
+                suffix: prefix_of(table(abi::GD_EXT_SUFFIX).cast()),
                 replay: prefix_of(table(abi::GD_EXT_REPLAY).cast()),
             }
         }
@@ -119,6 +121,17 @@ impl LentTables {
             abi::GD_EXT_TOKENS,
             lending,
             abi::gd_host_tokens { struct_size, lookup: tokens.0, row: tokens.1, push: tokens.2 },
+        );
+        let suffix = (Some(matcher as _), Some(propose as _), Some(query as _));
+        lent.add(
+            abi::GD_EXT_SUFFIX,
+            lending,
+            abi::gd_host_suffix {
+                struct_size,
+                matcher: suffix.0,
+                propose: suffix.1,
+                query: suffix.2,
+            },
         );
         lent.add(
             abi::GD_EXT_REPLAY,
@@ -276,6 +289,13 @@ forwarders! {
     row: Row of tokens, (queue: gd_queue, row: u32, out: *mut abi::gd_row)
         |between, _, _, out| check_size(between, Function::Row, out, SOMETHING);
     push: Push of tokens, (queue: gd_queue, row: u32, tokens: *const u32, n_tokens: u32) look_push;
+    matcher: Matcher of suffix, (args: *const abi::gd_matcher_args, out: *mut gd_matcher) look_matcher;
+    propose: Propose of suffix, (queue: gd_queue, matcher: gd_matcher) |_, _, _| {};
+    query: Query of suffix, (args: *const abi::gd_query, out: *mut abi::gd_match)
+        |between, args, out| {
+            check_size(between, Function::Query, args, size_of::<abi::gd_query>());
+            check_size(between, Function::Query, out, SOMETHING);
+        };
     replay: Replay of replay, (queue: gd_queue, layers: gd_layers, n_tokens: u32) |_, _, _, _| {};
     score: Score of replay, (layers: gd_layers, out: *mut abi::gd_replay_score)
         |between, _, out| check_size(between, Function::Score, out, SOMETHING);
@@ -288,10 +308,22 @@ fn look_observe(between: &Between, args: *const abi::gd_observe_args, _: *mut gd
         return;
     }
     // SAFETY: not NULL, and it begins with its size.
-    let args = unsafe { prefix_of(args) };
-    if args.reserved != 0 {
-        let (place, reserved) = (between.place(), args.reserved);
-        let sentence = format!("observe {place}: the reserved field is {reserved}, not 0");
+    check_reserved(between, Function::Observe, unsafe { prefix_of(args) }.reserved);
+}
+
+fn look_matcher(between: &Between, args: *const abi::gd_matcher_args, _: *mut gd_matcher) {
+    // SAFETY: the drafter passes a struct that begins with its size.
+    unsafe { check_size(between, Function::Matcher, args, size_of::<abi::gd_matcher_args>()) };
+    if !args.is_null() {
+        // SAFETY: not NULL, and it begins with its size.
+        check_reserved(between, Function::Matcher, unsafe { prefix_of(args) }.reserved);
+    }
+}
+
+fn check_reserved(between: &Between, function: Function, reserved: u32) {
+    if reserved != 0 {
+        let (place, name) = (between.place(), function.name());
+        let sentence = format!("{name} {place}: the reserved field is {reserved}, not 0");
         between.breach(Breach::Size, sentence);
     }
 }

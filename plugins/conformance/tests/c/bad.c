@@ -35,9 +35,12 @@ typedef struct {
   const gd_host_observe *observe;
   const gd_host_chain *chain;
   const gd_host_tokens *tokens;
+  const gd_host_suffix *suffix;
   const char *text;
-  uint32_t budget, n_guesses;
+  uint32_t budget, n_guesses, n_asked;
+  uint64_t sequences[16];
   gd_view view;
+  gd_matcher matcher;
   void *latest;
 } self_t;
 
@@ -90,6 +93,12 @@ static gd_status activate(gd_drafter *d, const gd_limits *limits) {
   gd_view v;
   gd_observe_args o = {sizeof o, 64, GD_SELECT_TOKENS, 0, 8, GD_OBSERVE_CONTEXT, 8, GD_POOL_NONE, 1, 0, 5};
   if (s->observe) s->observe->observe(s->host, &o, &v);
+#elif defined CASE_MATCHER_RESERVED
+  gd_matcher_args m = {sizeof m, 1, 8, 1, 0, 0, 9};
+  if (s->suffix) s->suffix->matcher(s->host, &m, &s->matcher);
+#elif defined CASE_QUERY_SIZE
+  gd_matcher_args m = {sizeof m, 1, 8, 1, 0, 0, 0};
+  if (s->suffix) s->suffix->matcher(s->host, &m, &s->matcher);
 #endif
 #ifdef CASE_STALE
   if (s->view.id) return GD_OK; /* made already */
@@ -136,6 +145,13 @@ static gd_status guess(gd_drafter *d, const gd_batch *batch) {
   s = mine;
 #elif defined CASE_NULL_HOST
   s->host->extension(NULL, GD_EXT_CHAIN);
+#elif defined CASE_QUERY_SIZE
+  gd_query query = {.struct_size = 8, .queue = batch->queue, .matcher = s->matcher};
+  gd_match match = {.struct_size = sizeof match};
+  if (s->suffix) s->suffix->query(s->host, &query, &match);
+#elif defined CASE_NO_MATCHER
+  gd_matcher none = {0};
+  if (s->suffix) s->suffix->propose(s->host, batch->queue, none);
 #elif defined CASE_FORGED
   gd_view forged = {s->view.id + 1};
   enqueue(s, batch->queue, forged);
@@ -203,6 +219,57 @@ static gd_status cost(gd_drafter *d, uint64_t context_tokens, uint32_t budget_to
   return GD_OK;
 }
 
+static void feedback(gd_drafter *d, const gd_verified *verified) {
+  self_t *s = (self_t *)d;
+  for (uint32_t i = 0; i < verified->n_rows; i++) {
+#if defined CASE_FEEDBACK_CRASHES
+    if (verified->sequences[i] == UINT64_MAX) abort();
+#elif defined CASE_FEEDBACK_HAS_ROOM_FOR_A_ROUND
+    if (i >= 16) abort(); /* a careful author aborts where a careless one writes */
+    s->sequences[i] = verified->sequences[i];
+#elif defined CASE_FEEDBACK_KEEPS
+    s->latest = calloc(1, 200);
+#elif defined CASE_READS_BEHIND_FEEDBACK
+    if (((volatile const uint32_t *)verified->n_accepted)[verified->n_rows] == 1) return;
+#elif defined CASE_FEEDBACK_WRITES
+    ((uint32_t *)(uintptr_t)verified->n_accepted)[i] = 0;
+#endif
+  }
+#ifdef CASE_FEEDBACK_MAKES_A_VIEW
+  gd_view v;
+  make_window(s, &v);
+#endif
+  (void)s;
+}
+
+static const void *get_extension(gd_drafter *d, const char *id) {
+  self_t *s = (self_t *)d;
+  static const gd_drafter_feedback tables[2] = {
+#if defined CASE_TABLE_SIZE
+      {8, feedback}, {8, feedback}
+#elif defined CASE_TABLE_IS_EMPTY
+      {sizeof(gd_drafter_feedback), NULL}, {sizeof(gd_drafter_feedback), NULL}
+#else
+      {sizeof(gd_drafter_feedback), feedback}, {sizeof(gd_drafter_feedback), feedback}
+#endif
+  };
+  (void)s;
+#if defined CASE_KNOWS_EVERY_ID
+  (void)id;
+  return &tables[0];
+#elif defined CASE_COMPARES_A_PREFIX
+  return strncmp(id, GD_EXT_FEEDBACK, 15) == 0 ? &tables[0] : NULL;
+#elif defined CASE_ANOTHER_TABLE
+  return strcmp(id, GD_EXT_FEEDBACK) == 0 ? &tables[s->n_asked++ % 2] : NULL;
+#elif defined CASE_TABLE_WHEN_ACTIVE
+  return strcmp(id, GD_EXT_FEEDBACK) == 0 && s->view.id ? &tables[0] : NULL;
+#elif defined CASE_ASKS_BACK
+  gd_view v;
+  make_window(s, &v);
+#endif
+  return strcmp(id, GD_EXT_FEEDBACK) == 0 ? &tables[0] : NULL;
+}
+
 static void destroy(gd_drafter *d) {
 #ifndef CASE_LEAKS
   free(d);
@@ -230,6 +297,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
   s->observe = host->extension(host, GD_EXT_OBSERVE);
   s->chain = host->extension(host, GD_EXT_CHAIN);
   s->tokens = host->extension(host, GD_EXT_TOKENS);
+  s->suffix = host->extension(host, GD_EXT_SUFFIX);
   const void *missing = s->views && s->chain ? NULL : host;
 #ifdef CASE_NEED_NOT_CHECKED
   missing = NULL;
@@ -275,6 +343,7 @@ static gd_status create(const gd_host *host, const gd_option *options, size_t n_
       .after_prefill = after_prefill,
       .guess = guess,
       .cost = cost,
+      .get_extension = get_extension,
   };
 #ifdef CASE_DRAFTER_SIZE
   s->drafter.struct_size = 4;

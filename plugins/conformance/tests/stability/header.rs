@@ -124,7 +124,7 @@ fn plain(header: &str) -> String {
 #[test]
 fn a_header_that_does_more_than_grow_is_noticed() {
     let header = include_str!("../../../abi/include/galley_drafter.h");
-    let n_structs = header.matches("struct_size;").count() + 6; // gd_str, four handles, gd_option
+    let n_structs = header.matches("struct_size;").count() + 7; // gd_str, five handles, gd_option
     assert_eq!(structs(header).len(), n_structs, "{:?}", structs(header).keys());
     assert!(constants(header).len() > 30);
     assert_eq!(growth(header, header), [""; 0]);
@@ -136,7 +136,7 @@ fn a_header_that_does_more_than_grow_is_noticed() {
     );
     for (from, to, n) in [
         ("  uint64_t n_parameters;\n", "  uint64_t n_parameters;\n  uint64_t later;\n", 0),
-        ("#define GD_ABI_MINOR 0", "#define GD_ABI_MINOR 1", 0),
+        ("#define GD_ABI_MINOR 1", "#define GD_ABI_MINOR 2", 0),
         ("  uint64_t n_parameters;\n", "", 1),
         ("uint32_t max_rows; ", "uint64_t max_rows; ", 1),
         ("gd_queue, uint32_t min_n, uint32_t max_n", "gd_queue, uint32_t max_n, uint64_t min_n", 1),
