@@ -52,8 +52,12 @@ pub struct DraftConfig {
     pub auto: bool,
     /// Longest time between two tokens of a sequence that the choice allows, if plain decoding keeps within it.
     pub max_inter_token: Option<Duration>,
-    /// Times of the device, for the choice; None takes estimates, which the engine corrects while it runs.
+    /// Times of the device, for the choice. None takes those of an earlier calibration, or measures the device when the
+    /// engine starts.
     pub costs: Option<CostTable>,
+    /// Whether the device may be measured, and the times kept in the user's cache folder. Otherwise the choice begins with
+    /// estimates, which the engine corrects while it runs.
+    pub calibrates: bool,
     /// Waits for draft tokens before they are verified. On an asynchronous device this costs one
     /// wait a round, and separates the time of drafting from that of verification
     /// ([`Stats`](crate::Stats)). For measurements.
@@ -90,6 +94,7 @@ impl Default for DraftConfig {
             auto: false,
             max_inter_token: None,
             costs: None,
+            calibrates: true,
             waits_for_drafts: false,
             suffix_bytes: SUFFIX_BYTES,
             find_model: Arc::new(|path| Ok(PathBuf::from(path))),
@@ -108,6 +113,7 @@ impl fmt::Debug for DraftConfig {
             auto,
             max_inter_token,
             costs,
+            calibrates,
             waits_for_drafts,
             suffix_bytes,
             find_model: _,
@@ -120,6 +126,7 @@ impl fmt::Debug for DraftConfig {
             .field("auto", auto)
             .field("max_inter_token", max_inter_token)
             .field("costs", costs)
+            .field("calibrates", calibrates)
             .field("waits_for_drafts", waits_for_drafts)
             .field("suffix_bytes", suffix_bytes)
             .field("find_model", &format_args!("(a function)"))
@@ -145,6 +152,8 @@ setters! {
     max_inter_token(time: impl Into<Option<Duration>>) => max_inter_token = time.into();
     /// Sets the times of the device, for the choice.
     costs(costs: impl Into<Option<CostTable>>) => costs = costs.into();
+    /// Sets whether the device may be measured when the engine starts.
+    calibrates(is_on: bool) => calibrates = is_on;
     /// Sets whether the engine waits for draft tokens before it verifies them.
     waits_for_drafts(waits: bool) => waits_for_drafts = waits;
     /// Sets the most bytes of suffix indexes.
@@ -196,6 +205,11 @@ setters! {
 
 /// The name that stands for the engine's choice, in place of a drafter's.
 pub const AUTO: &str = "auto";
+
+/// Whether a name stands for no drafter, in place of a drafter's: `none` and `off` mean the same.
+pub fn is_none(name: &str) -> bool {
+    matches!(name, "none" | "off" | "")
+}
 
 /// The drafter that a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -85,7 +85,7 @@ pub use calibrate::Calibration;
 pub use config::{EngineConfig, SchedulePolicy};
 pub use draft_settings::{
     AUTO, DraftConfig, DraftRequest, DrafterChoice, DrafterSetup, FindModel, SUFFIX_BYTES,
-    SUFFIX_BYTES_A_TOKEN, SUFFIX_BYTES_OF_A_SEQUENCE, Verify,
+    SUFFIX_BYTES_A_TOKEN, SUFFIX_BYTES_OF_A_SEQUENCE, Verify, is_none,
 };
 pub use error::{GenerateError, RequestError, StartError, SubmitError};
 pub use event::{Event, QueuedEvent, Submitted, Usage};

@@ -19,7 +19,7 @@ pub use settings::Settings;
 
 #[cfg(doc)]
 use crate::draft_settings::DraftConfig;
-use crate::draft_settings::{AUTO, DrafterSetup};
+
 use crate::handle::Engine;
 use galley_backend::{Formats, setters};
 use galley_drafter_host::Search;
@@ -60,6 +60,7 @@ pub struct EngineBuilder {
     model: String,
     downloads: bool,
     plugin_path: Option<OsString>,
+    search: Option<Search>,
     /// Drafters to find by name when the engine is built, with their options.
     drafters: Vec<String>,
     settings: Settings,
@@ -80,6 +81,7 @@ impl Engine {
             model: model.to_owned(),
             downloads: false,
             plugin_path: None,
+            search: None,
             drafters: Vec::new(),
             settings: Settings::default(),
             on_progress: Arc::new(|_| {}),
@@ -122,8 +124,8 @@ impl EngineBuilder {
     }
 
     /// Adds a drafter by name, with its options: `streaming-llm,budget=512`. The first one is for
-    /// requests that name none. A value with a comma stands in double quotes. `auto` has the engine choose, round by round
-    /// ([`DraftConfig::choose_from_own`]).
+    /// requests that name none. A value with a comma stands in double quotes. Without a drafter, and
+    /// with `auto`, the engine chooses round by round ([`DraftConfig::choose_from_own`]); `none` is plain decoding.
     pub fn drafter(mut self, drafter: &str) -> Self {
         self.drafters.push(drafter.to_owned());
         self
@@ -133,6 +135,12 @@ impl EngineBuilder {
     /// the folders around the running program and the system's are searched.
     pub fn plugin_path(mut self, folders: impl Into<OsString>) -> Self {
         self.plugin_path = Some(folders.into());
+        self
+    }
+
+    /// Sets the folders that are searched for drafters, in place of [`EngineBuilder::plugin_path`] and all others.
+    pub fn drafter_search(mut self, search: Search) -> Self {
+        self.search = Some(search);
         self
     }
 
@@ -168,21 +176,13 @@ impl EngineBuilder {
     ///
     /// See [`EngineBuilder::build`].
     pub fn build_with_files(self) -> Result<(Engine, ModelFiles), OpenError> {
-        let EngineBuilder { model, downloads, plugin_path, drafters, mut settings, on_progress } =
-            self;
-        let search = || {
+        let EngineBuilder { model, downloads, plugin_path, search, drafters, .. } = self;
+        let (mut settings, on_progress) = (self.settings, self.on_progress);
+        let search = search.unwrap_or_else(|| {
             let executable = std::env::current_exe().ok();
             Search::standard(plugin_path.as_deref(), executable.as_deref())
-        };
-        let (auto, named): (Vec<_>, Vec<_>) = drafters.into_iter().partition(|name| name == AUTO);
-        for wanted in named {
-            let setup = DrafterSetup::named(&wanted, &search());
-            let setup = setup.map_err(|reason| OpenError::Drafter { wanted, reason })?;
-            settings.drafting.drafters.push(setup);
-        }
-        if !auto.is_empty() {
-            settings.drafting.choose_from_own(&search());
-        }
+        });
+        settings.drafting.add_named(&drafters, &search)?;
         settings.drafting.find_model = {
             let on_progress = Arc::clone(&on_progress);
             Arc::new(move |name| {

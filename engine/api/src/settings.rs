@@ -8,11 +8,10 @@ use crate::limits::{
 };
 use galley_backend::{BackendError, Formats, OperandFormat};
 use galley_engine::drafters::Search;
-use galley_engine::{
-    AUTO, DrafterSetup, Engine, EngineBuilder, ModelFiles, OpenError, OpenProgress, Settings,
-};
+use galley_engine::{Engine, EngineBuilder, ModelFiles, OpenProgress, Settings};
 use std::ffi::{OsStr, OsString};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Settings of an engine that have passed all checks that need no model.
 #[derive(Clone)]
@@ -76,19 +75,10 @@ impl EngineBody {
         search: impl FnOnce(Option<&OsStr>) -> Search,
     ) -> Result<(Engine, ModelFiles), ApiError> {
         let Self { mut builder, drafters, plugin_path } = self;
-        if !drafters.is_empty() {
-            let search = search(plugin_path.as_deref());
-            let (auto, named): (Vec<_>, Vec<_>) =
-                drafters.into_iter().partition(|name| name == AUTO);
-            for wanted in named {
-                let setup = DrafterSetup::named(&wanted, &search)
-                    .map_err(|reason| OpenError::Drafter { wanted, reason })?;
-                builder = builder.configure(|settings| settings.drafting.drafters.push(setup));
-            }
-            if !auto.is_empty() {
-                builder = builder.configure(|settings| settings.drafting.choose_from_own(&search));
-            }
+        for wanted in &drafters {
+            builder = builder.drafter(wanted);
         }
+        builder = builder.drafter_search(search(plugin_path.as_deref()));
         Ok(builder.on_progress(on_progress).build_with_files()?)
     }
 }
@@ -163,6 +153,10 @@ fn read_engine(object: &mut Object<'_>, to: &mut Settings) -> Result<(), ApiErro
     let length = |field: &Field<'_>| field.whole(0, MAX_DRAFT_LENGTH.into());
     read_into(object, "draft_length", &mut drafting.draft_length, length)?;
     read_into(object, "max_draft_length", &mut drafting.max_draft_length, length)?;
+    read_into(object, "calibrate", &mut drafting.calibrates, Field::bool)?;
+    read_into(object, "max_inter_token_ms", &mut drafting.max_inter_token, |field| {
+        field.whole(1, MAX_COUNT.into()).map(|ms: u64| Some(Duration::from_millis(ms)))
+    })?;
     read_into(object, "kv_budget", &mut drafting.kv_budget, |field| {
         field.whole(1, MAX_COUNT.into()).map(Some)
     })?;

@@ -151,8 +151,10 @@ impl ModelArgs {
 /// The drafter. It changes the speed and no token of the output, unless --verify rejection is set.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DraftArgs {
-    /// A drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). Put a value with a
-    /// comma in double quotes: small-model,model="a,b.gguf". `galley bench` takes several drafters and measures each.
+    /// auto, none, or a drafter and its options, such as streaming-llm,budget=512 (see `galley drafters`). With auto, the
+    /// engine chooses drafter and draft length for every sequence and round, or plain decoding, whichever is fastest; it
+    /// is the default, except in `galley bench`. With none, nothing drafts. Put a value with a comma in double quotes:
+    /// small-model,model="a,b.gguf". `galley bench` takes several drafters and measures each.
     #[arg(long, value_name = "NAME[,KEY=VALUE...]")]
     pub(crate) drafter: Vec<String>,
     /// The file of a drafter; options may follow as for --drafter. If options follow a path with a comma, put the path
@@ -162,6 +164,12 @@ pub(crate) struct DraftArgs {
     /// Folders to search for drafters first, separated as in PATH.
     #[arg(long, value_name = "FOLDERS")]
     pub(crate) plugin_path: Option<OsString>,
+    /// Longest time between two tokens of a sequence, in ms, that a draft may cause where the engine chooses.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) slo_itl_ms: Option<u64>,
+    /// Do not measure the machine where the engine chooses; it then begins with estimates.
+    #[arg(long)]
+    pub(crate) no_calibration: bool,
     /// How draft tokens are verified: equality (the output is that of plain decoding), or rejection (accepts a few
     /// more draft tokens; sampled output keeps its distribution, but depends on the drafter).
     #[arg(long, default_value_t = Verify::Equality)]
@@ -222,9 +230,10 @@ pub(crate) struct RunArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) draft: DraftArgs,
-    /// Draft tokens per round; 0 is plain decoding.
-    #[arg(long, default_value_t = 3, value_parser = numbers::draft_length)]
-    pub(crate) draft_length: u32,
+    /// Draft tokens per round; 0 is plain decoding. By default 3 with a drafter that is named, and up to 8 where the engine
+    /// chooses.
+    #[arg(long, value_parser = numbers::draft_length)]
+    pub(crate) draft_length: Option<u32>,
     /// Cached tokens that a draft token attends to; the drafter's own number by default.
     #[arg(long, value_parser = numbers::budget)]
     pub(crate) kv_budget: Option<u32>,
@@ -269,9 +278,10 @@ pub(crate) struct ChatArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) draft: DraftArgs,
-    /// Draft tokens per round; 0 is plain decoding.
-    #[arg(long, default_value_t = 3, value_parser = numbers::draft_length)]
-    pub(crate) draft_length: u32,
+    /// Draft tokens per round; 0 is plain decoding. By default 3 with a drafter that is named, and up to 8 where the engine
+    /// chooses.
+    #[arg(long, value_parser = numbers::draft_length)]
+    pub(crate) draft_length: Option<u32>,
     /// Cached tokens that a draft token attends to; the drafter's own number by default.
     #[arg(long, value_parser = numbers::budget)]
     pub(crate) kv_budget: Option<u32>,

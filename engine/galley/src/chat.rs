@@ -44,7 +44,7 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<()> {
     let opening: Vec<Message> =
         args.system.iter().map(|text| Message::new("system", text.as_str())).collect();
     check_opening(&template, &opening)?;
-    let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
+    let drafting = args.draft.single(args.draft_length, args.kv_budget)?;
     let loaded = start(&files, &args.model, &drafting, files.config().max_context)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);

@@ -5,24 +5,37 @@ use crate::console::{self, note, plain, sentence};
 use crate::pull;
 use anyhow::{Context, Result, bail};
 use galley_engine::drafters::{Found, Search};
-use galley_engine::{AUTO, DraftConfig, DraftRequest, DrafterSetup, FindModel};
+use galley_engine::{AUTO, DraftConfig, DraftRequest, DrafterSetup, FindModel, is_none};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest draft that the engine chooses.
+const CHOSEN_LENGTH: u32 = 8;
 
 impl DraftArgs {
     /// The drafters of the flags as the user wrote them, each with its flag.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = self.drafter.iter().map(|wanted| ("--drafter", wanted.as_str()));
-        let named = named.filter(|(_, wanted)| !matches!(*wanted, "off" | "none" | "" | AUTO));
+        let named = named.filter(|(_, wanted)| !is_none(wanted) && *wanted != AUTO);
         named.chain(self.drafter_plugin.iter().map(|path| ("--drafter-plugin", path.as_str())))
     }
 
-    /// Whether the engine is to choose.
+    /// Whether the engine is asked to choose.
     pub(crate) fn is_auto(&self) -> bool {
         self.drafter.iter().any(|wanted| wanted == AUTO)
+    }
+
+    /// The same flags, with the engine's choice if they say nothing.
+    pub(crate) fn or_auto(&self) -> Self {
+        let mut draft = self.clone();
+        if self.drafter.is_empty() && self.drafter_plugin.is_empty() {
+            draft.drafter.push(AUTO.to_owned());
+        }
+        draft
     }
 
     /// An error if there are several drafters: for commands that use one.
@@ -57,6 +70,20 @@ impl DraftArgs {
         self.wanted().map(setup).collect()
     }
 
+    /// The engine's drafting for a command with one engine: the drafters of the flags, or the engine's choice, with at most
+    /// `draft_length` draft tokens a round.
+    pub(crate) fn single(
+        &self,
+        draft_length: Option<u32>,
+        kv_budget: Option<u32>,
+    ) -> Result<DraftConfig> {
+        self.at_most_one()?;
+        let draft = self.or_auto();
+        let own = DraftConfig::default().draft_length;
+        let most = draft_length.unwrap_or(if draft.is_auto() { CHOSEN_LENGTH } else { own });
+        draft.config(draft_length.unwrap_or(own), most, kv_budget)
+    }
+
     /// The engine's drafting: the drafters of the flags, if any, with `draft_length` draft tokens per round. A request
     /// may set another length, up to `max`.
     pub(crate) fn config(
@@ -77,6 +104,8 @@ impl DraftArgs {
             .max_draft_length(max)
             .kv_budget(kv_budget)
             .suffix_bytes(self.suffix_bytes)
+            .max_inter_token(self.slo_itl_ms.map(Duration::from_millis))
+            .calibrates(!self.no_calibration)
             .find_model(find_model))
     }
 

@@ -58,7 +58,7 @@ fn continue_prompt(args: &RunArgs) -> Result<()> {
     let sequence = tokens.len().saturating_add(max_tokens).min(files.config().max_context);
     let block = args.model.block_size;
     let wanted = args.n.saturating_mul(sequence.next_multiple_of(block) + block);
-    let drafting = args.draft.config(args.draft_length, args.draft_length, args.kv_budget)?;
+    let drafting = args.draft.single(args.draft_length, args.kv_budget)?;
     let loaded = start(&files, &args.model, &drafting, wanted)?;
     let mut handle = loaded.engine.submit(request).map_err(by_flag)?;
     let submitted = handle.submitted().clone();

@@ -24,9 +24,17 @@ struct Entry {
     calibration: Calibration,
 }
 
-/// The times of a model on this machine: from the cache, or measured and put there. None if they cannot be measured; the
-/// planner then begins with estimates. A cache that cannot be read or written costs a measurement, and is no error.
-pub(super) fn calibrated(model: &mut dyn LanguageModel) -> Option<CostTable> {
+/// Switches calibrations off for a whole process: tests would measure each other.
+const OFF_VARIABLE: &str = "GALLEY_NO_CALIBRATION";
+
+/// The times of a model on this machine: from the cache, or measured and put there. None if they may not or cannot be
+/// measured; the planner then begins with estimates. A cache that cannot be read or written costs a measurement, and is no
+/// error.
+pub(super) fn calibrated(model: &mut dyn LanguageModel, may_measure: bool) -> Option<CostTable> {
+    let is_set = |value: std::ffi::OsString| !matches!(value.to_str(), Some("" | "0" | "false"));
+    if !may_measure || std::env::var_os(OFF_VARIABLE).is_some_and(is_set) {
+        return None;
+    }
     let key = key_of(model);
     let file = cache_folder().map(|folder| file_of(&folder, &key));
     if let Some(known) = file.as_deref().and_then(|file| read(file, &key)) {

@@ -3,7 +3,8 @@
 //! A part that begins with a double quote reaches to the double quote that ends it, and may have
 //! commas in it. A double quote inside such a part is written twice.
 
-use crate::draft_settings::{DraftConfig, DrafterSetup};
+use super::error::OpenError;
+use crate::draft_settings::{AUTO, DraftConfig, DrafterSetup, is_none};
 use galley_drafter_host::{Library, LoadError, Search};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,6 +52,25 @@ impl DrafterSetup {
 const CHOSEN_FROM: [&str; 4] = ["ngram", "streaming-llm", "self-spec", "snap-kv"];
 
 impl DraftConfig {
+    /// Adds the drafters that a user names, each with its options. Without a name, and with the name `auto`, the engine
+    /// chooses round by round ([`DraftConfig::choose_from_own`]); `none` adds nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Drafter`] for a drafter that is not found or not loaded, or whose options cannot be read.
+    pub fn add_named(&mut self, wanted: &[String], search: &Search) -> Result<(), OpenError> {
+        let names = wanted.iter().filter(|name| !is_none(name) && *name != AUTO);
+        for name in names {
+            let setup = DrafterSetup::named(name, search)
+                .map_err(|reason| OpenError::Drafter { wanted: name.clone(), reason })?;
+            self.drafters.push(setup);
+        }
+        if wanted.is_empty() || wanted.iter().any(|name| name == AUTO) {
+            self.choose_from_own(search);
+        }
+        Ok(())
+    }
+
     /// Has the engine choose drafter and draft length round by round, among the drafters that are set and Galley's own ones:
     /// those of this version in the folders of the installation ([`Search::own`]). A drafter that is set with options takes
     /// the place of Galley's drafter of the same name.

@@ -127,7 +127,7 @@ impl Settings {
         let max_draft_length = self.max_draft_length();
         let mut drafting = self.drafting.clone().max_draft_length(max_draft_length);
         if drafting.auto && !drafting.drafters.is_empty() && drafting.costs.is_none() {
-            drafting.costs = calibrated(&mut *model);
+            drafting.costs = calibrated(&mut *model, drafting.calibrates);
         }
         Ok(Engine::start_with_drafters(model, tokenizer, self.engine.clone(), &drafting)?)
     }

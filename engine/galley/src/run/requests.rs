@@ -131,5 +131,5 @@ fn load(args: &RunArgs, files: &ModelFiles, requests: &[Request]) -> Result<Load
     let longest = requests.iter().filter_map(|request| request.drafting.draft_length).max();
     let own = DraftConfig::default();
     let max = longest.unwrap_or(0).clamp(own.max_draft_length, MAX_DRAFT_LENGTH as u32);
-    start(files, &args.model, &args.draft.config(own.draft_length, max, None)?, wanted)
+    start(files, &args.model, &args.draft.or_auto().config(own.draft_length, max, None)?, wanted)
 }
