@@ -23,12 +23,12 @@ pub(crate) struct DemoArgs {
     /// Tokens to generate in each sequence.
     #[arg(long, default_value_t = 64)]
     max_tokens: usize,
-    /// The drafter, as for `galley run`.
-    #[arg(long, default_value = "streaming-llm,sinks=16,budget=512")]
+    /// The drafter, as for `galley run`: by default the engine chooses.
+    #[arg(long, default_value = "auto")]
     drafter: String,
     /// Draft tokens per round.
-    #[arg(long, default_value_t = 3)]
-    draft_length: usize,
+    #[arg(long)]
+    draft_length: Option<usize>,
 }
 
 const MODEL: &str = "smollm2-135m-instruct";
@@ -55,18 +55,22 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let write = |drafter: &[&str]| {
         let mut galley = command(name, ["run", "--json", "--ignore-eos", "--seed", "1872"]);
         galley.args(["--temperature", "0.7", "--top-p", "0.9"]);
+        // Cargo's settings switch it off, for tests.
+        galley.env_remove("GALLEY_NO_CALIBRATION");
         galley.args(["-n", &args.n.to_string(), "--max-tokens", &args.max_tokens.to_string()]);
         galley.arg("--model").arg(&model).arg("--prompt-file").arg(&prompt).args(drafter);
         Writing::of(galley)
     };
     let sequences = if args.n == 1 { "1 text".to_owned() } else { format!("{} texts", args.n) };
     eprintln!("    writing {sequences} of {} tokens after it, plain", args.max_tokens);
-    let plain = write(&[])?;
+    let plain = write(&["--drafter", "none"])?;
     println!("\n{}\n", plain.excerpt());
     eprintln!("    (135M parameters: expect the tone of the book, not its sense)");
     eprintln!("4/5 writing the same again with drafter {}", args.drafter);
-    let length = args.draft_length.to_string();
-    let drafted = write(&["--drafter", &args.drafter, "--draft-length", &length])?;
+    let length = args.draft_length.map(|n| n.to_string());
+    let mut drafting = vec!["--drafter", &args.drafter];
+    drafting.extend(length.iter().flat_map(|n| ["--draft-length", n]));
+    let drafted = write(&drafting)?;
     println!("\n{}", compare(&plain, &drafted)?);
 
     eprintln!("5/5 done");
@@ -82,7 +86,7 @@ fn next_steps(galley: &Path, texts: &Texts) -> Result<String> {
     let (excerpt, book) = (word(&texts.excerpt), word(&texts.book));
     Ok(format!(
         "  {galley} chat -m {MODEL}\n  \
-         {galley} run -m {MODEL} -f {excerpt} --max-tokens 100 --drafter ngram --stats\n  \
+         {galley} run -m {MODEL} -f {excerpt} --max-tokens 100 --stats\n  \
          {galley} bench -m {MODEL} --dataset {book} --batch 8 --context 4000 --gen 32 --drafter streaming-llm\n"
     ))
 }

@@ -92,7 +92,7 @@ impl Reader {
         let (drafted_text, stats) = self.succeeds(run);
         assert!(stats.contains("drafts  "), "{stats}");
 
-        let without = run.replace("--drafter-plugin ./libecho.so ", "");
+        let without = run.replace("--drafter-plugin ./libecho.so ", "--drafter none ");
         assert_ne!(without, run);
         let (plain_text, stats) = self.succeeds(&without);
         assert!(!stats.contains("drafts  "), "{stats}");

@@ -175,3 +175,24 @@ fn wrong_requests_are_refused_before_the_model_is_opened() {
     assert!(!output.status.success() && output.stdout.is_empty());
     assert!(error.contains("request 2 of 2") && error.contains("max_tokens: 100000"), "{error}");
 }
+
+/// Without a flag the engine chooses, and the choice changes no token.
+#[test]
+fn the_engine_chooses_by_default_and_changes_no_token() {
+    build_drafter("ngram");
+    let model = model();
+    let flags = ["run", "-m", &model, "-p", "a b a b a b", "--max-tokens", "40", "--ignore-eos"];
+    let run = |extra: &[&str]| {
+        let mut galley = command(&[&flags[..], extra].concat());
+        // The tests' own default is no drafter.
+        galley.env_remove("GALLEY_DRAFTER").env("GALLEY_NO_CALIBRATION", "true");
+        galley.output().expect("the binary starts")
+    };
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let stats = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let (chosen, plain) = (run(&["--stats"]), run(&["--stats", "--drafter", "none"]));
+    assert!(!text(&plain).is_empty());
+    assert_eq!(text(&chosen), text(&plain));
+    assert!(stats(&chosen).contains("planner  "), "{}", stats(&chosen));
+    assert!(!stats(&plain).contains("planner  "), "{}", stats(&plain));
+}
