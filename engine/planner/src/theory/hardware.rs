@@ -88,7 +88,7 @@ impl Hardware {
     /// Hardware of a measured or published bandwidth (GB/s), rate of operations (TFLOP/s) and memory (GB); a giga is 10^9.
     pub fn by_numbers(bandwidth_gb_s: f64, tflops: f64, memory_gb: Option<f64>) -> Self {
         Self {
-            name: format!("{bandwidth_gb_s} GB/s, {tflops} TFLOP/s"),
+            name: "hardware by numbers".to_owned(),
             bandwidth_bytes_per_s: bandwidth_gb_s * 1e9,
             flops_per_s: tflops * 1e12,
             memory_bytes: memory_gb.map(|gb| gb * 1e9),
