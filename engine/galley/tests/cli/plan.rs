@@ -208,6 +208,17 @@ fn wrong_plans_are_refused_with_a_way_out() {
     std::fs::write(&broken, "{").expect("written");
     refused(&["plan", "-m", text(&broken), "--gpu", "L4"], &["broken.json"]);
     refused(&["plan", "-m", "no/such/model", "--gpu", "L4"], &["no/such/model"]);
+    // A method of quantisation changes no shape. The control: another architecture does.
+    let text_of = std::fs::read_to_string(&model).expect("text");
+    let changed = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let awq = text_of.replacen('{', r#"{"quantization_config": {"quant_method": "awq"}, "#, 1);
+    assert!(printed(&changed("awq.json", awq), &["--gpu", "L4"]).contains("8030.0 M parameters"));
+    let mamba = changed("mamba.json", text_of.replace("LlamaFor", "MambaFor"));
+    refused(&["plan", "-m", text(&mamba), "--gpu", "L4"], &["mamba.json", "Mamba"]);
     let output = galley(&["plan", "--help"]);
     let help = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(help.contains("galley plan -m ") && help.contains("docs/planning.md"), "{help}");
