@@ -40,7 +40,8 @@ const MAX_COLUMNS: usize = 120;
 
 /// Folders of pure code, in which the same call always gives the same result: no clock, no
 /// environment, no randomness.
-const PURE: [&str; 3] = ["block_manager/src/", "engine/backend/src/", "engine/model/src/"];
+const PURE: [&str; 4] =
+    ["block_manager/src/", "engine/backend/src/", "engine/model/src/", "engine/planner/src/"];
 
 /// Files in [`PURE`] folders that may read a clock, and the reason for each.
 const IMPURE_FILES: [(&str, &str); 2] = [

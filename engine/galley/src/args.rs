@@ -1,6 +1,10 @@
 //! The command line. An environment variable can set every flag except `--prompt`, `--prompt-file` and `--request`: see
 //! `environment.rs`.
 
+mod plan;
+
+pub(crate) use plan::PlanArgs;
+
 use crate::numbers;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +53,16 @@ Examples:
   galley bench -m smollm2-135m-instruct --dataset sotu --batch 8 --context 4096 \\
     --drafter ngram --drafter snap-kv --draft-length 2,4 --kv-budget 256,512")]
     Bench(BenchArgs),
+    /// Compute which drafter, draft length and KV budget pay for a model on some hardware, which need not be here.
+    #[command(after_help = "\
+Examples:
+  galley plan -m llama-3.1-8b/config.json --gpu H100-SXM --tp 8 --batch 64 --context 32000
+  galley plan -m model.gguf --bandwidth-gb-s 40 --tflops 1.5 --batch 1,8 --context 2048,8192
+  galley plan -m config.json --gpu L40S --batch 32 --context 16000 --kv-budget 256,512,1024 \\
+    --acceptance 0.8,ngram=0.3 --draft-model small/config.json --json
+
+The numbers are theory (docs/planning.md): measure on the machine with `galley bench`.")]
+    Plan(PlanArgs),
     /// Fetch a model and print where it is.
     #[command(after_help = "\
 Examples:

@@ -23,8 +23,11 @@ const OTHER_NAMES: [(&str, &str); 2] =
     [("dataset", "GALLEY_BENCH_DATASET"), ("data", "GALLEY_TEST_DATA")];
 
 /// Flags that exclude each other: if the command line has one flag of a group, the variables of the group are ignored.
-const RIVALS: [&[&str]; 2] =
-    [&["drafter", "drafter_plugin"], &["dataset", "random_tokens", "shared_prompt"]];
+const RIVALS: [&[&str]; 3] = [
+    &["drafter", "drafter_plugin"],
+    &["dataset", "random_tokens", "shared_prompt"],
+    &["gpu", "bandwidth_gb_s", "tflops"],
+];
 
 /// Reads the arguments and the environment of the process.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {

@@ -13,6 +13,7 @@ mod huge_pages;
 mod info;
 mod load;
 mod numbers;
+mod plan;
 mod pull;
 mod request;
 mod resident;
@@ -45,6 +46,7 @@ fn run_command(cli: &Cli) -> anyhow::Result<()> {
         Command::Chat(args) => args.draft.at_most_one().and_then(|()| chat::chat(args)),
         Command::Bench(args) => bench::bench(args),
         Command::Calibrate(args) => calibrate::command(args),
+        Command::Plan(args) => plan::plan(args),
         Command::Pull(args) => pull::command(args),
         Command::Info(args) => info::info(args),
         Command::Drafters(args) => drafters::list(args),

@@ -60,6 +60,23 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A rate or a size that is larger than 0.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.trim().parse().map_err(|_| "a number is needed".to_owned())?;
+    match number.is_normal() && number > 0.0 {
+        true => Ok(number),
+        false => Err("a number above 0 is needed".to_owned()),
+    }
+}
+
+/// Bits of a value of the KV cache.
+pub(crate) fn kv_bits(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(bits @ (4 | 8 | 16 | 32)) => Ok(bits),
+        _ => Err("4, 8, 16 or 32 is needed".to_owned()),
+    }
+}
+
 fn size(text: &str, least: u64, most: u64) -> Result<usize, String> {
     let number: u64 = whole(text, least, most)?;
     usize::try_from(number).map_err(|error| error.to_string())
@@ -122,5 +139,10 @@ mod tests {
             assert!(share(text).is_err(), "{text}");
         }
         assert_eq!(share("0.05"), Ok(0.05));
+        for text in ["NaN", "inf", "0", "-1", "1e-320", ""] {
+            assert!(positive(text).is_err(), "{text}");
+        }
+        assert_eq!(positive("1.5"), Ok(1.5));
+        assert_eq!((kv_bits("16"), kv_bits("12").is_err()), (Ok(16), true));
     }
 }

@@ -10,6 +10,8 @@ mod environment;
 mod info;
 #[path = "cli/pipes.rs"]
 mod pipes;
+#[path = "cli/plan.rs"]
+mod plan;
 #[path = "cli/requests.rs"]
 mod requests;
 #[path = "cli/settings.rs"]

@@ -5,6 +5,8 @@ pub mod acceptance_estimate;
 pub mod choice;
 pub mod cost_table;
 pub mod drift;
+pub mod theory;
 mod yields;
 
+pub use theory::ModelShape;
 pub use yields::expected_tokens;

@@ -1,7 +1,7 @@
 //! `galley info`, and the formats of weights that it reports.
 
 #[path = "../../../model/tests/common/edit.rs"]
-mod edit;
+pub(crate) mod edit;
 
 use crate::{galley, json, tiny};
 use edit::GgufCopy;

@@ -60,6 +60,7 @@ fn case_24_a_closed_pipe_ends_a_command_quietly() {
     for args in [
         &["info", model][..],
         &["info", model, "--json"],
+        &["plan", "-m", model, "--gpu", "L4", "--context", "200"],
         &["drafters"],
         &["drafters", "--json"],
         &["pull", "org/tiny"],

@@ -4,11 +4,25 @@ use super::families::{FAMILIES, instead_of};
 use super::fields::{JsonFields, unsigned};
 use super::{Field, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, ModelConfig, hf_rope};
 use crate::end_tokens::{EndSource, EndTokens};
-use crate::{ModelError, Result, config::Family};
+use crate::{ModelError, Result, config::Family, files};
 use serde_json::Value;
 use std::path::Path;
 
 impl ModelConfig {
+    /// Reads a `config.json` alone, without the weights that it belongs to: for their shapes. The vocabulary has the size
+    /// that the file gives, no end tokens are read, and a method of quantisation does not count, as it changes no shape.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or that describes no model that Galley runs.
+    pub fn from_hf_file(path: &Path) -> Result<Self> {
+        let mut json = files::read_json(path)?;
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("quantization_config");
+        }
+        Self::from_hf_json(path, &json)
+    }
+
     /// Reads the contents of a `config.json`; `path` is for errors. Absent fields get the defaults
     /// of transformers.
     ///
