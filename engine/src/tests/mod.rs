@@ -14,4 +14,5 @@ mod plans;
 mod queues;
 mod resume;
 mod schedules;
+mod second_models;
 mod toy;
