@@ -1,14 +1,20 @@
 //! Drafting with a draft model: it changes no byte, shares the target's pool, and never delays a
 //! sequence.
 
-use galley_backend::{Formats, OperandFormat, WeightFormat};
-use galley_engine::{DraftRequest, Engine, Prompt, Request};
+use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
+use galley_backend::{Batch, Formats, LayerMask, Observation, OperandFormat, WeightFormat};
+use galley_engine::{DraftRequest, DraftStats, Engine, Prompt, Request, Stats};
+use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::{drafting, second_model as options};
-use galley_tests::runs::{Setup, alone, open, run_drafting};
+use galley_tests::runs::{Seen, Setup, alone, open, run_drafting};
 use galley_tests::same_bytes::{Extent, assert_same_bytes};
-use galley_tests::{QUANTISED, cpu, data, instruction_sets, on_cpu, weights_in};
+use galley_tests::{
+    QUANTISED, cpu, data, instruction_sets, left_to_the_inner_model, on_cpu, weights_in,
+};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[test]
 fn output_does_not_depend_on_a_second_model() {
@@ -74,32 +80,149 @@ fn a_draft_model_equal_to_its_target_is_always_right() {
 }
 
 /// Draft KV is allocated from the visible pool, and released before any sequence is preempted or
-/// waits.
+/// waits. KV of draft models in the prefix cache gives way, too.
 #[test]
 fn draft_kv_gives_way() {
     // Three sequences of 9 blocks each: the pool holds their KV and part of the draft models' KV.
-    let requests: Vec<Request> = (0..3).map(|i| request(i, 100)).collect();
-    let run = |n_blocks: usize, drafting_on: bool| {
-        let setup = Setup { n_blocks, ..alone() };
-        let mut config = drafting("small-model", &options("llama3", ""));
-        if !drafting_on {
-            config.drafters.clear();
+    let once: Vec<Request> = (0..3).map(|i| request(i, 100)).collect();
+    let twice = [once.clone(), once.clone()].concat();
+    for (requests, prefix_caching) in [(once, false), (twice, true)] {
+        let run = |n_blocks: usize, drafting_on: bool| {
+            let config = alone().config.prefix_caching(prefix_caching).max_num_seqs(3);
+            let setup = Setup { n_blocks, config, ..alone() };
+            let mut config = drafting("small-model", &options("llama3", ""));
+            if !drafting_on {
+                config.drafters.clear();
+            }
+            let (_, stats) =
+                run_drafting(open("llama3", &setup), &setup.config, &config, &requests, true);
+            stats
+        };
+        let (roomy, plain) = (run(256, true), run(256, false));
+        assert_eq!((roomy.kv_blocks_used, roomy.kv_blocks_drafting), (0, 0), "all was given back");
+        assert!(roomy.kv_blocks_peak > plain.kv_blocks_peak + 9, "draft KV is in the pool");
+        assert_eq!(roomy.draft_prefix_hit_tokens > 0, prefix_caching);
+        for n_blocks in [30, 31, 33, 40] {
+            let (tight, plain) = (run(n_blocks, true), run(n_blocks, false));
+            assert_eq!(plain.preemptions, 0);
+            assert_eq!(tight.preemptions, 0, "{n_blocks} blocks: a sequence gave way to a draft");
+            assert!(tight.drafts.drafted < roomy.drafts.drafted, "{n_blocks} blocks are too many");
+            // The sequences need 27 blocks at the end, and the draft model's KV of one sequence needs
+            // 7 to 9.
+            assert_eq!(tight.drafts.drafted > 0, n_blocks > 30, "{n_blocks} blocks");
         }
-        let (_, stats) =
-            run_drafting(open("llama3", &setup), &setup.config, &config, &requests, true);
-        stats
-    };
-    let (roomy, plain) = (run(256, true), run(256, false));
-    assert_eq!((roomy.kv_blocks_used, roomy.kv_blocks_drafting), (0, 0), "all was given back");
-    assert!(roomy.kv_blocks_peak > plain.kv_blocks_peak + 9, "draft KV is in the pool");
-    for n_blocks in [30, 31, 33, 40] {
-        let (tight, plain) = (run(n_blocks, true), run(n_blocks, false));
-        assert_eq!(plain.preemptions, 0);
-        assert_eq!(tight.preemptions, 0, "{n_blocks} blocks: a sequence gave way to a draft");
-        assert!(tight.drafts.drafted < roomy.drafts.drafted, "{n_blocks} blocks are too many");
-        // The sequences need 27 blocks at the end, and the draft model's KV of one sequence needs 7
-        // to 9.
-        assert_eq!(tight.drafts.drafted > 0, n_blocks > 30, "{n_blocks} blocks");
+    }
+}
+
+/// A model that counts the rows of its draft model.
+struct Counted(Box<dyn LanguageModel>, Arc<AtomicU64>);
+
+impl LanguageModel for Counted {
+    left_to_the_inner_model!(0);
+
+    fn forward(
+        &mut self,
+        model: ModelIndex,
+        batch: &Batch<'_>,
+        layers: &LayerMask<'_>,
+        observations: &mut [Observation<'_>],
+    ) -> Result<()> {
+        if model != ModelIndex::TARGET {
+            self.1.fetch_add(batch.tokens.len() as u64, Relaxed);
+        }
+        self.0.forward(model, batch, layers, observations)
+    }
+    fn sample(&mut self, model: ModelIndex, rows: &[SampleRow<'_>]) -> Result<Vec<SampledToken>> {
+        self.0.sample(model, rows)
+    }
+    fn wait_tokens(&mut self) -> Result<SampledTokens> {
+        self.0.wait_tokens()
+    }
+}
+
+/// Output and statistics of requests on llama3, and the rows of its draft model.
+fn run_counted(
+    options: &str,
+    (prefix_caching, n_rows, together): (bool, usize, bool),
+    requests: &[Request],
+) -> (Vec<Vec<Seen>>, Stats, u64) {
+    let config = alone().config.max_num_seqs(8).max_num_batched_tokens(n_rows);
+    let setup = Setup { config: config.prefix_caching(prefix_caching), ..alone() };
+    let (model, tokenizer) = open("llama3", &setup);
+    let count = Arc::new(AtomicU64::new(0));
+    let model = Box::new(Counted(model, Arc::clone(&count)));
+    let drafting = drafting("small-model", options);
+    let (seen, stats) =
+        run_drafting((model, tokenizer), &setup.config, &drafting, requests, together);
+    (seen, stats, count.load(Relaxed))
+}
+
+/// Of two requests with one prompt and one salt, the second has the draft model read the rest of the
+/// prompt alone.
+#[test]
+fn a_draft_model_finds_its_prompt_in_the_prefix_cache() {
+    // The prompt has seven full blocks of the target. Those of the second draft model have 32 tokens.
+    for (draft, hit) in [("llama3", 112), ("mistral", 96)] {
+        let once = request(1, 120);
+        let requests = [once.clone(), once.clone().seed(2), once.clone().seed(2).cache_salt(9)];
+        let run = |caching| run_counted(&options(draft, ""), (caching, 512, false), &requests);
+        let ((expected, without, before), (seen, with, after)) = (run(false), run(true));
+        assert_eq!(seen, expected);
+        assert_eq!((without.draft_prefix_hit_tokens, without.prefix_hit_tokens), (0, 0));
+        assert_eq!((with.draft_prefix_hit_tokens, with.prefix_hit_tokens), (hit, 112), "{draft}");
+        assert_eq!(with.drafts, without.drafts);
+        assert_eq!(before - after, hit, "rows of {draft}: {before} without the cache");
+    }
+}
+
+/// Forks, and requests that begin in the same step, have the draft model read their prompt once.
+#[test]
+fn sequences_that_run_together_share_the_kv_of_a_draft_model() {
+    let forks = vec![request(1, 120).n(8)];
+    let requests = (0..8).map(|seed| request(1, 120).seed(seed)).collect();
+    for requests in [forks, requests] {
+        let run = |caching| run_counted(&options("llama3", ""), (caching, 1024, true), &requests);
+        let ((expected, _, before), (seen, stats, after)) = (run(false), run(true));
+        println!("{before} rows of the draft model, {after} with shared KV");
+        assert_eq!(seen, expected);
+        assert_eq!(stats.draft_prefix_hit_tokens, 7 * 112);
+        assert_eq!(stats.drafts.accepted, stats.drafts.drafted);
+        assert!(after + 6 * 112 < before, "{after} of {before}");
+    }
+}
+
+/// The draft tokens of a request are the same whether its draft model has read the prompt, in one
+/// forward or in several, or has taken the KV of earlier requests: no KV is shared that was computed
+/// through a view, or of draft tokens that were wrong.
+#[test]
+fn acceptance_does_not_depend_on_the_reader_of_the_prompt() {
+    let counts = |drafts: &DraftStats| (drafts.rounds, drafts.drafted, drafts.accepted);
+    for (draft, more) in
+        [("mistral", ""), ("qwen2", ",sinks=16,budget=64"), ("llama3", ",sinks=0,budget=48")]
+    {
+        let options = options(draft, more);
+        let first = request(3, 120);
+        let (seen, ..) = run_counted(&options, (false, 512, false), &[first.clone()]);
+        let Prompt::Tokens(mut tokens) = first.prompt.clone() else { panic!("tokens") };
+        tokens.extend(&seen[0][0].tokens);
+        tokens.extend(11..31);
+        // The second request is the first, its answer, and a little more.
+        let second = first.clone().prompt(Prompt::Tokens(tokens));
+        let (expected, alone, _) = run_counted(&options, (false, 512, false), &[second.clone()]);
+        assert!(alone.drafts.accepted < alone.drafts.drafted, "some draft tokens are wrong");
+        for n_rows in [512, 100] {
+            let run = |requests: &[Request]| run_counted(&options, (true, n_rows, false), requests);
+            let (_, before, _) = run(&[first.clone()]);
+            let (seen, after, _) = run(&[first.clone(), second.clone()]);
+            // Through a view, only the first prompt was read whole.
+            let least = if more.is_empty() { 128 } else { 96 };
+            let hits = after.draft_prefix_hit_tokens;
+            assert!(hits >= least && (more.is_empty() || hits < 128), "{hits} hits, {options}");
+            assert_eq!(seen[1], expected[0]);
+            let (before, after) = (counts(&before.drafts), counts(&after.drafts));
+            let got = (after.0 - before.0, after.1 - before.1, after.2 - before.2);
+            assert_eq!(got, counts(&alone.drafts), "{options}, {n_rows} rows");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The invariants as code: slow and thorough, for tests and idle moments.
 
 use crate::manager::BlockManager;
-use crate::pool::{BlockId, BlockState};
+use crate::pool::{BlockId, BlockState, BlockUse};
 use crate::prefix::Parent;
 use crate::table::BlockTable;
 
@@ -13,6 +13,7 @@ impl BlockManager {
     ///   count. An idle block is cached, and a free block is not.
     /// - The lists and counts of the pool agree, and so do the hashes and children of the cache.
     /// - Idle blocks are evicted children first.
+    /// - Blocks count as a draft model's if, and only if, a draft model's table holds them.
     /// - A table has exactly the blocks it needs. A cached block of a table holds the table's
     ///   tokens, and its parent is the block before it in the table. A block with reserved slots
     ///   belongs to one table alone.
@@ -50,7 +51,7 @@ impl BlockManager {
     /// leaves the cache before them.
     fn check_eviction_order(&self) -> Result<(), String> {
         let mut evicted = vec![false; self.n_blocks()];
-        for id in self.pool.idle_oldest_first() {
+        for id in self.pool.idle_in_order() {
             let parent = self.cache.get(id).map(|cached| cached.parent);
             if let Some(Parent::Block(parent)) = parent
                 && evicted[parent.0 as usize]
@@ -64,12 +65,17 @@ impl BlockManager {
 
     fn check_table(&self, table: &BlockTable) -> Result<(), String> {
         let n_slots = table.n_tokens() + table.n_reserved();
-        if table.ids().len() != n_slots.div_ceil(self.block_size) {
+        let block_size = self.block_size_of(table);
+        if table.ids().len() != n_slots.div_ceil(block_size) {
             return Err(format!("{n_slots} slots in {} blocks: {table:?}", table.ids().len()));
         }
-        let mut parent = Parent::Root { salt: table.salt() };
+        let mut parent = Parent::Root(table.kind());
         for (index, id) in table.blocks().enumerate() {
             let tokens = table.tokens_of(index);
+            let is_of_draft_model = self.pool.use_of(id) == BlockUse::Draft;
+            if is_of_draft_model != table.kind().is_of_draft_model() {
+                return Err(format!("{id:?} has another use than its table: {table:?}"));
+            }
             if let Some(cached) = self.cache.get(id) {
                 if cached.parent != parent || !cached.tokens.starts_with(tokens) {
                     return Err(format!("{id:?} is cached as {cached:?}, but in {table:?}"));
@@ -78,7 +84,7 @@ impl BlockManager {
                     return Err(format!("{id:?} is cached behind a block that is not: {table:?}"));
                 }
             }
-            let is_written = table.n_reserved() > 0 && tokens.len() < self.block_size;
+            let is_written = table.n_reserved() > 0 && tokens.len() < block_size;
             let is_own = self.pool.n_holders(id) == 1 && !self.cache.contains(id);
             if is_written && !is_own {
                 return Err(format!(

@@ -1,6 +1,7 @@
 //! The operations: every change of a block's state starts here.
 
-use crate::pool::{BlockId, BlockPool, Rest};
+use crate::kind::KvKind;
+use crate::pool::{BlockId, BlockPool, BlockUse, Rest};
 use crate::prefix::{ChainHash, Joined, Parent, PrefixCache, chain_hash};
 use crate::table::BlockTable;
 use std::{error, fmt};
@@ -44,8 +45,8 @@ impl error::Error for OutOfBlocks {}
 /// table gets the one after its last block if that is free, else the lowest: consecutive blocks
 /// stream faster.
 ///
-/// **Choice of an idle block to evict.** The block that became idle first is evicted. It is never
-/// the parent of a cached block:
+/// **Choice of an idle block to evict.** Blocks with KV of draft models are evicted first, and of
+/// equal blocks the one that became idle first. It is never the parent of a cached block:
 ///
 /// ```text
 ///    table A   [0]──[1]──[2]       A table that holds a cached block holds all blocks before it,
@@ -54,8 +55,14 @@ impl error::Error for OutOfBlocks {}
 ///                                  so children become idle first: the oldest idle block is a leaf.
 /// ```
 ///
+/// A parent and its children are of one kind, so the order between kinds does not matter here.
 /// `prefix.rs` builds on this: every cached block stays reachable, and no cached block has a parent
 /// with changed content.
+///
+/// **Draft models go first,** because a hit of the target saves more. It shortens the wait for the
+/// first token, also of requests without drafts, and it saves the larger model's work for the block.
+/// A hit of a draft model saves a smaller forward that no request waits for, and it comes only after
+/// the target has the same prompt. So cached KV of draft models costs the target no hit.
 #[derive(Debug)]
 pub struct BlockManager {
     pub(crate) pool: BlockPool,
@@ -101,14 +108,30 @@ impl BlockManager {
     /// A table that holds the longest cached prefix of `tokens`. The prefix consists of whole
     /// blocks and never of all `tokens`, because the last token must be computed. Its length is
     /// `n_tokens()` of the table.
-    pub fn match_prefix(&mut self, salt: u64, tokens: &[u32]) -> BlockTable {
+    pub fn match_prefix(&mut self, kind: KvKind, tokens: &[u32]) -> BlockTable {
         if !self.prefix_caching {
-            return BlockTable::new(salt);
+            return BlockTable::new(kind);
         }
-        let ids: Vec<u32> = self.cache.walk(salt, tokens, self.block_size).map(|id| id.0).collect();
+        let block_size = kind.tokens_per_block(self.block_size);
+        let ids: Vec<u32> = self.cache.walk(kind, tokens, block_size).map(|id| id.0).collect();
         ids.iter().for_each(|&id| self.pool.retain(BlockId(id)));
-        let hit = &tokens[..ids.len() * self.block_size];
-        BlockTable::of_cached(salt, ids, hit, self.block_size)
+        let hit = &tokens[..ids.len() * block_size];
+        BlockTable::of_cached(kind, ids, hit, block_size)
+    }
+
+    /// The hash under which the next full block of `table` will join the prefix cache, if the table
+    /// goes on with `tokens` (the committed ones included, the last one excepted). Tables with equal
+    /// hashes are about to compute the same block, except for collisions. None if the tokens do not
+    /// fill the block, or if the block cannot join.
+    pub fn next_hash(&self, table: &BlockTable, tokens: &[u32]) -> Option<u64> {
+        if !self.prefix_caching {
+            return None;
+        }
+        let block_size = self.block_size_of(table);
+        let index = table.n_tokens() / block_size;
+        let end = (index + 1) * block_size;
+        let next = tokens.get(index * block_size..end).filter(|_| end < tokens.len())?;
+        Some(self.cache.hash_of(self.parent(table, index)?, next))
     }
 
     /// Reserves the slots of the next `n_tokens` positions, from `table.n_tokens()` on, so that the
@@ -131,17 +154,19 @@ impl BlockManager {
             NextWrite::Ready => {}
             NextWrite::Uncache(id) => self.cache.leave(id),
             NextWrite::Copy(from, index) => {
-                let to = self.allocate(index.checked_sub(1).map(|before| table.block(before)));
+                let before = index.checked_sub(1).map(|before| table.block(before));
+                let to = self.allocate(before, table.kind());
                 table.set_block(index, to);
                 self.let_go(from);
                 copies.push(BlockCopy { from: from.0, to: to.0 });
             }
         }
         table.set_reserved(table.n_reserved().max(n_tokens));
-        let n_blocks = (table.n_tokens() + table.n_reserved()).div_ceil(self.block_size);
+        let block_size = self.block_size_of(table);
+        let n_blocks = (table.n_tokens() + table.n_reserved()).div_ceil(block_size);
         while table.ids().len() < n_blocks {
-            let id = self.allocate(table.last_block());
-            table.push_block(id, self.block_size);
+            let id = self.allocate(table.last_block(), table.kind());
+            table.push_block(id, block_size);
         }
         Ok(copies)
     }
@@ -149,7 +174,8 @@ impl BlockManager {
     /// The number of blocks that [`reserve`](Self::reserve) would take, including the block for a
     /// copy. Changes nothing.
     pub fn blocks_needed(&self, table: &BlockTable, n_tokens: usize) -> usize {
-        let n_blocks = table.n_tokens().saturating_add(n_tokens).div_ceil(self.block_size);
+        let n_slots = table.n_tokens().saturating_add(n_tokens);
+        let n_blocks = n_slots.div_ceil(self.block_size_of(table));
         let copy = matches!(self.next_write(table, n_tokens), NextWrite::Copy(..));
         n_blocks.saturating_sub(table.ids().len()) + usize::from(copy)
     }
@@ -167,10 +193,11 @@ impl BlockManager {
     ///
     /// If there are more tokens than reserved slots.
     pub fn commit(&mut self, table: &mut BlockTable, tokens: &[u32]) {
-        let n_full_before = table.n_tokens() / self.block_size;
+        let block_size = self.block_size_of(table);
+        let n_full_before = table.n_tokens() / block_size;
         table.push_tokens(tokens);
         if self.prefix_caching {
-            for index in n_full_before..table.n_tokens() / self.block_size {
+            for index in n_full_before..table.n_tokens() / block_size {
                 self.cache_block(table, index);
             }
         }
@@ -179,7 +206,7 @@ impl BlockManager {
     /// Gives back all reserved slots, and the blocks beyond `n_tokens()`.
     pub fn rollback(&mut self, table: &mut BlockTable) {
         table.set_reserved(0);
-        while table.ids().len() > table.n_tokens().div_ceil(self.block_size) {
+        while table.ids().len() > table.n_tokens().div_ceil(self.block_size_of(table)) {
             let id = table.pop_block().expect("there are more than needed");
             self.let_go(id);
         }
@@ -214,7 +241,7 @@ impl BlockManager {
     /// full blocks joins the cache any more.
     pub fn clear_prefix_cache(&mut self) {
         self.cache.clear();
-        while let Some(id) = self.pool.take_oldest_idle() {
+        while let Some(id) = self.pool.take_idle(BlockUse::Target) {
             self.pool.release(id, Rest::Free);
         }
     }
@@ -234,7 +261,12 @@ impl BlockManager {
         self.n_blocks() - self.n_free()
     }
 
-    /// Tokens that a block has room for.
+    /// Blocks that tables of draft models hold. A block in several tables counts once.
+    pub fn n_used_by_draft_models(&self) -> usize {
+        self.pool.n_held_drafts()
+    }
+
+    /// Tokens of the target that a block has room for.
     pub fn block_size_tokens(&self) -> usize {
         self.block_size
     }
@@ -260,9 +292,10 @@ impl BlockManager {
     }
 
     /// Allocates a block for one table. It cannot fail, because the caller has checked `n_free`.
-    fn allocate(&mut self, after: Option<BlockId>) -> BlockId {
-        self.pool.take_free(after).unwrap_or_else(|| {
-            let id = self.pool.take_oldest_idle().expect("as many as n_free can be allocated");
+    fn allocate(&mut self, after: Option<BlockId>, kind: KvKind) -> BlockId {
+        let to = if kind.is_of_draft_model() { BlockUse::Draft } else { BlockUse::Target };
+        self.pool.take_free(after, to).unwrap_or_else(|| {
+            let id = self.pool.take_idle(to).expect("as many as n_free can be allocated");
             self.cache.leave(id);
             id
         })
@@ -273,13 +306,24 @@ impl BlockManager {
         self.pool.release(id, rest);
     }
 
+    /// Tokens that a block of the table has room for.
+    pub(crate) fn block_size_of(&self, table: &BlockTable) -> usize {
+        table.kind().tokens_per_block(self.block_size)
+    }
+
+    /// The parent of block `index` of a table. None if the block before it is not cached, so that the
+    /// block cannot join the cache.
+    fn parent(&self, table: &BlockTable, index: usize) -> Option<Parent> {
+        match index.checked_sub(1).map(|before| table.block(before)) {
+            None => Some(Parent::Root(table.kind())),
+            Some(before) => self.cache.contains(before).then_some(Parent::Block(before)),
+        }
+    }
+
     /// Puts a newly filled block into the cache, if the block before it is cached.
     fn cache_block(&mut self, table: &mut BlockTable, index: usize) {
-        let parent = match index.checked_sub(1).map(|before| table.block(before)) {
-            None => Parent::Root { salt: table.salt() },
-            Some(before) if self.cache.contains(before) => Parent::Block(before),
-            Some(_) => return, // after a collision or a cleared cache, no later block can be found
-        };
+        // After a collision or a cleared cache, no later block can be found.
+        let Some(parent) = self.parent(table, index) else { return };
         let id = table.block(index);
         match self.cache.join(id, parent, table.tokens_of(index)) {
             Joined::Yes | Joined::Collision => {}

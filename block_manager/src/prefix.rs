@@ -10,6 +10,9 @@
 //!   salt 7 ──▶ [You are a]                                        shares nothing with salt 0
 //! ```
 //!
+//! Each kind of KV ([`KvKind`]) has roots of its own: a salt of the target, and a salt of each draft
+//! model. A path never leaves its kind.
+//!
 //! A block is found by one hash, of its parent's hash and its own tokens. **The hash only says
 //! where to look**: a lookup compares parent and tokens, so a collision can never serve wrong KV.
 //! There is one block a hash, so after a collision the newer block is not cached; that is the only
@@ -21,14 +24,15 @@
 //! whole path. The manager keeps this rule, and thereby keeps every cached block reachable (see
 //! `check.rs`).
 
+use crate::kind::KvKind;
 use crate::pool::BlockId;
 use std::collections::HashMap;
 
 /// The predecessor of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parent {
-    /// None: the block is the first of its sequence. Prefixes with different salts share no block.
-    Root { salt: u64 },
+    /// None: the block is the first of its sequence. Prefixes of different kinds share no block.
+    Root(KvKind),
     /// A cached block.
     Block(BlockId),
 }
@@ -53,7 +57,7 @@ pub(crate) enum Joined {
     Collision,
 }
 
-/// The hash of a block, from its parent's hash (or the salt) and its tokens.
+/// The hash of a block, from its parent's hash (or its kind's) and its tokens.
 pub(crate) type ChainHash = fn(u64, &[u32]) -> u64;
 
 /// The forest of cached blocks.
@@ -84,12 +88,12 @@ impl PrefixCache {
     /// needed.
     pub(crate) fn walk<'a>(
         &'a self,
-        salt: u64,
+        kind: KvKind,
         tokens: &'a [u32],
         block_size: usize,
     ) -> impl Iterator<Item = BlockId> + 'a {
         let all_but_last = &tokens[..tokens.len().saturating_sub(1)];
-        all_but_last.chunks_exact(block_size).scan(Parent::Root { salt }, |parent, tokens| {
+        all_but_last.chunks_exact(block_size).scan(Parent::Root(kind), |parent, tokens| {
             let id = self.find(*parent, tokens)?;
             *parent = Parent::Block(id);
             Some(id)
@@ -141,9 +145,10 @@ impl PrefixCache {
         self.get(id).is_some_and(|cached| cached.parent == parent && *cached.tokens == *tokens)
     }
 
-    fn hash_of(&self, parent: Parent, tokens: &[u32]) -> u64 {
+    /// The hash of a block of `tokens` after a cached parent.
+    pub(crate) fn hash_of(&self, parent: Parent, tokens: &[u32]) -> u64 {
         let seed = match parent {
-            Parent::Root { salt } => salt,
+            Parent::Root(kind) => (self.hash)(kind.salt(), &[kind.model()]),
             Parent::Block(id) => self.get(id).expect("a parent is cached").hash,
         };
         (self.hash)(seed, tokens)
@@ -211,11 +216,15 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const ROOT: Parent = Parent::Root { salt: 0 };
+    const ROOT: Parent = Parent::Root(KvKind::target(0));
 
     fn walk(cache: &PrefixCache, salt: u64, tokens: &[u32]) -> Vec<u32> {
+        walk_kind(cache, KvKind::target(salt), tokens)
+    }
+
+    fn walk_kind(cache: &PrefixCache, kind: KvKind, tokens: &[u32]) -> Vec<u32> {
         cache.check().unwrap();
-        cache.walk(salt, tokens, 2).map(|id| id.0).collect()
+        cache.walk(kind, tokens, 2).map(|id| id.0).collect()
     }
 
     #[test]
@@ -233,6 +242,22 @@ mod tests {
         assert_eq!(cache.join(BlockId(3), ROOT, &[1, 2]), Joined::Twin(BlockId(2)));
         cache.leave(BlockId(0));
         assert_eq!(walk(&cache, 0, &[1, 2, 1, 2, 9]), [2]);
+    }
+
+    /// With a hash that ignores the kind, the tokens agree and only the kind differs.
+    #[test]
+    fn a_kind_is_compared_too() {
+        for hash in [chain_hash as ChainHash, |_, tokens| u64::from(tokens[0])] {
+            let draft = |number, salt| KvKind::draft_model(number, 1, salt);
+            let mut cache = PrefixCache::new(4, hash);
+            cache.join(BlockId(0), Parent::Root(draft(1, 0)), &[1, 2]);
+            cache.join(BlockId(1), Parent::Block(BlockId(0)), &[3, 4]);
+            let tokens = [1, 2, 3, 4, 5];
+            assert_eq!(walk_kind(&cache, draft(1, 0), &tokens), [0, 1]);
+            for kind in [draft(2, 0), draft(1, 7), KvKind::target(0), KvKind::target(7)] {
+                assert_eq!(walk_kind(&cache, kind, &tokens), [0; 0], "{kind:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The block table: the blocks and tokens of one sequence.
 
+use crate::kind::KvKind;
 use crate::pool::BlockId;
 
 /// The blocks of one sequence, in order, and the tokens of the KV in them.
@@ -25,7 +26,7 @@ use crate::pool::BlockId;
 #[derive(Debug, Default)]
 #[must_use = "blocks in a dropped table are lost: release it"]
 pub struct BlockTable {
-    salt: u64,
+    kind: KvKind,
     ids: Vec<u32>,
     /// The committed tokens. They take four bytes each beside the many thousand bytes of their KV.
     /// With them a block can be hashed when it fills, and a table can be truncated anywhere.
@@ -36,13 +37,13 @@ pub struct BlockTable {
 }
 
 impl BlockTable {
-    /// An empty table. It shares KV only with tables of the same `salt` (one salt for each model,
-    /// each adapter, and each tenant whose requests must stay private).
-    pub fn new(salt: u64) -> Self {
-        BlockTable { salt, ..BlockTable::default() }
+    /// An empty table. It shares KV only with tables of the same kind.
+    pub fn new(kind: KvKind) -> Self {
+        BlockTable { kind, ..BlockTable::default() }
     }
 
     /// The physical block of every `block_size` positions, in the form that the device reads.
+    /// `block_size` is that of the table's [kind](KvKind).
     ///
     /// An id stays the same until the next call of the manager with this table: `reserve` may
     /// replace the last block (and then returns a copy), and `commit` may replace the blocks that
@@ -56,9 +57,9 @@ impl BlockTable {
         self.tokens.len()
     }
 
-    /// The salt under which the table shares KV.
-    pub fn salt(&self) -> u64 {
-        self.salt
+    /// The kind of the table's KV.
+    pub fn kind(&self) -> KvKind {
+        self.kind
     }
 
     /// Slots from position `n_tokens()` on that may be written now.
@@ -131,13 +132,18 @@ impl BlockTable {
     /// A table of the same blocks and committed tokens. The caller must count the new holders.
     pub(crate) fn duplicate(&self) -> BlockTable {
         let (ids, tokens) = (self.ids.clone(), self.tokens.clone());
-        BlockTable { salt: self.salt, ids, tokens, n_reserved: 0, block_size: self.block_size }
+        BlockTable { kind: self.kind, ids, tokens, n_reserved: 0, block_size: self.block_size }
     }
 
     /// A table of cached blocks that hold exactly `tokens`.
-    pub(crate) fn of_cached(salt: u64, ids: Vec<u32>, tokens: &[u32], block_size: usize) -> Self {
+    pub(crate) fn of_cached(
+        kind: KvKind,
+        ids: Vec<u32>,
+        tokens: &[u32],
+        block_size: usize,
+    ) -> Self {
         debug_assert_eq!(ids.len() * block_size, tokens.len());
-        BlockTable { salt, ids, tokens: tokens.to_vec(), n_reserved: 0, block_size }
+        BlockTable { kind, ids, tokens: tokens.to_vec(), n_reserved: 0, block_size }
     }
 }
 
@@ -147,8 +153,8 @@ mod tests {
 
     #[test]
     fn counts_and_ranges() {
-        let mut table = BlockTable::new(5);
-        assert_eq!((table.salt(), table.n_tokens()), (5, 0));
+        let mut table = BlockTable::new(KvKind::target(5));
+        assert_eq!((table.kind(), table.n_tokens()), (KvKind::target(5), 0));
         assert_eq!(table.partial_block(), None);
         table.push_block(BlockId(7), 4);
         table.push_block(BlockId(3), 4);

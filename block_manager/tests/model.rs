@@ -15,7 +15,7 @@
 
 mod harness;
 
-use galley_blocks::BlockManager;
+use galley_blocks::{BlockManager, KvKind};
 use harness::{Config, Fault, Harness, Op, Random};
 use proptest::prelude::*;
 
@@ -36,6 +36,8 @@ fn run(n_ops: usize, fault: Fault) -> Result<Totals, String> {
             harness.finish().map_err(|e| format!("seed {seed} {config:?}, at the end: {e}"))?;
         totals.n_ops += 1000;
         totals.hit_tokens += reached.hit_tokens;
+        totals.draft_hit_tokens += reached.draft_hit_tokens;
+        totals.draft_evictions += reached.draft_evictions;
         totals.evictions += reached.evictions;
         totals.copies += reached.copies;
         totals.twins += reached.twins;
@@ -54,6 +56,8 @@ fn run(n_ops: usize, fault: Fault) -> Result<Totals, String> {
 struct Totals {
     n_ops: usize,
     hit_tokens: u64,
+    draft_hit_tokens: u64,
+    draft_evictions: u64,
     evictions: u64,
     copies: u64,
     twins: u64,
@@ -68,6 +72,8 @@ fn random_histories() {
     println!("{totals:?}");
     let Totals { hit_tokens, evictions, copies, twins, .. } = totals;
     assert!(hit_tokens > 10_000 && evictions > 1000 && copies > 1000 && twins > 1000);
+    let Totals { draft_hit_tokens, draft_evictions, .. } = totals;
+    assert!(draft_hit_tokens > 10_000 && draft_evictions > 1000 && evictions > draft_evictions);
     let Totals { collisions, written_in_place, out_of_blocks, .. } = totals;
     assert!(collisions > 1000 && written_in_place > 50 && out_of_blocks > 1000);
 }
@@ -81,6 +87,8 @@ fn broken_devices_and_callers_are_caught() {
         Fault::WriteOneSlotWrong,
         Fault::LoseATable,
         Fault::ForgetToRollBack,
+        Fault::MixUpDraftModels,
+        Fault::MixUpDraftAndTarget,
     ] {
         let caught = run(20_000, fault);
         assert!(caught.is_err(), "{fault:?} went unnoticed: {caught:?}");
@@ -92,7 +100,7 @@ fn a_table_of_the_whole_pool_and_back() {
     let mut blocks = BlockManager::new(1 << 16, 16, true);
     let tokens: Vec<u32> = (0..1 << 20).collect();
     for hit in [0, (1 << 20) - 16] {
-        let mut table = blocks.match_prefix(0, &tokens);
+        let mut table = blocks.match_prefix(KvKind::target(0), &tokens);
         assert_eq!(table.n_tokens(), hit);
         blocks.reserve(&mut table, tokens.len() - hit).unwrap();
         blocks.commit(&mut table, &tokens[hit..]);

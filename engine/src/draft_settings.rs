@@ -313,9 +313,9 @@ impl DraftPlan {
         DraftPlan { drafter: None, models: Arc::default(), draft_length: 0, kv_budget: None }
     }
 
-    /// An empty KV cache for each draft model.
-    pub(crate) fn caches(&self) -> Vec<DraftCache> {
-        self.models.iter().copied().map(DraftCache::new).collect()
+    /// An empty KV cache for each draft model. Sequences of one salt share KV.
+    pub(crate) fn caches(&self, cache_salt: u64) -> Vec<DraftCache> {
+        self.models.iter().map(|&model| DraftCache::new(model, cache_salt)).collect()
     }
 }
 

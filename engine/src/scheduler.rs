@@ -69,6 +69,7 @@ pub(crate) struct Counts {
     pub(crate) preemptions: u64,
     pub(crate) prefix_query_tokens: u64,
     pub(crate) prefix_hit_tokens: u64,
+    pub(crate) draft_prefix_hit_tokens: u64,
 }
 
 impl Scheduler {

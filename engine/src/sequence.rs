@@ -22,7 +22,7 @@ use crate::request::{ExistingOutput, ValidRequest};
 use crate::stop::{FinishReason, StopRules};
 use galley_backend::sample::{SampleRow, SamplingParams};
 use galley_backend::{InputToken, Placeholder};
-use galley_blocks::{BlockManager, BlockTable};
+use galley_blocks::{BlockManager, BlockTable, KvKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -121,13 +121,13 @@ impl Sequence {
         let ExistingOutput { text, finish, .. } = request.output;
         Sequence {
             key: SequenceKey { priority: request.priority, request: number, index: 0 },
-            table: BlockTable::new(state.cache_salt),
+            table: BlockTable::new(KvKind::target(state.cache_salt)),
             sampler: SequenceSampler::new(Arc::clone(&state), 0, request.seen),
             request: state,
             pending: None,
             share: Share::default(),
             state: finish.map_or(SequenceState::Waiting, SequenceState::Finished),
-            draft: request.draft.map(SequenceDraft::new),
+            draft: request.draft.map(|draft| SequenceDraft::new(draft, request.cache_salt)),
             n_forks: request.n - 1,
             text,
             tokens: request.tokens,
@@ -340,7 +340,7 @@ impl Sequence {
 
     /// Releases all blocks, including blocks of draft models.
     pub(crate) fn release(&mut self, blocks: &mut BlockManager) {
-        let empty = BlockTable::new(self.table.salt());
+        let empty = BlockTable::new(self.table.kind());
         blocks.release(std::mem::replace(&mut self.table, empty));
         if let Some(draft) = &mut self.draft {
             draft.release(blocks);

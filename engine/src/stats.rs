@@ -24,7 +24,7 @@ pub struct Stats {
     pub kv_blocks_peak: usize,
     /// Blocks in the pool.
     pub kv_blocks_total: usize,
-    /// Used blocks that hold KV of draft models.
+    /// Used blocks that hold KV of draft models. A block that several sequences share counts once.
     pub kv_blocks_drafting: usize,
     /// Bytes of the suffix indexes of sequences, which drafters search for earlier text.
     pub suffix_index_bytes: usize,
@@ -39,8 +39,12 @@ pub struct Stats {
     pub draft_models_behind: usize,
     /// Prompt tokens that were looked up in the prefix cache, counted at first admission.
     pub prefix_query_tokens: u64,
-    /// Prompt tokens that were found in the prefix cache, counted at first admission.
+    /// Prompt tokens that were found in the prefix cache, counted at first admission. KV of draft
+    /// models does not count.
     pub prefix_hit_tokens: u64,
+    /// Tokens that draft models did not have to read, because the prefix cache had their KV. Counted
+    /// whenever a draft model begins with a sequence.
+    pub draft_prefix_hit_tokens: u64,
     /// Preemptions. A preempted sequence is recomputed.
     pub preemptions: u64,
     /// Accepted requests.

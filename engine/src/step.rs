@@ -308,10 +308,10 @@ impl EngineCore {
         (stats.waiting, stats.paused) = self.scheduler.n_waiting_and_paused();
         stats.kv_blocks_used = self.blocks.n_used();
         stats.kv_blocks_total = self.blocks.n_blocks();
-        stats.kv_blocks_drafting =
-            self.scheduler.running().iter().map(Sequence::n_draft_blocks).sum();
+        stats.kv_blocks_drafting = self.blocks.n_used_by_draft_models();
         stats.prefix_query_tokens = counts.prefix_query_tokens;
         stats.prefix_hit_tokens = counts.prefix_hit_tokens;
+        stats.draft_prefix_hit_tokens = counts.draft_prefix_hit_tokens;
         stats.preemptions = counts.preemptions;
         stats.draft_times = self.drafting.times();
         self.drafting.suffix_stats(stats);

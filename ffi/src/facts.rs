@@ -47,6 +47,7 @@ pub(crate) fn stats(stats: &Stats, drafters: &[String]) -> Value {
         "generated_tokens": stats.generated_tokens,
         "prefix_query_tokens": stats.prefix_query_tokens,
         "prefix_hit_tokens": stats.prefix_hit_tokens,
+        "draft_prefix_hit_tokens": stats.draft_prefix_hit_tokens,
         "kv_blocks": {
             "used": stats.kv_blocks_used,
             "peak": stats.kv_blocks_peak,

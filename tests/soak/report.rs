@@ -31,6 +31,8 @@ pub struct Report {
     pub n_preemptions: u64,
     /// Tokens found in the prefix cache.
     pub n_prefix_hits: u64,
+    /// Tokens of draft models found there.
+    pub n_draft_prefix_hits: u64,
     /// Number of draft tokens.
     pub n_drafted: u64,
     /// Number of accepted draft tokens.
@@ -54,6 +56,7 @@ impl Report {
     pub(super) fn add_stats(&mut self, stats: &Stats) {
         self.n_preemptions += stats.preemptions;
         self.n_prefix_hits += stats.prefix_hit_tokens;
+        self.n_draft_prefix_hits += stats.draft_prefix_hit_tokens;
         self.n_drafted += stats.drafts.drafted;
         self.n_accepted += stats.drafts.accepted;
     }
@@ -82,7 +85,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: [(&str, u64); 13] = [
+        let rows: [(&str, u64); 14] = [
             ("seed", self.seed),
             ("workloads", self.n_workloads),
             ("comparisons", self.n_comparisons),
@@ -94,6 +97,7 @@ impl fmt::Display for Report {
             ("leaked blocks", self.n_leaked_blocks),
             ("preemptions", self.n_preemptions),
             ("prefix hits", self.n_prefix_hits),
+            ("of draft models", self.n_draft_prefix_hits),
             ("drafted", self.n_drafted),
             ("accepted", self.n_accepted),
         ];

@@ -24,6 +24,7 @@ fn a_short_soak_finds_nothing() {
     assert!(report.n_resumed > 50, "{report}");
     assert!(report.n_comparisons > 100 && report.n_by_rejection > 5, "{report}");
     assert!(report.n_preemptions > 100 && report.n_prefix_hits > 30, "{report}");
+    assert!(report.n_draft_prefix_hits > 30, "{report}");
     assert!(report.n_accepted > 100 && report.n_drafted > report.n_accepted + 100, "{report}");
 }
 

@@ -22,7 +22,7 @@ fn filled(blocks: &mut BlockManager, tokens: &[u32]) -> BlockTable {
 
 /// Tokens of a prompt that the prefix cache has.
 fn n_cached(blocks: &mut BlockManager, salt: u64, prompt: &[u32]) -> usize {
-    let table = blocks.match_prefix(salt, prompt);
+    let table = blocks.match_prefix(KvKind::target(salt), prompt);
     let n_tokens = table.n_tokens();
     blocks.release(table);
     n_tokens
@@ -41,10 +41,10 @@ fn a_prompt_is_found_again() {
     blocks.release(table);
     assert_eq!((blocks.n_free(), blocks.n_used()), (8, 0));
 
-    let table = blocks.match_prefix(0, &tokens::<9>());
+    let table = blocks.match_prefix(KvKind::default(), &tokens::<9>());
     assert_eq!((table.ids(), table.n_tokens()), (&[0, 1][..], 8));
     assert_eq!(blocks.n_free(), 6);
-    let other = blocks.match_prefix(1, &tokens::<9>());
+    let other = blocks.match_prefix(KvKind::target(1), &tokens::<9>());
     assert_eq!(other.n_tokens(), 0);
     blocks.check(&[&table, &other]).unwrap();
 }
@@ -65,7 +65,7 @@ fn nothing_is_found_without_prefix_caching() {
     let mut blocks = BlockManager::new(8, 4, false);
     let table = filled(&mut blocks, &tokens::<11>());
     blocks.release(table);
-    assert_eq!(blocks.match_prefix(0, &tokens::<11>()).n_tokens(), 0);
+    assert_eq!(blocks.match_prefix(KvKind::default(), &tokens::<11>()).n_tokens(), 0);
     blocks.check(&[]).unwrap();
 }
 
@@ -155,10 +155,10 @@ fn eviction_takes_leaves_of_the_least_recently_used() {
     let second = filled(&mut blocks, &[50, 51, 52, 53, 54, 55, 56, 57]);
     blocks.release(first);
     blocks.release(second);
-    let hit = blocks.match_prefix(0, &tokens::<5>()); // the root of the first is used again
+    let hit = blocks.match_prefix(KvKind::default(), &tokens::<5>()); // the root of the first is used again
     assert_eq!(hit.ids(), [0]);
 
-    let mut third = BlockTable::new(3);
+    let mut third = BlockTable::new(KvKind::target(3));
     append(&mut blocks, &mut third, &tokens::<8>());
     assert_eq!(third.ids(), [1, 3], "the leaves, in the order in which they became idle");
     assert_eq!(n_cached(&mut blocks, 0, &[50, 51, 52, 53, 54]), 4);
@@ -235,4 +235,65 @@ fn one_hash_for_all_serves_nothing_wrong() {
     assert_eq!(n_cached(&mut blocks, 0, &[5; 9]), 0);
     assert_eq!(n_cached(&mut blocks, 1, &tokens::<9>()), 0);
     blocks.check(&[&first, &second]).unwrap();
+}
+
+/// The draft model's blocks are in the pool and are found again, by their own kind alone.
+#[test]
+fn a_draft_model_shares_its_own_kv() {
+    let kind = KvKind::draft_model(1, 2, 7);
+    let mut blocks = manager(8);
+    let mut first = BlockTable::new(kind);
+    assert_eq!(blocks.blocks_needed(&first, 19), 3, "blocks of eight tokens");
+    append(&mut blocks, &mut first, &tokens::<19>());
+    let second = blocks.match_prefix(kind, &tokens::<17>());
+    assert_eq!((second.n_tokens(), second.ids()), (16, &first.ids()[..2]));
+    assert_eq!(
+        (blocks.n_used(), blocks.n_used_by_draft_models()),
+        (3, 3),
+        "shared ones count once"
+    );
+    for other in [KvKind::draft_model(2, 2, 7), KvKind::draft_model(1, 2, 0), KvKind::target(7)] {
+        assert_eq!(blocks.match_prefix(other, &tokens::<17>()).n_tokens(), 0, "{other:?}");
+    }
+    blocks.check(&[&first, &second]).unwrap();
+    blocks.release(first);
+    assert_eq!(blocks.n_used_by_draft_models(), 2);
+    blocks.release(second);
+    assert_eq!((blocks.n_free(), blocks.n_used_by_draft_models()), (8, 0));
+}
+
+#[test]
+fn draft_models_are_evicted_before_the_target() {
+    let kind = KvKind::draft_model(1, 1, 0);
+    let mut blocks = manager(4);
+    let target = filled(&mut blocks, &tokens::<8>());
+    let mut draft = BlockTable::new(kind);
+    append(&mut blocks, &mut draft, &tokens::<8>());
+    blocks.release(target);
+    blocks.release(draft);
+    let mut other = BlockTable::new(KvKind::target(1));
+    append(&mut blocks, &mut other, &[5; 4]);
+    assert_eq!(other.ids(), [3], "the draft model's leaf, although it became idle last");
+    append(&mut blocks, &mut other, &[6; 4]);
+    assert_eq!(blocks.match_prefix(kind, &tokens::<9>()).n_tokens(), 0);
+    assert_eq!(n_cached(&mut blocks, 0, &tokens::<9>()), 8, "the target has lost nothing");
+    blocks.check(&[&other]).unwrap();
+}
+
+#[test]
+fn tables_that_are_about_to_compute_one_block_have_one_hash() {
+    let mut blocks = manager(8);
+    let (prompt, empty) = (tokens::<9>(), BlockTable::default());
+    let first = blocks.next_hash(&empty, &prompt).expect("a full block");
+    assert_eq!(blocks.next_hash(&empty, &tokens::<5>()), Some(first), "the rest does not matter");
+    assert_eq!(blocks.next_hash(&empty, &tokens::<4>()), None, "the last token does not count");
+    let draft = BlockTable::new(KvKind::draft_model(1, 1, 0));
+    assert_ne!(blocks.next_hash(&draft, &prompt), Some(first));
+    let table = filled(&mut blocks, &tokens::<6>());
+    let second = blocks.next_hash(&table, &prompt).expect("a full block");
+    assert_ne!(second, first);
+    assert_eq!(blocks.next_hash(&table, &tokens::<8>()), None);
+    blocks.clear_prefix_cache();
+    assert_eq!(blocks.next_hash(&table, &prompt), None, "the block before it is not cached");
+    assert_eq!(BlockManager::new(8, 4, false).next_hash(&empty, &prompt), None);
 }

@@ -1,10 +1,12 @@
 //! Runs operations on the manager, the model and the device, and compares them.
 
 mod device;
+mod kind;
 mod model;
 
 use device::Device;
 use galley_blocks::{BlockManager, BlockTable};
+use kind::Kind;
 pub(crate) use model::Reached;
 use model::{Model, ModelTable};
 use std::collections::HashMap;
@@ -71,10 +73,16 @@ pub(crate) enum Fault {
     WriteOneSlotWrong,
     LoseATable,
     ForgetToRollBack,
+    /// Two draft models go by one number: only the device shows it.
+    MixUpDraftModels,
+    /// The KV of a draft model goes by the target's number: only the device shows it.
+    MixUpDraftAndTarget,
 }
 
-/// A sequence: its table, the model's table, and the rest of its prompt.
+/// A sequence: the kind of the KV that the device writes for it, its table, the model's table, and the
+/// rest of its prompt.
 struct Sequence {
+    kind: Kind,
     table: BlockTable,
     model: ModelTable,
     prompt: Vec<u32>,
@@ -134,8 +142,9 @@ impl Harness {
                         self.blocks.rollback(&mut sequence.table);
                         self.model.rollback(&mut sequence.model);
                         let table = self.blocks.fork(&sequence.table);
-                        let (model, prompt) = (sequence.model.clone(), sequence.prompt.clone());
-                        self.sequences.push(Sequence { table, model, prompt });
+                        let Sequence { kind, model, prompt, .. } = sequence;
+                        let (kind, model, prompt) = (*kind, model.clone(), prompt.clone());
+                        self.sequences.push(Sequence { kind, table, model, prompt });
                     }
                     _ => self.release(at),
                 }
@@ -157,13 +166,13 @@ impl Harness {
         if self.blocks.n_free() != self.blocks.n_blocks() || self.blocks.n_used() != 0 {
             return Err(format!("{} blocks are free at the end", self.blocks.n_free()));
         }
-        for (salt, mut tokens) in self.model.cached_prefixes() {
+        for (kind, mut tokens) in self.model.cached_prefixes() {
             tokens.push(0);
-            let table = self.blocks.match_prefix(salt, &tokens);
+            let table = self.blocks.match_prefix(kind.of_manager(), &tokens);
             if table.n_tokens() + 1 != tokens.len() {
                 return Err(format!("{tokens:?} is cached, {} tokens found", table.n_tokens()));
             }
-            self.device.expect(table.ids(), salt, &tokens[..table.n_tokens()])?;
+            self.device.expect(table.ids(), kind, &tokens[..table.n_tokens()])?;
             self.blocks.release(table);
         }
         self.blocks.clear_prefix_cache();
@@ -171,14 +180,24 @@ impl Harness {
         Ok(self.model.reached)
     }
 
+    /// The kind as the caller says it to the manager and to the model. A fault mixes it up with another.
+    fn said(&self, kind: Kind) -> Kind {
+        match (kind.model, self.fault) {
+            (2, Fault::MixUpDraftModels) => Kind { model: 1, ..kind },
+            (1, Fault::MixUpDraftAndTarget) => Kind { model: 0, ..kind },
+            _ => kind,
+        }
+    }
+
     fn start(&mut self, op: Op) -> Result<(), String> {
         let n = usize::from(op.n) + 1;
         if self.sequences.len() == 8 {
             return Ok(());
         }
-        let (salt, prompt) = (u64::from(op.table) % 2, tokens(op.seed, n));
-        let table = self.blocks.match_prefix(salt, &prompt);
-        let model = self.model.match_prefix(salt, &prompt);
+        let (kind, prompt) = (Kind::of(op.table), tokens(op.seed, n));
+        let said = self.said(kind);
+        let table = self.blocks.match_prefix(said.of_manager(), &prompt);
+        let model = self.model.match_prefix(said, &prompt);
         if table.n_tokens() != model.tokens.len() {
             return Err(format!("{} tokens found, not {}", table.n_tokens(), model.tokens.len()));
         }
@@ -186,15 +205,16 @@ impl Harness {
             return Err("nothing was left to compute".into());
         }
         let prompt = prompt[table.n_tokens()..].to_vec();
-        self.sequences.push(Sequence { table, model, prompt });
+        self.sequences.push(Sequence { kind, table, model, prompt });
         Ok(())
     }
 
     fn reserve(&mut self, at: usize, n: usize) -> Result<(), String> {
         if self.fault == Fault::WriteWithoutReserving {
-            let Sequence { table, .. } = &self.sequences[at];
-            if table.ids().len() * self.blocks.block_size_tokens() > table.n_tokens() {
-                self.device.scribble(table.ids(), table.n_tokens()..table.n_tokens() + 1)?;
+            let Sequence { kind, table, .. } = &self.sequences[at];
+            let n = table.n_tokens();
+            if table.ids().len() * self.blocks.block_size_tokens() > n {
+                self.device.scribble(table.ids(), *kind, n..n + 1)?;
             }
         }
         let mut models = model_tables(&self.sequences);
@@ -225,7 +245,7 @@ impl Harness {
             copies.iter().for_each(|copy| self.device.copy(copy.from, copy.to));
         }
         let start = sequence.table.n_tokens();
-        self.device.scribble(sequence.table.ids(), start..start + n)?;
+        self.device.scribble(sequence.table.ids(), sequence.kind, start..start + n)?;
         Ok(())
     }
 
@@ -240,9 +260,9 @@ impl Harness {
 
         let start = sequence.table.n_tokens();
         let all = [&sequence.model.tokens[..], &step].concat();
-        self.device.write(sequence.table.ids(), sequence.model.salt, &all, start)?;
+        self.device.write(sequence.table.ids(), sequence.kind, &all, start)?;
         if self.fault == Fault::WriteOneSlotWrong && n_now > 0 {
-            self.device.scribble(sequence.table.ids(), start..start + 1)?;
+            self.device.scribble(sequence.table.ids(), sequence.kind, start..start + 1)?;
         }
         self.blocks.commit(&mut sequence.table, &step);
         self.model.commit(&mut sequence.model, &step);
@@ -259,13 +279,13 @@ impl Harness {
 
     /// A lookup finds as many tokens as in the model. Its table is released at once.
     fn look_up(&mut self, op: Op) -> Result<(), String> {
-        let (salt, prompt) = (u64::from(op.kind) % 2, tokens(op.seed ^ 1, 24));
-        let table = self.blocks.match_prefix(salt, &prompt);
+        let (kind, prompt) = (self.said(Kind::of(op.kind)), tokens(op.seed ^ 1, 24));
+        let table = self.blocks.match_prefix(kind.of_manager(), &prompt);
         let found = table.n_tokens();
         self.blocks.release(table);
 
         let mut models = model_tables(&self.sequences);
-        models.push(self.model.match_prefix(salt, &prompt));
+        models.push(self.model.match_prefix(kind, &prompt));
         self.model.settle(&models);
         let expected = models.pop().map_or(0, |table| table.tokens.len());
         self.model.settle(&models);
@@ -282,20 +302,28 @@ impl Harness {
         self.blocks.check(&tables)?;
 
         let models = model_tables(&self.sequences);
-        let got = (self.blocks.n_free(), self.blocks.n_used());
+        let n_drafts = self.blocks.n_used_by_draft_models();
+        let got = (self.blocks.n_free(), self.blocks.n_used(), n_drafts);
         let n_held = self.model.n_held(&models);
-        let want = (self.blocks.n_blocks() - n_held, n_held);
+        let n_drafts = self.model.n_held_by_draft_models(&models);
+        let want = (self.blocks.n_blocks() - n_held, n_held, n_drafts);
         if got != want {
-            return Err(format!("(free, used) are {got:?}, the model says {want:?}"));
+            return Err(format!("(free, used, drafts) are {got:?}, the model says {want:?}"));
         }
 
         // Tables share blocks as in the model: the ids and the model's blocks map one to one.
         let (mut ids, mut names) = (HashMap::new(), HashMap::new());
-        for Sequence { table, model, .. } in &self.sequences {
-            if (table.salt(), table.n_tokens()) != (model.salt, model.tokens.len()) {
+        for Sequence { kind, table, model, prompt } in &self.sequences {
+            if (table.kind(), table.n_tokens()) != (model.kind.of_manager(), model.tokens.len()) {
                 return Err(format!("{table:?} is {model:?} in the model"));
             }
-            let n_full_or_partial = model.tokens.len().div_ceil(self.blocks.block_size_tokens());
+            let all = [&model.tokens[..], prompt].concat();
+            let hashes = (self.blocks.next_hash(table, &all), self.model.next_hash(model, &all));
+            if hashes.0 != hashes.1 {
+                return Err(format!("next hashes of {table:?} are {hashes:?}"));
+            }
+            let block_size = self.blocks.block_size_tokens() * model.kind.block_factor as usize;
+            let n_full_or_partial = model.tokens.len().div_ceil(block_size);
             for (&id, &name) in table.ids().iter().zip(&model.blocks) {
                 if *ids.entry(name).or_insert(id) != id || *names.entry(id).or_insert(name) != name
                 {
@@ -305,7 +333,7 @@ impl Harness {
             if table.ids().len() < n_full_or_partial || table.ids().len() != model.blocks.len() {
                 return Err(format!("{table:?} has {} blocks in the model", model.blocks.len()));
             }
-            self.device.expect(table.ids(), model.salt, &model.tokens)?;
+            self.device.expect(table.ids(), *kind, &model.tokens)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The rules in their plainest form, and slow: the content of a block is a list of all tokens up to
 //! its end, and its holders are counted on demand.
 
-use super::Config;
+use super::{Config, Kind};
 use galley_blocks::OutOfBlocks;
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ type Name = u64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ModelTable {
-    pub(crate) salt: u64,
+    pub(crate) kind: Kind,
     pub(crate) tokens: Vec<u32>,
     pub(crate) blocks: Vec<Name>,
     pub(crate) reserved: usize,
@@ -19,8 +19,9 @@ pub(crate) struct ModelTable {
 
 /// A block that is held or cached.
 struct Block {
-    /// The salt, and every token from the start of the sequence to the end of the block.
-    cached: Option<(u64, Vec<u32>)>,
+    kind: Kind,
+    /// Every token from the start of the sequence to the end of the block.
+    cached: Option<Vec<u32>>,
     idle_since: Option<u64>,
 }
 
@@ -34,6 +35,8 @@ pub(crate) struct Reserved {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reached {
     pub(crate) hit_tokens: u64,
+    pub(crate) draft_hit_tokens: u64,
+    pub(crate) draft_evictions: u64,
     pub(crate) evictions: u64,
     pub(crate) copies: u64,
     pub(crate) twins: u64,
@@ -61,16 +64,28 @@ impl Model {
         self.blocks.keys().filter(|&&name| n_holders(tables, name) > 0).count()
     }
 
-    pub(crate) fn cached_prefixes(&self) -> Vec<(u64, Vec<u32>)> {
-        self.blocks.values().filter_map(|block| block.cached.clone()).collect()
+    /// Number of distinct blocks in tables of draft models.
+    pub(crate) fn n_held_by_draft_models(&self, tables: &[ModelTable]) -> usize {
+        let is_held = |name| n_holders(tables, name) > 0;
+        let held = self.blocks.iter().filter(|(name, _)| is_held(**name));
+        held.filter(|(_, block)| block.kind.model > 0).count()
+    }
+
+    pub(crate) fn cached_prefixes(&self) -> Vec<(Kind, Vec<u32>)> {
+        let cached = |block: &Block| Some((block.kind, block.cached.clone()?));
+        self.blocks.values().filter_map(cached).collect()
+    }
+
+    fn size(&self, kind: Kind) -> usize {
+        self.config.block_size * kind.block_factor as usize
     }
 
     /// The cached blocks of a prompt, its last token excluded, and the number of their tokens.
-    fn found(&self, salt: u64, prompt: &[u32]) -> (Vec<Name>, usize) {
-        let size = self.config.block_size;
+    fn found(&self, kind: Kind, prompt: &[u32]) -> (Vec<Name>, usize) {
+        let size = self.size(kind);
         let mut names = Vec::new();
         while (names.len() + 1) * size < prompt.len() {
-            match self.cached_as(salt, &prompt[..(names.len() + 1) * size]) {
+            match self.cached_as(kind, &prompt[..(names.len() + 1) * size]) {
                 Some(name) => names.push(name),
                 None => break,
             }
@@ -79,10 +94,14 @@ impl Model {
         (names, n_tokens)
     }
 
-    pub(crate) fn match_prefix(&mut self, salt: u64, prompt: &[u32]) -> ModelTable {
-        let (blocks, n_tokens) = self.found(salt, prompt);
-        self.reached.hit_tokens += n_tokens as u64;
-        ModelTable { salt, tokens: prompt[..n_tokens].to_vec(), blocks, reserved: 0 }
+    pub(crate) fn match_prefix(&mut self, kind: Kind, prompt: &[u32]) -> ModelTable {
+        let (blocks, n_tokens) = self.found(kind, prompt);
+        let hits = match kind.model {
+            0 => &mut self.reached.hit_tokens,
+            _ => &mut self.reached.draft_hit_tokens,
+        };
+        *hits += n_tokens as u64;
+        ModelTable { kind, tokens: prompt[..n_tokens].to_vec(), blocks, reserved: 0 }
     }
 
     pub(crate) fn reserve(
@@ -91,8 +110,8 @@ impl Model {
         at: usize,
         n: usize,
     ) -> Result<Reserved, OutOfBlocks> {
-        let size = self.config.block_size;
         let table = &tables[at];
+        let (kind, size) = (table.kind, self.size(table.kind));
         let n_tokens = table.tokens.len();
         let reserved = table.reserved.max(n);
         let n_new = (n_tokens + reserved).div_ceil(size) - table.blocks.len();
@@ -112,7 +131,7 @@ impl Model {
             return Err(OutOfBlocks { needed, free });
         }
         if copied.is_some() {
-            tables[at].blocks[n_tokens / size] = self.allocate();
+            tables[at].blocks[n_tokens / size] = self.allocate(kind);
             self.reached.copies += 1;
             self.settle(tables);
         } else if let Some(name) = written {
@@ -120,7 +139,7 @@ impl Model {
             self.reached.written_in_place += u64::from(forgotten.is_some());
         }
         for _ in 0..n_new {
-            let name = self.allocate();
+            let name = self.allocate(kind);
             tables[at].blocks.push(name);
         }
         tables[at].reserved = reserved;
@@ -128,7 +147,7 @@ impl Model {
     }
 
     pub(crate) fn commit(&mut self, table: &mut ModelTable, tokens: &[u32]) {
-        let size = self.config.block_size;
+        let (kind, size) = (table.kind, self.size(table.kind));
         let n_full = table.tokens.len() / size;
         table.tokens.extend(tokens);
         table.reserved -= tokens.len();
@@ -139,14 +158,14 @@ impl Model {
             if !self.config.prefix_caching || !parent_is_cached {
                 continue;
             }
-            if let Some(twin) = self.cached_as(table.salt, content) {
+            if let Some(twin) = self.cached_as(kind, content) {
                 table.blocks[index] = twin;
                 self.reached.twins += 1;
-            } else if self.hash_is_taken(table.salt, content) {
+            } else if self.hash_is_taken(kind, content) {
                 self.reached.collisions += 1;
             } else {
                 let block = self.blocks.get_mut(&table.blocks[index]).unwrap();
-                block.cached = Some((table.salt, content.to_vec()));
+                block.cached = Some(content.to_vec());
             }
         }
     }
@@ -157,7 +176,7 @@ impl Model {
 
     pub(crate) fn truncate(&self, table: &mut ModelTable, n_tokens: usize) {
         table.tokens.truncate(n_tokens);
-        table.blocks.truncate(table.tokens.len().div_ceil(self.config.block_size));
+        table.blocks.truncate(table.tokens.len().div_ceil(self.size(table.kind)));
         table.reserved = 0;
     }
 
@@ -180,53 +199,63 @@ impl Model {
         });
     }
 
-    /// A new block. If there is no room, it replaces the block that has been idle for longest. Of
-    /// blocks that became idle together, the deepest is replaced first.
-    fn allocate(&mut self) -> Name {
+    /// The hash of the next full block of a table that goes on with `tokens`, the last one excepted.
+    pub(crate) fn next_hash(&self, table: &ModelTable, tokens: &[u32]) -> Option<u64> {
+        let index = table.tokens.len() / self.size(table.kind);
+        let end = (index + 1) * self.size(table.kind);
+        let before = index.checked_sub(1).map(|before| &self.blocks[&table.blocks[before]]);
+        let may_join = before.is_none_or(|before| before.cached.is_some());
+        let is_found = self.config.prefix_caching && may_join && end < tokens.len();
+        is_found.then(|| self.hash(table.kind, &tokens[..end]))
+    }
+
+    /// A new block. If there is no room, it replaces an idle block: one of a draft model if there is
+    /// any, and the block that has been idle for longest. Of blocks that became idle together, the
+    /// deepest is replaced first.
+    fn allocate(&mut self, kind: Kind) -> Name {
         if self.blocks.len() == self.config.n_blocks {
             let idle = self.blocks.iter().filter_map(|(&name, block)| {
-                let depth = block.cached.as_ref()?.1.len();
-                Some((block.idle_since?, Reverse(depth), name))
+                let depth = block.cached.as_ref()?.len();
+                Some((block.kind.model == 0, block.idle_since?, Reverse(depth), name))
             });
-            let (_, _, name) = idle.min().expect("room was counted before");
+            let (is_of_target, _, _, name) = idle.min().expect("room was counted before");
             self.blocks.remove(&name);
             self.reached.evictions += 1;
+            self.reached.draft_evictions += u64::from(!is_of_target);
         }
         self.next_name += 1;
-        self.blocks.insert(self.next_name, Block { cached: None, idle_since: None });
+        self.blocks.insert(self.next_name, Block { kind, cached: None, idle_since: None });
         self.next_name
     }
 
-    fn cached_as(&self, salt: u64, content: &[u32]) -> Option<Name> {
+    fn cached_as(&self, kind: Kind, content: &[u32]) -> Option<Name> {
         let mut all = self.blocks.iter();
         let is_it = |block: &Block| {
-            block.cached.as_ref().is_some_and(|cached| cached.0 == salt && cached.1 == content)
+            block.kind == kind && block.cached.as_ref().is_some_and(|cached| cached == content)
         };
         all.find(|(_, block)| is_it(block)).map(|(&name, _)| name)
     }
 
     fn is_child(&self, child: Name, parent: Name) -> bool {
-        let (Some(child), Some(parent)) =
-            (&self.blocks[&child].cached, &self.blocks[&parent].cached)
-        else {
-            return false;
-        };
-        child.0 == parent.0
-            && child.1.len() == parent.1.len() + self.config.block_size
-            && child.1.starts_with(&parent.1)
+        let (child, parent) = (&self.blocks[&child], &self.blocks[&parent]);
+        let (Some(tokens), Some(before)) = (&child.cached, &parent.cached) else { return false };
+        child.kind == parent.kind
+            && tokens.len() == before.len() + self.size(child.kind)
+            && tokens.starts_with(before)
     }
 
     /// Whether a cached block has the same hash. Only one block per hash can be found.
-    fn hash_is_taken(&self, salt: u64, content: &[u32]) -> bool {
-        let hash = self.hash(salt, content);
-        self.blocks
-            .values()
-            .flat_map(|block| &block.cached)
-            .any(|cached| self.hash(cached.0, &cached.1) == hash)
+    fn hash_is_taken(&self, kind: Kind, content: &[u32]) -> bool {
+        let hash = self.hash(kind, content);
+        let is_it = |block: &Block| {
+            block.cached.as_ref().is_some_and(|cached| self.hash(block.kind, cached) == hash)
+        };
+        self.blocks.values().any(is_it)
     }
 
-    fn hash(&self, salt: u64, content: &[u32]) -> u64 {
-        content.chunks(self.config.block_size).fold(salt, self.config.hash())
+    fn hash(&self, kind: Kind, content: &[u32]) -> u64 {
+        let hash = self.config.hash();
+        content.chunks(self.size(kind)).fold(hash(kind.salt, &[kind.model]), hash)
     }
 }
 

@@ -33,6 +33,10 @@ struct Reader {
     n_read: usize,
     /// Tokens that the model reads in this forward.
     n_now: usize,
+    /// Whether they attend to all tokens before them.
+    sees_all: bool,
+    /// Whether the model has read the sequence to its end before. Until then, views do not apply.
+    is_caught_up: bool,
     /// Each draft token is sampled synchronously.
     waits: bool,
 }
@@ -53,7 +57,7 @@ impl DraftRound<'_> {
         mask: &LayerMask<'_>,
         rows: &[ChainRow],
     ) -> Result<()> {
-        let model = ChainModel::new(model, self.model);
+        let model = ChainModel::new(model, self.model, matches!(mask, LayerMask::All));
         let reader = |row: &ChainRow| model.reader(row, &mut self.sequences[row.at]);
         let mut readers: Vec<Reader> = rows.iter().filter_map(reader).collect();
         let n_blocks = readers.iter().map(|reader| self.sequences[reader.at].table.ids().len());
@@ -143,10 +147,12 @@ struct ChainModel {
     vocab_size: usize,
     target_vocab_size: usize,
     max_rows: usize,
+    /// Whether all layers run.
+    is_whole: bool,
 }
 
 impl ChainModel {
-    fn new(index: ModelIndex, model: &dyn LanguageModel) -> Self {
+    fn new(index: ModelIndex, model: &dyn LanguageModel, is_whole: bool) -> Self {
         let loaded = model.loaded(index);
         ChainModel {
             index,
@@ -154,6 +160,7 @@ impl ChainModel {
             vocab_size: loaded.config.vocab_size,
             target_vocab_size: model.target().config.vocab_size,
             max_rows: model.row_limits().max_rows,
+            is_whole,
         }
     }
 
@@ -172,13 +179,15 @@ impl ChainModel {
             return None;
         }
         let n_wanted = sequence.tokens.len() + sequence.n_slots - 1;
-        let n_read = if self.index == ModelIndex::TARGET {
-            sequence.table.n_tokens()
+        let (n_read, is_caught_up) = if self.index == ModelIndex::TARGET {
+            (sequence.table.n_tokens(), true)
         } else {
             let cache = sequence.draft.cache_mut(self.index)?;
-            cache.can_read(n_wanted).then(|| cache.first_unread(sequence.tokens))?
+            let n_read = cache.can_read(n_wanted).then(|| cache.first_unread(sequence.tokens))?;
+            (n_read, cache.is_caught_up())
         };
-        Some(Reader { at: row.at, view: row.view, n_read, n_now: 0, waits: false })
+        let ChainRow { at, view } = *row;
+        Some(Reader { at, view, n_read, n_now: 0, sees_all: true, is_caught_up, waits: false })
     }
 
     /// Adds unread tokens of a reader to the batch, as many as fit. Returns whether the reader has
@@ -197,9 +206,11 @@ impl ChainModel {
             return false;
         }
         let (position, n) = (reader.n_read, tokens.len() - 1);
-        let view = reader.view.map_or(KvView::default(), |view| {
-            draft.view(view, position, n, &self.shape, ascending)
-        });
+        let view = match reader.view.filter(|_| reader.is_caught_up) {
+            Some(view) => draft.view(view, position, n, &self.shape, ascending),
+            None => KvView::default(),
+        };
+        reader.sees_all = view.tail_start == 0;
         let block_table = self.block_table(sequence);
         let span = Span { position, block_table, writes_kv: true, view };
         let known = tokens[position.min(tokens.len())..].iter().copied().map(InputToken::known);
@@ -239,10 +250,12 @@ impl ChainModel {
 
     /// Records the tokens that `reader` has read. Returns whether no token is left to read.
     fn end_of_forward(&self, reader: &mut Reader, sequence: &mut DraftingSequence<'_>) -> bool {
+        let first = reader.n_read;
         reader.n_read += reader.n_now;
-        let n_known = sequence.tokens.len();
-        let n_drafted = reader.n_read.saturating_sub(n_known);
-        sequence.draft.has_read(self.index, reader.n_read - n_drafted, n_drafted);
-        reader.n_read == n_known + sequence.draft.tokens.len()
+        let n_tokens = sequence.tokens.len();
+        reader.is_caught_up |= reader.n_read >= n_tokens;
+        let is_whole = self.is_whole && reader.sees_all;
+        sequence.draft.has_read(self.index, first..reader.n_read, n_tokens, is_whole);
+        reader.n_read == n_tokens + sequence.draft.tokens.len()
     }
 }

@@ -137,13 +137,15 @@ impl Drafting {
         }
     }
 
-    /// Test drafters, each with a name.
+    /// Test drafters, each with its name and its draft models.
     #[cfg(test)]
-    pub(crate) fn of_test(drafters: Vec<(String, Box<dyn DraftStrategy>)>, sizes: &Fitted) -> Self {
-        let (names, drafters): (Vec<_>, Vec<_>) = drafters.into_iter().unzip();
-        let offered = |name| OfferedDrafter { name, models: [].into() };
+    pub(crate) fn of_test(
+        drafters: Vec<(OfferedDrafter, Box<dyn DraftStrategy>)>,
+        sizes: &Fitted,
+    ) -> Self {
+        let (offered, drafters) = drafters.into_iter().unzip();
         let offer = DraftOffer {
-            drafters: names.into_iter().map(offered).collect(),
+            drafters: offered,
             draft_length: 3,
             max_draft_length: 64,
             longest_draft: sizes.max_draft_length as u32,

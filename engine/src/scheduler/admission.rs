@@ -23,7 +23,7 @@ struct Taken {
     n_streams: usize,
     /// Blocks that they still need for their known tokens and their forks.
     n_promised: usize,
-    /// Blocks that their draft models hold.
+    /// Blocks that their draft models hold; shared ones count once.
     n_drafting: usize,
 }
 
@@ -109,7 +109,7 @@ impl Scheduler {
         Taken {
             n_streams: self.running.iter().map(Sequence::n_streams).sum(),
             n_promised: self.n_promised(blocks),
-            n_drafting: self.running.iter().map(Sequence::n_draft_blocks).sum(),
+            n_drafting: blocks.n_used_by_draft_models(),
         }
     }
 
@@ -139,14 +139,14 @@ impl Scheduler {
             return None;
         }
         let sequence = self.waiting.get(key).expect("it was the first a moment ago");
-        let table = blocks.match_prefix(sequence.table.salt(), &sequence.tokens);
+        let table = blocks.match_prefix(sequence.table.kind(), &sequence.tokens);
         let n_todo = sequence.tokens.len() - table.n_tokens();
         let needed = blocks.blocks_needed(&table, n_todo) + sequence.n_forks as usize;
         // Idle cached blocks that the table has taken are no longer free, so `n_free` is read again.
         let wanted = needed + spoken_for;
         if wanted <= blocks.n_free() + taken.n_drafting || self.running.is_empty() {
             while wanted > blocks.n_free() && self.reclaim_draft_kv(blocks) {
-                taken.n_drafting = self.running.iter().map(Sequence::n_draft_blocks).sum();
+                taken.n_drafting = blocks.n_used_by_draft_models();
             }
             return Some(table);
         }

@@ -19,6 +19,8 @@ impl Scheduler {
             has_none && sequence.max_draft() > 0
         };
         let mut n_drafting = self.running.iter().filter(|sequence| may_draft(sequence)).count();
+        // Hashes of the blocks that draft models read in this step.
+        let mut reading = Vec::new();
         for sequence in &mut self.running {
             if !may_draft(sequence) {
                 continue;
@@ -28,27 +30,44 @@ impl Scheduler {
             if let Some(chaos) = self.chaos.as_mut().filter(|_| n > 0) {
                 n = chaos.chunk(n);
             }
-            let (n_known, n_left) = (sequence.tokens.len(), sequence.n_left());
-            let Some(draft) = sequence.draft.as_mut().filter(|_| n > 0) else { continue };
+            let (n_known, n_left) = (sequence.n_tokens(), sequence.n_left());
+            let Sequence { tokens, table, share, draft, .. } = sequence;
+            let Some(draft) = draft.as_mut().filter(|_| n > 0) else { continue };
             // A draft model reads all tokens except the last one that it drafts.
             let n_read = n_known + n - 1;
-            let needed_to_read = draft.blocks_needed(n_read, block_size);
-            if needed_to_read > 0 && draft.n_blocks() == 0 {
+            let n_spare = blocks.n_free().saturating_sub(spoken_for);
+            let begins = draft.n_blocks() == 0 && draft.blocks_needed(n_read, block_size) > 0;
+            let mut n_found = 0;
+            if begins {
                 // No draft-model prefill starts while a request waits for blocks (it would be
-                // evicted), nor if the prefill takes as many steps as the sequence has tokens left.
-                let n_steps = n_known.div_ceil(self.max_num_batched_tokens);
-                if is_waited_for || n_steps >= n_left {
+                // evicted), nor while there are no more blocks than when there were too few.
+                if is_waited_for || !draft.may_fit(n_spare) {
+                    continue;
+                }
+                n_found = draft.find_prefixes(tokens, n_read, blocks);
+                // Nor does it start if it takes as many steps as the sequence has tokens left, nor
+                // while another sequence reads what this one can share a step later.
+                let n_steps = draft.n_unread(n_known).div_ceil(self.max_num_batched_tokens);
+                if n_steps >= n_left || draft.waits_for(&reading, tokens, blocks) {
+                    draft.release(blocks);
                     continue;
                 }
             }
-            let needed = blocks.blocks_needed(&sequence.table, 1 + n) + needed_to_read;
+            let needed =
+                blocks.blocks_needed(table, 1 + n) + draft.blocks_needed(n_read, block_size);
             if needed + spoken_for > blocks.n_free() {
+                if begins {
+                    draft.release(blocks);
+                    draft.has_not_fitted(n_spare);
+                }
                 continue;
             }
             draft.reserve(n_read, blocks);
+            reading.extend(draft.next_hashes(tokens, blocks));
+            self.counts.draft_prefix_hit_tokens += n_found as u64;
             // The decode's slot is reserved, so its block is the table's own: nothing is copied.
-            if blocks.reserve(&mut sequence.table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
-                budget.promise_draft(&mut sequence.share, n);
+            if blocks.reserve(table, 1 + n).is_ok_and(|copies| copies.is_empty()) {
+                budget.promise_draft(share, n);
             }
         }
     }

@@ -12,6 +12,7 @@ use galley_backend::{InputToken, KvShape, KvView, Placeholder};
 use galley_blocks::{BlockManager, BlockTable};
 use galley_drafter_host::{SelectionPolicy, View};
 use galley_model::ModelIndex;
+use std::ops::Range;
 
 /// The drafting state of one sequence.
 ///
@@ -35,6 +36,12 @@ pub(crate) struct SequenceDraft {
     pub(crate) stats: DraftStats,
     /// One cache for each draft model of the plan's drafter.
     caches: Vec<DraftCache>,
+    /// The salt under which the request's KV is shared.
+    cache_salt: u64,
+    /// The hash of the block for which the draft models last waited.
+    waited_for: Option<u64>,
+    /// Spare blocks of the pool when there were last too few for the draft models.
+    too_few_blocks: Option<usize>,
     /// One selection for each view of the plan's drafter. Empty until the drafter is told of the
     /// sequence.
     pub(crate) selections: Vec<ViewSelection>,
@@ -43,9 +50,15 @@ pub(crate) struct SequenceDraft {
 }
 
 impl SequenceDraft {
-    pub(crate) fn new(settings: DraftSettings) -> Self {
+    pub(crate) fn new(settings: DraftSettings, cache_salt: u64) -> Self {
         SequenceDraft {
-            caches: if settings.is_auto { Vec::new() } else { settings.plan.caches() },
+            caches: match settings.is_auto {
+                true => Vec::new(),
+                false => settings.plan.caches(cache_salt),
+            },
+            cache_salt,
+            waited_for: None,
+            too_few_blocks: None,
             verify: settings.verify,
             auto: settings.is_auto.then(AutoDraft::default),
             plan: if settings.is_auto { DraftPlan::off() } else { settings.plan.clone() },
@@ -58,10 +71,12 @@ impl SequenceDraft {
         }
     }
 
-    /// The state of a fork: the agreed plan, and nothing computed.
+    /// The state of a fork: the agreed plan, and nothing computed. Draft models have not read the
+    /// prompt yet when a sequence forks; the forks share it through the prefix cache.
     pub(super) fn fork(&self) -> Self {
         let (plan, is_auto) = (self.agreed.clone(), self.auto.is_some());
-        Self::new(DraftSettings { plan, verify: self.verify, is_auto })
+        let settings = DraftSettings { plan, verify: self.verify, is_auto };
+        Self::new(settings, self.cache_salt)
     }
 
     /// The plan that the request has agreed on. If the planner chooses, it holds the longest draft and the KV budget.
@@ -105,7 +120,7 @@ impl SequenceDraft {
         let was_known = changes_drafter && self.is_known;
         if changes_drafter {
             self.release(blocks);
-            self.caches = plan.caches();
+            self.caches = plan.caches(self.cache_salt);
             self.selections.clear();
             self.is_known = false;
         }
@@ -134,17 +149,83 @@ impl SequenceDraft {
         self.caches.iter_mut().find(|cache| cache.model.index == model)
     }
 
-    /// Records that a draft model has read the first `n_tokens` tokens of the sequence, and the
-    /// first `n_drafted` draft tokens after them.
-    pub(crate) fn has_read(&mut self, model: ModelIndex, n_tokens: usize, n_drafted: usize) {
+    /// Records that a draft model has read the positions `read`, of `n_tokens` known tokens and of the
+    /// draft after them. `is_whole`: all layers ran, and attended to all tokens before.
+    pub(crate) fn has_read(
+        &mut self,
+        model: ModelIndex,
+        read: Range<usize>,
+        n_tokens: usize,
+        is_whole: bool,
+    ) {
         if let Some(cache) = self.caches.iter_mut().find(|cache| cache.model.index == model) {
-            cache.has_read(n_tokens, &self.tokens[..n_drafted]);
+            cache.has_read(read, n_tokens, &self.tokens, is_whole);
         }
+    }
+
+    /// Commits KV of draft models after a step. `tokens` are the known tokens of the sequence.
+    pub(crate) fn commit(&mut self, tokens: &[u32], blocks: &mut BlockManager) {
+        self.caches.iter_mut().for_each(|cache| cache.commit(tokens, blocks));
     }
 
     /// Blocks of the pool that the draft models hold.
     pub(crate) fn n_blocks(&self) -> usize {
         self.caches.iter().map(DraftCache::n_blocks).sum()
+    }
+
+    /// Draft models without blocks that can read `n_tokens` tokens begin with the longest prefix of the
+    /// sequence's `tokens` that the prefix cache holds. Returns the length of the prefixes, all
+    /// together.
+    pub(crate) fn find_prefixes(
+        &mut self,
+        tokens: &[u32],
+        n_tokens: usize,
+        blocks: &mut BlockManager,
+    ) -> usize {
+        let begins = |cache: &&mut DraftCache| cache.n_blocks() == 0 && cache.can_read(n_tokens);
+        let begin = self.caches.iter_mut().filter(begins);
+        begin.map(|cache| cache.find_prefix(tokens, blocks)).sum()
+    }
+
+    /// The hashes of the full blocks that the draft models read next.
+    pub(crate) fn next_hashes(
+        &self,
+        tokens: &[u32],
+        blocks: &BlockManager,
+    ) -> impl Iterator<Item = u64> {
+        self.caches.iter().filter_map(|cache| cache.next_hash(tokens, blocks))
+    }
+
+    /// Whether the draft models leave a block to another sequence, which reads it in this step: then
+    /// they find it in the prefix cache a step later. `hashes` are those of the blocks that are read.
+    /// They wait once for a block, so that they go on even if the other sequence does not.
+    pub(crate) fn waits_for(
+        &mut self,
+        hashes: &[u64],
+        tokens: &[u32],
+        blocks: &BlockManager,
+    ) -> bool {
+        let next = self.next_hashes(tokens, blocks).find(|next| hashes.contains(next));
+        let waits = next.is_some() && next != self.waited_for;
+        self.waited_for = next.filter(|_| waits).or(self.waited_for);
+        waits
+    }
+
+    /// Whether the draft models may have room in `n_spare` blocks: there are more than when there were
+    /// too few. So a prompt is not looked up in every step while the pool is full.
+    pub(crate) fn may_fit(&self, n_spare: usize) -> bool {
+        self.too_few_blocks.is_none_or(|too_few| n_spare > too_few)
+    }
+
+    /// Records that `n_spare` blocks were too few for the draft models.
+    pub(crate) fn has_not_fitted(&mut self, n_spare: usize) {
+        self.too_few_blocks = Some(n_spare);
+    }
+
+    /// Most tokens of the first `n_tokens` that a draft model has not read.
+    pub(crate) fn n_unread(&self, n_tokens: usize) -> usize {
+        let readers = self.caches.iter().filter(|cache| cache.can_read(n_tokens));
+        readers.map(|cache| n_tokens.saturating_sub(cache.n_read())).max().unwrap_or(0)
     }
 
     /// Pool blocks that the draft models lack to read `n_tokens` tokens. Models with a shorter
@@ -237,7 +318,7 @@ impl SequenceDraft {
             SelectionPolicy::Nothing => None,
         };
         let view = self.selections[index].view(&view_budget, observe, n, shape, ascending);
-        // A draft model that still reads the prompt attends to all of it.
+        // A draft model with more than the tail to read attends to all of it.
         if first < view.tail_start as usize { KvView::default() } else { view }
     }
 }
@@ -264,11 +345,8 @@ mod tests {
     fn a_draft_ends_before_what_is_no_token_of_the_target() {
         let drafted = |rows: &[u32]| {
             let plan = DraftPlan { draft_length: 3, ..DraftPlan::off() };
-            let mut draft = SequenceDraft::new(DraftSettings {
-                plan,
-                verify: Verify::Equality,
-                is_auto: false,
-            });
+            let settings = DraftSettings { plan, verify: Verify::Equality, is_auto: false };
+            let mut draft = SequenceDraft::new(settings, 0);
             let placeholders: Vec<_> = PendingTokens::default().push(&[0; 5]).collect();
             [0, 2, 4].into_iter().for_each(|at| draft.push_pending(placeholders[at]));
             let mut sampled = PendingTokens::default();

@@ -25,11 +25,15 @@ impl Sequence {
         self.pending = None;
     }
 
-    /// Commits the KV of this step's known tokens and ends the sequence's share of the step.
+    /// Commits the KV of this step's known tokens, the target's and that of draft models, and ends the
+    /// sequence's share of the step.
     pub(crate) fn commit_scheduled(&mut self, blocks: &mut BlockManager) {
         let first = self.table.n_tokens();
         let rows = &self.tokens[first..first + std::mem::take(&mut self.share).n_rows()];
         blocks.commit(&mut self.table, rows);
+        if let Some(draft) = &mut self.draft {
+            draft.commit(&self.tokens, blocks);
+        }
     }
 
     /// Verifies the draft against the target's tokens (`sampled`), commits the KV of the

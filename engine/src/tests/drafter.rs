@@ -1,13 +1,16 @@
 //! Test drafters with drafts that are known in advance.
 
-use super::toy::EOS;
+use super::toy::{BLOCK_SIZE, EOS};
 use crate::config::Fitted;
+use crate::draft_cache::DraftModel;
+use crate::draft_settings::OfferedDrafter;
 use crate::drafting::{DraftStrategy, Drafting};
 use crate::stats::DraftStats;
 use galley_drafter_host::{
     Cost, DraftRow, Mask, MaskId, Matcher, MatcherId, ModelId, Outcome, Program, SuffixSource,
     Timings, Verified, View, Work,
 };
+use galley_model::ModelIndex;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -30,6 +33,8 @@ pub(super) enum Kind {
     SetAside,
     /// As `Right` for 60 rounds, and as `Never` after them.
     Fading,
+    /// With the draft model of this number: every draft token is right.
+    Second(usize),
 }
 
 /// Facts that the engine has told its drafters.
@@ -104,6 +109,10 @@ impl DraftStrategy for Double {
                 let model = ModelId::TARGET;
                 program.work.push(Work::Chain { model, view: None, mask: None });
             }
+            Kind::Second(number) => {
+                let model = ModelId(number as u32);
+                program.work.push(Work::Chain { model, view: None, mask: None });
+            }
             Kind::Wrong => {
                 for (at, row) in rows.iter().enumerate() {
                     let (first, n_tokens) = (program.pushed.len() as u32, row.draft_length);
@@ -161,9 +170,23 @@ pub(super) fn drafting(kind: Kind, known: &Known, sizes: &Fitted) -> Drafting {
 
 /// An engine's drafting with one drafter of each kind, with the kind as its name.
 pub(super) fn drafting_of(kinds: &[Kind], known: &Known, sizes: &Fitted) -> Drafting {
-    let double = |&kind: &Kind| -> (String, Box<dyn DraftStrategy>) {
+    let double = |&kind: &Kind| -> (OfferedDrafter, Box<dyn DraftStrategy>) {
+        let models = match kind {
+            Kind::Second(number) => [second_model(number, sizes)].into(),
+            _ => [].into(),
+        };
         let double = Double { kind, known: Arc::clone(known), n_rounds: 0 };
-        (format!("{kind:?}"), Box::new(double))
+        (OfferedDrafter { name: format!("{kind:?}"), models }, Box::new(double))
     };
     Drafting::of_test(kinds.iter().map(double).collect(), sizes)
+}
+
+/// Draft model `number` of a [`Toy`](super::toy::Toy): a block has room for as many of its blocks.
+fn second_model(number: usize, sizes: &Fitted) -> DraftModel {
+    DraftModel {
+        index: ModelIndex(number),
+        blocks_per_block: number,
+        n_pool_blocks: sizes.kv_tokens / BLOCK_SIZE,
+        max_context: usize::MAX,
+    }
 }

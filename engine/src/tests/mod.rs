@@ -15,5 +15,6 @@ mod plans;
 mod queues;
 mod resume;
 mod schedules;
+mod second_models;
 mod suffixes;
 mod toy;

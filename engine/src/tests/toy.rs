@@ -12,12 +12,20 @@ use galley_model::config::{Family, ModelConfig, RopeScaling};
 use galley_model::end_tokens::{EndSource, EndTokens};
 use galley_model::{LanguageModel, LoadedModel, ModelIndex, Result, RowLimits};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 pub(super) const VOCAB: usize = 40;
 pub(super) const EOS: u32 = 39;
 
-/// Content of a slot: the KV of a token depends on all tokens before it.
+/// Block size of toys with draft models.
+pub(super) const BLOCK_SIZE: usize = 4;
+
+/// Most blocks of a draft model that lie in one block.
+const MOST_PER_BLOCK: usize = 2;
+
+/// Content of a slot: the KV of a token depends on all tokens before it. A draft model has the
+/// target's logits, and KV that means nothing to other models.
 type Slot = u64;
 
 pub(super) struct Toy {
@@ -35,6 +43,10 @@ pub(super) struct Toy {
     pub(super) mixes_placeholders: bool,
     /// Copies of blocks are skipped: the negative control.
     pub(super) ignores_copies: bool,
+    /// What the KV of draft models is mixed with. Another value makes other models of them.
+    pub(super) key: Arc<AtomicU64>,
+    /// Rows of draft models so far.
+    pub(super) n_draft_rows: Arc<AtomicU64>,
     /// Rows, and logit rows, that the device takes less than it says: the negative control.
     pub(super) takes_less: (usize, usize),
     /// The number of forwards that succeed, and the failure after them.
@@ -86,7 +98,7 @@ impl Toy {
         Toy {
             loaded: LoadedModel::new(config, kv_shape, 0),
             limits: RowLimits::new(max_rows, max_rows),
-            slots: vec![0; n_blocks * block_size],
+            slots: vec![0; n_blocks * block_size * MOST_PER_BLOCK],
             logits: Vec::new(),
             scratch: Scratch::default(),
             pending: PendingTokens::default(),
@@ -94,6 +106,8 @@ impl Toy {
             calls: Arc::default(),
             mixes_placeholders: false,
             ignores_copies: false,
+            key: Arc::new(AtomicU64::new(1)),
+            n_draft_rows: Arc::default(),
             takes_less: (0, 0),
             breaks: None,
             n_forwards: 0,
@@ -125,13 +139,17 @@ impl Toy {
         self
     }
 
+    /// What a model's KV is mixed with: nothing for the target.
+    fn key_of(&self, ModelIndex(model): ModelIndex) -> Slot {
+        self.key.load(Relaxed).wrapping_mul(model as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
     /// Corrupts the slots that a forward over `batch` writes, and the logits.
     pub(super) fn spoil(&mut self, batch: &Batch<'_>) {
-        let block_size = self.loaded.kv_shape.block_size;
         for seq in batch.seqs {
             for row in seq.first_row..seq.first_row + seq.n_rows {
                 let p = batch.positions[row] as usize;
-                let slot = seq.block_table[p / block_size] as usize * block_size + p % block_size;
+                let slot = slot_of(&self.loaded.kv_shape, seq.block_table, p);
                 self.slots[slot] ^= 0x5555;
             }
         }
@@ -142,6 +160,14 @@ impl Toy {
         self.loaded.config.max_context = max_context;
         self
     }
+}
+
+/// Place of position `p` of a sequence with these blocks.
+fn slot_of(shape: &KvShape, block_table: &[u32], p: usize) -> usize {
+    let KvShape { block_size, n_blocks, .. } = *shape;
+    let id = block_table[p / block_size] as usize;
+    let (part, block) = (id / n_blocks, id % n_blocks);
+    (block * MOST_PER_BLOCK + part) * block_size + p % block_size
 }
 
 fn mix(a: u64, b: u64) -> u64 {
@@ -194,7 +220,7 @@ impl LanguageModel for Toy {
 
     fn forward(
         &mut self,
-        _: ModelIndex,
+        model: ModelIndex,
         batch: &Batch<'_>,
         _: &LayerMask<'_>,
         _: &mut [Observation<'_>],
@@ -221,7 +247,10 @@ impl LanguageModel for Toy {
             n_logit_rows <= self.limits.max_logit_rows - less_logit_rows,
             "{n_logit_rows} of logits"
         );
-        let block_size = self.loaded.kv_shape.block_size;
+        let (shape, key) = (self.loaded.kv_shape, self.key_of(model));
+        if model != ModelIndex::TARGET {
+            self.n_draft_rows.fetch_add(n_rows as u64, Relaxed);
+        }
         let mut written = HashSet::new();
         let mut next_row = 0;
         let mut of_row = vec![0; n_rows];
@@ -237,17 +266,16 @@ impl LanguageModel for Toy {
         for seq in batch.seqs {
             assert_eq!(seq.first_row, next_row);
             next_row += seq.n_rows;
-            let slot =
-                |p: usize| seq.block_table[p / block_size] as usize * block_size + p % block_size;
+            let slot = |p: usize| slot_of(&shape, seq.block_table, p);
             for (row, slot_of_row) in
                 of_row.iter_mut().enumerate().take(next_row).skip(seq.first_row)
             {
                 let position = batch.positions[row] as usize;
                 assert_eq!(position, batch.positions[seq.first_row] as usize + row - seq.first_row);
                 assert!(written.insert(slot(position)), "two rows write to one slot");
-                let before = (0..position).map(|p| self.slots[slot(p)]);
+                let before = (0..position).map(|p| self.slots[slot(p)] ^ key);
                 *slot_of_row = attend(before, tokens[row], position);
-                self.slots[slot(position)] = *slot_of_row;
+                self.slots[slot(position)] = *slot_of_row ^ key;
             }
         }
         assert_eq!(next_row, n_rows);
@@ -294,7 +322,7 @@ impl LanguageModel for Toy {
 
     fn copy_blocks(&mut self, copies: &[(u32, u32)]) -> Result<()> {
         if !self.ignores_copies {
-            let size = self.loaded.kv_shape.block_size;
+            let size = self.loaded.kv_shape.block_size * MOST_PER_BLOCK;
             for &(from, to) in copies {
                 let from = from as usize * size;
                 self.slots.copy_within(from..from + size, to as usize * size);
