@@ -33,7 +33,7 @@ const WORK_PER_SCORE: usize = 64;
 
 /// Most bytes of probabilities that the attention of one layer keeps. Observations beyond them take
 /// a pass of their own.
-const MAX_KEPT_BYTES: usize = 64 << 20;
+pub(super) const MAX_KEPT_BYTES: usize = 64 << 20;
 
 impl CpuBackend {
     /// Implements [`DecoderOps::observe`](crate::DecoderOps::observe).
@@ -53,13 +53,14 @@ impl CpuBackend {
     }
 
     /// Implements [`DecoderOps::observed_attention`](crate::DecoderOps::observed_attention) for a call
-    /// whose views are checked.
+    /// whose views are checked. States keep at most `max_kept_bytes` of probabilities.
     pub(super) fn attend_and_observe(
         &mut self,
         call: &Call,
         pool: &KvPool,
         batch: &Batch<'_>,
         observations: &mut [Observation<'_>],
+        max_kept_bytes: usize,
     ) -> Result<()> {
         let n_kv_heads = pool.shape.n_kv_heads;
         let all = observing(observations, batch, pool, call.layer)?;
@@ -68,7 +69,7 @@ impl CpuBackend {
         let mut kept_bytes = 0;
         for one in all {
             let bytes = one.kept_bytes(call, n_kv_heads);
-            let has_room = bytes.saturating_add(kept_bytes) <= MAX_KEPT_BYTES;
+            let has_room = bytes.saturating_add(kept_bytes) <= max_kept_bytes;
             if observed[one.seq].is_none() && has_room && one.fits_a_pass(call, batch) {
                 kept_bytes += bytes;
                 observed[one.seq] = Some(inside.len());

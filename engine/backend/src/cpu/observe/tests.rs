@@ -125,7 +125,7 @@ fn other_orders_of_rows_and_other_rows_change_bits() {
     }
 }
 
-/// Two sequences observe, one of them twice, beside a sequence with a view of its own.
+/// Two sequences observe, one of them twice, and a third with a view of its own.
 #[test]
 fn observations_of_a_batch_select_as_alone() {
     let cache = Cache::new(&mut Values(23), (6, 2, 24), LEN);
@@ -157,26 +157,32 @@ fn observations_of_a_batch_select_as_alone() {
             });
             let batch = Batch { seqs: &spans, ..*batch };
             let mut out = backend.operand_rows(9, cache.n_heads * cache.head_dim).unwrap();
-            let mut select = |asked: &[(usize, &SelectionCase)]| -> Vec<Vec<u32>> {
+            // The ids, and whether some keys were read once more.
+            let mut select = |asked: &[(usize, &SelectionCase)], max_kept_bytes: usize| {
                 let n_ids = |one: &SelectionCase| LAYERS * cache.n_kv_heads * one.n_selected;
                 let mut ids: Vec<_> = asked.iter().map(|(_, one)| vec![0; n_ids(one)]).collect();
-                let observation = |((seq, one), ids): (&(usize, &SelectionCase), _)| {
-                    cache.observation(one, *seq, 1..3, ids)
-                };
-                let mut all: Vec<_> = asked
-                    .iter()
-                    .zip(ids.iter_mut().map(Vec::as_mut_slice))
-                    .map(observation)
+                let pairs = asked.iter().zip(&mut ids);
+                let mut all: Vec<_> = pairs
+                    .map(|((seq, one), ids)| cache.observation(one, *seq, 1..3, ids))
                     .collect();
+                backend.observers.iter_mut().for_each(|observer| observer.scores.clear());
                 let params = cache.params(None);
-                backend
-                    .observed_attention(q, pool, LAYER, &batch, params, &mut all, &mut out)
-                    .unwrap();
-                ids
+                let call =
+                    backend.attention_call(q, pool, LAYER, &batch, params, &mut out).unwrap();
+                backend.attend_and_observe(&call, pool, &batch, &mut all, max_kept_bytes).unwrap();
+                let is_apart = backend.observers.iter().any(|observer| !observer.scores.is_empty());
+                (ids, is_apart)
             };
-            let together = select(&asked);
-            let alone: Vec<_> = asked.chunks(1).flat_map(&mut select).collect();
-            assert!(together == alone, "{case}");
+            let (together, _) = select(&asked, MAX_KEPT_BYTES);
+            // Two rows of three heads keep 64 bytes for each of three tiles, for both KV heads.
+            let needed_bytes = 2 * 3 * 64 * 3 * 2;
+            for (max_kept_bytes, expected) in [(needed_bytes, false), (needed_bytes - 1, true)] {
+                let (ids, is_apart) = select(&asked[..1], max_kept_bytes);
+                assert_eq!(is_apart, expected, "{max_kept_bytes} bytes: {case}");
+                assert!(ids[0] == together[0], "{max_kept_bytes} bytes: {case}");
+            }
+            let alone = asked.chunks(1).flat_map(|one| select(one, MAX_KEPT_BYTES).0);
+            assert!(alone.eq(together.iter().cloned()), "{case}");
             // Negative control: other sequences have other rows.
             assert_ne!(together[0], together[3], "{case}");
             assert_ne!(together[1], together[2], "{case}");

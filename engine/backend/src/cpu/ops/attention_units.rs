@@ -52,7 +52,7 @@ impl CpuBackend {
     }
 
     /// The call for the attention of `batch`, with checked views and the output `out`.
-    pub(super) fn attention_call(
+    pub(in crate::cpu) fn attention_call(
         &mut self,
         q: &Tensor,
         pool: &KvPool,

@@ -3,7 +3,7 @@
 use crate::checks::{check_tokens, for_each_slot};
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::Sink;
-use crate::cpu::observe::Observed;
+use crate::cpu::observe::{MAX_KEPT_BYTES, Observed};
 use crate::cpu::rope::RopeStore;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{
@@ -172,7 +172,7 @@ impl DecoderOps for CpuBackend {
         out: &mut Tensor,
     ) -> Result<()> {
         let call = self.attention_call(q, pool, layer, batch, params, out)?;
-        self.attend_and_observe(&call, pool, batch, observations)
+        self.attend_and_observe(&call, pool, batch, observations, MAX_KEPT_BYTES)
     }
 
     fn observe(
