@@ -192,10 +192,13 @@ impl<B: DecoderOps> Decoder<B> {
                     &mut a.qkv,
                 )?;
                 backend.rope_and_store_kv(&a.qkv, &rope_params, batch, i, pool, &mut a.q)?;
-                if !observations.is_empty() {
-                    backend.observe(&a.q, pool, i, batch, params, observations)?;
+                let (q, out) = (&a.q, &mut a.attended);
+                match observations.is_empty() {
+                    true => backend.attention(q, pool, i, batch, params, out)?,
+                    false => {
+                        backend.observed_attention(q, pool, i, batch, params, observations, out)?
+                    }
                 }
-                backend.attention(&a.q, pool, i, batch, params, &mut a.attended)?;
                 backend.linear_add(&a.attended, n_rows, &layer.output, &mut a.x)?;
             }
             if mask.mlp(i) {

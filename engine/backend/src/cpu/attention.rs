@@ -15,13 +15,19 @@
 //!
 //! All query heads of a KV head, and all rows of a verification or of a part of a prompt, are rows
 //! of one pass over the tile: keys and values are read from memory once for all of them.
+//!
+//! A state also keeps the probabilities p of rows that observe ([`Kept`]), before they are rounded
+//! to operands: a selection reads no key again.
 
 use super::kv::{GROUP, Group, Layout, copy_token};
+use super::observe::{GroupSums, Kept, KeptUnit, Probabilities};
 use super::simd::{Element, F32, Isa, LANES};
 use crate::{KvView, Selected};
+use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Groups of a tile.
-const TILE_GROUPS: usize = 16;
+pub(super) const TILE_GROUPS: usize = 16;
 /// Tokens of a tile: the unit of the canonical order.
 pub(super) const TILE: usize = TILE_GROUPS * GROUP;
 /// Query rows (tokens × heads of a group) of one pass: enough to keep arithmetic busy in a prefill,
@@ -99,6 +105,8 @@ pub(super) struct QueryRows<'a> {
     pub(super) kv_head: usize,
     pub(super) block_table: &'a [u32],
     pub(super) view: KvView<'a>,
+    /// The rows whose probabilities are kept in the states of tiles.
+    pub(super) kept: Kept,
 }
 
 impl QueryRows<'_> {
@@ -117,7 +125,7 @@ impl QueryRows<'_> {
     }
 
     /// The tile that contains the earliest tail position that any row sees.
-    fn first_tail_tile(&self, call: &Call) -> usize {
+    pub(super) fn first_tail_tile(&self, call: &Call) -> usize {
         let outside = call.window.map_or(0, |w| (self.first_position + 1).saturating_sub(w));
         self.view.tail_start.max(outside) as usize / TILE
     }
@@ -128,18 +136,22 @@ pub(super) struct SoftmaxState<'a> {
     pub(super) m: &'a mut [f32],
     pub(super) l: &'a mut [f32],
     pub(super) o: &'a mut [f32],
+    /// Probabilities relative to `m`: `kept rows × kept units of a tile`, in a state of one tile.
+    pub(super) kept: &'a mut [f32],
 }
 
 impl<'a> SoftmaxState<'a> {
-    /// Number of f32 values in the state of `n_rows` rows.
+    /// Number of f32 values in the state of `n_rows` rows, without kept probabilities.
     pub(super) fn len(n_rows: usize, padded_dim: usize) -> usize {
         n_rows * (padded_dim + 2)
     }
 
-    pub(super) fn over(values: &'a mut [f32], n_rows: usize) -> Self {
+    /// The state in `values`: [`Self::len`] of them, and then those that are kept.
+    pub(super) fn over(values: &'a mut [f32], n_rows: usize, padded_dim: usize) -> Self {
         let (m, rest) = values.split_at_mut(n_rows);
-        let (l, o) = rest.split_at_mut(n_rows);
-        SoftmaxState { m, l, o }
+        let (l, rest) = rest.split_at_mut(n_rows);
+        let (o, kept) = rest.split_at_mut(n_rows * padded_dim);
+        SoftmaxState { m, l, o, kept }
     }
 
     /// Resets the state to rows that have seen no token.
@@ -175,6 +187,11 @@ impl AttentionScratch {
             gathered: vec![0; TILE_GROUPS * (layout.group_key_words + layout.group_value_words)],
         }
     }
+
+    /// The maxima and the sums of `n_rows` rows over all tiles, after [`merge_states`].
+    pub(super) fn merged(&self, n_rows: usize) -> (&[f32], &[f32]) {
+        self.run[..2 * n_rows].split_at(n_rows)
+    }
 }
 
 /// Computes the attention of `rows` over all their tiles and writes the output.
@@ -193,11 +210,11 @@ pub(super) unsafe fn attend<I: Isa, E: Element>(
     let mut tile_values = std::mem::take(&mut scratch.tile);
     let mut run_values = std::mem::take(&mut scratch.run);
     let len = SoftmaxState::len(n_rows, call.layout.padded_dim);
-    let mut run = SoftmaxState::over(&mut run_values[..len], n_rows);
+    let mut run = SoftmaxState::over(&mut run_values[..len], n_rows, call.layout.padded_dim);
     run.clear();
     let n_tiles = rows.n_tiles(call);
     for tile in 0..n_tiles {
-        let mut state = SoftmaxState::over(&mut tile_values[..len], n_rows);
+        let mut state = SoftmaxState::over(&mut tile_values[..len], n_rows, call.layout.padded_dim);
         // SAFETY: guaranteed by the caller.
         unsafe {
             tile_state::<I, E>(call, rows, (tile, n_tiles), scratch, &mut state);
@@ -211,6 +228,7 @@ pub(super) unsafe fn attend<I: Isa, E: Element>(
 }
 
 /// Merges the states that [`tile_state`] has left in `states`, in order, and writes the output.
+/// [`AttentionScratch::merged`] returns the merged maxima and sums.
 ///
 /// # Safety
 ///
@@ -223,29 +241,27 @@ pub(super) unsafe fn merge_states<I: Isa, E: Element>(
     scratch: &mut AttentionScratch,
 ) {
     let n_rows = rows.n_tokens * call.group_size;
-    let len = SoftmaxState::len(n_rows, call.layout.padded_dim);
-    let mut run_values = std::mem::take(&mut scratch.run);
-    let mut run = SoftmaxState::over(&mut run_values[..len], n_rows);
+    let padded_dim = call.layout.padded_dim;
+    let len = SoftmaxState::len(n_rows, padded_dim);
+    let run_values = &mut scratch.run[..len];
+    let mut run = SoftmaxState::over(run_values, n_rows, padded_dim);
     run.clear();
-    for state in states.chunks_exact_mut(len) {
+    for state in states.chunks_exact_mut(len + rows.kept.len()) {
+        let state = SoftmaxState::over(state, n_rows, padded_dim);
         // SAFETY: guaranteed by the caller.
-        unsafe {
-            merge::<I>(
-                &mut run,
-                &SoftmaxState::over(state, n_rows),
-                call.layout.padded_dim,
-                call.scale,
-            )
-        };
+        unsafe { merge::<I>(&mut run, &state, padded_dim, call.scale) };
     }
     // SAFETY: guaranteed by the caller.
     unsafe { finish::<I, E>(call, rows, &run) };
-    scratch.run = run_values;
 }
 
 /// Merges `state` into `run`, row by row. A row that saw no token of the tile keeps its bits.
+///
+/// # Safety
+///
+/// `padded_dim` must be the one of both states, and the CPU must have the instruction set.
 #[inline(always)]
-unsafe fn merge<I: Isa>(
+pub(super) unsafe fn merge<I: Isa>(
     run: &mut SoftmaxState<'_>,
     state: &SoftmaxState<'_>,
     padded_dim: usize,
@@ -323,11 +339,11 @@ unsafe fn store_scaled<I: Isa, E: Element>(
 }
 
 /// The groups of one tile, and the positions of its tokens.
-struct Tile<'a> {
-    groups: [Group<*const u32>; TILE_GROUPS],
-    n_groups: usize,
+pub(super) struct Tile<'a> {
+    pub(super) groups: [Group<*const u32>; TILE_GROUPS],
+    pub(super) n_groups: usize,
     /// Groups of the next tile, to be prefetched; null if there is no next tile.
-    next: [Group<*const u32>; TILE_GROUPS],
+    pub(super) next: [Group<*const u32>; TILE_GROUPS],
     /// Positions of the tile's tokens in the sequence.
     positions: TilePositions<'a>,
 }
@@ -344,7 +360,7 @@ enum TilePositions<'a> {
 
 impl Tile<'_> {
     /// The range `lo..hi` of the tile's tokens that a row at position `p` sees.
-    fn visible(&self, p: usize, window: Option<u32>) -> (usize, usize) {
+    pub(super) fn visible(&self, p: usize, window: Option<u32>) -> (usize, usize) {
         let earliest = window.map_or(0, |w| (p + 1).saturating_sub(w as usize));
         let n = self.n_groups * GROUP;
         match self.positions {
@@ -370,8 +386,14 @@ impl Tile<'_> {
     }
 }
 
+/// Finds tile `tile` of `rows`, and the tile after it if that is before `end`. Copies selected tokens
+/// to `gathered`, which has room for the groups of a tile if the view selects tokens.
+///
+/// # Safety
+///
+/// The pointers of `call` must be valid for its shapes and for `rows`.
 #[inline(always)]
-unsafe fn find_tile<'a, E: Element>(
+pub(super) unsafe fn find_tile<'a, E: Element>(
     call: &Call,
     rows: &QueryRows<'a>,
     (tile, end): (usize, usize),
@@ -484,10 +506,24 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
     }
     let probabilities = scratch.probabilities.as_mut_ptr();
     for r in 0..n_rows {
-        // SAFETY: row r lies inside scores and probabilities.
+        // SAFETY: row r lies inside scores and probabilities; a kept row has room in the state.
         (state.m[r], state.l[r]) = unsafe {
             let out = probabilities.add(E::multiplier_words::<I>(r * TILE));
-            soften::<I, E>(scores.add(r * TILE), visible(r), (first, last), call.scale, out)
+            let mut out = Multipliers::<E>(out, PhantomData);
+            let (scores, seen, groups) = (scores.add(r * TILE), visible(r), (first, last));
+            match (rows.kept.of_row(r, groups, state.kept), rows.kept.unit) {
+                (None, _) => soften::<I, _>(scores, seen, groups, call.scale, &mut out),
+                (Some(kept), KeptUnit::Group) => {
+                    soften::<I, _>(scores, seen, groups, call.scale, &mut (out, GroupSums(kept)))
+                }
+                (Some(kept), KeptUnit::Token) => soften::<I, _>(
+                    scores,
+                    seen,
+                    groups,
+                    call.scale,
+                    &mut (out, Probabilities(kept)),
+                ),
+            }
         };
     }
     let mut r = 0;
@@ -520,7 +556,7 @@ pub(super) unsafe fn tile_state<I: Isa, E: Element>(
 pub(super) unsafe fn score_rows<I: Isa, E: Element>(
     call: &Call,
     rows: &QueryRows<'_>,
-    which: std::ops::Range<usize>,
+    which: Range<usize>,
     groups: [Group<*const u32>; CHUNK],
     out: (*mut f32, usize),
 ) {
@@ -600,15 +636,52 @@ unsafe fn score_groups<I: Isa, E: Element, const R: usize, const N: usize>(
     }
 }
 
-/// Turns the scores `lo..hi` of one row into probabilities relative to their maximum, and sets the
-/// other probabilities of groups `first..last` to zero. Returns the maximum and the sum.
+/// Takes the probabilities of one row and tile, group after group.
+pub(super) trait Sink<I: Isa> {
+    /// Takes the probabilities of group `group` of the tile.
+    ///
+    /// # Safety
+    ///
+    /// The sink must have room for a tile, and the CPU must have the instruction set.
+    unsafe fn put(&mut self, group: usize, p: I::F);
+}
+
+/// Stores probabilities as multipliers.
+struct Multipliers<E>(*mut u32, PhantomData<E>);
+
+impl<I: Isa, E: Element> Sink<I> for Multipliers<E> {
+    #[inline(always)]
+    unsafe fn put(&mut self, group: usize, p: I::F) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { E::store_multipliers::<I>(self.0, group * GROUP, p) }
+    }
+}
+
+impl<I: Isa, A: Sink<I>, B: Sink<I>> Sink<I> for (A, B) {
+    #[inline(always)]
+    unsafe fn put(&mut self, group: usize, p: I::F) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            self.0.put(group, p);
+            self.1.put(group, p);
+        }
+    }
+}
+
+/// Turns the scores `lo..hi` of one row into probabilities relative to their maximum. `out` takes
+/// them, and zeros for the rest of groups `first..last`. Returns the maximum and the sum.
+///
+/// # Safety
+///
+/// `scores` must be valid for a whole tile, `out` must have room for it, and the CPU must have the
+/// instruction set.
 #[inline(always)]
-unsafe fn soften<I: Isa, E: Element>(
+pub(super) unsafe fn soften<I: Isa, S: Sink<I>>(
     scores: *mut f32,
     (lo, hi): (usize, usize),
     (first, last): (usize, usize),
     scale: f32,
-    out: *mut u32,
+    out: &mut S,
 ) -> (f32, f32) {
     // SAFETY: guaranteed by the caller; the row holds a whole tile.
     unsafe {
@@ -627,10 +700,10 @@ unsafe fn soften<I: Isa, E: Element>(
             let s = I::load(scores.add(group * GROUP));
             let p = I::exp_nonpositive(I::mul(I::sub(s, max), factor));
             sum = I::add(sum, p);
-            E::store_multipliers::<I>(out, group * GROUP, p);
+            out.put(group, p);
         }
         for group in (first..from).chain(to..last) {
-            E::store_multipliers::<I>(out, group * GROUP, I::splat(0.0));
+            out.put(group, I::splat(0.0));
         }
         (m, I::reduce_add(sum))
     }

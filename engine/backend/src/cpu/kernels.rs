@@ -6,7 +6,7 @@
 use super::attention::{self, AttentionScratch, Call, QueryRows, SoftmaxState};
 use super::blocks::{self, RowBlock, StripProduct};
 use super::gemm::{self, Gemm};
-use super::observe::{self, ObserveScratch};
+use super::observe::{self, KeptStates, ObserveScratch};
 use super::probe_loops;
 use super::rope::{self, RopeStore};
 use super::rows;
@@ -148,6 +148,7 @@ pub(super) struct Kernels {
     ),
     pub(super) merge_states: unsafe fn(&Call, &QueryRows<'_>, &mut [f32], &mut AttentionScratch),
     pub(super) sum_probabilities: unsafe fn(&Call, &QueryRows<'_>, &mut ObserveScratch),
+    pub(super) add_kept: unsafe fn(&KeptStates<'_>, &mut [f32]),
     pub(super) dots: unsafe fn(usize) -> f32,
     pub(super) read: unsafe fn(*const u32, usize) -> f32,
 }
@@ -246,6 +247,7 @@ macro_rules! entry_points {
                 tile_state,
                 merge_states,
                 sum_probabilities,
+                add_kept,
                 dots,
                 read,
             };
@@ -346,6 +348,12 @@ macro_rules! entry_points {
             ) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { observe::sum_probabilities::<$isa, $element>(call, rows, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn add_kept(from: &KeptStates<'_>, sums: &mut [f32]) {
+                // SAFETY: see `multiply_panels`.
+                unsafe { observe::add_kept::<$isa>(from, sums) }
             }
 
             $(#[target_feature(enable = $features)])?

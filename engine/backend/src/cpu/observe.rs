@@ -1,17 +1,28 @@
 //! Selection of the cached tokens that rows attend to most (SnapKV, arXiv 2404.14469).
 //!
 //! A unit is one KV head of one observation. It sums the probabilities that its query rows give to
-//! every position ([`sum_probabilities`]), row after row, so that the sums depend on these rows
-//! alone. Then it pools the sums and selects ([`Choice::select`]). Keys are read once for a handful
-//! of query rows; values are not read at all.
+//! every position, row after row, so that the sums depend on these rows alone. Then it pools the
+//! sums and selects ([`Choice::select`]).
+//!
+//! The probabilities of a few rows, as a verification has them, are kept by attention itself
+//! ([`CpuBackend::attend_and_observe`]). Other rows are observed by a pass of their own
+//! ([`CpuBackend::observe_layer`]), with the same bits.
 
-use super::attention::{CHUNK, Call, QueryRows, score_rows};
+mod choice;
+mod kept;
+#[cfg(test)]
+mod tests;
+
+use super::attention::{Call, QueryRows};
 use super::buffer::DisjointPtr;
-use super::kv::{GROUP, Group};
-use super::simd::{Element, Isa};
+use super::ops::{SPLIT_TOKENS, tokens_per_pass};
 use super::{CpuBackend, KvPool, Tensor};
 use crate::checks::check_observation;
-use crate::{AttentionParams, Batch, KvView, Observation, PoolScores, Result};
+use crate::{AttentionParams, Batch, KvView, Observation, Result, Selected};
+use choice::Choice;
+pub(super) use kept::{
+    GroupSums, Kept, KeptStates, KeptUnit, Probabilities, add_kept, sum_probabilities,
+};
 use std::ops::Range;
 
 const OP: &str = "observe";
@@ -19,6 +30,10 @@ const OP: &str = "observe";
 /// Approximate cost of a score beside its product, in multiply-adds: softmax, pooling and a share
 /// of the selection.
 const WORK_PER_SCORE: usize = 64;
+
+/// Most bytes of probabilities that the attention of one layer keeps. Observations beyond them take
+/// a pass of their own.
+pub(super) const MAX_KEPT_BYTES: usize = 64 << 20;
 
 impl CpuBackend {
     /// Implements [`DecoderOps::observe`](crate::DecoderOps::observe).
@@ -31,211 +46,186 @@ impl CpuBackend {
         params: AttentionParams,
         observations: &mut [Observation<'_>],
     ) -> Result<()> {
-        let n_kv_heads = pool.shape.n_kv_heads;
         let call = self.call(OP, q, batch.tokens.len(), pool, layer, params)?;
-        let mut all = Vec::with_capacity(observations.len());
-        for observation in observations {
-            check_observation(observation, batch, &pool.shape, layer)?;
-            let (rows, choice) = (observing(observation, batch), Choice::of(observation));
-            let n = n_kv_heads * choice.n_selected;
-            let out = DisjointPtr::of(&mut observation.out[layer * n..][..n]);
-            all.push((rows, choice, out));
+        let all = observing(observations, batch, pool, layer)?;
+        self.observe_apart(&call, &all, pool.shape.n_kv_heads);
+        Ok(())
+    }
+
+    /// Implements [`DecoderOps::observed_attention`](crate::DecoderOps::observed_attention) for a call
+    /// whose views are checked. States keep at most `max_kept_bytes` of probabilities.
+    pub(super) fn attend_and_observe(
+        &mut self,
+        call: &Call,
+        pool: &KvPool,
+        batch: &Batch<'_>,
+        observations: &mut [Observation<'_>],
+        max_kept_bytes: usize,
+    ) -> Result<()> {
+        let n_kv_heads = pool.shape.n_kv_heads;
+        let all = observing(observations, batch, pool, call.layer)?;
+        let (mut inside, mut apart) = (Vec::new(), Vec::new());
+        let mut observed = vec![None; batch.seqs.len()];
+        let mut kept_bytes = 0;
+        for one in all {
+            let bytes = one.kept_bytes(call, n_kv_heads);
+            let has_room = bytes.saturating_add(kept_bytes) <= max_kept_bytes;
+            if observed[one.seq].is_none() && has_room && one.fits_a_pass(call, batch) {
+                kept_bytes += bytes;
+                observed[one.seq] = Some(inside.len());
+                inside.push(one);
+            } else {
+                apart.push(one);
+            }
         }
+        self.attend_all(call, batch, n_kv_heads, &Observed { all: &inside, of_seq: &observed });
+        self.observe_apart(call, &apart, n_kv_heads);
+        Ok(())
+    }
+
+    /// Observes by a pass that reads the keys once more.
+    fn observe_apart(&mut self, call: &Call, all: &[Observing<'_>], n_kv_heads: usize) {
         let scratch = DisjointPtr::of(&mut self.observers);
         let kernel = self.kernels.sum_probabilities;
-        let n_scores = |rows: &QueryRows<'_>| {
+        let n_scores = |one: &Observing<'_>| {
+            let rows = &one.query_rows;
             (rows.first_position as usize + rows.n_tokens) * rows.n_tokens * call.group_size
         };
-        let most_scores = all.iter().map(|(rows, ..)| n_scores(rows)).max().unwrap_or(0);
+        let most_scores = all.iter().map(n_scores).max().unwrap_or(0);
         let unit_work = most_scores * (call.head_dim + WORK_PER_SCORE);
         self.threads.for_each(all.len() * n_kv_heads, unit_work, |unit, thread| {
-            let (rows, choice, out) = &all[unit / n_kv_heads];
-            let (kv_head, n) = (unit % n_kv_heads, choice.n_selected);
+            let (one, kv_head) = (&all[unit / n_kv_heads], unit % n_kv_heads);
             // SAFETY: shapes, rows and block tables were checked; each thread has its own scratch,
             // and one unit writes the ids of a head.
             unsafe {
                 let scratch = &mut *scratch.ptr().add(thread);
-                kernel(&call, &QueryRows { kv_head, ..*rows }, scratch);
-                let out = std::slice::from_raw_parts_mut(out.ptr().add(kv_head * n), n);
-                choice.select(scratch, out);
+                kernel(call, &QueryRows { kv_head, ..one.query_rows }, scratch);
+                one.select(kv_head, scratch);
             }
         });
-        Ok(())
     }
 }
 
-/// The observing rows, of KV head 0.
-fn observing<'a>(observation: &Observation<'_>, batch: &Batch<'a>) -> QueryRows<'a> {
-    let span = &batch.seqs[observation.seq];
-    let first_row = span.first_row + observation.rows.start;
-    QueryRows {
-        first_row,
-        first_position: batch.positions[first_row],
-        n_tokens: observation.rows.len(),
-        kv_head: 0,
-        block_table: span.block_table,
-        view: KvView::default(),
+/// A checked observation of a layer.
+pub(super) struct Observing<'a> {
+    /// Index of the sequence in the batch.
+    seq: usize,
+    /// The observing rows, counted from the first row of the sequence.
+    rows: Range<usize>,
+    /// The observing rows, of KV head 0.
+    query_rows: QueryRows<'a>,
+    choice: Choice,
+    /// The layer's part of the ids, `n_kv_heads × n_selected`.
+    out: DisjointPtr<'a, u32>,
+}
+
+/// Checks the observations of a layer.
+fn observing<'a>(
+    observations: &'a mut [Observation<'_>],
+    batch: &Batch<'a>,
+    pool: &KvPool,
+    layer: usize,
+) -> Result<Vec<Observing<'a>>> {
+    let mut all = Vec::with_capacity(observations.len());
+    for observation in observations {
+        check_observation(observation, batch, &pool.shape, layer)?;
+        let choice = Choice::of(observation);
+        let (seq, rows) = (observation.seq, observation.rows.clone());
+        let span = &batch.seqs[seq];
+        let first_row = span.first_row + rows.start;
+        let query_rows = QueryRows {
+            first_row,
+            first_position: batch.positions[first_row],
+            n_tokens: rows.len(),
+            kv_head: 0,
+            block_table: span.block_table,
+            view: KvView::default(),
+            kept: Kept { unit: choice.unit(), ..Kept::default() },
+        };
+        let n = pool.shape.n_kv_heads * choice.n_selected;
+        let out = DisjointPtr::of(&mut observation.out[layer * n..][..n]);
+        all.push(Observing { seq, rows, query_rows, choice, out });
+    }
+    Ok(all)
+}
+
+impl Observing<'_> {
+    /// The rows to keep in a pass that begins with row `first` of the sequence.
+    fn kept(&self, call: &Call, first: usize) -> Kept {
+        let n = self.rows.len() * call.group_size;
+        Kept { first: (self.rows.start - first) * call.group_size, n, unit: self.choice.unit() }
+    }
+
+    /// Bytes that the states of the sequence's tiles keep.
+    fn kept_bytes(&self, call: &Call, n_kv_heads: usize) -> usize {
+        let per_tile = self.kept(call, self.rows.start).len() * size_of::<f32>();
+        self.query_rows.n_tiles(call).saturating_mul(per_tile).saturating_mul(n_kv_heads)
+    }
+
+    /// Whether the rows are part of one pass over states, and see what they are to observe.
+    fn fits_a_pass(&self, call: &Call, batch: &Batch<'_>) -> bool {
+        let span = &batch.seqs[self.seq];
+        let per_pass = tokens_per_pass(call);
+        let sees_all = span.view.tail_start == 0 && matches!(span.view.selected, Selected::None);
+        span.n_rows <= SPLIT_TOKENS
+            && sees_all
+            && self.rows.start / per_pass == (self.rows.end - 1) / per_pass
+    }
+
+    /// Selects from the sums in `scratch` and writes the ids of a KV head.
+    ///
+    /// # Safety
+    ///
+    /// No other thread may write the ids of the head.
+    pub(super) unsafe fn select(&self, kv_head: usize, scratch: &mut ObserveScratch) {
+        let n = self.choice.n_selected;
+        // SAFETY: `out` has n ids for each head, and the caller writes those of this head alone.
+        let out = unsafe { std::slice::from_raw_parts_mut(self.out.ptr().add(kv_head * n), n) };
+        self.choice.select(scratch, out);
+    }
+}
+
+/// Observations that attention makes as it goes, at most one of each sequence.
+#[derive(Default)]
+pub(super) struct Observed<'a> {
+    all: &'a [Observing<'a>],
+    /// Index of the observation of each sequence of the batch. Empty if there are no observations.
+    of_seq: &'a [Option<usize>],
+}
+
+impl<'a> Observed<'a> {
+    /// The observation by rows of the pass over rows `pass` of sequence `seq`, and the rows that it
+    /// keeps.
+    pub(super) fn by(
+        &self,
+        call: &Call,
+        seq: usize,
+        pass: Range<usize>,
+    ) -> Option<(&'a Observing<'a>, Kept)> {
+        let one = &self.all[(*self.of_seq.get(seq)?)?];
+        pass.contains(&one.rows.start).then(|| (one, one.kept(call, pass.start)))
     }
 }
 
 /// Working memory of one thread; grows with the longest sequence observed.
 #[derive(Debug, Default)]
 pub(super) struct ObserveScratch {
-    /// Scores of the rows that are computed together, one score per row and position.
+    /// Scores of a tile, for the rows that are computed together.
     scores: Vec<f32>,
-    /// Summed probabilities per position.
-    sums: Vec<f32>,
+    /// The merged state of these rows, and then their states of all tiles.
+    states: Vec<f32>,
+    /// Summed probabilities per unit.
+    pub(super) sums: Vec<f32>,
     /// Scores of candidates: pooled, or summed over blocks.
     pooled: Vec<f32>,
     /// Candidates, the selected ones first.
     order: Vec<u32>,
 }
 
-/// Sums the probabilities that `rows` give to each position, over rows and heads, into
-/// `scratch.sums`.
-///
-/// # Safety
-///
-/// The pointers of `call` must be valid for its shapes and for `rows`, and the CPU must have the
-/// instruction set.
-#[inline(always)]
-pub(super) unsafe fn sum_probabilities<I: Isa, E: Element>(
-    call: &Call,
-    rows: &QueryRows<'_>,
-    scratch: &mut ObserveScratch,
-) {
-    let n_positions = rows.first_position as usize + rows.n_tokens;
-    let stride = n_positions.next_multiple_of(CHUNK * GROUP);
-    let n_rows = rows.n_tokens * call.group_size;
-    if scratch.scores.len() < I::ATTENTION_ROWS * stride {
-        scratch.scores.resize(I::ATTENTION_ROWS * stride, 0.0);
-    }
-    scratch.sums.clear();
-    scratch.sums.resize(stride, 0.0);
-    let scores = scratch.scores.as_mut_ptr();
-    let visible = |r: usize| {
-        let hi = rows.first_position as usize + r / call.group_size + 1;
-        (call.window.map_or(0, |w| hi.saturating_sub(w as usize)), hi)
-    };
-    let last_group = (n_positions - 1) / GROUP;
-    let chunk_keys = |chunk: usize| -> [*const u32; CHUNK] {
-        // SAFETY: the block table covers every position. Past the end, the last group fills the
-        // chunk, and its scores there are not read.
-        std::array::from_fn(|i| unsafe { call.group(rows, (chunk + i).min(last_group)) }.keys)
-    };
-    let mut r = 0;
-    while r < n_rows {
-        let n = (n_rows - r).min(I::ATTENTION_ROWS);
-        let (first, last) = (visible(r).0 / GROUP, visible(r + n - 1).1.div_ceil(GROUP));
-        let first = first / CHUNK * CHUNK;
-        let mut keys = chunk_keys(first);
-        for chunk in (first..last).step_by(CHUNK) {
-            let next = chunk_keys(chunk + CHUNK);
-            // Scoring prefetches the memory at `values`. Here these are the next keys, since no
-            // values are read.
-            let groups = std::array::from_fn(|i| Group { keys: keys[i], values: next[i] });
-            keys = next;
-            // SAFETY: rows r..r+n and the chunk lie inside queries, keys and scores.
-            unsafe {
-                let out = scores.add(chunk * GROUP);
-                score_rows::<I, E>(call, rows, r..r + n, groups, (out, stride));
-            }
-        }
-        for i in 0..n {
-            // SAFETY: row `i` lies inside the scores, which are computed for all positions that row
-            // `r + i` sees.
-            unsafe {
-                let scores = std::slice::from_raw_parts_mut(scores.add(i * stride), stride);
-                add_softmax::<I>(scores, visible(r + i), call.scale, &mut scratch.sums);
-            }
-        }
-        r += n;
-    }
-}
-
-/// Adds the softmax of `scores[lo..hi]` to `sums`.
-#[inline(always)]
-unsafe fn add_softmax<I: Isa>(
-    scores: &mut [f32],
-    (lo, hi): (usize, usize),
-    scale: f32,
-    sums: &mut [f32],
-) {
-    let (from, to) = (lo / GROUP * GROUP, hi.next_multiple_of(GROUP));
-    scores[from..lo].fill(f32::NEG_INFINITY);
-    scores[hi..to].fill(f32::NEG_INFINITY);
-    // SAFETY: the loads and stores cover whole groups of the row; the caller vouches for the
-    // instruction set.
-    let total = unsafe {
-        let mut max = I::splat(f32::NEG_INFINITY);
-        for group in scores[from..to].chunks_exact(GROUP) {
-            max = I::max(max, I::load(group.as_ptr()));
-        }
-        let (max, factor) = (I::splat(I::reduce_max(max)), I::splat(scale));
-        let mut total = I::splat(0.0);
-        for group in scores[from..to].chunks_exact_mut(GROUP) {
-            let s = I::load(group.as_ptr());
-            let p = I::exp_nonpositive(I::mul(I::sub(s, max), factor));
-            total = I::add(total, p);
-            I::store(group.as_mut_ptr(), p);
-        }
-        I::reduce_add(total)
-    };
-    // The sums of positions that the row does not see stay exactly as they are.
-    let inverse = 1.0 / total;
-    for (sum, p) in sums[lo..hi].iter_mut().zip(&scores[lo..hi]) {
-        *sum += p * inverse;
-    }
-}
-
-/// Parameters of the selection from the sums of one KV head.
-struct Choice {
-    candidates: Range<usize>,
-    granularity: usize,
-    n_selected: usize,
-    pool: PoolScores,
-}
-
-impl Choice {
-    fn of(observation: &Observation<'_>) -> Self {
-        let Observation { candidates, granularity, n_selected, pool, .. } = observation;
-        Choice {
-            candidates: candidates.start as usize..candidates.end as usize,
-            granularity: *granularity as usize,
-            n_selected: *n_selected,
-            pool: *pool,
-        }
-    }
-
-    /// Writes the selected ids to `out`, ascending.
-    fn select(&self, scratch: &mut ObserveScratch, out: &mut [u32]) {
-        let ObserveScratch { sums, pooled, order, .. } = scratch;
-        let Some(last) = out.len().checked_sub(1) else { return };
-        let sums = &sums[self.candidates.clone()];
-        let around = |i: usize, width: usize| {
-            &sums[i.saturating_sub(width / 2)..(i + width / 2 + 1).min(sums.len())]
-        };
-        pooled.clear();
-        match self.pool {
-            PoolScores::None => {
-                pooled.extend(sums.chunks_exact(self.granularity).map(|c| c.iter().sum::<f32>()));
-            }
-            PoolScores::Average(width) => pooled.extend(
-                (0..sums.len()).map(|i| around(i, width).iter().sum::<f32>() / width as f32),
-            ),
-            PoolScores::Max(width) => pooled.extend(
-                (0..sums.len()).map(|i| around(i, width).iter().copied().fold(0.0, f32::max)),
-            ),
-        }
-        order.clear();
-        order.extend(0..pooled.len() as u32);
-        order.select_nth_unstable_by(last, |&a, &b| {
-            pooled[b as usize].total_cmp(&pooled[a as usize]).then(a.cmp(&b))
-        });
-        let first = (self.candidates.start / self.granularity) as u32;
-        for (to, id) in out.iter_mut().zip(order) {
-            *to = first + *id;
-        }
-        out.sort_unstable();
+impl ObserveScratch {
+    /// Sets the sums of the units of `n_tiles` tiles to zero.
+    pub(super) fn clear_sums(&mut self, unit: KeptUnit, n_tiles: usize) {
+        self.sums.clear();
+        self.sums.resize(n_tiles * unit.per_tile(), 0.0);
     }
 }

@@ -18,7 +18,7 @@ fn float_instruction_sets() -> impl Iterator<Item = InstructionSet> {
 }
 
 /// Every backend this machine can run, with 1 and 3 threads.
-fn backends() -> Vec<CpuBackend> {
+pub(super) fn backends() -> Vec<CpuBackend> {
     let mut all = Vec::new();
     for instruction_set in float_instruction_sets() {
         for formats in [Formats::F32, Formats::BF16] {

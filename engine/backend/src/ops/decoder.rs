@@ -84,7 +84,8 @@ pub trait DecoderOps: DeviceMemory {
     /// another batch with the same numbers of rows, sequences and logit rows. Therefore `work` must
     /// depend only on `forward` and these numbers: kernels find tokens, positions and views in the
     /// buffers that `begin` has filled. It must not call an operation that returns values to the
-    /// host, nor [`Self::observe`]. It may be called twice if recording fails.
+    /// host, nor [`Self::observe`] or [`Self::observed_attention`]. It may be called twice if
+    /// recording fails.
     fn run_forward(
         &mut self,
         forward: &GraphKey<'_>,
@@ -174,8 +175,24 @@ pub trait DecoderOps: DeviceMemory {
         params: AttentionParams,
         observations: &mut [Observation<'_>],
     ) -> Result<()>;
-    /// Writes the selections of all [`Self::observe`] calls since `begin` to `out`.
-    /// `observations` are the same as in these calls.
+    /// [`Self::attention`] and [`Self::observe`] of the same rows, with the same results. A device may
+    /// do both with one reading of the keys.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of both operations")]
+    fn observed_attention(
+        &mut self,
+        q: &Self::Tensor,
+        pool: &Self::KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        params: AttentionParams,
+        observations: &mut [Observation<'_>],
+        out: &mut Self::Tensor,
+    ) -> Result<()> {
+        self.observe(q, pool, layer, batch, params, observations)?;
+        self.attention(q, pool, layer, batch, params, out)
+    }
+    /// Writes the selections of all [`Self::observe`] and [`Self::observed_attention`] calls since
+    /// `begin` to `out`. `observations` are the same as in these calls.
     fn finish_observing(&mut self, observations: &mut [Observation<'_>]) -> Result<()>;
     /// Norms and projects `batch.logit_rows` of `x` to logits, one f32 row each.
     fn logits(

@@ -2,7 +2,7 @@
 
 mod selection_case;
 
-pub(crate) use selection_case::{SelectionCase, slack};
+pub(crate) use selection_case::{ObservedBy, SelectionCase, slack};
 
 use crate::sample::{SampleRow, SamplingParams};
 use crate::{

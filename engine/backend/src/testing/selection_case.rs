@@ -15,6 +15,15 @@ pub(crate) struct SelectionCase {
     pub(crate) window: Option<u32>,
 }
 
+/// The operation that observes.
+#[derive(Clone, Copy)]
+pub(crate) enum ObservedBy {
+    /// An operation of its own.
+    Itself,
+    /// Attention, whose result must be the same as without an observation.
+    Attention,
+}
+
 impl Cache {
     /// The ids that the last rows of the last chunk select, per KV head.
     pub(crate) fn observe<B: TestBackend>(
@@ -22,10 +31,10 @@ impl Cache {
         backend: &mut B,
         chunks: &[usize],
         selection_case: &SelectionCase,
+        by: ObservedBy,
     ) -> Vec<Vec<u32>> {
         let n = selection_case.n_selected;
         let len: usize = chunks.iter().sum();
-        let params = self.params(selection_case.window);
         let mut out = Vec::new();
         self.run_chunks(
             backend,
@@ -39,25 +48,11 @@ impl Cache {
                 }
                 let first = n_rows - selection_case.n_rows;
                 let mut ask = |batch: &Batch<'_>, seq: usize, rows: Range<usize>| {
-                    let mut out = vec![u32::MAX; LAYERS * self.n_kv_heads * n];
-                    let mut observation = Observation {
-                        seq,
-                        rows,
-                        candidates: selection_case.candidates.clone(),
-                        granularity: if selection_case.is_blocks {
-                            self.block_size as u32
-                        } else {
-                            1
-                        },
-                        n_selected: n,
-                        pool: selection_case.pool,
-                        out: &mut out,
-                    };
-                    let observations = std::slice::from_mut(&mut observation);
-                    self.begin(backend, batch, pool, selection_case.window);
-                    backend.observe(q, pool, LAYER, batch, params, observations).unwrap();
-                    backend.finish_observing(observations).unwrap();
-                    out
+                    let mut ids = vec![u32::MAX; LAYERS * self.n_kv_heads * n];
+                    let observation = self.observation(selection_case, seq, rows, &mut ids);
+                    let window = selection_case.window;
+                    self.observe_rows(backend, (q, pool), batch, window, observation, by);
+                    ids
                 };
                 out = ask(batch, 0, first..n_rows);
                 // The same rows as the second sequence of a batch.
@@ -72,6 +67,50 @@ impl Cache {
         let (other_layers, here) = out.split_at(LAYER * self.n_kv_heads * n);
         assert!(other_layers.iter().all(|&id| id == u32::MAX), "another layer's ids");
         here.chunks(n).map(<[u32]>::to_vec).collect()
+    }
+
+    fn observe_rows<B: TestBackend>(
+        &self,
+        backend: &mut B,
+        (q, pool): (&B::Tensor, &B::KvPool),
+        batch: &Batch<'_>,
+        window: Option<u32>,
+        mut observation: Observation<'_>,
+        by: ObservedBy,
+    ) {
+        let params = self.params(window);
+        let all = std::slice::from_mut(&mut observation);
+        self.begin(backend, batch, pool, window);
+        match by {
+            ObservedBy::Itself => {
+                backend.observe(q, pool, LAYER, batch, params, all).unwrap();
+            }
+            ObservedBy::Attention => {
+                let (n_rows, cols) = (batch.tokens.len(), self.n_heads * self.head_dim);
+                let [mut alone, mut out] =
+                    [(); 2].map(|()| backend.operand_rows(n_rows, cols).unwrap());
+                backend.attention(q, pool, LAYER, batch, params, &mut alone).unwrap();
+                backend.observed_attention(q, pool, LAYER, batch, params, all, &mut out).unwrap();
+                for row in 0..n_rows {
+                    let (alone, got) = (backend.read(&alone, row), backend.read(&out, row));
+                    assert!(alone == got, "attention of row {row}: {}", backend.description());
+                }
+            }
+        }
+        backend.finish_observing(all).unwrap();
+    }
+
+    /// The observation of a case by `rows` of sequence number `seq`.
+    pub(crate) fn observation<'a>(
+        &self,
+        selection_case: &SelectionCase,
+        seq: usize,
+        rows: Range<usize>,
+        out: &'a mut [u32],
+    ) -> Observation<'a> {
+        let SelectionCase { candidates, is_blocks, n_selected, pool, .. } = selection_case.clone();
+        let granularity = if is_blocks { self.block_size as u32 } else { 1 };
+        Observation { seq, rows, candidates, granularity, n_selected, pool, out }
     }
 
     /// Scores of the candidates in float64, per KV head.

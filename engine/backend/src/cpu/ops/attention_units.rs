@@ -1,15 +1,22 @@
 //! Attention of a batch as units of work.
 
+use crate::checks::check_view;
 use crate::cpu::attention::{AttentionScratch, Call, MAX_ROWS, QueryRows, SoftmaxState, TILE};
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::kv::GROUP;
+use crate::cpu::observe::{Kept, KeptStates, Observed, Observing};
 use crate::cpu::{CpuBackend, KvPool, Tensor};
-use crate::shapes::check_queries;
-use crate::{AttentionParams, BackendError, Batch, KvShape, Result};
+use crate::shapes::{RowKind, check_queries};
+use crate::{AttentionParams, BackendError, Batch, KvShape, OperandFormat, Result};
 
 /// Most query tokens of a sequence for which attention spreads tiles over threads. Longer spans
 /// have enough rows.
-const SPLIT_TOKENS: usize = 16;
+pub(in crate::cpu) const SPLIT_TOKENS: usize = 16;
+
+/// Most query tokens of one pass.
+pub(in crate::cpu) fn tokens_per_pass(call: &Call) -> usize {
+    (MAX_ROWS / call.group_size).max(1)
+}
 
 impl CpuBackend {
     /// An attention call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
@@ -44,6 +51,31 @@ impl CpuBackend {
         })
     }
 
+    /// The call for the attention of `batch`, with checked views and the output `out`.
+    pub(in crate::cpu) fn attention_call(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        params: AttentionParams,
+        out: &mut Tensor,
+    ) -> Result<Call> {
+        const OP: &str = "attention";
+        let n_rows = batch.tokens.len();
+        out.shape.expect(OP, RowKind::Operand, n_rows, q.shape.cols)?;
+        let call = self.call(OP, q, n_rows, pool, layer, params)?;
+        for seq in batch.seqs {
+            check_view(OP, seq, batch, &pool.shape, layer)?;
+        }
+        Ok(Call {
+            out_stride: out.stride,
+            out: out.words.as_mut_ptr(),
+            out_is_f32: out.format == OperandFormat::F32,
+            ..call
+        })
+    }
+
     /// Fails unless `q` was allocated for queries.
     pub(super) fn check_query_format(&self, op: &'static str, q: &Tensor) -> Result<()> {
         if q.format == self.formats.operands {
@@ -53,8 +85,15 @@ impl CpuBackend {
         Err(BackendError::Shape { op, expected: format!("queries in {expected}"), got })
     }
 
-    /// Attends the rows of `batch` over `n_kv_heads` KV heads. Views and shapes are checked.
-    pub(super) fn attend_all(&mut self, call: &Call, batch: &Batch<'_>, n_kv_heads: usize) {
+    /// Attends the rows of `batch` over `n_kv_heads` KV heads, and selects what `observed` asks for.
+    /// Views, shapes and observations are checked.
+    pub(in crate::cpu) fn attend_all(
+        &mut self,
+        call: &Call,
+        batch: &Batch<'_>,
+        n_kv_heads: usize,
+        observed: &Observed<'_>,
+    ) {
         let memory = &mut self.attention;
         let shape = (call.head_dim, call.group_size);
         let kept = memory.scratch.iter().position(|(kept, _)| *kept == shape);
@@ -64,7 +103,7 @@ impl CpuBackend {
             memory.scratch.push((shape, of_threads));
             memory.scratch.len() - 1
         });
-        let Passes { whole, split, n_states } = Passes::of(call, batch, n_kv_heads);
+        let Passes { whole, split, n_states } = Passes::of(call, batch, n_kv_heads, observed);
         if memory.states.len() < n_states {
             memory.states.resize(n_states, 0.0);
         }
@@ -93,16 +132,18 @@ impl CpuBackend {
                     return (kernels.attend)(call, rows, scratch);
                 }
                 let (i, first) = units[unit - whole.len()];
-                let SplitPass { rows, first_state, state_len, n_tiles } = &split[i];
+                let SplitPass { rows, first_state, state_len, n_tiles, .. } = &split[i];
                 let end = (first + run).min(*n_tiles);
                 for tile in first..end {
                     let at = states.ptr().add(first_state + tile * state_len);
                     let values = std::slice::from_raw_parts_mut(at, *state_len);
-                    let mut state = SoftmaxState::over(values, rows.n_tokens * call.group_size);
+                    let n_rows = rows.n_tokens * call.group_size;
+                    let mut state = SoftmaxState::over(values, n_rows, call.layout.padded_dim);
                     (kernels.tile_state)(call, rows, (tile, end), scratch, &mut state);
                 }
             }
         });
+        let observers = DisjointPtr::of(&mut self.observers);
         let per_unit = split.len().div_ceil(self.threads.n_at_once()).max(1);
         let unit_work = split.iter().map(SplitPass::n_floats).max().unwrap_or(0);
         self.threads.for_each(
@@ -116,6 +157,13 @@ impl CpuBackend {
                         let values = std::slice::from_raw_parts_mut(at, pass.n_floats());
                         let scratch = &mut *scratch.ptr().add(thread);
                         (kernels.merge_states)(call, &pass.rows, values, scratch);
+                        if let Some(observing) = pass.observing {
+                            let observer = &mut *observers.ptr().add(thread);
+                            let from = pass.kept_states(call, values, scratch);
+                            observer.clear_sums(from.kept.unit, from.first_tile + pass.n_tiles);
+                            (kernels.add_kept)(&from, &mut observer.sums);
+                            observing.select(pass.rows.kv_head, observer);
+                        }
                     }
                 }
             },
@@ -142,6 +190,8 @@ struct SplitPass<'a> {
     /// f32 values of one state.
     state_len: usize,
     n_tiles: usize,
+    /// The observation whose rows the states keep.
+    observing: Option<&'a Observing<'a>>,
 }
 
 impl SplitPass<'_> {
@@ -149,14 +199,32 @@ impl SplitPass<'_> {
     fn n_floats(&self) -> usize {
         self.state_len * self.n_tiles
     }
+
+    /// The pass's states, which `scratch` has just merged.
+    fn kept_states<'s>(
+        &self,
+        call: &Call,
+        states: &'s [f32],
+        scratch: &'s AttentionScratch,
+    ) -> KeptStates<'s> {
+        KeptStates {
+            states,
+            padded_dim: call.layout.padded_dim,
+            first_tile: self.rows.first_tail_tile(call),
+            kept: self.rows.kept,
+            merged: scratch.merged(self.rows.n_tokens * call.group_size),
+            scale: call.scale,
+        }
+    }
 }
 
 impl<'a> Passes<'a> {
-    fn of(call: &Call, batch: &Batch<'a>, n_kv_heads: usize) -> Self {
+    fn of(call: &Call, batch: &Batch<'a>, n_kv_heads: usize, observed: &Observed<'a>) -> Self {
         let mut passes = Passes::default();
-        let per_pass = (MAX_ROWS / call.group_size).max(1);
-        for seq in batch.seqs {
+        let per_pass = tokens_per_pass(call);
+        for (at, seq) in batch.seqs.iter().enumerate() {
             for first in (0..seq.n_rows).step_by(per_pass) {
+                let observed = observed.by(call, at, first..first + per_pass);
                 for kv_head in 0..n_kv_heads {
                     let rows = QueryRows {
                         first_row: seq.first_row + first,
@@ -165,15 +233,18 @@ impl<'a> Passes<'a> {
                         kv_head,
                         block_table: seq.block_table,
                         view: seq.view,
+                        kept: observed.map_or_else(Kept::default, |(_, kept)| kept),
                     };
                     if seq.n_rows > SPLIT_TOKENS {
                         passes.whole.push(rows);
                         continue;
                     }
                     let n_rows = rows.n_tokens * call.group_size;
-                    let state_len = SoftmaxState::len(n_rows, call.layout.padded_dim);
+                    let state_len =
+                        SoftmaxState::len(n_rows, call.layout.padded_dim) + rows.kept.len();
                     let (first_state, n_tiles) = (passes.n_states, rows.n_tiles(call));
-                    let pass = SplitPass { rows, first_state, state_len, n_tiles };
+                    let observing = observed.map(|(observing, _)| observing);
+                    let pass = SplitPass { rows, first_state, state_len, n_tiles, observing };
                     passes.n_states += pass.n_floats();
                     passes.split.push(pass);
                 }

@@ -1,9 +1,9 @@
 //! The forward on the CPU. Shapes are checked here, so that kernels need not.
 
-use crate::checks::{check_tokens, check_view, for_each_slot};
-use crate::cpu::attention::Call;
+use crate::checks::{check_tokens, for_each_slot};
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::Sink;
+use crate::cpu::observe::{MAX_KEPT_BYTES, Observed};
 use crate::cpu::rope::RopeStore;
 use crate::cpu::{CpuBackend, KvPool, Matrix, Tensor, Vector};
 use crate::shapes::{
@@ -156,20 +156,23 @@ impl DecoderOps for CpuBackend {
         params: AttentionParams,
         out: &mut Tensor,
     ) -> Result<()> {
-        const OP: &str = "attention";
-        let n_rows = batch.tokens.len();
-        out.shape.expect(OP, RowKind::Operand, n_rows, q.shape.cols)?;
-        let call = Call {
-            out_stride: out.stride,
-            out: out.words.as_mut_ptr(),
-            out_is_f32: out.format == OperandFormat::F32,
-            ..self.call(OP, q, n_rows, pool, layer, params)?
-        };
-        for seq in batch.seqs {
-            check_view(OP, seq, batch, &pool.shape, layer)?;
-        }
-        self.attend_all(&call, batch, pool.shape.n_kv_heads);
+        let call = self.attention_call(q, pool, layer, batch, params, out)?;
+        self.attend_all(&call, batch, pool.shape.n_kv_heads, &Observed::default());
         Ok(())
+    }
+
+    fn observed_attention(
+        &mut self,
+        q: &Tensor,
+        pool: &KvPool,
+        layer: usize,
+        batch: &Batch<'_>,
+        params: AttentionParams,
+        observations: &mut [Observation<'_>],
+        out: &mut Tensor,
+    ) -> Result<()> {
+        let call = self.attention_call(q, pool, layer, batch, params, out)?;
+        self.attend_and_observe(&call, pool, batch, observations, MAX_KEPT_BYTES)
     }
 
     fn observe(

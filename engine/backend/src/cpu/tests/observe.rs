@@ -43,11 +43,14 @@ fn selections_agree_with_float64() {
             let mut alone = None;
             for mut backend in backends() {
                 let case = format!("{} {shape:?} {selection_case:?}", backend.description());
-                let got = cache.observe(&mut backend, &[100, len - 100], &selection_case);
-                assert!(
-                    got == cache.observe(&mut backend, &[len], &selection_case),
-                    "chunks: {case}"
-                );
+                let mut observe =
+                    |chunks: &[usize], by| cache.observe(&mut backend, chunks, &selection_case, by);
+                let got = observe(&[100, len - 100], ObservedBy::Itself);
+                assert!(got == observe(&[len], ObservedBy::Itself), "chunks: {case}");
+                for n in [15, 40] {
+                    let together = observe(&[len - n, n], ObservedBy::Attention);
+                    assert!(got == together, "observed by attention: {case}");
+                }
                 alone = match alone.take() {
                     None => Some(got.clone()),
                     Some(alone) => {
@@ -89,7 +92,7 @@ fn selections_of_something_else_are_noticed() {
     ];
     for mut backend in backends() {
         let slack = slack(backend.formats.operands);
-        let got = cache.observe(&mut backend, &[len], &base);
+        let got = cache.observe(&mut backend, &[len], &base, ObservedBy::Itself);
         let scores = cache.scores(len, &base);
         assert!(cache.are_highest(&got[0], &scores[0], &base, slack));
         assert!(!cache.are_highest(&got[1], &scores[0], &base, slack), "another head");
@@ -114,8 +117,9 @@ fn ties_go_to_the_lower_position() {
         window: Some(48),
     };
     for mut backend in backends() {
-        let got = cache.observe(&mut backend, &[200], &selection_case);
-        assert_eq!(got, [[32, 33, 34, 35, 36]; 2], "{}", backend.description());
+        let (case, by) = (backend.description(), ObservedBy::Attention);
+        let got = cache.observe(&mut backend, &[190, 10], &selection_case, by);
+        assert_eq!(got, [[32, 33, 34, 35, 36]; 2], "{case}");
     }
 }
 

@@ -234,7 +234,8 @@ fn selections_agree_with_float64() {
         ];
         for selection_case in selection_cases {
             let scores = cache.scores(len, &selection_case);
-            let got = cache.observe(&mut backend, &[100, len - 100], &selection_case);
+            let by = ObservedBy::Attention;
+            let got = cache.observe(&mut backend, &[100, len - 100], &selection_case, by);
             let slack = slack(OperandFormat::Bf16);
             for (ids, scores) in got.iter().zip(&scores) {
                 assert!(
