@@ -130,6 +130,28 @@ fn packed_bytes_are_those_of_a_loaded_model() {
     }
 }
 
+/// Bounds of a step's time depend on these bytes.
+#[test]
+fn a_step_reads_all_weights_but_an_embedding_that_is_no_output_head() {
+    let n_weights = 32 * 256;
+    for (formats, of_embedding) in [
+        (Formats::NATIVE, mixed("token_embd.weight").format.packed_bytes(n_weights)),
+        (Formats::BF16, 2 * n_weights),
+        (of_weights(WeightFormat::Q8), n_weights * 34 / 32),
+        // Embeddings have 8-bit codes.
+        (of_weights(WeightFormat::Q4), n_weights * 34 / 32),
+    ] {
+        let loaded = load(&blocks::file(mixed, unchanged), formats).expect("a model");
+        let unread = loaded.weight_bytes - loaded.step_weight_bytes;
+        assert_eq!(unread, of_embedding, "{formats}");
+    }
+    let tied = Checkpoint::open(&models().join("qwen2")).expect("a model");
+    assert!(tied.config().tie_embeddings);
+    let (config, options) = (CpuConfig::default().n_threads(1), LoadOptions::new(16, 4));
+    let model = galley_model::load(&tied, config, options, &mut |_, _| {}).expect("a model");
+    assert_eq!(model.target().step_weight_bytes, model.target().weight_bytes);
+}
+
 #[test]
 fn files_of_every_type_load() {
     for formats in [Formats::NATIVE, Formats::BF16, Formats::F32] {
