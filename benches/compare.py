@@ -109,10 +109,7 @@ def weight_mb(engine, runs, file_bytes):
     """The weights that a step of an engine reads, in MB."""
     if engine == PEER:
         return file_bytes["weight_mb"]
-    # Galley reports all packed weights. An embedding that is not the output head is read by rows.
-    as_bf16 = 2 * file_bytes["embedding_values"] / 1e6
-    unread = as_bf16 if engine.endswith(" bf16") else file_bytes["embedding_mb"]
-    return median(runs, "weight_mb") - unread
+    return median(runs, "step_weight_mb")
 
 
 def floor_share(args, engine, runs, file_bytes, batch, context):

@@ -4,7 +4,6 @@
 """
 
 import json
-import math
 import sys
 
 import gguf
@@ -15,20 +14,15 @@ KV_BYTES = 2  # bytes of a key's or value's element: f16 in llama.cpp, bf16 in G
 def step_bytes(path):
     """A dictionary of bytes.
 
-    weight_mb           all tensors but an embedding that is not the output head, in MB
-    embedding_mb        this embedding, of which a step reads a row or two; 0 if it is the head
-    embedding_values    its number of weights
-    kv_token_bytes      keys and values of a token, all layers
+    weight_mb       all tensors but an embedding that is not the output head, in MB
+    kv_token_bytes  keys and values of a token, all layers
     """
     reader = gguf.GGUFReader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    embedding = tensors["token_embd.weight"] if "output.weight" in tensors else None
     total = sum(tensor.n_bytes for tensor in reader.tensors)
-    unread = embedding.n_bytes if embedding else 0
+    unread = tensors["token_embd.weight"].n_bytes if "output.weight" in tensors else 0
     return {
         "weight_mb": (total - unread) / 1e6,
-        "embedding_mb": unread / 1e6,
-        "embedding_values": math.prod(map(int, embedding.shape)) if embedding else 0,
         "kv_token_bytes": sum(
             int(tensor.shape[1]) * KV_BYTES
             for name, tensor in tensors.items()

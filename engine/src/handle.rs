@@ -65,6 +65,8 @@ pub struct ModelInfo {
     pub device: String,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
+    /// Bytes of packed weights that a step reads: all but an embedding that is not the output head.
+    pub step_weight_bytes: usize,
 }
 
 impl Engine {
@@ -105,6 +107,7 @@ impl Engine {
             kv_shape: target.kv_shape,
             device: model.device(),
             weight_bytes: target.weight_bytes,
+            step_weight_bytes: target.step_weight_bytes,
         };
         let mut limits = EngineCore::limits(&*model, &sizes, &drafting);
         if let Some(codec) = &codec {

@@ -1,4 +1,4 @@
-//! Any bytes open as a GGUF file, or are refused.
+//! Any bytes open as a GGUF file and load, or are refused.
 //!
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run gguf fuzz/corpus/gguf fuzz/seeds/gguf
 #![no_main]
@@ -18,6 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
     DIRECTORY.with(|directory| {
         let path = directory.path().join("model.gguf");
         fs::write(&path, bytes).unwrap();
-        let _ = exercise::exercise(&path);
+        if exercise::exercise(&path).is_ok() {
+            let _ = exercise::load(&path);
+        }
     });
 });

@@ -1,4 +1,4 @@
-//! Any config.json and any model.safetensors open as a model, or are refused.
+//! Any config.json and any model.safetensors open as a model and load, or are refused.
 //!
 //! The input is the length of the configuration (two bytes), the configuration, and the weights.
 //!
@@ -22,6 +22,8 @@ fuzz_target!(|input: (u16, &[u8])| {
     DIRECTORY.with(|directory| {
         fs::write(directory.path().join("config.json"), config).unwrap();
         fs::write(directory.path().join("model.safetensors"), weights).unwrap();
-        let _ = exercise::exercise(directory.path());
+        if exercise::exercise(directory.path()).is_ok() {
+            let _ = exercise::load(directory.path());
+        }
     });
 });

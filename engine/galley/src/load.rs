@@ -63,6 +63,8 @@ pub(crate) struct Loaded {
     pub(crate) device: String,
     pub(crate) is_on_cpu: bool,
     pub(crate) weight_bytes: usize,
+    /// Bytes of weights that a step reads.
+    pub(crate) step_weight_bytes: usize,
     pub(crate) kv_bytes_per_token: usize,
     pub(crate) load_time: Duration,
     /// Peak resident memory at the end of loading, in bytes.
@@ -108,6 +110,7 @@ pub(crate) fn start(
         device: model.device.clone(),
         is_on_cpu,
         weight_bytes: model.weight_bytes,
+        step_weight_bytes: model.step_weight_bytes,
         kv_bytes_per_token: model.kv_shape.bytes_per_token(),
         load_time,
         load_peak_rss_bytes,

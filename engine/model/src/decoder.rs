@@ -218,9 +218,20 @@ impl<B: DecoderOps> Decoder<B> {
 
     /// Bytes of packed weights.
     pub(crate) fn weight_bytes(&self, backend: &B) -> usize {
+        let unread = match &self.head {
+            None => 0,
+            Some(_) => backend.matrix_bytes(&self.embedding),
+        };
+        self.step_weight_bytes(backend) + unread
+    }
+
+    /// Bytes of packed weights that a step reads ([`LoadedModel::step_weight_bytes`]).
+    ///
+    /// [`LoadedModel::step_weight_bytes`]: crate::LoadedModel::step_weight_bytes
+    pub(crate) fn step_weight_bytes(&self, backend: &B) -> usize {
         let layers = self.layers.iter().flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
-        let matrices = layers.chain([&self.embedding]).chain(&self.head);
-        matrices.map(|m| backend.matrix_bytes(m)).sum()
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        layers.chain([head]).map(|m| backend.matrix_bytes(m)).sum()
     }
 }
 

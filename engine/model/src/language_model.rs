@@ -103,6 +103,9 @@ pub struct LoadedModel {
     pub kv_shape: KvShape,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
+    /// Bytes of packed weights that a step reads: all but an embedding that is not the output head. Of
+    /// such an embedding, a step reads a row for each token.
+    pub step_weight_bytes: usize,
     /// Hash of configuration and weights ([`Checkpoint::content_hash`]); 0 for a model without files.
     pub content_hash: u64,
     /// Names the device's arithmetic. Devices with the same name compute the same bits.
@@ -111,9 +114,16 @@ pub struct LoadedModel {
 
 impl LoadedModel {
     /// The facts that every implementation of [`LanguageModel`] knows. `weight_bytes` counts packed
-    /// weights.
+    /// weights, of which a step reads all.
     pub fn new(config: ModelConfig, kv_shape: KvShape, weight_bytes: usize) -> Self {
-        Self { config, kv_shape, weight_bytes, content_hash: 0, arithmetic: String::new() }
+        Self {
+            config,
+            kv_shape,
+            weight_bytes,
+            step_weight_bytes: weight_bytes,
+            content_hash: 0,
+            arithmetic: String::new(),
+        }
     }
 }
 

@@ -62,6 +62,7 @@ impl<B: Backend> ModelHost<B> {
     ) -> ModelIndex {
         let weight_bytes = decoder.weight_bytes(&self.backend);
         let loaded = LoadedModel {
+            step_weight_bytes: decoder.step_weight_bytes(&self.backend),
             content_hash: checkpoint.content_hash(),
             arithmetic: self.backend.arithmetic(checkpoint.has_blocks()),
             ..LoadedModel::new(decoder.config.clone(), kv_shape, weight_bytes)

@@ -2,21 +2,12 @@
 
 mod common;
 
-use common::blocks::{
-    self, BlockType, IQ4_NL, MATRICES, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TYPES,
-};
-use common::{directory, models, refuses};
+use common::blocks::{self, MATRICES, Q4_0, Q8_0, TYPES, mixed};
+use common::{TYPE_F32, directory, models, refuses};
 use galley_backend::cpu::CpuConfig;
-use galley_backend::{BlockFormat, Formats, WeightFormat};
+use galley_backend::{BlockFormat, Formats, OperandFormat, WeightFormat};
 use galley_model::weights::{Checkpoint, Codec};
-use galley_model::{LoadOptions, ModelError};
-
-/// Every type once.
-fn mixed(name: &str) -> BlockType {
-    let types = [Q6_K, Q4_K, Q5_K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL];
-    let at = MATRICES.iter().position(|(matrix, _, _)| *matrix == name);
-    types[at.expect("a matrix of the file")]
-}
+use galley_model::{LoadOptions, LoadedModel, ModelError};
 
 fn open(file: &common::Gguf) -> Checkpoint {
     let directory = directory(&[("model.gguf", &file.bytes())]);
@@ -24,9 +15,18 @@ fn open(file: &common::Gguf) -> Checkpoint {
 }
 
 /// Loads a file onto the CPU.
-fn load(file: &common::Gguf, formats: Formats) -> Result<(), ModelError> {
+fn load(file: &common::Gguf, formats: Formats) -> Result<LoadedModel, ModelError> {
     let config = CpuConfig::default().n_threads(2).formats(formats);
-    galley_model::load(&open(file), config, LoadOptions::new(16, 4), &mut |_, _| {}).map(drop)
+    let options = LoadOptions::new(16, 4);
+    let model = galley_model::load(&open(file), config, options, &mut |_, _| {})?;
+    Ok(model.target().clone())
+}
+
+/// Weights of a format beside operands in bf16.
+fn of_weights(weights: WeightFormat) -> Formats {
+    let mut formats = Formats::BF16;
+    formats.weights = weights;
+    formats
 }
 
 fn unchanged(_: &str, _: &mut Vec<u8>) {}
@@ -77,11 +77,7 @@ fn types_of_several_layers_are_counted_by_type() {
 
 #[test]
 fn packed_bytes_follow_the_format_of_weights() {
-    let packed = |checkpoint: &Checkpoint, weights| {
-        let mut formats = Formats::BF16;
-        formats.weights = weights;
-        checkpoint.packed_bytes(formats)
-    };
+    let packed = |checkpoint: &Checkpoint, weights| checkpoint.packed_bytes(of_weights(weights));
     let mixed = open(&blocks::file(mixed, unchanged));
     // The three rows of embedding and output head are padded to 32.
     let n_weights: usize = MATRICES.iter().map(|(_, cols, rows)| cols * rows.max(&32)).sum();
@@ -89,7 +85,7 @@ fn packed_bytes_follow_the_format_of_weights() {
     assert!(mixed.has_blocks());
     let native: usize = MATRICES
         .iter()
-        .map(|&(name, cols, rows)| self::mixed(name).format.packed_bytes(cols * rows.max(32)))
+        .map(|&(name, cols, rows)| blocks::mixed(name).format.packed_bytes(cols * rows.max(32)))
         .sum();
     assert_eq!(packed(&mixed, WeightFormat::Native), native);
     assert_eq!(packed(&mixed, WeightFormat::Bf16), 2 * n_weights);
@@ -105,6 +101,55 @@ fn packed_bytes_follow_the_format_of_weights() {
     let mut native = Formats::F32;
     native.weights = WeightFormat::Native;
     assert_eq!(floats.packed_bytes(native), 2 * bf16);
+}
+
+/// The cache is sized by the packed bytes before a model is loaded.
+#[test]
+fn packed_bytes_are_those_of_a_loaded_model() {
+    let floats: [&[&str]; 5] =
+        [&[], &["ffn_gate"], &["ffn_up"], &["ffn_gate", "ffn_up"], &["attn_k", "ffn_down"]];
+    for of_floats in floats {
+        let file = blocks::file_of(&MATRICES, |name, n_weights| {
+            if of_floats.iter().any(|part| name.contains(part)) {
+                return (TYPE_F32, 0.5_f32.to_le_bytes().repeat(n_weights));
+            }
+            (mixed(name).kind, mixed(name).blocks(n_weights))
+        });
+        for formats in [
+            Formats::NATIVE,
+            Formats::new(OperandFormat::F32, Some(WeightFormat::Native)).expect("a pair"),
+            Formats::BF16,
+            Formats::F32,
+            of_weights(WeightFormat::Q8),
+            of_weights(WeightFormat::Q4),
+        ] {
+            let loaded = load(&file, formats).unwrap_or_else(|error| panic!("{error}"));
+            let packed = open(&file).packed_bytes(formats);
+            assert_eq!(packed, loaded.weight_bytes, "{formats}, floats in {of_floats:?}");
+        }
+    }
+}
+
+/// Bounds of a step's time depend on these bytes.
+#[test]
+fn a_step_reads_all_weights_but_an_embedding_that_is_no_output_head() {
+    let n_weights = 32 * 256;
+    for (formats, of_embedding) in [
+        (Formats::NATIVE, mixed("token_embd.weight").format.packed_bytes(n_weights)),
+        (Formats::BF16, 2 * n_weights),
+        (of_weights(WeightFormat::Q8), n_weights * 34 / 32),
+        // Embeddings have 8-bit codes.
+        (of_weights(WeightFormat::Q4), n_weights * 34 / 32),
+    ] {
+        let loaded = load(&blocks::file(mixed, unchanged), formats).expect("a model");
+        let unread = loaded.weight_bytes - loaded.step_weight_bytes;
+        assert_eq!(unread, of_embedding, "{formats}");
+    }
+    let tied = Checkpoint::open(&models().join("qwen2")).expect("a model");
+    assert!(tied.config().tie_embeddings);
+    let (config, options) = (CpuConfig::default().n_threads(1), LoadOptions::new(16, 4));
+    let model = galley_model::load(&tied, config, options, &mut |_, _| {}).expect("a model");
+    assert_eq!(model.target().step_weight_bytes, model.target().weight_bytes);
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! Sound files with random changes open or are refused, without a panic.
+//! Sound files with random changes open and load or are refused, without a panic.
 
 mod common;
 
-use common::{CONFIG, Gguf, HEADER, blocks, exercise::exercise, models, safetensors};
+use common::blocks::{self, Matrices, NARROW_MATRICES};
+use common::exercise::{exercise, load};
+use common::{CONFIG, Gguf, HEADER, models, safetensors, string};
+use galley_model::Result;
 use std::{fs, ops::Range, path::Path};
 
 /// SplitMix64 with a fixed seed, so that every run has the same cases.
@@ -57,20 +60,58 @@ const PIECES: &[u8] = b"\0\xff\x7f09-.e,:\"[]{}";
 
 const LIES: [u64; 10] = [0, 1, 2, 32, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 63, u64::MAX];
 
-/// Mutates `name` in a directory with `rest`, `cases` times. Some cases must open and some must
-/// fail; otherwise the test proves nothing.
+/// Changes what the header of a GGUF file says of one of its matrices: type, columns, rows or place. Or
+/// cuts the file off.
+fn lie_about_a_matrix(bytes: &mut Vec<u8>, matrices: &Matrices, random: &mut Random) {
+    let name = string(matrices[random.below(matrices.len())].0);
+    let at = bytes.windows(name.len()).position(|window| window == name).expect("its entry");
+    let (dims, kind, offset) = (at + name.len() + 4, at + name.len() + 20, at + name.len() + 24);
+    let mut overwrite = |at: usize, new: &[u8]| bytes[at..at + new.len()].copy_from_slice(new);
+    match random.below(4) {
+        0 => overwrite(kind, &KINDS[random.below(KINDS.len())].to_le_bytes()),
+        1 => {
+            let sizes = [LIES[random.below(LIES.len())], 32 << random.below(8), u64::MAX / 18];
+            let dim = dims + 8 * random.below(2);
+            overwrite(dim, &sizes[random.below(sizes.len())].to_le_bytes());
+        }
+        2 => {
+            let places = [LIES[random.below(LIES.len())], 32 * random.below(2000) as u64];
+            overwrite(offset, &places[random.below(places.len())].to_le_bytes());
+        }
+        _ => bytes.truncate(random.below(bytes.len())),
+    }
+}
+
+/// Types of tensors: floats, those with blocks, and others.
+const KINDS: [u32; 16] = [0, 1, 30, 2, 3, 6, 7, 8, 12, 13, 14, 20, 10, 26, 39, 99];
+
+/// Mutates `name` in a directory with `rest`, `cases` times, and exercises the model.
 fn survive(name: &str, sound: &[u8], range: Range<usize>, rest: &[(&str, &[u8])], cases: usize) {
+    let change = |bytes: &mut Vec<u8>, random: &mut Random| mutate(bytes, &range, random);
+    survive_changes(name, sound, &change, &exercise, rest, cases);
+}
+
+/// Changes `name` in a directory with `rest`, `cases` times, and reads the model. Some cases must be read
+/// and some must fail; otherwise the test proves nothing.
+fn survive_changes(
+    name: &str,
+    sound: &[u8],
+    change: &dyn Fn(&mut Vec<u8>, &mut Random),
+    read: &dyn Fn(&Path) -> Result<()>,
+    rest: &[(&str, &[u8])],
+    cases: usize,
+) {
     let directory = common::directory(rest);
     let path = directory.path().join(name);
     let mut random = Random(20_261_121);
     let (mut opened, mut refused) = (0, 0);
     for _ in 0..cases {
         let mut bytes = sound.to_vec();
-        mutate(&mut bytes, &range, &mut random);
+        change(&mut bytes, &mut random);
         // A mapped file must not change, so every case is a new file.
         let _ = fs::remove_file(&path);
         fs::write(&path, &bytes).unwrap();
-        match exercise(directory.path()) {
+        match read(directory.path()) {
             Ok(()) => opened += 1,
             Err(error) => {
                 assert!(error.to_string().contains(parent(&path)), "{error}");
@@ -94,15 +135,24 @@ fn gguf() {
     survive("model.gguf", &tiny, header, &[], 6000);
 }
 
+/// A whole model in all types of blocks, which is loaded too.
 #[test]
 fn gguf_of_blocks() {
-    let mut file = Gguf::tiny();
-    for one in blocks::TYPES {
-        let name = format!("{}.weight", one.format);
-        file = file.tensor(&name, &[256, 2], one.kind, &one.blocks(512));
-    }
-    let bytes = file.bytes();
-    survive("model.gguf", &bytes, 0..bytes.len(), &[], 2000);
+    let file = blocks::file_of(&NARROW_MATRICES, |name, n_weights| {
+        let of_type = blocks::mixed(name);
+        (of_type.kind, of_type.blocks(n_weights))
+    });
+    let sound = file.bytes();
+    let read = |path: &Path| exercise(path).and_then(|()| load(path));
+    let survive = |change: &dyn Fn(&mut Vec<u8>, &mut Random)| {
+        survive_changes("model.gguf", &sound, change, &read, &[], 1000);
+    };
+    let last = string(NARROW_MATRICES[8].0);
+    let at = sound.windows(last.len()).position(|window| window == last).expect("its entry");
+    let header = 4..at + last.len() + 32;
+    survive(&|bytes, random| mutate(bytes, &header, random));
+    survive(&|bytes, random| mutate(bytes, &(header.end..bytes.len()), random));
+    survive(&|bytes, random| lie_about_a_matrix(bytes, &NARROW_MATRICES, random));
 }
 
 #[test]

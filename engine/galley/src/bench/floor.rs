@@ -52,6 +52,7 @@ impl Moment {
 
 /// The cost of a model per step, per row and per cached token.
 pub(super) struct Floor {
+    /// Bytes of weights that a step reads.
     weight_bytes: f64,
     kv_bytes_per_token: f64,
     /// Operations of one row through all layers, without attention and output head.
@@ -65,7 +66,7 @@ pub(super) struct Floor {
 impl Floor {
     pub(super) fn of(c: &ModelConfig, loaded: &Loaded) -> Self {
         Self {
-            weight_bytes: loaded.weight_bytes as f64,
+            weight_bytes: loaded.step_weight_bytes as f64,
             kv_bytes_per_token: loaded.kv_bytes_per_token as f64,
             layer_flops: 2.0 * (c.n_layers * c.layer_parameters()) as f64,
             head_flops: 2.0 * c.head_parameters() as f64,

@@ -52,6 +52,8 @@ struct BenchRow {
     /// Share of the time of a step outside forward and sampling: scheduling, blocks, text, events.
     bookkeeping_fraction: f64,
     weight_mb: f64,
+    /// The weights that a decode step reads: all but an embedding that is not the output head.
+    step_weight_mb: f64,
     kv_pool_mb: f64,
     kv_blocks_used: usize,
     /// Peak resident memory of loading and of this row, without the memory of the probes.
@@ -221,6 +223,7 @@ fn measure(
         t_step_ms: step_s * 1e3,
         bookkeeping_fraction: all.share(|s| s.bookkeeping),
         weight_mb: loaded.weight_bytes as f64 / 1e6,
+        step_weight_mb: loaded.step_weight_bytes as f64 / 1e6,
         kv_pool_mb: (after.kv_blocks_total * args.model.block_size * loaded.kv_bytes_per_token)
             as f64
             / 1e6,

@@ -26,6 +26,13 @@ pub(super) fn is_vocabulary(name: &str) -> bool {
     name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight")
 }
 
+/// The Hugging Face name of the matrix that is packed together with this one: the other of gate and up.
+pub(super) fn gated_partner(name: &str) -> Option<String> {
+    let (gate, up) = ("gate_proj.weight", "up_proj.weight");
+    let partner = |of: &str, other: &str| Some(format!("{}{other}", name.strip_suffix(of)?));
+    partner(gate, up).or_else(|| partner(up, gate))
+}
+
 /// The kinds of needed tensors, and the ends of their Hugging Face names.
 pub(super) const KINDS: [(&str, &str); 11] = [
     ("embedding", "embed_tokens.weight"),

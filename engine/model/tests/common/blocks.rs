@@ -59,8 +59,11 @@ impl BlockType {
     }
 }
 
-/// The matrices of [`file`] in the order of the file, with their columns and rows.
-pub(crate) const MATRICES: [(&str, usize, usize); 9] = [
+/// The matrices of a model in the order of its file, with their columns and rows.
+pub(crate) type Matrices = [(&'static str, usize, usize); 9];
+
+/// The matrices of [`file`].
+pub(crate) const MATRICES: Matrices = [
     ("token_embd.weight", 256, 3),
     ("blk.0.attn_q.weight", 256, 256),
     ("blk.0.attn_k.weight", 256, 128),
@@ -72,31 +75,66 @@ pub(crate) const MATRICES: [(&str, usize, usize); 9] = [
     ("output.weight", 256, 3),
 ];
 
+/// The matrices of a model that is read in a few milliseconds: a head of 32, and 32 values within the
+/// MLP. Formats with blocks of 256 fit all but `attn_output` and `ffn_down`.
+pub(crate) const NARROW_MATRICES: Matrices = [
+    ("token_embd.weight", 256, 3),
+    ("blk.0.attn_q.weight", 256, 32),
+    ("blk.0.attn_k.weight", 256, 32),
+    ("blk.0.attn_v.weight", 256, 32),
+    ("blk.0.attn_output.weight", 32, 256),
+    ("blk.0.ffn_gate.weight", 256, 32),
+    ("blk.0.ffn_up.weight", 256, 32),
+    ("blk.0.ffn_down.weight", 32, 256),
+    ("output.weight", 256, 3),
+];
+
+/// Gives the matrices of a model every type once.
+pub(crate) fn mixed(name: &str) -> BlockType {
+    let types = [Q6_K, Q4_K, Q5_K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL];
+    let at = MATRICES.iter().position(|(matrix, _, _)| *matrix == name);
+    types[at.expect("a matrix of the file")]
+}
+
 /// A whole model of one layer with 256 values, 2 heads of 128, 1 KV head, and 3 tokens. `type_of`
 /// gives each of the [`MATRICES`] a type, and `change` its bytes.
 pub(crate) fn file(
     type_of: impl Fn(&str) -> BlockType,
     change: impl Fn(&str, &mut Vec<u8>),
 ) -> Gguf {
+    file_of(&MATRICES, |name, n_weights| {
+        let block_type = type_of(name);
+        let mut data = block_type.blocks(n_weights);
+        change(name, &mut data);
+        (block_type.kind, data)
+    })
+}
+
+/// A whole model of one layer with 1 KV head and 3 tokens. `storage_of` gives each matrix, of so many
+/// weights, the number of its type and its bytes.
+pub(crate) fn file_of(
+    matrices: &Matrices,
+    storage_of: impl Fn(&str, usize) -> (u32, Vec<u8>),
+) -> Gguf {
+    let [(_, hidden, _), (_, _, q), (_, _, kv), _, _, (_, _, intermediate), ..] = *matrices;
     let mut file = Gguf::default()
         .text("general.architecture", "llama")
         .u32("llama.block_count", 1)
         .u32("llama.context_length", 64)
-        .u32("llama.embedding_length", 256)
-        .u32("llama.feed_forward_length", 512)
-        .u32("llama.attention.head_count", 2)
+        .u32("llama.embedding_length", hidden as u32)
+        .u32("llama.feed_forward_length", intermediate as u32)
+        .u32("llama.attention.head_count", (q / kv) as u32)
         .u32("llama.attention.head_count_kv", 1)
+        .u32("llama.attention.key_length", kv as u32)
         .pair("llama.attention.layer_norm_rms_epsilon", F32, &1e-5_f32.to_le_bytes())
         .u32("tokenizer.ggml.eos_token_id", 2);
-    let norm = 1.5_f32.to_le_bytes().repeat(256);
+    let norm = 1.5_f32.to_le_bytes().repeat(hidden);
     for name in ["output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"] {
-        file = file.tensor(name, &[256], TYPE_F32, &norm);
+        file = file.tensor(name, &[hidden as u64], TYPE_F32, &norm);
     }
-    for (name, cols, rows) in MATRICES {
-        let block_type = type_of(name);
-        let mut data = block_type.blocks(cols * rows);
-        change(name, &mut data);
-        file = file.tensor(name, &[cols as u64, rows as u64], block_type.kind, &data);
+    for &(name, cols, rows) in matrices {
+        let (kind, data) = storage_of(name, cols * rows);
+        file = file.tensor(name, &[cols as u64, rows as u64], kind, &data);
     }
     file
 }

@@ -1,18 +1,24 @@
 //! Reads everything that a checkpoint offers. The fuzz targets use this file too.
 
-use galley_backend::{RowCodes, WeightRows};
+use galley_backend::{Formats, RowCodes, WeightFormat, WeightRows, cpu::CpuConfig};
 use galley_model::{
-    Result,
+    LoadOptions, Result,
     weights::{Checkpoint, TensorRef},
 };
 use std::{hint::black_box, path::Path};
 
-/// Opens a checkpoint and reads every tensor, by its own name and by the names and shapes that the
-/// configuration implies.
+/// Opens a checkpoint, asks for its types and sizes, and reads every tensor, by its own name and by the
+/// names and shapes that the configuration implies.
 pub(crate) fn exercise(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     for (_, tensor) in checkpoint.tensors() {
         read_all(&tensor);
+    }
+    black_box((checkpoint.weight_types(), checkpoint.has_blocks()));
+    let mut formats = Formats::NATIVE;
+    for weights in WEIGHTS {
+        formats.weights = weights;
+        black_box(checkpoint.packed_bytes(formats));
     }
     let config = checkpoint.config();
     if config.head_dim <= 1 << 12 {
@@ -33,8 +39,11 @@ pub(crate) fn exercise(path: &Path) -> Result<()> {
             ("self_attn.k_proj.weight", vec![kv, hidden]),
             ("self_attn.k_proj.bias", vec![kv]),
             ("self_attn.v_proj.weight", vec![kv, hidden]),
+            ("self_attn.v_proj.bias", vec![kv]),
             ("self_attn.o_proj.weight", vec![hidden, q]),
+            ("post_attention_layernorm.weight", vec![hidden]),
             ("mlp.gate_proj.weight", vec![mlp, hidden]),
+            ("mlp.up_proj.weight", vec![mlp, hidden]),
             ("mlp.down_proj.weight", vec![hidden, mlp]),
         ] {
             names.push((format!("model.layers.{layer}.{name}"), shape));
@@ -47,6 +56,22 @@ pub(crate) fn exercise(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The formats of weights that a device may be asked for.
+const WEIGHTS: [WeightFormat; 5] = [
+    WeightFormat::Native,
+    WeightFormat::Bf16,
+    WeightFormat::F32,
+    WeightFormat::Q8,
+    WeightFormat::Q4,
+];
+
+/// Opens a checkpoint and loads it onto the CPU, with its weights as in the file.
+pub(crate) fn load(path: &Path) -> Result<()> {
+    let config = CpuConfig::default().n_threads(1).formats(Formats::NATIVE);
+    let options = LoadOptions::new(16, 1).max_rows(1).max_logit_rows(1);
+    galley_model::load(&Checkpoint::open(path)?, config, options, &mut |_, _| {}).map(drop)
 }
 
 /// Reads values, and codes if there are any.

@@ -53,14 +53,17 @@ impl Checkpoint {
         kinds.into_iter().filter(|kind| !kind.types.is_empty()).collect()
     }
 
-    /// Bytes that the packed matrices take on the CPU. Rows and columns are padded to multiples of 32.
+    /// Bytes that the packed matrices take on the CPU. Rows and columns are padded to multiples of 32. The
+    /// two matrices of a gated pair share panels, so both are packed as values unless both have blocks.
     pub fn packed_bytes(&self, formats: Formats) -> usize {
         let bytes = self.matrices().map(|(name, entry, codec)| {
             let padded = |n: usize| n.div_ceil(BLOCK_LEN).saturating_mul(BLOCK_LEN);
             let (rows, cols) = rows_and_cols(&entry.shape);
             let n_weights = padded(rows).saturating_mul(padded(cols));
             let as_values = |bytes| n_weights.saturating_mul(bytes);
-            match (formats.weights, codec.block_format()) {
+            let partner = needed::gated_partner(&name);
+            let is_split = partner.is_some_and(|partner| !self.is_in_blocks(&partner));
+            match (formats.weights, codec.block_format().filter(|_| !is_split)) {
                 (WeightFormat::Native, Some(format)) => format.packed_bytes(n_weights),
                 (WeightFormat::Native, None) => as_values(formats.operands.bytes()),
                 (WeightFormat::Bf16, _) => as_values(2),
@@ -79,6 +82,11 @@ impl Checkpoint {
     /// Whether any matrix that the model needs is stored in blocks of quantised weights.
     pub fn has_blocks(&self) -> bool {
         self.matrices().any(|(_, _, codec)| codec.block_format().is_some())
+    }
+
+    fn is_in_blocks(&self, name: &str) -> bool {
+        let storage = self.entry(name).map(|(_, entry)| &entry.storage);
+        matches!(storage, Some(Storage::Codec(codec)) if codec.block_format().is_some())
     }
 
     /// Needed matrices: their Hugging Face names, entries and formats.
