@@ -38,7 +38,8 @@ impl KvKind {
         self.model
     }
 
-    pub(crate) const fn salt(&self) -> u64 {
+    /// The salt under which the KV is shared.
+    pub const fn salt(&self) -> u64 {
         self.salt
     }
 

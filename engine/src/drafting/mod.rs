@@ -339,7 +339,7 @@ impl Drafting {
             drafter.matchers().iter().any(|matcher| matcher.uses_memory)
         };
         if sequence.draft.is_some() && self.drafters.iter().any(uses_memory) {
-            self.suffixes.remember(sequence.table.salt(), sequence.output());
+            self.suffixes.remember(sequence.table.kind().salt(), sequence.output());
         }
         let known = sequence.draft.as_ref().filter(|draft| draft.is_known);
         if let Some(drafter) = known.and_then(|draft| draft.plan().drafter) {

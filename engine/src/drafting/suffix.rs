@@ -52,7 +52,7 @@ pub(crate) struct SuffixRow<'a> {
 impl<'a> SuffixRow<'a> {
     pub(super) fn of(sequence: &DraftingSequence<'a>) -> Self {
         let DraftingSequence { id, tokens, table, .. } = sequence;
-        SuffixRow { sequence: *id, salt: table.salt(), tokens }
+        SuffixRow { sequence: *id, salt: table.kind().salt(), tokens }
     }
 }
 

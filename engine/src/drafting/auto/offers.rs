@@ -94,7 +94,7 @@ impl AutoPlanner {
         let n_tokens = sequence.n_tokens();
         let kv_tokens = sequence.table.n_tokens() as u32;
         let is_known = n_tokens == sequence.tokens.len();
-        let (id, salt) = (sequence.key.id(), sequence.table.salt());
+        let (id, salt) = (sequence.key.id(), sequence.table.kind().salt());
         let Sequence { tokens, draft, .. } = sequence;
         let row = SuffixRow { sequence: id, salt, tokens };
         let draft = draft.as_mut()?;
