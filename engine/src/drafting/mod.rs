@@ -20,6 +20,7 @@ mod piggyback;
 mod program;
 mod replay;
 mod round;
+mod search;
 mod select;
 mod strategy;
 mod suffix;
