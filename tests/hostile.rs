@@ -37,7 +37,7 @@ const HOSTILE: [(&str, u64, bool); 21] = [
     ("ODD_STATUS", 0, false),
     ("STALE", 0, true),
     ("WRONG_CALLS", 100, false),
-    ("THREAD", 100, false),
+    ("THREAD", 50, false),
     ("MANY_HANDLES", 100, false),
     ("REPLAYS", 100, false),
     ("SLOW", 1, true),

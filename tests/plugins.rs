@@ -9,8 +9,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// Drafters that need only the target, with options that fit tiny models.
-pub const TARGET_DRAFTERS: [(&str, &str); 10] = [
-    ("ngram", "min=1"),
+pub const TARGET_DRAFTERS: [(&str, &str); 11] = [
+    ("ngram", "min=1,factor=8,min-probability=0"),
+    ("ngram", "min=1,factor=8,min-probability=0,memory=on"),
     ("streaming-llm", "budget=64"),
     ("streaming-llm", "budget=48,sinks=0,skip=1"),
     ("snap-kv", "budget=96,queries=8,refresh=16"),

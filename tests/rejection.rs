@@ -317,8 +317,11 @@ fn what_is_compared_gives_the_bytes_of_plain_decoding() {
     let all: Vec<Request> = sampled.iter().cloned().chain(greedy).collect();
     let (expected, _) = run(plain, &base.config, &all, false);
     let schedule = Setup { device: base.device, n_blocks: 200, ..chaotic() };
-    for (name, options) in [("ngram", "min=1"), EXIT, ("snap-kv", "budget=48,queries=8,refresh=16")]
-    {
+    for (name, options) in [
+        ("ngram", "min=1,factor=8,min-probability=0"),
+        EXIT,
+        ("snap-kv", "budget=48,queries=8,refresh=16"),
+    ] {
         let verify = |request: &Request, verify| {
             let drafting = DraftRequest::default().verify(verify);
             request.clone().drafting(drafting)

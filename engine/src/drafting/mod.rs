@@ -21,6 +21,7 @@ mod piggyback;
 mod program;
 mod replay;
 mod round;
+mod search;
 mod select;
 mod strategy;
 mod suffix;

@@ -89,6 +89,10 @@ unsafe fn ask(
 }
 
 /// The host asks the proxy, which has asked the drafter already.
+///
+/// # Safety
+///
+/// As the header says of `gd_drafter.get_extension`.
 pub(super) unsafe extern "C" fn get_extension(
     this: *mut gd_drafter,
     id: *const c_char,
