@@ -6,7 +6,8 @@ use galley_backend::sample::philox::{decision, draft_seed, word};
 use galley_backend::sample::{Proposal, Rejection, SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Formats, LayerMask, Observation};
 use galley_engine::{
-    DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
+    CostTable, DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request,
+    SchedulePolicy, Verify,
 };
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::setup;
@@ -24,6 +25,8 @@ const N_STREAMS: usize = 20;
 #[derive(Clone, Copy)]
 struct Setting {
     drafter: (&'static str, &'static str),
+    /// Whether the engine chooses when to draft, and how far, under its usual schedule.
+    is_auto: bool,
     temperature: f32,
     top_k: u32,
     top_p: f32,
@@ -39,6 +42,7 @@ const WINDOW: (&str, &str) = ("streaming-llm", "sinks=0,budget=5");
 
 const TOP_5: Setting = Setting {
     drafter: EXIT,
+    is_auto: false,
     temperature: 1.5,
     top_k: 5,
     top_p: 1.0,
@@ -119,15 +123,22 @@ impl Setting {
     /// `cells`: Pearson's statistic and its degrees of freedom. The statistic is infinite if the
     /// sample has an outcome of probability zero.
     fn sample(&self, cells: &[f64], verify: Verify, verifier: Verifier) -> Sample {
-        let setup = chaotic();
+        let mut setup = chaotic();
+        if self.is_auto {
+            setup.config = setup.config.policy(SchedulePolicy::Fixed);
+        }
         let (model, tokenizer) = open(MODEL, &setup);
         let model = Box::new(Verifying { model, verifier });
         let (name, options) = self.drafter;
-        let drafting = DraftConfig::default().drafters(vec![self::setup(name, options)]);
+        // By this table a draft token costs little, so that the choice drafts until it knows better.
+        let drafting = DraftConfig::default()
+            .drafters(vec![self::setup(name, options)])
+            .auto(self.is_auto)
+            .costs(CostTable::analytic(1e9, 1.0, 1.0, 1e9, 1e9));
         let requests = self.requests(verify);
         let (seen, stats) =
             run_drafting((model, tokenizer), &setup.config, &drafting, &requests, true);
-        assert!(stats.preemptions > 50, "{} preemptions", stats.preemptions);
+        assert!(stats.preemptions > 50 || self.is_auto, "{} preemptions", stats.preemptions);
         let mut counts = vec![0u32; cells.len()];
         seen.iter().flatten().for_each(|seen| counts[self.cell(&seen.tokens)] += 1);
         let (mut statistic, mut n_cells, mut rest) = (0.0, 0.0, (0.0, 0.0));
@@ -191,6 +202,8 @@ enum Verifier {
     ForgetsTheResidual,
     /// Verifies with the noise that sampled the draft token.
     ReusesNoise,
+    /// Looks at a draft token to choose whether it is verified: a choice that reads drafts which may be discarded.
+    Peeks,
 }
 
 /// A model with one of these verifiers.
@@ -207,6 +220,8 @@ impl Verifying {
             Verifier::AcceptsAlways => proposal.token(),
             Verifier::ForgetsTheResidual if right == proposal.token() => right,
             Verifier::ForgetsTheResidual => plain,
+            Verifier::Peeks if proposal.token() % 2 == 0 => right,
+            Verifier::Peeks => plain,
             Verifier::ReusesNoise => {
                 let n = self.model.target().config.vocab_size;
                 let logits = &logits[row.logits_row * n..][..n];
@@ -276,6 +291,7 @@ fn sequences_follow_the_target() {
         ),
         ("top-p and a penalty", Setting { top_k: 7, top_p: 0.8, frequency_penalty: 0.6, ..TOP_5 }),
         ("a window", Setting { drafter: WINDOW, ..TOP_5 }),
+        ("the engine's choice", Setting { is_auto: true, ..TOP_5 }),
     ];
     for (name, setting) in settings {
         let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Formats::F32, 1), ..alone() });
@@ -298,7 +314,12 @@ fn sequences_follow_the_target() {
 fn wrong_verifiers_do_not_follow_the_target() {
     let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Formats::F32, 1), ..alone() });
     let cells = TOP_5.cells(&mut *model);
-    for verifier in [Verifier::AcceptsAlways, Verifier::ForgetsTheResidual, Verifier::ReusesNoise] {
+    for verifier in [
+        Verifier::AcceptsAlways,
+        Verifier::ForgetsTheResidual,
+        Verifier::ReusesNoise,
+        Verifier::Peeks,
+    ] {
         let sample = TOP_5.sample(&cells, Verify::Rejection, verifier);
         println!("{verifier:?}: {sample}");
         assert!(sample.statistic > sample.threshold, "{verifier:?}: {sample}");

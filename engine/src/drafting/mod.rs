@@ -119,7 +119,8 @@ impl Drafting {
     ) -> Self {
         let n_drafters = drafters.len();
         let auto = (n_drafters > 0).then(|| {
-            AutoPlanner::new(costs, &mut drafters, offer.max_draft_length.min(offer.longest_draft))
+            let most = offer.max_draft_length.min(offer.longest_draft);
+            AutoPlanner::new(costs, &mut drafters, most, sizes)
         });
         Drafting {
             drafters,

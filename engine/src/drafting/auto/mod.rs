@@ -22,6 +22,7 @@ pub(crate) use step_times::StepLoad;
 
 use super::DraftStrategy;
 use super::suffix::SuffixStore;
+use crate::config::Fitted;
 use crate::sequence::Sequence;
 use crate::stats::PlannerStats;
 use galley_planner::acceptance_estimate::{AcceptancePool, Estimates, length_bucket};
@@ -57,6 +58,9 @@ pub(crate) struct AutoPlanner {
     choice: Choice,
     max_step_ns: Option<f64>,
     max_draft_length: u32,
+    /// Rows, and rows of logits, of a step.
+    max_rows: u32,
+    max_logit_rows: u32,
     stats: PlannerStats,
 }
 
@@ -66,6 +70,7 @@ impl AutoPlanner {
         costs: CostTable,
         drafters: &mut [Box<dyn DraftStrategy>],
         max_draft_length: u32,
+        sizes: &Fitted,
     ) -> Self {
         let strategies: Vec<_> = (0..)
             .zip(drafters)
@@ -88,6 +93,8 @@ impl AutoPlanner {
             choice: Choice::default(),
             max_step_ns: None,
             max_draft_length,
+            max_rows: sizes.config.max_num_batched_tokens as u32,
+            max_logit_rows: sizes.max_logit_rows as u32,
             stats: PlannerStats::default(),
         }
     }
@@ -129,7 +136,8 @@ impl AutoPlanner {
                 self.places.push(at);
             } else {
                 let (rows, kv) = (sequence.n_todo() as u32, sequence.table.n_tokens() as u32);
-                let rows = rows + sequence.max_draft() as u32;
+                // A prompt takes the rows that a step has.
+                let rows = (rows + sequence.max_draft() as u32).min(self.max_rows - other_rows);
                 other_rows += rows;
                 other_attention_ns += self.costs.attention_ns(rows, kv + rows / 2);
             }
@@ -146,7 +154,9 @@ impl AutoPlanner {
             sequences: &self.offers,
             other_rows,
             other_attention_ns,
-            max_draft_rows: u32::MAX,
+            max_draft_rows: (self.max_rows - other_rows)
+                .min(self.max_logit_rows)
+                .saturating_sub(self.offers.len() as u32),
             max_step_ns: self.max_step_ns,
             least_gain: if is_drafting { GAIN_STAY } else { GAIN_ON },
         };
