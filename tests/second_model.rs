@@ -1,9 +1,14 @@
 //! Drafting with a draft model: it changes no byte, shares the target's pool, and never delays a
 //! sequence.
 
+#[path = "../engine/model/tests/common/edit.rs"]
+mod edit;
+
+use edit::GgufCopy;
 use galley_backend::sample::{SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Formats, LayerMask, Observation, OperandFormat, WeightFormat};
 use galley_engine::{DraftRequest, DraftStats, Engine, Prompt, Request, Stats};
+use galley_model::weights::Checkpoint;
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::{drafting, second_model as options};
 use galley_tests::runs::{Seen, Setup, alone, open, run_drafting};
@@ -37,6 +42,25 @@ fn output_does_not_depend_on_a_second_model() {
             target,
             Extent::Full,
             |n| on_cpu(formats, n),
+            [("small-model", options(draft, more).as_str())],
+        );
+    }
+}
+
+/// The models of one device differ in the format of their operands: a quantised model has them in f32.
+#[test]
+fn output_of_float_weights_does_not_depend_on_a_quantised_second_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let draft = folder.path().join("draft.gguf");
+    GgufCopy::of(&data("models/smollm2.gguf")).with_q8_0("blk.1.attn_q.weight").write(&draft);
+    let has_blocks = |path: &Path| Checkpoint::open(path).expect("a model").has_blocks();
+    assert_eq!([has_blocks(&draft), has_blocks(&data("models/smollm2"))], [true, false]);
+    let draft = draft.to_str().expect("UTF-8");
+    for more in ["", ",sinks=16,budget=64"] {
+        assert_same_bytes(
+            "smollm2",
+            Extent::Full,
+            |n| on_cpu(Formats::NATIVE, n),
             [("small-model", options(draft, more).as_str())],
         );
     }

@@ -1,6 +1,7 @@
 //! The command line of the grid: the passes to measure.
 
 use galley_backend::cpu::CpuConfig;
+use galley_backend::{Formats, OperandFormat, WeightFormat};
 use galley_benches::flags;
 use galley_model::Device;
 use std::fmt;
@@ -75,7 +76,8 @@ impl fmt::Display for Draft {
     }
 }
 
-const USAGE: &str = "--model DIR [--device cpu|cuda:N|emulated] [--contexts 4096,…] [--batches 4,…] [--gammas 1,…] \
+const USAGE: &str = "--model DIR [--device cpu|cuda:N|emulated] [--weights native|q8|q4|bf16] \
+                     [--contexts 4096,…] [--batches 4,…] [--gammas 1,…] \
                      [--drafts streaming-llm:512,snap-kv:2048] [--repeats 5] [--bandwidth GB/S, for rooflines]";
 
 impl Arguments {
@@ -98,11 +100,13 @@ impl Arguments {
             repeats: 5,
             bandwidth: None,
         };
+        let (mut device_name, mut weights) = ("cpu".to_owned(), WeightFormat::Native);
         for flag in flags(words) {
             let (word, value) = flag?;
             match word.as_str() {
                 "--model" => arguments.model = value.into(),
-                "--device" => arguments.device = device(&value)?,
+                "--device" => device_name = value,
+                "--weights" => weights = value.parse()?,
                 "--contexts" => arguments.contexts = list(&word, &value)?,
                 "--batches" => arguments.batches = list(&word, &value)?,
                 "--gammas" => arguments.gammas = list(&word, &value)?,
@@ -115,6 +119,8 @@ impl Arguments {
                 _ => return Err(format!("{word} is unknown")),
             }
         }
+        let formats = Formats::new(OperandFormat::Bf16, Some(weights));
+        arguments.device = device(&device_name, formats.map_err(|error| error.to_string())?)?;
         let largest = arguments.drafts.iter().map(Draft::budget);
         let shortest = arguments.contexts.iter().copied().min().unwrap_or(0);
         if largest.max().is_some_and(|budget| budget > shortest) {
@@ -132,19 +138,19 @@ fn list<T: FromStr>(name: &str, text: &str) -> Result<Vec<T>, String> {
     parsed.collect()
 }
 
-fn device(text: &str) -> Result<Device, String> {
+fn device(text: &str, formats: Formats) -> Result<Device, String> {
     match text {
-        "cpu" => Ok(CpuConfig::default().into()),
+        "cpu" => Ok(CpuConfig::default().formats(formats).into()),
         #[cfg(feature = "emulate")]
         "emulated" => {
             use galley_backend::cuda::{CudaConfig, CudaDevice};
-            Ok(CudaConfig::new(CudaDevice::Emulated).into())
+            Ok(CudaConfig::new(CudaDevice::Emulated).formats(formats).into())
         }
         #[cfg(feature = "cuda")]
         _ if text.starts_with("cuda:") => {
             use galley_backend::cuda::{CudaConfig, CudaDevice};
             let number = text["cuda:".len()..].parse().map_err(|_| "cuda:N, N a number")?;
-            Ok(CudaConfig::new(CudaDevice::Gpu(number)).into())
+            Ok(CudaConfig::new(CudaDevice::Gpu(number)).formats(formats).into())
         }
         _ => Err(format!("--device {text}: this build has no such device")),
     }

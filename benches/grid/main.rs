@@ -99,12 +99,10 @@ impl Bed {
         n_seqs * n_tokens.div_ceil(BLOCK) <= self.blocks.len()
     }
 
-    /// Bytes that a step reads: every weight except the embedding's, and `n_cached` cached tokens.
+    /// Bytes that a step reads: weights, and `n_cached` cached tokens.
     fn bytes(&self, n_cached: usize) -> f64 {
-        let LoadedModel { config, kv_shape, .. } = self.model.target();
-        let weights = config.n_layers * config.layer_parameters() + config.head_parameters();
-        let value = kv_shape.format.bytes();
-        ((weights + n_cached * config.kv_values_per_token()) * value) as f64
+        let LoadedModel { step_weight_bytes, kv_shape, .. } = self.model.target();
+        (step_weight_bytes + n_cached * kv_shape.bytes_per_token()) as f64
     }
 
     /// Runs a pass that computes the logits of `logit_rows` in each sequence.
