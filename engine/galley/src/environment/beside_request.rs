@@ -5,8 +5,16 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 
 /// Flags that have an effect beside `--request`, apart from the flags of the model.
-const BESIDE: [&str; 7] =
-    ["request", "drafter", "drafter_plugin", "plugin_path", "chat_template", "json", "stats"];
+const BESIDE: [&str; 8] = [
+    "request",
+    "drafter",
+    "drafter_plugin",
+    "plugin_path",
+    "suffix_bytes",
+    "chat_template",
+    "json",
+    "stats",
+];
 
 /// Flags whose key has another name.
 const OTHER_KEYS: [(&str, &str); 4] = [
