@@ -42,8 +42,8 @@ const HOSTILE: [(&str, u64, bool); 21] = [
     ("REPLAYS", 100, false),
     ("SLOW", 1, true),
     ("SCRIBBLES", 100, false),
-    ("PROPOSES_AGAIN_AND_AGAIN", 100, false),
-    ("QUERIES", 100, false),
+    ("PROPOSES_AGAIN_AND_AGAIN", 20, false),
+    ("QUERIES", 20, false),
     ("SLOW_FEEDBACK", 1, true),
     ("NONE", 0, false),
 ];

@@ -337,10 +337,8 @@ impl Drafting {
     /// sequences with the same salt, if a drafter searches earlier outputs.
     pub(crate) fn end(&mut self, sequence: &Sequence) {
         self.suffixes.end(sequence.key.id());
-        let uses_memory = |drafter: &Box<dyn DraftStrategy>| {
-            drafter.matchers().iter().any(|matcher| matcher.uses_memory)
-        };
-        if sequence.draft.is_some() && self.drafters.iter().any(uses_memory) {
+        let mut matchers = self.drafters.iter().flat_map(|drafter| drafter.matchers());
+        if sequence.draft.is_some() && matchers.any(|matcher| matcher.uses_memory) {
             self.suffixes.remember(sequence.table.kind().salt(), sequence.output());
         }
         let known = sequence.draft.as_ref().filter(|draft| draft.is_known);
