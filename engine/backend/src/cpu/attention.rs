@@ -19,20 +19,19 @@
 //! A state also keeps the probabilities p of rows that observe ([`Kept`]), before they are rounded
 //! to operands: a selection reads no key again.
 
-use super::kv::{GROUP, Group, Layout, copy_token};
-use super::observe::{GroupSums, Kept, KeptUnit, Probabilities};
+use super::kept::{GroupSums, Kept, KeptUnit, Probabilities, TileOutput};
+use super::kv::{GROUP, Group, Layout, TILE, TILE_GROUPS, copy_token};
 use super::simd::{Element, F32, Isa, LANES};
 use crate::{KvView, Selected};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Groups of a tile.
-pub(super) const TILE_GROUPS: usize = 16;
-/// Tokens of a tile: the unit of the canonical order.
-pub(super) const TILE: usize = TILE_GROUPS * GROUP;
 /// Query rows (tokens × heads of a group) of one pass: enough to keep arithmetic busy in a prefill,
 /// and few enough for scores and outputs to stay close to the first-level cache.
 pub(super) const MAX_ROWS: usize = 48;
+/// Most query tokens of a sequence for which attention spreads tiles over threads. Longer spans
+/// have enough rows.
+pub(super) const SPLIT_TOKENS: usize = 16;
 /// Groups that are scored together: four independent streams of keys.
 pub(super) const CHUNK: usize = 4;
 
@@ -61,6 +60,11 @@ pub(super) struct Call {
 unsafe impl Sync for Call {}
 
 impl Call {
+    /// Most query tokens of one pass.
+    pub(super) fn tokens_per_pass(&self) -> usize {
+        (MAX_ROWS / self.group_size).max(1)
+    }
+
     /// The query of row `r` of a pass, as multipliers.
     ///
     /// # Safety
@@ -636,35 +640,14 @@ unsafe fn score_groups<I: Isa, E: Element, const R: usize, const N: usize>(
     }
 }
 
-/// Takes the probabilities of one row and tile, group after group.
-pub(super) trait Sink<I: Isa> {
-    /// Takes the probabilities of group `group` of the tile.
-    ///
-    /// # Safety
-    ///
-    /// The sink must have room for a tile, and the CPU must have the instruction set.
-    unsafe fn put(&mut self, group: usize, p: I::F);
-}
-
 /// Stores probabilities as multipliers.
 struct Multipliers<E>(*mut u32, PhantomData<E>);
 
-impl<I: Isa, E: Element> Sink<I> for Multipliers<E> {
+impl<I: Isa, E: Element> TileOutput<I> for Multipliers<E> {
     #[inline(always)]
     unsafe fn put(&mut self, group: usize, p: I::F) {
         // SAFETY: guaranteed by the caller.
         unsafe { E::store_multipliers::<I>(self.0, group * GROUP, p) }
-    }
-}
-
-impl<I: Isa, A: Sink<I>, B: Sink<I>> Sink<I> for (A, B) {
-    #[inline(always)]
-    unsafe fn put(&mut self, group: usize, p: I::F) {
-        // SAFETY: guaranteed by the caller.
-        unsafe {
-            self.0.put(group, p);
-            self.1.put(group, p);
-        }
     }
 }
 
@@ -676,7 +659,7 @@ impl<I: Isa, A: Sink<I>, B: Sink<I>> Sink<I> for (A, B) {
 /// `scores` must be valid for a whole tile, `out` must have room for it, and the CPU must have the
 /// instruction set.
 #[inline(always)]
-pub(super) unsafe fn soften<I: Isa, S: Sink<I>>(
+pub(super) unsafe fn soften<I: Isa, S: TileOutput<I>>(
     scores: *mut f32,
     (lo, hi): (usize, usize),
     (first, last): (usize, usize),

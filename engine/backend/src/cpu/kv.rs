@@ -18,6 +18,10 @@ use crate::{BackendError, KvShape, Result};
 
 /// Slots of a group.
 pub(super) const GROUP: usize = LANES;
+/// Groups of a tile.
+pub(super) const TILE_GROUPS: usize = 16;
+/// Tokens of a tile: the unit of the canonical order of attention.
+pub(super) const TILE: usize = TILE_GROUPS * GROUP;
 
 /// The KV pool of a model, or a draft model's blocks inside it ([`KvPool::alias_kv_pool`]).
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 //! | [`blocks`] | quantised weights |
 //! | [`arena`], [`buffer`] | memory |
 //! | [`kv`], [`attention`] | the KV pool and attention over views of it |
+//! | [`kept`] | probabilities that attention keeps for rows that observe |
 //! | [`observe`] | selection of the cached tokens that rows attend to most |
 //! | [`rope`], [`rows`] | rotation, norms |
 //! | [`threads`] | dispatch of work that lasts microseconds |
@@ -19,6 +20,7 @@ mod attention;
 mod blocks;
 mod buffer;
 mod gemm;
+mod kept;
 mod kernels;
 mod kv;
 mod matrix;

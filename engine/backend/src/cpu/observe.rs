@@ -9,21 +9,19 @@
 //! ([`CpuBackend::observe_layer`]), with the same bits.
 
 mod choice;
-mod kept;
+mod sums;
 #[cfg(test)]
 mod tests;
 
-use super::attention::{Call, QueryRows};
+use super::attention::{Call, QueryRows, SPLIT_TOKENS};
 use super::buffer::DisjointPtr;
-use super::ops::{SPLIT_TOKENS, tokens_per_pass};
+use super::kept::{Kept, KeptUnit};
 use super::{CpuBackend, KvPool, Tensor};
 use crate::checks::check_observation;
 use crate::{AttentionParams, Batch, KvView, Observation, Result, Selected};
 use choice::Choice;
-pub(super) use kept::{
-    GroupSums, Kept, KeptStates, KeptUnit, Probabilities, add_kept, sum_probabilities,
-};
 use std::ops::Range;
+pub(super) use sums::{KeptStates, add_kept, sum_probabilities};
 
 const OP: &str = "observe";
 
@@ -165,7 +163,7 @@ impl Observing<'_> {
     /// Whether the rows are part of one pass over states, and see what they are to observe.
     fn fits_a_pass(&self, call: &Call, batch: &Batch<'_>) -> bool {
         let span = &batch.seqs[self.seq];
-        let per_pass = tokens_per_pass(call);
+        let per_pass = call.tokens_per_pass();
         let sees_all = span.view.tail_start == 0 && matches!(span.view.selected, Selected::None);
         span.n_rows <= SPLIT_TOKENS
             && sees_all

@@ -8,7 +8,6 @@ mod sampling;
 
 use super::{CpuBackend, InstructionSet};
 use crate::{Backend, Formats};
-pub(super) use attention_units::{SPLIT_TOKENS, tokens_per_pass};
 
 impl Backend for CpuBackend {
     fn description(&self) -> String {

@@ -1,6 +1,7 @@
 //! Selection of the highest scores of one KV head.
 
-use super::{KeptUnit, ObserveScratch};
+use super::ObserveScratch;
+use crate::cpu::kept::KeptUnit;
 use crate::{Observation, PoolScores};
 use std::ops::Range;
 

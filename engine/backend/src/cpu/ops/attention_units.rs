@@ -1,22 +1,16 @@
 //! Attention of a batch as units of work.
 
 use crate::checks::check_view;
-use crate::cpu::attention::{AttentionScratch, Call, MAX_ROWS, QueryRows, SoftmaxState, TILE};
+use crate::cpu::attention::{
+    AttentionScratch, Call, MAX_ROWS, QueryRows, SPLIT_TOKENS, SoftmaxState,
+};
 use crate::cpu::buffer::DisjointPtr;
-use crate::cpu::kv::GROUP;
-use crate::cpu::observe::{Kept, KeptStates, Observed, Observing};
+use crate::cpu::kept::Kept;
+use crate::cpu::kv::{GROUP, TILE};
+use crate::cpu::observe::{KeptStates, Observed, Observing};
 use crate::cpu::{CpuBackend, KvPool, Tensor};
 use crate::shapes::{RowKind, check_queries};
 use crate::{AttentionParams, BackendError, Batch, KvShape, OperandFormat, Result};
-
-/// Most query tokens of a sequence for which attention spreads tiles over threads. Longer spans
-/// have enough rows.
-pub(in crate::cpu) const SPLIT_TOKENS: usize = 16;
-
-/// Most query tokens of one pass.
-pub(in crate::cpu) fn tokens_per_pass(call: &Call) -> usize {
-    (MAX_ROWS / call.group_size).max(1)
-}
 
 impl CpuBackend {
     /// An attention call over `layer` of `pool` for the first `n_rows` rows of `q`, without an output.
@@ -221,7 +215,7 @@ impl SplitPass<'_> {
 impl<'a> Passes<'a> {
     fn of(call: &Call, batch: &Batch<'a>, n_kv_heads: usize, observed: &Observed<'a>) -> Self {
         let mut passes = Passes::default();
-        let per_pass = tokens_per_pass(call);
+        let per_pass = call.tokens_per_pass();
         for (at, seq) in batch.seqs.iter().enumerate() {
             for first in (0..seq.n_rows).step_by(per_pass) {
                 let observed = observed.by(call, at, first..first + per_pass);

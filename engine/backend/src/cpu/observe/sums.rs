@@ -1,108 +1,20 @@
-//! Probabilities that states of tiles keep, and their sums over rows.
+//! Sums of probabilities over rows.
 //!
-//! For an observing row and a tile, p = exp((s - m) · scale) is known when attention has computed the
-//! tile, but only the states of all tiles give the maximum m and the sum l of the row. So a state
-//! keeps p, in f32: of every token, or summed over each group of 16 tokens where blocks are selected.
-//! When the states are merged, the kept values of tile t are weighted by exp((mₜ - m) · scale) / l and
-//! added to the sums, row after row.
+//! When the states of a row are merged, its maximum m and its sum l are known. Then the values that the
+//! state of tile t keeps are weighted by exp((mₜ - m) · scale) / l and added to the sums, row after row
+//! ([`add_kept`]).
 //!
-//! Attention keeps probabilities of a few rows as it goes ([`super::super::attention`]).
-//! [`sum_probabilities`] computes the same values on its own, for more rows. Both use the same
-//! functions on the same tiles, so both give the same bits.
+//! Attention keeps the values of a few rows as it goes. [`sum_probabilities`] computes the same values
+//! for any number of rows, by the same functions on the same tiles: both give the same bits.
 
 use super::ObserveScratch;
 use crate::cpu::attention::{
-    CHUNK, Call, QueryRows, Sink, SoftmaxState, TILE, TILE_GROUPS, find_tile, merge, score_rows,
-    soften,
+    CHUNK, Call, QueryRows, SoftmaxState, find_tile, merge, score_rows, soften,
 };
-use crate::cpu::kv::{GROUP, Group};
+use crate::cpu::kept::{GroupSums, Kept, KeptUnit, Probabilities};
+use crate::cpu::kv::{GROUP, Group, TILE, TILE_GROUPS};
 use crate::cpu::simd::{Element, Isa, LANES};
 use std::ops::Range;
-
-/// The kept values of a row and tile fill whole vectors.
-const _: () = assert!(TILE_GROUPS.is_multiple_of(LANES));
-
-/// The unit of a kept value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cpu) enum KeptUnit {
-    /// The sum over a group of 16 tokens.
-    #[default]
-    Group,
-    /// One token.
-    Token,
-}
-
-impl KeptUnit {
-    /// Tokens of a value.
-    pub(super) fn tokens(self) -> usize {
-        match self {
-            KeptUnit::Group => GROUP,
-            KeptUnit::Token => 1,
-        }
-    }
-
-    /// Values of a row and tile.
-    pub(super) fn per_tile(self) -> usize {
-        TILE / self.tokens()
-    }
-}
-
-/// Query rows of a pass whose probabilities are kept.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::cpu) struct Kept {
-    /// First of these rows in the pass.
-    pub(super) first: usize,
-    /// Number of these rows.
-    pub(super) n: usize,
-    pub(in crate::cpu) unit: KeptUnit,
-}
-
-impl Kept {
-    /// f32 values that the state of a tile keeps.
-    pub(in crate::cpu) fn len(&self) -> usize {
-        self.n * self.unit.per_tile()
-    }
-
-    /// The part of `values`, the kept values of a tile, for row `r` of the pass; None if the row is not
-    /// kept. The values outside of groups `first..last` are zero, and those inside are to be filled.
-    #[inline(always)]
-    pub(in crate::cpu) fn of_row(
-        &self,
-        r: usize,
-        (first, last): (usize, usize),
-        values: &mut [f32],
-    ) -> Option<*mut f32> {
-        let at = r.checked_sub(self.first).filter(|at| *at < self.n)?;
-        let per_tile = self.unit.per_tile();
-        let values = &mut values[at * per_tile..][..per_tile];
-        if (first, last) != (0, TILE_GROUPS) {
-            values.fill(0.0);
-        }
-        Some(values.as_mut_ptr())
-    }
-}
-
-/// Keeps the sum of every group.
-pub(in crate::cpu) struct GroupSums(pub(in crate::cpu) *mut f32);
-
-impl<I: Isa> Sink<I> for GroupSums {
-    #[inline(always)]
-    unsafe fn put(&mut self, group: usize, p: I::F) {
-        // SAFETY: guaranteed by the caller.
-        unsafe { *self.0.add(group) = I::reduce_add(p) }
-    }
-}
-
-/// Keeps every probability.
-pub(in crate::cpu) struct Probabilities(pub(in crate::cpu) *mut f32);
-
-impl<I: Isa> Sink<I> for Probabilities {
-    #[inline(always)]
-    unsafe fn put(&mut self, group: usize, p: I::F) {
-        // SAFETY: guaranteed by the caller.
-        unsafe { I::store(self.0.add(group * GROUP), p) }
-    }
-}
 
 /// The states of consecutive tiles, and the merged state of their rows.
 pub(in crate::cpu) struct KeptStates<'a> {
