@@ -8,6 +8,9 @@ tokens with the same most probable token. A second table has the ratios of the m
 Galley's over llama.cpp's, with an interval of 95 % from resampled windows: against each engine's
 own reference, and against each common one.
 
+Models run one after the other, each over a whole window: beside each other they would take each
+other's cores. The log-probabilities of the references are in memory for a window.
+
 An engine is llama.cpp (flash attention, KV in f16), or galley-WEIGHTS: native (KV in bf16), bf16,
 q8, q4, or f32 (operands and KV in f32, too). All models are in memory at the same time; a run with
 fewer files needs less.
@@ -20,6 +23,7 @@ import json
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +33,6 @@ import numpy as np
 from llamacpp import Context, load_model, tokenize
 from texts import distinct_texts
 
-CHUNK = 128  # tokens whose logits are in memory at once, for every model
 PEER = "llama.cpp"
 OWN = "galley-bf16"  # the reference that is Galley's own
 GALLEY_LOGITS = "cargo bench --quiet -p galley-benches --bench logits --"
@@ -39,11 +42,13 @@ RESAMPLES = 2000
 class LlamaCpp:
     """A file in llama.cpp, within this process."""
 
+    CHUNK = 512  # tokens of a forward; with 128 it takes a quarter longer
+
     def __init__(self, path, args):
         self.model = load_model(path)
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         settings = SimpleNamespace(threads=args.threads, no_flash_attention=False)
-        self.context = Context(self.model, settings, 1, args.window, False, CHUNK)
+        self.context = Context(self.model, settings, 1, args.window, False, min(args.window, self.CHUNK))
 
     def begin(self, tokens):
         """A new window."""
@@ -51,12 +56,12 @@ class LlamaCpp:
         self.tokens, self.position = tokens, 0
 
     def logits(self, count):
-        """The logits of the next `count` tokens of the window."""
+        """The logits of the next `count` tokens of the window, valid until the next call."""
         rows = range(self.position, self.position + count)
         self.context.forward([(self.tokens[i], i, 0, True) for i in rows])
         self.position += count
         pointer = llama_cpp.llama_get_logits(self.context.context)
-        return np.ctypeslib.as_array(pointer, (count, self.vocab_size)).copy()
+        return np.ctypeslib.as_array(pointer, (count, self.vocab_size))
 
     def close(self):
         """Give the memory back."""
@@ -67,6 +72,8 @@ class LlamaCpp:
 class Galley:
     """A file in Galley, in a process of its own (benches/logits.rs)."""
 
+    CHUNK = 128  # tokens whose logits are in memory at once
+
     def __init__(self, path, weights, args):
         command = [*shlex.split(args.galley_logits), "--model", path.resolve(), "--window", str(args.window)]
         command += ["--threads", str(args.threads)]
@@ -74,14 +81,15 @@ class Galley:
         if args.galley_cpu:
             command += ["--cpu", args.galley_cpu]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.vocab_size = int(self.read(1, np.uint32)[0])
+        size = np.empty(1, "<u4")
+        self.read(size)
+        self.vocab_size = int(size[0])
+        self.rows = np.empty((self.CHUNK, self.vocab_size), "<f4")
 
-    def read(self, count, kind):
-        """The next numbers of the output."""
-        raw = self.process.stdout.read(4 * count)
-        if len(raw) < 4 * count:
+    def read(self, numbers):
+        """Fill an array with the next numbers of the output."""
+        if self.process.stdout.readinto(numbers) < numbers.nbytes:
             raise SystemExit(f"{' '.join(map(str, self.process.args))}\nended with {self.process.wait()}")
-        return np.frombuffer(raw, kind)
 
     def begin(self, tokens):
         """A new window."""
@@ -89,8 +97,9 @@ class Galley:
         self.process.stdin.flush()
 
     def logits(self, count):
-        """The logits of the next `count` tokens of the window."""
-        return self.read(count * self.vocab_size, "<f4").reshape(count, self.vocab_size).copy()
+        """The logits of the next `count` tokens of the window, valid until the next call."""
+        self.read(self.rows[:count])
+        return self.rows[:count]
 
     def close(self):
         """End the process."""
@@ -105,41 +114,71 @@ def open_engine(engine, path, args):
     return Galley(path, engine.removeprefix("galley-"), args)
 
 
-def log_softmax(logits):
-    """The logarithms of the probabilities, in place."""
-    logits -= logits.max(axis=1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=1, dtype=np.float64, keepdims=True)).astype(np.float32)
-    return logits
+class Rows:
+    """Work on the rows of a chunk, shared by threads. A row is small enough for a core's cache."""
+
+    def __init__(self, threads):
+        self.threads, self.pool = threads, ThreadPoolExecutor(threads)
+
+    def each(self, count, work):
+        """Calls work(row) for every row below `count`."""
+        share = -(-count // self.threads)
+        parts = [range(start, min(start + share, count)) for start in range(0, count, share)]
+        list(self.pool.map(lambda part: [work(row) for row in part], parts))
 
 
-class Distributions:
-    """Distributions of a reference for some tokens."""
-
-    def __init__(self, log_p):
-        self.log_p, self.p, self.top = log_p, np.exp(log_p), log_p.argmax(axis=1)
-
-    def compare(self, log_q, top):
-        """For each token the divergence of other distributions, and whether their top tokens are the same."""
-        divergence = (self.p * (self.log_p - log_q)).sum(axis=1, dtype=np.float64)
-        return np.stack([divergence, self.top == top])
+def log_softmax(logits, log_p):
+    """Writes the logarithms of the probabilities of one token to `log_p`."""
+    np.subtract(logits, logits.max(), out=log_p)
+    log_p -= np.float32(np.log(np.exp(log_p).sum(dtype=np.float64)))
 
 
-def compare_window(models, references, tokens):
+def divergence(log_p, log_q):
+    """The KL divergence of two distributions of one token."""
+    terms = log_p - log_q
+    terms *= np.exp(log_p)
+    return terms.sum(dtype=np.float64)
+
+
+def chunks(model, tokens):
+    """The logits of a window: pairs of a first row and some rows of logits."""
+    model.begin(tokens)
+    for start in range(0, len(tokens), model.CHUNK):
+        yield start, model.logits(min(model.CHUNK, len(tokens) - start))
+
+
+def reference_window(model, tokens, rows):
+    """The log-probabilities of a reference, `tokens x vocabulary`."""
+    log_p = np.empty((len(tokens), model.vocab_size), np.float32)
+    for start, logits in chunks(model, tokens):
+        rows.each(len(logits), lambda row: log_softmax(logits[row], log_p[start + row]))
+    return log_p
+
+
+def compare_window(models, references, tokens, rows):
     """For each model and each reference: divergence and same top of every token, `2 x tokens`."""
-    parts = {(model, reference): [] for model in models for reference in references if model != reference}
-    for model in models.values():
-        model.begin(tokens)
-    for start in range(0, len(tokens), CHUNK):
-        count = min(CHUNK, len(tokens) - start)
-        known = {name: Distributions(log_softmax(models[name].logits(count))) for name in references}
-        for name, model in models.items():
-            own = known.get(name)
-            log_q = own.log_p if own else log_softmax(model.logits(count))
-            top = own.top if own else log_q.argmax(axis=1)
-            for reference, distributions in known.items():
-                if reference != name:
-                    parts[name, reference].append(distributions.compare(log_q, top))
-    return {pair: np.concatenate(chunks, axis=1) for pair, chunks in parts.items()}
+    known = {name: reference_window(models[name], tokens, rows) for name in references}
+    pairs = [(model, reference) for model in models for reference in references if model != reference]
+    results = {pair: np.empty((2, len(tokens))) for pair in pairs}
+
+    def compare(name, token, log_q):
+        for reference, log_p in known.items():
+            if reference != name:
+                same_top = log_p[token].argmax() == log_q.argmax()
+                results[name, reference][:, token] = divergence(log_p[token], log_q), same_top
+
+    def compare_logits(name, token, logits):
+        log_q = np.empty_like(logits)
+        log_softmax(logits, log_q)
+        compare(name, token, log_q)
+
+    for name, model in models.items():
+        if name in known:
+            rows.each(len(tokens), lambda token: compare(name, token, known[name][token]))
+            continue
+        for start, logits in chunks(model, tokens):
+            rows.each(len(logits), lambda row: compare_logits(name, start + row, logits[row]))
+    return results
 
 
 def windows_of(args):
@@ -243,9 +282,9 @@ def main():
     sizes = {model.vocab_size for model in models.values()}
     if len(sizes) > 1:
         raise SystemExit(f"vocabularies of different sizes: {sorted(sizes)}")
-    parts = {}
+    rows, parts = Rows(args.threads), {}
     for i, tokens in enumerate(windows):
-        for pair, values in compare_window(models, references, tokens).items():
+        for pair, values in compare_window(models, references, tokens, rows).items():
             parts.setdefault(pair, []).append(values[:, args.skip :])
         print(f"\r{i + 1} of {len(windows)} windows", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

@@ -21,6 +21,7 @@
 
 use super::kept::{GroupSums, Kept, KeptUnit, Probabilities, TileOutput};
 use super::kv::{GROUP, Group, Layout, TILE, TILE_GROUPS, copy_token};
+use super::rows::store_scaled;
 use super::simd::{Element, F32, Isa, LANES};
 use crate::{KvView, Selected};
 use std::marker::PhantomData;
@@ -310,34 +311,13 @@ unsafe fn finish<I: Isa, E: Element>(call: &Call, rows: &QueryRows<'_>, run: &So
             unsafe {
                 let out = call.out.add((rows.first_row + t) * call.out_stride);
                 let inverse = 1.0 / run.l[r];
-                let o = run.o[r * padded_dim..].as_ptr();
+                let o = &run.o[r * padded_dim..][..call.head_dim];
                 let at = head * call.head_dim;
                 match call.out_is_f32 {
-                    true => store_scaled::<I, F32>(o, call.head_dim, inverse, out, at),
-                    false => store_scaled::<I, E>(o, call.head_dim, inverse, out, at),
+                    true => store_scaled::<I, F32>(o, inverse, out, at),
+                    false => store_scaled::<I, E>(o, inverse, out, at),
                 }
             }
-        }
-    }
-}
-
-/// Stores `n` values times `factor` at value index `at` of the words at `out`.
-#[inline(always)]
-unsafe fn store_scaled<I: Isa, E: Element>(
-    values: *const f32,
-    n: usize,
-    factor: f32,
-    out: *mut u32,
-    at: usize,
-) {
-    // SAFETY: guaranteed by the caller; values after the last whole vector are stored one by one.
-    unsafe {
-        let whole = n / LANES * LANES;
-        for d in (0..whole).step_by(LANES) {
-            E::store::<I>(out, at + d, I::mul(I::load(values.add(d)), I::splat(factor)));
-        }
-        for d in whole..n {
-            E::store_one(out, at + d, *values.add(d) * factor);
         }
     }
 }

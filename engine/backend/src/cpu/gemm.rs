@@ -13,7 +13,7 @@
 
 use super::blocks::{MOST_ROWS, RowBlock, STRIP, StripProduct, strip_bytes, tile_rows};
 use super::matrix::{Matrix, PANEL, PanelFormat};
-use super::simd::{Element, Isa, LANES};
+use super::simd::{Element, F32, Isa, LANES};
 use crate::BlockFormat;
 
 /// Destination of a tile's results.
@@ -23,10 +23,8 @@ pub(super) enum Sink {
     Store { out: *mut f32, bias: *const f32 },
     /// f32 rows: `out += x Wᵀ`.
     Add { out: *mut f32 },
-    /// Operand rows: `out = silu(gate) · up`.
-    SiluMul { out: *mut u32 },
-    /// The same in f32.
-    SiluMulF32 { out: *mut f32 },
+    /// Rows of operands, or of f32: `out = silu(gate) · up`.
+    SiluMul { out: *mut u32, is_f32: bool },
 }
 
 /// One product. Strides are in words.
@@ -243,11 +241,12 @@ unsafe fn finish<I: Isa, E: Element>(g: &Gemm<'_>, panel: usize, row: usize, sum
                 I::store(out, I::add(I::load(out), first));
                 I::store(out.add(LANES), I::add(I::load(out.add(LANES)), second));
             }
-            Sink::SiluMul { out } => {
-                E::store::<I>(out.add(at), panel * LANES, I::mul(silu::<I>(first), second));
-            }
-            Sink::SiluMulF32 { out } => {
-                I::store(out.add(at + panel * LANES), I::mul(silu::<I>(first), second));
+            Sink::SiluMul { out, is_f32 } => {
+                let gated = I::mul(silu::<I>(first), second);
+                match is_f32 {
+                    true => F32::store::<I>(out.add(at), panel * LANES, gated),
+                    false => E::store::<I>(out.add(at), panel * LANES, gated),
+                }
             }
         }
     }

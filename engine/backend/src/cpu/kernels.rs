@@ -126,17 +126,14 @@ impl std::str::FromStr for InstructionSet {
 pub(super) struct Kernels {
     pub(super) multiply_panels: unsafe fn(&Gemm<'_>, Range<usize>),
     pub(super) strips: StripKernels,
-    /// Quantises a row of operands of a number of columns to blocks at a stride.
-    pub(super) quantise_row: unsafe fn(*const u32, usize, *mut RowBlock, usize),
-    /// The same for a row of f32.
-    pub(super) quantise_f32_row: unsafe fn(*const u32, usize, *mut RowBlock, usize),
+    /// For rows of operands.
+    operand_rows: RowKernels,
+    /// For rows of f32.
+    f32_rows: RowKernels,
     /// Rounds f32 values to operands.
     pub(super) to_operand: unsafe fn(&[f32], *mut u32),
     /// Turns words into multipliers; None if multipliers are the words themselves.
     pub(super) expand: Option<unsafe fn(*const u32, usize, *mut u32)>,
-    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
-    /// The same with a result in f32.
-    pub(super) rms_norm_to_f32: unsafe fn(&[f32], &[f32], f32, *mut u32),
     pub(super) rope_and_store: unsafe fn(&RopeStore<'_>, Range<usize>),
     pub(super) attend: unsafe fn(&Call, &QueryRows<'_>, &mut AttentionScratch),
     pub(super) tile_state: unsafe fn(
@@ -158,7 +155,32 @@ impl Kernels {
     /// weights, operands and KV: a kernel has one number format in all its words.
     pub(super) fn choose(isa: InstructionSet, format: OperandFormat) -> Self {
         assert!(isa.is_available(), "{} is not available on this CPU", isa.name());
-        let kernels = match (isa.of_same_bits(), format) {
+        let strips = match isa {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512Vnni => avx512_vnni_strips::STRIPS,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512_strips::STRIPS,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::AvxVnni => avx_vnni_strips::STRIPS,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2_strips::STRIPS,
+            _ => portable_strips::STRIPS,
+        };
+        let f32_rows = Self::of_floats(isa, OperandFormat::F32).f32_rows;
+        Self { strips, f32_rows, ..Self::of_floats(isa, format) }
+    }
+
+    /// The kernels for rows whose values have a format.
+    pub(super) fn rows(&self, format: OperandFormat) -> RowKernels {
+        match format {
+            OperandFormat::F32 => self.f32_rows,
+            OperandFormat::Bf16 => self.operand_rows,
+        }
+    }
+
+    /// The kernels of one element.
+    fn of_floats(isa: InstructionSet, format: OperandFormat) -> Self {
+        match (isa.of_same_bits(), format) {
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16, OperandFormat::Bf16) => avx512_bf16_pairs::KERNELS,
             #[cfg(target_arch = "x86_64")]
@@ -173,20 +195,17 @@ impl Kernels {
             (InstructionSet::Avx2, OperandFormat::Bf16) => avx2_bf16::KERNELS,
             (_, OperandFormat::F32) => portable_f32::KERNELS,
             (_, OperandFormat::Bf16) => portable_bf16::KERNELS,
-        };
-        let strips = match isa {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512Vnni => avx512_vnni_strips::STRIPS,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => avx512_strips::STRIPS,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::AvxVnni => avx_vnni_strips::STRIPS,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2_strips::STRIPS,
-            _ => portable_strips::STRIPS,
-        };
-        Self { strips, ..kernels }
+        }
     }
+}
+
+/// The kernels of an instruction set for rows of activations in one format.
+#[derive(Clone, Copy)]
+pub(super) struct RowKernels {
+    /// Quantises a row of a number of columns to blocks at a stride.
+    pub(super) quantise: unsafe fn(*const u32, usize, *mut RowBlock, usize),
+    /// Norms a row of f32.
+    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, *mut u32),
 }
 
 /// The kernels of quantised weights of an instruction set.
@@ -236,12 +255,10 @@ macro_rules! entry_points {
             pub(super) const KERNELS: Kernels = Kernels {
                 multiply_panels,
                 strips: portable_strips::STRIPS,
-                quantise_row,
-                quantise_f32_row,
+                operand_rows: ROWS,
+                f32_rows: ROWS,
                 to_operand,
                 expand: if <$isa>::EXPANDS && <$element>::PER_WORD > 1 { Some(expand) } else { None },
-                rms_norm,
-                rms_norm_to_f32,
                 rope_and_store,
                 attend,
                 tile_state,
@@ -251,6 +268,7 @@ macro_rules! entry_points {
                 dots,
                 read,
             };
+            const ROWS: RowKernels = RowKernels { quantise: quantise_row, rms_norm };
 
             $(#[target_feature(enable = $features)])?
             unsafe fn multiply_panels(g: &Gemm<'_>, panels: Range<usize>) {
@@ -271,26 +289,9 @@ macro_rules! entry_points {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn quantise_f32_row(
-                row: *const u32,
-                cols: usize,
-                out: *mut RowBlock,
-                stride: usize,
-            ) {
-                // SAFETY: see `multiply_panels`.
-                unsafe { blocks::quantise_row::<F32>(row, cols, out, stride) }
-            }
-
-            $(#[target_feature(enable = $features)])?
             unsafe fn to_operand(x: &[f32], out: *mut u32) {
                 // SAFETY: see `multiply_panels`.
                 unsafe { rows::to_operand::<$isa, $element>(x, out) }
-            }
-
-            $(#[target_feature(enable = $features)])?
-            unsafe fn rms_norm_to_f32(x: &[f32], weight: &[f32], eps: f32, out: *mut u32) {
-                // SAFETY: see `multiply_panels`.
-                unsafe { rows::rms_norm::<$isa, F32>(x, weight, eps, out) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -82,16 +82,31 @@ pub(super) fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 /// `out` must be valid for `x.len()` values; the CPU must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn to_operand<I: Isa, E: Element>(x: &[f32], out: *mut u32) {
-    // SAFETY: vectors stay within the row; the tail is stored value by value.
+    // SAFETY: guaranteed by the caller. A factor of one changes no value.
+    unsafe { store_scaled::<I, E>(x, 1.0, out, 0) }
+}
+
+/// Stores values times `factor` at value index `at` of the words at `out`.
+///
+/// # Safety
+///
+/// `out` must be valid for `at` and the values after it; the CPU must have the instruction set.
+#[inline(always)]
+pub(super) unsafe fn store_scaled<I: Isa, E: Element>(
+    values: &[f32],
+    factor: f32,
+    out: *mut u32,
+    at: usize,
+) {
+    let (whole, rest) = values.as_chunks::<LANES>();
+    // SAFETY: guaranteed by the caller; values after the last whole vector are stored one by one.
     unsafe {
-        let whole = x.len() / LANES * LANES;
-        let mut i = 0;
-        while i < whole {
-            E::store::<I>(out, i, I::load(x.as_ptr().add(i)));
-            i += LANES;
+        for (i, vector) in whole.iter().enumerate() {
+            let v = I::mul(I::load(vector.as_ptr()), I::splat(factor));
+            E::store::<I>(out, at + i * LANES, v);
         }
-        for (i, &x) in x.iter().enumerate().skip(whole) {
-            E::store_one(out, i, x);
+        for (i, value) in rest.iter().enumerate() {
+            E::store_one(out, at + whole.len() * LANES + i, value * factor);
         }
     }
 }

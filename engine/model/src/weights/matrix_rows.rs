@@ -3,6 +3,7 @@
 use super::tensor::TensorRef;
 use crate::Result;
 use galley_backend::{BlockFormat, RowCodes, WeightRows};
+use half::f16;
 use std::{
     ops::Range,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -50,11 +51,9 @@ impl<'a> MatrixRows<'a> {
         self.part(row).expect("a row of the matrix")
     }
 
-    /// Reads row `row` with `read`, and notes a defect.
-    fn read(&self, row: usize, read: impl FnOnce(&TensorRef<'a>, usize)) {
-        let (part, row_of_part) = self.existing(row);
-        read(part, row_of_part);
-        if part.defect(row_of_part).is_some() {
+    /// Notes a row that was read.
+    fn note(&self, row: usize, is_sound: bool) {
+        if !is_sound {
             self.first_defective.fetch_min(row, Relaxed);
         }
     }
@@ -65,7 +64,9 @@ impl<'a> MatrixRows<'a> {
 /// If there is no such row.
 impl WeightRows for MatrixRows<'_> {
     fn read_row(&self, row: usize, out: &mut [f32]) {
-        self.read(row, |part, row| part.read_row(row, out));
+        let (part, row_of_part) = self.existing(row);
+        part.read_row(row_of_part, out);
+        self.note(row, part.defect(row_of_part).is_none());
     }
 
     fn block_format(&self, row: usize) -> Option<BlockFormat> {
@@ -74,7 +75,10 @@ impl WeightRows for MatrixRows<'_> {
     }
 
     fn read_codes(&self, row: usize, out: &mut RowCodes) {
-        self.read(row, |part, row| part.read_codes(row, out));
+        let (part, row_of_part) = self.existing(row);
+        part.read_codes(row_of_part, out);
+        let is_finite = |&bits: &u16| f16::from_bits(bits).is_finite();
+        self.note(row, out.scales.iter().chain(&out.mins).all(is_finite));
     }
 
     fn release(&self, rows: Range<usize>) {

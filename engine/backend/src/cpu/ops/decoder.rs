@@ -93,11 +93,8 @@ impl DecoderOps for CpuBackend {
     ) -> Result<()> {
         let gate_up_shape = (&gate_up.shape, true);
         check_linear("linear_silu_mul", &x.shape, n_rows, gate_up_shape, None, &out.shape)?;
-        let to = out.words.as_mut_ptr();
-        let sink = match out.format == self.formats.operands {
-            true => Sink::SiluMul { out: to },
-            false => Sink::SiluMulF32 { out: to.cast() },
-        };
+        let is_f32 = out.format == OperandFormat::F32;
+        let sink = Sink::SiluMul { out: out.words.as_mut_ptr(), is_f32 };
         self.multiply(x, n_rows, gate_up, out.stride, sink);
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Norms and matrix products of rows as units of work.
 
-use crate::OperandFormat;
 use crate::cpu::blocks::RowBlock;
 use crate::cpu::buffer::DisjointPtr;
 use crate::cpu::gemm::{Gemm, Sink, row_tile};
@@ -13,19 +12,6 @@ const MAX_ROWS_PER_UNIT: usize = 8;
 
 /// Rows per unit of an expansion: a row takes about 0.1 µs, and a dispatch about 1 µs.
 const EXPANDED_ROWS_PER_UNIT: usize = 32;
-
-/// Rows of words that threads read.
-#[derive(Clone, Copy)]
-struct Words(*const u32);
-
-// SAFETY: the words are only read while they are shared.
-unsafe impl Sync for Words {}
-
-impl Words {
-    fn at(&self) -> *const u32 {
-        self.0
-    }
-}
 
 impl CpuBackend {
     /// Rows per unit in operations of about 1 µs per row: several units per thread.
@@ -93,14 +79,13 @@ impl CpuBackend {
         if self.expanded.len() < n_rows * stride {
             self.expanded.resize(n_rows * stride, 0);
         }
-        let words = Words(words);
+        // SAFETY: the rows lie in a buffer that is only read until they are expanded.
+        let words = unsafe { std::slice::from_raw_parts(words, n_rows * words_stride) };
         let out = DisjointPtr::of(&mut self.expanded);
         for_each_row(&mut self.threads, (n_rows, EXPANDED_ROWS_PER_UNIT), stride, |row| {
+            let from = &words[row * words_stride..];
             // SAFETY: the words have the row, the buffer was made to hold it, and one unit writes it.
-            unsafe {
-                let from = words.at().add(row * words_stride);
-                expand(from, k_words, out.ptr().add(row * stride));
-            }
+            unsafe { expand(from.as_ptr(), k_words, out.ptr().add(row * stride)) };
         });
         (self.expanded.as_ptr(), stride)
     }
@@ -137,10 +122,7 @@ impl CpuBackend {
             self.row_blocks.resize(len, RowBlock::ZERO);
         }
         let per_unit = self.rows_per_unit(n_rows);
-        let quantise = match x.format {
-            OperandFormat::F32 => self.kernels.quantise_f32_row,
-            OperandFormat::Bf16 => self.kernels.quantise_row,
-        };
+        let quantise = self.kernels.rows(x.format).quantise;
         let out = DisjointPtr::of(&mut self.row_blocks);
         for_each_row(&mut self.threads, (n_rows, per_unit), x.shape.cols, |row| {
             let tile = row_tile(row, n_rows, strip_rows);
@@ -164,10 +146,7 @@ impl CpuBackend {
         n_rows: usize,
         out: &mut Tensor,
     ) {
-        let kernel = match out.format {
-            OperandFormat::F32 => self.kernels.rms_norm_to_f32,
-            OperandFormat::Bf16 => self.kernels.rms_norm,
-        };
+        let kernel = self.kernels.rows(out.format).rms_norm;
         let per_unit = self.rows_per_unit(n_rows);
         let stride = out.stride;
         let out = DisjointPtr::<u32>::new(&mut out.words);
