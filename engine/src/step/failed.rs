@@ -88,7 +88,7 @@ impl EngineCore {
     /// Loses the blocks of the first running sequence.
     pub(crate) fn leak(&mut self) {
         if let Some(sequence) = self.scheduler.running_mut().first_mut() {
-            drop(std::mem::replace(&mut sequence.table, galley_blocks::BlockTable::default()));
+            drop(std::mem::take(&mut sequence.table));
         }
     }
 }
