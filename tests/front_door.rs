@@ -39,7 +39,10 @@ fn an_opened_engine_gives_the_bytes_of_one_that_is_put_together_by_hand() {
     let requests = requests(config.vocab_size as u32, config.max_context.min(400));
     let (expected, _) = run((model, tokenizer), &alone().config, &requests, false);
 
-    let plain = builder().build().expect("an engine");
+    // Without a drafter that is named, the engine chooses among those that lie beside the test.
+    let chosen = builder().build().expect("an engine");
+    assert_eq!(run_opened(&chosen, &requests), expected);
+    let plain = builder().drafter("none").build().expect("an engine");
     assert_eq!(run_opened(&plain, &requests), expected);
     assert_eq!(plain.stats().drafts.drafted, 0);
     // The control: another seed gives another output.

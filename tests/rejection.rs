@@ -6,8 +6,7 @@ use galley_backend::sample::philox::{decision, draft_seed, word};
 use galley_backend::sample::{Proposal, Rejection, SampleRow, SampledToken, SampledTokens};
 use galley_backend::{Batch, Formats, LayerMask, Observation};
 use galley_engine::{
-    CostTable, DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request,
-    SchedulePolicy, Verify,
+    DraftConfig, DraftRequest, DraftStats, EngineConfig, Prompt, Request, SchedulePolicy, Verify,
 };
 use galley_model::{LanguageModel, ModelIndex, Result};
 use galley_tests::plugins::setup;
@@ -25,8 +24,6 @@ const N_STREAMS: usize = 20;
 #[derive(Clone, Copy)]
 struct Setting {
     drafter: (&'static str, &'static str),
-    /// Whether the engine chooses when to draft, and how far, under its usual schedule.
-    is_auto: bool,
     temperature: f32,
     top_k: u32,
     top_p: f32,
@@ -42,7 +39,6 @@ const WINDOW: (&str, &str) = ("streaming-llm", "sinks=0,budget=5");
 
 const TOP_5: Setting = Setting {
     drafter: EXIT,
-    is_auto: false,
     temperature: 1.5,
     top_k: 5,
     top_p: 1.0,
@@ -123,22 +119,15 @@ impl Setting {
     /// `cells`: Pearson's statistic and its degrees of freedom. The statistic is infinite if the
     /// sample has an outcome of probability zero.
     fn sample(&self, cells: &[f64], verify: Verify, verifier: Verifier) -> Sample {
-        let mut setup = chaotic();
-        if self.is_auto {
-            setup.config = setup.config.policy(SchedulePolicy::Fixed);
-        }
+        let setup = chaotic();
         let (model, tokenizer) = open(MODEL, &setup);
         let model = Box::new(Verifying { model, verifier });
         let (name, options) = self.drafter;
-        // By this table a draft token costs little, so that the choice drafts until it knows better.
-        let drafting = DraftConfig::default()
-            .drafters(vec![self::setup(name, options)])
-            .auto(self.is_auto)
-            .costs(CostTable::analytic(1e9, 1.0, 1.0, 1e9, 1e9));
+        let drafting = DraftConfig::default().drafters(vec![self::setup(name, options)]);
         let requests = self.requests(verify);
         let (seen, stats) =
             run_drafting((model, tokenizer), &setup.config, &drafting, &requests, true);
-        assert!(stats.preemptions > 50 || self.is_auto, "{} preemptions", stats.preemptions);
+        assert!(stats.preemptions > 50, "{} preemptions", stats.preemptions);
         let mut counts = vec![0u32; cells.len()];
         seen.iter().flatten().for_each(|seen| counts[self.cell(&seen.tokens)] += 1);
         let (mut statistic, mut n_cells, mut rest) = (0.0, 0.0, (0.0, 0.0));
@@ -291,7 +280,6 @@ fn sequences_follow_the_target() {
         ),
         ("top-p and a penalty", Setting { top_k: 7, top_p: 0.8, frequency_penalty: 0.6, ..TOP_5 }),
         ("a window", Setting { drafter: WINDOW, ..TOP_5 }),
-        ("the engine's choice", Setting { is_auto: true, ..TOP_5 }),
     ];
     for (name, setting) in settings {
         let (mut model, _) = open(MODEL, &Setup { device: on_cpu(Formats::F32, 1), ..alone() });

@@ -11,20 +11,23 @@ use crate::{plugins, weights_in};
 use galley_backend::cpu::InstructionSet;
 use galley_backend::{Formats, OperandFormat, WeightFormat};
 use galley_engine::{
-    DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SUFFIX_BYTES, SamplingParams,
-    SchedulePolicy, Verify,
+    CostTable, DraftConfig, DraftRequest, DrafterChoice, EngineConfig, Request, SUFFIX_BYTES,
+    SamplingParams, SchedulePolicy, Verify,
 };
 use galley_model::LoadOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The drafters that take part: all drafters that Galley ships.
 pub const DRAFTERS: [&str; 6] =
     ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
 
 /// Settings with the same value in every workload when it is drawn. Output to resume comes from the
-/// workload itself (`resume.rs`), and the other two decide only which requests are refused.
-pub const CONSTANT: [&str; 5] = [
+/// workload itself (`resume.rs`), an engine that is put together measures nothing, and the other two decide only which
+/// requests are refused.
+pub const CONSTANT: [&str; 6] = [
+    "DraftConfig.calibrates",
     "DraftConfig.find_model",
     "DraftConfig.max_draft_length",
     "EngineConfig.max_waiting",
@@ -59,6 +62,12 @@ pub struct Workload {
     pub waits_for_drafts: bool,
     /// Bytes of suffix indexes.
     pub suffix_bytes: usize,
+    /// Whether the engine chooses for requests that name no drafter.
+    pub chooses: bool,
+    /// Operations of a row by the engine's first table of times; None takes estimates.
+    pub costs: Option<f64>,
+    /// Longest time between two tokens that the choice allows.
+    pub max_inter_token_ms: Option<u64>,
     /// The requests.
     pub jobs: Vec<Job>,
 }
@@ -135,6 +144,10 @@ impl Workload {
             kv_budget: random_budget(random),
             waits_for_drafts: random.one_in(4),
             suffix_bytes: random.of(&[SUFFIX_BYTES, SUFFIX_BYTES, 300_000, 0]),
+            chooses: random.one_in(4),
+            // Tables by which drafts, or plain decoding, take the less time: the choice follows the clock later.
+            costs: random.of(&[None, Some(1.0), Some(1e9)]),
+            max_inter_token_ms: random.of(&[None, None, Some(1), Some(1000)]),
             jobs: Vec::new(),
         };
         workload.jobs = jobs(random, target, most, &workload);
@@ -159,6 +172,9 @@ impl Workload {
             .kv_budget(self.kv_budget)
             .waits_for_drafts(self.waits_for_drafts)
             .suffix_bytes(self.suffix_bytes)
+            .auto(self.chooses)
+            .costs(self.costs.map(|flop| CostTable::analytic(1e9, flop, 1e3, 1e9, 1e9)))
+            .max_inter_token(self.max_inter_token_ms.map(Duration::from_millis))
             .find_model(Arc::new(|path| Ok(PathBuf::from(path))))
     }
 }
@@ -167,11 +183,12 @@ impl std::fmt::Display for Workload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Workload { arithmetic, n_threads, load, engine, drafters, .. } = self;
         let Workload { draft_length, kv_budget, waits_for_drafts, suffix_bytes, jobs, .. } = self;
+        let Workload { chooses, costs, max_inter_token_ms, .. } = self;
         write!(
             f,
             "{arithmetic:?}, {n_threads} threads, {load:?}, {engine:?}, drafters {drafters:?}, draft length \
-             {draft_length}, budget {kv_budget:?}, waits: {waits_for_drafts}, suffix bytes {suffix_bytes}, {} \
-             requests",
+             {draft_length}, budget {kv_budget:?}, waits: {waits_for_drafts}, suffix bytes {suffix_bytes}, \
+             chooses: {chooses}, costs {costs:?}, at most {max_inter_token_ms:?} ms, {} requests",
             jobs.len()
         )
     }
@@ -347,10 +364,10 @@ fn drafting(random: &mut Random, workload: &Workload) -> DraftRequest {
     let names = workload.drafters.iter().map(|(name, _)| DrafterChoice::Named((*name).to_owned()));
     let named: Vec<_> = names.collect();
     DraftRequest::default()
-        .drafter(match random.below(8) {
+        .drafter(match random.below(10) {
             0 => DrafterChoice::Off,
             1 => DrafterChoice::Default,
-            2 | 3 => DrafterChoice::Auto,
+            2 => DrafterChoice::Auto,
             _ if named.is_empty() => DrafterChoice::Default,
             _ => random.of(&named),
         })
@@ -377,6 +394,7 @@ pub fn is_plain(request: &Request, workload: &Workload) -> bool {
         DrafterChoice::Off => &[],
         _ if any => &names[..],
         DrafterChoice::Auto => &names[..],
+        DrafterChoice::Default if workload.chooses => &names[..],
         DrafterChoice::Default => &names[..names.len().min(1)],
         DrafterChoice::Named(name) => &[name.as_str()],
     };

@@ -33,10 +33,20 @@ pub struct ChainCost {
     pub group: u32,
     /// Share of the target's weights that a forward reads.
     pub weights_share: f64,
-    /// Cached tokens of the target that a draft token attends to at most, by their bytes.
+    /// Share of the sequence's cached tokens that a draft token attends to, by their bytes: below 1 where it runs some of the
+    /// layers alone.
+    pub kv_share: f64,
+    /// Cached tokens that it attends to at most.
     pub kv_budget_tokens: u32,
     /// Time beside the forwards, in ns for each cached token of the sequence and round: selections.
     pub overhead_ns_per_kv_token: f64,
+}
+
+impl ChainCost {
+    /// Cached tokens that a draft token attends to in a sequence of `kv_tokens`.
+    pub fn seen_tokens(&self, kv_tokens: u32) -> u32 {
+        ((f64::from(kv_tokens) * self.kv_share) as u32).min(self.kv_budget_tokens)
+    }
 }
 
 /// A decoding sequence, as the choice sees it.

@@ -120,7 +120,7 @@ impl Drafting {
         let n_drafters = drafters.len();
         let auto = (n_drafters > 0).then(|| {
             let most = offer.max_draft_length.min(offer.longest_draft);
-            AutoPlanner::new(costs, &mut drafters, most, sizes)
+            AutoPlanner::new(costs, &mut drafters, &offer.drafters, most, sizes)
         });
         Drafting {
             drafters,

@@ -1,10 +1,7 @@
 //! The calibration of a machine and a model: measured once, and kept in the cache folder.
 
-use super::error::OpenError;
-use super::files::ModelFiles;
-use super::settings::Settings;
 use crate::calibrate::{self, Calibration};
-use galley_model::{Device, LanguageModel};
+use galley_model::{LanguageModel, Result};
 use galley_planner::cost_table::CostTable;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -58,41 +55,23 @@ pub(super) fn calibrated(model: &mut dyn LanguageModel, may_measure: bool) -> Op
     }
 }
 
-impl Settings {
-    /// Measures the times of a model on a device, for up to 20 s, and keeps them for engines with the same settings. Returns
-    /// the times and the file that they are in; None for the file if it could not be written, with the reason in the log.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`]. A KV cache or a step that is too small to measure is [`OpenError::Setting`].
-    pub fn calibrate(
-        &self,
-        device: Device,
-        files: &ModelFiles,
-        on_layer: &mut dyn FnMut(usize, usize),
-    ) -> Result<(Calibration, Option<PathBuf>), OpenError> {
-        let mut model = self.load(device, files, on_layer)?;
-        let measured = calibrate::measure(&mut *model, ON_REQUEST)
-            .map_err(|reason| OpenError::Load { path: files.path.clone(), reason })?;
-        let Some(calibration) = measured else {
-            let n_tokens = model.target().kv_shape.n_blocks * self.block_size;
-            return Err(OpenError::Setting {
-                name: "kv_cache_tokens",
-                value: n_tokens.to_string(),
-                reason: "too few to measure attention".into(),
-            });
-        };
-        let entry = Entry { key: key_of(&*model), calibration };
-        let file = cache_folder().map(|folder| file_of(&folder, &entry.key));
-        let file = file.filter(|file| match write(file, &entry) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!("the calibration is not kept in {}: {error}", file.display());
-                false
-            }
-        });
-        Ok((entry.calibration, file))
-    }
+/// Measures the times of a model for up to 20 s, and keeps them for engines with the same settings. Returns the times and
+/// the file that they are in; None for the file if it could not be written, with the reason in the log. None if the KV cache
+/// or a step is too small to measure.
+pub(super) fn calibrate(
+    model: &mut dyn LanguageModel,
+) -> Result<Option<(Calibration, Option<PathBuf>)>> {
+    let Some(calibration) = calibrate::measure(model, ON_REQUEST)? else { return Ok(None) };
+    let entry = Entry { key: key_of(model), calibration };
+    let file = cache_folder().map(|folder| file_of(&folder, &entry.key));
+    let file = file.filter(|file| match write(file, &entry) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("the calibration is not kept in {}: {error}", file.display());
+            false
+        }
+    });
+    Ok(Some((entry.calibration, file)))
 }
 
 /// Version, model, formats, device, instruction set, threads and sizes of blocks.

@@ -52,20 +52,21 @@ impl DrafterSetup {
 const CHOSEN_FROM: [&str; 4] = ["ngram", "streaming-llm", "self-spec", "snap-kv"];
 
 impl DraftConfig {
-    /// Adds the drafters that a user names, each with its options. Without a name, and with the name `auto`, the engine
+    /// Adds the drafters that a user names, each with its options. Without any drafter, and with the name `auto`, the engine
     /// chooses round by round ([`DraftConfig::choose_from_own`]); `none` adds nothing.
     ///
     /// # Errors
     ///
     /// [`OpenError::Drafter`] for a drafter that is not found or not loaded, or whose options cannot be read.
     pub fn add_named(&mut self, wanted: &[String], search: &Search) -> Result<(), OpenError> {
+        let says_nothing = wanted.is_empty() && self.drafters.is_empty();
         let names = wanted.iter().filter(|name| !is_none(name) && *name != AUTO);
         for name in names {
             let setup = DrafterSetup::named(name, search)
                 .map_err(|reason| OpenError::Drafter { wanted: name.clone(), reason })?;
             self.drafters.push(setup);
         }
-        if wanted.is_empty() || wanted.iter().any(|name| name == AUTO) {
+        if says_nothing || wanted.iter().any(|name| name == AUTO) {
             self.choose_from_own(search);
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! Settings of an engine over a model: one list, from which all sizes derive.
 
 use super::cache_size::Needs;
-use super::calibration::calibrated;
+use super::calibration::{calibrate, calibrated};
 use super::device_choice::DeviceChoice;
 use super::error::OpenError;
 use super::files::ModelFiles;
 use super::memory;
+use crate::calibrate::Calibration;
 use crate::config::EngineConfig;
 use crate::draft_settings::DraftConfig;
 use crate::handle::Engine;
@@ -14,7 +15,7 @@ use galley_backend::cpu::{InstructionSet, usable_cores};
 use galley_backend::cuda::{CudaConfig, CudaDevice};
 use galley_backend::{BackendError, Formats};
 use galley_model::{Device, LanguageModel, LoadOptions, ModelError, load};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Tokens of a sequence for which the KV cache has room by default, if all sequences run together.
@@ -132,8 +133,30 @@ impl Settings {
         Ok(Engine::start_with_drafters(model, tokenizer, self.engine.clone(), &drafting)?)
     }
 
+    /// Measures the times of a model on a device, for up to 20 s, and keeps them for engines with the same settings. Returns
+    /// the times and the file that they are in; None for the file if it could not be written, with the reason in the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A KV cache or a step that is too small to measure is [`OpenError::Setting`].
+    pub fn calibrate(
+        &self,
+        device: Device,
+        files: &ModelFiles,
+        on_layer: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Calibration, Option<PathBuf>), OpenError> {
+        let mut model = self.load(device, files, on_layer)?;
+        let measured = calibrate(&mut *model)
+            .map_err(|reason| OpenError::Load { path: files.path.clone(), reason })?;
+        measured.ok_or_else(|| OpenError::Setting {
+            name: "kv_cache_tokens",
+            value: (model.target().kv_shape.n_blocks * self.block_size).to_string(),
+            reason: "too few to measure attention".into(),
+        })
+    }
+
     /// Loads the model with the sizes of these settings.
-    pub(super) fn load(
+    fn load(
         &self,
         device: Device,
         files: &ModelFiles,

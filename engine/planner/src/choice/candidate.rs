@@ -133,8 +133,8 @@ impl Candidate {
                 Strategy::Lookup => None,
                 Strategy::Chain(cost) => Some(cost),
             };
-            let drafting_ns = chain
-                .map_or(0.0, |cost| costs.attention_ns(1, kv_tokens.min(cost.kv_budget_tokens)));
+            let drafting_ns =
+                chain.map_or(0.0, |cost| costs.attention_ns(1, cost.seen_tokens(kv_tokens)));
             let looking_ns =
                 chain.map_or(0.0, |cost| cost.overhead_ns_per_kv_token * f64::from(kv_tokens));
             let mut value = 1.0;
@@ -287,7 +287,7 @@ fn rate_alone(kv_tokens: u32, draft: &DraftOffer, cost: &ChainCost, round: &Roun
     let n = (round.sequences.len() as u32 + round.other_rows).max(1);
     let base_ns = costs.rows_ns(n) / f64::from(n);
     let row_ns = (costs.rows_ns(2 * n) - costs.rows_ns(n)) / f64::from(n);
-    let drafting_ns = costs.attention_ns(1, kv_tokens.min(cost.kv_budget_tokens));
+    let drafting_ns = costs.attention_ns(1, cost.seen_tokens(kv_tokens));
     let looking_ns = cost.overhead_ns_per_kv_token * f64::from(kv_tokens) + draft.entering_ns;
     let (mut tokens, mut best) = (1.0, 0.0);
     for (length, &survival) in (1..).zip(draft.survival.values()) {

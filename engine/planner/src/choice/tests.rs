@@ -1,3 +1,5 @@
+//! The choice against all plans, and against its limits.
+
 use super::*;
 use crate::cost_table::MeasuredForward;
 
@@ -35,6 +37,7 @@ fn costs(base_ns: f64, tile: u32, tile_ns: f64, kv_ns: f64, free: u32) -> CostTa
 const CHAIN: ChainCost = ChainCost {
     group: 0,
     weights_share: 1.0,
+    kv_share: 1.0,
     kv_budget_tokens: 512,
     overhead_ns_per_kv_token: 0.0,
 };
@@ -79,7 +82,7 @@ fn rate_of(round: &Round<'_>, plans: &[Option<(u16, u32)>]) -> f64 {
             draft.survival.values()[..length as usize].iter().map(|&v| f64::from(v)).sum::<f64>();
         if let Strategy::Chain(cost) = round.strategies[usize::from(strategy)] {
             share = cost.weights_share;
-            let seen = sequence.kv_tokens.min(cost.kv_budget_tokens);
+            let seen = cost.seen_tokens(sequence.kv_tokens);
             ns += f64::from(length) * round.costs.attention_ns(1, seen);
             ns += if length > 0 { draft.entering_ns } else { 0.0 };
             (0..length as usize).for_each(|depth| depths[depth] += 1);

@@ -23,13 +23,14 @@ pub(crate) use step_times::StepLoad;
 use super::DraftStrategy;
 use super::suffix::SuffixStore;
 use crate::config::Fitted;
+use crate::draft_settings::OfferedDrafter;
 use crate::sequence::Sequence;
 use crate::stats::PlannerStats;
 use galley_planner::acceptance_estimate::{AcceptancePool, Estimates, length_bucket};
 use galley_planner::choice::{Choice, Chooser, Round, SequenceOffer, Strategy};
 use galley_planner::cost_table::CostTable;
 use galley_planner::drift::Drift;
-use offers::strategy_of;
+use offers::{Entry, strategy_of};
 use probe::Probes;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,7 @@ pub(crate) struct AutoPlanner {
     drift: Drift,
     /// One for each drafter of the engine.
     strategies: Vec<Strategy>,
+    entries: Vec<Entry>,
     pools: Vec<AcceptancePool>,
     /// The pools' estimates in this round.
     estimates: Vec<Estimates>,
@@ -69,9 +71,15 @@ impl AutoPlanner {
     pub(crate) fn new(
         costs: CostTable,
         drafters: &mut [Box<dyn DraftStrategy>],
+        offered: &[OfferedDrafter],
         max_draft_length: u32,
         sizes: &Fitted,
     ) -> Self {
+        let models = offered.iter().map(|offered| !offered.models.is_empty());
+        let entry = |(drafter, has_models): (&Box<dyn DraftStrategy>, bool)| {
+            Entry::of(&**drafter, has_models)
+        };
+        let entries = drafters.iter().zip(models).map(entry).collect();
         let strategies: Vec<_> = (0..)
             .zip(drafters)
             .map(|(at, drafter)| strategy_of(at, &mut **drafter, &costs))
@@ -88,6 +96,7 @@ impl AutoPlanner {
             chooser: Chooser::default(),
             probes: Probes::new(&strategies),
             strategies,
+            entries,
             offers: Vec::new(),
             places: Vec::new(),
             choice: Choice::default(),

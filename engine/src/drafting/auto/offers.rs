@@ -14,6 +14,8 @@ use galley_planner::cost_table::CostTable;
 
 /// The group of chains of the whole target. Chains with a mask or a draft model have a group of their own.
 const TARGET_GROUP: u32 = 0;
+/// A context that is shorter than the KV budgets of most drafters.
+const SHORT_CONTEXT_TOKENS: u64 = 64;
 /// A context at which a drafter with a KV budget reads no more than the budget.
 const LONG_CONTEXT_TOKENS: u64 = 1 << 20;
 /// Rows of a forward that take as long as reading the weights, before anything is measured.
@@ -51,6 +53,9 @@ pub(super) fn strategy_of(at: u32, drafter: &mut dyn DraftStrategy, costs: &Cost
     if weights_share == 0.0 && kv_tokens == 0.0 {
         return Strategy::Lookup;
     }
+    let short =
+        drafter.cost(SHORT_CONTEXT_TOKENS, 0).map_or(f64::INFINITY, |cost| cost.kv_tokens_read);
+    let kv_share = (short / SHORT_CONTEXT_TOKENS as f64).min(1.0);
     let is_plain_target = drafter.masks().is_empty()
         && drafter.views().iter().all(|view| view.model == ModelId::TARGET)
         && weights_share == 1.0;
@@ -58,6 +63,7 @@ pub(super) fn strategy_of(at: u32, drafter: &mut dyn DraftStrategy, costs: &Cost
     Strategy::Chain(ChainCost {
         group: if is_plain_target { TARGET_GROUP } else { 1 + at },
         weights_share,
+        kv_share,
         kv_budget_tokens: kv_tokens.min(f64::from(u32::MAX)) as u32,
         overhead_ns_per_kv_token: repeated.sum(),
     })
@@ -70,13 +76,34 @@ fn repeated_look(view: &View, costs: &CostTable) -> Option<f64> {
     Some(costs.attention_ns(n_queries, 1) / f64::from(refresh_tokens?))
 }
 
-/// The first look of a drafter's views at a sequence of `n_tokens` tokens, in ns.
-fn first_look_ns(drafter: &Strategy, costs: &CostTable, n_tokens: u32) -> f64 {
-    match drafter {
-        Strategy::Lookup => 0.0,
-        // Selections of one forward's attention, or nothing for a window: an attention of the sequence bounds both.
-        Strategy::Chain(cost) if cost.group == TARGET_GROUP => costs.attention_ns(1, n_tokens),
-        Strategy::Chain(cost) => cost.weights_share * costs.rows_ns(n_tokens),
+/// The work before the first draft of a sequence that is new to a drafter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// None.
+    Free,
+    /// A look of the latest tokens at all cached tokens.
+    Looks,
+    /// A draft model reads the whole sequence.
+    Reads,
+}
+
+impl Entry {
+    pub(super) fn of(drafter: &dyn DraftStrategy, has_models: bool) -> Self {
+        let looks = |view: &View| view.middle != SelectionPolicy::Nothing;
+        match has_models {
+            true => Entry::Reads,
+            false if drafter.views().iter().any(looks) => Entry::Looks,
+            false => Entry::Free,
+        }
+    }
+
+    /// Its time for a sequence of `n_tokens` tokens, in ns.
+    fn ns(self, strategy: &Strategy, costs: &CostTable, n_tokens: u32) -> f64 {
+        match (self, strategy) {
+            (Entry::Looks, _) => costs.attention_ns(1, n_tokens),
+            (Entry::Reads, Strategy::Chain(cost)) => cost.weights_share * costs.rows_ns(n_tokens),
+            (Entry::Reads | Entry::Free, _) => 0.0,
+        }
     }
 }
 
@@ -133,7 +160,7 @@ impl AutoPlanner {
                 0.0
             } else {
                 let rounds = f64::min(n_left as f64 / 2.0, ENTERING_ROUNDS).max(1.0);
-                first_look_ns(strategy, &self.costs, n_tokens as u32) / rounds
+                self.entries[at].ns(strategy, &self.costs, n_tokens as u32) / rounds
             };
             drafts.push(DraftOffer {
                 strategy: at as u16,

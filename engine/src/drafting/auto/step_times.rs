@@ -36,7 +36,7 @@ impl AutoPlanner {
             let key = (*strategy == Strategy::Lookup, drafter);
             leader = Some(leader.map_or(key, |other| other.min(key)));
             if let Strategy::Chain(cost) = strategy {
-                let seen = kv.min(cost.kv_budget_tokens);
+                let seen = cost.seen_tokens(kv);
                 drafting_ns += f64::from(n_drafted) * self.costs.attention_ns(1, seen);
                 drafting_ns += cost.overhead_ns_per_kv_token * f64::from(kv);
                 if rows_at_depth.len() < n_drafted as usize {
