@@ -165,8 +165,10 @@ fn c_receives_the_bytes_of_rust_with_and_without_a_drafter() {
         let arguments = [settings("llama3", more), requests.len().to_string()];
         output(&program, &arguments.each_ref().map(String::as_str), &json!(requests).to_string())
     };
-    let (n_guessed, plain) = lines_of_c(&stream("", &requests));
+    let (n_guessed, plain) = lines_of_c(&stream(r#", "drafters": ["none"]"#, &requests));
     assert_eq!((n_guessed, &plain), (0, &expected));
+    // Without a word about drafters, the engine chooses.
+    assert_eq!(lines_of_c(&stream("", &requests)).1, expected);
     // Nothing but the place of the library says where the drafter is.
     let text = stream(r#", "drafters": ["ngram,min=1"], "draft_length": 4"#, &requests);
     let (n_guessed, drafted) = lines_of_c(&text);
