@@ -151,6 +151,11 @@ impl Workload {
             jobs: Vec::new(),
         };
         workload.jobs = jobs(random, target, most, &workload);
+        if random.one_in(3) {
+            workload.engine = workload.engine.prefix_caching(true);
+            let requests = workload.jobs.iter_mut().map(|job| &mut job.request);
+            prompts::share(requests.collect(), target);
+        }
         workload
     }
 

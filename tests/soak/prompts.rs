@@ -2,7 +2,7 @@
 
 use super::random::Random;
 use super::target::Target;
-use galley_engine::Prompt;
+use galley_engine::{Prompt, Request};
 
 /// Words of a text prompt: short and long words, characters of one to four bytes, and white space.
 const WORDS: [&str; 12] =
@@ -45,6 +45,14 @@ pub fn prompt(random: &mut Random, target: &Target, most: usize, prefixes: &[Vec
         n if (1..=most).contains(&n) => prompt,
         _ => Prompt::Tokens(tokens(random, target, most.min(8))),
     }
+}
+
+/// Gives most of the requests one prompt: the longer ones, so that every request keeps its room.
+pub fn share(mut requests: Vec<&mut Request>, target: &Target) {
+    requests.sort_by_cached_key(|request| n_tokens(&request.prompt, target));
+    let longer = requests.len() / 3;
+    let Some(shared) = requests.get(longer).map(|request| request.prompt.clone()) else { return };
+    requests[longer..].iter_mut().for_each(|request| request.prompt = shared.clone());
 }
 
 /// Random words, up to about half of `most` bytes.
