@@ -182,7 +182,8 @@ impl EngineBuilder {
             let executable = std::env::current_exe().ok();
             Search::standard(plugin_path.as_deref(), executable.as_deref())
         });
-        settings.drafting.add_named(&drafters, &search)?;
+        let added = settings.drafting.add_named(&drafters, &search);
+        added.map_err(|(wanted, reason)| OpenError::Drafter { wanted, reason })?;
         settings.drafting.find_model = {
             let on_progress = Arc::clone(&on_progress);
             Arc::new(move |name| {

@@ -9,6 +9,7 @@
 pub mod alone;
 pub mod controls;
 pub mod dimensions;
+pub mod drafters;
 pub mod drive;
 pub mod prompts;
 pub mod random;

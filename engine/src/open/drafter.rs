@@ -3,7 +3,6 @@
 //! A part that begins with a double quote reaches to the double quote that ends it, and may have
 //! commas in it. A double quote inside such a part is written twice.
 
-use super::error::OpenError;
 use crate::draft_settings::{AUTO, DraftConfig, DrafterSetup, is_none};
 use galley_drafter_host::{Library, LoadError, Search};
 use std::collections::BTreeMap;
@@ -57,13 +56,17 @@ impl DraftConfig {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Drafter`] for a drafter that is not found or not loaded, or whose options cannot be read.
-    pub fn add_named(&mut self, wanted: &[String], search: &Search) -> Result<(), OpenError> {
+    /// The name of a drafter that is not found or not loaded, or whose options cannot be read, and the reason.
+    pub(super) fn add_named(
+        &mut self,
+        wanted: &[String],
+        search: &Search,
+    ) -> Result<(), (String, DrafterError)> {
         let says_nothing = wanted.is_empty() && self.drafters.is_empty();
         let names = wanted.iter().filter(|name| !is_none(name) && *name != AUTO);
         for name in names {
-            let setup = DrafterSetup::named(name, search)
-                .map_err(|reason| OpenError::Drafter { wanted: name.clone(), reason })?;
+            let setup =
+                DrafterSetup::named(name, search).map_err(|reason| (name.clone(), reason))?;
             self.drafters.push(setup);
         }
         if says_nothing || wanted.iter().any(|name| name == AUTO) {
