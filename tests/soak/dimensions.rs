@@ -20,10 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The drafters that take part: all drafters that Galley ships.
-pub const DRAFTERS: [&str; 6] =
-    ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
-
 /// Settings with the same value in every workload when it is drawn. Output to resume comes from the
 /// workload itself (`resume.rs`), an engine that is put together measures nothing, and the other two decide only which
 /// requests are refused.

@@ -1,8 +1,11 @@
 //! Random drafters, their options and KV budgets.
 
-use super::dimensions::DRAFTERS;
 use super::random::Random;
 use super::target::Target;
+
+/// The drafters that take part: all drafters that Galley ships.
+pub const DRAFTERS: [&str; 6] =
+    ["ngram", "streaming-llm", "snap-kv", "self-spec", "layer-skip", "small-model"];
 
 /// A KV budget, or none.
 pub fn random_budget(random: &mut Random) -> Option<u32> {

@@ -2,7 +2,8 @@
 
 use galley_engine::{SchedulePolicy, Verify};
 use galley_tests::data;
-use galley_tests::soak::dimensions::{CONSTANT, DRAFTERS, Job, Workload};
+use galley_tests::soak::dimensions::{CONSTANT, Job, Workload};
+use galley_tests::soak::drafters::DRAFTERS;
 use galley_tests::soak::{Control, Report, Soak, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

@@ -231,10 +231,10 @@ impl Drafting {
         has_auto: bool,
     ) -> Vec<(usize, Option<(usize, u32)>)> {
         let Some(auto) = self.auto.as_mut().filter(|_| has_auto) else { return Vec::new() };
-        let rule = |(drafter, program): (&Box<dyn DraftStrategy>, &Program)| {
-            LookupRule::of(drafter.matchers(), &program.work)
-        };
-        let rules: Vec<_> = self.drafters.iter().zip(&self.programs).map(rule).collect();
+        let programs = self.drafters.iter().zip(&self.programs);
+        let rules =
+            programs.map(|(drafter, program)| LookupRule::of(drafter.matchers(), &program.work));
+        let rules: Vec<_> = rules.collect();
         auto.choose(running, &self.is_set_aside, &rules, &mut self.suffixes);
         auto.plans().collect()
     }

@@ -76,10 +76,9 @@ impl AutoPlanner {
         sizes: &Fitted,
     ) -> Self {
         let models = offered.iter().map(|offered| !offered.models.is_empty());
-        let entry = |(drafter, has_models): (&Box<dyn DraftStrategy>, bool)| {
-            Entry::of(&**drafter, has_models)
-        };
-        let entries = drafters.iter().zip(models).map(entry).collect();
+        let entries = drafters.iter().zip(models);
+        let entries =
+            entries.map(|(drafter, has_models)| Entry::of(&**drafter, has_models)).collect();
         let strategies: Vec<_> = (0..)
             .zip(drafters)
             .map(|(at, drafter)| strategy_of(at, &mut **drafter, &costs))
