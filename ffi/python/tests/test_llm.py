@@ -336,8 +336,10 @@ class Opening(unittest.TestCase):
                 with LLM(MODEL, kv_cache_tokens=1024, **drafters, **caching) as llm:
                     info = llm.info()
                 self.assertEqual((info["drafters"], info["prefix_caching"]), (["ngram"], False))
-        with LLM(MODEL, kv_cache_tokens=1024) as llm:  # the control
+        with LLM(MODEL, kv_cache_tokens=1024, drafter="none") as llm:  # the control
             self.assertEqual((llm.info()["drafters"], llm.info()["prefix_caching"]), ([], True))
+        with LLM(MODEL, kv_cache_tokens=1024) as llm:  # the engine chooses among Galley's own
+            self.assertIn("ngram", llm.info()["drafters"])
         with self.assertRaisesRegex(TypeError, "'drafter' and 'drafters'"):
             LLM(MODEL, drafter="ngram", drafters=["ngram"])
         with self.assertRaisesRegex(TypeError, "'enable_prefix_caching' and 'prefix_caching'"):
