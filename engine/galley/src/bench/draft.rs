@@ -7,6 +7,7 @@ use crate::args::BenchArgs;
 use crate::load::Loaded;
 use anyhow::{Result, bail};
 use galley_engine::{AUTO, DraftConfig, DraftRequest, DrafterChoice, Verify};
+use galley_planner::expected_tokens;
 use serde::Serialize;
 
 /// One drafter setting on one row of the benchmark. Times are means over the steps of a window, in ms.
@@ -152,7 +153,7 @@ impl DraftingResult {
         let n_rejected = rounds - n_whole.copied().unwrap_or(0).min(rounds);
         let alpha = ratio(accepted, accepted + n_rejected);
         // If no draft token was compared, none is assumed to be accepted.
-        let omega: f64 = (0..=draft_length as i32).map(|i| alpha.unwrap_or(0.0).powi(i)).sum();
+        let omega = expected_tokens(setting.draft_length, alpha.unwrap_or(0.0));
         let drafted_fraction = rounds as f64 / (ours.n_steps().get() as f64 * n_seqs as f64);
         let a_turn = 1.0 + drafted_fraction * (omega - 1.0);
         DraftingResult {
